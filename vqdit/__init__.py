@@ -1,0 +1,21 @@
+"""vqdit: VQ-VAE tokenizers and Diffusion Transformers over their tokens, in JAX and Flax.
+
+>>> import vqdit
+>>> generator = vqdit.load("runs/quickstart")  # doctest: +SKIP
+>>> samples = generator.sample(16, given={"label": 7})  # doctest: +SKIP
+
+Importing this package loads no JAX; `load` does, when it is first used.
+"""
+
+from typing import Any
+
+__version__ = "0.1.0"
+__all__ = ["load"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "load":
+        from vqdit.api import load
+
+        return load
+    raise AttributeError(f"module 'vqdit' has no attribute {name!r}")

@@ -1,0 +1,43 @@
+"""Accumulators: pytrees of sums. Two merge by adding leaf to leaf; `compute` gives numbers."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vqdit.typing import Array, Bool, Float, Named
+
+Metrics = Named[Any]
+"""Accumulators by name."""
+
+
+class Mean(NamedTuple):
+    """A mean over everything seen."""
+
+    total: Float[Array, ""]
+    count: Float[Array, ""]
+
+    @classmethod
+    def of(cls, values: Float[Array, " b"], valid: Bool[Array, " b"]) -> "Mean":
+        """Starts from one value per example; those that are not valid do not count."""
+        weight = valid.astype(jnp.float32)
+        return cls(jnp.sum(jnp.where(valid, values, 0.0)), jnp.sum(weight))
+
+    def compute(self, name: str) -> dict[str, float]:
+        """Returns {name: mean}."""
+        return {name: float(self.total / self.count)}
+
+
+def merge(first: Metrics | None, second: Metrics) -> Metrics:
+    """Adds two sets of accumulators on the host, in float64: a sum over millions stays exact."""
+    second = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), second)
+    return second if first is None else jax.tree.map(np.add, first, second)
+
+
+def compute(metrics: Metrics) -> dict[str, float]:
+    """Returns the numbers of all accumulators."""
+    numbers: dict[str, float] = {}
+    for name, accumulator in metrics.items():
+        numbers |= accumulator.compute(name)
+    return numbers

@@ -1,0 +1,60 @@
+"""Labels: one of a fixed set of classes. A label is a one-token modality, codes [b, 1, 1]."""
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from vqdit.modalities.base import Modality
+from vqdit.typing import Array, Int
+
+
+class Label(Modality):
+    """Class labels.
+
+    Attributes:
+        classes: number of classes.
+        names: their names, if they have any; then they can be given by name too.
+    """
+
+    classes: int = 10
+    names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.classes < 1:
+            raise ValueError(f"Label needs classes >= 1, got {self.classes}")
+        if self.names and len(self.names) != self.classes:
+            raise ValueError(
+                f"Label has {self.classes} classes but {len(self.names)} names; give one each"
+            )
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return ()
+
+    def standardize(self, raw: Int[Array, " b"]) -> Int[Array, "b 1 1"]:
+        return raw.astype(jnp.int32)[:, None, None]
+
+    def restore(self, x: Int[Array, "b 1 1"]) -> Int[Array, " b"]:
+        return x[:, 0, 0]
+
+    def read(self, value: str) -> list[np.ndarray[Any, Any]]:
+        return [np.int32(self._class(part.strip())) for part in value.split(",")]
+
+    def _class(self, value: str) -> int:
+        if value in self.names:
+            return self.names.index(value)
+        if value.lstrip("-").isdigit():
+            if 0 <= int(value) < self.classes:
+                return int(value)
+            raise ValueError(f"label {value} is out of range; labels go from 0 to {self.classes - 1}")
+        near = difflib.get_close_matches(value, self.names, n=3)
+        hint = f"; nearest: {', '.join(near)}" if near else ""
+        known = f"a number from 0 to {self.classes - 1}"
+        raise ValueError(f"unknown label {value!r}; give {known}{' or a name' * bool(self.names)}{hint}")
+
+    def write(self, samples: np.ndarray[Any, Any], folder: Path) -> None:
+        lines = (self.names[label] if self.names else str(label) for label in samples)
+        (folder / "labels.txt").write_text("".join(f"{line}\n" for line in lines))

@@ -1,0 +1,80 @@
+"""Embeddings of time, position and codes, as in the published DiT.
+
+Peebles & Xie, "Scalable Diffusion Models with Transformers", arXiv:2212.09748.
+"""
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+
+from vqdit.typing import Array, Float, Int
+
+FREQUENCIES = 256
+"""Width of the sinusoidal embedding of time, before its MLP."""
+
+
+def sinusoid(t: Float[Array, "*b"], width: int = FREQUENCIES) -> Float[Array, "*b d"]:
+    """Embeds a scalar by [cos(t f_i), sin(t f_i)], f_i = 10^4^(-i / (width / 2)).
+
+    The exponent divides by width / 2 (128), as the original does; the diffusers port divides by 127.
+    """
+    half = width // 2
+    frequency = jnp.exp(-jnp.log(1e4) * jnp.arange(half, dtype=jnp.float32) / half)
+    angle = t[..., None].astype(jnp.float32) * frequency
+    return jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], axis=-1)
+
+
+def positions(grid: tuple[int, ...], width: int) -> Float[np.ndarray, "l d"]:
+    """Returns frozen sin-cos positions of a grid with any number of axes.
+
+    The channels are shared evenly by the axes, the last axis (image columns) first; each share is
+    [sin, cos] with frequencies 10^4^(-i / (share / 2)).
+
+    Raises:
+        ValueError: if `width` does not divide by twice the number of axes.
+    """
+    axes = len(grid)
+    if width % (2 * axes):
+        raise ValueError(
+            f"positions of a {axes}-axis grid need a width that divides by {2 * axes}, got {width}"
+        )
+    half = width // (2 * axes)
+    frequency = 1e4 ** (-np.arange(half, dtype=np.float64) / half)
+    coordinates = np.meshgrid(*(np.arange(size) for size in grid), indexing="ij")
+    shares = []
+    for coordinate in reversed(coordinates):
+        angle = coordinate.reshape(-1, 1) * frequency
+        shares.append(np.concatenate([np.sin(angle), np.cos(angle)], axis=1))
+    return np.concatenate(shares, axis=1).astype(np.float32)
+
+
+class TimeEmbedding(nn.Module):
+    """Sinusoid, then a two-layer MLP, in float32."""
+
+    dim: int
+
+    @nn.compact
+    def __call__(self, t: Float[Array, "*b"]) -> Float[Array, "*b d"]:
+        init = nn.initializers.normal(0.02)
+        c = nn.Dense(self.dim, kernel_init=init)(sinusoid(t))
+        return nn.Dense(self.dim, kernel_init=init)(nn.silu(c))
+
+
+class CodeEmbedding(nn.Module):
+    """The sum of one embedding per codebook; "no code" (-1) has a row of its own, the last."""
+
+    codes: int
+    codebooks: int
+    dim: int
+
+    @nn.compact
+    def __call__(self, codes: Int[Array, "*b q"]) -> Float[Array, "*b d"]:
+        table = self.param(
+            "table",
+            nn.initializers.normal(0.02),
+            (self.codebooks, self.codes + 1, self.dim),
+        )
+        row = jnp.where(codes < 0, self.codes, codes)
+        return sum(
+            (table[i][row[..., i]] for i in range(1, self.codebooks)), table[0][row[..., 0]]
+        )

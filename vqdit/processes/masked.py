@@ -1,0 +1,104 @@
+"""Absorbing (masked) diffusion over codes.
+
+A position is masked at time t with probability m(t), independently:
+
+    q(x_t = mask | x_0) = m(t),        q(x_t = x_0 | x_0) = 1 - m(t).
+
+The network predicts p(x_0 | x_t); with alpha = 1 - m the bound on -log p(x_0) is the integral of
+
+    m'(t) / m(t) * sum over masked positions of -log p(x_0 | x_t).
+
+Sahoo et al., "Simple and Effective Masked Diffusion Language Models", arXiv:2406.07524, eq. 10;
+the cosine schedule is that of Chang et al., "MaskGIT", arXiv:2202.04200.
+"""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from vqdit.processes.base import Process
+from vqdit.typing import Array, Float, Int, Key
+
+MASK = -1
+"""The code of a masked position: "no code", as everywhere in vqdit."""
+SURE = 1e4
+"""The logit of an oracle: all other codes have probability 0 in float32."""
+
+
+class Masked(Process):
+    """Masked diffusion over codes.
+
+    Attributes:
+        schedule: m(t) = t ("linear") or sin(pi t / 2) ("cosine": MaskGIT's, more mask earlier).
+        weighting: "elbo" weighs by m'(t) / m(t), which bounds the likelihood; "uniform" weighs every
+            masked position alike, which favours samples over likelihood (MaskGIT).
+    """
+
+    schedule: Literal["linear", "cosine"] = "linear"
+    weighting: Literal["elbo", "uniform"] = "elbo"
+
+    @property
+    def is_discrete(self) -> bool:
+        return True
+
+    def width(self, space: tuple[int, ...]) -> int:
+        if len(set(space)) > 1:
+            raise ValueError(f"Masked needs codebooks of one size, got {space}")
+        return sum(space)
+
+    def mask_probability(self, t: Float[Array, "*b"]) -> Float[Array, "*b"]:
+        """Returns m(t)."""
+        return t if self.schedule == "linear" else jnp.sin(jnp.pi / 2 * t)
+
+    def weight(self, t: Float[Array, "*b"]) -> Float[Array, "*b"]:
+        """Returns the weight of a masked position; 0 at t = 0, where nothing is masked."""
+        if self.weighting == "uniform":
+            return jnp.where(t > 0, 1.0, 0.0)
+        safe = jnp.where(t > 0, t, 1.0)
+        if self.schedule == "linear":
+            ratio = 1.0 / safe
+        else:
+            ratio = jnp.maximum(jnp.pi / 2 / jnp.tan(jnp.pi / 2 * safe), 0.0)
+        return jnp.where(t > 0, ratio, 0.0)
+
+    def prior(self, keys: Key[Array, " b"], shape: tuple[int, ...]) -> Int[Array, "b l q"]:
+        return jnp.full((keys.shape[0], *shape), MASK, jnp.int32)
+
+    def noise(
+        self, keys: Key[Array, " b"], x_0: Int[Array, "b l q"], t: Float[Array, "b #l"]
+    ) -> tuple[Int[Array, "b l q"], None]:
+        u = jax.vmap(lambda key: jax.random.uniform(key, x_0.shape[1:]))(keys)  # in [0, 1)
+        is_masked = u < self.mask_probability(t)[..., None]
+        return jnp.where(is_masked, MASK, x_0), None
+
+    def logits(self, prediction: Float[Array, "b l w"], q: int) -> Float[Array, "b l q k"]:
+        """Views the head's outputs as float32 logits of each codebook."""
+        return prediction.astype(jnp.float32).reshape(*prediction.shape[:2], q, -1)
+
+    def loss(
+        self,
+        prediction: Float[Array, "b l w"],
+        x_0: Int[Array, "b l q"],
+        x_t: Int[Array, "b l q"],
+        noise: None,
+        t: Float[Array, "b #l"],
+    ) -> Float[Array, "b l"]:
+        del noise
+        log_p = jax.nn.log_softmax(self.logits(prediction, x_0.shape[-1]), axis=-1)
+        target = jnp.maximum(x_0, 0)[..., None]
+        surprise = -jnp.take_along_axis(log_p, target, axis=-1)[..., 0]  # b l q
+        counts = (x_t == MASK) & (x_0 != MASK)
+        return self.weight(t) * jnp.sum(jnp.where(counts, surprise, 0.0), axis=-1)
+
+    def oracle(
+        self,
+        x_0: Int[Array, "b l q"],
+        x_t: Int[Array, "b l q"],
+        noise: None,
+        t: Float[Array, "b #l"],
+        space: tuple[int, ...],
+    ) -> Float[Array, "b l w"]:
+        del x_t, noise, t
+        sure = SURE * jax.nn.one_hot(x_0, space[0])  # b l q k
+        return sure.reshape(*x_0.shape[:2], -1)

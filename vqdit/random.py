@@ -1,0 +1,21 @@
+"""Named key streams: every use of randomness has a name, so adding one moves no other.
+
+``fold_in(state.key, data_step)``, then a name per use, then the global index of each example:
+what a training step draws depends on nothing but these, so a resumed run is the same run.
+"""
+
+import zlib
+
+import jax
+
+from vqdit.typing import Array, Int, Key
+
+
+def stream(key: Key[Array, ""], name: str) -> Key[Array, ""]:
+    """Returns the key of the use called `name`."""
+    return jax.random.fold_in(key, zlib.crc32(name.encode()))
+
+
+def per_example(key: Key[Array, ""], index: Int[Array, " b"]) -> Key[Array, " b"]:
+    """Returns one key per example, from its global index: independent of batch order and size."""
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, index)

@@ -1,0 +1,98 @@
+"""The contract of a task: everything that the training loop, and it alone, may call."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vqdit.data.batch import Batch
+from vqdit.data.sources import Feature
+from vqdit.metrics import Metrics
+from vqdit.typing import Array, Component, Float, Int, Key, Named, Params, Stats
+
+Frozen = Any
+"""A pytree of arrays that a task uses but does not train, such as a tokenizer."""
+
+
+class Aux(NamedTuple):
+    """What comes out of a loss besides the loss.
+
+    Attributes:
+        metrics: scalars to log.
+        update: whatever the task's own `update` needs.
+    """
+
+    metrics: Named[Float[Array, ""]]
+    update: Any
+
+
+class Trained(NamedTuple):
+    """A finished task, as another one finds it by name."""
+
+    task: "Task"
+    params: Params
+    stats: Stats
+
+
+Resolve = Callable[[str], Trained]
+"""Finds an earlier experiment by its name, or a workdir by its path."""
+
+
+class Task(Component):
+    """What is trained. All methods but `load`, `check` and `write_preview` are pure."""
+
+    def load(
+        self, resolve: Resolve, batches: Callable[[], Iterable[Batch]]
+    ) -> "tuple[Task, Frozen]":
+        """Returns the task with its references resolved, and its frozen arrays.
+
+        Args:
+            resolve: finds other trained tasks.
+            batches: one ordered pass over the training data, for statistics.
+        """
+        del resolve, batches
+        return self, {}
+
+    def check(self, features: Named[Feature]) -> None:
+        """Raises ValueError, before any work, if this task cannot be trained on such data."""
+        raise TypeError(f"{type(self).__name__} must define check")
+
+    def init(self, key: Key[Array, ""], frozen: Frozen, batch: Batch) -> tuple[Params, Stats]:
+        """Returns fresh parameters and statistics."""
+        raise TypeError(f"{type(self).__name__} must define init")
+
+    def loss(
+        self,
+        params: Params,
+        stats: Stats,
+        frozen: Frozen,
+        batch: Batch,
+        key: Key[Array, ""],
+        step: Int[Array, ""],
+    ) -> tuple[Float[Array, ""], Aux]:
+        """Returns the loss of a batch; gradients are taken with respect to `params`."""
+        raise TypeError(f"{type(self).__name__} must define loss")
+
+    def update(
+        self, params: Params, stats: Stats, aux: Any, key: Key[Array, ""], step: Int[Array, ""]
+    ) -> tuple[Params, Stats]:
+        """Returns params and stats once a step, after the optimizer. `aux` is `Aux.update`."""
+        del aux, key, step
+        return params, stats
+
+    def evaluate(
+        self, params: Params, stats: Stats, frozen: Frozen, batch: Batch, key: Key[Array, ""]
+    ) -> Metrics:
+        """Returns accumulators over the valid examples of a batch."""
+        raise TypeError(f"{type(self).__name__} must define evaluate")
+
+    def preview(
+        self, params: Params, stats: Stats, frozen: Frozen, batch: Batch, key: Key[Array, ""]
+    ) -> Named[Array]:
+        """Returns a few results in stored form, for a person to look at."""
+        raise TypeError(f"{type(self).__name__} must define preview")
+
+    def write_preview(self, preview: Named[np.ndarray[Any, Any]], path: Path) -> Path:
+        """Writes what `preview` returned; `path` has no ending. Returns the file."""
+        raise TypeError(f"{type(self).__name__} must define write_preview")

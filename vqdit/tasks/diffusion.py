@@ -1,0 +1,342 @@
+"""Training a DiT over the tokens of frozen tokenizers, and generating from it.
+
+Every modality has its own time t (0: known, 1: unknown), process and sampler; labels condition
+by a one-token modality that is dropped (t = 1) in a share of the examples, which trains the
+unconditional branch that guidance needs. Joint, conditional and unconditional generation are
+calls of one network.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vqdit.data.batch import Batch
+from vqdit.data.sources import Feature
+from vqdit.metrics import Mean, Metrics
+from vqdit.modalities import Label
+from vqdit.modalities.image import grid as tile
+from vqdit.modalities.image import save
+from vqdit.models.dit import DiT, Tokens
+from vqdit.processes import Masked, Process, TimeLaw, Uniform
+from vqdit.processes.base import X
+from vqdit.random import per_example, stream
+from vqdit.samplers import Sampler, Unmasking, generate, guided, without
+from vqdit.samplers.base import Predict
+from vqdit.tasks.base import Aux, Frozen, Resolve, Task
+from vqdit.tasks.tokenizer import TokenizerTask, require
+from vqdit.typing import Array, Bool, Component, Float, Int, Key, Named, Params, Stats
+
+PREVIEW_ROWS = 8
+
+
+class Target(Component):
+    """A modality that is generated.
+
+    Attributes:
+        tokenizer: name of an earlier experiment of the same config, or a workdir.
+        process: diffusion over the codes (discrete) or over z_q (continuous).
+        time: law of t in training.
+        sampler: how it is generated.
+        weight: of its loss.
+    """
+
+    tokenizer: str = "tokenizer"
+    process: Process = Masked()
+    time: TimeLaw = Uniform()
+    sampler: Sampler = Unmasking()
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        self.sampler.check(self.process)
+
+
+class Condition(Component):
+    """A label that guides the generation.
+
+    Attributes:
+        modality: the classes.
+        drop: share of the training examples that do not see the label.
+    """
+
+    modality: Label = Label()
+    drop: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.drop <= 1.0:
+            raise ValueError(f"Condition needs drop in [0, 1], got {self.drop}")
+
+
+class DiffusionTask(Task):
+    """A DiT over the tokens of one or more modalities.
+
+    Attributes:
+        targets: the modalities to generate, by their names in the data.
+        conditions: labels, by their names in the data.
+        model: the network.
+        guidance: default scale of classifier-free guidance in sampling; 1 is none.
+        tokenizers: the tokenizers that `load` found; empty in a config.
+    """
+
+    targets: Named[Target] = Named(image=Target())
+    conditions: Named[Condition] = Named()
+    model: DiT = DiT()
+    guidance: float = 1.0
+    tokenizers: Named[TokenizerTask] = Named()
+
+    def load(
+        self, resolve: Resolve, batches: Callable[[], Iterable[Batch]]
+    ) -> "tuple[DiffusionTask, Frozen]":
+        tokenizers, frozen = {}, {}
+        for name, target in self.targets.items():
+            found = resolve(target.tokenizer)
+            if not isinstance(found.task, TokenizerTask):
+                raise ValueError(
+                    f"{target.tokenizer!r}, the tokenizer of {name!r}, is a "
+                    f"{type(found.task).__name__}; name the workdir of a tokenizer"
+                )
+            tokenizers[name] = found.task
+            frozen[name] = {"params": found.params, "stats": found.stats}
+        task = dataclasses.replace(self, tokenizers=Named(tokenizers))
+        task.model.check(task.inputs)
+        for name, target in self.targets.items():
+            if not target.process.is_discrete:
+                frozen[name] |= _moments(tokenizers[name], frozen[name], name, batches())
+        return task, frozen
+
+    @property
+    def inputs(self) -> Named[Tokens]:
+        """How every modality enters the network."""
+        inputs = {
+            name: Tokens(route="adaln", grid=(1,), codes=condition.modality.classes)
+            for name, condition in self.conditions.items()
+        }
+        for name, target in self.targets.items():
+            tokenizer = self.tokenizers[name]
+            sizes, dim = tokenizer.quantizer.codebook_sizes, tokenizer.quantizer.dim
+            space = sizes if target.process.is_discrete else (dim,)
+            kind: dict[str, int] = (
+                {"codes": sizes[0], "codebooks": len(sizes)}
+                if target.process.is_discrete
+                else {"width": dim}
+            )
+            output = target.process.width(space)
+            inputs[name] = Tokens(grid=tokenizer.grid, output=output, **kind)
+        return Named(inputs)
+
+    def check(self, features: Named[Feature]) -> None:
+        for name, condition in self.conditions.items():
+            require(features, name, condition.modality.shape)
+            classes = features[name].classes
+            if classes and classes != condition.modality.classes:
+                raise ValueError(
+                    f"{name!r} has {classes} classes in the data and "
+                    f"{condition.modality.classes} in the config; they must be the same"
+                )
+        for name, tokenizer in self.tokenizers.items():
+            require(features, name, tokenizer.modality.shape)
+
+    def init(self, key: Key[Array, ""], frozen: Frozen, batch: Batch) -> tuple[Params, Stats]:
+        del frozen, batch
+        return self.model.init(stream(key, "model"), self.inputs), {}
+
+    def loss(
+        self,
+        params: Params,
+        stats: Stats,
+        frozen: Frozen,
+        batch: Batch,
+        key: Key[Array, ""],
+        step: Int[Array, ""],
+    ) -> tuple[Float[Array, ""], Aux]:
+        del stats, step
+        metrics, loss = {}, jnp.zeros(())
+        for name, (losses, valid) in self._losses(params, frozen, batch, key).items():
+            mean = jnp.sum(jnp.where(valid, losses, 0.0)) / jnp.maximum(jnp.sum(valid), 1)
+            loss = loss + self.targets[name].weight * mean
+            metrics[f"loss_{name}"] = mean
+        return loss, Aux(Named(metrics), None)
+
+    def evaluate(
+        self, params: Params, stats: Stats, frozen: Frozen, batch: Batch, key: Key[Array, ""]
+    ) -> Metrics:
+        del stats
+        losses = self._losses(params, frozen, batch, key)
+        return Named({f"loss_{name}": Mean.of(*pair) for name, pair in losses.items()})
+
+    def _losses(
+        self, params: Params, frozen: Frozen, batch: Batch, key: Key[Array, ""]
+    ) -> dict[str, tuple[Float[Array, " b"], Bool[Array, " b"]]]:
+        """Returns, per target, the mean loss over positions of each example, and which count."""
+        x, t, states = {}, {}, {}
+        size = batch.index.shape[0]
+        for name, target in self.targets.items():
+            x_0 = jax.lax.stop_gradient(self._tokenize(name, frozen, batch.data[name]))
+            time = target.time.sample(stream(key, f"{name}/time"), jnp.arange(size), size)
+            present = batch.present[name]
+            keys = per_example(stream(key, f"{name}/noise"), batch.index)
+            x_t, noise = target.process.noise(keys, x_0, time)
+            # A missing modality is wholly unknown: noise at t = 1, and it has no loss.
+            unknown = target.process.prior(keys, x_0.shape[1:])
+            x[name] = jnp.where(present[:, None, None], x_t, unknown)
+            t[name] = jnp.where(present[:, None], time, 1.0)
+            states[name] = (x_0, x[name], noise, t[name])
+        for name, condition in self.conditions.items():
+            label = condition.modality.standardize(batch.data[name])
+            keys = per_example(stream(key, f"{name}/drop"), batch.index)
+            dropped = jax.vmap(jax.random.uniform)(keys) < condition.drop
+            dropped = dropped | ~batch.present[name]
+            x[name] = jnp.where(dropped[:, None, None], -1, label)
+            t[name] = dropped.astype(jnp.float32)[:, None]
+        predictions = self.predict(params)(Named(x), Named(t))
+        return {
+            name: (
+                jnp.mean(target.process.loss(predictions[name], *states[name]), axis=-1),
+                batch.valid & batch.present[name],
+            )
+            for name, target in self.targets.items()
+        }
+
+    def predict(self, params: Params) -> Predict:
+        """Returns the network with its parameters bound."""
+
+        def predict(x: Named[X], t: Named[Float[Array, "b #l"]]) -> Named[Float[Array, "b l w"]]:
+            seen = {
+                name: target.process.network_input(x[name], t[name])
+                for name, target in self.targets.items()
+            }
+            x = x | {name: pair[0] for name, pair in seen.items()}
+            t = t | {name: pair[1] for name, pair in seen.items()}
+            return self.model.apply(params, self.inputs, x, t)
+
+        return predict
+
+    def sample(
+        self,
+        params: Params,
+        frozen: Frozen,
+        keys: Key[Array, " b"],
+        given: Named[Array],
+        *,
+        guidance: float | Float[Array, ""] | None,
+        samplers: Named[Sampler] | None = None,
+    ) -> Named[Array]:
+        """Generates every target that is not given.
+
+        Args:
+            params: of the network.
+            frozen: the tokenizers.
+            keys: one per sample; a sample depends on its own key alone.
+            given: stored arrays of what is known; a label of -1 is no label. Conditions that are
+                not given are unknown.
+            guidance: classifier-free guidance scale; None runs without guidance, in half the time.
+            samplers: of the targets; default: the config's.
+
+        Returns:
+            All targets in stored form, the given ones as the tokenizer sees them.
+        """
+        x, times = {}, {}
+        samplers = samplers or Named({name: t.sampler for name, t in self.targets.items()})
+        samplers = Named({name: sampler for name, sampler in samplers.items() if name not in given})
+        steps = {sampler.steps for sampler in samplers.values()}
+        if len(steps) != 1:
+            raise ValueError(f"all targets must be generated in the same number of steps, got {steps}")
+        falling = jnp.linspace(1.0, 0.0, steps.pop() + 1)
+        for name, target in self.targets.items():
+            if name in given:
+                x[name] = self._tokenize(name, frozen, given[name])
+            else:
+                noise_keys = jax.vmap(lambda key, n=name: stream(key, f"{n}/prior"))(keys)
+                x[name] = target.process.prior(noise_keys, self._token_shape(name))
+            times[name] = jnp.zeros_like(falling) if name in given else falling
+        unknown = {}
+        for name, condition in self.conditions.items():
+            label = given.get(name, jnp.full(keys.shape[0], -1, jnp.int32))
+            x[name] = condition.modality.standardize(label)
+            times[name] = jnp.zeros_like(falling)
+            unknown[name] = jnp.full_like(x[name], -1)
+        predict = self.predict(params)
+        if guidance is not None and unknown:
+            predict = guided(predict, without(predict, Named(unknown)), guidance)
+        processes = Named({name: target.process for name, target in self.targets.items()})
+        x_0 = generate(keys, predict, samplers, processes, Named(x), Named(times))
+        x = Named(x) | x_0
+        return Named({name: self._restore(name, frozen, x[name]) for name in self.targets})
+
+    def preview(
+        self, params: Params, stats: Stats, frozen: Frozen, batch: Batch, key: Key[Array, ""]
+    ) -> Named[Array]:
+        del stats, batch
+        columns = self._preview_columns()
+        index = jnp.arange(PREVIEW_ROWS * columns)
+        given = Named(
+            {
+                name: index % columns % condition.modality.classes
+                for name, condition in self.conditions.items()
+            }
+        )
+        guidance = None if self.guidance == 1.0 else self.guidance
+        return self.sample(params, frozen, per_example(key, index), given, guidance=guidance)
+
+    def write_preview(self, preview: Named[np.ndarray[Any, Any]], path: Path) -> Path:
+        file = path.with_suffix(".png")
+        save(file, np.concatenate([tile(x, self._preview_columns()) for x in preview.values()]))
+        return file
+
+    def _preview_columns(self) -> int:
+        classes = [condition.modality.classes for condition in self.conditions.values()]
+        return min(classes[0], 10) if classes else PREVIEW_ROWS
+
+    def _token_shape(self, name: str) -> tuple[int, int]:
+        quantizer = self.tokenizers[name].quantizer
+        discrete = self.targets[name].process.is_discrete
+        channels = len(quantizer.codebook_sizes) if discrete else quantizer.dim
+        return (math.prod(self.tokenizers[name].grid), channels)
+
+    def _tokenize(self, name: str, frozen: Frozen, raw: Array) -> X:
+        """Returns x_0: codes [b, l, q], or latents [b, l, d] of zero mean and unit scale."""
+        tokenizer, held = self.tokenizers[name], frozen[name]
+        codes = tokenizer.encode(held["params"], held["stats"], raw)
+        if self.targets[name].process.is_discrete:
+            return codes.reshape(codes.shape[0], -1, codes.shape[-1])
+        z_q = tokenizer.lookup(held["params"], held["stats"], codes)
+        return (z_q.reshape(z_q.shape[0], -1, z_q.shape[-1]) - held["mean"]) / held["std"]
+
+    def _restore(self, name: str, frozen: Frozen, x_0: X) -> Array:
+        tokenizer, held = self.tokenizers[name], frozen[name]
+        x_0 = x_0.reshape(x_0.shape[0], *tokenizer.grid, x_0.shape[-1])
+        if self.targets[name].process.is_discrete:
+            return tokenizer.decode(held["params"], held["stats"], x_0)
+        z = x_0 * held["std"] + held["mean"]
+        return tokenizer.decode_latents(held["params"], held["stats"], z)
+
+
+def _moments(
+    tokenizer: TokenizerTask, held: dict[str, Any], name: str, batches: Iterable[Batch]
+) -> dict[Literal["mean", "std"], Float[Array, " d"]]:
+    """Measures mean and standard deviation of each channel of z_q over the training data."""
+
+    @jax.jit
+    def sums(batch: Batch) -> tuple[Array, Array, Array]:
+        codes = tokenizer.encode(held["params"], held["stats"], batch.data[name])
+        z = tokenizer.lookup(held["params"], held["stats"], codes)
+        z = z.reshape(z.shape[0], -1, z.shape[-1])
+        weight = (batch.valid & batch.present[name]).astype(jnp.float32)[:, None, None]
+        return (
+            jnp.sum(weight) * z.shape[1],
+            jnp.sum(z * weight, (0, 1)),
+            jnp.sum(z**2 * weight, (0, 1)),
+        )
+
+    count, first, second = 0.0, 0.0, 0.0
+    for batch in batches:
+        n, z, square = (np.asarray(part, np.float64) for part in sums(batch))
+        count, first, second = count + n, first + z, second + square
+    mean = first / count
+    std = np.sqrt(np.maximum(second / count - mean**2, 1e-12))
+    return {"mean": jnp.asarray(mean, jnp.float32), "std": jnp.asarray(std, jnp.float32)}

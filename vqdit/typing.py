@@ -1,0 +1,109 @@
+"""What every module shares: the dimension key, array aliases, `Component` and `Named`.
+
+Dimension key, used in all shape strings, einsum letters and comments::
+
+    b batch      l tokens      d width      k codes      q codebooks per position
+    h heads      n steps       c channels   *grid spatial positions
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any, Generic, TypeVar, dataclass_transform
+
+import jax
+from jaxtyping import Array, Bool, Float, Int, Key
+
+__all__ = [
+    "Array",
+    "Bool",
+    "Component",
+    "Float",
+    "Int",
+    "Key",
+    "Named",
+    "Params",
+    "Stats",
+]
+
+Params = Any
+"""A pytree of arrays that receive gradients."""
+Stats = Any
+"""A pytree of arrays that a component updates itself (codebooks by EMA, counts)."""
+
+V = TypeVar("V")
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+class Component:
+    """Base of everything that a config is made of.
+
+    A subclass *is* a frozen, keyword-only dataclass (no decorator needed): its fields are its
+    configuration, its methods are pure functions. It is hashable, comparable, printable and
+    JSON-able (`vqdit.config.to_json`).
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        dataclasses.dataclass(frozen=True, kw_only=True)(cls)
+
+
+class Named(Mapping[str, V], Generic[V]):
+    """An immutable, hashable map from names to values, and a pytree.
+
+    Names are kept in sorted order, so that two maps with the same items are the same pytree.
+
+    >>> Named(image=1, audio=2)
+    Named(audio=2, image=1)
+    >>> Named({"image": 1}) | {"label": 3}
+    Named(image=1, label=3)
+    """
+
+    __slots__ = ("_items",)
+
+    def __init__(self, items: Mapping[str, V] | None = None, /, **named: V) -> None:
+        merged = {**(items or {}), **named}
+        object.__setattr__(self, "_items", {name: merged[name] for name in sorted(merged)})
+
+    def __getitem__(self, name: str) -> V:
+        return self._items[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __or__(self, other: Mapping[str, V]) -> Named[V]:
+        return Named({**self._items, **other})
+
+    def __hash__(self) -> int:
+        return hash(tuple(self._items.items()))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Named) and self._items == other._items
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError("Named is immutable; use `named | {name: value}` for a changed copy")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Named, (self._items,))
+
+    def __repr__(self) -> str:
+        return f"Named({', '.join(f'{name}={value!r}' for name, value in self._items.items())})"
+
+
+def _flatten_with_keys(named: Named[Any]) -> tuple[list[tuple[Any, Any]], tuple[str, ...]]:
+    return [(jax.tree_util.DictKey(name), value) for name, value in named.items()], tuple(named)
+
+
+def _flatten(named: Named[Any]) -> tuple[tuple[Any, ...], tuple[str, ...]]:
+    return tuple(named.values()), tuple(named)
+
+
+def _unflatten(names: tuple[str, ...], values: Any) -> Named[Any]:
+    return Named(dict(zip(names, values, strict=True)))
+
+
+jax.tree_util.register_pytree_with_keys(Named, _flatten_with_keys, _unflatten, _flatten)
