@@ -1,0 +1,118 @@
+"""Every process keeps the contract. A new one is one line in TABLE."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vqdit.processes import Flow, LogitNormal, Masked, Uniform
+
+CODES, WIDTH, LENGTH, BATCH = 7, 3, 5, 6
+TABLE = [
+    pytest.param(Masked(), id="Masked-linear"),
+    pytest.param(Masked(schedule="cosine"), id="Masked-cosine"),
+    pytest.param(Masked(weighting="uniform"), id="Masked-uniform"),
+    pytest.param(Flow(), id="Flow"),
+]
+
+
+def data(process, key):
+    if process.is_discrete:
+        return jax.random.randint(key, (BATCH, LENGTH, 2), 0, CODES), (CODES, CODES)
+    return jax.random.normal(key, (BATCH, LENGTH, WIDTH)), (WIDTH,)
+
+
+def keys(number=0):
+    return jax.random.split(jax.random.key(number), BATCH)
+
+
+@pytest.mark.parametrize("process", TABLE)
+def test_t_0_is_data_and_has_no_loss(process):
+    x_0, space = data(process, jax.random.key(1))
+    t = jnp.zeros((BATCH, 1))
+    x_t, noise = process.noise(keys(), x_0, t)
+    np.testing.assert_array_equal(x_t, x_0)
+    prediction = jax.random.normal(jax.random.key(2), (BATCH, LENGTH, process.width(space)))
+
+    def total(prediction):
+        return process.loss(prediction, x_0, x_t, noise, t).sum()
+
+    value, gradient = jax.value_and_grad(total)(prediction)
+    assert value == 0.0
+    np.testing.assert_array_equal(gradient, jnp.zeros_like(gradient))
+
+
+@pytest.mark.parametrize("process", TABLE)
+def test_t_1_is_the_prior(process):
+    x_0, _ = data(process, jax.random.key(1))
+    x_1, _ = process.noise(keys(), x_0, jnp.ones((BATCH, 1)))
+    np.testing.assert_allclose(x_1, process.prior(keys(), x_0.shape[1:]), atol=1e-6)
+
+
+@pytest.mark.parametrize("process", TABLE)
+def test_network_input_is_finite_at_both_ends(process):
+    x_0, _ = data(process, jax.random.key(1))
+    for t in (0.0, 1.0):
+        chex.assert_tree_all_finite(process.network_input(x_0, jnp.full((BATCH, 1), t)))
+
+
+@pytest.mark.parametrize("process", TABLE)
+def test_the_oracle_minimises_the_loss(process):
+    x_0, space = data(process, jax.random.key(1))
+    t = jnp.linspace(0.2, 1.0, BATCH)[:, None]
+    x_t, noise = process.noise(keys(), x_0, t)
+    oracle = process.oracle(x_0, x_t, noise, t, space)
+    assert oracle.shape == (BATCH, LENGTH, process.width(space))
+    best = process.loss(oracle, x_0, x_t, noise, t)
+    np.testing.assert_allclose(best, 0.0, atol=1e-6)
+    other = oracle + 3e4 * jax.random.normal(jax.random.key(3), oracle.shape)
+    assert process.loss(other, x_0, x_t, noise, t).sum() > best.sum()
+
+
+@pytest.mark.parametrize("process", TABLE)
+def test_each_example_depends_on_its_own_key_alone(process):
+    x_0, _ = data(process, jax.random.key(1))
+    t = jnp.full((BATCH, 1), 0.5)
+    together = process.noise(keys(), x_0, t)[0]
+    order = jnp.asarray([3, 1, 5, 0, 4, 2])
+    np.testing.assert_array_equal(process.noise(keys()[order], x_0[order], t)[0], together[order])
+    alone = process.noise(keys()[2:3], x_0[2:3], t[2:3])[0]
+    np.testing.assert_array_equal(alone, together[2:3])
+
+
+@pytest.mark.parametrize("process", TABLE)
+def test_time_per_token_agrees_with_time_per_example(process):
+    x_0, space = data(process, jax.random.key(1))
+    t = jnp.linspace(0.1, 0.9, BATCH)[:, None]
+    many = jnp.broadcast_to(t, (BATCH, LENGTH))
+    one, noise = process.noise(keys(), x_0, t)
+    other, _ = process.noise(keys(), x_0, many)
+    np.testing.assert_array_equal(one, other)
+    prediction = jax.random.normal(jax.random.key(2), (BATCH, LENGTH, process.width(space)))
+    np.testing.assert_allclose(
+        process.loss(prediction, x_0, one, noise, t),
+        process.loss(prediction, x_0, one, noise, many),
+        rtol=1e-6,
+    )
+
+
+@pytest.mark.parametrize("law", [Uniform(), LogitNormal(), LogitNormal(mean=1.0, std=0.5)])
+def test_time_laws_have_their_distribution_and_no_zero(law):
+    n = 4096
+    t = np.asarray(law.sample(jax.random.key(0), jnp.arange(n), n))
+    assert t.shape == (n, 1)
+    assert (t > 0).all()
+    assert (t <= 1).all()
+    logit = np.log(t) - np.log1p(-np.minimum(t, 1 - 1e-7))
+    if isinstance(law, LogitNormal):
+        np.testing.assert_allclose(logit.mean(), law.mean, atol=0.02)
+        np.testing.assert_allclose(logit.std(), law.std, rtol=0.02)
+    else:
+        np.testing.assert_allclose(np.sort(t[:, 0]), (np.arange(n) + 0.5) / n, atol=2e-3)
+
+
+def test_a_row_draws_the_same_time_in_any_slice_of_the_batch():
+    whole = Uniform().sample(jax.random.key(0), jnp.arange(8), 8)
+    part = Uniform().sample(jax.random.key(0), jnp.arange(4, 8), 8)
+    np.testing.assert_array_equal(whole[4:], part)

@@ -1,0 +1,119 @@
+"""Every quantizer keeps the contract. A new one is one line in TABLE."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vqdit.quantizers import VQ
+
+TABLE = [
+    pytest.param(VQ(codebook_size=16, dim=4), id="VQ"),
+    pytest.param(VQ(codebook_size=16, dim=4, distance="cosine"), id="VQ-cosine"),
+    pytest.param(VQ(codebook_size=16, dim=4, start=3), id="VQ-start"),
+    pytest.param(VQ(codebook_size=2500, dim=4), id="VQ-chunked"),
+]
+
+
+@pytest.fixture
+def key():
+    return jax.random.key(0)
+
+
+def started(quantizer, key):
+    z = jax.random.normal(jax.random.fold_in(key, 1), (4, 3, 5, quantizer.dim))
+    return (*quantizer.init(jax.random.fold_in(key, 2)), z)
+
+
+@pytest.mark.parametrize("quantizer", TABLE)
+def test_default_constructs_and_hashes(quantizer):
+    cls = type(quantizer)
+    assert hash(cls()) == hash(cls())
+    assert cls() == cls()
+
+
+@pytest.mark.parametrize("quantizer", TABLE)
+def test_shapes_and_id_range(quantizer, key):
+    params, stats, z = started(quantizer, key)
+    out = quantizer.quantize(params, stats, z)
+    sizes = quantizer.codebook_sizes
+    chex.assert_shape(out.z_q, z.shape)
+    chex.assert_shape(out.codes, (*z.shape[:-1], len(sizes)))
+    assert out.codes.dtype == jnp.int32
+    assert (out.codes >= 0).all()
+    assert (out.codes < jnp.asarray(sizes)).all()
+
+
+@pytest.mark.parametrize("quantizer", TABLE)
+def test_lookup_of_codes_is_the_forward_pass_bitwise(quantizer, key):
+    params, stats, z = started(quantizer, key)
+    out = quantizer.quantize(params, stats, z)
+    np.testing.assert_array_equal(quantizer.lookup(params, stats, out.codes), out.z_q)
+
+
+@pytest.mark.parametrize("quantizer", TABLE)
+def test_lookup_of_no_code_is_zero(quantizer, key):
+    params, stats, _ = started(quantizer, key)
+    codes = jnp.full((3, len(quantizer.codebook_sizes)), -1)
+    np.testing.assert_array_equal(quantizer.lookup(params, stats, codes), jnp.zeros((3, 4)))
+
+
+@pytest.mark.parametrize("quantizer", TABLE)
+def test_jit_changes_nothing(quantizer, key):
+    params, stats, z = started(quantizer, key)
+    plain = quantizer.quantize(params, stats, z)
+    jitted = jax.jit(quantizer.quantize)(params, stats, z)
+    np.testing.assert_array_equal(plain.codes, jitted.codes)
+    chex.assert_trees_all_close(plain.z_q, jitted.z_q, atol=1e-6)
+
+
+@pytest.mark.parametrize("quantizer", TABLE)
+def test_codes_do_not_depend_on_the_precision_of_the_input_policy(quantizer, key):
+    """bfloat16 inputs give the codes of the same values in float32."""
+    params, stats, z = started(quantizer, key)
+    z = z.astype(jnp.bfloat16)
+    low = quantizer.quantize(params, stats, z).codes
+    high = quantizer.quantize(params, stats, z.astype(jnp.float32)).codes
+    np.testing.assert_array_equal(low, high)
+
+
+@pytest.mark.parametrize("quantizer", TABLE)
+def test_gradient_reaches_z_and_no_statistics(quantizer, key):
+    params, stats, z = started(quantizer, key)
+    target = jax.random.normal(jax.random.fold_in(key, 5), z.shape)
+
+    def loss(z, stats):
+        return jnp.sum(quantizer.quantize(params, stats, z).z_q * target)
+
+    to_z, to_stats = jax.grad(loss, argnums=(0, 1))(z, stats)
+    chex.assert_tree_all_finite(to_z)
+    assert jnp.abs(to_z).sum() > 0
+    chex.assert_trees_all_equal(to_stats, jax.tree.map(jnp.zeros_like, stats))
+
+
+@pytest.mark.parametrize("quantizer", TABLE)
+def test_update_keeps_structure_and_is_finite(quantizer, key):
+    params, stats, z = started(quantizer, key)
+    for step in range(5):
+        codes = quantizer.quantize(params, stats, z).codes
+        new = quantizer.update(
+            params, stats, z, codes, jax.random.fold_in(key, step), jnp.int32(step)
+        )
+        chex.assert_trees_all_equal_shapes_and_dtypes(new, (params, stats))
+        chex.assert_tree_all_finite(new)
+        params, stats = new
+
+
+@pytest.mark.parametrize("quantizer", TABLE)
+def test_padding_takes_no_part(quantizer, key):
+    """With a mask, what stands at masked positions changes neither losses nor update."""
+    params, stats, z = started(quantizer, key)
+    mask = jnp.ones(z.shape[:-1], bool).at[:, -1].set(False)
+    results = []
+    for filler in (0.0, 100.0):
+        filled = jnp.where(mask[..., None], z, filler)
+        out = quantizer.quantize(params, stats, filled, mask=mask)
+        new = quantizer.update(params, stats, filled, out.codes, key, jnp.int32(2), mask=mask)
+        results.append((out.losses, new))
+    chex.assert_trees_all_close(*results, rtol=1e-6)

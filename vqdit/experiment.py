@@ -1,0 +1,60 @@
+"""An experiment: everything that decides what a run does, in one frozen dataclass."""
+
+import dataclasses
+from typing import Any
+
+from vqdit.data import Data
+from vqdit.optimizers import AdamW, Optimizer
+from vqdit.sharding import Mesh
+from vqdit.tasks.base import Task
+from vqdit.tasks.tokenizer import TokenizerTask
+from vqdit.typing import Component
+
+
+def resumable(default: Any) -> Any:
+    """A field that may change when a run is resumed; any other difference is refused by name."""
+    return dataclasses.field(default=default, metadata={"resumable": True})
+
+
+class Experiment(Component):
+    """One training run.
+
+    Attributes:
+        task: what is trained.
+        data: what it is trained on, and the global batch size.
+        optimizer: how.
+        ema: decay of the averaged parameters that evaluation and sampling use; 0 averages none.
+        mesh: how the devices are arranged.
+        steps: length of the run.
+        seed: of everything random.
+        init_from: workdir of a finished run to start from, for fine-tuning; empty starts afresh.
+        log_every: steps between lines of metrics.
+        evaluate_every: steps between evaluations over the validation split; 0: only at the end.
+        preview_every: steps between previews; 0: only at the end.
+        checkpoint_every: steps between checkpoints; 0: only at the end (and when interrupted).
+        keep: how many of the last checkpoints stay.
+    """
+
+    task: Task = TokenizerTask()
+    data: Data = Data()
+    optimizer: Optimizer = AdamW()
+    ema: float = 0.0
+    mesh: Mesh = resumable(Mesh())
+    steps: int = resumable(1000)
+    seed: int = 0
+    init_from: str = ""
+    log_every: int = resumable(50)
+    evaluate_every: int = resumable(0)
+    preview_every: int = resumable(0)
+    checkpoint_every: int = resumable(1000)
+    keep: int = resumable(2)
+
+    def __post_init__(self) -> None:
+        for field in ("steps", "log_every", "keep"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"Experiment needs {field} >= 1, got {getattr(self, field)}")
+        for field in ("seed", "evaluate_every", "preview_every", "checkpoint_every"):
+            if getattr(self, field) < 0:
+                raise ValueError(f"Experiment needs {field} >= 0, got {getattr(self, field)}")
+        if not 0.0 <= self.ema < 1.0:
+            raise ValueError(f"Experiment needs ema in [0, 1), got {self.ema}; 0.9999 is usual")

@@ -1,0 +1,54 @@
+"""The train state: all that a run needs to go on, and all that a checkpoint holds."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from vqdit.data.batch import Batch
+from vqdit.random import stream
+from vqdit.tasks.base import Frozen, Task
+from vqdit.typing import Array, Int, Key, Params, Stats
+
+
+class TrainState(NamedTuple):
+    """State of a run.
+
+    Attributes:
+        step: number of finished steps.
+        data_step: number of the next batch; noise keys fold it in.
+        params: what gradients train.
+        stats: what the task updates itself, such as an averaged codebook.
+        opt_state: of the optimizer.
+        ema: averaged parameters; the empty tuple if none are averaged.
+        key: root of all randomness; never changes.
+    """
+
+    step: Int[Array, ""]
+    data_step: Int[Array, ""]
+    params: Params
+    stats: Stats
+    opt_state: optax.OptState
+    ema: Params
+    key: Key[Array, ""]
+
+
+def create(
+    task: Task,
+    optimizer: optax.GradientTransformation,
+    averages: bool,
+    frozen: Frozen,
+    batch: Batch,
+    key: Key[Array, ""],
+) -> TrainState:
+    """Returns the state before the first step."""
+    params, stats = task.init(stream(key, "init"), frozen, batch)
+    ema = jax.tree.map(jnp.copy, params) if averages else ()
+    zero = jnp.zeros((), jnp.int32)
+    return TrainState(zero, zero, params, stats, optimizer.init(params), ema, key)
+
+
+def averaged(state: TrainState) -> Params:
+    """Returns the parameters that evaluation, previews and sampling use."""
+    return state.params if state.ema == () else state.ema

@@ -1,0 +1,46 @@
+"""One training step: a pure function of the state and a batch, with no I/O."""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from vqdit import ema
+from vqdit.data.batch import Batch
+from vqdit.random import stream
+from vqdit.tasks.base import Frozen, Task
+from vqdit.train.state import TrainState
+from vqdit.typing import Array, Float, Named
+
+
+def train_step(
+    task: Task,
+    optimizer: optax.GradientTransformation,
+    decay: float,
+    state: TrainState,
+    frozen: Frozen,
+    batch: Batch,
+) -> tuple[TrainState, Named[Float[Array, ""]]]:
+    """Returns the next state and the step's metrics.
+
+    The first three arguments are static. All randomness comes from (state.key, data_step), so a
+    resumed run draws what the uninterrupted one would have drawn.
+    """
+    key = jax.random.fold_in(state.key, state.data_step)
+    (loss, aux), gradient = jax.value_and_grad(task.loss, has_aux=True)(
+        state.params, state.stats, frozen, batch, stream(key, "loss"), state.step
+    )
+    updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    params, stats = task.update(params, state.stats, aux.update, stream(key, "update"), state.step)
+    average = ema.update(state.ema, params, decay, state.step) if decay else state.ema
+    metrics = aux.metrics | {"loss": loss, "gradient_norm": optax.global_norm(gradient)}
+    state = TrainState(
+        step=state.step + 1,
+        data_step=state.data_step + 1,
+        params=params,
+        stats=stats,
+        opt_state=opt_state,
+        ema=average,
+        key=state.key,
+    )
+    return state, jax.tree.map(jnp.float32, metrics)
