@@ -1,19 +1,11 @@
 """An experiment: everything that decides what a run does, in one frozen dataclass."""
 
-import dataclasses
-from typing import Any
-
 from vqdit.data import Data
 from vqdit.optimizers import AdamW, Optimizer
 from vqdit.sharding import Mesh
 from vqdit.tasks.base import Task
 from vqdit.tasks.tokenizer import TokenizerTask
-from vqdit.typing import Component
-
-
-def resumable(default: Any) -> Any:
-    """A field that may change when a run is resumed; any other difference is refused by name."""
-    return dataclasses.field(default=default, metadata={"resumable": True})
+from vqdit.typing import Component, resumable
 
 
 class Experiment(Component):

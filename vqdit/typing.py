@@ -25,6 +25,7 @@ __all__ = [
     "Named",
     "Params",
     "Stats",
+    "resumable",
 ]
 
 Params = Any
@@ -47,6 +48,11 @@ class Component:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         dataclasses.dataclass(frozen=True, kw_only=True)(cls)
+
+
+def resumable(default: Any) -> Any:
+    """A field that may change when a run is resumed; any other difference is refused by name."""
+    return dataclasses.field(default=default, metadata={"resumable": True})
 
 
 class Named(Mapping[str, V], Generic[V]):

@@ -7,11 +7,9 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from vqdit.data.pictures import SUFFIXES, read_picture
 from vqdit.modalities.base import Modality
 from vqdit.typing import Array, Float, Int
-
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
-
 
 class Image(Modality):
     """Images of one size.
@@ -41,15 +39,13 @@ class Image(Modality):
         return jnp.clip(jnp.round((x + 1.0) * 127.5), 0, 255).astype(jnp.uint8)
 
     def read(self, value: str) -> list[np.ndarray[Any, Any]]:
-        from vqdit.data.pictures import read_picture
-
         path = Path(value)
         files = [path]
         if path.is_dir():
             files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
             if not files:
                 raise ValueError(
-                    f"no picture in the folder {value}; known endings: {', '.join(sorted(SUFFIXES))}"
+                    f"no picture in the folder {value}; known endings: {', '.join(SUFFIXES)}"
                 )
         return [read_picture(file, size=self.size, channels=self.channels) for file in files]
 

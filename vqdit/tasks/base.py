@@ -54,6 +54,10 @@ class Task(Component):
         del resolve, batches
         return self, {}
 
+    def frozen_like(self) -> Frozen:
+        """Returns arrays of the structure that `load` returned: for `jax.eval_shape`."""
+        return {}
+
     def check(self, features: Named[Feature]) -> None:
         """Raises ValueError, before any work, if this task cannot be trained on such data."""
         raise TypeError(f"{type(self).__name__} must define check")
@@ -61,6 +65,10 @@ class Task(Component):
     def init(self, key: Key[Array, ""], frozen: Frozen, batch: Batch) -> tuple[Params, Stats]:
         """Returns fresh parameters and statistics."""
         raise TypeError(f"{type(self).__name__} must define init")
+
+    def blank(self) -> tuple[Params, Stats]:
+        """Returns parameters and statistics of the structure of `init`: for `jax.eval_shape`."""
+        raise TypeError(f"{type(self).__name__} must define blank")
 
     def loss(
         self,

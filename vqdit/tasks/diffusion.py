@@ -109,6 +109,16 @@ class DiffusionTask(Task):
                 frozen[name] |= _moments(tokenizers[name], frozen[name], name, batches())
         return task, frozen
 
+    def frozen_like(self) -> Frozen:
+        frozen = {}
+        for name, tokenizer in self.tokenizers.items():
+            params, stats = tokenizer.blank()
+            frozen[name] = {"params": params, "stats": stats}
+            if not self.targets[name].process.is_discrete:
+                dim = tokenizer.quantizer.dim
+                frozen[name] |= {"mean": jnp.zeros(dim), "std": jnp.ones(dim)}
+        return frozen
+
     @property
     def inputs(self) -> Named[Tokens]:
         """How every modality enters the network."""
@@ -144,6 +154,9 @@ class DiffusionTask(Task):
     def init(self, key: Key[Array, ""], frozen: Frozen, batch: Batch) -> tuple[Params, Stats]:
         del frozen, batch
         return self.model.init(stream(key, "model"), self.inputs), {}
+
+    def blank(self) -> tuple[Params, Stats]:
+        return self.model.init(jax.random.key(0), self.inputs), {}
 
     def loss(
         self,

@@ -9,6 +9,7 @@ codebook term is replaced by the quantizer's own update.
 from pathlib import Path
 from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -56,7 +57,14 @@ class TokenizerTask(Task):
 
     def init(self, key: Key[Array, ""], frozen: Frozen, batch: Batch) -> tuple[Params, Stats]:
         del frozen
-        x = self.modality.standardize(batch.data[self.name])
+        return self._init(key, batch.data[self.name])
+
+    def blank(self) -> tuple[Params, Stats]:
+        """Returns parameters and statistics of the right structure: for `jax.eval_shape`."""
+        return self._init(jax.random.key(0), jnp.zeros((1, *self.modality.shape), jnp.uint8))
+
+    def _init(self, key: Key[Array, ""], raw: Array) -> tuple[Params, Stats]:
+        x = self.modality.standardize(raw)
         params = self.model.init(stream(key, "model"), x, self.quantizer.dim)
         z = self.model.encode(params, x, self.quantizer.dim)
         params["quantizer"], stats = self.quantizer.init(stream(key, "quantizer"), z)

@@ -1,0 +1,28 @@
+"""Data: sources (what there is), augmentation, and the pipeline that makes batches of them."""
+
+from vqdit.data.augment import Affine, Augmentation, HorizontalFlip
+from vqdit.data.batch import Batch
+from vqdit.data.digits import Digits
+from vqdit.data.fashion_mnist import FashionMNIST
+from vqdit.data.image_folder import ImageFolder
+from vqdit.data.mixture import Mixture
+from vqdit.data.pipeline import Data
+from vqdit.data.sources import Feature, Source
+from vqdit.data.stock import TFDS
+from vqdit.data.table import Table
+
+__all__ = [
+    "TFDS",
+    "Affine",
+    "Augmentation",
+    "Batch",
+    "Data",
+    "Digits",
+    "FashionMNIST",
+    "Feature",
+    "HorizontalFlip",
+    "ImageFolder",
+    "Mixture",
+    "Source",
+    "Table",
+]

@@ -1,0 +1,24 @@
+"""A batch, as it goes from the pipeline into a training step."""
+
+from typing import NamedTuple
+
+from vqdit.typing import Array, Bool, Int, Named
+
+
+class Batch(NamedTuple):
+    """Examples side by side.
+
+    Attributes:
+        data: arrays as they are stored, such as uint8 images; zeros where one is not present.
+        present: for each of them, True where the example has it.
+        mask: for modalities of variable length, True where a position is real.
+        index: the row of each example in the global batch (training) or split (evaluation); with
+            the step it makes every key of randomness its own.
+        valid: False in rows that only fill up the last batch of an evaluation.
+    """
+
+    data: Named[Array]
+    present: Named[Bool[Array, " b"]]
+    mask: Named[Bool[Array, "b l"]]
+    index: Int[Array, " b"]
+    valid: Bool[Array, " b"]

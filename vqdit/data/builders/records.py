@@ -1,0 +1,218 @@
+"""Writes examples as a TFDS data set of array_records, and reads them back, without TensorFlow.
+
+Columns are uint8 arrays (stored zlib-packed), pictures (stored as PNG), integers and booleans.
+"""
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vqdit.data.sources import PRESENT, SPLITS, Arrays, Feature
+from vqdit.typing import Named
+
+REMEMBER = 512 * 2**20
+"""A split of at most so many bytes stays in memory once it was read."""
+DESCRIPTION = "vqdit.json"
+VERSION = "1.0.0"
+
+Example = Mapping[str, Any]
+
+
+def write(
+    folder: Path, name: str, features: Named[Feature], splits: Mapping[str, Iterable[Example]]
+) -> None:
+    """Writes a data set into `folder`, whole or not at all.
+
+    Args:
+        folder: where it goes; it must not exist yet.
+        name: of the data set.
+        features: of its columns; one with three axes and at least 64 x 64 pixels is stored as PNG.
+        splits: the examples; a column's absence is `None`.
+
+    Raises:
+        OSError: the folder cannot be written.
+        ValueError: a split is empty.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    except OSError as error:
+        raise OSError(
+            f"cannot prepare data in {folder.parent}: {error.strerror}; "
+            "set VQDIT_DATA to a folder that can be written"
+        ) from error
+    try:
+        builder = _builder(temporary, name, features, splits)
+        with contextlib.redirect_stdout(io.StringIO()):  # TFDS speaks of downloads; there are none
+            builder.download_and_prepare(file_format="array_record")
+        counts = {split: builder.info.splits[split].num_examples for split in splits}
+        for split, count in counts.items():
+            if not count:
+                raise ValueError(f"the split {split!r} of {name} has no examples")
+        description = {
+            "name": name,
+            "version": VERSION,
+            "features": {column: feature._asdict() for column, feature in features.items()},
+            "splits": counts,
+            "checksum": _checksum(temporary),
+        }
+        (temporary / DESCRIPTION).write_text(json.dumps(description, indent=2))
+        try:
+            os.rename(temporary, folder)
+        except OSError:
+            if not (folder / DESCRIPTION).is_file():  # another process was not quicker
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def is_prepared(folder: Path) -> bool:
+    """Returns whether `write` finished there."""
+    return (folder / DESCRIPTION).is_file()
+
+
+def describe(folder: Path) -> dict[str, Any]:
+    """Returns name, version, features, split sizes and checksum of a prepared data set."""
+    return json.loads((folder / DESCRIPTION).read_text())
+
+
+def features_of(folder: Path) -> Named[Feature]:
+    """Returns the features of a prepared data set."""
+    return Named(
+        {
+            name: Feature(tuple(f["shape"]), f["classes"], tuple(f["names"]))
+            for name, f in describe(folder)["features"].items()
+        }
+    )
+
+
+class Records:
+    """One split of a prepared data set. Small splits are read once and then kept in memory."""
+
+    def __init__(self, folder: Path, split: str) -> None:
+        import tensorflow_datasets as tfds
+
+        self.features = features_of(folder)
+        builder = tfds.builder_from_directory(folder / describe(folder)["name"] / VERSION)
+        self._source = builder.as_data_source(split)
+        size = sum(int(np.prod(feature.shape)) for feature in self.features.values())
+        self._cache: Arrays | None = None
+        self._read = np.zeros(0, bool)
+        if size * len(self._source) <= REMEMBER:
+            self._cache = _blank(self.features, len(self._source))
+            self._read = np.zeros(len(self._source), bool)
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def take(self, rows: np.ndarray[Any, Any]) -> Arrays:
+        if self._cache is None:
+            arrays = _blank(self.features, len(rows))
+            self._fill(arrays, np.arange(len(rows)), rows)
+            return arrays
+        unread = np.unique(rows[~self._read[rows]])
+        if len(unread):
+            self._fill(self._cache, unread, unread)
+            self._read[unread] = True
+        return {name: values[rows] for name, values in self._cache.items()}
+
+    def _fill(
+        self, arrays: Arrays, places: np.ndarray[Any, Any], rows: np.ndarray[Any, Any]
+    ) -> None:
+        for place, record in zip(places, self._source.__getitems__(rows.tolist()), strict=True):
+            for name, value in record.items():
+                if name in arrays:
+                    arrays[name][place] = value
+
+
+def _blank(features: Named[Feature], count: int) -> Arrays:
+    arrays: Arrays = {}
+    for name, feature in features.items():
+        dtype = np.uint8 if feature.shape else np.int32
+        arrays[name] = np.zeros((count, *feature.shape), dtype)
+        arrays[PRESENT + name] = np.zeros(count, bool)
+    return arrays
+
+
+def _builder(
+    folder: Path, name: str, features: Named[Feature], splits: Mapping[str, Iterable[Example]]
+) -> Any:
+    import tensorflow_datasets as tfds
+
+    tfds.disable_progress_bar()
+    columns: dict[str, Any] = {}
+    for column, feature in features.items():
+        if not feature.shape:
+            columns[column] = tfds.features.Tensor(shape=(), dtype=np.int32)
+        elif _is_picture(feature):
+            columns[column] = tfds.features.Image(shape=feature.shape, encoding_format="png")
+        else:
+            columns[column] = tfds.features.Tensor(
+                shape=feature.shape, dtype=np.uint8, encoding=tfds.features.Encoding.ZLIB
+            )
+        columns[PRESENT + column] = tfds.features.Tensor(shape=(), dtype=np.bool_)
+
+    def encode(example: Example) -> dict[str, Any]:
+        encoded: dict[str, Any] = {}
+        for column, feature in features.items():
+            value = example.get(column)
+            encoded[PRESENT + column] = np.bool_(value is not None)
+            if value is None:
+                value = np.zeros(feature.shape, np.uint8 if feature.shape else np.int32)
+            if _is_picture(feature):
+                value = _png(value)
+            encoded[column] = value if feature.shape else np.int32(value)
+        return encoded
+
+    class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # pyright: ignore
+        VERSION = tfds.core.Version(VERSION)
+
+        def _info(self) -> Any:
+            return self.dataset_info_from_configs(
+                features=tfds.features.FeaturesDict(columns), disable_shuffling=True
+            )
+
+        def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
+            del dl_manager
+            return {split: self._generate_examples(examples) for split, examples in splits.items()}
+
+        def _generate_examples(self, examples: Iterable[Example]) -> Any:
+            for number, example in enumerate(examples):
+                yield number, encode(example)
+
+    Builder.name = name
+    return Builder(data_dir=folder)
+
+
+def _is_picture(feature: Feature) -> bool:
+    return len(feature.shape) == 3 and feature.shape[0] * feature.shape[1] >= 64 * 64
+
+
+def _png(pixels: np.ndarray[Any, Any]) -> io.BytesIO:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+    image.save(buffer, "PNG", compress_level=3)
+    buffer.seek(0)
+    return buffer
+
+
+def _checksum(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for file in sorted(folder.rglob("*.array_record*")):
+        digest.update(file.name.encode())
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+__all__ = ["SPLITS", "Records", "describe", "features_of", "is_prepared", "write"]

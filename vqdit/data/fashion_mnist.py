@@ -1,0 +1,146 @@
+"""Fashion-MNIST: 70,000 garments of 28 x 28 grey pixels in ten classes (arXiv:1708.07747)."""
+
+import gzip
+import hashlib
+import struct
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vqdit.data.recorded import Recorded
+from vqdit.data.sources import Feature, root
+from vqdit.typing import Named
+
+GARMENTS = (
+    "t-shirt",
+    "trouser",
+    "pullover",
+    "dress",
+    "coat",
+    "sandal",
+    "shirt",
+    "sneaker",
+    "bag",
+    "ankle boot",
+)
+DEBIAN = Path("/usr/share/datasets/fashion-mnist")
+"""Where Debian's package dataset-fashion-mnist puts the files."""
+MIRROR = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"
+FILES = {
+    "train-images-idx3-ubyte": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+    "train-labels-idx1-ubyte": "25c81989df183df01b3e8a0aad5dffbe",
+    "t10k-images-idx3-ubyte": "bef4ecab320f06d8554ea6380940ec79",
+    "t10k-labels-idx1-ubyte": "bb300cfdad3c16e7a12a480ee83cd310",
+}
+"""The four IDX files, with the published MD5 of their gzipped form."""
+
+
+class FashionMNIST(Recorded):
+    """Garments: `image` uint8 [28, 28, 1] and `label` 0 to 9.
+
+    Of the 60,000 published training examples the last 5,000 are the validation split.
+
+    Attributes:
+        path: folder of the four IDX files, gzipped or not; empty looks where Debian's package
+            and `vqdit prepare fashion_mnist --download` put them.
+    """
+
+    path: str = ""
+
+    def key(self) -> str:
+        if not self.path:
+            return "fashion_mnist"
+        name = hashlib.sha256(str(Path(self.path).resolve()).encode()).hexdigest()[:8]
+        return f"fashion_mnist_{name}"
+
+    def columns(self) -> Named[Feature]:
+        return Named(image=Feature((28, 28, 1)), label=Feature((), 10, GARMENTS))
+
+    def examples(self) -> Mapping[str, Iterable[Mapping[str, Any]]]:
+        folder = self._folder()
+        train = _pairs(folder, "train")
+        return {
+            "train": train[:-5000] if len(train) > 10_000 else train[: -len(train) // 10],
+            "validation": train[-5000:] if len(train) > 10_000 else train[-len(train) // 10 :],
+            "test": _pairs(folder, "t10k"),
+        }
+
+    def _folder(self) -> Path:
+        places = [Path(self.path)] if self.path else [DEBIAN, downloads()]
+        for place in places:
+            if all(_find(place, name) for name in FILES):
+                return place
+        raise FileNotFoundError(
+            f"no Fashion-MNIST in {' or '.join(map(str, places))}; install Debian's package "
+            "dataset-fashion-mnist, run `vqdit prepare fashion_mnist --download`, or set "
+            "--data.source.path to a folder with the four IDX files"
+        )
+
+
+def downloads() -> Path:
+    """Returns the folder that `download` fills."""
+    return root() / "downloads" / "fashion_mnist"
+
+
+def download() -> Path:
+    """Fetches the four files and verifies them; returns their folder.
+
+    Raises:
+        OSError: they cannot be fetched, or are not the published ones.
+    """
+    import urllib.error
+    import urllib.request
+
+    folder = downloads()
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, md5 in FILES.items():
+        file = folder / f"{name}.gz"
+        if file.is_file() and hashlib.md5(file.read_bytes()).hexdigest() == md5:
+            continue
+        try:
+            with urllib.request.urlopen(f"{MIRROR}{name}.gz", timeout=60) as answer:
+                content = answer.read()
+        except (urllib.error.URLError, TimeoutError) as error:
+            raise OSError(f"cannot download {MIRROR}{name}.gz: {error}") from error
+        if hashlib.md5(content).hexdigest() != md5:
+            raise OSError(f"{MIRROR}{name}.gz is not the published file: its MD5 differs")
+        file.write_bytes(content)
+    return folder
+
+
+def _find(folder: Path, name: str) -> Path | None:
+    for file in (folder / name, folder / f"{name}.gz"):
+        if file.is_file():
+            return file
+    return None
+
+
+def _pairs(folder: Path, part: str) -> list[dict[str, Any]]:
+    images = _read_idx(folder, f"{part}-images-idx3-ubyte")
+    labels = _read_idx(folder, f"{part}-labels-idx1-ubyte")
+    if len(images) != len(labels):
+        raise ValueError(f"{folder}: {len(images)} {part} images but {len(labels)} labels")
+    pairs = zip(images[..., None], labels, strict=True)
+    return [{"image": image, "label": int(label)} for image, label in pairs]
+
+
+def _read_idx(folder: Path, name: str) -> np.ndarray[Any, Any]:
+    """Reads an IDX file: two zeros, type 8 (bytes), the number of axes, their sizes, the data."""
+    file = _find(folder, name)
+    if file is None:
+        raise FileNotFoundError(f"no {name} in {folder}")
+    content = file.read_bytes()
+    try:
+        content = gzip.decompress(content) if file.suffix == ".gz" else content
+    except (OSError, EOFError) as error:
+        raise ValueError(f"{file} is damaged: {error}") from error
+    axes = content[3] if len(content) > 3 else 0
+    header = 4 + 4 * axes
+    if content[:3] != b"\x00\x00\x08" or len(content) < header:
+        raise ValueError(f"{file} is no IDX file of bytes")
+    shape = struct.unpack(f">{axes}I", content[4:header])
+    if len(content) - header != int(np.prod(shape)):
+        raise ValueError(f"{file} is damaged: it should hold {shape} bytes")
+    return np.frombuffer(content, np.uint8, offset=header).reshape(shape)

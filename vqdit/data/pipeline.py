@@ -1,0 +1,174 @@
+"""The pipeline: from a source to batches, by Grain.
+
+The batch of step n is a pure function of (seed, n): Grain shuffles row numbers anew in every
+epoch, batches them, and each process takes its rows of the global batch. So a run resumes without
+any state of an iterator, and sees the same global batches on any number of processes.
+"""
+
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from typing import Any
+
+import numpy as np
+
+from vqdit.data.augment import Augmentation
+from vqdit.data.batch import Batch
+from vqdit.data.digits import Digits
+from vqdit.data.mixture import Joined
+from vqdit.data.sources import PRESENT, Arrays, Feature, Source, Split
+from vqdit.typing import Component, Named, resumable
+
+AHEAD = 4
+"""Batches that are prepared ahead of the training step."""
+
+
+class Data(Component):
+    """What a run is trained on.
+
+    Attributes:
+        source: the examples.
+        augment: changes to the images of training examples, one after the other.
+        batch_size: examples of a global batch, over all devices and processes.
+        workers: worker processes that decode and augment; 0 uses threads of this process.
+    """
+
+    source: Source = Digits()
+    augment: tuple[Augmentation, ...] = ()
+    batch_size: int = 128
+    workers: int = resumable(0)
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ValueError(f"Data needs batch_size >= 1, got {self.batch_size}")
+        if self.workers < 0:
+            raise ValueError(f"Data needs workers >= 0, got {self.workers}")
+
+    def features(self) -> Named[Feature]:
+        """Returns what an example holds."""
+        return self.source.features()
+
+    def check(self) -> None:
+        """Raises ValueError if there are too few examples for one batch."""
+        count = len(self.source.split("train"))
+        if count < self.batch_size:
+            raise ValueError(
+                f"the training split has {count} examples, fewer than the batch_size "
+                f"{self.batch_size}; use a smaller batch_size or more data"
+            )
+
+    def train_batches(
+        self, seed: int, start: int, *, process_index: int = 0, process_count: int = 1
+    ) -> Generator[Batch]:
+        """Yields this process's rows of the global batches of steps start, start + 1, and so on.
+
+        Args:
+            seed: of order and augmentation.
+            start: the first step.
+            process_index: which process this is.
+            process_count: how many share the global batch, in contiguous rows; divides it.
+
+        Returns:
+            A generator; close it to end its threads.
+        """
+        import grain
+
+        if self.batch_size % process_count:
+            raise ValueError(
+                f"batch_size {self.batch_size} does not divide by {process_count} processes"
+            )
+        split = self.source.split("train")
+        size = self.batch_size // process_count
+        rows = slice(process_index * size, (process_index + 1) * size)
+        assemble = _Assemble(split, self.features(), self.augment, seed, rows)
+        steps = _order(split, seed).batch(self.batch_size).map_with_index(assemble)
+        options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=AHEAD)
+        dataset = steps[start:].to_iter_dataset(options)
+        if self.workers:
+            _parse_flags()
+            dataset = dataset.mp_prefetch(
+                grain.MultiprocessingOptions(num_workers=self.workers, per_worker_buffer_size=2)
+            )
+        iterator = iter(dataset)
+        try:
+            yield from iterator
+        finally:
+            iterator.close()
+
+    def first_batch(self, seed: int) -> Batch:
+        """Returns the whole global batch of step 0."""
+        with closing(self.train_batches(seed, 0)) as batches:
+            return next(batches)
+
+    def split_batches(
+        self, split: str, *, process_index: int = 0, process_count: int = 1
+    ) -> Iterator[Batch]:
+        """Yields a split once, in order; the last batch is filled up with rows not `valid`."""
+        examples, features = self.source.split(split), self.features()
+        size = self.batch_size // process_count
+        for start in range(0, len(examples), self.batch_size):
+            index = start + process_index * size + np.arange(size)
+            valid = index < len(examples)
+            arrays = examples.take(np.where(valid, index, 0))
+            yield _batch(arrays, features, index, valid)
+
+
+class _Assemble:
+    """Makes the batch of a step from its row numbers. A class, so that workers can unpickle it."""
+
+    def __init__(
+        self,
+        split: Split,
+        features: Named[Feature],
+        augment: tuple[Augmentation, ...],
+        seed: int,
+        rows: slice,
+    ) -> None:
+        self._split, self._features, self._augment = split, features, augment
+        self._seed, self._rows = seed, rows
+
+    def __call__(self, step: int, order: np.ndarray[Any, Any]) -> Batch:
+        index = np.arange(len(order))[self._rows]
+        arrays = self._split.take(order[self._rows])
+        if self._augment and "image" in arrays:
+            pairs = zip(arrays["image"], index, strict=True)
+            arrays["image"] = np.stack([self._change(x, step, int(row)) for x, row in pairs])
+        return _batch(arrays, self._features, index, np.ones(len(index), bool))
+
+    def _change(self, image: np.ndarray[Any, Any], step: int, row: int) -> np.ndarray[Any, Any]:
+        generator = np.random.Generator(np.random.Philox([self._seed, step, row]))
+        for augmentation in self._augment:
+            image = augmentation.apply(image, generator)
+        return image
+
+
+def _order(split: Split, seed: int) -> Any:
+    """Row numbers for ever: every epoch shuffled anew; mixtures by their weights."""
+    import grain
+
+    if not isinstance(split, Joined):
+        return grain.MapDataset.range(len(split)).seed(seed).shuffle().repeat()
+    starts = np.cumsum([0, *split.sizes])
+    ranges = [
+        grain.MapDataset.range(int(start), int(start) + size).seed(seed + number).shuffle().repeat()
+        for number, (start, size) in enumerate(zip(starts, split.sizes, strict=False))
+    ]
+    return grain.MapDataset.mix(ranges, split.weights)
+
+
+def _batch(
+    arrays: Arrays,
+    features: Named[Feature],
+    index: np.ndarray[Any, Any],
+    valid: np.ndarray[Any, Any],
+) -> Batch:
+    data = {name: arrays[name] for name in features}
+    present = {name: arrays[PRESENT + name] & valid for name in features}
+    return Batch(Named(data), Named(present), Named(), index.astype(np.int32), valid)
+
+
+def _parse_flags() -> None:
+    """Grain's worker processes read absl flags, which nobody parsed in a program without them."""
+    from absl import flags
+
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()

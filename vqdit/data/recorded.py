@@ -1,0 +1,55 @@
+"""A source that is prepared once, as array_records, and read from there."""
+
+import functools
+import logging
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from vqdit.data.builders import records
+from vqdit.data.sources import Feature, Source, Split, check_split, root
+from vqdit.typing import Named
+
+log = logging.getLogger(__name__)
+
+
+class Recorded(Source):
+    """Base of sources with records of their own."""
+
+    def key(self) -> str:
+        """Returns the name of the folder of the prepared data: one per content."""
+        raise TypeError(f"{type(self).__name__} must define key")
+
+    def columns(self) -> Named[Feature]:
+        """Returns the features, from the raw data."""
+        raise TypeError(f"{type(self).__name__} must define columns")
+
+    def examples(self) -> Mapping[str, Iterable[Mapping[str, Any]]]:
+        """Returns the examples of every split, from the raw data."""
+        raise TypeError(f"{type(self).__name__} must define examples")
+
+    def prepare(self) -> Path:
+        """Prepares the data unless that was done; returns their folder."""
+        folder = root() / self.key()
+        if not records.is_prepared(folder):
+            log.info("preparing %s in %s", type(self).__name__, folder)
+            name = "".join(c if c.isalnum() else "_" for c in self.key())
+            records.write(folder, name, self.columns(), self.examples())
+        return folder
+
+    def features(self) -> Named[Feature]:
+        return records.features_of(self.prepare())
+
+    def split(self, name: str) -> Split:
+        check_split(name)
+        return _records(self.prepare(), name)
+
+    def fingerprint(self) -> dict[str, Any]:
+        found = records.describe(self.prepare())
+        return {part: found[part] for part in ("name", "version", "splits", "checksum")}
+
+
+@functools.lru_cache(maxsize=16)
+def _records(folder: Path, split: str) -> records.Records:
+    """One reader per split and process, so that what it remembers is shared."""
+    return records.Records(folder, split)

@@ -1,0 +1,1 @@
+"""The training loop, its state, its one step, what it writes and what interrupts it."""

@@ -1,0 +1,215 @@
+"""The workdir of a run: whose it is, what it keeps, and how others read it."""
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from vqdit import config, sharding
+from vqdit.checkpoint import Checkpoints, load_tree, save_tree
+from vqdit.data import Batch
+from vqdit.experiment import Experiment
+from vqdit.tasks.base import Frozen, Resolve, Task
+from vqdit.train import state as states
+from vqdit.train.state import TrainState
+from vqdit.typing import Params, Stats
+
+log = logging.getLogger(__name__)
+
+CONFIG, RESULT = "config.json", "result.json"
+
+
+class Restored(NamedTuple):
+    """A run as it is read for inference."""
+
+    experiment: Experiment
+    task: Task
+    params: Params
+    stats: Stats
+    frozen: Frozen
+    step: int
+
+
+def claim(folder: Path, experiment: Experiment) -> None:
+    """Makes the workdir this experiment's, or finds that it is.
+
+    Raises:
+        OSError: it cannot be written.
+        ValueError: it holds another experiment; the differences are named, nothing is changed.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".write-test-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise OSError(
+            f"cannot write in the workdir {folder}: {error.strerror}; "
+            "choose another with --workdir=DIR"
+        ) from error
+    file = folder / CONFIG
+    if file.is_file():
+        found = config.differences(read_experiment(folder), experiment)
+        fixed = [change for change in found if not change.resumable]
+        if fixed:
+            lines = "\n".join(f"  {change}" for change in fixed)
+            raise ValueError(
+                f"the workdir {folder} holds a different experiment (there -> here):\n{lines}\n"
+                "use another --workdir, or the same settings"
+            )
+        for change in found:
+            log.info("changed on resume: %s", change)
+    if sharding.process()[0] == 0:
+        write_json(file, config.to_json(experiment))
+
+
+def finish(folder: Path, step: int, metrics: dict[str, float], preview: Path) -> None:
+    """Notes that a run is complete, so that the next start skips it."""
+    result = {"step": step, "validation": metrics, "preview": preview.relative_to(folder).as_posix()}
+    if sharding.process()[0] == 0:
+        write_json(folder / RESULT, result)
+
+
+def finished(folder: Path, experiment: Experiment) -> tuple[dict[str, float], Path] | None:
+    """Returns validation metrics and preview of a run that is complete, else None.
+
+    Raises:
+        ValueError: the workdir holds another experiment.
+    """
+    if not (folder / RESULT).is_file():
+        return None
+    claim(folder, experiment)
+    result = json.loads((folder / RESULT).read_text())
+    if result["step"] < experiment.steps:
+        return None
+    return result["validation"], folder / result["preview"]
+
+
+def load_frozen(
+    folder: Path, task: Task, resolve: Resolve, batches: Callable[[], Iterable[Batch]]
+) -> tuple[Task, Frozen]:
+    """Returns the task with its references resolved, and its frozen arrays.
+
+    They are copied into the workdir the first time and read from there later: a run goes on with
+    the very tokenizer it began with, and can be sampled from its workdir alone.
+    """
+    kept = folder / "frozen"
+    if (kept / "task.json").is_file():
+        return read_frozen(folder)
+    resolved, frozen = task.load(resolve, batches)
+    if kept.is_dir():
+        shutil.rmtree(kept)  # left by a start that was killed
+    if jax.tree.leaves(frozen):
+        save_tree(kept / "arrays", frozen)
+    kept.mkdir(exist_ok=True)
+    write_json(kept / "task.json", config.to_json(resolved))
+    return resolved, frozen
+
+
+def read_frozen(folder: Path) -> tuple[Task, Frozen]:
+    """Returns what `load_frozen` kept."""
+    kept = folder / "frozen"
+    task = config.from_json(json.loads((kept / "task.json").read_text()))
+    abstract = jax.eval_shape(task.frozen_like)
+    frozen = load_tree(kept / "arrays", abstract) if jax.tree.leaves(abstract) else abstract
+    return task, frozen
+
+
+def fine_tune(state: TrainState, source: Path) -> TrainState:
+    """Returns a fresh state with the parameters and statistics of another run's last checkpoint.
+
+    Raises:
+        FileNotFoundError: there is no run with a checkpoint in `source`.
+        CheckpointMismatch: its parameters do not fit, listed by path.
+    """
+    folder = find_run(source)
+    with Checkpoints(folder / "checkpoints") as checkpoints:
+        like = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding),
+            state._replace(ema=()),
+        )
+        has_ema = read_experiment(folder).ema > 0
+        if has_ema:
+            like = like._replace(ema=like.params)
+        names = ("stats", "ema" if has_ema else "params")
+        found = checkpoints.restore(like, only=names)
+    params = states.averaged(found) if has_ema else found.params
+    log.info("starting from the parameters of %s", folder)
+    average = jax.tree.map(lambda leaf: leaf.copy(), params) if state.ema != () else ()
+    return state._replace(params=params, stats=found.stats, ema=average)
+
+
+def restore(folder: Path) -> Restored:
+    """Reads the newest checkpoint of a run for inference: averaged parameters and statistics.
+
+    Raises:
+        FileNotFoundError: there is no run, or it has no checkpoint yet.
+    """
+    folder = find_run(folder)
+    experiment = read_experiment(folder)
+    with Checkpoints(folder / "checkpoints") as checkpoints:
+        if checkpoints.latest() is None:
+            raise FileNotFoundError(
+                f"no checkpoint in {folder}; train it until its first checkpoint"
+            )
+        task, frozen = read_frozen(folder)
+        params, stats = jax.eval_shape(task.blank)
+        which = "ema" if experiment.ema > 0 else "params"
+        like = {"step": jax.ShapeDtypeStruct((), jnp.int32), which: params, "stats": stats}
+        found = checkpoints.restore(like, only=like)
+    return Restored(
+        experiment, task, found[which], found["stats"], frozen, int(found["step"])
+    )
+
+
+def find_run(folder: Path) -> Path:
+    """Returns the run in `folder`: itself, or the last of a dict's experiments.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    if (folder / CONFIG).is_file():
+        return folder
+    order = folder / "experiments.json"
+    if order.is_file():
+        names = json.loads(order.read_text())
+        runs = [folder / name for name in names if (folder / name / CONFIG).is_file()]
+        if runs:
+            return runs[-1]
+    raise FileNotFoundError(
+        f"no run in {folder}; a workdir holds {CONFIG} and is made by "
+        "`python train.py --config=... --workdir=DIR`"
+    )
+
+
+def runs_of(folder: Path) -> list[Path]:
+    """Returns all runs of a folder, in the order in which they were trained."""
+    order = folder / "experiments.json"
+    if (folder / CONFIG).is_file() or not order.is_file():
+        return [find_run(folder)]
+    names = json.loads(order.read_text())
+    return [folder / name for name in names if (folder / name / CONFIG).is_file()]
+
+
+def read_experiment(folder: Path) -> Experiment:
+    """Returns the experiment of a run."""
+    try:
+        found = config.from_json(json.loads((folder / CONFIG).read_text()))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{folder / CONFIG} is damaged: {error}") from error
+    if not isinstance(found, Experiment):
+        raise ValueError(f"{folder / CONFIG} holds a {type(found).__name__}, not an Experiment")
+    return found
+
+
+def write_json(file: Path, value: Any) -> None:
+    """Writes a JSON file whole or not at all."""
+    temporary = file.with_suffix(".tmp")
+    temporary.write_text(json.dumps(value, indent=2) + "\n")
+    os.replace(temporary, file)

@@ -1,0 +1,117 @@
+"""What a run writes: `metrics.jsonl`, `performance.jsonl`, `log.txt`, and the progress line."""
+
+import json
+import logging
+import math
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+QUIET = 10.0
+"""Seconds between progress lines when the output is no terminal."""
+
+
+class JsonlWriter:
+    """Appends one JSON object a line, `step` first. Numbers that are not finite become strings."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def write(self, step: int, **values: float) -> None:
+        """Writes one line, at once."""
+        record: dict[str, Any] = {"step": step}
+        for name, value in values.items():
+            record[name] = value if math.isfinite(value) else str(value)
+        with self.path.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def cut(self, step: int) -> None:
+        """Drops what a resumed run will write again: lines beyond `step`, and a torn last line."""
+        if not self.path.is_file():
+            return
+        kept = []
+        for line in self.path.read_text().splitlines():
+            try:
+                if json.loads(line)["step"] <= step:
+                    kept.append(line)
+            except (json.JSONDecodeError, KeyError, TypeError):
+                continue
+        temporary = self.path.with_suffix(".tmp")
+        temporary.write_text("".join(f"{line}\n" for line in kept))
+        os.replace(temporary, self.path)
+
+
+def configure_logging(file: Path | None) -> logging.Handler | None:
+    """Sends the log of vqdit to the terminal, and to `file`; returns the file's handler."""
+    root = logging.getLogger("vqdit")
+    root.setLevel(logging.INFO)
+    root.propagate = False
+    if not root.handlers:
+        terminal = logging.StreamHandler(sys.stderr)
+        terminal.setFormatter(logging.Formatter("%(message)s"))
+        root.addHandler(terminal)
+    if file is None:
+        return None
+    handler = logging.FileHandler(file)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    root.addHandler(handler)
+    return handler
+
+
+class Progress:
+    """A progress bar on a terminal, a plain line every few seconds elsewhere.
+
+    Args:
+        name: of the run.
+        start: finished steps.
+        steps: length of the run.
+        batch_size: examples per step, for examples per second.
+    """
+
+    def __init__(self, name: str, start: int, steps: int, batch_size: int) -> None:
+        self.name, self.steps, self.batch_size = name, steps, batch_size
+        self._bar: Any = None
+        self._last = (time.monotonic(), start)
+        self._printed = 0.0
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.completed}/{task.total}  {task.fields[rates]}"),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+            )
+            self._task = self._bar.add_task(name, total=steps, completed=start, rates="compiling")
+            self._bar.start()
+
+    def update(self, step: int, loss: float) -> dict[str, float]:
+        """Shows a step's loss and the speed since the last call; returns the speed."""
+        now = time.monotonic()
+        seconds, done = now - self._last[0], step - self._last[1]
+        self._last = (now, step)
+        rate = done / seconds if seconds > 0 else 0.0
+        left = (self.steps - step) / rate if rate else 0.0
+        speed = {"steps_per_second": rate, "examples_per_second": rate * self.batch_size}
+        rates = f"loss {loss:.4g}  {rate:.3g} steps/s  {rate * self.batch_size:.3g} examples/s"
+        if self._bar is not None:
+            self._bar.update(self._task, completed=step, rates=rates)
+        elif now - self._printed >= QUIET or step == self.steps:
+            self._printed = now
+            minutes, rest = divmod(round(left), 60)
+            line = f"{self.name} {step}/{self.steps}  {rates}  {minutes}:{rest:02d} left"
+            print(line, file=sys.stderr, flush=True)
+        return speed
+
+    def pause(self) -> None:
+        """Forgets the time that something other than training took."""
+        self._last = (time.monotonic(), self._last[1])
+
+    def close(self) -> None:
+        """Leaves the terminal in order."""
+        if self._bar is not None:
+            self._bar.stop()
