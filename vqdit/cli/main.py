@@ -1,0 +1,72 @@
+"""`vqdit COMMAND ...`: finds the command, and turns errors of its user into plain messages."""
+
+import difflib
+import importlib
+import sys
+import traceback
+from collections.abc import Callable
+
+COMMANDS = {
+    "train": "train the experiments of a config",
+    "sample": "generate from a trained model",
+    "reconstruct": "show what a tokenizer keeps of its data",
+    "prepare": "prepare a data set",
+}
+USAGE = """usage: vqdit COMMAND [OPTIONS]
+
+{commands}
+
+`vqdit COMMAND --help` explains a command."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs a command; returns the exit code."""
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        commands = "\n".join(f"  {name:12} {text}" for name, text in COMMANDS.items())
+        print(USAGE.format(commands=commands))
+        return 0 if argv else 2
+    if argv[0] == "--version":
+        import vqdit
+
+        print(vqdit.__version__)
+        return 0
+    if argv[0] not in COMMANDS:
+        near = difflib.get_close_matches(argv[0], COMMANDS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        print(f"vqdit: no command {argv[0]!r}{hint}; one of: {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    return run(importlib.import_module(f"vqdit.cli.{argv[0]}").main, argv[1:])
+
+
+def run(command: Callable[[list[str]], int], argv: list[str] | None = None) -> int:
+    """Runs one command.
+
+    Bad input (ValueError, OSError, ImportError) ends with its message and code 2, Ctrl-C with 130;
+    anything else is a defect, and shows where it happened.
+    """
+    try:
+        return command(sys.argv[1:] if argv is None else argv)
+    except (ValueError, OSError, ImportError) as error:
+        if isinstance(error, OSError) and error.filename and error.strerror:
+            message = f"{error.strerror}: {error.filename}"
+        else:
+            message = str(error)
+        if _is_ours(error):
+            print(f"error: {message}", file=sys.stderr)
+            return 2
+        traceback.print_exc()
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def _is_ours(error: BaseException) -> bool:
+    """True if our code raised it for its user; a ValueError from within JAX is a defect."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return isinstance(error, OSError) or "vqdit" in frames[-1].filename.replace("\\", "/")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
