@@ -1,4 +1,4 @@
-"""Generates from a trained model: python sample.py --workdir=runs/quickstart --given label=7"""
+"""Generates from a trained model: `python sample.py --workdir=runs/quickstart`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Trains the experiments of a config: python train.py --config=configs/quickstart.py"""
+"""Trains the experiments of a config: `python train.py --config=configs/quickstart.py`."""
 
 import sys
 

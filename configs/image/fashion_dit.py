@@ -1,8 +1,8 @@
 """A masked DiT over the codes of the Fashion-MNIST tokenizer, conditioned on the garment.
 
-    python train.py --config=configs/image/fashion_vqvae.py
-    python train.py --config=configs/image/fashion_dit.py
-    python sample.py --workdir=runs/fashion_dit --given label=sneaker
+python train.py --config=configs/image/fashion_vqvae.py
+python train.py --config=configs/image/fashion_dit.py
+python sample.py --workdir=runs/fashion_dit --given label=sneaker
 """
 
 from vqdit.data import Data, FashionMNIST

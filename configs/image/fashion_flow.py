@@ -1,8 +1,8 @@
 """Flow matching over the embeddings z_q of the Fashion-MNIST tokenizer, conditioned on the garment.
 
-    python train.py --config=configs/image/fashion_vqvae.py
-    python train.py --config=configs/image/fashion_flow.py
-    python sample.py --workdir=runs/fashion_flow --given label=3
+python train.py --config=configs/image/fashion_vqvae.py
+python train.py --config=configs/image/fashion_flow.py
+python sample.py --workdir=runs/fashion_flow --given label=3
 """
 
 from vqdit.data import Data, FashionMNIST

@@ -1,7 +1,7 @@
 """A VQ-VAE of Fashion-MNIST: 28x28 grey pictures become 7x7 codes of 9 bits.
 
-    vqdit prepare fashion_mnist
-    python train.py --config=configs/image/fashion_vqvae.py
+vqdit prepare fashion_mnist
+python train.py --config=configs/image/fashion_vqvae.py
 """
 
 from vqdit.data import Data, FashionMNIST

@@ -22,7 +22,9 @@ def test_nearest_is_the_brute_force_answer_over_chunks():
     z = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
     codebook = np.random.default_rng(1).normal(size=(2500, 5)).astype(np.float32)
     distance = ((z[:, None].astype(np.float64) - codebook[None]) ** 2).sum(-1)
-    np.testing.assert_array_equal(nearest(jnp.asarray(z), jnp.asarray(codebook)), distance.argmin(1))
+    np.testing.assert_array_equal(
+        nearest(jnp.asarray(z), jnp.asarray(codebook)), distance.argmin(1)
+    )
 
 
 def test_nearest_breaks_ties_by_the_lowest_id_across_chunks():
@@ -49,7 +51,9 @@ def test_update_is_the_formula_in_numpy():
         jnp.asarray(rng.uniform(1, 9, 4), jnp.float32),
         jnp.asarray(rng.normal(size=(4, 2)), jnp.float32),
     )
-    _, new = vq.update({}, stats, jnp.asarray(z), jnp.asarray(codes), jax.random.key(0), 0)
+    _, new = vq.update(
+        {}, stats, jnp.asarray(z), jnp.asarray(codes), jax.random.key(0), jnp.int32(0)
+    )
     one_hot = np.eye(4)[codes[:, 0]]
     count = 0.9 * np.asarray(stats.count) + 0.1 * one_hot.sum(0)
     total = 0.9 * np.asarray(stats.total) + 0.1 * one_hot.T @ z
@@ -105,9 +109,7 @@ def test_revived_codes_survive_their_own_step_and_get_used():
     assert jnp.abs(new.codebook).max() < 100  # none is left out there
     used = np.unique(vq.quantize({}, new, z).codes)
     assert len(used) == 64
-    _, later = vq.update(
-        {}, new, z, vq.quantize({}, new, z).codes, jax.random.key(3), jnp.int32(1)
-    )
+    _, later = vq.update({}, new, z, vq.quantize({}, new, z).codes, jax.random.key(3), jnp.int32(1))
     assert jnp.abs(later.codebook).max() < 100  # and the old code does not come back
 
 

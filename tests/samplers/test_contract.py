@@ -29,8 +29,10 @@ def setting(process):
 
 
 def oracle(process, x_0, space, x_1):
+    noise = None if process.is_discrete else x_1
+
     def predict(x, t):
-        return Named(a=process.oracle(x_0, x["a"], x_1, t["a"], space))
+        return Named(a=process.oracle(x_0, x["a"], noise, t["a"], space))
 
     return predict
 
@@ -90,9 +92,7 @@ def test_a_sample_depends_on_its_own_key_alone(sampler, process):
         x_1 = process.prior(keys, (LENGTH, 1))
         predict = lambda x, t: Named(a=jnp.broadcast_to(logits, (len(x["a"]), *logits.shape)))  # noqa: E731
         times = Named(a=jnp.linspace(1.0, 0.0, sampler.steps + 1))
-        return generate(
-            keys, predict, Named(a=sampler), Named(a=process), Named(a=x_1), times
-        )["a"]
+        return generate(keys, predict, Named(a=sampler), Named(a=process), Named(a=x_1), times)["a"]
 
     together = go(keys())
     np.testing.assert_array_equal(go(keys()[2:]), together[2:])
@@ -173,7 +173,10 @@ def test_without_makes_a_modality_wholly_unknown():
         return Named()
 
     unknown = Named(label=jnp.full((2, 1, 1), -1))
-    x, t = Named(a=jnp.ones(3), label=jnp.ones((2, 1, 1))), Named(a=jnp.ones(1), label=jnp.zeros((2, 1)))
+    x, t = (
+        Named(a=jnp.ones(3), label=jnp.ones((2, 1, 1))),
+        Named(a=jnp.ones((2, 1)), label=jnp.zeros((2, 1))),
+    )
     without(predict, unknown)(x, t)
     np.testing.assert_array_equal(seen["x"]["label"], unknown["label"])
     np.testing.assert_array_equal(seen["t"]["label"], jnp.ones((2, 1)))

@@ -34,7 +34,9 @@ def main(argv: list[str] | None = None) -> int:
     if argv[0] not in COMMANDS:
         near = difflib.get_close_matches(argv[0], COMMANDS, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        print(f"vqdit: no command {argv[0]!r}{hint}; one of: {', '.join(COMMANDS)}", file=sys.stderr)
+        print(
+            f"vqdit: no command {argv[0]!r}{hint}; one of: {', '.join(COMMANDS)}", file=sys.stderr
+        )
         return 2
     return run(importlib.import_module(f"vqdit.cli.{argv[0]}").main, argv[1:])
 

@@ -1,6 +1,5 @@
 """`vqdit prepare NAME`: prepares a data set, and says how a config names it."""
 
-
 from vqdit.cli.sample import parse
 
 USAGE = """usage: vqdit prepare NAME [PATH] [OPTIONS]
@@ -79,5 +78,3 @@ def _source(name: str, path: str, options: dict, download: bool):  # noqa: ANN20
     near = difflib.get_close_matches(name, NAMES, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise ValueError(f"unknown data set {name!r}{hint}; one of: {', '.join(NAMES)}, tfds:NAME")
-
-

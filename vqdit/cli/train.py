@@ -89,7 +89,9 @@ def _train_one(name, experiment, folder: Path, shown: Path, earlier: dict[str, P
     print(f"  validation: {metrics}")
     print(f"  preview: {outcome.preview}")
     if isinstance(experiment.task, TokenizerTask):
-        print(f"  look at reconstructions: vqdit reconstruct --workdir={folder} --out=reconstructions")
+        print(
+            f"  look at reconstructions: vqdit reconstruct --workdir={folder} --out=reconstructions"
+        )
     else:
         print(f"  sample: python sample.py --workdir={shown} --num=64 --out=samples")
     return 0
@@ -112,5 +114,3 @@ def _use_compilation_cache(folder: Path) -> None:
 
     if jax.config.jax_compilation_cache_dir is None:
         jax.config.update("jax_compilation_cache_dir", str((folder / ".jax_cache").absolute()))
-
-

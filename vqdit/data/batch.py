@@ -19,6 +19,6 @@ class Batch(NamedTuple):
 
     data: Named[Array]
     present: Named[Bool[Array, " b"]]
-    mask: Named[Bool[Array, "b l"]]
+    mask: Named[Bool[Array, "b _"]]
     index: Int[Array, " b"]
     valid: Bool[Array, " b"]

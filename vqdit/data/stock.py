@@ -33,7 +33,9 @@ class TFDS(Source):
     def features(self) -> Named[Feature]:
         found = self._builder().info.features
         if self.image not in found:
-            raise ValueError(f"{self.name} has no feature {self.image!r}; it has: {', '.join(found)}")
+            raise ValueError(
+                f"{self.name} has no feature {self.image!r}; it has: {', '.join(found)}"
+            )
         columns = {"image": Feature((self.size, self.size, self.channels))}
         if self.label in found:
             label = found[self.label]

@@ -106,7 +106,7 @@ class Table(Recorded):
                 except json.JSONDecodeError as error:
                     raise ValueError(f"{file}:{number} is not JSON: {error}") from error
                 if not isinstance(row, dict):
-                    raise ValueError(f"{file}:{number} must be an object such as {{\"image\": ...}}")
+                    raise ValueError(f'{file}:{number} must be an object such as {{"image": ...}}')
                 rows.append(row)
             return rows
 

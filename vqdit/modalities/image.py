@@ -11,6 +11,7 @@ from vqdit.data.pictures import SUFFIXES, read_picture
 from vqdit.modalities.base import Modality
 from vqdit.typing import Array, Float, Int
 
+
 class Image(Modality):
     """Images of one size.
 
@@ -56,9 +57,7 @@ class Image(Modality):
         save(folder / "grid.png", grid(samples))
 
 
-def grid(
-    images: np.ndarray[Any, Any], columns: int = 0, edge: int = 512
-) -> np.ndarray[Any, Any]:
+def grid(images: np.ndarray[Any, Any], columns: int = 0, edge: int = 512) -> np.ndarray[Any, Any]:
     """Tiles uint8 images [n, h, w, c] into one, with a gap; small pixels are enlarged.
 
     Args:

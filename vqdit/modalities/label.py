@@ -49,11 +49,15 @@ class Label(Modality):
         if value.lstrip("-").isdigit():
             if 0 <= int(value) < self.classes:
                 return int(value)
-            raise ValueError(f"label {value} is out of range; labels go from 0 to {self.classes - 1}")
+            raise ValueError(
+                f"label {value} is out of range; labels go from 0 to {self.classes - 1}"
+            )
         near = difflib.get_close_matches(value, self.names, n=3)
         hint = f"; nearest: {', '.join(near)}" if near else ""
         known = f"a number from 0 to {self.classes - 1}"
-        raise ValueError(f"unknown label {value!r}; give {known}{' or a name' * bool(self.names)}{hint}")
+        raise ValueError(
+            f"unknown label {value!r}; give {known}{' or a name' * bool(self.names)}{hint}"
+        )
 
     def write(self, samples: np.ndarray[Any, Any], folder: Path) -> None:
         lines = (self.names[label] if self.names else str(label) for label in samples)

@@ -106,10 +106,15 @@ class DiT(Component):
                 continue
             if any(size % self.patch for size in tokens.grid):
                 sizes = [
-                    (size // self.patch * self.patch or self.patch, -(-size // self.patch) * self.patch)
+                    (
+                        size // self.patch * self.patch or self.patch,
+                        -(-size // self.patch) * self.patch,
+                    )
                     for size in tokens.grid
                 ]
-                near = " or ".join("x".join(map(str, choice)) for choice in zip(*sizes, strict=True))
+                near = " or ".join(
+                    "x".join(map(str, choice)) for choice in zip(*sizes, strict=True)
+                )
                 raise ValueError(
                     f"the grid of {name!r}, {'x'.join(map(str, tokens.grid))}, does not divide by "
                     f"the DiT's patch {self.patch}; nearest grids: {near}, or use patch=1"
@@ -135,10 +140,10 @@ class DiT(Component):
         params: Params,
         inputs: Named[Tokens],
         x: Named[X],
-        t: Named[Float[Array, "b #l"]],
+        t: Named[Float[Array, "b _"]],
         *,
-        mask: Named[Bool[Array, "b l"]] | None = None,
-    ) -> Named[Float[Array, "b l w"]]:
+        mask: Named[Bool[Array, "b _"]] | None = None,
+    ) -> Named[Float[Array, "b _ _"]]:
         """Returns the prediction for every modality that has a head, in float32.
 
         Args:
@@ -159,9 +164,9 @@ class _Network(nn.Module):
     def __call__(
         self,
         x: Named[X],
-        t: Named[Float[Array, "b #l"]],
-        mask: Named[Bool[Array, "b l"]] | None = None,
-    ) -> Named[Float[Array, "b l w"]]:
+        t: Named[Float[Array, "b _"]],
+        mask: Named[Bool[Array, "b _"]] | None = None,
+    ) -> Named[Float[Array, "b _ _"]]:
         config, mask = self.config, mask or Named()
         sequence = [name for name, tokens in self.inputs.items() if tokens.route == "tokens"]
         condition = self._condition(x)
@@ -289,9 +294,9 @@ class _Block(nn.Module):
         x = x + gate_1 * h.astype(jnp.float32)
 
         h = (_norm(x) * (1.0 + scale_2) + shift_2).astype(dtype)
-        h = nn.Dense(
-            config.mlp_ratio * config.dim, kernel_init=XAVIER, dtype=dtype, name="mlp_in"
-        )(h)
+        h = nn.Dense(config.mlp_ratio * config.dim, kernel_init=XAVIER, dtype=dtype, name="mlp_in")(
+            h
+        )
         h = nn.gelu(h, approximate=True)
         h = nn.Dense(config.dim, kernel_init=XAVIER, dtype=dtype, name="mlp_out")(h)
         return x + gate_2 * h.astype(jnp.float32), None

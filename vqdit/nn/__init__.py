@@ -1,1 +1,1 @@
-"""Building blocks of networks: attention, embeddings, convolutions. Flax lives here and in models."""
+"""Building blocks of networks: attention, embeddings, convolutions."""

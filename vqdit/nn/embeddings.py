@@ -16,7 +16,7 @@ FREQUENCIES = 256
 def sinusoid(t: Float[Array, "*b"], width: int = FREQUENCIES) -> Float[Array, "*b d"]:
     """Embeds a scalar by [cos(t f_i), sin(t f_i)], f_i = 10^4^(-i / (width / 2)).
 
-    The exponent divides by width / 2 (128), as the original does; the diffusers port divides by 127.
+    The exponent divides by width / 2 (128), as in the original; the diffusers port has 127.
     """
     half = width // 2
     frequency = jnp.exp(-jnp.log(1e4) * jnp.arange(half, dtype=jnp.float32) / half)
@@ -75,6 +75,4 @@ class CodeEmbedding(nn.Module):
             (self.codebooks, self.codes + 1, self.dim),
         )
         row = jnp.where(codes < 0, self.codes, codes)
-        return sum(
-            (table[i][row[..., i]] for i in range(1, self.codebooks)), table[0][row[..., 0]]
-        )
+        return sum((table[i][row[..., i]] for i in range(1, self.codebooks)), table[0][row[..., 0]])

@@ -69,7 +69,9 @@ class Process(Component):
 class TimeLaw(Component):
     """The distribution of t in training."""
 
-    def sample(self, key: Key[Array, ""], index: Int[Array, " b"], size: int) -> Float[Array, "b 1"]:
+    def sample(
+        self, key: Key[Array, ""], index: Int[Array, " b"], size: int
+    ) -> Float[Array, "b 1"]:
         """Draws one t in (0, 1] per example of a global batch.
 
         Args:
@@ -96,7 +98,9 @@ class Uniform(TimeLaw):
         if not 0.0 <= self.low < 1.0:
             raise ValueError(f"Uniform needs low in [0, 1), got {self.low}")
 
-    def sample(self, key: Key[Array, ""], index: Int[Array, " b"], size: int) -> Float[Array, "b 1"]:
+    def sample(
+        self, key: Key[Array, ""], index: Int[Array, " b"], size: int
+    ) -> Float[Array, "b 1"]:
         return self.low + (1.0 - self.low) * _strata(key, index, size)[:, None]
 
 
@@ -117,7 +121,9 @@ class LogitNormal(TimeLaw):
         if self.std <= 0.0:
             raise ValueError(f"LogitNormal needs std > 0, got {self.std}")
 
-    def sample(self, key: Key[Array, ""], index: Int[Array, " b"], size: int) -> Float[Array, "b 1"]:
+    def sample(
+        self, key: Key[Array, ""], index: Int[Array, " b"], size: int
+    ) -> Float[Array, "b 1"]:
         u = jnp.clip(_strata(key, index, size), 1e-6, 1.0 - 1e-6)
         return jax.nn.sigmoid(self.mean + self.std * jax.scipy.special.ndtri(u))[:, None]
 

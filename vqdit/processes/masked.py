@@ -31,8 +31,8 @@ class Masked(Process):
 
     Attributes:
         schedule: m(t) = t ("linear") or sin(pi t / 2) ("cosine": MaskGIT's, more mask earlier).
-        weighting: "elbo" weighs by m'(t) / m(t), which bounds the likelihood; "uniform" weighs every
-            masked position alike, which favours samples over likelihood (MaskGIT).
+        weighting: "elbo" weighs by m'(t) / m(t), which bounds the likelihood; "uniform" weighs
+            every masked position alike, which favours samples over likelihood (MaskGIT).
     """
 
     schedule: Literal["linear", "cosine"] = "linear"

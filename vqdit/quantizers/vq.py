@@ -171,14 +171,12 @@ class VQ(Quantizer):
         rows = jax.lax.stop_gradient(rows.astype(jnp.float32))
         centroids = rows[_draw(key, rows.shape[0], self.codebook_size, weight)]
 
-        def iterate(_: int, centroids: Float[Array, "k d"]) -> Float[Array, "k d"]:
-            count, total = _assigned(
-                rows, nearest(rows, centroids), weight, self.codebook_size
-            )
+        def iterate(centroids: Float[Array, "k d"], _: None) -> tuple[Float[Array, "k d"], None]:
+            count, total = _assigned(rows, nearest(rows, centroids), weight, self.codebook_size)
             mean = self._normalize(total / jnp.maximum(count, 1.0)[:, None])
-            return jnp.where(count[:, None] > 0, mean, centroids)
+            return jnp.where(count[:, None] > 0, mean, centroids), None
 
-        centroids = jax.lax.fori_loop(0, self.kmeans_iterations, iterate, centroids)
+        centroids, _ = jax.lax.scan(iterate, centroids, length=self.kmeans_iterations)
         count, _ = _assigned(rows, nearest(rows, centroids), weight, self.codebook_size)
         return VQStats(centroids, count, centroids * count[:, None])
 

@@ -11,7 +11,7 @@ from vqdit.random import stream
 from vqdit.typing import Array, Bool, Component, Float, Key, Named
 
 Carry = Any
-Predict = Callable[[Named[X], Named[Float[Array, "b #l"]]], Named[Float[Array, "b l w"]]]
+Predict = Callable[[Named[X], Named[Float[Array, "b _"]]], Named[Float[Array, "b _ _"]]]
 """The network with parameters and guidance bound: (x, t of every modality) -> predictions."""
 
 
@@ -58,9 +58,9 @@ def generate(
     samplers: Named[Sampler],
     processes: Named[Process],
     x_1: Named[X],
-    times: Named[Float[Array, " n+1"]],
+    times: Named[Float[Array, " times"]],
     *,
-    known: Named[Bool[Array, "b l"]] | None = None,
+    known: Named[Bool[Array, "b _"]] | None = None,
 ) -> Named[X]:
     """Generates all modalities of `samplers` together.
 
@@ -86,7 +86,9 @@ def generate(
     def scan(state, now):
         x, carries = state
         number, t, s = now
-        predictions = predict(x, Named({name: _seen_at(t[name], x[name], known.get(name)) for name in x}))
+        predictions = predict(
+            x, Named({name: _seen_at(t[name], x[name], known.get(name)) for name in x})
+        )
         new, kept = {}, {}
         for name, sampler in samplers.items():
             step_keys = jax.vmap(lambda k, n=name: jax.random.fold_in(stream(k, n), number))(keys)
@@ -110,9 +112,7 @@ def generate(
     return Named({name: x_0[name] for name in samplers})
 
 
-def _seen_at(
-    t: Float[Array, ""], x: X, known: Bool[Array, "b l"] | None
-) -> Float[Array, "b #l"]:
+def _seen_at(t: Float[Array, ""], x: X, known: Bool[Array, "b l"] | None) -> Float[Array, "b #l"]:
     """Known positions are seen at t = 0; one time per example where none is."""
     if known is None:
         return jnp.full((x.shape[0], 1), t)

@@ -22,7 +22,7 @@ def guided(good: Predict, bad: Predict, scale: float | Float[Array, ""]) -> Pred
     The network runs twice per evaluation.
     """
 
-    def predict(x: Named[X], t: Named[Float[Array, "b #l"]]) -> Named[Float[Array, "b l w"]]:
+    def predict(x: Named[X], t: Named[Float[Array, "b _"]]) -> Named[Float[Array, "b _ _"]]:
         return jax.tree.map(lambda g, b: b + scale * (g - b), good(x, t), bad(x, t))
 
     return predict
@@ -31,7 +31,7 @@ def guided(good: Predict, bad: Predict, scale: float | Float[Array, ""]) -> Pred
 def without(predict: Predict, unknown: Named[X]) -> Predict:
     """Returns `predict` with those modalities wholly unknown: at t = 1, with the given noise."""
 
-    def uninformed(x: Named[X], t: Named[Float[Array, "b #l"]]) -> Named[Float[Array, "b l w"]]:
+    def uninformed(x: Named[X], t: Named[Float[Array, "b _"]]) -> Named[Float[Array, "b _ _"]]:
         return predict(x | unknown, t | {name: jnp.ones_like(t[name]) for name in unknown})
 
     return uninformed

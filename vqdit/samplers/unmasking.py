@@ -78,9 +78,7 @@ class Unmasking(Sampler):
         stays = is_masked & (rank < stay[:, None, None])
         return jnp.where(is_masked & ~stays, drawn, x_t), carry
 
-    def _draw(
-        self, keys: Key[Array, " b"], logits: Float[Array, "b l q k"]
-    ) -> Int[Array, "b l q"]:
+    def _draw(self, keys: Key[Array, " b"], logits: Float[Array, "b l q k"]) -> Int[Array, "b l q"]:
         if self.temperature == 0.0:
             return jnp.argmax(logits, axis=-1).astype(jnp.int32)
         # Gumbel noise of full float32 range: the short one lowers the effective temperature.

@@ -218,7 +218,7 @@ class DiffusionTask(Task):
     def predict(self, params: Params) -> Predict:
         """Returns the network with its parameters bound."""
 
-        def predict(x: Named[X], t: Named[Float[Array, "b #l"]]) -> Named[Float[Array, "b l w"]]:
+        def predict(x: Named[X], t: Named[Float[Array, "b _"]]) -> Named[Float[Array, "b _ _"]]:
             seen = {
                 name: target.process.network_input(x[name], t[name])
                 for name, target in self.targets.items()
@@ -258,7 +258,9 @@ class DiffusionTask(Task):
         samplers = Named({name: sampler for name, sampler in samplers.items() if name not in given})
         steps = {sampler.steps for sampler in samplers.values()}
         if len(steps) != 1:
-            raise ValueError(f"all targets must be generated in the same number of steps, got {steps}")
+            raise ValueError(
+                f"all targets must be generated in the same number of steps, got {steps}"
+            )
         falling = jnp.linspace(1.0, 0.0, steps.pop() + 1)
         for name, target in self.targets.items():
             if name in given:

@@ -125,9 +125,7 @@ class TokenizerTask(Task):
             codebook=CodeUse.of(quantized.codes, max(sizes), valid),
         )
 
-    def encode(
-        self, params: Params, stats: Stats, raw: Array
-    ) -> Int[Array, "b *grid q"]:
+    def encode(self, params: Params, stats: Stats, raw: Array) -> Int[Array, "b *grid q"]:
         """Returns the codes of stored examples."""
         z = self.model.encode(params, self.modality.standardize(raw), self.quantizer.dim)
         return self.quantizer.quantize(params["quantizer"], stats, z).codes
@@ -143,9 +141,7 @@ class TokenizerTask(Task):
         z_q = self.lookup(params, stats, codes)
         return self.modality.restore(self.model.decode(params, z_q, self.modality.shape[-1]))
 
-    def decode_latents(
-        self, params: Params, stats: Stats, z: Float[Array, "b *grid d"]
-    ) -> Array:
+    def decode_latents(self, params: Params, stats: Stats, z: Float[Array, "b *grid d"]) -> Array:
         """Returns stored examples from generated latents, each snapped to its nearest code."""
         return self.decode(
             params, stats, self.quantizer.quantize(params["quantizer"], stats, z).codes
@@ -156,7 +152,9 @@ class TokenizerTask(Task):
     ) -> Named[Array]:
         del frozen, key
         raw = batch.data[self.name][:16]
-        return Named(original=raw, result=self.decode(params, stats, self.encode(params, stats, raw)))
+        return Named(
+            original=raw, result=self.decode(params, stats, self.encode(params, stats, raw))
+        )
 
     def write_preview(self, preview: Named[np.ndarray[Any, Any]], path: Path) -> Path:
         file = path.with_suffix(".png")
@@ -191,5 +189,3 @@ def require(features: Named[Feature], name: str, shape: tuple[int, ...]) -> None
 
 def _at_positions(valid: Bool[Array, " b"], z: Float[Array, "b *grid d"]) -> Bool[Array, "b *grid"]:
     return jnp.broadcast_to(valid.reshape(-1, *(1,) * (z.ndim - 2)), z.shape[:-1])
-
-

@@ -63,9 +63,7 @@ class Run:
         self.task.check(experiment.data.features())
         self.frozen = sharding.put_replicated(frozen, self.mesh)
         optimizer = experiment.optimizer.build(experiment.steps)
-        self._create = functools.partial(
-            states.create, self.task, optimizer, experiment.ema > 0
-        )
+        self._create = functools.partial(states.create, self.task, optimizer, experiment.ema > 0)
         self._step = functools.partial(train_step, self.task, optimizer, experiment.ema)
         self._evaluate = sharding.compile_whole(_calls(self.task.evaluate), self.mesh)
         self._preview = sharding.compile_whole(_calls(self.task.preview), self.mesh)

@@ -71,7 +71,11 @@ def claim(folder: Path, experiment: Experiment) -> None:
 
 def finish(folder: Path, step: int, metrics: dict[str, float], preview: Path) -> None:
     """Notes that a run is complete, so that the next start skips it."""
-    result = {"step": step, "validation": metrics, "preview": preview.relative_to(folder).as_posix()}
+    result = {
+        "step": step,
+        "validation": metrics,
+        "preview": preview.relative_to(folder).as_posix(),
+    }
     if sharding.process()[0] == 0:
         write_json(folder / RESULT, result)
 
@@ -163,9 +167,7 @@ def restore(folder: Path) -> Restored:
         which = "ema" if experiment.ema > 0 else "params"
         like = {"step": jax.ShapeDtypeStruct((), jnp.int32), which: params, "stats": stats}
         found = checkpoints.restore(like, only=like)
-    return Restored(
-        experiment, task, found[which], found["stats"], frozen, int(found["step"])
-    )
+    return Restored(experiment, task, found[which], found["stats"], frozen, int(found["step"]))
 
 
 def find_run(folder: Path) -> Path:

@@ -1,0 +1,38 @@
+"""A VQ-VAE of ImageNet at 256x256: a 32x32 grid of 14-bit codes of 8 dimensions, cosine distance.
+
+    vqdit prepare tfds:imagenet2012     (needs the archives; TFDS says where to put them)
+    python train.py --config=configs/image/imagenet256_vqvae.py
+
+The reference scale: a TPU v4-32 or eight GPUs of 80 GB.
+"""
+
+from vqdit.data import TFDS, Data, HorizontalFlip
+from vqdit.experiment import Experiment
+from vqdit.modalities import Image
+from vqdit.models import ConvAutoencoder
+from vqdit.optimizers import AdamW
+from vqdit.quantizers import VQ
+from vqdit.tasks import TokenizerTask
+
+
+def config() -> Experiment:
+    return Experiment(
+        task=TokenizerTask(
+            modality=Image(size=(256, 256), channels=3),
+            model=ConvAutoencoder(channels=(128, 128, 256, 512), blocks=2, dtype="bfloat16"),
+            quantizer=VQ(codebook_size=16_384, dim=8, distance="cosine", start=2000),
+            reconstruction="l1",
+        ),
+        data=Data(
+            source=TFDS(name="imagenet2012", size=256),
+            augment=(HorizontalFlip(),),
+            batch_size=256,
+            workers=16,
+        ),
+        optimizer=AdamW(learning_rate=1e-4, warmup=5000, b2=0.95),
+        steps=400_000,
+        log_every=100,
+        evaluate_every=20_000,
+        preview_every=5000,
+        checkpoint_every=2000,
+    )

@@ -1,0 +1,24 @@
+"""Settings of all tests: 8 fake devices, a compilation cache, data in a folder of their own."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import jax
+import pytest
+
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_platforms", "cpu")
+jax.config.update("jax_debug_key_reuse", True)
+jax.config.update("jax_compilation_cache_dir", str(Path(tempfile.gettempdir()) / "vqdit-test-jax"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+# Shared by the workers of pytest-xdist: preparing is atomic, and what is prepared is reused.
+DATA = Path(tempfile.gettempdir()) / f"vqdit-test-data-{os.getuid()}"
+os.environ["VQDIT_DATA"] = str(DATA)
+
+
+@pytest.fixture
+def key():
+    """The key of a test."""
+    return jax.random.key(0)
