@@ -83,7 +83,7 @@ class Generator:
         samplers: Named[Sampler] | None = None,
         seed: int = 0,
         batch_size: int = BATCH,
-    ) -> dict[str, np.ndarray[Any, Any]]:
+    ) -> dict[str, np.ndarray]:
         """Generates samples; sample i depends on (seed, i) and what is given, on nothing else.
 
         Args:
@@ -120,7 +120,7 @@ class Generator:
             parts.append({**{name: np.asarray(value) for name, value in out.items()}, **labels})
         return {name: np.concatenate([part[name] for part in parts])[:num] for name in parts[0]}
 
-    def _stacked(self, name: str, value: Any) -> np.ndarray[Any, Any]:
+    def _stacked(self, name: str, value: Any) -> np.ndarray:
         shape = self.shape(name)
         array = np.asarray(value)
         array = array[None] if array.shape == shape else array

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from vqdit.sharding import one_device
-from vqdit.typing import Array, Int
+from vqdit.typing import Array, UInt32
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -225,14 +225,14 @@ def _describe(leaf: Any) -> str:
 
 
 @jax.jit
-def _fingerprints(flat: dict[str, Array]) -> dict[str, Int[Array, ""]]:
+def _fingerprints(flat: dict[str, Array]) -> dict[str, UInt32[Array, ""]]:
     """Returns sum_i bits_i (2 i + 1) mod 2^32 of each leaf.
 
     Sums of integers do not depend on how an array is laid out, and odd weights make every change
     of one bit visible.
     """
 
-    def mark(leaf: Array) -> Int[Array, ""]:
+    def mark(leaf: Array) -> UInt32[Array, ""]:
         if leaf.dtype == jnp.bool_:
             bits = leaf.astype(jnp.uint32)
         else:

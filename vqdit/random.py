@@ -19,3 +19,8 @@ def stream(key: Key[Array, ""], name: str) -> Key[Array, ""]:
 def per_example(key: Key[Array, ""], index: Int[Array, " b"]) -> Key[Array, " b"]:
     """Returns one key per example, from its global index: independent of batch order and size."""
     return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, index)
+
+
+def streams(keys: Key[Array, " b"], name: str) -> Key[Array, " b"]:
+    """Returns the keys of the use called `name`, one per example."""
+    return jax.vmap(lambda key: stream(key, name))(keys)

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Generic, TypeVar, dataclass_transform
 
 import jax
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key, UInt8, UInt32
 
 __all__ = [
     "Array",
@@ -25,6 +25,8 @@ __all__ = [
     "Named",
     "Params",
     "Stats",
+    "UInt8",
+    "UInt32",
     "resumable",
 ]
 

@@ -1,4 +1,4 @@
-"""Flow matching over the embeddings of the face tokenizer: DiT-B/2 on the 16x16 grid, unconditional.
+"""Flow matching over the embeddings of the face tokenizer: DiT-B/2 on the 16x16 grid.
 
 python train.py --config=configs/image/celeba64_vqvae.py
 python train.py --config=configs/image/celeba64_flow.py

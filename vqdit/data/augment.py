@@ -1,12 +1,10 @@
 """Augmentation of training examples, each drawn from its own generator."""
 
-from typing import Any
-
 import numpy as np
 
 from vqdit.typing import Component
 
-Pixels = np.ndarray[Any, Any]
+Pixels = np.ndarray
 
 
 class Augmentation(Component):

@@ -126,7 +126,7 @@ def _pairs(folder: Path, part: str) -> list[dict[str, Any]]:
     return [{"image": image, "label": int(label)} for image, label in pairs]
 
 
-def _read_idx(folder: Path, name: str) -> np.ndarray[Any, Any]:
+def _read_idx(folder: Path, name: str) -> np.ndarray:
     """Reads an IDX file: two zeros, type 8 (bytes), the number of axes, their sizes, the data."""
     file = _find(folder, name)
     if file is None:

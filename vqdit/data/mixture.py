@@ -67,7 +67,7 @@ class Joined:
     def __len__(self) -> int:
         return int(self._starts[-1])
 
-    def take(self, rows: np.ndarray[Any, Any]) -> Arrays:
+    def take(self, rows: np.ndarray) -> Arrays:
         arrays: Arrays = {}
         for name, feature in self._features.items():
             dtype = np.uint8 if feature.shape else np.int32

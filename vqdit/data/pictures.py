@@ -1,14 +1,13 @@
 """Reading picture files: any size in, one size out."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
-def read_picture(file: Path, size: tuple[int, int], channels: int) -> np.ndarray[Any, Any]:
+def read_picture(file: Path, size: tuple[int, int], channels: int) -> np.ndarray:
     """Reads a picture, turns it as its EXIF says, crops its centre and resizes it.
 
     Args:
@@ -41,7 +40,7 @@ def read_picture(file: Path, size: tuple[int, int], channels: int) -> np.ndarray
     return fit(np.asarray(image).reshape(image.height, image.width, channels), size)
 
 
-def fit(pixels: np.ndarray[Any, Any], size: tuple[int, int]) -> np.ndarray[Any, Any]:
+def fit(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Crops the centre of uint8 [h, w, c] to the proportions of `size` and resizes it."""
     from PIL import Image, ImageOps
 

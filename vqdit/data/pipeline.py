@@ -126,7 +126,7 @@ class _Assemble:
         self._split, self._features, self._augment = split, features, augment
         self._seed, self._rows = seed, rows
 
-    def __call__(self, step: int, order: np.ndarray[Any, Any]) -> Batch:
+    def __call__(self, step: int, order: np.ndarray) -> Batch:
         index = np.arange(len(order))[self._rows]
         arrays = self._split.take(order[self._rows])
         if self._augment and "image" in arrays:
@@ -134,7 +134,7 @@ class _Assemble:
             arrays["image"] = np.stack([self._change(x, step, int(row)) for x, row in pairs])
         return _batch(arrays, self._features, index, np.ones(len(index), bool))
 
-    def _change(self, image: np.ndarray[Any, Any], step: int, row: int) -> np.ndarray[Any, Any]:
+    def _change(self, image: np.ndarray, step: int, row: int) -> np.ndarray:
         generator = np.random.Generator(np.random.Philox([self._seed, step, row]))
         for augmentation in self._augment:
             image = augmentation.apply(image, generator)
@@ -158,8 +158,8 @@ def _order(split: Split, seed: int) -> Any:
 def _batch(
     arrays: Arrays,
     features: Named[Feature],
-    index: np.ndarray[Any, Any],
-    valid: np.ndarray[Any, Any],
+    index: np.ndarray,
+    valid: np.ndarray,
 ) -> Batch:
     data = {name: arrays[name] for name in features}
     present = {name: arrays[PRESENT + name] & valid for name in features}

@@ -12,7 +12,7 @@ SPLITS = ("train", "validation", "test")
 PRESENT = "present_"
 """Before the name of a column: True where an example has it; without it, all do."""
 
-Arrays = dict[str, np.ndarray[Any, Any]]
+Arrays = dict[str, np.ndarray]
 
 
 class Feature(NamedTuple):
@@ -35,7 +35,7 @@ class Split(Protocol):
 
     def __len__(self) -> int: ...
 
-    def take(self, rows: np.ndarray[Any, Any]) -> Arrays:
+    def take(self, rows: np.ndarray) -> Arrays:
         """Returns the examples of these row numbers, stacked."""
         ...
 
@@ -72,7 +72,7 @@ def check_split(name: str) -> None:
         raise ValueError(f"unknown split {name!r}; one of: {', '.join(SPLITS)}")
 
 
-def divide(count: int, what: str) -> dict[str, np.ndarray[Any, Any]]:
+def divide(count: int, what: str) -> dict[str, np.ndarray]:
     """Divides rows 0 to count - 1 at random, the same way each time: 80 % train, 10 %, 10 %.
 
     Raises:

@@ -83,7 +83,7 @@ class _Stock:
     def __len__(self) -> int:
         return len(self._records)
 
-    def take(self, rows: np.ndarray[Any, Any]) -> Arrays:
+    def take(self, rows: np.ndarray) -> Arrays:
         source = self._source
         found = self._records.__getitems__(rows.tolist())
         size = (source.size, source.size)
@@ -95,7 +95,7 @@ class _Stock:
         return arrays | everywhere
 
 
-def _channels(pixels: np.ndarray[Any, Any], channels: int) -> np.ndarray[Any, Any]:
+def _channels(pixels: np.ndarray, channels: int) -> np.ndarray:
     if pixels.shape[-1] == channels:
         return pixels
     if channels == 3:

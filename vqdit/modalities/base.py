@@ -1,7 +1,6 @@
 """The contract of a modality: from stored arrays to what networks take, and back to files."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -24,7 +23,7 @@ class Modality(Component):
         """The inverse of `standardize`, rounded and clipped to what can be stored."""
         raise TypeError(f"{type(self).__name__} must define restore")
 
-    def read(self, value: str) -> list[np.ndarray[Any, Any]]:
+    def read(self, value: str) -> list[np.ndarray]:
         """Reads what a user gave on the command line: a literal, a file, or a folder of files.
 
         Returns:
@@ -35,6 +34,6 @@ class Modality(Component):
         """
         raise TypeError(f"{type(self).__name__} must define read")
 
-    def write(self, samples: np.ndarray[Any, Any], folder: Path) -> None:
+    def write(self, samples: np.ndarray, folder: Path) -> None:
         """Writes one file per sample, and an overview where there is one."""
         raise TypeError(f"{type(self).__name__} must define write")

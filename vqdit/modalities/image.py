@@ -2,14 +2,13 @@
 
 import math
 from pathlib import Path
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from vqdit.data.pictures import SUFFIXES, read_picture
 from vqdit.modalities.base import Modality
-from vqdit.typing import Array, Float, Int
+from vqdit.typing import Array, Float, UInt8
 
 
 class Image(Modality):
@@ -33,13 +32,13 @@ class Image(Modality):
     def shape(self) -> tuple[int, ...]:
         return (*self.size, self.channels)
 
-    def standardize(self, raw: Int[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+    def standardize(self, raw: UInt8[Array, "b h w c"]) -> Float[Array, "b h w c"]:
         return raw.astype(jnp.float32) / 127.5 - 1.0
 
-    def restore(self, x: Float[Array, "b h w c"]) -> Int[Array, "b h w c"]:
+    def restore(self, x: Float[Array, "b h w c"]) -> UInt8[Array, "b h w c"]:
         return jnp.clip(jnp.round((x + 1.0) * 127.5), 0, 255).astype(jnp.uint8)
 
-    def read(self, value: str) -> list[np.ndarray[Any, Any]]:
+    def read(self, value: str) -> list[np.ndarray]:
         path = Path(value)
         files = [path]
         if path.is_dir():
@@ -50,14 +49,14 @@ class Image(Modality):
                 )
         return [read_picture(file, size=self.size, channels=self.channels) for file in files]
 
-    def write(self, samples: np.ndarray[Any, Any], folder: Path) -> None:
+    def write(self, samples: np.ndarray, folder: Path) -> None:
         digits = max(4, len(str(len(samples) - 1)))
         for number, sample in enumerate(samples):
             save(folder / f"image_{number:0{digits}d}.png", sample)
         save(folder / "grid.png", grid(samples))
 
 
-def grid(images: np.ndarray[Any, Any], columns: int = 0, edge: int = 512) -> np.ndarray[Any, Any]:
+def grid(images: np.ndarray, columns: int = 0, edge: int = 512) -> np.ndarray:
     """Tiles uint8 images [n, h, w, c] into one, with a gap; small pixels are enlarged.
 
     Args:
@@ -79,7 +78,7 @@ def grid(images: np.ndarray[Any, Any], columns: int = 0, edge: int = 512) -> np.
     return canvas
 
 
-def save(path: Path, image: np.ndarray[Any, Any]) -> None:
+def save(path: Path, image: np.ndarray) -> None:
     """Writes one uint8 image [h, w, c] as PNG."""
     from PIL import Image as Pillow
 

@@ -2,7 +2,6 @@
 
 import difflib
 from pathlib import Path
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -40,7 +39,7 @@ class Label(Modality):
     def restore(self, x: Int[Array, "b 1 1"]) -> Int[Array, " b"]:
         return x[:, 0, 0]
 
-    def read(self, value: str) -> list[np.ndarray[Any, Any]]:
+    def read(self, value: str) -> list[np.ndarray]:
         return [np.int32(self._class(part.strip())) for part in value.split(",")]
 
     def _class(self, value: str) -> int:
@@ -59,6 +58,6 @@ class Label(Modality):
             f"unknown label {value!r}; give {known}{' or a name' * bool(self.names)}{hint}"
         )
 
-    def write(self, samples: np.ndarray[Any, Any], folder: Path) -> None:
+    def write(self, samples: np.ndarray, folder: Path) -> None:
         lines = (self.names[label] if self.names else str(label) for label in samples)
         (folder / "labels.txt").write_text("".join(f"{line}\n" for line in lines))

@@ -251,7 +251,7 @@ class _Network(nn.Module):
 
     def _head(
         self, name: str, h: Float[Array, "b l d"], c: Float[Array, "b #l d"]
-    ) -> Float[Array, "b l w"]:
+    ) -> Float[Array, "b p w"]:
         tokens, config = self.inputs[name], self.config
         modulation = nn.Dense(
             2 * config.dim, kernel_init=ZEROS, dtype=config.dtype, name=f"{name}_modulation"

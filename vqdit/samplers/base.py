@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from vqdit.processes.base import Process, X
-from vqdit.random import stream
+from vqdit.random import streams
 from vqdit.typing import Array, Bool, Component, Float, Key, Named
 
 Carry = Any
@@ -91,7 +91,7 @@ def generate(
         )
         new, kept = {}, {}
         for name, sampler in samplers.items():
-            step_keys = jax.vmap(lambda k, n=name: jax.random.fold_in(stream(k, n), number))(keys)
+            step_keys = jax.vmap(jax.random.fold_in, (0, None))(streams(keys, name), number)
             x_s, kept[name] = sampler.step(
                 step_keys,
                 processes[name],

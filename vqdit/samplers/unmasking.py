@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from vqdit.processes.base import Process
 from vqdit.processes.masked import MASK, Masked
+from vqdit.random import streams
 from vqdit.samplers.base import Carry, Sampler
 from vqdit.typing import Array, Bool, Float, Int, Key
 
@@ -61,12 +62,14 @@ class Unmasking(Sampler):
             raise TypeError(f"Unmasking decodes the Masked process, got {type(process).__name__}")
         del known  # a known position carries its code, so it is not masked
         logits = process.logits(prediction, x_t.shape[-1])  # b l q k
-        k_code, k_order = jnp.unstack(jax.vmap(jax.random.split)(keys), axis=1)
-        drawn = self._draw(k_code, logits)
+        code_keys, order_keys = streams(keys, "code"), streams(keys, "order")
+        drawn = self._draw(code_keys, logits)
         log_p = jnp.take_along_axis(jax.nn.log_softmax(logits), drawn[..., None], axis=-1)[..., 0]
 
         is_masked = x_t == MASK
-        gumbel = jax.vmap(lambda key: jax.random.gumbel(key, x_t.shape[1:], mode="high"))(k_order)
+        gumbel = jax.vmap(lambda key: jax.random.gumbel(key, x_t.shape[1:], mode="high"))(
+            order_keys
+        )
         confidence = jnp.where(is_masked, log_p + self.noise * t * gumbel, jnp.inf)
 
         # How many stay masked: their expected share, and at least one is revealed at every step.

@@ -101,6 +101,6 @@ class Task(Component):
         """Returns a few results in stored form, for a person to look at."""
         raise TypeError(f"{type(self).__name__} must define preview")
 
-    def write_preview(self, preview: Named[np.ndarray[Any, Any]], path: Path) -> Path:
+    def write_preview(self, preview: Named[np.ndarray], path: Path) -> Path:
         """Writes what `preview` returned; `path` has no ending. Returns the file."""
         raise TypeError(f"{type(self).__name__} must define write_preview")

@@ -25,7 +25,7 @@ from vqdit.modalities.image import save
 from vqdit.models.dit import DiT, Tokens
 from vqdit.processes import Masked, Process, TimeLaw, Uniform
 from vqdit.processes.base import X
-from vqdit.random import per_example, stream
+from vqdit.random import per_example, stream, streams
 from vqdit.samplers import Sampler, Unmasking, generate, guided, without
 from vqdit.samplers.base import Predict
 from vqdit.tasks.base import Aux, Frozen, Resolve, Task
@@ -195,7 +195,8 @@ class DiffusionTask(Task):
             keys = per_example(stream(key, f"{name}/noise"), batch.index)
             x_t, noise = target.process.noise(keys, x_0, time)
             # A missing modality is wholly unknown: noise at t = 1, and it has no loss.
-            unknown = target.process.prior(keys, x_0.shape[1:])
+            unknown_keys = per_example(stream(key, f"{name}/unknown"), batch.index)
+            unknown = target.process.prior(unknown_keys, x_0.shape[1:])
             x[name] = jnp.where(present[:, None, None], x_t, unknown)
             t[name] = jnp.where(present[:, None], time, 1.0)
             states[name] = (x_0, x[name], noise, t[name])
@@ -266,7 +267,7 @@ class DiffusionTask(Task):
             if name in given:
                 x[name] = self._tokenize(name, frozen, given[name])
             else:
-                noise_keys = jax.vmap(lambda key, n=name: stream(key, f"{n}/prior"))(keys)
+                noise_keys = streams(keys, f"{name}/prior")
                 x[name] = target.process.prior(noise_keys, self._token_shape(name))
             times[name] = jnp.zeros_like(falling) if name in given else falling
         unknown = {}
@@ -298,7 +299,7 @@ class DiffusionTask(Task):
         guidance = None if self.guidance == 1.0 else self.guidance
         return self.sample(params, frozen, per_example(key, index), given, guidance=guidance)
 
-    def write_preview(self, preview: Named[np.ndarray[Any, Any]], path: Path) -> Path:
+    def write_preview(self, preview: Named[np.ndarray], path: Path) -> Path:
         file = path.with_suffix(".png")
         save(file, np.concatenate([tile(x, self._preview_columns()) for x in preview.values()]))
         return file

@@ -156,15 +156,13 @@ class TokenizerTask(Task):
             original=raw, result=self.decode(params, stats, self.encode(params, stats, raw))
         )
 
-    def write_preview(self, preview: Named[np.ndarray[Any, Any]], path: Path) -> Path:
+    def write_preview(self, preview: Named[np.ndarray], path: Path) -> Path:
         file = path.with_suffix(".png")
         save(file, side_by_side(preview["original"], preview["result"]))
         return file
 
 
-def side_by_side(
-    originals: np.ndarray[Any, Any], results: np.ndarray[Any, Any], columns: int = 8
-) -> np.ndarray[Any, Any]:
+def side_by_side(originals: np.ndarray, results: np.ndarray, columns: int = 8) -> np.ndarray:
     """Tiles uint8 images so that each row of originals stands above its reconstructions."""
     columns = min(columns, len(originals))
     rows = []

@@ -53,8 +53,6 @@ class Run:
     def __init__(self, experiment: Experiment, folder: Path, resolve: Resolve) -> None:
         self.experiment, self.folder = experiment, folder
         self.mesh = experiment.mesh.build()
-        sharding.check_batch(experiment.data.batch_size, self.mesh)
-        workdirs.claim(folder, experiment)
         experiment.task.check(experiment.data.features())
         experiment.data.check()
         self.task, frozen = workdirs.load_frozen(
@@ -123,17 +121,20 @@ def train(experiment: Experiment, folder: Path, resolve: Resolve) -> Outcome:
         ValueError: the experiment cannot be trained, or the workdir holds another one.
         OSError: the workdir cannot be written.
     """
+    sharding.check_batch(experiment.data.batch_size, experiment.mesh.build())
     done = workdirs.finished(folder, experiment)
     if done is not None:
         return Outcome(experiment.steps, *done, 0)
-    run = Run(experiment, folder, resolve)
+    changes = workdirs.claim(folder, experiment)
     handler = configure_logging(folder / "log.txt")
     try:
+        for change in changes:
+            log.info("changed on resume: %s", change)
         with (
             Interrupts() as interrupts,
             Checkpoints(folder / "checkpoints", experiment.keep) as checkpoints,
         ):
-            return _loop(run, checkpoints, interrupts)
+            return _loop(Run(experiment, folder, resolve), checkpoints, interrupts)
     except Exception:
         log.exception("stopped by an error")
         raise

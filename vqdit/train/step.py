@@ -33,7 +33,7 @@ def train_step(
     params = optax.apply_updates(state.params, updates)
     params, stats = task.update(params, state.stats, aux.update, stream(key, "update"), state.step)
     average = ema.update(state.ema, params, decay, state.step) if decay else state.ema
-    metrics = aux.metrics | {"loss": loss, "gradient_norm": optax.global_norm(gradient)}
+    metrics = aux.metrics | {"loss": loss, "gradient_norm": optax.tree.norm(gradient)}
     state = TrainState(
         step=state.step + 1,
         data_step=state.data_step + 1,

@@ -36,8 +36,8 @@ class Restored(NamedTuple):
     step: int
 
 
-def claim(folder: Path, experiment: Experiment) -> None:
-    """Makes the workdir this experiment's, or finds that it is.
+def claim(folder: Path, experiment: Experiment) -> list[config.Difference]:
+    """Makes the workdir this experiment's, or finds that it is; returns the changed fields.
 
     Raises:
         OSError: it cannot be written.
@@ -63,10 +63,11 @@ def claim(folder: Path, experiment: Experiment) -> None:
                 f"the workdir {folder} holds a different experiment (there -> here):\n{lines}\n"
                 "use another --workdir, or the same settings"
             )
-        for change in found:
-            log.info("changed on resume: %s", change)
+    else:
+        found = []
     if sharding.process()[0] == 0:
         write_json(file, config.to_json(experiment))
+    return found
 
 
 def finish(folder: Path, step: int, metrics: dict[str, float], preview: Path) -> None:

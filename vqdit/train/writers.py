@@ -51,6 +51,8 @@ def configure_logging(file: Path | None) -> logging.Handler | None:
     if not root.handlers:
         terminal = logging.StreamHandler(sys.stderr)
         terminal.setFormatter(logging.Formatter("%(message)s"))
+        # What stopped a run is told by whoever called it; the traceback belongs into the file.
+        terminal.addFilter(lambda record: record.exc_info is None)
         root.addHandler(terminal)
     if file is None:
         return None

@@ -114,7 +114,7 @@ class Records:
     def __len__(self) -> int:
         return len(self._source)
 
-    def take(self, rows: np.ndarray[Any, Any]) -> Arrays:
+    def take(self, rows: np.ndarray) -> Arrays:
         if self._cache is None:
             arrays = _blank(self.features, len(rows))
             self._fill(arrays, np.arange(len(rows)), rows)
@@ -125,9 +125,7 @@ class Records:
             self._read[unread] = True
         return {name: values[rows] for name, values in self._cache.items()}
 
-    def _fill(
-        self, arrays: Arrays, places: np.ndarray[Any, Any], rows: np.ndarray[Any, Any]
-    ) -> None:
+    def _fill(self, arrays: Arrays, places: np.ndarray, rows: np.ndarray) -> None:
         for place, record in zip(places, self._source.__getitems__(rows.tolist()), strict=True):
             for name, value in record.items():
                 if name in arrays:
@@ -197,7 +195,7 @@ def _is_picture(feature: Feature) -> bool:
     return len(feature.shape) == 3 and feature.shape[0] * feature.shape[1] >= 64 * 64
 
 
-def _png(pixels: np.ndarray[Any, Any]) -> io.BytesIO:
+def _png(pixels: np.ndarray) -> io.BytesIO:
     from PIL import Image
 
     buffer = io.BytesIO()

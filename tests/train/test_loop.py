@@ -1,0 +1,233 @@
+"""The training loop: exact resume, determinism, devices, one trace, and what it writes."""
+
+import dataclasses
+import json
+import signal
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests import tiny
+from vqdit import sharding
+from vqdit.checkpoint import Checkpoints
+from vqdit.sharding import Mesh
+from vqdit.train import loop
+from vqdit.train.faults import Interrupts
+from vqdit.train.loop import Run
+
+
+def lines(folder, name="metrics.jsonl"):
+    return [json.loads(line) for line in (folder / name).read_text().splitlines()]
+
+
+def final_state(experiment, folder, **earlier):
+    """The state in the newest checkpoint, every leaf of it."""
+    run = Run(experiment, folder, tiny.resolver(earlier))
+    with Checkpoints(folder / "checkpoints") as checkpoints:
+        return sharding.host(jax.tree.map(_raw, run.start(checkpoints)))
+
+
+def _raw(leaf):
+    is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return jax.random.key_data(leaf) if is_key else leaf
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    tiny.run(tiny.tokenizer(), folder / "tokenizer")
+    return folder / "tokenizer"
+
+
+EXPERIMENTS = {
+    "tokenizer": tiny.tokenizer,
+    "masked": tiny.generator,
+    "flow": tiny.flow_generator,
+}
+
+
+class StopAt(Interrupts):
+    """Asks for a stop after a step, as SIGTERM would."""
+
+    at = 0
+
+    def should_stop(self, step):
+        if step == self.at:
+            self.requested = signal.SIGTERM
+        return super().should_stop(step)
+
+
+@pytest.mark.parametrize("kind", EXPERIMENTS)
+def test_interrupted_and_resumed_is_bitwise_the_straight_run(kind, trained, tmp_path, monkeypatch):
+    experiment = EXPERIMENTS[kind]()
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    tiny.run(experiment, straight, tokenizer=trained)
+    monkeypatch.setattr(loop, "Interrupts", StopAt)
+    for stop in (2, 4, 5):  # before, at and after a periodic checkpoint
+        StopAt.at = stop
+        assert tiny.run(experiment, broken, tokenizer=trained).exit_code == 75
+    StopAt.at = -1
+    assert tiny.run(experiment, broken, tokenizer=trained).exit_code == 0
+    chex.assert_trees_all_equal(
+        final_state(experiment, straight, tokenizer=trained),
+        final_state(experiment, broken, tokenizer=trained),
+    )
+    assert lines(straight) == lines(broken)
+
+
+@pytest.mark.parametrize("kind", EXPERIMENTS)
+def test_same_seed_gives_identical_metrics(kind, trained, tmp_path):
+    experiment = EXPERIMENTS[kind]()
+    first = tiny.run(experiment, tmp_path / "a", tokenizer=trained)
+    second = tiny.run(experiment, tmp_path / "b", tokenizer=trained)
+    assert first.metrics == second.metrics
+    a, b = ((tmp_path / name / "metrics.jsonl").read_bytes() for name in "ab")
+    assert a == b
+    other = tiny.run(tiny.changed(experiment, seed=1), tmp_path / "c", tokenizer=trained)
+    assert other.metrics != first.metrics
+
+
+@pytest.mark.parametrize("kind", EXPERIMENTS)
+def test_one_and_eight_devices_agree(kind, trained, tmp_path, monkeypatch):
+    experiment = tiny.changed(EXPERIMENTS[kind](), steps=20)
+    losses = {}
+    for name, mesh in {"eight": Mesh(), "fsdp": Mesh(data=2, fsdp=4)}.items():
+        folder = tmp_path / name
+        tiny.run(tiny.changed(experiment, mesh=mesh), folder, tokenizer=trained)
+        losses[name] = [line["loss"] for line in lines(folder) if "loss" in line]
+    build = Mesh.build
+    monkeypatch.setattr(Mesh, "build", lambda mesh: build(mesh, jax.devices()[:1]))
+    tiny.run(experiment, tmp_path / "one", tokenizer=trained)
+    losses["one"] = [line["loss"] for line in lines(tmp_path / "one") if "loss" in line]
+    assert len(losses["one"]) == 20
+    np.testing.assert_allclose(losses["eight"], losses["one"], atol=1e-5)
+    np.testing.assert_allclose(losses["fsdp"], losses["one"], atol=1e-5)
+
+
+def test_the_step_is_traced_once_and_moves_nothing_to_the_host(trained, tmp_path):
+    experiment = tiny.generator()
+    run = Run(experiment, tmp_path, tiny.resolver({"tokenizer": trained}))
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        state = run.start(checkpoints)
+
+    @chex.assert_max_traces(n=1)
+    def traced(*args):
+        return run._step(*args)
+
+    step = sharding.compile_step(traced, state)
+    batches = experiment.data.train_batches(0, 0)
+    for _ in range(4):
+        batch = sharding.put_batch(next(batches), run.mesh)
+        with jax.transfer_guard("disallow"):
+            state, metrics = step(state, run.frozen, batch)
+    batches.close()
+    assert int(state.step) == 4
+    assert np.isfinite(metrics["loss"])
+
+
+def test_the_state_is_donated(trained, tmp_path):
+    experiment = tiny.generator()
+    run = Run(experiment, tmp_path, tiny.resolver({"tokenizer": trained}))
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        state = run.start(checkpoints)
+    step = sharding.compile_step(run._step, state)
+    batch = sharding.put_batch(experiment.data.first_batch(0), run.mesh)
+    new, _ = step(state, run.frozen, batch)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.params))
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(new.params))
+
+
+def test_training_lowers_the_loss(tmp_path):
+    tiny.run(tiny.tokenizer(steps=60, checkpoint_every=0), tmp_path)
+    losses = [line["reconstruction"] for line in lines(tmp_path) if "reconstruction" in line]
+    assert np.mean(losses[-5:]) < 0.5 * losses[0]
+
+
+def test_a_finished_run_is_skipped_and_a_longer_one_goes_on(tmp_path, monkeypatch):
+    experiment = tiny.tokenizer()
+    first = tiny.run(experiment, tmp_path)
+    monkeypatch.setattr(loop, "Run", None)  # whoever builds the run fails
+    assert tiny.run(experiment, tmp_path) == first
+    monkeypatch.undo()
+    longer = tiny.run(tiny.changed(experiment, steps=10), tmp_path)
+    assert longer.step == 10
+    steps = [line["step"] for line in lines(tmp_path) if "loss" in line]
+    assert steps == list(range(1, 11))
+    assert "steps: 8 -> 10" in (tmp_path / "log.txt").read_text()
+
+
+def test_the_workdir_holds_what_is_promised(trained):
+    assert {path.name for path in trained.iterdir()} >= {
+        "config.json",
+        "checkpoints",
+        "metrics.jsonl",
+        "performance.jsonl",
+        "previews",
+        "log.txt",
+    }
+    assert [line["step"] for line in lines(trained)] == [1, 2, 3, 4, 5, 6, 7, 8, 8]
+    last = lines(trained)[-1]
+    assert 0 < last["validation/codebook_usage"] <= 1
+    assert 1 <= last["validation/codebook_perplexity"] <= 16
+    timings = lines(trained, "performance.jsonl")[-1]
+    assert timings["steps_per_second"] > 0
+    assert not any("second" in name for line in lines(trained) for name in line)
+
+
+def test_another_experiment_in_the_workdir_is_refused_by_name(trained):
+    before = (trained / "config.json").read_bytes()
+    quantizer = dataclasses.replace(tiny.tokenizer().task.quantizer, codebook_size=32)
+    other = tiny.tokenizer(
+        task=dataclasses.replace(tiny.tokenizer().task, quantizer=quantizer), seed=3
+    )
+    with pytest.raises(ValueError, match="different experiment") as error:
+        tiny.run(other, trained)
+    assert "task.quantizer.codebook_size: 16 -> 32" in str(error.value)
+    assert "seed: 0 -> 3" in str(error.value)
+    assert (trained / "config.json").read_bytes() == before
+
+
+def test_fine_tuning_starts_from_the_other_run(trained, tmp_path):
+    start = final_state(tiny.tokenizer(), trained)
+    experiment = tiny.tokenizer(init_from=str(trained), steps=2)
+    run = Run(experiment, tmp_path, tiny.resolver({}))
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        state = sharding.host(jax.tree.map(_raw, run.start(checkpoints)))
+    chex.assert_trees_all_equal(state.params, start.params)
+    chex.assert_trees_all_equal(state.stats, start.stats)
+    assert state.step == 0
+    assert not any(leaf.any() for leaf in jax.tree.leaves(state.opt_state))
+
+
+def test_fine_tuning_from_a_run_that_does_not_fit_names_the_leaves(trained, tmp_path):
+    task = tiny.tokenizer().task
+    wider = dataclasses.replace(task, model=dataclasses.replace(task.model, channels=(4, 12)))
+    with pytest.raises(ValueError, match=r"params/decoder/in/bias: expected float32\[12\], found float32\[8\]"):
+        tiny.run(tiny.tokenizer(task=wider, init_from=str(trained)), tmp_path)
+
+
+def test_a_batch_that_does_not_divide_by_the_devices_is_refused(tmp_path):
+    data = dataclasses.replace(tiny.tokenizer().data, batch_size=30)
+    with pytest.raises(ValueError, match=r"30 does not divide by the 8 devices; nearest: 24 or 32"):
+        tiny.run(tiny.tokenizer(data=data), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_missing_tokenizer_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="'tokenizer'"):
+        tiny.run(tiny.generator(), tmp_path / "run")
+
+
+def test_latent_statistics_are_those_of_the_training_data(trained, tmp_path):
+    experiment = tiny.flow_generator()
+    run = Run(experiment, tmp_path, tiny.resolver({"tokenizer": trained}))
+    held = run.frozen["image"]
+    task = run.task.tokenizers["image"]
+    images = jnp.asarray(experiment.data.source.split("train").take(np.arange(1437))["image"])
+    codes = task.encode(held["params"], held["stats"], images)
+    z = np.asarray(task.lookup(held["params"], held["stats"], codes), np.float64).reshape(-1, 4)
+    np.testing.assert_allclose(held["mean"], z.mean(0), atol=1e-5)
+    np.testing.assert_allclose(held["std"], z.std(0), rtol=1e-4)
