@@ -1,0 +1,203 @@
+"""Checkpoints: exact, atomic, verified, and restored onto any devices."""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vqdit import sharding
+from vqdit.checkpoint import (
+    CheckpointMismatch,
+    Checkpoints,
+    CorruptCheckpoint,
+    flatten,
+    load_tree,
+    save_tree,
+)
+from vqdit.sharding import Mesh
+from vqdit.typing import Named
+
+
+class State(NamedTuple):
+    """A state with one leaf of every kind."""
+
+    step: jax.Array
+    params: dict
+    stats: Named
+    empty: tuple
+    key: jax.Array
+
+
+def state(number=0):
+    return State(
+        step=jnp.int32(number),
+        params={
+            "kernel": jax.random.normal(jax.random.key(number), (512, 256)),
+            "half": jnp.arange(7, dtype=jnp.bfloat16),
+            "flag": jnp.asarray([True, False]),
+        },
+        stats=Named(count=jnp.arange(3, dtype=jnp.uint32), nan=jnp.asarray([jnp.nan, jnp.inf, -0.0])),
+        empty=(),
+        key=jax.random.key(number + 7),
+    )
+
+
+def raw(tree):
+    """The bits of every leaf, so that NaN equals itself and -0 differs from 0."""
+    return {path: np.asarray(leaf).tobytes() for path, leaf in flatten(tree).items()}
+
+
+def like(tree):
+    return jax.eval_shape(lambda: tree)
+
+
+def spoil(folder: Path, step: int) -> None:
+    """Changes one bit in the middle of the array data of a checkpoint."""
+    files = [f for f in (folder / str(step)).rglob("*") if f.is_file()]
+    file = max(files, key=lambda f: f.stat().st_size)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def test_round_trip_is_bitwise_and_typed(tmp_path):
+    saved = state()
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        checkpoints.save(3, saved)
+        checkpoints.wait()
+        found = checkpoints.restore(like(saved))
+    assert raw(found) == raw(saved)
+    assert jax.tree.structure(found) == jax.tree.structure(saved)
+    assert jnp.issubdtype(found.key.dtype, jax.dtypes.prng_key)
+    chex.assert_trees_all_equal_dtypes(found.params, saved.params)
+
+
+def test_paths_are_readable():
+    assert set(flatten(state())) == {
+        "step",
+        "params/kernel",
+        "params/half",
+        "params/flag",
+        "stats/count",
+        "stats/nan",
+        "key",
+    }
+
+
+def test_saved_on_eight_devices_restored_on_any(tmp_path):
+    mesh = Mesh(data=1, fsdp=8).build()
+    saved = sharding.create(state, mesh)
+    assert len(saved.params["kernel"].sharding.device_set) == 8
+    assert not saved.params["kernel"].is_fully_replicated
+    save_tree(tmp_path / "tree", saved)
+    for devices in (8, 4, 1):
+        other = Mesh(fsdp=devices).build(jax.devices()[:devices])
+        found = load_tree(tmp_path / "tree", sharding.abstract(state, other))
+        assert raw(found) == raw(saved)
+        assert len(found.params["kernel"].sharding.device_set) == devices
+
+
+def test_a_state_may_be_donated_while_it_is_being_saved(tmp_path):
+    saved = state()
+    expected = raw(saved)
+    zero = jax.jit(lambda tree: jax.tree.map(lambda x: x * 0, tree), donate_argnums=0)
+    with Checkpoints(tmp_path, keep=1) as checkpoints:
+        checkpoints.save(1, saved)
+        jax.block_until_ready(zero(saved.params))
+        checkpoints.wait()
+        assert raw(checkpoints.restore(like(state()))) == expected
+
+
+def test_the_last_ones_are_kept(tmp_path):
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        for step in (1, 2, 10):
+            checkpoints.save(step, state(step))
+    assert Checkpoints(tmp_path).steps() == [2, 10]
+    assert Checkpoints(tmp_path).latest() == 10
+
+
+def test_saving_a_step_twice_keeps_the_first(tmp_path):
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        checkpoints.save(1, state(1))
+        checkpoints.save(1, state(2))
+        found = checkpoints.restore(like(state()))
+    assert int(found.step) == 1
+
+
+def test_only_some_fields_can_be_restored(tmp_path):
+    with Checkpoints(tmp_path, keep=1) as checkpoints:
+        checkpoints.save(1, state())
+    abstract = {"stats": like(state()).stats}
+    found = Checkpoints(tmp_path).restore(abstract, only=("stats",))
+    assert raw(found["stats"]) == raw(state().stats)
+
+
+def test_differences_are_listed_by_path(tmp_path):
+    save_tree(tmp_path / "tree", state())
+    wanted = state()
+    wanted.params["kernel"] = jnp.zeros((2, 2))
+    wanted.params["half"] = jnp.zeros(7, jnp.float32)
+    wanted.params["more"] = jnp.zeros(1)
+    del wanted.params["flag"]
+    with pytest.raises(CheckpointMismatch) as error:
+        load_tree(tmp_path / "tree", like(wanted))
+    message = str(error.value)
+    assert "params/kernel: expected float32[2, 2], found float32[512, 256]" in message
+    assert "params/half: expected float32[7], found bfloat16[7]" in message
+    assert "params/more: expected float32[1], found nothing" in message
+    assert "params/flag: expected nothing, found bool[2]" in message
+
+
+def test_one_flipped_bit_is_noticed_and_the_one_before_is_used(tmp_path, caplog):
+    with Checkpoints(tmp_path, keep=3) as checkpoints:
+        for step in (1, 2):
+            checkpoints.save(step, state(step))
+    spoil(tmp_path, 2)
+    with pytest.raises(CorruptCheckpoint, match="checkpoint 2"):
+        Checkpoints(tmp_path).restore(like(state()), 2)
+    found = Checkpoints(tmp_path).restore(like(state()))
+    assert raw(found) == raw(state(1))
+
+
+def test_all_spoiled_is_an_error(tmp_path):
+    with Checkpoints(tmp_path, keep=3) as checkpoints:
+        checkpoints.save(1, state(1))
+    spoil(tmp_path, 1)
+    with pytest.raises(CorruptCheckpoint):
+        Checkpoints(tmp_path).restore(like(state()))
+
+
+def test_nothing_saved_is_said(tmp_path):
+    assert Checkpoints(tmp_path / "none").latest() is None
+    with pytest.raises(FileNotFoundError, match="no checkpoint"):
+        Checkpoints(tmp_path / "none").restore(like(state()))
+
+
+def test_what_a_killed_save_left_is_no_checkpoint_and_is_cleaned(tmp_path):
+    with Checkpoints(tmp_path, keep=3) as checkpoints:
+        checkpoints.save(1, state(1))
+    left = tmp_path / "2.orbax-checkpoint-tmp-3"
+    left.mkdir()
+    (left / "part").write_text("x")
+    assert Checkpoints(tmp_path).steps() == [1]
+    assert left.exists()  # a reader touches nothing
+    with Checkpoints(tmp_path, keep=3) as checkpoints:
+        assert checkpoints.latest() == 1
+    assert not left.exists()
+
+
+def test_fingerprints_do_not_depend_on_the_layout(tmp_path):
+    marks = []
+    for fsdp in (1, 8):
+        mesh = Mesh(fsdp=fsdp).build(jax.devices()[:fsdp])
+        folder = tmp_path / str(fsdp)
+        save_tree(folder, sharding.create(state, mesh))
+        text = (folder / "0" / "_CHECKPOINT_METADATA").read_text()
+        marks.append(json.loads(text)["custom_metadata"]["fingerprints"])
+    assert marks[0] == marks[1]
+    assert len(marks[0]) == 7

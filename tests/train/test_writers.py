@@ -1,0 +1,72 @@
+"""The files of a run, and its progress lines."""
+
+import json
+import math
+
+from vqdit.train.writers import JsonlWriter, Progress, configure_logging
+
+
+def test_lines_are_json_with_the_step_first_and_exact_numbers(tmp_path):
+    writer = JsonlWriter(tmp_path / "metrics.jsonl")
+    writer.write(3, loss=0.1 + 0.2, accuracy=1.0)
+    line = (tmp_path / "metrics.jsonl").read_text()
+    assert line == '{"step": 3, "loss": 0.30000000000000004, "accuracy": 1.0}\n'
+
+
+def test_numbers_that_are_not_finite_stay_valid_json(tmp_path):
+    writer = JsonlWriter(tmp_path / "metrics.jsonl")
+    writer.write(1, loss=math.nan, other=-math.inf)
+
+    def refuse(name):
+        raise AssertionError(name)
+
+    found = json.loads((tmp_path / "metrics.jsonl").read_text(), parse_constant=refuse)
+    assert found == {"step": 1, "loss": "nan", "other": "-inf"}
+
+
+def test_cut_drops_later_steps_and_a_torn_line(tmp_path):
+    file = tmp_path / "metrics.jsonl"
+    writer = JsonlWriter(file)
+    for step in (1, 2, 3, 4):
+        writer.write(step, loss=float(step))
+    file.write_text(file.read_text() + '{"step": 2, "lo')
+    writer.cut(2)
+    assert [json.loads(line)["step"] for line in file.read_text().splitlines()] == [1, 2]
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
+
+
+def test_cut_of_nothing_makes_nothing(tmp_path):
+    JsonlWriter(tmp_path / "metrics.jsonl").cut(5)
+    assert not list(tmp_path.iterdir())
+
+
+def test_progress_says_loss_speed_and_time_left(capsys, monkeypatch):
+    clock = iter([0.0, 2.0, 2.0])
+    monkeypatch.setattr("vqdit.train.writers.time.monotonic", lambda: next(clock, 2.0) + 100.0)
+    progress = Progress("run", start=0, steps=100, batch_size=8)
+    speed = progress.update(20, 0.5)
+    progress.close()
+    assert speed == {"steps_per_second": 10.0, "examples_per_second": 80.0}
+    assert capsys.readouterr().err == "run 20/100  loss 0.5  10 steps/s  80 examples/s  0:08 left\n"
+
+
+def test_progress_is_quiet_between_lines_and_speaks_at_the_end(capsys, monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr("vqdit.train.writers.time.monotonic", lambda: now[0])
+    progress = Progress("run", start=0, steps=4, batch_size=1)
+    for step in (1, 2, 3, 4):
+        now[0] += 1.0
+        progress.update(step, 1.0)
+    shown = [line.split()[1] for line in capsys.readouterr().err.splitlines()]
+    assert shown == ["1/4", "4/4"]
+
+
+def test_the_log_goes_to_the_file(tmp_path):
+    import logging
+
+    handler = configure_logging(tmp_path / "log.txt")
+    assert handler is not None
+    logging.getLogger("vqdit.test").info("hello")
+    logging.getLogger("vqdit").removeHandler(handler)
+    handler.close()
+    assert (tmp_path / "log.txt").read_text().endswith("INFO hello\n")
