@@ -7,6 +7,8 @@ from pathlib import Path
 import jax
 import pytest
 
+from vqdit.sharding import Mesh
+
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_debug_key_reuse", True)
@@ -16,6 +18,24 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 # Shared by the workers of pytest-xdist: preparing is atomic, and what is prepared is reused.
 DATA = Path(tempfile.gettempdir()) / f"vqdit-test-data-{os.getuid()}"
 os.environ["VQDIT_DATA"] = str(DATA)
+
+
+
+
+@pytest.fixture(autouse=True)
+def one_device(request, monkeypatch):
+    """Runs are on one of the fake devices, which is quicker; `eight_devices` is the exception."""
+    if "eight_devices" in request.fixturenames:
+        return
+    build = Mesh.build
+    monkeypatch.setattr(
+        Mesh, "build", lambda mesh, devices=None: build(mesh, devices or jax.devices()[:1])
+    )
+
+
+@pytest.fixture
+def eight_devices():
+    """Lets the test's runs use all eight devices."""
 
 
 @pytest.fixture

@@ -91,7 +91,7 @@ def test_same_seed_gives_identical_metrics(kind, trained, tmp_path):
 
 
 @pytest.mark.parametrize("kind", EXPERIMENTS)
-def test_one_and_eight_devices_agree(kind, trained, tmp_path, monkeypatch):
+def test_one_and_eight_devices_agree(kind, trained, tmp_path, monkeypatch, eight_devices):
     experiment = tiny.changed(EXPERIMENTS[kind](), steps=20)
     losses = {}
     for name, mesh in {"eight": Mesh(), "fsdp": Mesh(data=2, fsdp=4)}.items():
@@ -107,7 +107,7 @@ def test_one_and_eight_devices_agree(kind, trained, tmp_path, monkeypatch):
     np.testing.assert_allclose(losses["fsdp"], losses["one"], atol=1e-5)
 
 
-def test_the_step_is_traced_once_and_moves_nothing_to_the_host(trained, tmp_path):
+def test_the_step_is_traced_once_and_moves_nothing_to_the_host(trained, tmp_path, eight_devices):
     experiment = tiny.generator()
     run = Run(experiment, tmp_path, tiny.resolver({"tokenizer": trained}))
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
@@ -128,7 +128,7 @@ def test_the_step_is_traced_once_and_moves_nothing_to_the_host(trained, tmp_path
     assert np.isfinite(metrics["loss"])
 
 
-def test_the_state_is_donated(trained, tmp_path):
+def test_the_state_is_donated(trained, tmp_path, eight_devices):
     experiment = tiny.generator()
     run = Run(experiment, tmp_path, tiny.resolver({"tokenizer": trained}))
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
@@ -209,7 +209,7 @@ def test_fine_tuning_from_a_run_that_does_not_fit_names_the_leaves(trained, tmp_
         tiny.run(tiny.tokenizer(task=wider, init_from=str(trained)), tmp_path)
 
 
-def test_a_batch_that_does_not_divide_by_the_devices_is_refused(tmp_path):
+def test_a_batch_that_does_not_divide_by_the_devices_is_refused(tmp_path, eight_devices):
     data = dataclasses.replace(tiny.tokenizer().data, batch_size=30)
     with pytest.raises(ValueError, match=r"30 does not divide by the 8 devices; nearest: 24 or 32"):
         tiny.run(tiny.tokenizer(data=data), tmp_path / "run")
