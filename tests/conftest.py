@@ -4,16 +4,19 @@ import os
 import tempfile
 from pathlib import Path
 
-import jax
 import pytest
 
-from vqdit.sharding import Mesh
+CACHE = Path(tempfile.gettempdir()) / f"vqdit-test-jax-{os.getuid()}"
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(CACHE)  # of the programs that tests start too
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+
+import jax  # noqa: E402
+
+from vqdit.sharding import Mesh  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_debug_key_reuse", True)
-jax.config.update("jax_compilation_cache_dir", str(Path(tempfile.gettempdir()) / "vqdit-test-jax"))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 # Shared by the workers of pytest-xdist: preparing is atomic, and what is prepared is reused.
 DATA = Path(tempfile.gettempdir()) / f"vqdit-test-data-{os.getuid()}"

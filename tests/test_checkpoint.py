@@ -90,7 +90,7 @@ def test_paths_are_readable():
 
 
 def test_saved_on_eight_devices_restored_on_any(tmp_path):
-    mesh = Mesh(data=1, fsdp=8).build()
+    mesh = Mesh(data=1, fsdp=8).build(jax.devices())
     saved = sharding.create(state, mesh)
     assert len(saved.params["kernel"].sharding.device_set) == 8
     assert not saved.params["kernel"].is_fully_replicated

@@ -9,6 +9,8 @@ from jax.sharding import PartitionSpec
 from vqdit import sharding
 from vqdit.sharding import Mesh
 
+pytestmark = pytest.mark.usefixtures("eight_devices")
+
 
 @pytest.mark.parametrize(
     ("mesh", "shape"), [(Mesh(), (8, 1)), (Mesh(fsdp=4), (2, 4)), (Mesh(data=4, fsdp=2), (4, 2))]

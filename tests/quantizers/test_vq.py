@@ -123,6 +123,22 @@ def test_revival_never_draws_padding():
     assert jnp.abs(new.codebook).max() < 10
 
 
+def test_kmeans_starts_from_distinct_real_vectors():
+    """Twice the same centroid leaves one of the two without vectors from the start."""
+    z = jnp.concatenate([jnp.arange(16.0)[:, None] * jnp.ones(2), jnp.full((48, 2), 77.0)])
+    vq = VQ(codebook_size=16, dim=2, start=1, kmeans_iterations=0)
+    _, stats = vq.init(jax.random.key(0))
+    codes = vq.quantize({}, stats, z).codes
+    mask = jnp.arange(64) < 16
+    for seed in range(3):
+        _, new = vq.update({}, stats, z, codes, jax.random.key(seed), jnp.int32(0), mask=mask)
+        np.testing.assert_array_equal(np.sort(new.codebook[:, 0]), np.arange(16.0))
+    few = jnp.arange(64) < 5  # fewer than codes: each is taken three times or four
+    _, new = vq.update({}, stats, z, codes, jax.random.key(3), jnp.int32(0), mask=few)
+    counts = np.bincount(np.asarray(new.codebook[:, 0], int), minlength=16)
+    assert sorted(counts[:5]) == [3, 3, 3, 3, 4] and not counts[5:].any()
+
+
 def test_start_passes_z_then_runs_kmeans_then_averages():
     z, _ = blobs(jax.random.key(0), n=256)
     vq = VQ(codebook_size=16, dim=3, start=2)

@@ -40,6 +40,7 @@ def test_handlers_are_put_back():
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
 def test_a_running_training_saves_and_leaves_and_goes_on(tmp_path, number, code):
     """The whole program: a real signal, the exit code, a checkpoint, and the same command again."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import signal
 
 import chex
@@ -13,6 +14,7 @@ import pytest
 from tests import tiny
 from vqdit import sharding
 from vqdit.checkpoint import Checkpoints
+from vqdit.data import Digits
 from vqdit.sharding import Mesh
 from vqdit.train import loop
 from vqdit.train.faults import Interrupts
@@ -47,6 +49,11 @@ EXPERIMENTS = {
     "masked": tiny.generator,
     "flow": tiny.flow_generator,
 }
+QUICK_AND_SLOW = [
+    "masked",
+    pytest.param("tokenizer", marks=pytest.mark.slow),
+    pytest.param("flow", marks=pytest.mark.slow),
+]
 
 
 class StopAt(Interrupts):
@@ -60,7 +67,7 @@ class StopAt(Interrupts):
         return super().should_stop(step)
 
 
-@pytest.mark.parametrize("kind", EXPERIMENTS)
+@pytest.mark.parametrize("kind", QUICK_AND_SLOW)
 def test_interrupted_and_resumed_is_bitwise_the_straight_run(kind, trained, tmp_path, monkeypatch):
     experiment = EXPERIMENTS[kind]()
     straight, broken = tmp_path / "straight", tmp_path / "broken"
@@ -78,7 +85,7 @@ def test_interrupted_and_resumed_is_bitwise_the_straight_run(kind, trained, tmp_
     assert lines(straight) == lines(broken)
 
 
-@pytest.mark.parametrize("kind", EXPERIMENTS)
+@pytest.mark.parametrize("kind", QUICK_AND_SLOW)
 def test_same_seed_gives_identical_metrics(kind, trained, tmp_path):
     experiment = EXPERIMENTS[kind]()
     first = tiny.run(experiment, tmp_path / "a", tokenizer=trained)
@@ -90,7 +97,7 @@ def test_same_seed_gives_identical_metrics(kind, trained, tmp_path):
     assert other.metrics != first.metrics
 
 
-@pytest.mark.parametrize("kind", EXPERIMENTS)
+@pytest.mark.parametrize("kind", QUICK_AND_SLOW)
 def test_one_and_eight_devices_agree(kind, trained, tmp_path, monkeypatch, eight_devices):
     experiment = tiny.changed(EXPERIMENTS[kind](), steps=20)
     losses = {}
@@ -231,3 +238,13 @@ def test_latent_statistics_are_those_of_the_training_data(trained, tmp_path):
     z = np.asarray(task.lookup(held["params"], held["stats"], codes), np.float64).reshape(-1, 4)
     np.testing.assert_allclose(held["mean"], z.mean(0), atol=1e-5)
     np.testing.assert_allclose(held["std"], z.std(0), rtol=1e-4)
+
+
+def test_other_data_under_the_same_config_are_refused(trained, tmp_path, monkeypatch):
+    shutil.copytree(trained, tmp_path / "run")
+    before = (tmp_path / "run" / "data.json").read_bytes()
+    real = Digits.fingerprint
+    monkeypatch.setattr(Digits, "fingerprint", lambda digits: real(digits) | {"checksum": "other"})
+    with pytest.raises(ValueError, match=r"the data are not those.*\n  checksum: \w+ -> other\n"):
+        tiny.run(tiny.tokenizer(steps=10), tmp_path / "run")
+    assert (tmp_path / "run" / "data.json").read_bytes() == before

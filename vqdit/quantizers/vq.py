@@ -200,8 +200,9 @@ def _assigned(
 def _draw(
     key: Key[Array, ""], n: int, count: int, weight: Float[Array, " n"] | None
 ) -> Int[Array, " k"]:
-    """Draws row numbers among the real rows, without replacement where there are enough."""
-    if weight is None and n >= count:
-        return jax.random.choice(key, n, (count,), replace=False)
-    share = None if weight is None else weight / jnp.maximum(jnp.sum(weight), 1.0)
-    return jax.random.choice(key, n, (count,), replace=True, p=share)
+    """Draws row numbers among the real rows; none twice before each was drawn once."""
+    order = jax.random.uniform(key, (n,))
+    if weight is not None:
+        order = jnp.where(weight > 0, order, jnp.inf)  # padding comes last
+    real = n if weight is None else jnp.maximum(jnp.sum(weight > 0), 1)
+    return jnp.argsort(order)[jnp.arange(count) % real]

@@ -1,8 +1,8 @@
 """The training loop: the order of things, the workdir, and nothing of what is trained.
 
-A workdir holds ``config.json``, ``frozen/`` (what the task uses but does not train),
-``checkpoints/``, ``metrics.jsonl`` (what the mathematics gives), ``performance.jsonl`` (timings),
-``previews/`` and ``log.txt``.
+A workdir holds ``config.json``, ``data.json`` (what identifies the data), ``frozen/`` (what the
+task uses but does not train), ``checkpoints/``, ``metrics.jsonl`` (what the mathematics gives),
+``performance.jsonl`` (timings), ``previews/`` and ``log.txt``.
 """
 
 import functools
@@ -55,6 +55,7 @@ class Run:
         self.mesh = experiment.mesh.build()
         experiment.task.check(experiment.data.features())
         experiment.data.check()
+        workdirs.check_data(folder, experiment.data.source.fingerprint())
         self.task, frozen = workdirs.load_frozen(
             folder, experiment.task, resolve, functools.partial(self.batches, "train")
         )
@@ -79,15 +80,15 @@ class Run:
         seed = self.experiment.seed
         batch = self.experiment.data.first_batch(seed)
         inputs = (self.frozen, batch, jax.random.key(seed))
+        abstract = sharding.abstract(self._create, self.mesh, *inputs)
         if checkpoints.latest() is not None:
-            abstract = sharding.abstract(self._create, self.mesh, *inputs)
             state = checkpoints.restore(abstract)
             log.info("resumed at step %d", int(state.step))
             return state
+        source = self.experiment.init_from
+        initial = workdirs.load_initial(Path(source), abstract) if source else None
         state = sharding.create(self._create, self.mesh, *inputs)
-        if self.experiment.init_from:
-            state = workdirs.fine_tune(state, Path(self.experiment.init_from))
-        return state
+        return state if initial is None else states.starting_from(state, *initial)
 
     def evaluate(self, state: TrainState) -> dict[str, float]:
         """Returns the metrics of the whole validation split."""

@@ -49,6 +49,12 @@ def create(
     return TrainState(zero, zero, params, stats, optimizer.init(params), ema, key)
 
 
+def starting_from(state: TrainState, params: Params, stats: Stats) -> TrainState:
+    """Returns a fresh state with the parameters and statistics of another run."""
+    ema = jax.tree.map(jnp.copy, params) if state.ema != () else ()
+    return state._replace(params=params, stats=stats, ema=ema)
+
+
 def averaged(state: TrainState) -> Params:
     """Returns the parameters that evaluation, previews and sampling use."""
     return state.params if state.ema == () else state.ema

@@ -16,13 +16,12 @@ from vqdit.checkpoint import Checkpoints, load_tree, save_tree
 from vqdit.data import Batch
 from vqdit.experiment import Experiment
 from vqdit.tasks.base import Frozen, Resolve, Task
-from vqdit.train import state as states
 from vqdit.train.state import TrainState
 from vqdit.typing import Params, Stats
 
 log = logging.getLogger(__name__)
 
-CONFIG, RESULT = "config.json", "result.json"
+CONFIG, DATA, RESULT = "config.json", "data.json", "result.json"
 
 
 class Restored(NamedTuple):
@@ -34,6 +33,25 @@ class Restored(NamedTuple):
     stats: Stats
     frozen: Frozen
     step: int
+
+
+def changes(folder: Path, experiment: Experiment) -> list[config.Difference]:
+    """Returns the fields in which an experiment differs from the one in the workdir, if any is.
+
+    Raises:
+        ValueError: one of them is not resumable; all such are named.
+    """
+    if not (folder / CONFIG).is_file():
+        return []
+    found = config.differences(read_experiment(folder), experiment)
+    fixed = [change for change in found if not change.resumable]
+    if fixed:
+        lines = "\n".join(f"  {change}" for change in fixed)
+        raise ValueError(
+            f"the workdir {folder} holds a different experiment (there -> here):\n{lines}\n"
+            "use another --workdir, or the same settings"
+        )
+    return found
 
 
 def claim(folder: Path, experiment: Experiment) -> list[config.Difference]:
@@ -53,21 +71,31 @@ def claim(folder: Path, experiment: Experiment) -> list[config.Difference]:
             f"cannot write in the workdir {folder}: {error.strerror}; "
             "choose another with --workdir=DIR"
         ) from error
-    file = folder / CONFIG
-    if file.is_file():
-        found = config.differences(read_experiment(folder), experiment)
-        fixed = [change for change in found if not change.resumable]
-        if fixed:
-            lines = "\n".join(f"  {change}" for change in fixed)
-            raise ValueError(
-                f"the workdir {folder} holds a different experiment (there -> here):\n{lines}\n"
-                "use another --workdir, or the same settings"
-            )
-    else:
-        found = []
+    found = changes(folder, experiment)
     if sharding.process()[0] == 0:
-        write_json(file, config.to_json(experiment))
+        write_json(folder / CONFIG, config.to_json(experiment))
     return found
+
+
+def check_data(folder: Path, fingerprint: dict[str, Any]) -> None:
+    """Notes what the run is trained on, or finds that it is still the same.
+
+    Raises:
+        ValueError: the data have changed since the run began; nothing is changed.
+    """
+    file, found = folder / DATA, json.loads(json.dumps(fingerprint))
+    if not file.is_file():
+        if sharding.process()[0] == 0:
+            write_json(file, found)
+        return
+    noted = json.loads(file.read_text())
+    changed = [name for name in noted | found if noted.get(name) != found.get(name)]
+    if changed:
+        lines = "\n".join(f"  {name}: {noted.get(name)} -> {found.get(name)}" for name in changed)
+        raise ValueError(
+            f"the data are not those that {folder} began with (there -> here):\n{lines}\n"
+            "restore them, or use another --workdir (--init-from goes on from a run's parameters)"
+        )
 
 
 def finish(folder: Path, step: int, metrics: dict[str, float], preview: Path) -> None:
@@ -89,7 +117,7 @@ def finished(folder: Path, experiment: Experiment) -> tuple[dict[str, float], Pa
     """
     if not (folder / RESULT).is_file():
         return None
-    claim(folder, experiment)
+    changes(folder, experiment)
     result = json.loads((folder / RESULT).read_text())
     if result["step"] < experiment.steps:
         return None
@@ -126,28 +154,24 @@ def read_frozen(folder: Path) -> tuple[Task, Frozen]:
     return task, frozen
 
 
-def fine_tune(state: TrainState, source: Path) -> TrainState:
-    """Returns a fresh state with the parameters and statistics of another run's last checkpoint.
+def load_initial(source: Path, like: TrainState) -> tuple[Params, Stats]:
+    """Returns the parameters (averaged, if they are) and statistics of a run's last checkpoint.
+
+    Args:
+        source: the workdir to start from.
+        like: shapes, dtypes and shardings of the state to start.
 
     Raises:
         FileNotFoundError: there is no run with a checkpoint in `source`.
         CheckpointMismatch: its parameters do not fit, listed by path.
     """
     folder = find_run(source)
+    which = "ema" if read_experiment(folder).ema > 0 else "params"
+    wanted = {which: like.params, "stats": like.stats}
     with Checkpoints(folder / "checkpoints") as checkpoints:
-        like = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding),
-            state._replace(ema=()),
-        )
-        has_ema = read_experiment(folder).ema > 0
-        if has_ema:
-            like = like._replace(ema=like.params)
-        names = ("stats", "ema" if has_ema else "params")
-        found = checkpoints.restore(like, only=names)
-    params = states.averaged(found) if has_ema else found.params
+        found = checkpoints.restore(wanted, only=wanted)
     log.info("starting from the parameters of %s", folder)
-    average = jax.tree.map(lambda leaf: leaf.copy(), params) if state.ema != () else ()
-    return state._replace(params=params, stats=found.stats, ema=average)
+    return found[which], found["stats"]
 
 
 def restore(folder: Path) -> Restored:

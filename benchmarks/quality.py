@@ -1,0 +1,106 @@
+"""How good the pictures of a labelled run are: legible, varied, and faithful.
+
+    python -m benchmarks.quality --workdir=runs/quickstart
+
+A support vector machine with RBF kernel is fitted on real training pictures; it judges held-out
+real ones, their reconstructions, and samples that were asked to be of a class. Variety is the
+coverage of Naeem et al., "Reliable Fidelity and Diversity Metrics for Generative Models",
+arXiv:2002.09797, of the held-out pictures in raw pixels, beside that of real training pictures.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+from sklearn.svm import SVC
+
+import vqdit
+from vqdit.api import Generator, Tokenizer
+from vqdit.data import Source
+from vqdit.train import workdir
+
+JUDGED = 10_000
+"""The judge sees at most so many training pictures; its cost grows with their square."""
+HELD_OUT = 1000
+
+
+def flat(images: np.ndarray) -> np.ndarray:
+    """Returns pictures as rows of pixels in [0, 1]."""
+    return images.reshape(len(images), -1) / 255.0
+
+
+def real(source: Source, split: str, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns at most `count` pictures of a split, drawn at random, and their labels."""
+    examples = source.split(split)
+    order = np.random.default_rng(0).permutation(len(examples))[:count]
+    arrays = examples.take(order)
+    return arrays["image"], arrays["label"]
+
+
+def fit_judge(images: np.ndarray, labels: np.ndarray) -> SVC:
+    """Returns an RBF support vector machine fitted on real pictures."""
+    return SVC(C=10.0, gamma="scale").fit(flat(images), labels)
+
+
+def distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Returns squared Euclidean distances [len(a), len(b)] of pictures."""
+    a, b = flat(a), flat(b)
+    return (a**2).sum(1)[:, None] - 2.0 * a @ b.T + (b**2).sum(1)
+
+
+def coverage(held_out: np.ndarray, samples: np.ndarray, k: int = 5) -> float:
+    """Returns the share of real pictures with a sample no farther than their k-th neighbour."""
+    among = distances(held_out, held_out)
+    np.fill_diagonal(among, np.inf)
+    radius = np.sort(among, axis=1)[:, k - 1]
+    return float(np.mean(distances(held_out, samples).min(axis=1) <= radius))
+
+
+def measure(folder: Path, num: int, guidance: float | None = None) -> dict[str, float]:
+    """Measures a generator of labelled pictures, and its tokenizer.
+
+    Args:
+        folder: workdir of the generator, or of a config whose last experiment it is.
+        num: samples; also the number of training pictures that coverage is compared with.
+        guidance: scale; None takes the config's.
+    """
+    model = vqdit.load(folder)
+    if not isinstance(model, Generator):
+        raise SystemExit(f"{folder} holds no generator")
+    source = workdir.read_experiment(workdir.find_run(folder)).data.source
+    train, train_labels = real(source, "train", JUDGED)
+    test, test_labels = real(source, "test", HELD_OUT)
+    judge = fit_judge(train, train_labels)
+
+    held = model.frozen["image"]
+    task = model.task.tokenizers["image"]
+    restored = workdir.Restored(None, task, held["params"], held["stats"], {}, 0)  # pyright: ignore
+    tokenizer = Tokenizer(restored)
+    again = np.asarray(tokenizer.decode(tokenizer.encode(test)))
+    error = np.mean((flat(test) - flat(again)) ** 2, axis=1)
+
+    samples = model.sample(num, guidance=guidance)
+    images, labels = samples["image"], samples["label"]
+    return {
+        "judge on held-out pictures": judge.score(flat(test), test_labels),
+        "judge on their reconstructions": judge.score(flat(again), test_labels),
+        "PSNR of reconstructions, dB": float(np.mean(-10 * np.log10(np.maximum(error, 1e-10)))),
+        "samples judged as the asked class": judge.score(flat(images), labels),
+        "coverage by samples": coverage(test, images),
+        "coverage by training pictures": coverage(test, train[:num]),
+    }
+
+
+def main() -> None:
+    """Prints the numbers as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--workdir", type=Path, required=True)
+    parser.add_argument("--num", type=int, default=500)
+    parser.add_argument("--guidance", type=float)
+    args = parser.parse_args()
+    print(json.dumps(measure(args.workdir, args.num, args.guidance), indent=2))
+
+
+if __name__ == "__main__":
+    main()
