@@ -19,7 +19,8 @@ class AdamW(Optimizer):
 
     Attributes:
         learning_rate: peak.
-        warmup: steps of linear increase from 0; shortened to a tenth of a shorter run.
+        warmup: steps of linear increase, from peak / (warmup + 1) at step 0; at most a tenth of
+            the run.
         final: learning rate at the end, as a share of the peak; 1 keeps it constant.
         b1: decay of the first moment.
         b2: decay of the second moment.

@@ -6,6 +6,7 @@ python sample.py --workdir=runs/fashion_dit --given label=sneaker
 """
 
 from vqdit.data import Data, FashionMNIST
+from vqdit.data.fashion_mnist import GARMENTS
 from vqdit.experiment import Experiment
 from vqdit.modalities import Label
 from vqdit.models import DiT
@@ -14,19 +15,6 @@ from vqdit.processes import Masked
 from vqdit.samplers import Unmasking
 from vqdit.tasks import Condition, DiffusionTask, Target
 from vqdit.typing import Named
-
-GARMENTS = (
-    "t-shirt",
-    "trouser",
-    "pullover",
-    "dress",
-    "coat",
-    "sandal",
-    "shirt",
-    "sneaker",
-    "bag",
-    "ankle boot",
-)
 
 
 def config() -> Experiment:
@@ -46,7 +34,7 @@ def config() -> Experiment:
         data=Data(source=FashionMNIST(), batch_size=64),
         optimizer=AdamW(learning_rate=1e-3, warmup=100),
         ema=0.998,
-        steps=4000,
+        steps=3000,
         evaluate_every=1000,
         preview_every=1000,
         checkpoint_every=500,

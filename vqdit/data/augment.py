@@ -24,6 +24,10 @@ class HorizontalFlip(Augmentation):
 
     probability: float = 0.5
 
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.probability <= 1.0:
+            raise ValueError(f"HorizontalFlip needs probability in [0, 1], got {self.probability}")
+
     def apply(self, image: Pixels, generator: np.random.Generator) -> Pixels:
         return image[:, ::-1] if generator.random() < self.probability else image
 
@@ -40,6 +44,13 @@ class Affine(Augmentation):
     rotate: float = 10.0
     scale: float = 0.1
     shift: float = 0.05
+
+    def __post_init__(self) -> None:
+        if min(self.rotate, self.scale, self.shift) < 0.0:
+            raise ValueError(
+                "Affine needs rotate, scale and shift >= 0, got "
+                f"{self.rotate=} {self.scale=} {self.shift=}"
+            )
 
     def apply(self, image: Pixels, generator: np.random.Generator) -> Pixels:
         from scipy import ndimage

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import struct
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 
 from vqdit.data.recorded import Recorded
 from vqdit.data.sources import Feature, root
-from vqdit.typing import Named
+from vqdit.typing import Named, resumable
 
 GARMENTS = (
     "t-shirt",
@@ -47,28 +48,31 @@ class FashionMNIST(Recorded):
             and `vqdit prepare fashion_mnist --download` put them.
     """
 
-    path: str = ""
+    path: str = resumable("")
 
     def key(self) -> str:
         if not self.path:
             return "fashion_mnist"
-        name = hashlib.sha256(str(Path(self.path).resolve()).encode()).hexdigest()[:8]
-        return f"fashion_mnist_{name}"
+        folder = self._folder()
+        digest = hashlib.sha256(str(folder.resolve()).encode())
+        for name in FILES:
+            stat = _file(folder, name).stat()
+            digest.update(f"{stat.st_size} {stat.st_mtime_ns}\n".encode())
+        return f"fashion_mnist_{digest.hexdigest()[:16]}"
 
     def columns(self) -> Named[Feature]:
         return Named(image=Feature((28, 28, 1)), label=Feature((), 10, GARMENTS))
 
     def examples(self) -> Mapping[str, Iterable[Mapping[str, Any]]]:
         folder = self._folder()
-        train = _pairs(folder, "train")
-        return {
-            "train": train[:-5000] if len(train) > 10_000 else train[: -len(train) // 10],
-            "validation": train[-5000:] if len(train) > 10_000 else train[-len(train) // 10 :],
-            "test": _pairs(folder, "t10k"),
-        }
+        train, test = _pairs(folder, "train"), _pairs(folder, "t10k")
+        cut = len(train) - min(5000, len(train) // 10 + 1)
+        return {"train": train[:cut], "validation": train[cut:], "test": test}
 
     def _folder(self) -> Path:
-        places = [Path(self.path)] if self.path else [DEBIAN, downloads()]
+        if self.path:
+            return Path(self.path).expanduser()
+        places = (DEBIAN, downloads())
         for place in places:
             if all(_find(place, name) for name in FILES):
                 return place
@@ -90,7 +94,7 @@ def download() -> Path:
     Raises:
         OSError: they cannot be fetched, or are not the published ones.
     """
-    import urllib.error
+    import http.client
     import urllib.request
 
     folder = downloads()
@@ -102,7 +106,7 @@ def download() -> Path:
         try:
             with urllib.request.urlopen(f"{MIRROR}{name}.gz", timeout=60) as answer:
                 content = answer.read()
-        except (urllib.error.URLError, TimeoutError) as error:
+        except (OSError, http.client.HTTPException) as error:
             raise OSError(f"cannot download {MIRROR}{name}.gz: {error}") from error
         if hashlib.md5(content).hexdigest() != md5:
             raise OSError(f"{MIRROR}{name}.gz is not the published file: its MD5 differs")
@@ -118,23 +122,38 @@ def _find(folder: Path, name: str) -> Path | None:
 
 
 def _pairs(folder: Path, part: str) -> list[dict[str, Any]]:
-    images = _read_idx(folder, f"{part}-images-idx3-ubyte")
-    labels = _read_idx(folder, f"{part}-labels-idx1-ubyte")
+    images = _read_idx(_file(folder, f"{part}-images-idx3-ubyte"), (28, 28))
+    file = _file(folder, f"{part}-labels-idx1-ubyte")
+    labels = _read_idx(file, ())
     if len(images) != len(labels):
-        raise ValueError(f"{folder}: {len(images)} {part} images but {len(labels)} labels")
+        raise ValueError(f"{file} has {len(labels)} labels, but there are {len(images)} images")
+    if labels.size and labels.max() >= len(GARMENTS):
+        raise ValueError(f"{file} has the label {labels.max()}; there are {len(GARMENTS)} classes")
     pairs = zip(images[..., None], labels, strict=True)
     return [{"image": image, "label": int(label)} for image, label in pairs]
 
 
-def _read_idx(folder: Path, name: str) -> np.ndarray:
-    """Reads an IDX file: two zeros, type 8 (bytes), the number of axes, their sizes, the data."""
+def _file(folder: Path, name: str) -> Path:
     file = _find(folder, name)
     if file is None:
-        raise FileNotFoundError(f"no {name} in {folder}")
+        raise FileNotFoundError(
+            f"no {name} (or {name}.gz) in {folder}; set --data.source.path to a folder with the "
+            "four IDX files of Fashion-MNIST"
+        )
+    return file
+
+
+def _read_idx(file: Path, item: tuple[int, ...]) -> np.ndarray:
+    """Reads an IDX file: two zeros, type 8 (bytes), the number of axes, their sizes, the data.
+
+    Args:
+        file: gzipped if it ends so.
+        item: the shape that each of its items must have.
+    """
     content = file.read_bytes()
     try:
         content = gzip.decompress(content) if file.suffix == ".gz" else content
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{file} is damaged: {error}") from error
     axes = content[3] if len(content) > 3 else 0
     header = 4 + 4 * axes
@@ -142,5 +161,7 @@ def _read_idx(folder: Path, name: str) -> np.ndarray:
         raise ValueError(f"{file} is no IDX file of bytes")
     shape = struct.unpack(f">{axes}I", content[4:header])
     if len(content) - header != int(np.prod(shape)):
-        raise ValueError(f"{file} is damaged: it should hold {shape} bytes")
+        raise ValueError(f"{file} is damaged: it should hold {list(shape)} bytes")
+    if axes == 0 or shape[1:] != item:
+        raise ValueError(f"{file} holds {list(shape)} bytes; its items must be {list(item)}")
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)

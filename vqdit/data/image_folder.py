@@ -3,20 +3,24 @@
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from vqdit.data.pictures import SUFFIXES, read_picture
+from vqdit.data.pictures import SUFFIXES, check_form, find_pictures, read_picture
 from vqdit.data.recorded import Recorded
 from vqdit.data.sources import SPLITS, Feature, divide
-from vqdit.typing import Named
+from vqdit.typing import Named, resumable
+
+SPLIT_LIKE = {*SPLITS, "training", "val", "valid", "dev", "testing"}
+"""If all folders are named so, they are meant as splits."""
 
 
 class ImageFolder(Recorded):
     """PNG, JPEG and WebP files: `image` uint8 [size, size, channels]; `label` if there are classes.
 
-    Sub-folders are classes, in sorted order. Folders `train`, `validation` and `test` at the top
-    are taken as the splits; otherwise a tenth each is set aside for validation and test. The
-    pictures are prepared at first use, and again when files or size change.
+    Sub-folders are classes, in sorted order; folders below them do not matter. Folders `train`,
+    `validation` and `test` at the top are taken as the splits, and only what is in them counts;
+    otherwise a tenth each is set aside for validation and test. Hidden files (`.name`) do not
+    count, links do. The pictures are prepared at first use, and again when files or size change.
 
     Attributes:
         path: the folder.
@@ -24,78 +28,90 @@ class ImageFolder(Recorded):
         channels: 1 for grey, 3 for colour.
     """
 
-    path: str = "pictures"
+    path: str = resumable("pictures")
     size: int = 64
     channels: int = 3
 
     def __post_init__(self) -> None:
-        if self.size < 1:
-            raise ValueError(f"ImageFolder needs size >= 1, got {self.size}")
-        if self.channels not in (1, 3):
-            raise ValueError(f"ImageFolder needs 1 (grey) or 3 (colour) channels: {self.channels}")
+        check_form(self, self.size, self.channels)
 
     def key(self) -> str:
-        digest = hashlib.sha256(f"{self.size} {self.channels}".encode())
-        for file in self._files():
-            stat = file.stat()
-            digest.update(f"{file} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+        folder = self._folder()
+        digest = hashlib.sha256(f"{folder.resolve()} {self.size} {self.channels}\n".encode())
+        for picture in self._pictures():
+            stat, name = picture.file.stat(), picture.file.relative_to(folder)
+            digest.update(f"{name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
         return f"image_folder_{digest.hexdigest()[:16]}"
 
     def columns(self) -> Named[Feature]:
         columns = {"image": Feature((self.size, self.size, self.channels))}
-        classes = self._classes()
+        classes = self._classes(self._pictures())
         if classes:
             columns["label"] = Feature((), len(classes), tuple(classes))
         return Named(columns)
 
     def examples(self) -> Mapping[str, Iterable[Mapping[str, Any]]]:
-        files, folder = self._files(), Path(self.path)
-        if self._has_splits():
-            parts = {
-                split: [file for file in files if file.relative_to(folder).parts[0] == split]
-                for split in SPLITS
-            }
+        pictures, folder = self._pictures(), self._folder()
+        if all(picture.split for picture in pictures):
+            parts = {split: [p for p in pictures if p.split == split] for split in SPLITS}
             for split, part in parts.items():
                 if not part:
                     raise ValueError(f"no picture in {folder / split}, the {split} split")
         else:
-            rows = divide(len(files), str(folder))
-            parts = {split: [files[row] for row in rows[split]] for split in SPLITS}
-        return {split: self._read(part) for split, part in parts.items()}
+            rows = divide(len(pictures), str(folder))
+            parts = {split: [pictures[row] for row in rows[split]] for split in SPLITS}
+        classes = self._classes(pictures)
+        return {split: self._read(part, classes) for split, part in parts.items()}
 
-    def _read(self, files: list[Path]) -> Iterator[Mapping[str, Any]]:
-        classes = {name: number for number, name in enumerate(self._classes())}
-        for file in files:
-            image = read_picture(file, (self.size, self.size), self.channels)
-            label = {"label": classes[self._class(file)]} if classes else {}
+    def _read(self, pictures: "list[_Picture]", classes: list[str]) -> Iterator[Mapping[str, Any]]:
+        for picture in pictures:
+            image = read_picture(picture.file, (self.size, self.size), self.channels)
+            label = {"label": classes.index(picture.group)} if classes else {}
             yield {"image": image, **label}
 
-    def _files(self) -> list[Path]:
-        folder = Path(self.path)
+    def _folder(self) -> Path:
+        folder = Path(self.path).expanduser()
         if not folder.is_dir():
             raise FileNotFoundError(
                 f"no folder {folder}; set --data.source.path to a folder of pictures"
             )
-        files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
-        if not files:
+        return folder
+
+    def _pictures(self) -> "list[_Picture]":
+        folder = self._folder()
+        has_splits = all((folder / split).is_dir() for split in SPLITS)
+        pictures = []
+        for file in find_pictures(folder):
+            above = file.relative_to(folder).parts[:-1]
+            split = above[0] if has_splits and above else ""
+            group = above[1:2] if has_splits else above[:1]
+            if split in SPLITS or not has_splits:
+                pictures.append(_Picture(file, split, "".join(group)))
+        if not pictures:
             raise ValueError(f"no picture in {folder}; known endings: {', '.join(SUFFIXES)}")
-        return files
+        groups = {picture.group for picture in pictures}
+        if not has_splits and {group.lower() for group in groups} <= SPLIT_LIKE:
+            raise ValueError(
+                f"{folder} has the folders {', '.join(sorted(groups))}, but splits need all of: "
+                f"{', '.join(SPLITS)}; without any, a tenth each is set aside"
+            )
+        return pictures
 
-    def _has_splits(self) -> bool:
-        return all((Path(self.path) / split).is_dir() for split in SPLITS)
-
-    def _class(self, file: Path) -> str:
-        parts = file.relative_to(self.path).parts[:-1]
-        parts = parts[1:] if self._has_splits() else parts
-        return parts[0] if parts else ""
-
-    def _classes(self) -> list[str]:
-        classes = sorted({self._class(file) for file in self._files()})
+    def _classes(self, pictures: "list[_Picture]") -> list[str]:
+        classes = sorted({picture.group for picture in pictures})
         if classes == [""]:
             return []
         if "" in classes:
-            loose = next(file for file in self._files() if not self._class(file))
+            loose = next(picture.file for picture in pictures if not picture.group)
             raise ValueError(
-                f"{self.path} has classes (sub-folders), but {loose.name} is in none; move it"
+                f"{self.path} has classes (sub-folders), but {loose} is in none; move it"
             )
         return classes
+
+
+class _Picture(NamedTuple):
+    """A file with the names of its split and class; empty without such a folder."""
+
+    file: Path
+    split: str
+    group: str

@@ -1,5 +1,8 @@
 """Several sources at once, each with its share of the examples."""
 
+import math
+import sys
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -23,13 +26,15 @@ class Mixture(Source):
     weights: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
+        if any(isinstance(source, Mixture) for source in self.sources):
+            raise ValueError("Mixture cannot hold a Mixture; give all sources to one")
         if self.weights and len(self.weights) != len(self.sources):
             raise ValueError(
                 f"Mixture has {len(self.sources)} sources but {len(self.weights)} weights; "
                 "give one each"
             )
-        if any(weight <= 0 for weight in self.weights):
-            raise ValueError(f"Mixture needs weights > 0, got {self.weights}")
+        if not all(0 < weight < math.inf for weight in self.weights):
+            raise ValueError(f"Mixture needs finite weights > 0, got {self.weights}")
 
     def features(self) -> Named[Feature]:
         if not self.sources:
@@ -37,12 +42,16 @@ class Mixture(Source):
         merged: dict[str, Feature] = {}
         for source in self.sources:
             for name, feature in source.features().items():
-                other = merged.setdefault(name, feature)
-                if other.shape != feature.shape or other.classes != feature.classes:
+                other = merged.get(name, feature)
+                named = feature if feature.names else other
+                if other._replace(names=()) != feature._replace(names=()) or (
+                    other.names and named.names != other.names
+                ):
                     raise ValueError(
                         f"the sources of the mixture disagree on {name!r}: "
                         f"{tuple(other)} and {tuple(feature)}"
                     )
+                merged[name] = named
         return Named(merged)
 
     def split(self, name: str) -> Split:
@@ -54,14 +63,14 @@ class Mixture(Source):
 
 
 class Joined:
-    """The splits one after the other; `sizes` and `weights` let the pipeline draw from each."""
+    """The splits one after the other; `sizes` and `shares` let the pipeline draw from each."""
 
     def __init__(
         self, splits: list[Split], features: Named[Feature], weights: tuple[float, ...]
     ) -> None:
         self._splits, self._features = splits, features
         self.sizes = [len(split) for split in splits]
-        self.weights = weights or tuple(float(size) for size in self.sizes)
+        self.shares = Shares(weights or tuple(float(size) for size in self.sizes))
         self._starts = np.cumsum([0, *self.sizes])
 
     def __len__(self) -> int:
@@ -81,3 +90,30 @@ class Joined:
             for name, values in split.take(rows[places] - self._starts[number]).items():
                 arrays[name][places] = values
         return arrays
+
+
+class Shares:
+    """Which source is next, for ever: the shares of n examples are right to within two of them.
+
+    The weights of Grain's own mix are not: it rounds them to a hundredth of the smallest.
+    """
+
+    def __init__(self, weights: tuple[float, ...]) -> None:
+        exact = [Fraction(str(weight)) for weight in weights]
+        unit = math.lcm(*(weight.denominator for weight in exact))
+        self._shares = [int(weight * unit) for weight in exact]
+
+    def __len__(self) -> int:
+        return sys.maxsize
+
+    def __getitem__(self, index: int) -> tuple[int, int]:
+        """Returns a source, and how many examples it gave before."""
+        # Of the first n examples that get past the sources before it, a source with `share` of
+        # what is left gives n - floor(n (left - share) / left).
+        before, after, left = index, index + 1, sum(self._shares)
+        for source, share in enumerate(self._shares):
+            passed = before * (left - share) // left, after * (left - share) // left
+            if after - passed[1] > before - passed[0]:
+                return source, before - passed[0]
+            (before, after), left = passed, left - share
+        raise IndexError(index)

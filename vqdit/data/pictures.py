@@ -1,10 +1,48 @@
-"""Reading picture files: any size in, one size out."""
+"""Finding and reading picture files: any size in, one size out."""
 
+import os
 from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+
+
+def check_form(source: object, size: int, channels: int) -> None:
+    """Raises ValueError, naming the source, unless pictures can be of this size and channels."""
+    name = type(source).__name__
+    if size < 1:
+        raise ValueError(f"{name} needs size >= 1, got {size}")
+    if channels not in (1, 3):
+        raise ValueError(f"{name} needs 1 (grey) or 3 (colour) channels, got {channels}")
+
+
+def is_picture(file: Path) -> bool:
+    """Returns whether its name is that of a picture; hidden files are none."""
+    return file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
+
+
+def find_pictures(folder: Path) -> list[Path]:
+    """Returns the pictures of a folder and its sub-folders, sorted; links are followed.
+
+    Raises:
+        OSError: a folder cannot be read.
+    """
+    found: list[Path] = []
+    for place, folders, files in os.walk(folder, onerror=_fail, followlinks=True):
+        here = Path(place).resolve()
+        folders[:] = [  # hidden ones are left out, and links back to where they are in
+            name
+            for name in folders
+            if not name.startswith(".") and not here.is_relative_to((here / name).resolve())
+        ]
+        found += [Path(place, name) for name in files if is_picture(Path(name))]
+    return sorted(found)
+
+
+def _fail(error: OSError) -> NoReturn:
+    raise error
 
 
 def read_picture(file: Path, size: tuple[int, int], channels: int) -> np.ndarray:
@@ -23,21 +61,30 @@ def read_picture(file: Path, size: tuple[int, int], channels: int) -> np.ndarray
         ValueError: it cannot be decoded; names the path.
         FileNotFoundError: there is no such file.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, ImageOps
 
     if not file.is_file():
         raise FileNotFoundError(f"no picture {file}")
     try:
         with Image.open(file) as opened:
-            image = ImageOps.exif_transpose(opened)
+            image = _eight_bits(ImageOps.exif_transpose(opened))
             if image.has_transparency_data:
                 image = image.convert("RGBA")
                 white = Image.new("RGBA", image.size, "white")
                 image = Image.alpha_composite(white, image)
             image = image.convert("L" if channels == 1 else "RGB")
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except Exception as error:  # damaged files make Pillow raise almost anything
         raise ValueError(f"cannot decode the picture {file}: {error}") from error
     return fit(np.asarray(image).reshape(image.height, image.width, channels), size)
+
+
+def _eight_bits(image: Any) -> Any:
+    """Scales 16-bit grey, which Pillow would clip at 255, to 8 bits."""
+    from PIL import Image
+
+    if not image.mode.startswith("I"):
+        return image
+    return Image.fromarray(np.round(np.asarray(image) / 257.0).astype(np.uint8))
 
 
 def fit(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -72,15 +72,12 @@ class Data(Component):
         """
         import grain
 
-        if self.batch_size % process_count:
-            raise ValueError(
-                f"batch_size {self.batch_size} does not divide by {process_count} processes"
-            )
-        split = self.source.split("train")
-        size = self.batch_size // process_count
+        split, size = self.source.split("train"), self._rows(process_count)
         rows = slice(process_index * size, (process_index + 1) * size)
         assemble = _Assemble(split, self.features(), self.augment, seed, rows)
-        steps = _order(split, seed).batch(self.batch_size).map_with_index(assemble)
+        # The order has no end; a remainder would make its length more than an integer can be.
+        order = _order(split, seed).batch(self.batch_size, drop_remainder=True)
+        steps = order.map_with_index(assemble)
         options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=AHEAD)
         dataset = steps[start:].to_iter_dataset(options)
         if self.workers:
@@ -104,12 +101,19 @@ class Data(Component):
     ) -> Iterator[Batch]:
         """Yields a split once, in order; the last batch is filled up with rows not `valid`."""
         examples, features = self.source.split(split), self.features()
-        size = self.batch_size // process_count
+        size = self._rows(process_count)
         for start in range(0, len(examples), self.batch_size):
             index = start + process_index * size + np.arange(size)
             valid = index < len(examples)
             arrays = examples.take(np.where(valid, index, 0))
             yield _batch(arrays, features, index, valid)
+
+    def _rows(self, process_count: int) -> int:
+        if self.batch_size % process_count:
+            raise ValueError(
+                f"batch_size {self.batch_size} does not divide by {process_count} processes"
+            )
+        return self.batch_size // process_count
 
 
 class _Assemble:
@@ -152,7 +156,7 @@ def _order(split: Split, seed: int) -> Any:
         grain.MapDataset.range(int(start), int(start) + size).seed(seed + number).shuffle().repeat()
         for number, (start, size) in enumerate(zip(starts, split.sizes, strict=False))
     ]
-    return grain.MapDataset.mix(ranges, split.weights)
+    return grain.MapDataset.select_from_datasets(ranges, split.shares)  # pyright: ignore
 
 
 def _batch(

@@ -29,24 +29,33 @@ class Recorded(Source):
         raise TypeError(f"{type(self).__name__} must define examples")
 
     def prepare(self) -> Path:
-        """Prepares the data unless that was done; returns their folder."""
+        """Looks at the raw data, prepares them unless that was done; returns their folder."""
         folder = root() / self.key()
         if not records.is_prepared(folder):
             log.info("preparing %s in %s", type(self).__name__, folder)
             name = "".join(c if c.isalnum() else "_" for c in self.key())
             records.write(folder, name, self.columns(), self.examples())
+        _PREPARED[root(), self] = folder
         return folder
 
     def features(self) -> Named[Feature]:
-        return records.features_of(self.prepare())
+        return records.features_of(self._prepared())
 
     def split(self, name: str) -> Split:
         check_split(name)
-        return _records(self.prepare(), name)
+        return _records(self._prepared(), name)
 
     def fingerprint(self) -> dict[str, Any]:
-        found = records.describe(self.prepare())
-        return {part: found[part] for part in ("name", "version", "splits", "checksum")}
+        """Returns what identifies the data, after another look at the raw ones."""
+        found = records.describe(self.prepare())  # its name comes from where the raw data are
+        return {part: found[part] for part in ("version", "features", "splits", "checksum")}
+
+    def _prepared(self) -> Path:
+        return _PREPARED.get((root(), self)) or self.prepare()
+
+
+_PREPARED: dict[tuple[Path, Recorded], Path] = {}
+"""What this process has prepared: a run must not notice that files come and go beside it."""
 
 
 @functools.lru_cache(maxsize=16)

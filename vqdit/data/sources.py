@@ -63,7 +63,8 @@ class Source(Component):
 
 def root() -> Path:
     """Returns the folder of prepared data: $VQDIT_DATA, or ~/.cache/vqdit/data."""
-    return Path(os.environ.get("VQDIT_DATA") or Path.home() / ".cache" / "vqdit" / "data")
+    given = os.environ.get("VQDIT_DATA")
+    return Path(given).expanduser() if given else Path.home() / ".cache" / "vqdit" / "data"
 
 
 def check_split(name: str) -> None:

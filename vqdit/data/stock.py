@@ -1,11 +1,12 @@
 """Any stock TFDS data set of images and labels, such as celeb_a or imagenet2012."""
 
 import difflib
+import re
 from typing import Any
 
 import numpy as np
 
-from vqdit.data.pictures import fit
+from vqdit.data.pictures import check_form, fit
 from vqdit.data.sources import PRESENT, Arrays, Feature, Source, Split, check_split, root
 from vqdit.typing import Named
 
@@ -14,7 +15,8 @@ class TFDS(Source):
     """A data set by its TFDS name: `image` uint8 [size, size, channels] and `label`, if it has one.
 
     It must have been prepared (`vqdit prepare tfds:NAME`), in the array_record format. Splits that
-    the data set lacks are cut off its training split: a twentieth each.
+    the data set lacks are cut off its training split: a twentieth each. A label below 0, as in test
+    sets whose labels are secret, is a missing one.
 
     Attributes:
         name: TFDS name, such as "celeb_a" or "imagenet2012:5.1.0".
@@ -30,17 +32,29 @@ class TFDS(Source):
     image: str = "image"
     label: str = "label"
 
+    def __post_init__(self) -> None:
+        check_form(self, self.size, self.channels)
+
     def features(self) -> Named[Feature]:
         found = self._builder().info.features
-        if self.image not in found:
-            raise ValueError(
-                f"{self.name} has no feature {self.image!r}; it has: {', '.join(found)}"
-            )
+        optional = () if self.label in ("", "label") else (self.label,)  # many have no label
+        for name in (self.image, *optional):
+            if name not in found:
+                raise ValueError(
+                    f"{self.name} has no feature {name!r}; it has: {', '.join(sorted(found))}"
+                )
+        image = found[self.image]
+        if len(image.shape or ()) != 3 or image.np_dtype != np.uint8:
+            raise ValueError(f"the feature {self.image!r} of {self.name} holds no uint8 pictures")
         columns = {"image": Feature((self.size, self.size, self.channels))}
         if self.label in found:
             label = found[self.label]
-            names = tuple(label.names) if hasattr(label, "names") else ()
-            columns["label"] = Feature((), int(getattr(label, "num_classes", 0) or 0), names)
+            if not getattr(label, "num_classes", None):
+                raise ValueError(
+                    f"the feature {self.label!r} of {self.name} is no class label; "
+                    "set --data.source.label= (empty) to do without"
+                )
+            columns["label"] = Feature((), label.num_classes, tuple(label.names))
         return Named(columns)
 
     def split(self, name: str) -> Split:
@@ -48,7 +62,9 @@ class TFDS(Source):
         builder = self._builder()
         available = set(builder.info.splits)
         if "train" not in available:
-            raise ValueError(f"{self.name} has no training split; it has: {', '.join(available)}")
+            raise ValueError(
+                f"{self.name} has no training split; it has: {', '.join(sorted(available))}"
+            )
         missing = [split for split in ("validation", "test") if split not in available]
         if name in available and (name != "train" or not missing):
             expression = name
@@ -90,25 +106,30 @@ class _Stock:
         images = [fit(_channels(record[source.image], source.channels), size) for record in found]
         arrays: Arrays = {"image": np.stack(images)}
         if found and source.label in found[0]:
-            arrays["label"] = np.asarray([record[source.label] for record in found], np.int32)
-        everywhere = {PRESENT + name: np.ones(len(rows), bool) for name in arrays}
-        return arrays | everywhere
+            labels = np.asarray([record[source.label] for record in found], np.int32)
+            arrays["label"] = np.maximum(labels, 0)
+            arrays[PRESENT + "label"] = labels >= 0
+        arrays[PRESENT + "image"] = np.ones(len(rows), bool)
+        return arrays
 
 
 def _channels(pixels: np.ndarray, channels: int) -> np.ndarray:
+    if pixels.shape[-1] in (2, 4):  # transparency is laid over white
+        alpha = pixels[..., -1:] / 255.0
+        pixels = np.round(pixels[..., :-1] * alpha + 255.0 * (1.0 - alpha)).astype(np.uint8)
     if pixels.shape[-1] == channels:
         return pixels
     if channels == 3:
-        return np.repeat(pixels[..., :1], 3, axis=-1)
+        return np.repeat(pixels, 3, axis=-1)
     weights = np.asarray([0.299, 0.587, 0.114])  # luma, ITU-R BT.601
-    return np.round(pixels[..., :3] @ weights).astype(np.uint8)[..., None]
+    return np.round(pixels @ weights).astype(np.uint8)[..., None]
 
 
 def make_builder(name: str) -> Any:
     """Returns the TFDS builder of a stock data set.
 
     Raises:
-        ValueError: there is no such data set.
+        ValueError: there is no such data set, or version of it.
         ImportError: it needs TensorFlow; names the extra to install.
     """
     import tensorflow_datasets as tfds
@@ -116,11 +137,14 @@ def make_builder(name: str) -> Any:
     try:
         return tfds.builder(name, data_dir=root() / "tfds", file_format="array_record")
     except tfds.core.DatasetNotFoundError as error:
-        near = difflib.get_close_matches(name.split(":")[0], tfds.list_builders(), n=3)
+        known = tfds.list_builders(with_community_datasets=False)  # those need TensorFlow
+        near = difflib.get_close_matches(re.split("[:/]", name)[0], known, n=3)
         hint = f"; nearest: {', '.join(near)}" if near else ""
         raise ValueError(f"TFDS has no data set {name!r}{hint}") from error
     except ImportError as error:
         raise needs_tensorflow(name, error) from error
+    except AssertionError as error:  # how TFDS says that there is no such version
+        raise ValueError(f"cannot open the TFDS data set {name!r}: {error}") from error
 
 
 def prepare_stock(name: str) -> Any:
@@ -130,19 +154,32 @@ def prepare_stock(name: str) -> Any:
         ImportError: it needs TensorFlow; names the extra to install.
         OSError: it must be downloaded by hand, or cannot be downloaded.
     """
+    from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
+    from tensorflow_datasets.core.download.util import DownloadError
+
     builder = make_builder(name)
     try:
         builder.download_and_prepare()
     except ImportError as error:
         raise needs_tensorflow(name, error) from error
+    except (DownloadError, NonMatchingChecksumError) as error:
+        raise OSError(f"cannot download the TFDS data set {name!r}: {error}") from error
     except AssertionError as error:  # how TFDS says that a manual download is missing
-        raise OSError(f"{name} must be downloaded by hand: {error}") from error
+        fault = "must be downloaded by hand"
+        if not builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
+            fault = "cannot be prepared"
+        raise OSError(f"the TFDS data set {name!r} {fault}: {error}") from error
     return builder
 
 
 def needs_tensorflow(name: str, error: ImportError) -> ImportError:
-    """Returns an error that says what to install."""
+    """Returns an error that says what to install: mostly TensorFlow."""
+    cause: Any = error
+    while isinstance(cause, ImportError) and not cause.name:  # TFDS raises its own, without it
+        cause = cause.__cause__
+    package = getattr(cause, "name", None) or "tensorflow"
+    wanted = "'vqdit[tf]'" if package.startswith("tensorflow") else package
     return ImportError(
-        f"the TFDS data set {name!r} needs a package that is not installed ({error.name}); "
-        "run `pip install 'vqdit[tf]'` and prepare it again"
+        f"the TFDS data set {name!r} needs a package that is not installed ({package}); "
+        f"run `pip install {wanted}` and prepare it again"
     )

@@ -1,5 +1,6 @@
 """Accumulators: pytrees of sums. Two merge by adding leaf to leaf; `compute` gives numbers."""
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -25,8 +26,8 @@ class Mean(NamedTuple):
         return cls(jnp.sum(jnp.where(valid, values, 0.0)), jnp.sum(weight))
 
     def compute(self, name: str) -> dict[str, float]:
-        """Returns {name: mean}."""
-        return {name: float(self.total / self.count)}
+        """Returns {name: mean}; of nothing it is NaN."""
+        return {name: float(self.total / self.count) if self.count else math.nan}
 
 
 def merge(first: Metrics | None, second: Metrics) -> Metrics:

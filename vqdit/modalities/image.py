@@ -6,7 +6,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
-from vqdit.data.pictures import SUFFIXES, read_picture
+from vqdit.data.pictures import SUFFIXES, is_picture, read_picture
 from vqdit.modalities.base import Modality
 from vqdit.typing import Array, Float, UInt8
 
@@ -33,16 +33,16 @@ class Image(Modality):
         return (*self.size, self.channels)
 
     def standardize(self, raw: UInt8[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-        return raw.astype(jnp.float32) / 127.5 - 1.0
+        return (2.0 * raw.astype(jnp.float32) - 255.0) / 255.0  # never above 1, compiled or not
 
     def restore(self, x: Float[Array, "b h w c"]) -> UInt8[Array, "b h w c"]:
         return jnp.clip(jnp.round((x + 1.0) * 127.5), 0, 255).astype(jnp.uint8)
 
     def read(self, value: str) -> list[np.ndarray]:
-        path = Path(value)
+        path = Path(value).expanduser()
         files = [path]
         if path.is_dir():
-            files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+            files = sorted(file for file in path.iterdir() if is_picture(file))
             if not files:
                 raise ValueError(
                     f"no picture in the folder {value}; known endings: {', '.join(SUFFIXES)}"

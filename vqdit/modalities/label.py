@@ -40,18 +40,22 @@ class Label(Modality):
         return x[:, 0, 0]
 
     def read(self, value: str) -> list[np.ndarray]:
-        return [np.int32(self._class(part.strip())) for part in value.split(",")]
+        parts = [value] if value in self.names else value.split(",")  # a name may have commas
+        return [np.asarray(self._class(part.strip()), np.int32) for part in parts]
 
     def _class(self, value: str) -> int:
         if value in self.names:
             return self.names.index(value)
-        if value.lstrip("-").isdigit():
-            if 0 <= int(value) < self.classes:
-                return int(value)
-            raise ValueError(
-                f"label {value} is out of range; labels go from 0 to {self.classes - 1}"
-            )
-        near = difflib.get_close_matches(value, self.names, n=3)
+        if value.removeprefix("-").isdecimal():
+            if not 0 <= int(value) < self.classes:
+                raise ValueError(
+                    f"label {value} is out of range; labels go from 0 to {self.classes - 1}"
+                )
+            if any(name.isdecimal() for name in self.names):  # then a number is a name
+                raise ValueError(f"unknown label {value!r}; one of: {', '.join(self.names)}")
+            return int(value)
+        folded = {name.casefold(): name for name in self.names}
+        near = [folded[name] for name in difflib.get_close_matches(value.casefold(), folded, n=3)]
         hint = f"; nearest: {', '.join(near)}" if near else ""
         known = f"a number from 0 to {self.classes - 1}"
         raise ValueError(
@@ -59,5 +63,6 @@ class Label(Modality):
         )
 
     def write(self, samples: np.ndarray, folder: Path) -> None:
-        lines = (self.names[label] if self.names else str(label) for label in samples)
+        named = self.names or [str(number) for number in range(self.classes)]
+        lines = (named[label] if label >= 0 else "none" for label in samples)
         (folder / "labels.txt").write_text("".join(f"{line}\n" for line in lines))

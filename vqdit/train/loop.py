@@ -53,9 +53,9 @@ class Run:
     def __init__(self, experiment: Experiment, folder: Path, resolve: Resolve) -> None:
         self.experiment, self.folder = experiment, folder
         self.mesh = experiment.mesh.build()
+        workdirs.check_data(folder, experiment.data.source.fingerprint())
         experiment.task.check(experiment.data.features())
         experiment.data.check()
-        workdirs.check_data(folder, experiment.data.source.fingerprint())
         self.task, frozen = workdirs.load_frozen(
             folder, experiment.task, resolve, functools.partial(self.batches, "train")
         )

@@ -43,13 +43,25 @@ class JsonlWriter:
         os.replace(temporary, self.path)
 
 
+class _Terminal(logging.StreamHandler):
+    """Writes to what `sys.stderr` is now: a progress bar puts itself there while it is shown."""
+
+    @property
+    def stream(self) -> Any:
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, value: Any) -> None:
+        del value
+
+
 def configure_logging(file: Path | None) -> logging.Handler | None:
     """Sends the log of vqdit to the terminal, and to `file`; returns the file's handler."""
     root = logging.getLogger("vqdit")
     root.setLevel(logging.INFO)
     root.propagate = False
     if not root.handlers:
-        terminal = logging.StreamHandler(sys.stderr)
+        terminal = _Terminal()
         terminal.setFormatter(logging.Formatter("%(message)s"))
         # What stopped a run is told by whoever called it; the traceback belongs into the file.
         terminal.addFilter(lambda record: record.exc_info is None)

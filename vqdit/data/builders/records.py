@@ -8,8 +8,8 @@ import hashlib
 import io
 import json
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -42,28 +42,26 @@ def write(
         OSError: the folder cannot be written.
         ValueError: a split is empty.
     """
+    temporary = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}")
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        temporary.mkdir(parents=True)
     except OSError as error:
         raise OSError(
             f"cannot prepare data in {folder.parent}: {error.strerror}; "
             "set VQDIT_DATA to a folder that can be written"
         ) from error
     try:
-        builder = _builder(temporary, name, features, splits)
+        digests = {split: hashlib.sha256() for split in splits}
+        builder = _builder(temporary, name, features, splits, digests)
         with contextlib.redirect_stdout(io.StringIO()):  # TFDS speaks of downloads; there are none
             builder.download_and_prepare(file_format="array_record")
         counts = {split: builder.info.splits[split].num_examples for split in splits}
-        for split, count in counts.items():
-            if not count:
-                raise ValueError(f"the split {split!r} of {name} has no examples")
         description = {
             "name": name,
             "version": VERSION,
             "features": {column: feature._asdict() for column, feature in features.items()},
             "splits": counts,
-            "checksum": _checksum(temporary),
+            "checksum": _combined(digests),
         }
         (temporary / DESCRIPTION).write_text(json.dumps(description, indent=2))
         try:
@@ -142,7 +140,11 @@ def _blank(features: Named[Feature], count: int) -> Arrays:
 
 
 def _builder(
-    folder: Path, name: str, features: Named[Feature], splits: Mapping[str, Iterable[Example]]
+    folder: Path,
+    name: str,
+    features: Named[Feature],
+    splits: Mapping[str, Iterable[Example]],
+    digests: Mapping[str, Any],
 ) -> Any:
     import tensorflow_datasets as tfds
 
@@ -159,16 +161,14 @@ def _builder(
             )
         columns[PRESENT + column] = tfds.features.Tensor(shape=(), dtype=np.bool_)
 
-    def encode(example: Example) -> dict[str, Any]:
+    def encode(example: Example, digest: Any) -> dict[str, Any]:
         encoded: dict[str, Any] = {}
         for column, feature in features.items():
-            value = example.get(column)
+            value, dtype = example.get(column), np.uint8 if feature.shape else np.int32
             encoded[PRESENT + column] = np.bool_(value is not None)
-            if value is None:
-                value = np.zeros(feature.shape, np.uint8 if feature.shape else np.int32)
-            if _is_picture(feature):
-                value = _png(value)
-            encoded[column] = value if feature.shape else np.int32(value)
+            value = np.zeros(feature.shape, dtype) if value is None else np.asarray(value, dtype)
+            digest.update(encoded[PRESENT + column].tobytes() + value.tobytes())
+            encoded[column] = _png(value) if _is_picture(feature) else value
         return encoded
 
     class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # pyright: ignore
@@ -181,11 +181,14 @@ def _builder(
 
         def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
             del dl_manager
-            return {split: self._generate_examples(examples) for split, examples in splits.items()}
+            return {split: self._generate_examples(split) for split in splits}
 
-        def _generate_examples(self, examples: Iterable[Example]) -> Any:
-            for number, example in enumerate(examples):
-                yield number, encode(example)
+        def _generate_examples(self, split: str) -> Any:
+            count = 0
+            for count, example in enumerate(splits[split], 1):
+                yield count, encode(example, digests[split])
+            if not count:
+                raise ValueError(f"the split {split!r} of {name} has no examples")
 
     Builder.name = name
     return Builder(data_dir=folder)
@@ -205,12 +208,10 @@ def _png(pixels: np.ndarray) -> io.BytesIO:
     return buffer
 
 
-def _checksum(folder: Path) -> str:
-    digest = hashlib.sha256()
-    for file in sorted(folder.rglob("*.array_record*")):
-        digest.update(file.name.encode())
-        digest.update(file.read_bytes())
-    return digest.hexdigest()[:16]
+def _combined(digests: Mapping[str, Any]) -> str:
+    """Of the examples themselves: the same whatever packs them, and whatever files they are in."""
+    lines = "".join(f"{split} {digests[split].hexdigest()}\n" for split in sorted(digests))
+    return hashlib.sha256(lines.encode()).hexdigest()[:16]
 
 
 __all__ = ["SPLITS", "Records", "describe", "features_of", "is_prepared", "write"]

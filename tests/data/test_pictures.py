@@ -1,0 +1,205 @@
+"""Reading pictures: what is cropped, resized, turned and laid over white, against NumPy."""
+
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vqdit.data.pictures import find_pictures, fit, read_picture
+
+
+def noise(height, width, channels=3, seed=0):
+    shape = (height, width, channels)
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def save(path, pixels, **options):
+    pixels = np.asarray(pixels)
+    grey = pixels.ndim == 3 and pixels.shape[-1] == 1
+    Image.fromarray(pixels[..., 0] if grey else pixels).save(path, **options)
+    return path
+
+
+def lanczos(size, start, stop, count):
+    """Weights [count, size] of an antialiased Lanczos filter that resizes start..stop."""
+    scale = (stop - start) / count
+    width = max(scale, 1.0)
+    centre = start + (np.arange(count)[:, None] + 0.5) * scale
+    x = (np.arange(size) + 0.5 - centre) / width
+    weights = np.where(np.abs(x) < 3, np.sinc(x) * np.sinc(x / 3), 0.0)
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+def resized(pixels, size):
+    """The centre of uint8 [h, w, c] at another size; Pillow rounds after each axis."""
+    height, width = pixels.shape[:2]
+    scale = min(height / size[0], width / size[1])
+    top, left = (height - scale * size[0]) / 2, (width - scale * size[1]) / 2
+    across = lanczos(width, left, left + scale * size[1], size[1])
+    down = lanczos(height, top, top + scale * size[0], size[0])
+    pixels = np.clip(np.round(np.einsum("wx,hxc->hwc", across, pixels.astype(float))), 0, 255)
+    return np.clip(np.round(np.einsum("hy,ywc->hwc", down, pixels)), 0, 255)
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [
+        ((40, 40), (8, 8)),
+        ((30, 70), (16, 16)),
+        ((71, 33), (9, 9)),
+        ((7, 5), (12, 12)),
+        ((50, 60), (10, 20)),
+    ],
+)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_centre_is_resized_with_an_antialiased_filter(tmp_path, shape, size, channels):
+    pixels = noise(*shape, channels)
+    found = read_picture(save(tmp_path / "x.png", pixels), size, channels)
+    assert found.shape == (*size, channels) and found.dtype == np.uint8
+    assert np.abs(found - resized(pixels, size)).max() <= 1  # fixed-point weights
+
+
+def test_fine_stripes_become_grey():
+    stripes = np.zeros((256, 256, 1), np.uint8)
+    stripes[:, ::2] = 255
+    assert np.abs(fit(stripes, (16, 16))[:, 1:-1].astype(int) - 127.5).max() <= 2
+
+
+def test_what_is_cropped_away_is_at_both_ends():
+    pixels = np.repeat(np.arange(10, dtype=np.uint8)[None, :, None], 4, axis=0)
+    np.testing.assert_array_equal(fit(pixels, (4, 4))[0, :, 0], [3, 4, 5, 6])
+
+
+@pytest.mark.parametrize("size", [(6, 6), (4, 9)])
+def test_a_picture_of_the_right_size_keeps_every_bit(tmp_path, size):
+    pixels = noise(*size)
+    np.testing.assert_array_equal(read_picture(save(tmp_path / "x.png", pixels), size, 3), pixels)
+    webp = save(tmp_path / "x.webp", pixels, lossless=True)
+    np.testing.assert_array_equal(read_picture(webp, size, 3), pixels)
+
+
+def test_a_jpeg_is_what_was_saved_but_for_its_losses(tmp_path):
+    pixels = fit(noise(4, 4), (32, 32))
+    found = read_picture(save(tmp_path / "x.jpg", pixels, quality=95, subsampling=0), (32, 32), 3)
+    assert np.abs(found.astype(int) - pixels).mean() < 3
+
+
+TURNS = {
+    1: lambda x: x,
+    2: lambda x: x[:, ::-1],
+    3: lambda x: x[::-1, ::-1],
+    4: lambda x: x[::-1],
+    5: lambda x: x.swapaxes(0, 1),
+    6: lambda x: np.rot90(x, -1),
+    7: lambda x: x[::-1, ::-1].swapaxes(0, 1),
+    8: lambda x: np.rot90(x),
+}
+
+
+@pytest.mark.parametrize("orientation", TURNS)
+def test_pictures_are_turned_as_their_exif_says(tmp_path, orientation):
+    pixels = noise(6, 6)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = save(tmp_path / "x.png", pixels, exif=exif)
+    np.testing.assert_array_equal(read_picture(file, (6, 6), 3), TURNS[orientation](pixels))
+
+
+def test_a_picture_is_turned_before_it_is_cropped(tmp_path):
+    pixels = noise(4, 10)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = save(tmp_path / "x.png", pixels, exif=exif)
+    np.testing.assert_array_equal(read_picture(file, (4, 4), 3), np.rot90(pixels, -1)[3:7])
+
+
+def test_transparency_is_laid_over_white(tmp_path):
+    pixels = noise(5, 5, 4)
+    alpha = pixels[..., 3:] / 255.0
+    expected = pixels[..., :3] * alpha + 255.0 * (1.0 - alpha)
+    found = read_picture(save(tmp_path / "x.png", pixels), (5, 5), 3)
+    assert np.abs(found - expected).max() <= 1
+    pixels[..., 3] = 0
+    assert (read_picture(save(tmp_path / "y.png", pixels), (5, 5), 3) == 255).all()
+    assert (read_picture(save(tmp_path / "z.webp", pixels, lossless=True), (5, 5), 1) == 255).all()
+
+
+def test_a_palette_gives_its_colours_and_its_transparency(tmp_path):
+    colours = np.asarray([[250, 10, 20], [30, 240, 50], [60, 70, 230]], np.uint8)
+    picks = np.random.default_rng(0).integers(0, 3, (5, 5)).astype(np.uint8)
+    image = Image.frombytes("P", (5, 5), picks.tobytes())
+    image.putpalette(colours.tobytes())
+    image.save(tmp_path / "x.png")
+    np.testing.assert_array_equal(read_picture(tmp_path / "x.png", (5, 5), 3), colours[picks])
+    image.save(tmp_path / "y.png", transparency=1)
+    expected = np.where((picks == 1)[..., None], 255, colours[picks])
+    np.testing.assert_array_equal(read_picture(tmp_path / "y.png", (5, 5), 3), expected)
+
+
+def test_grey_becomes_colour_and_colour_grey(tmp_path):
+    grey, colour = noise(5, 5, 1), noise(5, 5, 3, seed=1)
+    found = read_picture(save(tmp_path / "grey.png", grey), (5, 5), 3)
+    np.testing.assert_array_equal(found, np.repeat(grey, 3, axis=-1))
+    found = read_picture(save(tmp_path / "colour.png", colour), (5, 5), 1)
+    luma = colour @ [0.299, 0.587, 0.114]
+    assert np.abs(found[..., 0] - luma).max() <= 0.51  # rounded to the nearest, in fixed point
+
+
+def test_16_bit_grey_keeps_its_tones(tmp_path):
+    values = np.linspace(0, 65535, 64).round().astype(np.uint16).reshape(8, 8)
+    file = save(tmp_path / "x.png", values)
+    expected = np.round(values / 257.0)[..., None]
+    np.testing.assert_array_equal(read_picture(file, (8, 8), 1), expected)
+    np.testing.assert_array_equal(read_picture(file, (8, 8), 3), expected.repeat(3, -1))
+
+
+def test_black_and_white_become_0_and_255(tmp_path):
+    bits = np.random.default_rng(0).integers(0, 2, (8, 8)).astype(bool)
+    Image.fromarray(bits).save(tmp_path / "x.png")
+    np.testing.assert_array_equal(read_picture(tmp_path / "x.png", (8, 8), 1)[..., 0], 255 * bits)
+
+
+def ihdr(data):
+    content = b"IHDR" + data
+    return struct.pack(">I", len(data)) + content + struct.pack(">I", zlib.crc32(content))
+
+
+DAMAGE = {
+    "truncated": lambda x: x[: len(x) // 2],
+    "a short header": lambda x: x[:8] + ihdr(b"\0\0\0\x08") + x[33:],
+    "a broken chunk": lambda x: x[:33] + b"\0" * 8 + x[41:],
+    "a web page": lambda x: b"<html>",
+    "empty": lambda x: b"",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_picture_that_cannot_be_decoded_is_named(tmp_path, damage):
+    file = save(tmp_path / "x.png", noise(64, 64))
+    file.write_bytes(DAMAGE[damage](file.read_bytes()))
+    with pytest.raises(ValueError, match=f"cannot decode the picture {file}: "):
+        read_picture(file, (8, 8), 3)
+
+
+def test_a_picture_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=f"no picture {tmp_path}/x.png"):
+        read_picture(tmp_path / "x.png", (8, 8), 3)
+
+
+def test_pictures_are_found_in_order_through_links_but_not_hidden_ones(tmp_path):
+    top, elsewhere = tmp_path / "top", tmp_path / "elsewhere"
+    names = ["b/2.JPG", "b/1.png", "a/deep/er/3.WebP", "a.jpeg", "B.png"]
+    others = ["._a.png", ".DS_Store", "b/.hidden.png", ".trash/x.png", "a/notes.txt", "a/x.gif"]
+    for name in names + others:
+        (top / name).parent.mkdir(parents=True, exist_ok=True)
+        (top / name).touch()
+    elsewhere.mkdir()
+    (elsewhere / "4.png").touch()
+    (top / "linked").symlink_to(elsewhere)
+    (top / "again").symlink_to(elsewhere)
+    (top / "a" / "loop").symlink_to(top)
+    (top / "folder.png").mkdir()
+    expected = sorted(top / name for name in [*names, "linked/4.png", "again/4.png"])
+    assert find_pictures(top) == expected

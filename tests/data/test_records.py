@@ -1,0 +1,179 @@
+"""Prepared data: what is written is read back, whole or not at all, and known by its content."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vqdit.data import Digits
+from vqdit.data.builders import records
+from vqdit.data.sources import Feature
+from vqdit.typing import Named
+
+FEATURES = Named(image=Feature((3, 5, 1)), label=Feature((), 4, ("a", "b", "c", "d")))
+BIG = Named(image=Feature((64, 70, 3)), mask=Feature((70, 64, 1)))
+
+
+def examples(count=6, features=FEATURES, seed=0):
+    rng = np.random.default_rng(seed)
+    rows = []
+    for number in range(count):
+        row = {
+            name: rng.integers(0, 256, feature.shape, dtype=np.uint8)
+            for name, feature in features.items()
+            if feature.shape
+        }
+        rows.append(row | ({"label": number % 4} if "label" in features else {}))
+    return rows
+
+
+def splits(rows):
+    return {"train": rows, "validation": rows[:2], "test": rows[1:2]}
+
+
+def write(folder, rows, features=FEATURES, name="rows"):
+    records.write(folder, name, features, splits(rows))
+    return records.describe(folder)
+
+
+def test_examples_are_read_back_in_any_order(tmp_path):
+    rows = examples()
+    write(tmp_path / "a", rows)
+    read = records.Records(tmp_path / "a", "train")
+    order = np.asarray([4, 0, 0, 5])
+    arrays = read.take(order)
+    assert len(read) == 6
+    assert arrays["image"].dtype == np.uint8 and arrays["label"].dtype == np.int32
+    np.testing.assert_array_equal(arrays["image"], [rows[i]["image"] for i in order])
+    np.testing.assert_array_equal(arrays["label"], [0, 0, 0, 1])
+    assert arrays["present_image"].all() and arrays["present_label"].all()
+    test = records.Records(tmp_path / "a", "test").take(np.asarray([0]))
+    np.testing.assert_array_equal(test["image"][0], rows[1]["image"])
+
+
+def test_what_an_example_lacks_is_zero_and_not_present(tmp_path):
+    rows = examples(3)
+    del rows[1]["image"], rows[2]["label"]
+    write(tmp_path / "a", rows)
+    arrays = records.Records(tmp_path / "a", "train").take(np.arange(3))
+    assert arrays["present_image"].tolist() == [True, False, True]
+    assert arrays["present_label"].tolist() == [True, True, False]
+    assert not arrays["image"][1].any() and arrays["label"].tolist() == [0, 1, 0]
+
+
+def test_features_come_back_as_they_were(tmp_path):
+    write(tmp_path / "a", examples())
+    assert records.features_of(tmp_path / "a") == FEATURES
+    assert records.describe(tmp_path / "a")["splits"] == {"train": 6, "validation": 2, "test": 1}
+
+
+def test_big_pictures_are_packed_as_png_and_keep_every_bit(tmp_path):
+    rows = examples(2, BIG)
+    write(tmp_path / "a", rows, BIG)
+    arrays = records.Records(tmp_path / "a", "train").take(np.arange(2))
+    np.testing.assert_array_equal(arrays["image"], [row["image"] for row in rows])
+    np.testing.assert_array_equal(arrays["mask"], [row["mask"] for row in rows])
+    features = json.loads(next(tmp_path.rglob("features.json")).read_text())
+    kinds = features["featuresDict"]["features"]
+    assert kinds["image"]["image"]["encodingFormat"] == "png"
+
+
+def test_reading_is_the_same_with_and_without_memory(tmp_path, monkeypatch):
+    write(tmp_path / "a", examples())
+    order = np.asarray([3, 1, 2, 3])
+    kept = records.Records(tmp_path / "a", "train")
+    kept.take(order)
+    monkeypatch.setattr(records, "REMEMBER", 0)
+    fresh = records.Records(tmp_path / "a", "train").take(order)
+    for name, values in kept.take(order).items():
+        np.testing.assert_array_equal(values, fresh[name])
+
+
+def test_checksum_knows_the_examples_and_nothing_else(tmp_path):
+    rows = examples()
+    first = write(tmp_path / "a", rows)["checksum"]
+    assert write(tmp_path / "b" / "c", rows, name="other")["checksum"] == first
+
+    def changed(change):
+        other = examples()
+        change(other)
+        folder = tmp_path / change.__name__
+        return write(folder, other)["checksum"]
+
+    def pixel(other):
+        other[3]["image"][2, 4, 0] ^= 1
+
+    def label(other):
+        other[5]["label"] = 2
+
+    def order(other):
+        other[4], other[5] = other[5], other[4]
+
+    def presence(other):
+        other[0]["label"] = None  # it was 0, as what is stored in its place
+
+    sums = {first, *map(changed, (pixel, label, order, presence))}
+    assert len(sums) == 5
+
+
+def test_checksum_stays_the_same_over_versions(tmp_path):
+    rows = [{"image": np.full((3, 5, 1), 7 * n, np.uint8), "label": n} for n in range(3)]
+    assert write(tmp_path / "a", rows)["checksum"] == "1548ee410380a3d9"
+
+
+def test_an_error_while_writing_leaves_nothing(tmp_path):
+    def broken():
+        yield from examples(3)
+        raise ValueError("picture 3 is bad")
+
+    rows = {"train": broken(), "validation": examples(1), "test": examples(1)}
+    with pytest.raises(ValueError, match="picture 3 is bad"):
+        records.write(tmp_path / "data" / "a", "rows", FEATURES, rows)
+    assert list((tmp_path / "data").iterdir()) == []
+
+
+def test_an_empty_split_is_named_and_leaves_nothing(tmp_path):
+    with pytest.raises(ValueError, match="the split 'validation' of rows has no examples"):
+        records.write(
+            tmp_path / "data" / "a",
+            "rows",
+            FEATURES,
+            {"train": examples(2), "validation": [], "test": examples(1)},
+        )
+    assert list((tmp_path / "data").iterdir()) == []
+
+
+def test_the_quicker_of_two_processes_wins(tmp_path):
+    first = write(tmp_path / "data" / "a", examples(seed=0))
+    write(tmp_path / "data" / "a", examples(seed=1))
+    assert records.describe(tmp_path / "data" / "a") == first
+    assert [file.name for file in (tmp_path / "data").iterdir()] == ["a"]
+
+
+def test_prepared_data_can_be_read_by_whom_other_folders_can(tmp_path):
+    (tmp_path / "plain").mkdir()
+    write(tmp_path / "a", examples())
+    assert (tmp_path / "a").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_a_place_that_cannot_be_written_is_named_with_the_way_out(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("VQDIT_DATA", str(tmp_path / "file"))
+    with pytest.raises(OSError, match=rf"{tmp_path}/file: .*; set VQDIT_DATA to a folder"):
+        Digits().split("train")
+    assert (tmp_path / "file").read_text() == "no folder"
+
+
+def test_a_half_written_folder_is_not_taken_for_prepared(tmp_path):
+    (tmp_path / "a" / "rows").mkdir(parents=True)
+    assert not records.is_prepared(tmp_path / "a")
+
+
+def test_data_go_to_the_home_folder_unless_told_otherwise(monkeypatch):
+    from vqdit.data.sources import root
+
+    monkeypatch.setenv("VQDIT_DATA", "")
+    assert root() == Path.home() / ".cache" / "vqdit" / "data"
+    monkeypatch.setenv("VQDIT_DATA", "~/pictures")
+    assert root() == Path.home() / "pictures"

@@ -1,0 +1,269 @@
+"""TFDS data sets: read without TensorFlow, divided, resized, or explained."""
+
+import io
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from vqdit.data import TFDS, Data, stock
+from vqdit.data.pictures import fit
+from vqdit.data.sources import SPLITS, Feature, root
+
+pytestmark = pytest.mark.usefixtures("data_folder")
+
+
+def picture(row, channels=3):
+    shape = (20 + row % 3, 24, channels)
+    return np.random.default_rng(row).integers(0, 256, shape, dtype=np.uint8)
+
+
+def png(pixels):
+    buffer = io.BytesIO()
+    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(buffer, "PNG")
+    buffer.seek(0)
+    return buffer
+
+
+def prepare(name="tiny_pictures", sizes=None, channels=3, **features):
+    """Prepares a TFDS data set of pictures of several sizes, as its own tools do."""
+    sizes = sizes or {"train": 40}
+    columns = {"image": tfds.features.Image(shape=(None, None, channels))}
+    columns |= features or {"label": tfds.features.ClassLabel(names=["cat", "dog", "emu"])}
+
+    class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+        VERSION = tfds.core.Version("1.2.0")
+
+        def _info(self):
+            return self.dataset_info_from_configs(
+                features=tfds.features.FeaturesDict(columns), disable_shuffling=True
+            )
+
+        def _split_generators(self, dl_manager):
+            starts = np.cumsum([0, *sizes.values()])
+            return {
+                split: self._generate_examples(int(start), count)
+                for start, (split, count) in zip(starts, sizes.items(), strict=False)
+            }
+
+        def _generate_examples(self, start, count):
+            for row in range(start, start + count):
+                example = {"image": png(picture(row, channels))}
+                for column, feature in columns.items():
+                    if isinstance(feature, tfds.features.ClassLabel):
+                        example[column] = row % 3 if row % 7 else -1
+                    elif column != "image":
+                        example[column] = "text"
+                yield row, example
+
+    Builder.name = name
+    builder = Builder(data_dir=root() / "tfds")
+    builder.download_and_prepare(file_format="array_record")
+
+
+def everything(source, split):
+    examples = source.split(split)
+    return examples.take(np.arange(len(examples)))
+
+
+def rows_of(source):
+    """Which pictures are in each split."""
+    known = {fit(picture(row), (8, 8)).tobytes(): row for row in range(60)}
+    return [[known[x.tobytes()] for x in everything(source, split)["image"]] for split in SPLITS]
+
+
+def test_splits_that_it_has_are_taken_as_they_are():
+    prepare(sizes={"train": 10, "validation": 4, "test": 6})
+    found = rows_of(TFDS(name="tiny_pictures", size=8))
+    assert found == [list(range(10)), list(range(10, 14)), list(range(14, 20))]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "cuts"),
+    [
+        ({"train": 40}, (range(36), range(36, 38), range(38, 40))),
+        ({"train": 40, "test": 5}, (range(38), range(38, 40), range(40, 45))),
+        ({"train": 40, "validation": 5}, (range(38), range(40, 45), range(38, 40))),
+    ],
+)
+def test_splits_that_it_lacks_are_cut_off_the_training_split(sizes, cuts):
+    prepare(sizes=sizes)
+    assert rows_of(TFDS(name="tiny_pictures", size=8)) == [list(cut) for cut in cuts]
+
+
+def test_a_version_can_be_asked_for():
+    prepare()
+    assert TFDS(name="tiny_pictures:1.2.0").fingerprint()["version"] == "1.2.0"
+
+
+def test_pictures_are_cropped_resized_and_made_grey():
+    prepare()
+    for size, channels in ((8, 3), (30, 1)):
+        images = everything(TFDS(name="tiny_pictures", size=size, channels=channels), "test")[
+            "image"
+        ]
+        for row, image in zip((38, 39), images, strict=True):
+            pixels = picture(row).astype(float)
+            if channels == 1:
+                pixels = np.round(pixels @ [0.299, 0.587, 0.114])[..., None]
+            expected = fit(pixels.astype(np.uint8), (size, size))
+            np.testing.assert_array_equal(image, expected)
+
+
+def test_grey_pictures_become_colour():
+    prepare(channels=1)
+    images = everything(TFDS(name="tiny_pictures", size=8), "test")["image"]
+    expected = [fit(picture(row, 1), (8, 8)).repeat(3, axis=-1) for row in (38, 39)]
+    np.testing.assert_array_equal(images, expected)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_transparent_pictures_are_laid_over_white(channels):
+    prepare(channels=4)
+    source = TFDS(name="tiny_pictures", size=8, channels=channels)
+    for row, image in zip((38, 39), everything(source, "test")["image"], strict=True):
+        pixels = picture(row, 4).astype(float)
+        alpha = pixels[..., 3:] / 255
+        pixels = np.round(pixels[..., :3] * alpha + 255 * (1 - alpha))
+        if channels == 1:
+            pixels = np.round(pixels @ [0.299, 0.587, 0.114])[..., None]
+        np.testing.assert_array_equal(image, fit(pixels.astype(np.uint8), (8, 8)))
+
+
+def test_labels_have_their_names_and_a_secret_one_is_missing():
+    prepare()
+    source = TFDS(name="tiny_pictures", size=8)
+    assert source.features()["label"] == Feature((), 3, ("cat", "dog", "emu"))
+    first = next(Data(source=source, batch_size=36).split_batches("train"))
+    row = np.arange(36)
+    np.testing.assert_array_equal(first.present["label"], row % 7 > 0)
+    np.testing.assert_array_equal(first.data["label"], np.where(row % 7, row % 3, 0))
+    assert first.present["image"].all()
+
+
+def test_a_data_set_without_labels_has_only_pictures():
+    prepare(caption=tfds.features.Text())
+    source = TFDS(name="tiny_pictures", size=8)
+    assert list(source.features()) == ["image"]
+    assert next(Data(source=source, batch_size=4).split_batches("test")).data.keys() == {"image"}
+
+
+def test_other_names_of_its_features_can_be_given():
+    prepare(animal=tfds.features.ClassLabel(num_classes=3))
+    source = TFDS(name="tiny_pictures", size=8, label="animal")
+    assert source.features()["label"] == Feature((), 3, ("0", "1", "2"))
+    assert everything(source, "test")["label"].tolist() == [38 % 3, 39 % 3]
+    assert list(TFDS(name="tiny_pictures", size=8, label="").features()) == ["image"]
+
+
+@pytest.mark.parametrize("fields", [{"image": "photo"}, {"label": "animal"}])
+def test_a_feature_that_it_lacks_is_refused_with_those_it_has(fields):
+    prepare()
+    (name,) = fields.values()
+    match = f"tiny_pictures has no feature '{name}'; it has: image, label"
+    with pytest.raises(ValueError, match=match):
+        TFDS(name="tiny_pictures", **fields).features()
+
+
+def test_a_feature_of_another_kind_is_refused():
+    prepare(label=tfds.features.Text())
+    with pytest.raises(ValueError, match="'label' of tiny_pictures is no class label; set --data"):
+        TFDS(name="tiny_pictures").features()
+    with pytest.raises(ValueError, match="'label' of tiny_pictures holds no uint8 pictures"):
+        TFDS(name="tiny_pictures", image="label", label="").features()
+
+
+def test_a_data_set_without_a_training_split_is_refused():
+    prepare(sizes={"test": 5})
+    with pytest.raises(ValueError, match="tiny_pictures has no training split; it has: test"):
+        TFDS(name="tiny_pictures").split("train")
+
+
+def test_batches_are_the_same_from_any_process():
+    prepare()
+    data = Data(source=TFDS(name="tiny_pictures", size=8), batch_size=4)
+    whole = data.first_batch(0)
+    for index in range(2):
+        batches = data.train_batches(0, 0, process_index=index, process_count=2)
+        rows = slice(2 * index, 2 * index + 2)
+        np.testing.assert_array_equal(next(batches).data["image"], whole.data["image"][rows])
+        batches.close()
+
+
+def test_an_unknown_name_is_refused_with_near_ones():
+    with pytest.raises(ValueError, match=r"TFDS has no data set 'celeba'; nearest: celeb_a"):
+        TFDS(name="celeba").features()
+    with pytest.raises(ValueError, match=r"TFDS has no data set 'cifar_10:3.0.2'; .*cifar10"):
+        TFDS(name="cifar_10:3.0.2").features()
+
+
+def test_an_unknown_version_is_refused_with_those_there_are():
+    with pytest.raises(ValueError, match="cannot open .*'mnist:9.9.9'.*only: 3.0.1"):
+        TFDS(name="mnist:9.9.9").features()
+
+
+def test_a_data_set_that_is_not_prepared_names_the_command(data_folder):
+    match = rf"not prepared in {data_folder}/tfds; run `vqdit prepare tfds:celeb_a`"
+    with pytest.raises(FileNotFoundError, match=match):
+        TFDS(name="celeb_a").split("train")
+
+
+class Faulty(tfds.core.GeneratorBasedBuilder):
+    """Cannot be prepared."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    fault: Exception | None = None
+
+    def _info(self):
+        features = tfds.features.FeaturesDict({"label": tfds.features.ClassLabel(num_classes=2)})
+        return self.dataset_info_from_configs(features=features)
+
+    def _split_generators(self, dl_manager):
+        if self.fault is not None:
+            raise self.fault
+        return {"train": self._generate_examples(dl_manager.manual_dir)}
+
+    def _generate_examples(self, path):
+        yield 0, {"label": 0}
+
+
+@pytest.mark.parametrize(
+    ("missing", "command"),
+    [("tensorflow", "'vqdit[tf]'"), (None, "'vqdit[tf]'"), ("apache_beam", "apache_beam")],
+)
+def test_a_package_that_is_not_installed_is_named_with_its_command(monkeypatch, missing, command):
+    fault = ImportError("Failed to encode example ...")  # TFDS raises its own, without the name
+    fault.__cause__ = ModuleNotFoundError("No module named ...", name=missing)
+    monkeypatch.setattr(Faulty, "fault", fault)
+    with pytest.raises(ImportError) as caught:
+        stock.prepare_stock("faulty")
+    assert f"not installed ({missing or 'tensorflow'}); run `pip install {command}` and" in str(
+        caught.value
+    )
+
+
+def test_a_download_by_hand_is_explained(monkeypatch, data_folder):
+    monkeypatch.setattr(Faulty, "MANUAL_DOWNLOAD_INSTRUCTIONS", "Ask the authors for pictures.tar")
+    with pytest.raises(OSError) as caught:
+        stock.prepare_stock("faulty")
+    for part in ("'faulty' must be downloaded by hand", str(data_folder), "pictures.tar"):
+        assert part in str(caught.value)
+
+
+def test_a_failed_download_is_told_from_one_by_hand(monkeypatch):
+    from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
+
+    monkeypatch.setattr(Faulty, "fault", NonMatchingChecksumError("https://x, wrong checksum"))
+    with pytest.raises(OSError, match="cannot download .*'faulty': https://x, wrong checksum"):
+        stock.prepare_stock("faulty")
+    monkeypatch.setattr(Faulty, "fault", AssertionError("No examples were yielded."))
+    with pytest.raises(OSError, match="'faulty' cannot be prepared: No examples"):
+        stock.prepare_stock("faulty")
+
+
+@pytest.mark.parametrize("fields", [{"size": 0}, {"channels": 2}])
+def test_bad_fields_are_refused_by_value(fields):
+    (value,) = fields.values()
+    with pytest.raises(ValueError, match=f"TFDS needs .*got {value}"):
+        TFDS(**fields)

@@ -1,0 +1,87 @@
+"""Labels: given by number or name, refused with what was probably meant."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vqdit.modalities import Label
+
+ANIMALS = Label(classes=4, names=("Cat", "dog", "t-shirt, blue", "zebra finch"))
+NUMBERED = Label(classes=3, names=("1", "2", "5"))
+
+
+def values(label, text):
+    read = label.read(text)
+    assert all(one.shape == label.shape and one.dtype == np.int32 for one in read)
+    return [int(one) for one in read]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("0", [0]),
+        ("3", [3]),
+        ("dog", [1]),
+        ("1,3,1", [1, 3, 1]),
+        (" 2 , dog ", [2, 1]),
+        ("zebra finch,Cat", [3, 0]),
+        ("t-shirt, blue", [2]),
+    ],
+)
+def test_numbers_names_and_lists_are_read(text, expected):
+    assert values(ANIMALS, text) == expected
+
+
+def test_numbers_without_names_are_read():
+    assert values(Label(classes=10), "9,0") == [9, 0]
+
+
+@pytest.mark.parametrize("text", ["4", "-1", "99", "0,4"])
+def test_a_number_out_of_range_is_refused_with_the_range(text):
+    wrong = text.split(",")[-1]
+    with pytest.raises(ValueError, match=f"label {wrong} is out of range; labels go from 0 to 3"):
+        ANIMALS.read(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "near"),
+    [("dgo", "dog"), ("DOG", "dog"), ("cat", "Cat"), ("zebrafinch", "zebra finch")],
+)
+def test_an_unknown_name_is_refused_with_the_nearest(text, near):
+    with pytest.raises(ValueError, match=f"unknown label '{text}'; .* or a name; nearest: {near}"):
+        ANIMALS.read(text)
+
+
+@pytest.mark.parametrize("text", ["", "1,", ",", "--1", "1.5", "+", "²", "1-2", "0x1"])
+def test_what_is_no_label_is_refused_with_what_is_one(text):
+    for label, hint in ((ANIMALS, " or a name"), (Label(classes=4), "")):
+        with pytest.raises(ValueError, match=f"unknown label .*; give a number from 0 to 3{hint}$"):
+            label.read(text)
+
+
+def test_classes_named_by_numbers_are_given_by_name_alone():
+    assert values(NUMBERED, "5,1") == [2, 0]
+    with pytest.raises(ValueError, match="unknown label '0'; one of: 1, 2, 5"):
+        NUMBERED.read("0")
+    assert values(Label(classes=10, names=tuple("0123456789")), "7") == [7]
+
+
+def test_standardize_and_restore_are_inverse():
+    raw = jnp.asarray([3, 0, 2])
+    codes = ANIMALS.standardize(raw)
+    assert codes.shape == (3, 1, 1) and codes.dtype == jnp.int32
+    np.testing.assert_array_equal(ANIMALS.restore(codes), raw)
+
+
+def test_labels_are_written_by_name_one_a_line(tmp_path):
+    ANIMALS.write(np.asarray([1, 0, -1]), tmp_path)
+    assert (tmp_path / "labels.txt").read_text() == "dog\nCat\nnone\n"
+    Label(classes=10).write(np.asarray([9, -1]), tmp_path)
+    assert (tmp_path / "labels.txt").read_text() == "9\nnone\n"
+
+
+def test_bad_fields_are_refused_by_value():
+    with pytest.raises(ValueError, match="Label needs classes >= 1, got 0"):
+        Label(classes=0)
+    with pytest.raises(ValueError, match="Label has 3 classes but 2 names; give one each"):
+        Label(classes=3, names=("a", "b"))
