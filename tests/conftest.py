@@ -23,8 +23,6 @@ DATA = Path(tempfile.gettempdir()) / f"vqdit-test-data-{os.getuid()}"
 os.environ["VQDIT_DATA"] = str(DATA)
 
 
-
-
 @pytest.fixture(autouse=True)
 def one_device(request, monkeypatch):
     """Runs are on one of the fake devices, which is quicker; `eight_devices` is the exception."""

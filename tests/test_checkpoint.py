@@ -41,7 +41,9 @@ def state(number=0):
             "half": jnp.arange(7, dtype=jnp.bfloat16),
             "flag": jnp.asarray([True, False]),
         },
-        stats=Named(count=jnp.arange(3, dtype=jnp.uint32), nan=jnp.asarray([jnp.nan, jnp.inf, -0.0])),
+        stats=Named(
+            count=jnp.arange(3, dtype=jnp.uint32), nan=jnp.asarray([jnp.nan, jnp.inf, -0.0])
+        ),
         empty=(),
         key=jax.random.key(number + 7),
     )

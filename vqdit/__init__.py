@@ -7,7 +7,10 @@
 Importing this package loads no JAX; `load` does, when it is first used.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vqdit.api import load
 
 __version__ = "0.1.0"
 __all__ = ["load"]

@@ -1,6 +1,7 @@
 """`vqdit.load`: a trained run as a Python object, arrays in and arrays out."""
 
 import functools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,23 @@ class Tokenizer:
         return self._encode(self.params, self.stats, x)
 
     def decode(self, codes: Any) -> Array:
-        """Returns stored examples of codes [b, *grid, q]."""
-        return self._decode(self.params, self.stats, jnp.asarray(codes, jnp.int32))
+        """Returns stored examples of codes [b, *grid, q].
+
+        Raises:
+            ValueError: the shape is not that of the codes, or a code is not in the codebook.
+        """
+        codes = np.asarray(codes)
+        sizes = self.task.quantizer.codebook_sizes
+        shape = (*self.task.grid, len(sizes))
+        if codes.shape[1:] != shape or not np.issubdtype(codes.dtype, np.integer):
+            raise ValueError(
+                f"decode takes integers [b, {', '.join(map(str, shape))}], "
+                f"got {codes.dtype} {list(codes.shape)}"
+            )
+        wrong = codes[(codes < -1) | (codes >= np.asarray(sizes))]
+        if len(wrong):
+            raise ValueError(f"code {wrong[0]} is out of range; 0 to {min(sizes) - 1}, or -1")
+        return self._decode(self.params, self.stats, codes.astype(np.int32))
 
 
 class Generator:
@@ -80,7 +96,7 @@ class Generator:
         *,
         given: dict[str, Any] | None = None,
         guidance: float | None = None,
-        samplers: Named[Sampler] | None = None,
+        samplers: Mapping[str, Sampler] | None = None,
         seed: int = 0,
         batch_size: int = BATCH,
     ) -> dict[str, np.ndarray]:
@@ -92,7 +108,7 @@ class Generator:
                 item i mod F sample i uses. A label of -1 is no label. Labels that are not given
                 go through the classes in turn.
             guidance: scale of classifier-free guidance; None takes the config's.
-            samplers: None takes the config's.
+            samplers: by name of the target; the config's for those not named.
             seed: of the noise.
             batch_size: samples at a time; the last batch is filled up, so one shape compiles.
 
@@ -100,12 +116,15 @@ class Generator:
             One array per target and per condition, of `num` items.
 
         Raises:
-            ValueError: a name or shape that is given is unknown to the model.
+            ValueError: a number is out of range, or `check` refuses what is asked for.
         """
-        if num < 1:
-            raise ValueError(f"sample needs num >= 1, got {num}")
+        if num < 1 or batch_size < 1:
+            raise ValueError(f"sample needs num and batch_size >= 1, got {num=} {batch_size=}")
         given = {name: self._stacked(name, value) for name, value in (given or {}).items()}
         scale = self.task.guidance if guidance is None else guidance
+        self.check(given, samplers or {}, guidance)
+        own = {name: target.sampler for name, target in self.task.targets.items()}
+        samplers = Named({**own, **(samplers or {})})
         size = min(batch_size, num)
         run = self._compiled(samplers, scale != 1.0)
         parts = []
@@ -120,18 +139,41 @@ class Generator:
             parts.append({**{name: np.asarray(value) for name, value in out.items()}, **labels})
         return {name: np.concatenate([part[name] for part in parts])[:num] for name in parts[0]}
 
+    def check(
+        self, given: Mapping[str, Any], samplers: Mapping[str, Sampler], guidance: float | None
+    ) -> None:
+        """Raises ValueError if the model cannot sample so; see `sample`."""
+        task = self.task
+        for name, sampler in samplers.items():
+            if name not in task.targets:
+                known = ", ".join(task.targets)
+                raise ValueError(f"a sampler for {name!r}, but this model generates {known}")
+            sampler.check(task.targets[name].process)
+        if guidance not in (None, 1.0) and not task.conditions:
+            raise ValueError(
+                f"guidance {guidance} needs a condition, and this model has none; leave it at 1"
+            )
+        if set(task.targets) <= set(given):
+            known = ", ".join(task.conditions)
+            raise ValueError(
+                f"nothing is left to generate: this model generates {', '.join(task.targets)}, "
+                f"which is given{f', from {known}' if known else ''}"
+            )
+
     def _stacked(self, name: str, value: Any) -> np.ndarray:
-        shape = self.shape(name)
-        array = np.asarray(value)
+        shape, array = self.shape(name), np.asarray(value)
         array = array[None] if array.shape == shape else array
-        if array.shape[1:] != shape or array.ndim != len(shape) + 1:
+        if array.shape[1:] != shape or array.ndim != len(shape) + 1 or not len(array):
             raise ValueError(f"{name!r} must have the shape {shape} or [n, ...], got {array.shape}")
+        kind = np.integer if name in self.task.conditions else np.uint8
+        if not np.issubdtype(array.dtype, kind):
+            raise ValueError(f"{name!r} must be {kind.__name__}, got {array.dtype}")
         if name in self.task.conditions:
-            array = array.astype(np.int32)
             classes = self.task.conditions[name].modality.classes
             wrong = array[(array < -1) | (array >= classes)]
             if len(wrong):
                 raise ValueError(f"{name} {wrong[0]} is out of range; 0 to {classes - 1}, or -1")
+            array = array.astype(np.int32)
         return array
 
     def shape(self, name: str) -> tuple[int, ...]:
@@ -152,7 +194,7 @@ class Generator:
         raise ValueError(f"unknown modality {name!r}; this model knows: {known}")
 
     @functools.lru_cache(maxsize=8)  # noqa: B019 (a generator lives as long as the program)
-    def _compiled(self, samplers: Named[Sampler] | None, is_guided: bool) -> Any:
+    def _compiled(self, samplers: Named[Sampler], is_guided: bool) -> Any:
         def run(params: Any, frozen: Any, keys: Any, given: Any, scale: Any) -> Any:
             guidance = scale if is_guided else None
             return self.task.sample(

@@ -148,8 +148,8 @@ class Checkpoints:
             from orbax.checkpoint import v1 as ocp
 
             logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax logs every step it takes
-            policies = ocp.training
-            self._orbax = ocp.training.Checkpointer(
+            policies: Any = ocp.training
+            self._orbax = policies.Checkpointer(
                 self.folder,
                 save_decision_policy=policies.save_decision_policies.FixedIntervalPolicy(1),
                 preservation_policy=policies.preservation_policies.LatestN(self._keep or 10**9),

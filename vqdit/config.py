@@ -1,9 +1,7 @@
-"""Configs: load one by path or name, override its fields, turn it into JSON and back.
+"""Configs: load one by path or name, turn it into JSON and back, compare two.
 
 A config is a Python file with ``def config()`` that returns an `Experiment`, or a dict of named
-ones that run in order. The command line is made from its dataclasses by tyro:
-``--optimizer.learning-rate=3e-4``; of a dict, ``--tokenizer.optimizer.learning-rate=3e-4``. A
-field that holds a component takes the name of another class too: ``--data.source=FashionMNIST``.
+ones that run in order. The command line overrides its fields (`vqdit.cli.overrides`).
 """
 
 import dataclasses
@@ -11,12 +9,9 @@ import difflib
 import importlib
 import importlib.util
 import traceback
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, get_origin
-
-import tyro
-from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec
+from types import UnionType
+from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from vqdit.experiment import Experiment
 from vqdit.typing import Component, Named
@@ -24,11 +19,14 @@ from vqdit.typing import Component, Named
 OURS = "vqdit."
 """JSON may name classes of modules that begin with this, and no others."""
 
+NAMED = "Named"
+"""What JSON calls a `Named`."""
+
 Config = Experiment | dict[str, Experiment]
 
 
 class ConfigError(ValueError):
-    """A config cannot be found, read or overridden."""
+    """A config cannot be found, read, overridden or written."""
 
 
 class Difference(NamedTuple):
@@ -71,7 +69,7 @@ def load(name: str) -> tuple[str, Config]:
         near = difflib.get_close_matches(Path(name).stem, [Path(n).name for n in known], n=1)
         hint = [shown for shown in known if Path(shown).name in near]
         raise ConfigError(
-            f"no config {name!r}{f'; did you mean {hint[0]!r}?' if hint else ''}\n"
+            f"no config {name!r}{f'; did you mean {hint[0]!r}?' if hint else ''}; "
             f"give the path of a Python file, or one of: {', '.join(known)}"
         )
     spec = importlib.util.spec_from_file_location(f"vqdit_config_{file.stem}", file)
@@ -96,153 +94,48 @@ def load(name: str) -> tuple[str, Config]:
 
 def _where(error: Exception, file: Path) -> str:
     """Returns the last line of the config file that the error passed through."""
-    frames = traceback.extract_tb(error.__traceback__)
-    lines = [frame.lineno for frame in frames if frame.filename == str(file)]
-    lines += [error.lineno] if isinstance(error, SyntaxError) else []
+    frames, name = traceback.extract_tb(error.__traceback__), str(file.absolute())
+    lines = [frame.lineno for frame in frames if frame.filename == name]
+    if isinstance(error, SyntaxError) and error.filename == name:
+        lines.append(error.lineno)
     return f"{file}:{lines[-1]}" if lines else str(file)
 
 
 def _check(result: Any, file: Path) -> None:
-    if isinstance(result, Experiment):
-        return
-    if isinstance(result, dict) and result:
-        if all(isinstance(value, Experiment) for value in result.values()):
-            wrong = [name for name in result if not str(name).isidentifier()]
-            if not wrong:
-                return
-            raise ConfigError(f"{file}: experiments need names like 'tokenizer', got {wrong[0]!r}")
-    raise ConfigError(
-        f"config() in {file} must return an Experiment or a dict of named ones, "
-        f"got {type(result).__name__}"
-    )
-
-
-def override(config: Config, args: Sequence[str], prog: str = "train.py") -> Config:
-    """Returns the config with the fields that `args` names replaced.
-
-    Bad fields, types and choices end the program with a message that names the nearest fields;
-    `--help` lists them all.
-
-    Args:
-        config: an experiment or a dict of them.
-        args: "--path.to.field=value" or "--path.to.field", "value"; dashes or underscores; the
-            values of a tuple are separated by commas or blanks.
-        prog: what the program is called in messages.
-
-    Raises:
-        ConfigError: a class name is unknown, or a component refuses its values.
-    """
-    default: Any = Named(config) if isinstance(config, dict) else config
-    rest: list[str] = []
-    for arg in args:
-        default, kept = _switch(default, arg)
-        rest += kept
-    try:
-        result = tyro.cli(
-            type(default),
-            default=default,
-            args=rest,
-            prog=prog,
-            description="Fields of the config, and their values:",
-            registry=_registry(),
-            config=(tyro.conf.FlagConversionOff,),
+    named = result if isinstance(result, dict) else {"experiment": result}
+    if not named or not all(isinstance(value, Experiment) for value in named.values()):
+        wrong = [value for value in named.values() if not isinstance(value, Experiment)]
+        got = f"a dict with {_described(wrong[0])}" if wrong and named is result else ""
+        raise ConfigError(
+            f"config() in {file} must return an Experiment or a dict of named ones, "
+            f"got {got or _described(result)}"
         )
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
-    if isinstance(config, dict):
-        return {name: result[name] for name in config}
-    return result
+    for name, experiment in named.items():
+        if not str(name).isidentifier():
+            raise ConfigError(f"{file}: experiments need names like 'tokenizer', got {name!r}")
+        try:
+            from_json(to_json(experiment))
+        except ConfigError as error:
+            raise ConfigError(f"{file}: {error}") from error
 
 
-def _registry() -> ConstructorRegistry:
-    """Teaches tyro to see the entries of a `Named` as fields."""
-    registry = ConstructorRegistry()
-
-    @registry.struct_rule
-    def named(info: tyro.constructors.StructTypeInfo) -> StructConstructorSpec | None:
-        is_named = info.type is Named or get_origin(info.type) is Named
-        if not is_named or not isinstance(info.default, Named):
-            return None
-        fields = tuple(
-            StructFieldSpec(name=name, type=type(value), default=value)
-            for name, value in info.default.items()
-        )
-        return StructConstructorSpec(instantiate=lambda **items: Named(items), fields=fields)
-
-    return registry
-
-
-def _switch(default: Any, arg: str) -> tuple[Any, list[str]]:
-    """Handles what tyro does not: another class for a component, and commas in a tuple."""
-    path, equals, value = arg.partition("=")
-    if not path.startswith("--") or not equals:
-        return default, [arg]
-    names = path[2:].replace("-", "_").split(".")
-    try:
-        current = _get(default, names)
-    except (AttributeError, KeyError):
-        return default, [arg]
-    if isinstance(current, tuple) and "," in value:
-        return default, [path, *value.strip("()").replace(" ", "").rstrip(",").split(",")]
-    if not isinstance(current, Component):
-        return default, [arg]
-    cls = _class_named(value, current, path)
-    shared = {field.name for field in dataclasses.fields(cls)} & {
-        field.name for field in dataclasses.fields(current)
-    }
-    try:
-        new = cls(**{name: getattr(current, name) for name in shared})
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{arg}: {error}") from error
-    return _replace(default, names, new, arg), []
-
-
-def _class_named(name: str, current: Component, path: str) -> type[Component]:
-    """Finds a class among the `__all__` of the package that the current component is from."""
-    module = type(current).__module__
-    parent = module.rpartition(".")[0]
-    package = importlib.import_module(module if parent == "vqdit" else parent)
-    base = type(current).__mro__[-3] if len(type(current).__mro__) > 3 else type(current)
-    classes = {
-        exported: getattr(package, exported)
-        for exported in getattr(package, "__all__", ())
-        if isinstance(getattr(package, exported), type)
-        and issubclass(getattr(package, exported), base)
-        and getattr(package, exported) is not base
-    }
-    if name not in classes:
-        near = difflib.get_close_matches(name, classes, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise ConfigError(f"{path}: no class {name!r}{hint}; one of: {', '.join(sorted(classes))}")
-    return classes[name]
-
-
-def _get(value: Any, names: Sequence[str]) -> Any:
-    for name in names:
-        value = value[name] if isinstance(value, Named) else getattr(value, name)
-    return value
-
-
-def _replace(value: Any, names: Sequence[str], new: Any, arg: str) -> Any:
-    if not names:
-        return new
-    inner = _replace(_get(value, names[:1]), names[1:], new, arg)
-    if isinstance(value, Named):
-        return value | {names[0]: inner}
-    try:
-        return dataclasses.replace(value, **{names[0]: inner})
-    except ValueError as error:
-        raise ConfigError(f"{arg}: {error}") from error
+def _described(value: Any) -> str:
+    return "an empty dict" if value == {} else type(value).__name__
 
 
 def to_json(value: Any) -> Any:
     """Returns what `json.dump` takes; `from_json` gives an equal value back."""
     if isinstance(value, Component):
-        cls = type(value)
+        cls, name = type(value), f"{type(value).__module__}:{type(value).__qualname__}"
+        if not name.startswith(OURS):
+            raise ConfigError(
+                f"{cls.__name__} is not part of vqdit, so no workdir could be read back; "
+                "put its class into a module of the package"
+            )
         fields = {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(cls)}
-        return {"type": f"{cls.__module__}:{cls.__name__}", **fields}
+        return {"type": name, **fields}
     if isinstance(value, Named):
-        return {"type": "Named", "items": {name: to_json(item) for name, item in value.items()}}
+        return {"type": NAMED, "items": {name: to_json(item) for name, item in value.items()}}
     if isinstance(value, tuple):
         return [to_json(item) for item in value]
     if value is None or isinstance(value, bool | int | float | str):
@@ -254,13 +147,14 @@ def from_json(value: Any) -> Any:
     """Rebuilds what `to_json` wrote. Only our own components are ever constructed.
 
     Raises:
-        ConfigError: a class or field is unknown, as in a file of another version.
+        ConfigError: a class or field is unknown, as in a file of another version, or a component
+            refuses its values.
     """
     if isinstance(value, list):
         return tuple(from_json(item) for item in value)
     if not isinstance(value, dict):
         return value
-    if value.get("type") == "Named":
+    if value.get("type") == NAMED and isinstance(value.get("items"), dict):
         return Named({name: from_json(item) for name, item in value["items"].items()})
     cls = _trusted(str(value.get("type")))
     fields = {name: from_json(item) for name, item in value.items() if name != "type"}
@@ -270,7 +164,34 @@ def from_json(value: Any) -> Any:
             f"{cls.__name__} has no field {', '.join(sorted(unknown))}; "
             "the file was written by another version of vqdit"
         )
-    return cls(**fields)
+    for name, kind in get_type_hints(cls).items():
+        if name in fields and not _fits(fields[name], kind):
+            shown = getattr(kind, "__name__", "") if not get_args(kind) else str(kind)
+            raise ConfigError(f"{cls.__name__}.{name} must be {shown}, got {fields[name]!r}")
+    try:
+        return cls(**fields)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(str(error)) from error
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """True if the value is of the annotated kind; an integer is a number, a truth is neither."""
+    origin, args = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return value in args
+    if origin in (Union, UnionType):
+        return any(_fits(value, arg) for arg in args)
+    if origin is tuple:
+        if not isinstance(value, tuple):
+            return False
+        kinds = (args[0],) * len(value) if args[-1] is ... else args
+        return len(value) == len(kinds) and all(map(_fits, value, kinds))
+    if origin is Named:
+        return isinstance(value, Named) and all(_fits(item, args[0]) for item in value.values())
+    if kind in (int, float):
+        numbers = int if kind is int else int | float
+        return isinstance(value, numbers) and not isinstance(value, bool)
+    return isinstance(value, kind)
 
 
 def _trusted(name: str) -> type[Component]:
@@ -280,7 +201,7 @@ def _trusted(name: str) -> type[Component]:
             found = getattr(importlib.import_module(module), attribute, None)
         except ImportError:
             found = None
-        if isinstance(found, type) and issubclass(found, Component):
+        if isinstance(found, type) and issubclass(found, Component) and found is not Component:
             return found
     raise ConfigError(f"unknown component {name!r}; the file was not written by this vqdit")
 
@@ -305,23 +226,3 @@ def differences(old: Any, new: Any, path: str = "", resumable: bool = False) -> 
             for change in differences(old[name], new[name], f"{path}.{name}", resumable)
         ]
     return [] if old == new else [Difference(path, old, new, resumable)]
-
-
-def take(argv: Sequence[str], option: str) -> tuple[str | None, list[str]]:
-    """Takes `option=VALUE` or `option VALUE` out of the arguments.
-
-    Raises:
-        ConfigError: the option has no value.
-    """
-    rest, value = [], None
-    arguments = iter(argv)
-    for argument in arguments:
-        if argument == option:
-            value = next(arguments, None)
-            if value is None:
-                raise ConfigError(f"{option} needs a value, as in {option}=...")
-        elif argument.startswith(option + "="):
-            value = argument.partition("=")[2]
-        else:
-            rest.append(argument)
-    return value, rest

@@ -45,7 +45,9 @@ class Experiment(Component):
         for field in ("steps", "log_every", "keep"):
             if getattr(self, field) < 1:
                 raise ValueError(f"Experiment needs {field} >= 1, got {getattr(self, field)}")
-        for field in ("seed", "evaluate_every", "preview_every", "checkpoint_every"):
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"Experiment needs a seed from 0 to 2^32 - 1, got {self.seed}")
+        for field in ("evaluate_every", "preview_every", "checkpoint_every"):
             if getattr(self, field) < 0:
                 raise ValueError(f"Experiment needs {field} >= 0, got {getattr(self, field)}")
         if not 0.0 <= self.ema < 1.0:

@@ -117,7 +117,10 @@ def abstract(function: Callable[..., T], mesh: jax.sharding.Mesh, *args: Any) ->
 def create(function: Callable[..., T], mesh: jax.sharding.Mesh, *args: Any) -> T:
     """Computes `function` with its results sharded from the start, never whole on one device."""
     shardings = of_state(jax.eval_shape(function, *args), mesh)
-    return jax.jit(function, out_shardings=shardings)(*args)
+    # It runs once: on a CPU, compiling it well would take ten times as long as running it.
+    is_cpu = mesh.devices.flat[0].platform == "cpu"
+    options = {"xla_backend_optimization_level": 0} if is_cpu else None
+    return jax.jit(function, out_shardings=shardings, compiler_options=options)(*args)
 
 
 def compile_step(function: Callable[..., Any], state: Any) -> Callable[..., Any]:

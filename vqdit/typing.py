@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from typing import Any, Generic, TypeVar, dataclass_transform
+from typing import Any, ClassVar, Generic, TypeVar, dataclass_transform
 
 import jax
 from jaxtyping import Array, Bool, Float, Int, Key, UInt8, UInt32
@@ -46,6 +46,8 @@ class Component:
     configuration, its methods are pure functions. It is hashable, comparable, printable and
     JSON-able (`vqdit.config.to_json`).
     """
+
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -34,7 +34,7 @@ def config() -> Experiment:
         data=Data(source=FashionMNIST(), batch_size=64),
         optimizer=AdamW(learning_rate=1e-3, warmup=100),
         ema=0.998,
-        steps=3000,
+        steps=2000,
         evaluate_every=1000,
         preview_every=1000,
         checkpoint_every=500,

@@ -3,7 +3,7 @@
     vqdit prepare tfds:imagenet2012     (needs the archives; TFDS says where to put them)
     python train.py --config=configs/image/imagenet256_vqvae.py
 
-The reference scale: a TPU v4-32 or eight GPUs of 80 GB.
+The reference scale: a TPU v6e-16 (4x4 chips of 32 GB) or eight GPUs of 80 GB.
 """
 
 from vqdit.data import TFDS, Data, HorizontalFlip
@@ -19,7 +19,9 @@ def config() -> Experiment:
     return Experiment(
         task=TokenizerTask(
             modality=Image(size=(256, 256), channels=3),
-            model=ConvAutoencoder(channels=(128, 128, 256, 512), blocks=2, dtype="bfloat16"),
+            model=ConvAutoencoder(
+                channels=(128, 128, 256, 512), blocks=2, dtype="bfloat16", remat=True
+            ),
             quantizer=VQ(codebook_size=16_384, dim=8, distance="cosine", start=2000),
             reconstruction="l1",
         ),

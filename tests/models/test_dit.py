@@ -47,7 +47,9 @@ def test_published_parameter_counts(name, millions):
 def test_output_is_exactly_zero_at_the_start():
     inputs = Named(image=LATENTS, label=LABEL)
     params = SMALL.init(jax.random.key(0), inputs)
-    x = Named(image=jax.random.normal(jax.random.key(1), (2, 16, 3)), label=jnp.ones((2, 1, 1), int))
+    x = Named(
+        image=jax.random.normal(jax.random.key(1), (2, 16, 3)), label=jnp.ones((2, 1, 1), int)
+    )
     t = Named(image=jnp.full((2, 1), 500.0), label=jnp.zeros((2, 1)))
     np.testing.assert_array_equal(SMALL.apply(params, inputs, x, t)["image"], jnp.zeros((2, 16, 3)))
 
@@ -77,14 +79,18 @@ def dense(params, x):
 def numpy_dit(params, model, x, t, label):
     """The published DiT, written from the paper in NumPy, float64. x: [b, 4, 4, 3]."""
     b, p, d = len(x), model.patch, model.dim
-    tokens = x.reshape(b, 4 // p, p, 4 // p, p, 3).transpose(0, 1, 3, 2, 4, 5).reshape(b, -1, p * p * 3)
+    tokens = (
+        x.reshape(b, 4 // p, p, 4 // p, p, 3).transpose(0, 1, 3, 2, 4, 5).reshape(b, -1, p * p * 3)
+    )
     h = dense(params["image_patch"], tokens) + positions((4 // p, 4 // p), d)
     angle = t[:, None] * np.exp(-np.log(1e4) * np.arange(128) / 128)
     c = np.concatenate([np.cos(angle), np.sin(angle)], axis=1)
     c = dense(params["image_time"]["Dense_1"], silu(dense(params["image_time"]["Dense_0"], c)))
     c = c + np.asarray(params["label_embed"]["table"], np.float64)[0][label]
     for depth in range(model.depth):
-        block = jax.tree.map(lambda leaf, n=depth: np.asarray(leaf[n], np.float64), params["blocks"])
+        block = jax.tree.map(
+            lambda leaf, n=depth: np.asarray(leaf[n], np.float64), params["blocks"]
+        )
         modulation = np.split(dense(block["modulation"], silu(c))[:, None], 6, axis=-1)
         shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = modulation
         a = layer_norm(h) * (1 + scale_1) + shift_1

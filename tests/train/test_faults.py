@@ -61,7 +61,9 @@ def test_a_running_training_saves_and_leaves_and_goes_on(tmp_path, number, code)
     _, err = process.communicate(timeout=120)
     assert process.returncode == code, err
     assert "Traceback" not in err
-    (step,) = {int(p.name) for p in (tmp_path / "tokenizer/checkpoints").iterdir() if p.name.isdigit()}
+    (step,) = {
+        int(p.name) for p in (tmp_path / "tokenizer/checkpoints").iterdir() if p.name.isdigit()
+    }
     assert lines(tmp_path / "tokenizer")[-1]["step"] == step
     args[6] = f"--tokenizer.steps={step + 2}"
     args += ["--generator.steps=1", "--generator.data.batch-size=8"]

@@ -19,6 +19,7 @@ from vqdit.sharding import Mesh
 from vqdit.train import loop
 from vqdit.train.faults import Interrupts
 from vqdit.train.loop import Run
+from vqdit.typing import Named
 
 
 def lines(folder, name="metrics.jsonl"):
@@ -212,7 +213,9 @@ def test_fine_tuning_starts_from_the_other_run(trained, tmp_path):
 def test_fine_tuning_from_a_run_that_does_not_fit_names_the_leaves(trained, tmp_path):
     task = tiny.tokenizer().task
     wider = dataclasses.replace(task, model=dataclasses.replace(task.model, channels=(4, 12)))
-    with pytest.raises(ValueError, match=r"params/decoder/in/bias: expected float32\[12\], found float32\[8\]"):
+    with pytest.raises(
+        ValueError, match=r"params/decoder/in/bias: expected float32\[12\], found float32\[8\]"
+    ):
         tiny.run(tiny.tokenizer(task=wider, init_from=str(trained)), tmp_path)
 
 
@@ -248,3 +251,19 @@ def test_other_data_under_the_same_config_are_refused(trained, tmp_path, monkeyp
     with pytest.raises(ValueError, match=r"the data are not those.*\n  checksum: \w+ -> other\n"):
         tiny.run(tiny.tokenizer(steps=10), tmp_path / "run")
     assert (tmp_path / "run" / "data.json").read_bytes() == before
+
+
+def test_a_start_that_failed_leaves_the_workdir_free(trained, tmp_path):
+    task = tiny.tokenizer().task
+    wider = dataclasses.replace(task, model=dataclasses.replace(task.model, channels=(4, 12)))
+    with pytest.raises(ValueError, match="does not fit"):
+        tiny.run(tiny.tokenizer(task=wider, init_from=str(trained)), tmp_path)
+    assert tiny.run(tiny.tokenizer(init_from=str(trained), steps=2), tmp_path).step == 2
+    assert (tmp_path / "config.json").is_file()
+
+
+def test_targets_are_generated_in_the_same_number_of_steps():
+    image = tiny.generator().task.targets["image"]
+    other = dataclasses.replace(image, sampler=dataclasses.replace(image.sampler, steps=9))
+    with pytest.raises(ValueError, match="got image 3, other 9"):
+        dataclasses.replace(tiny.generator().task, targets=Named(image=image, other=other))

@@ -1,10 +1,12 @@
 """`vqdit COMMAND ...`: finds the command, and turns errors of its user into plain messages."""
 
-import difflib
 import importlib
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
+
+from vqdit.cli.options import near
 
 COMMANDS = {
     "train": "train the experiments of a config",
@@ -12,6 +14,7 @@ COMMANDS = {
     "reconstruct": "show what a tokenizer keeps of its data",
     "prepare": "prepare a data set",
 }
+PACKAGE = Path(__file__).parent.parent
 USAGE = """usage: vqdit COMMAND [OPTIONS]
 
 {commands}
@@ -32,10 +35,9 @@ def main(argv: list[str] | None = None) -> int:
         print(vqdit.__version__)
         return 0
     if argv[0] not in COMMANDS:
-        near = difflib.get_close_matches(argv[0], COMMANDS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = near(argv[0], COMMANDS)
         print(
-            f"vqdit: no command {argv[0]!r}{hint}; one of: {', '.join(COMMANDS)}", file=sys.stderr
+            f"error: no command {argv[0]!r}{hint}; one of: {', '.join(COMMANDS)}", file=sys.stderr
         )
         return 2
     return run(importlib.import_module(f"vqdit.cli.{argv[0]}").main, argv[1:])
@@ -66,8 +68,8 @@ def run(command: Callable[[list[str]], int], argv: list[str] | None = None) -> i
 
 def _is_ours(error: BaseException) -> bool:
     """True if our code raised it for its user; a ValueError from within JAX is a defect."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return isinstance(error, OSError) or "vqdit" in frames[-1].filename.replace("\\", "/")
+    last = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
+    return isinstance(error, OSError) or last.is_relative_to(PACKAGE)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,22 @@
-"""Options that a command takes out of its arguments before anything heavy is imported."""
+"""What the commands share: reading options, making folders, and naming one another to the user."""
 
-from collections.abc import Sequence
+import difflib
+import math
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+KINDS = {int: "an integer", float: "a number", str: "a text"}
+
+
+def near(name: str, known: Iterable[str], before: str = "") -> str:
+    """Returns "; did you mean X?" if a known name is close, else nothing; X gets `before`."""
+    found = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {before}{found[0]}?" if found else ""
 
 
 def take(argv: Sequence[str], option: str) -> tuple[str | None, list[str]]:
@@ -13,11 +29,122 @@ def take(argv: Sequence[str], option: str) -> tuple[str | None, list[str]]:
     arguments = iter(argv)
     for argument in arguments:
         if argument == option:
-            value = next(arguments, None)
-            if value is None:
-                raise ValueError(f"{option} needs a value, as in {option}=...")
+            value = _value(option, next(arguments, None))
         elif argument.startswith(f"{option}="):
-            value = argument.partition("=")[2]
+            value = _value(option, argument.partition("=")[2])
         else:
             rest.append(argument)
     return value, rest
+
+
+def parse(
+    argv: Sequence[str],
+    known: Mapping[str, type],
+    *,
+    words: Sequence[str] = (),
+    repeated: str = "",
+    required: str = "",
+) -> dict[str, Any]:
+    """Reads `--name=value` and `--name value`; underscores may stand for dashes.
+
+    Args:
+        argv: the arguments.
+        known: the options and their types; one of type bool takes no value.
+        words: names of what may stand without an option, in order.
+        repeated: the option that may be given several times, and makes a list.
+        required: the option that must be given.
+
+    Raises:
+        ValueError: an option is unknown or missing, has no value, or one of the wrong type.
+    """
+    options: dict[str, Any] = {}
+    arguments, expected = iter(argv), iter(words)
+    for argument in arguments:
+        word = None if argument.startswith("-") else next(expected, None)
+        if word is not None:
+            options[word] = argument
+            continue
+        name, equals, value = argument.partition("=")
+        name = name.removeprefix("--").replace("_", "-")
+        if not argument.startswith("--") or name not in known:
+            hint = near(name.lstrip("-"), known, "--") or "; see --help"
+            raise ValueError(f"unknown option {argument!r}{hint}")
+        if known[name] is bool:
+            if equals:
+                raise ValueError(f"--{name} takes no value, got {value!r}")
+            options[name] = True
+            continue
+        value = _value(f"--{name}", value if equals else next(arguments, None))
+        converted = _converted(name, value, known[name])
+        if name == repeated:
+            options.setdefault(name, []).append(converted)
+        else:
+            options[name] = converted
+    if required and required not in options:
+        raise ValueError(f"--{required} is missing; see --help")
+    return options
+
+
+def _value(option: str, value: str | None) -> str:
+    if value is None or value == "" or value.startswith("--"):
+        raise ValueError(f"{option} needs a value, as in {option}=...")
+    return value
+
+
+def _converted(name: str, value: str, kind: type) -> Any:
+    try:
+        converted = kind(value)
+    except ValueError as error:
+        raise ValueError(f"--{name} must be {KINDS[kind]}, got {value!r}") from error
+    if kind is float and not math.isfinite(converted):
+        raise ValueError(f"--{name} must be finite, got {value!r}")
+    return converted
+
+
+def make_folder(folder: Path, option: str) -> None:
+    """Makes a folder that can be written.
+
+    Raises:
+        OSError: that is not possible; names the option that chooses another.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(
+            f"cannot write in {folder}: {error.strerror}; choose another {option}"
+        ) from error
+    if not os.access(folder, os.W_OK):
+        raise OSError(f"cannot write in {folder}: Permission denied; choose another {option}")
+
+
+def command(name: str) -> str:
+    """Returns how to start another command, in the way in which this program was started."""
+    started = Path(sys.argv[0])
+    if started.stem == "vqdit":
+        return f"{_shown(started)} {name}"
+    script = started.with_name(f"{name}.py")
+    if started.name in ("train.py", "sample.py") and script.is_file():
+        return f"{_python()} {_shown(script)}"
+    return f"{_python()} -m vqdit {name}"
+
+
+def _python() -> str:
+    """The interpreter: "python" if that is what the shell would find, else its path."""
+    executable = Path(sys.executable)
+    for name in ("python", "python3"):
+        found = shutil.which(name)
+        if found and Path(found).parent == executable.parent and executable.samefile(found):
+            return name
+    return _shown(executable)
+
+
+def _shown(program: Path) -> str:
+    """A program as one types it: by name if the shell finds it, from here if it is below."""
+    found = shutil.which(program.name)
+    if found and Path(found).absolute() == program.absolute():
+        return shlex.quote(program.name)
+    if program.is_absolute() and program.is_relative_to(Path.cwd()):
+        program = program.relative_to(Path.cwd())
+        # Without a slash the shell would search its PATH for it.
+        return shlex.quote(str(program) if len(program.parts) > 1 else f"./{program}")
+    return shlex.quote(str(program))

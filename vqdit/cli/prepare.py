@@ -1,6 +1,9 @@
 """`vqdit prepare NAME`: prepares a data set, and says how a config names it."""
 
-from vqdit.cli.sample import parse
+import shlex
+from typing import Any
+
+from vqdit.cli.options import near, parse
 
 USAGE = """usage: vqdit prepare NAME [PATH] [OPTIONS]
 
@@ -17,8 +20,15 @@ Prepares a data set for training, without TensorFlow. NAME is one of
   --channels=N              1 for grey, 3 for colour (default: 3)
 
 Data go to $VQDIT_DATA, by default ~/.cache/vqdit/data."""
-OPTIONS = {"size": int, "channels": int}
-NAMES = ("digits", "fashion_mnist", "image_folder", "table")
+OPTIONS = {"size": int, "channels": int, "download": bool}
+SOURCES = {
+    "digits": ("Digits", ()),
+    "fashion_mnist": ("FashionMNIST", ("path", "download")),
+    "image_folder": ("ImageFolder", ("path", "size", "channels")),
+    "table": ("Table", ("path", "size", "channels")),
+    "tfds:NAME": ("TFDS", ("size", "channels")),
+}
+"""The class of each data set, and what it takes."""
 
 
 def main(argv: list[str]) -> int:
@@ -26,55 +36,48 @@ def main(argv: list[str]) -> int:
     if not argv or "-h" in argv or "--help" in argv:
         print(USAGE)
         return 0 if argv else 2
-    download = "--download" in argv
-    positional = [arg for arg in argv if not arg.startswith("--")]
-    options = parse([arg for arg in argv if arg.startswith("--") and arg != "--download"], OPTIONS)
-    name, path = positional[0] if positional else "", (positional[1:] or [""])[0]
+    options = parse(argv, OPTIONS, words=("name", "path"))
+    name = options.pop("name", "")
+    cls, fields = _read(name, options)
 
+    from vqdit import data
     from vqdit.data.sources import SPLITS
     from vqdit.train.writers import configure_logging
 
     configure_logging(None)
-    source, line = _source(name, path, options, download)
+    if fields.pop("download", False):
+        from vqdit.data.fashion_mnist import download
+
+        fields["path"] = str(download())
+    if cls == "TFDS":
+        from vqdit.data.stock import prepare_stock
+
+        prepare_stock(fields["name"])
+    source = getattr(data, cls)(**fields)
     counts = {split: len(source.split(split)) for split in SPLITS}
     print(f"{name}: " + ", ".join(f"{count} {split}" for split, count in counts.items()))
     for column, feature in source.features().items():
         classes = f", {feature.classes} classes" if feature.classes else ""
         print(f"  {column}: {list(feature.shape)}{classes}")
-    print(f"  train on it with: {line}")
+    line = " ".join(f"--data.source.{key}={shlex.quote(str(fields[key]))}" for key in fields)
+    print(f"  train on it with: --data.source={cls} {line}".rstrip())
     return 0
 
 
-def _source(name: str, path: str, options: dict, download: bool):  # noqa: ANN202
-    from vqdit.data import TFDS, Digits, FashionMNIST, ImageFolder, Table
-
-    if name == "digits":
-        return Digits(), "--data.source=Digits"
-    if name == "fashion_mnist":
-        if download:
-            from vqdit.data.fashion_mnist import download as fetch
-
-            path = str(fetch())
-        source = FashionMNIST(path=path)
-        extra = f" --data.source.path={path}" if path else ""
-        return source, f"--data.source=FashionMNIST{extra}"
-    fields = {"path": path, **options}
-    extra = "".join(f" --data.source.{key}={value}" for key, value in options.items())
-    if name in ("image_folder", "table"):
-        if not path:
-            raise ValueError(f"vqdit prepare {name} needs a PATH")
-        if name == "table":
-            return Table(**fields), f"--data.source=Table --data.source.path={path}{extra}"
-        line = f"--data.source=ImageFolder --data.source.path={path}{extra}"
-        return ImageFolder(**fields), line
-    if name.startswith("tfds:"):
-        from vqdit.data.stock import prepare_stock
-
-        stock = name.removeprefix("tfds:")
-        prepare_stock(stock)
-        return TFDS(name=stock, **options), f"--data.source=TFDS --data.source.name={stock}{extra}"
-    import difflib
-
-    near = difflib.get_close_matches(name, NAMES, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"unknown data set {name!r}{hint}; one of: {', '.join(NAMES)}, tfds:NAME")
+def _read(name: str, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Returns the class of a data set, and its fields."""
+    kind = "tfds:NAME" if name.startswith("tfds:") and name != "tfds:" else name
+    if kind not in SOURCES or name == "tfds:NAME":
+        raise ValueError(
+            f"unknown data set {name!r}{near(name, SOURCES)}; one of: {', '.join(SOURCES)}"
+        )
+    cls, takes = SOURCES[kind]
+    for option in options:
+        if option not in takes:
+            shown = f"path, got {options[option]!r}" if option == "path" else f"--{option}"
+            raise ValueError(f"{name} takes no {shown}; see --help")
+    if cls in ("ImageFolder", "Table") and "path" not in options:
+        raise ValueError(f"vqdit prepare {name} needs a path, as in vqdit prepare {name} PATH")
+    if cls == "TFDS":
+        options = {"name": name.removeprefix("tfds:"), **options}
+    return cls, options

@@ -1,11 +1,11 @@
 """`vqdit sample --workdir=DIR`: generates, and writes arrays, pictures and what made them."""
 
 import dataclasses
-import difflib
 import json
-import sys
 from pathlib import Path
 from typing import Any
+
+from vqdit.cli.options import command, make_folder, near, parse
 
 USAGE = """usage: sample.py --workdir=DIR [--num=N] [--given NAME=VALUE ...] [OPTIONS]
 
@@ -44,15 +44,12 @@ def main(argv: list[str]) -> int:
     if "-h" in argv or "--help" in argv:
         print(USAGE)
         return 0
-    options = parse(argv, OPTIONS, repeated="given")
-    if "workdir" not in options:
-        print(f"{USAGE}\nerror: --workdir is missing", file=sys.stderr)
-        return 2
+    options = parse(argv, OPTIONS, repeated="given", required="workdir")
     for name in ("num", "batch-size", "steps"):
         if options.get(name, 1) < 1:
             raise ValueError(f"--{name} must be at least 1, got {options[name]}")
-    out = Path(options.get("out", "samples"))
-    _make(out)
+    if not 0 <= options.get("seed", 0) < 2**32:
+        raise ValueError(f"--seed must be from 0 to 2^32 - 1, got {options['seed']}")
 
     import numpy as np
 
@@ -61,68 +58,36 @@ def main(argv: list[str]) -> int:
     model = load(options["workdir"])
     if not isinstance(model, Generator):
         raise ValueError(
-            f"{options['workdir']} holds a tokenizer, which generates nothing; "
-            f"see what it keeps with `vqdit reconstruct --workdir={options['workdir']}`"
+            f"{options['workdir']} holds a tokenizer, which generates nothing; see what it keeps "
+            f"with `{command('reconstruct')} --workdir={options['workdir']}`"
         )
     given, longest = _given(model, options.get("given", []))
-    _require_something_to_do(model, given)
+    samplers = _samplers(model, options)
     settings = {
         "num": options.get("num", longest if longest > 1 else 16),
-        "guidance": options.get("guidance", model.task.guidance),
+        "guidance": options.get("guidance"),
         "seed": options.get("seed", 0),
         "batch_size": options.get("batch-size", BATCH),
     }
-    samplers = _samplers(model, options)
+    model.check(given, samplers, settings["guidance"])
+    out = Path(options.get("out", "samples"))
+    make_folder(out, "--out")
     samples = model.sample(given=given, samplers=samplers, **settings)
 
-    np.savez(out / "samples.npz", **samples)
+    np.savez(out / "samples.npz", **samples)  # pyright: ignore[reportArgumentType]
     for name, values in samples.items():
         model.modality(name).write(values, out)
-    (out / "samples.json").write_text(
-        json.dumps(
-            {
-                "workdir": str(options["workdir"]),
-                "step": model.step,
-                "given": options.get("given", []),
-                "samplers": {name: repr(sampler) for name, sampler in samplers.items()},
-                **settings,
-            },
-            indent=2,
-        )
-        + "\n"
-    )
+    record = {
+        "workdir": options["workdir"],
+        "step": model.step,
+        "given": options.get("given", []),
+        "samplers": {name: repr(sampler) for name, sampler in samplers.items()},
+        **settings,
+        "guidance": options.get("guidance", model.task.guidance),
+    }
+    (out / "samples.json").write_text(json.dumps(record, indent=2) + "\n")
     print(f"{settings['num']} samples in {out}: samples.npz, grid.png, single files, samples.json")
     return 0
-
-
-def parse(argv: list[str], known: dict[str, type], repeated: str = "") -> dict[str, Any]:
-    """Reads `--name=value` and `--name value`; underscores may stand for dashes.
-
-    Raises:
-        ValueError: an option is unknown, has no value, or one of the wrong type.
-    """
-    options: dict[str, Any] = {}
-    arguments = iter(argv)
-    for argument in arguments:
-        name, equals, value = argument.removeprefix("--").partition("=")
-        name = name.replace("_", "-")
-        if not argument.startswith("--") or name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean --{near[0]}?" if near else ""
-            raise ValueError(f"unknown option {argument!r}{hint}")
-        if not equals:
-            value = next(arguments, None)
-            if value is None:
-                raise ValueError(f"--{name} needs a value")
-        try:
-            converted = known[name](value)
-        except ValueError as error:
-            raise ValueError(f"--{name} must be {known[name].__name__}, got {value!r}") from error
-        if name == repeated:
-            options.setdefault(name, []).append(converted)
-        else:
-            options[name] = converted
-    return options
 
 
 def _given(model: Any, pairs: list[str]) -> tuple[dict[str, Any], int]:
@@ -143,51 +108,27 @@ def _given(model: Any, pairs: list[str]) -> tuple[dict[str, Any], int]:
     return {name: np.stack(items) for name, items in given.items()}, longest
 
 
-def _require_something_to_do(model: Any, given: dict[str, Any]) -> None:
-    if all(name in given for name in model.task.targets):
-        targets = ", ".join(model.task.targets)
-        conditions = ", ".join(model.task.conditions)
-        raise ValueError(
-            f"nothing is left to generate: this model generates {targets}, which is given"
-            f"{f', from {conditions}' if conditions else ''}"
-        )
-
-
 def _samplers(model: Any, options: dict[str, Any]) -> Any:
     """The config's samplers with the fields that the options name."""
-    from vqdit import samplers as package
+    from vqdit.cli.overrides import classes_of
     from vqdit.samplers import Sampler
     from vqdit.typing import Named
 
-    classes = {
-        name: getattr(package, name)
-        for name in package.__all__
-        if isinstance(getattr(package, name), type)
-        and issubclass(getattr(package, name), Sampler)
-        and getattr(package, name) is not Sampler
-    }
+    classes = classes_of(Sampler)
     chosen = options.get("sampler")
     if chosen is not None and chosen not in classes:
-        near = difflib.get_close_matches(chosen, classes, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise ValueError(f"unknown sampler {chosen!r}{hint}; one of: {', '.join(classes)}")
+        raise ValueError(
+            f"unknown sampler {chosen!r}{near(chosen, classes)}; one of: {', '.join(classes)}"
+        )
+    changes = {name: options[name] for name in ("steps", "temperature") if name in options}
     result = {}
     for name, target in model.task.targets.items():
-        sampler = target.sampler if chosen is None else classes[chosen]()
-        if chosen == type(target.sampler).__name__:
-            sampler = target.sampler
+        sampler = target.sampler
+        if chosen not in (None, type(sampler).__name__):
+            sampler = classes[chosen]()
         sampler.check(target.process)
-        fields = {field.name for field in dataclasses.fields(sampler)}
-        changes = {key: options[key] for key in ("steps", "temperature") if key in options}
-        unknown = set(changes) - fields
-        if unknown:
-            raise ValueError(f"{type(sampler).__name__} has no {', '.join(sorted(unknown))}")
+        for field in set(changes) - {field.name for field in dataclasses.fields(sampler)}:
+            takers = ", ".join(c for c in classes if hasattr(classes[c](), field))
+            raise ValueError(f"{type(sampler).__name__} has no {field}; --{field} is for {takers}")
         result[name] = dataclasses.replace(sampler, **changes)
     return Named(result)
-
-
-def _make(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OSError(f"cannot write in {out}: {error.strerror}; choose another --out") from error

@@ -1,10 +1,11 @@
 """`vqdit train --config=X`: trains the experiments of a config, from wherever they stand."""
 
-import os
-import sys
+import json
+import shlex
 from pathlib import Path
+from typing import Any
 
-from vqdit.cli.options import take
+from vqdit.cli.options import command, make_folder, near, take
 
 USAGE = """usage: train.py --config=CONFIG [--workdir=DIR] [--any.field=value ...]
 
@@ -13,104 +14,133 @@ Trains the experiment of a config, or its several ones in order; run again, it r
   --config=CONFIG       a Python file with config(), or the name of a shipped config (quickstart)
   --workdir=DIR         where everything is written (default: runs/<config name>)
   --any.field=value     overrides a field of the config; --config=CONFIG --help lists them all;
-                        of a config with several experiments: --tokenizer.steps=500
+                        of a config with several experiments: --tokenizer.steps=500;
+                        a component takes another class: --data.source=ImageFolder
 
 Exit codes: 0 done, 2 bad input, 75 stopped by SIGTERM after saving (run again to go on),
 130 stopped by Ctrl-C after saving."""
+HELP = ("-h", "--help")
+ORDER = "experiments.json"
+"""The names of a config's several experiments, in the folder that holds their workdirs."""
+Experiments = dict[str, Any]
+"""Experiments by name. (Their class would import JAX for --help.)"""
 
 
 def main(argv: list[str]) -> int:
     """Runs the command."""
     name, rest = take(argv, "--config")
     workdir, rest = take(rest, "--workdir")
+    overrides = [arg for arg in rest if arg not in HELP]
     if name is None:
-        if "-h" in rest or "--help" in rest:
+        if len(overrides) < len(rest):
             print(USAGE)
             return 0
-        print(USAGE, file=sys.stderr)
-        print("error: --config is missing", file=sys.stderr)
-        return 2
+        for arg in overrides:
+            if hint := near(arg.lstrip("-").partition("=")[0], ["config", "workdir"], "--"):
+                raise ValueError(f"unknown option {arg!r}{hint}")
+        raise ValueError("--config is missing: a Python file, or a name such as quickstart")
 
     from vqdit import config as configs
+    from vqdit.cli.fields import print_fields
+    from vqdit.cli.overrides import override
+    from vqdit.train.writers import configure_logging
 
     stem, config = configs.load(name)
-    if "-h" in rest or "--help" in rest:
+    config = override(config, overrides)
+    if len(overrides) < len(rest):
         print(USAGE + "\n")
-    config = configs.override(config, rest)
+        print_fields(config, "train.py")
+        return 0
+    several = isinstance(config, dict)
+    experiments = config if several else {stem: config}
     folder = Path(workdir or Path("runs") / stem)
+    runs = {name: folder / name if several else folder for name in experiments}
+    configure_logging(None)
+    _check_order(folder, list(experiments) if several else [])
+    _check(experiments, runs)
+    make_folder(folder, "--workdir")
     _use_compilation_cache(folder)
-    if isinstance(config, dict):
-        return _train_in_order(config, folder)
-    return _train_one(stem, config, folder, folder, {})
+    return _train(experiments, runs, folder)
 
 
-def _train_in_order(config: dict, folder: Path) -> int:
-    from vqdit.train.workdir import write_json
+def _check_order(folder: Path, names: list[str]) -> None:
+    """Refuses a folder that holds other experiments than those named; [] is a single one."""
+    from vqdit.train.workdir import CONFIG
 
-    if (folder / "config.json").exists():
+    order = folder / ORDER
+    there = json.loads(order.read_text()) if order.is_file() else []
+    single = (folder / CONFIG).is_file()
+    if (single and names) or not set(there) <= set(names):
+        here = ", ".join(names) or "a single one"
         raise ValueError(
-            f"the workdir {folder} holds a single experiment, the config has {', '.join(config)}; "
-            "use another --workdir"
+            f"the workdir {folder} holds {', '.join(there) or 'a single experiment'}, the config "
+            f"has {here}; use another --workdir"
         )
-    for experiment in config.values():
-        _check_early(experiment)
-    _make(folder)
-    write_json(folder / "experiments.json", list(config))
-    earlier: dict[str, Path] = {}
-    for name, experiment in config.items():
-        code = _train_one(name, experiment, folder / name, folder, earlier)
-        if code:
-            return code
-        earlier[name] = folder / name
-    return 0
 
 
-def _check_early(experiment) -> None:  # noqa: ANN001 (its class would import JAX for --help)
-    """What can be wrong with a later experiment should show before the first one has run."""
+def _check(experiments: Experiments, runs: dict[str, Path]) -> None:
+    """Whatever can be wrong with any of them shows here, before the first one trains.
+
+    A workdir that was begun keeps what it refers to, so only a fresh one looks for it.
+    """
     from vqdit import sharding
+    from vqdit.api import resolver
+    from vqdit.train import workdir
 
-    sharding.check_batch(experiment.data.batch_size, experiment.mesh.build())
-    experiment.task.check(experiment.data.features())
-    experiment.data.check()
+    tasks: dict[str, Any] = {}
+
+    def find(name: str) -> Any:
+        return tasks[name] if name in tasks else resolver({n: runs[n] for n in tasks})(name).task
+
+    for name, experiment in experiments.items():
+        try:
+            if workdir.finished(runs[name], experiment) is None:
+                workdir.changes(runs[name], experiment)
+                sharding.check_batch(experiment.data.batch_size, experiment.mesh.build())
+                task = experiment.task
+                if not (runs[name] / workdir.CONFIG).is_file():
+                    task = task.connect(find)
+                    if experiment.init_from:
+                        workdir.find_run(Path(experiment.init_from))
+                task.check(experiment.data.features())
+                experiment.data.check()
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+        tasks[name] = experiment.task
 
 
-def _train_one(name, experiment, folder: Path, shown: Path, earlier: dict[str, Path]) -> int:  # noqa: ANN001
+def _train(experiments: Experiments, runs: dict[str, Path], folder: Path) -> int:
     from vqdit.api import resolver
     from vqdit.tasks.tokenizer import TokenizerTask
     from vqdit.train.loop import train
-    from vqdit.train.writers import configure_logging
+    from vqdit.train.workdir import write_json
 
-    configure_logging(None)
-    outcome = train(experiment, folder, resolver(earlier))
-    if outcome.exit_code:
-        return outcome.exit_code
-    metrics = "  ".join(f"{key} {value:.4g}" for key, value in outcome.metrics.items())
-    print(f"{name}: {outcome.step} steps, in {folder}")
-    print(f"  validation: {metrics}")
-    print(f"  preview: {outcome.preview}")
-    if isinstance(experiment.task, TokenizerTask):
-        print(
-            f"  look at reconstructions: vqdit reconstruct --workdir={folder} --out=reconstructions"
-        )
-    else:
-        print(f"  sample: python sample.py --workdir={shown} --num=64 --out=samples")
+    if folder not in runs.values():
+        write_json(folder / ORDER, list(experiments))
+    done: dict[str, Path] = {}
+    for name, experiment in experiments.items():
+        outcome = train(experiment, runs[name], resolver(done))
+        if outcome.exit_code:
+            return outcome.exit_code
+        done[name] = runs[name]
+        metrics = "  ".join(f"{key} {value:.4g}" for key, value in outcome.metrics.items())
+        print(f"{name}: {outcome.step} steps, in {runs[name]}")
+        print(f"  validation: {metrics}")
+        print(f"  preview: {outcome.preview}")
+        is_last = len(done) == len(experiments)
+        shown = shlex.quote(str(folder if is_last else runs[name]))
+        if isinstance(experiment.task, TokenizerTask):
+            print(
+                f"  reconstruct: {command('reconstruct')} --workdir={shown} --out=reconstructions"
+            )
+        else:
+            print(f"  sample: {command('sample')} --workdir={shown} --num=64 --out=samples")
     return 0
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OSError(
-            f"cannot make the workdir {folder}: {error.strerror}; choose another with --workdir=DIR"
-        ) from error
-    if not os.access(folder, os.W_OK):
-        raise OSError(f"cannot write in the workdir {folder}; choose another with --workdir=DIR")
 
 
 def _use_compilation_cache(folder: Path) -> None:
     """Compiled programs stay beside the runs, so that a resumed run starts at once."""
     import jax
 
-    if jax.config.jax_compilation_cache_dir is None:
+    if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
         jax.config.update("jax_compilation_cache_dir", str((folder / ".jax_cache").absolute()))

@@ -167,7 +167,8 @@ def _batch(
 ) -> Batch:
     data = {name: arrays[name] for name in features}
     present = {name: arrays[PRESENT + name] & valid for name in features}
-    return Batch(Named(data), Named(present), Named(), index.astype(np.int32), valid)
+    parts: Any = (Named(data), Named(present), Named(), index.astype(np.int32), valid)
+    return Batch(*parts)  # of NumPy arrays, until it is put on the devices
 
 
 def _parse_flags() -> None:

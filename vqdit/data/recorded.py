@@ -35,7 +35,7 @@ class Recorded(Source):
             log.info("preparing %s in %s", type(self).__name__, folder)
             name = "".join(c if c.isalnum() else "_" for c in self.key())
             records.write(folder, name, self.columns(), self.examples())
-        _PREPARED[root(), self] = folder
+        _PREPARED[self._place()] = folder
         return folder
 
     def features(self) -> Named[Feature]:
@@ -51,10 +51,13 @@ class Recorded(Source):
         return {part: found[part] for part in ("version", "features", "splits", "checksum")}
 
     def _prepared(self) -> Path:
-        return _PREPARED.get((root(), self)) or self.prepare()
+        return _PREPARED.get(self._place()) or self.prepare()
+
+    def _place(self) -> tuple[Any, ...]:
+        return self, root(), Path.cwd()  # its path may be relative
 
 
-_PREPARED: dict[tuple[Path, Recorded], Path] = {}
+_PREPARED: dict[tuple[Any, ...], Path] = {}
 """What this process has prepared: a run must not notice that files come and go beside it."""
 
 

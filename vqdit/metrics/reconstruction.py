@@ -15,4 +15,4 @@ def psnr(x: Float[Array, "b *size c"], y: Float[Array, "b *size c"]) -> Float[Ar
     def unit(images: Float[Array, "b *size c"]) -> Float[Array, "b *size c"]:
         return jnp.clip(images * 0.5 + 0.5, 0.0, 1.0)
 
-    return dm_pix.psnr(unit(x), unit(y))
+    return jnp.asarray(dm_pix.psnr(unit(x), unit(y)))

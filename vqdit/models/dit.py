@@ -153,7 +153,8 @@ class DiT(Component):
             t: their times, as the network embeds them: one per example, or one per position.
             mask: True where a position is real, for modalities of variable length.
         """
-        return _Network(self, inputs).apply({"params": params}, x, t, mask or Named())
+        out: Any = _Network(self, inputs).apply({"params": params}, x, t, mask or Named())
+        return out
 
 
 class _Network(nn.Module):

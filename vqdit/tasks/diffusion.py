@@ -89,25 +89,40 @@ class DiffusionTask(Task):
     guidance: float = 1.0
     tokenizers: Named[TokenizerTask] = Named()
 
+    def __post_init__(self) -> None:
+        steps = {name: target.sampler.steps for name, target in self.targets.items()}
+        if len(set(steps.values())) != 1:
+            shown = ", ".join(f"{name} {count}" for name, count in steps.items()) or "none"
+            raise ValueError(
+                "DiffusionTask needs samplers that take the same number of steps, for their targets "
+                f"are generated together; got {shown}"
+            )
+
     def load(
         self, resolve: Resolve, batches: Callable[[], Iterable[Batch]]
     ) -> "tuple[DiffusionTask, Frozen]":
-        tokenizers, frozen = {}, {}
+        found = {target.tokenizer: resolve(target.tokenizer) for target in self.targets.values()}
+        task, frozen = self.connect(lambda name: found[name].task), {}
         for name, target in self.targets.items():
-            found = resolve(target.tokenizer)
-            if not isinstance(found.task, TokenizerTask):
+            trained = found[target.tokenizer]
+            frozen[name] = {"params": trained.params, "stats": trained.stats}
+            if not target.process.is_discrete:
+                frozen[name] |= _moments(task.tokenizers[name], frozen[name], name, batches())
+        return task, frozen
+
+    def connect(self, find: Callable[[str], Task]) -> "DiffusionTask":
+        tokenizers = {}
+        for name, target in self.targets.items():
+            found = find(target.tokenizer)
+            if not isinstance(found, TokenizerTask):
                 raise ValueError(
                     f"{target.tokenizer!r}, the tokenizer of {name!r}, is a "
-                    f"{type(found.task).__name__}; name the workdir of a tokenizer"
+                    f"{type(found).__name__}; name the workdir of a tokenizer"
                 )
-            tokenizers[name] = found.task
-            frozen[name] = {"params": found.params, "stats": found.stats}
+            tokenizers[name] = found
         task = dataclasses.replace(self, tokenizers=Named(tokenizers))
         task.model.check(task.inputs)
-        for name, target in self.targets.items():
-            if not target.process.is_discrete:
-                frozen[name] |= _moments(tokenizers[name], frozen[name], name, batches())
-        return task, frozen
+        return task
 
     def frozen_like(self) -> Frozen:
         frozen = {}
@@ -130,7 +145,7 @@ class DiffusionTask(Task):
             tokenizer = self.tokenizers[name]
             sizes, dim = tokenizer.quantizer.codebook_sizes, tokenizer.quantizer.dim
             space = sizes if target.process.is_discrete else (dim,)
-            kind: dict[str, int] = (
+            kind: dict[str, Any] = (
                 {"codes": sizes[0], "codebooks": len(sizes)}
                 if target.process.is_discrete
                 else {"width": dim}
@@ -260,7 +275,7 @@ class DiffusionTask(Task):
         steps = {sampler.steps for sampler in samplers.values()}
         if len(steps) != 1:
             raise ValueError(
-                f"all targets must be generated in the same number of steps, got {steps}"
+                f"all targets must be generated in the same number of steps, got {sorted(steps)}"
             )
         falling = jnp.linspace(1.0, 0.0, steps.pop() + 1)
         for name, target in self.targets.items():

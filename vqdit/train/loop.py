@@ -126,7 +126,7 @@ def train(experiment: Experiment, folder: Path, resolve: Resolve) -> Outcome:
     done = workdirs.finished(folder, experiment)
     if done is not None:
         return Outcome(experiment.steps, *done, 0)
-    changes = workdirs.claim(folder, experiment)
+    changes = workdirs.open_folder(folder, experiment)
     handler = configure_logging(folder / "log.txt")
     try:
         for change in changes:
@@ -148,6 +148,7 @@ def train(experiment: Experiment, folder: Path, resolve: Resolve) -> Outcome:
 def _loop(run: Run, checkpoints: Checkpoints, interrupts: Interrupts) -> Outcome:
     experiment, steps = run.experiment, run.experiment.steps
     state = run.start(checkpoints)
+    workdirs.claim(run.folder, experiment)
     start = int(state.step)
     metrics = JsonlWriter(run.folder / "metrics.jsonl")
     performance = JsonlWriter(run.folder / "performance.jsonl")

@@ -21,7 +21,7 @@ from vqdit.typing import Params, Stats
 
 log = logging.getLogger(__name__)
 
-CONFIG, DATA, RESULT = "config.json", "data.json", "result.json"
+CONFIG, DATA, FROZEN, RESULT = "config.json", "data.json", "frozen", "result.json"
 
 
 class Restored(NamedTuple):
@@ -54,8 +54,8 @@ def changes(folder: Path, experiment: Experiment) -> list[config.Difference]:
     return found
 
 
-def claim(folder: Path, experiment: Experiment) -> list[config.Difference]:
-    """Makes the workdir this experiment's, or finds that it is; returns the changed fields.
+def open_folder(folder: Path, experiment: Experiment) -> list[config.Difference]:
+    """Makes the folder, if need be, and returns the fields that changed since the run began.
 
     Raises:
         OSError: it cannot be written.
@@ -72,9 +72,18 @@ def claim(folder: Path, experiment: Experiment) -> list[config.Difference]:
             "choose another with --workdir=DIR"
         ) from error
     found = changes(folder, experiment)
+    if (
+        not (folder / CONFIG).is_file() and sharding.process()[0] == 0
+    ):  # what a start that failed may have left
+        shutil.rmtree(folder / FROZEN, ignore_errors=True)
+        (folder / DATA).unlink(missing_ok=True)
+    return found
+
+
+def claim(folder: Path, experiment: Experiment) -> None:
+    """Makes the workdir this experiment's, once nothing is left that could be wrong with it."""
     if sharding.process()[0] == 0:
         write_json(folder / CONFIG, config.to_json(experiment))
-    return found
 
 
 def check_data(folder: Path, fingerprint: dict[str, Any]) -> None:
@@ -132,7 +141,7 @@ def load_frozen(
     They are copied into the workdir the first time and read from there later: a run goes on with
     the very tokenizer it began with, and can be sampled from its workdir alone.
     """
-    kept = folder / "frozen"
+    kept = folder / FROZEN
     if (kept / "task.json").is_file():
         return read_frozen(folder)
     resolved, frozen = task.load(resolve, batches)
@@ -147,7 +156,7 @@ def load_frozen(
 
 def read_frozen(folder: Path) -> tuple[Task, Frozen]:
     """Returns what `load_frozen` kept."""
-    kept = folder / "frozen"
+    kept = folder / FROZEN
     task = config.from_json(json.loads((kept / "task.json").read_text()))
     abstract = jax.eval_shape(task.frozen_like)
     frozen = load_tree(kept / "arrays", abstract) if jax.tree.leaves(abstract) else abstract

@@ -101,7 +101,7 @@ class Records:
 
         self.features = features_of(folder)
         builder = tfds.builder_from_directory(folder / describe(folder)["name"] / VERSION)
-        self._source = builder.as_data_source(split)
+        self._source = builder.as_data_source(split)  # pyright: ignore
         size = sum(int(np.prod(feature.shape)) for feature in self.features.values())
         self._cache: Arrays | None = None
         self._read = np.zeros(0, bool)

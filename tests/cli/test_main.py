@@ -1,0 +1,107 @@
+"""`vqdit`: its commands, and how errors end a program."""
+
+import json
+import sys
+import traceback
+
+import pytest
+
+import vqdit
+from vqdit.cli import main as cli
+
+
+def test_without_a_command_the_usage_is_shown(capsys):
+    assert cli.main([]) == 2
+    shown = capsys.readouterr().out
+    assert [name for name in cli.COMMANDS if f"  {name} " in shown] == list(cli.COMMANDS)
+    for help_option in ("-h", "--help", "help"):
+        assert cli.main([help_option]) == 0
+        assert capsys.readouterr().out == shown
+
+
+def test_the_version(capsys):
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"{vqdit.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("nosuchcommand", ""), ("trian", "; did you mean train?"), ("--num=3", "")]
+)
+def test_an_unknown_command_is_refused(name, hint, refused):
+    known = "train, sample, reconstruct, prepare"
+    assert refused(name) == f"no command {name!r}{hint}; one of: {known}"
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_every_command_explains_itself(command, capsys):
+    assert cli.main([command, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("usage: ")
+    assert cli.main([command, "-h"]) == 0
+    assert capsys.readouterr().out == shown
+
+
+def fails_with(error):
+    def command(argv):
+        raise error
+
+    return command
+
+
+def test_errors_of_the_system_name_the_file(capsys):
+    def command(argv):
+        open("/nowhere/at/all")
+
+    assert cli.run(command, []) == 2
+    assert capsys.readouterr().err == "error: No such file or directory: /nowhere/at/all\n"
+
+
+def test_bad_input_found_by_our_code_ends_with_its_message(capsys, monkeypatch):
+    monkeypatch.setattr(cli, "PACKAGE", cli.Path(__file__).parent)
+    assert cli.run(fails_with(ValueError("7 is too many; at most 6")), []) == 2
+    assert capsys.readouterr().err == "error: 7 is too many; at most 6\n"
+    assert cli.run(fails_with(ImportError("install it")), []) == 2
+    assert capsys.readouterr().err == "error: install it\n"
+
+
+def test_an_error_from_elsewhere_is_a_defect_and_shows_where(capsys):
+    assert cli.run(fails_with(ValueError("shapes")), []) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("Traceback")
+    assert err.endswith("ValueError: shapes\n")
+
+
+def test_a_library_below_a_folder_of_our_name_is_still_elsewhere(capsys, monkeypatch):
+    """As in a checkout called vqdit, with the environment inside."""
+    frame = traceback.FrameSummary(
+        str(cli.PACKAGE.parent / "vqdit-env" / "jax" / "core.py"), 1, "f", lookup_line=False
+    )
+    monkeypatch.setattr(cli.traceback, "extract_tb", lambda tb: [frame])
+    assert not cli._is_ours(ValueError("x"))
+
+
+def test_other_errors_are_not_hidden():
+    with pytest.raises(ZeroDivisionError):
+        cli.run(lambda argv: 1 // 0, [])
+
+
+def test_ctrl_c_ends_with_130(capsys):
+    assert cli.run(fails_with(KeyboardInterrupt()), []) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_the_arguments_of_the_program_are_the_default(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["train.py", "--a", "b"])
+    seen = []
+    assert cli.run(lambda argv: seen.append(argv) or 0) == 0
+    assert seen == [["--a", "b"]]
+
+
+def test_damaged_json_of_a_workdir_is_bad_input(tmp_path, refused):
+    (tmp_path / "config.json").write_text('{"type": ')
+    assert refused("sample", f"--workdir={tmp_path}").startswith(
+        f"{tmp_path}/config.json is damaged: "
+    )
+    (tmp_path / "config.json").write_text(json.dumps({"type": "os:system", "command": "id"}))
+    message = refused("sample", f"--workdir={tmp_path}")
+    assert message == "unknown component 'os:system'; the file was not written by this vqdit"

@@ -1,0 +1,102 @@
+"""`vqdit prepare`: what it makes and says, and what it refuses."""
+
+import json
+import shlex
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vqdit.cli.main import main
+from vqdit.cli.overrides import override
+from vqdit.data import ImageFolder, Table
+from vqdit.experiment import Experiment
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Twenty pictures of two classes, where data go into a folder of their own."""
+    monkeypatch.setenv("VQDIT_DATA", str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path)
+    for number in range(20):
+        file = tmp_path / "my pictures" / "ab"[number % 2] / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((12, 12), number, np.uint8)).save(file)
+    return tmp_path
+
+
+def source_of(line):
+    """The source that the printed options make of any config."""
+    options = line.removeprefix("  train on it with: ")
+    return override(Experiment(), shlex.split(options)).data.source
+
+
+def test_the_digits_are_prepared(capsys):
+    assert main(["prepare", "digits"]) == 0
+    assert capsys.readouterr().out == (
+        "digits: 1437 train, 180 validation, 180 test\n"
+        "  image: [8, 8, 1]\n"
+        "  label: [], 10 classes\n"
+        "  train on it with: --data.source=Digits\n"
+    )
+
+
+def test_a_folder_is_prepared_and_the_printed_options_name_it(folder, capsys):
+    args = ["prepare", "image_folder", "my pictures", "--size", "8", "--channels=1"]
+    assert main(args) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:3] == [
+        "image_folder: 16 train, 2 validation, 2 test",
+        "  image: [8, 8, 1]",
+        "  label: [], 2 classes",
+    ]
+    assert source_of(lines[3]) == ImageFolder(path="my pictures", size=8, channels=1)
+    assert [path.name.split("_")[0] for path in (folder / "data").iterdir()] == ["image"]
+
+
+def test_a_table_is_prepared(folder, capsys):
+    files = sorted((folder / "my pictures").rglob("*.png"))
+    rows = [{"image": str(file), "label": file.parent.name} for file in files]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert main(["prepare", "table", "rows.jsonl", "--size=8"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["table: 16 train, 2 validation, 2 test", "  image: [8, 8, 3]"]
+    assert source_of(lines[-1]) == Table(path="rows.jsonl", size=8)
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (
+            ["digit"],
+            "unknown data set 'digit'; did you mean digits?; one of: digits, fashion_mnist, ",
+        ),
+        (["--size=3"], "unknown data set ''; one of: digits, "),
+        (["tfds:"], "unknown data set 'tfds:'"),
+        (["digits", "--size=3"], "digits takes no --size; see --help"),
+        (["digits", "here"], "digits takes no path, got 'here'; see --help"),
+        (["digits", "here", "there"], "unknown option 'there'; see --help"),
+        (["image_folder", "x", "--download"], "image_folder takes no --download; see --help"),
+        (
+            ["image_folder"],
+            "vqdit prepare image_folder needs a path, as in vqdit prepare image_folder",
+        ),
+        (
+            ["image_folder", "none"],
+            "no folder none; set --data.source.path to a folder of pictures",
+        ),
+        (["image_folder", "x", "--size=big"], "--size must be an integer, got 'big'"),
+        (["image_folder", "x", "--size=0"], "ImageFolder needs size >= 1, got 0"),
+        (["image_folder", "x", "--sizes=8"], "unknown option '--sizes=8'; did you mean --size?"),
+        (["table", "none.csv"], "no table none.csv; set --data.source.path to a .jsonl or .csv"),
+        (["tfds:no_such_set"], "TFDS has no data set 'no_such_set'"),
+    ],
+)
+def test_what_cannot_be_prepared_is_refused(args, message, folder, refused):
+    assert refused("prepare", *args).startswith(message)
+    assert not (folder / "data").exists()
+
+
+def test_without_a_name_the_usage_is_shown(capsys):
+    assert main(["prepare"]) == 2
+    assert capsys.readouterr().out.startswith("usage: vqdit prepare NAME [PATH]")

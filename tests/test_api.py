@@ -1,0 +1,221 @@
+"""`vqdit.load`: arrays in and out, and what they are refused for."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import vqdit
+from tests.cli.trained import runs
+from vqdit.api import Generator, Tokenizer, resolver
+from vqdit.data import Digits
+from vqdit.samplers import Euler, Unmasking
+from vqdit.tasks import DiffusionTask, TokenizerTask
+from vqdit.train import workdir
+from vqdit.typing import Named
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return runs(tmp_path_factory) / "runs"
+
+
+@pytest.fixture(scope="module")
+def tokenizer(folder):
+    return vqdit.load(folder / "tokenizer")
+
+
+@pytest.fixture(scope="module")
+def generator(folder):
+    return vqdit.load(str(folder))
+
+
+@pytest.fixture(scope="module")
+def images():
+    return Digits().split("test").take(np.arange(6))["image"]
+
+
+def test_a_workdir_gives_what_was_trained_in_it(folder, tokenizer, generator):
+    assert isinstance(tokenizer, Tokenizer)
+    assert isinstance(tokenizer.task, TokenizerTask)
+    assert tokenizer.step == 8
+    assert isinstance(generator, Generator)  # the last of the config's experiments
+    assert isinstance(generator.task, DiffusionTask)
+    assert generator.step == 6
+    assert generator.task.targets["image"].sampler == Unmasking(steps=3)
+
+
+def test_a_generator_is_sampled_with_its_averaged_parameters(folder, generator):
+    restored = workdir.restore(folder)
+    assert restored.experiment.ema == 0.9
+    equal = jax.tree.map(lambda a, b: bool((a == b).all()), generator.params, restored.params)
+    assert all(jax.tree.leaves(equal))
+
+
+def test_codes_and_images_go_in_and_out(tokenizer, images):
+    codes = np.asarray(tokenizer.encode(images))
+    assert (codes.dtype, codes.shape) == (np.int32, (6, 4, 4, 1))
+    assert codes.min() >= 0 and codes.max() < 16
+    decoded = np.asarray(tokenizer.decode(codes))
+    assert (decoded.dtype, decoded.shape) == (np.uint8, images.shape)
+    error = (decoded.astype(float) - images) ** 2
+    assert error.mean() < np.mean(images.astype(float) ** 2)  # better than nothing, after 8 steps
+    np.testing.assert_array_equal(tokenizer.decode(codes.astype(np.int64)), decoded)
+    np.testing.assert_array_equal(tokenizer.encode(images[2:4]), codes[2:4])
+
+
+def test_the_generator_decodes_with_the_tokenizer_it_was_trained_on(tokenizer, generator, images):
+    held = generator.frozen["image"]
+    codes = generator.task.tokenizers["image"].encode(
+        held["params"], held["stats"], jnp.asarray(images)
+    )
+    np.testing.assert_array_equal(codes, tokenizer.encode(images))
+
+
+@pytest.mark.parametrize(
+    ("x", "got"),
+    [
+        (np.zeros((8, 8, 1), np.uint8), "uint8 [8, 8, 1]"),
+        (np.zeros((1, 8, 9, 1), np.uint8), "uint8 [1, 8, 9, 1]"),
+        (np.zeros((1, 8, 8, 1), np.float32), "float32 [1, 8, 8, 1]"),
+    ],
+)
+def test_what_is_no_stored_image_is_not_encoded(x, got, tokenizer):
+    with pytest.raises(ValueError) as error:
+        tokenizer.encode(x)
+    assert str(error.value) == f"encode takes uint8 [b, 8, 8, 1], got {got}"
+
+
+@pytest.mark.parametrize(
+    ("codes", "message"),
+    [
+        (np.zeros((4, 4, 1), int), "decode takes integers [b, 4, 4, 1], got int64 [4, 4, 1]"),
+        (np.zeros((1, 4, 4, 1)), "decode takes integers [b, 4, 4, 1], got float64 [1, 4, 4, 1]"),
+        (np.full((1, 4, 4, 1), 16), "code 16 is out of range; 0 to 15, or -1"),
+        (np.full((1, 4, 4, 1), -2), "code -2 is out of range; 0 to 15, or -1"),
+    ],
+)
+def test_what_are_no_codes_is_not_decoded(codes, message, tokenizer):
+    with pytest.raises(ValueError) as error:
+        tokenizer.decode(codes)
+    assert str(error.value) == message
+
+
+def test_labels_that_are_not_given_go_through_the_classes_in_turn(generator):
+    samples = generator.sample(12, batch_size=4)
+    assert {name: (x.dtype, x.shape) for name, x in samples.items()} == {
+        "image": (np.uint8, (12, 8, 8, 1)),
+        "label": (np.int32, (12,)),
+    }
+    assert samples["label"].tolist() == [*range(10), 0, 1]
+
+
+def test_sample_i_uses_item_i_mod_f_and_its_own_noise(generator):
+    turns = generator.sample(5, given={"label": np.asarray([3, 5])}, batch_size=4)
+    assert turns["label"].tolist() == [3, 5, 3, 5, 3]
+    three = generator.sample(5, given={"label": 3}, batch_size=4)
+    assert three["label"].tolist() == [3] * 5
+    same = (turns["image"] == three["image"]).all(axis=(1, 2, 3))
+    assert same[::2].all()
+    assert len({image.tobytes() for image in three["image"]}) == 5
+
+
+def test_no_label_is_a_label_of_its_own(generator):
+    none = generator.sample(4, given={"label": -1}, batch_size=4)
+    assert none["label"].tolist() == [-1] * 4
+    again = generator.sample(4, given={"label": [-1, -1, -1, -1]}, batch_size=4, guidance=4.0)
+    # Guidance moves away from what an unknown label gives: here from itself, so nowhere.
+    np.testing.assert_array_equal(again["image"], none["image"])
+
+
+def test_guidance_and_samplers_change_the_samples(generator):
+    plain = generator.sample(4, batch_size=4)["image"]
+    np.testing.assert_array_equal(generator.sample(4, guidance=1.5, batch_size=4)["image"], plain)
+    own = {"image": Unmasking(steps=3)}
+    np.testing.assert_array_equal(generator.sample(4, samplers=own, batch_size=4)["image"], plain)
+    greedy = {"image": Unmasking(steps=3, temperature=0.0, noise=0.0)}
+    sure = generator.sample(4, samplers=greedy, given={"label": 2}, batch_size=4)["image"]
+    assert len({image.tobytes() for image in sure}) == 1  # nothing is left to chance
+    assert (sure != plain).any()
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"num": 0}, "sample needs num and batch_size >= 1, got num=0 batch_size=64"),
+        (
+            {"num": 1, "batch_size": 0},
+            "sample needs num and batch_size >= 1, got num=1 batch_size=0",
+        ),
+        ({"given": {"text": 1}}, "unknown modality 'text'; this model knows: image, label"),
+        ({"given": {"label": 10}}, "label 10 is out of range; 0 to 9, or -1"),
+        ({"given": {"label": [3, -2]}}, "label -2 is out of range; 0 to 9, or -1"),
+        ({"given": {"label": 2.5}}, "'label' must be integer, got float64"),
+        ({"given": {"label": [[1]]}}, "'label' must have the shape () or [n, ...], got (1, 1)"),
+        ({"given": {"label": []}}, "'label' must have the shape () or [n, ...], got (0,)"),
+        (
+            {"given": {"image": np.zeros((4, 4, 1), np.uint8)}},
+            "'image' must have the shape (8, 8, 1) or [n, ...], got (4, 4, 1)",
+        ),
+        ({"given": {"image": np.zeros((8, 8, 1))}}, "'image' must be uint8, got float64"),
+        (
+            {"given": {"image": np.zeros((2, 8, 8, 1), np.uint8)}},
+            "nothing is left to generate: this model generates image, which is given, from label",
+        ),
+        (
+            {"samplers": {"image": Euler()}},
+            "Euler integrates the Flow process, got Masked; use Unmasking for codes",
+        ),
+        (
+            {"samplers": {"picture": Unmasking()}},
+            "a sampler for 'picture', but this model generates image",
+        ),
+    ],
+)
+def test_what_cannot_be_sampled_is_refused(kwargs, message, generator):
+    with pytest.raises(ValueError) as error:
+        generator.sample(**{"num": 2, **kwargs})
+    assert str(error.value) == message
+
+
+def test_guidance_without_a_condition_is_refused_unless_it_is_the_configs_own(
+    generator, monkeypatch
+):
+    task = dataclasses.replace(generator.task, conditions=Named())
+    monkeypatch.setattr(generator, "task", task)
+    generator.check({}, {}, None)
+    generator.check({}, {}, 1.0)
+    with pytest.raises(ValueError, match="guidance 2.0 needs a condition, and this model has none"):
+        generator.check({}, {}, 2.0)
+
+
+def test_each_kind_refuses_the_other(folder):
+    with pytest.raises(ValueError, match="not a generator but a TokenizerTask"):
+        Generator(workdir.restore(folder / "tokenizer"))
+    with pytest.raises(ValueError, match="not a tokenizer but a DiffusionTask"):
+        Tokenizer(workdir.restore(folder / "generator"))
+
+
+def test_where_there_is_nothing_to_load(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no run in .*; a workdir holds config.json"):
+        vqdit.load(tmp_path)
+
+
+def test_the_resolver_finds_siblings_by_name_and_runs_by_path(folder, tokenizer):
+    resolve = resolver({"first": folder / "tokenizer"})
+    for name in ("first", str(folder / "tokenizer")):
+        found = resolve(name)
+        assert found.task == tokenizer.task
+        np.testing.assert_array_equal(found.stats.codebook, tokenizer.stats.codebook)
+    with pytest.raises(
+        FileNotFoundError, match="cannot find 'second': .*earlier experiments here: first"
+    ):
+        resolve("second")
+
+
+def test_the_package_offers_load_and_nothing_else():
+    assert vqdit.__all__ == ["load"]
+    with pytest.raises(AttributeError, match="module 'vqdit' has no attribute 'lode'"):
+        _ = vqdit.lode

@@ -1,0 +1,308 @@
+"""Configs: found by path or name, refused with the reason, written as JSON and read back."""
+
+import dataclasses
+import json
+
+import pytest
+
+from tests import tiny
+from vqdit import config
+from vqdit.config import ConfigError, Difference
+from vqdit.data import Affine, Data, Digits, HorizontalFlip
+from vqdit.experiment import Experiment
+from vqdit.sharding import Mesh
+from vqdit.typing import Component, Named
+
+GOOD = "from vqdit.experiment import Experiment\n\n\ndef config():\n    return "
+
+
+def write(folder, text, name="mine.py"):
+    file = folder / name
+    file.write_text(text)
+    return str(file)
+
+
+def test_a_file_is_loaded_and_named_after_itself(tmp_path):
+    found = config.load(write(tmp_path, GOOD + "Experiment(steps=7)"))
+    assert found == ("mine", Experiment(steps=7))
+
+
+def test_a_dict_keeps_its_order(tmp_path):
+    _, found = config.load(
+        write(tmp_path, GOOD + "{'z': Experiment(steps=1), 'a': Experiment(steps=2)}")
+    )
+    assert found == {"z": Experiment(steps=1), "a": Experiment(steps=2)}
+    assert list(found) == ["z", "a"]
+
+
+def test_a_shipped_config_is_found_by_name_with_or_without_its_ending():
+    assert config.load("image/fashion_dit") == config.load("image/fashion_dit.py")
+    assert config.load("quickstart")[0] == "quickstart"
+    assert list(config.load("quickstart")[1]) == ["tokenizer", "generator"]
+
+
+def test_a_file_here_goes_before_a_shipped_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, GOOD + "Experiment(steps=7)", "quickstart.py")
+    assert config.load("quickstart.py")[1] == Experiment(steps=7)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("quickstrt", "quickstart"),
+        ("configs/quickstart.py", "quickstart"),  # as in the README, away from the checkout
+        ("fashion_dit", "image/fashion_dit"),
+    ],
+)
+def test_a_missing_config_is_refused_with_the_nearest(name, hint, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError) as error:
+        config.load(name)
+    start = f"no config {name!r}; did you mean {hint!r}?; give the path of a Python file, or one of"
+    assert str(error.value).startswith(start)
+
+
+def test_a_missing_config_without_a_near_one_names_them_all():
+    with pytest.raises(ConfigError) as error:
+        config.load("zzz.py")
+    listed = str(error.value).partition("one of: ")[2].split(", ")
+    assert "did you mean" not in str(error.value)
+    assert listed == list(config.shipped())
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("steps = 3\n", r"FILE has no function config\(\); a config defines `def config\(\) ->"),
+        ("config = 3\n", r"FILE has no function config\(\)"),
+        ("\nraise RuntimeError('no luck')\n", r"FILE:2: RuntimeError: no luck"),
+        ("def config():\n    x = {}\n    return x['a']\n", r"FILE:3: KeyError: 'a'"),
+        ("def config(:\n", r"FILE:1: SyntaxError: "),
+        ("\n\nimport nothing_like_this\n", r"FILE:3: ModuleNotFoundError: No module named"),
+        (GOOD + "Experiment(step=3)\n", r"FILE:5: TypeError: .*unexpected keyword argument 'step'"),
+        (GOOD + "Experiment(steps=0)\n", r"FILE:5: ValueError: Experiment needs steps >= 1, got 0"),
+        (GOOD + "3\n", r"config\(\) in FILE must return an Experiment or a dict .*, got int"),
+        (GOOD + "None\n", r"got NoneType"),
+        (GOOD + "[Experiment()]\n", r"got list"),
+        (GOOD + "{}\n", r"got an empty dict"),
+        (GOOD + "{'a': Experiment(), 'b': 3}\n", r"got a dict with int"),
+        (GOOD + "Experiment\n", r"got type"),
+        (GOOD + "{'my run': Experiment()}\n", r"names like 'tokenizer', got 'my run'"),
+        (GOOD + "{3: Experiment()}\n", r"names like 'tokenizer', got 3"),
+    ],
+)
+def test_a_bad_config_is_refused_with_its_place(text, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for file in (write(tmp_path, text), "mine.py"):  # an absolute path, and one from here
+        with pytest.raises(ConfigError, match=message.replace("FILE", file)):
+            config.load(file)
+
+
+def test_a_file_that_is_not_python_is_refused(tmp_path):
+    file = write(tmp_path, "{}", "mine.json")
+    with pytest.raises(
+        ConfigError, match=r"mine\.json is not a Python file; a config ends in \.py"
+    ):
+        config.load(file)
+
+
+BY_FORCE = """
+from vqdit.data import Data, Digits, HorizontalFlip
+from vqdit.experiment import Experiment
+from vqdit.modalities import Image
+from vqdit.tasks import TokenizerTask
+
+
+class Mine(Digits):
+    pass
+
+
+def config():
+    experiment = Experiment(task=TokenizerTask(modality=Image()), data=Data())
+    object.__setattr__(experiment.PLACE, "FIELD", VALUE)  # past the constructor
+    return experiment
+"""
+
+
+@pytest.mark.parametrize(
+    ("place", "field", "value", "message"),
+    [
+        (
+            "",
+            "data",
+            "Data(source=Mine())",
+            "Mine is not part of vqdit, so no workdir could be read",
+        ),
+        ("", "data", "{1, 2}", "{1, 2} cannot be part of a config; use components, tuples and"),
+        ("", "steps", "'many'", "Experiment.steps must be int, got 'many'"),
+        ("", "steps", "2.5", "Experiment.steps must be int, got 2.5"),
+        ("", "steps", "True", "Experiment.steps must be int, got True"),
+        ("", "ema", "'0.9'", "Experiment.ema must be float, got '0.9'"),
+        ("", "ema", "2.0", "Experiment needs ema in [0, 1), got 2.0; 0.9999 is usual"),
+        ("", "data", "Digits()", "Experiment.data must be Data, got Digits()"),
+        (
+            "data",
+            "source",
+            "Digits",
+            "<class 'vqdit.data.digits.Digits'> cannot be part of a config",
+        ),
+        (
+            "data",
+            "augment",
+            "[HorizontalFlip()]",
+            "cannot be part of a config; use components, tup",
+        ),
+        (
+            "data",
+            "augment",
+            "(Digits(),)",
+            "Data.augment must be tuple[vqdit.data.augment.Augmentat",
+        ),
+        ("task.modality", "size", "(8, 8, 8)", "Image.size must be tuple[int, int], got (8, 8, 8)"),
+        ("task.modality", "size", "8", "Image.size must be tuple[int, int], got 8"),
+        (
+            "task",
+            "reconstruction",
+            "'l3'",
+            "TokenizerTask.reconstruction must be typing.Literal['l1",
+        ),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_refused_by_field(place, field, value, message, tmp_path):
+    text = BY_FORCE.replace(".PLACE", f".{place}" if place else "")
+    file = write(tmp_path, text.replace("FIELD", field).replace("VALUE", value))
+    with pytest.raises(ConfigError) as error:
+        config.load(file)
+    assert str(error.value).startswith(f"{file}: ")
+    assert message in str(error.value)
+
+
+EXPERIMENTS = {
+    "tokenizer": tiny.tokenizer(data=Data(augment=(Affine(rotate=5.0), HorizontalFlip()))),
+    "masked": tiny.generator(mesh=Mesh(data=2, fsdp=4)),
+    "flow": tiny.flow_generator(init_from="there"),
+}
+
+
+@pytest.mark.parametrize("kind", EXPERIMENTS)
+def test_json_gives_an_equal_experiment_back(kind):
+    experiment = EXPERIMENTS[kind]
+    text = json.dumps(config.to_json(experiment))
+    assert config.from_json(json.loads(text)) == experiment
+    assert hash(config.from_json(json.loads(text))) == hash(experiment)
+
+
+def test_json_is_plain_and_names_classes_by_module():
+    assert config.to_json(Named(b=Mesh(), a=(1, 2.5, None, "x", True))) == {
+        "type": "Named",
+        "items": {
+            "a": [1, 2.5, None, "x", True],
+            "b": {"type": "vqdit.sharding:Mesh", "data": -1, "fsdp": 1},
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "os:system",
+        "subprocess:Popen",
+        "builtins:eval",
+        "vqdit.cli.main:importlib",
+        "vqdit.config:traceback",
+        "vqdit.train.workdir:shutil",
+        "vqdit.something:subprocess",
+        "vqdit.typing:Component",
+        "vqdit.typing:Named",
+        "vqdit.config:ConfigError",
+        "vqdit_evil:Experiment",
+        "vqdit",
+        "",
+    ],
+)
+def test_json_constructs_nothing_but_our_components(name):
+    with pytest.raises(ConfigError, match=f"unknown component '{name}'; the file was not written"):
+        config.from_json({"type": name, "args": "touch /tmp/evil"})
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"steps": 3}, "unknown component 'None'"),
+        ({"type": "Named"}, "unknown component 'Named'"),
+        ({"type": "Named", "items": [1]}, "unknown component 'Named'"),
+        (
+            {"type": "vqdit.sharding:Mesh", "rows": 3, "columns": 2},
+            "Mesh has no field columns, rows; the file was written by another version of vqdit",
+        ),
+        (
+            {"type": "vqdit.sharding:Mesh", "fsdp": 0},
+            "Mesh needs fsdp >= 1",
+        ),
+    ],
+)
+def test_damaged_json_is_refused(value, message):
+    with pytest.raises(ConfigError, match=message):
+        config.from_json(value)
+
+
+def test_a_value_of_another_type_in_json_is_refused():
+    value = config.to_json(Experiment()) | {"steps": "many"}
+    with pytest.raises(ConfigError, match="Experiment.steps must be int, got 'many'"):
+        config.from_json(value)
+
+
+def test_differences_are_named_by_path_in_order_and_say_what_may_change():
+    old = tiny.tokenizer()
+    quantizer = dataclasses.replace(old.task.quantizer, dim=8)
+    task = dataclasses.replace(old.task, quantizer=quantizer, weights=Named(commitment=1.0))
+    new = tiny.changed(old, task=task, steps=9, mesh=Mesh(fsdp=2))
+    assert config.differences(old, new) == [
+        Difference("task.quantizer.dim", 4, 8, False),
+        Difference("task.weights.commitment", 0.25, 1.0, False),
+        Difference("mesh.fsdp", 1, 2, True),
+        Difference("steps", 8, 9, True),
+    ]
+    assert str(Difference("steps", 8, 9, True)) == "steps: 8 -> 9"
+
+
+def test_another_class_is_one_difference():
+    old = tiny.generator()
+    process = tiny.flow_generator().task.targets
+    changes = config.differences(
+        old, tiny.changed(old, task=dataclasses.replace(old.task, targets=process))
+    )
+    assert [change.path for change in changes] == [
+        "task.targets.image.process",
+        "task.targets.image.sampler",
+    ]
+
+
+def test_other_names_are_one_difference():
+    assert config.differences(Named(a=1), Named(b=1)) == [
+        Difference("", Named(a=1), Named(b=1), False)
+    ]
+
+
+def test_equal_experiments_differ_in_nothing():
+    assert config.differences(tiny.generator(), tiny.generator()) == []
+
+
+def test_a_resumable_field_covers_what_is_inside():
+    old, new = Experiment(mesh=Mesh(data=2)), Experiment(mesh=Mesh(data=4))
+    assert config.differences(old, new) == [Difference("mesh.data", 2, 4, True)]
+    old, new = Experiment(data=Data(workers=0)), Experiment(data=Data(workers=2))
+    assert config.differences(old, new) == [Difference("data.workers", 0, 2, True)]
+    old, new = Experiment(data=Data(source=Digits())), Experiment(data=Data(batch_size=2))
+    assert [change.resumable for change in config.differences(old, new)] == [False]
+
+
+def test_what_is_no_component_cannot_be_written():
+    class Loose(Component):
+        x: int = 1
+
+    with pytest.raises(ConfigError, match="Loose is not part of vqdit"):
+        config.to_json(Loose())
+    with pytest.raises(ConfigError, match=r"\{1, 2\} cannot be part of a config"):
+        config.to_json({1, 2})

@@ -1,0 +1,331 @@
+"""The shipped configs: each builds, has the right shapes at full size, and trains when shrunk."""
+
+import dataclasses
+import functools
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+from tests import tiny
+from vqdit import config
+from vqdit.cli.overrides import override
+from vqdit.data import Batch, Data, ImageFolder
+from vqdit.experiment import Experiment
+from vqdit.modalities import Image, Label
+from vqdit.models import ConvAutoencoder, DiT, Tokens
+from vqdit.quantizers import VQ
+from vqdit.samplers import Sampler
+from vqdit.tasks import DiffusionTask, Target, TokenizerTask, Trained
+from vqdit.train import state as states
+from vqdit.train.step import train_step
+from vqdit.typing import Component, Named
+
+CHECKOUT = Path(__file__).parent.parent
+CONFIGS = config.shipped()
+EXPERIMENTS = {
+    f"{name}:{part}" if isinstance(found, dict) else name: experiment
+    for name, (_, found) in ((name, config.load(name)) for name in CONFIGS)
+    for part, experiment in (found if isinstance(found, dict) else {"": found}).items()
+}
+GENERATORS = [name for name, e in EXPERIMENTS.items() if isinstance(e.task, DiffusionTask)]
+
+
+def tokenizer_of(name):
+    """The name of the experiment that a generator's config refers to."""
+    reference = EXPERIMENTS[name].task.targets["image"].tokenizer
+    if ":" in name:
+        return f"{name.split(':')[0]}:{reference}"
+    return next(other for other in CONFIGS if f"runs/{Path(other).name}" == reference)
+
+
+def test_the_shipped_configs_are_those_of_the_checkout():
+    assert set(CONFIGS.values()) == set((CHECKOUT / "configs").rglob("*.py"))
+    assert {"quickstart", "image/fashion_vqvae", "image/imagenet256_dit_xl2"} <= set(CONFIGS)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_it_goes_to_json_and_back(name):
+    text = json.dumps(config.to_json(EXPERIMENTS[name]))
+    assert config.from_json(json.loads(text)) == EXPERIMENTS[name]
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_its_docstring_names_its_command(name):
+    doc = CONFIGS[name].read_text().split('"""')[1]
+    path = CONFIGS[name].relative_to(CHECKOUT).as_posix()
+    assert f"python train.py --config={path}" in doc
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_its_docstring_names_the_command_of_its_tokenizer_first(name):
+    if ":" in name:
+        return  # in the same config
+    doc = CONFIGS[name].read_text().split('"""')[1]
+    first = CONFIGS[tokenizer_of(name)].relative_to(CHECKOUT).as_posix()
+    own = CONFIGS[name].relative_to(CHECKOUT).as_posix()
+    assert 0 < doc.index(f"--config={first}") < doc.index(f"--config={own}")
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_overrides_that_its_docstring_names_apply(name):
+    doc = CONFIGS[name].read_text().split('"""')[1]
+    options = re.findall(r"--(?!config|workdir|given)[\w.-]+=[^\s:;]*[^\s:;.]", doc)
+    found = config.load(name)[1]
+    assert (override(found, options) == found) == (not options)
+
+
+def connected(name):
+    """The task with its tokenizer, as it would be found after training."""
+    return EXPERIMENTS[name].task.connect(lambda _: EXPERIMENTS[tokenizer_of(name)].task)
+
+
+def abstract_batch(task, size):
+    """Shapes of a batch of the modalities that a task uses."""
+    if isinstance(task, TokenizerTask):
+        modalities = {task.name: task.modality}
+    else:
+        modalities = {name: tokenizer.modality for name, tokenizer in task.tokenizers.items()}
+        modalities |= {name: part.modality for name, part in task.conditions.items()}
+    data = {
+        name: jax.ShapeDtypeStruct(
+            (size, *modality.shape), jnp.int32 if isinstance(modality, Label) else jnp.uint8
+        )
+        for name, modality in modalities.items()
+    }
+    flags = jax.ShapeDtypeStruct((size,), jnp.bool_)
+    index = jax.ShapeDtypeStruct((size,), jnp.int32)
+    return Batch(Named(data), Named({name: flags for name in data}), Named(), index, flags)
+
+
+def step_of(experiment, task):
+    """Functions that make the first state, and the next one, of an experiment."""
+    optimizer = experiment.optimizer.build(experiment.steps)
+    create = functools.partial(states.create, task, optimizer, experiment.ema > 0)
+    return create, functools.partial(train_step, task, optimizer, experiment.ema)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_at_full_size_the_shapes_of_step_evaluation_and_preview_are_right(name):
+    """Nothing is computed."""
+    experiment = EXPERIMENTS[name]
+    task = connected(name) if name in GENERATORS else experiment.task
+    batch = abstract_batch(task, experiment.data.batch_size)
+    frozen, key = jax.eval_shape(task.frozen_like), jax.eval_shape(lambda: jax.random.key(0))
+    create, step = step_of(experiment, task)
+    state = jax.eval_shape(create, frozen, batch, key)
+    new, metrics = jax.eval_shape(step, state, frozen, batch)
+    assert jax.tree.structure(new) == jax.tree.structure(state)
+    leaves = zip(jax.tree.leaves(new), jax.tree.leaves(state), strict=True)
+    assert all((a.shape, a.dtype) == (b.shape, b.dtype) for a, b in leaves)
+    assert {value.shape for value in metrics.values()} == {()}
+
+    inputs = (state.params, state.stats, frozen, batch, key)
+    measured = jax.eval_shape(task.evaluate, *inputs)
+    preview = jax.eval_shape(task.preview, *inputs)
+    if isinstance(task, TokenizerTask):
+        levels = 2 ** (len(task.model.channels) - 1)
+        assert task.grid == tuple(edge // levels for edge in task.modality.size)
+        assert measured["codebook"].counts.shape == (1, task.quantizer.codebook_size)
+        assert preview["result"].shape == (16, *task.modality.shape)
+    else:
+        columns = 10 if task.conditions else 8
+        assert set(measured) == {"loss_image"}
+        assert preview["image"].shape == (8 * columns, *task.tokenizers["image"].modality.shape)
+    assert {shape.dtype for shape in preview.values()} == {jnp.dtype("uint8")}
+
+
+def count(shapes):
+    return sum(leaf.size for leaf in jax.tree.leaves(shapes))
+
+
+def dit_count(d, depth, *, width, output, rows, patch=2):
+    """Parameters of a DiT, by layer."""
+
+    def dense(inputs, outputs):
+        return inputs * outputs + outputs
+
+    block = dense(d, 6 * d) + dense(d, 3 * d) + dense(d, d) + dense(d, 4 * d) + dense(4 * d, d)
+    assert block == 18 * d**2 + 15 * d
+    time = dense(256, d) + dense(d, d)
+    head = dense(d, 2 * d) + dense(d, output * patch**2)
+    return depth * block + time + rows * d + dense(width * patch**2, d) + head
+
+
+def test_imagenet_dit_is_the_published_xl2():
+    """Published: 675,129,632 with 4 latent channels, learned sigma and the frozen positions."""
+    task = connected("image/imagenet256_dit_xl2")
+    assert task.inputs["image"].grid == (32, 32)
+    shapes = jax.eval_shape(lambda: task.model.init(jax.random.key(0), task.inputs))
+    blocks = count(shapes["blocks"])
+    assert blocks == 28 * (18 * 1152**2 + 15 * 1152) == 669_344_256
+    ours = dit_count(1152, 28, width=8, output=8, rows=1001)
+    assert count(shapes) == ours
+    published = dit_count(1152, 28, width=4, output=8, rows=1001)
+    assert published + 256 * 1152 == 675_129_632
+    # Twice the latent channels at the entrance; as many outputs, without learned sigma.
+    assert ours - published == (8 - 4) * 2**2 * 1152
+
+
+def test_the_named_xl2_with_the_published_inputs_has_the_published_count():
+    inputs = Named(
+        image=Tokens(grid=(32, 32), width=4, output=8),
+        label=Tokens(route="adaln", grid=(1,), codes=1000),
+    )
+    shapes = jax.eval_shape(lambda: DiT.named("XL/2").init(jax.random.key(0), inputs))
+    assert count(shapes) == 675_129_632 - 256 * 1152  # positions are no parameters here
+
+
+CLASSES = 10
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory):
+    """Forty pictures of a bright spot, whose place is their class."""
+    folder, generator = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
+    for number in range(40):
+        pixels = generator.integers(0, 60, (32, 32, 3), dtype=np.uint8)
+        label = number % CLASSES
+        pixels[4 + 5 * (label // 5) :, 3 * label % 24 :][:8, :8] = 255
+        file = folder / str(label) / f"{number}.png"
+        file.parent.mkdir(exist_ok=True)
+        Pillow.fromarray(pixels).save(file)
+    return folder
+
+
+def shrunk(
+    experiment: Experiment, pictures: Path, tokenizer: TokenizerTask, **fields
+) -> Experiment:
+    """The same structure, small: every choice of a class, a law or a flag stays."""
+    size, channels = 4 * tokenizer.model.downsampling, tokenizer.modality.channels
+    source = ImageFolder(path=str(pictures), size=size, channels=channels)
+    small: dict[type, Any] = {
+        Experiment: lambda _: {"steps": 2, "log_every": 1, "evaluate_every": 0, "preview_every": 0},
+        Data: lambda _: {"source": source, "batch_size": 8, "workers": 0},
+        Image: lambda _: {"size": (size, size)},
+        ConvAutoencoder: lambda model: {
+            "channels": tuple(4 if c == model.channels[0] else 8 for c in model.channels),
+            "blocks": 1,
+        },
+        VQ: lambda vq: {"codebook_size": 16, "dim": 4, "start": min(vq.start, 1)},
+        DiT: lambda _: {"depth": 2, "dim": 16, "heads": 2},
+        Sampler: lambda _: {"steps": 2},
+        Label: lambda _: {"classes": CLASSES},
+        Target: lambda _: {"tokenizer": "tokenizer"},
+    }
+
+    def shrink(value: Any) -> Any:
+        if isinstance(value, Named):
+            return Named({name: shrink(item) for name, item in value.items()})
+        if isinstance(value, tuple):
+            return tuple(shrink(item) for item in value)
+        if not isinstance(value, Component):
+            return value
+        changes = next((small[cls] for cls in type(value).__mro__ if cls in small), lambda _: {})
+        inner = {f.name: shrink(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return dataclasses.replace(value, **{**inner, **changes(value)})
+
+    return dataclasses.replace(shrink(experiment), **fields)
+
+
+def kinds(value: Any) -> list[type]:
+    """The classes of all parts, in order."""
+    if isinstance(value, Named):
+        value = tuple(value.values())
+    if isinstance(value, tuple):
+        return [kind for item in value for kind in kinds(item)]
+    if not isinstance(value, Component):
+        return []
+    fields = (getattr(value, field.name) for field in dataclasses.fields(value))
+    return [type(value), *(kind for field in fields for kind in kinds(field))]
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_shrinking_keeps_the_structure(name):
+    experiment = EXPERIMENTS[name]
+    tokenizer = EXPERIMENTS[tokenizer_of(name) if name in GENERATORS else name].task
+    small = shrunk(experiment, Path("pictures"), tokenizer)
+    assert kinds(small.task) == kinds(experiment.task)
+    assert small.data.augment == experiment.data.augment
+    assert small.optimizer == experiment.optimizer
+    assert small.ema == experiment.ema
+    if isinstance(small.task, DiffusionTask):
+        for field in ("dtype", "remat", "patch"):
+            assert getattr(small.task.model, field) == getattr(experiment.task.model, field)
+    else:
+        assert small.task.quantizer.distance == experiment.task.quantizer.distance
+        assert small.task.model.dtype == experiment.task.model.dtype
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_two_shrunk_steps_run(name, pictures):
+    """On a fresh tokenizer, in the precision and with all the choices of the config."""
+    # Two steps: compiling well takes ten times as long as they do.
+    jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+    first = tokenizer_of(name) if name in GENERATORS else name
+    tokenizer = shrunk(EXPERIMENTS[first], pictures, EXPERIMENTS[first].task)
+    experiment = shrunk(EXPERIMENTS[name], pictures, EXPERIMENTS[first].task)
+    experiment.task.check(experiment.data.features())
+    batch = jax.tree.map(jnp.asarray, experiment.data.first_batch(0))
+
+    def resolve(_: str) -> Trained:
+        init = jit(functools.partial(tokenizer.task.init, frozen={}))
+        return Trained(tokenizer.task, *init(jax.random.key(1), batch=batch))
+
+    task, frozen = experiment.task.load(resolve, lambda: experiment.data.split_batches("train"))
+    create, step = step_of(experiment, task)
+    state = jit(create)(frozen, batch, jax.random.key(0))
+    step, losses, before = jit(step), [], state.params
+    for _ in range(2):
+        state, metrics = step(state, frozen, batch)
+        losses.append(float(metrics["loss"]))
+    assert int(state.step) == 2
+    assert np.isfinite(losses).all()
+    assert losses[0] > 0
+    moved = jax.tree.map(lambda a, b: bool((a != b).any()), before, state.params)
+    assert any(jax.tree.leaves(moved))
+    assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(state.params))
+
+
+@pytest.mark.slow
+def test_the_quickstart_shrunk_learns(tmp_path):
+    """On its own data, in both experiments."""
+    tokenizer, generator = (
+        EXPERIMENTS[f"quickstart:{part}"] for part in ("tokenizer", "generator")
+    )
+    small = {"batch_size": 32}
+    tokenizer = dataclasses.replace(
+        tokenizer,
+        task=dataclasses.replace(
+            tokenizer.task,
+            model=ConvAutoencoder(channels=(4, 8), blocks=1),
+            quantizer=VQ(codebook_size=16, dim=4, start=30),
+        ),
+        data=dataclasses.replace(tokenizer.data, **small),
+        steps=80,
+        log_every=1,
+        checkpoint_every=0,
+        preview_every=0,
+    )
+    generator = dataclasses.replace(
+        generator,
+        task=dataclasses.replace(generator.task, model=DiT(depth=1, dim=32, heads=2, patch=1)),
+        data=dataclasses.replace(generator.data, **small),
+        steps=120,
+        log_every=1,
+        checkpoint_every=0,
+        preview_every=0,
+    )
+    tiny.run(tokenizer, tmp_path / "tokenizer")
+    tiny.run(generator, tmp_path / "generator", tokenizer=tmp_path / "tokenizer")
+    for name, loss in (("tokenizer", "reconstruction"), ("generator", "loss")):
+        lines = (tmp_path / name / "metrics.jsonl").read_text().splitlines()
+        losses = [record[loss] for record in map(json.loads, lines) if loss in record]
+        assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10]), name

@@ -1,0 +1,109 @@
+"""The package away from its checkout: programs, configs in the wheel, and what an import loads."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import vqdit
+from vqdit import config
+from vqdit.cli.main import COMMANDS
+
+CHECKOUT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """A folder laid out as the wheel is: the packages, and what is forced into them."""
+    folder = tmp_path_factory.mktemp("site")
+    wheel = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]
+    ignore = shutil.ignore_patterns("__pycache__")
+    for package in wheel["packages"]:
+        shutil.copytree(CHECKOUT / package, folder / package, ignore=ignore)
+    for source, target in wheel["force-include"].items():
+        shutil.copytree(CHECKOUT / source, folder / target, ignore=ignore)
+    return folder
+
+
+def run(*args, cwd, path=None):
+    """Runs Python away from the checkout, with `path` before everything else."""
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(path or "")}
+    command = [sys.executable, *map(str, args)]
+    return subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def test_the_versions_agree():
+    assert PROJECT["project"]["version"] == vqdit.__version__
+
+
+def test_the_console_script_is_the_command():
+    assert PROJECT["project"]["scripts"] == {"vqdit": "vqdit.cli.main:main"}
+
+
+def test_the_configs_travel_in_the_wheel_and_are_found_there(installed, monkeypatch):
+    here = set(config.shipped())
+    monkeypatch.setattr(config, "__file__", str(installed / "vqdit" / "config.py"))
+    found = config.shipped()
+    assert set(found) == here
+    assert found["quickstart"] == installed / "vqdit/configs/quickstart.py"
+    assert config.load("image/fashion_flow")[0] == "fashion_flow"
+
+
+def test_a_package_without_configs_has_none(tmp_path, monkeypatch):
+    monkeypatch.setattr(config, "__file__", str(tmp_path / "vqdit" / "config.py"))
+    assert config.shipped() == {}
+
+
+def test_the_module_runs_without_the_checkout_and_finds_configs_by_name(installed, tmp_path):
+    args = ("-m", "vqdit", "train", "--config=quickstart", "--tokenizer.stepz=1")
+    done = run(*args, cwd=tmp_path, path=installed)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    message = "error: unknown field --tokenizer.stepz; did you mean --tokenizer.steps?; Experiment"
+    assert done.stderr.startswith(message)
+    assert done.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("script", ["train.py", "sample.py"])
+def test_the_scripts_of_the_checkout_are_the_commands(script, tmp_path):
+    command = script.removesuffix(".py")
+    done = run(CHECKOUT / script, "--help", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"usage: {script} ")
+    assert run("-m", "vqdit", command, "--help", cwd=tmp_path, path=CHECKOUT).stdout == done.stdout
+    assert command in COMMANDS
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_bad_input_ends_a_program_with_2_and_one_line(command, tmp_path):
+    done = run("-m", "vqdit", command, "--nosuch=1", cwd=tmp_path, path=CHECKOUT)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_every_command_has_a_file():
+    files = {file.stem for file in (CHECKOUT / "vqdit/cli").glob("*.py")}
+    assert set(COMMANDS) <= files
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_package_and_configs(tmp_path):
+    pytest.importorskip("hatchling")
+    args = ("-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-w", tmp_path, CHECKOUT)
+    done = run(*args, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (wheel,) = tmp_path.glob("vqdit-*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert {f"vqdit/configs/{name}.py" for name in config.shipped()} <= names
+    assert {f"vqdit/cli/{command}.py" for command in COMMANDS} <= names
+    assert not any(name.startswith(("tests/", "configs/")) for name in names)

@@ -1,0 +1,274 @@
+"""Overrides: `--any.field=value` replaces fields of a config.
+
+    --optimizer.learning-rate=3e-4         a field; dashes or underscores
+    --task.modality.size=28,28             a tuple: commas or blanks
+    --task.targets.image.sampler.steps=8   an entry of a `Named`
+    --tokenizer.steps=500                  of a config with several experiments
+    --data.source=FashionMNIST             another class for a component
+    --data.augment=HorizontalFlip,Affine   components of a tuple; empty for none
+
+All overrides apply at once, so their order does not matter and components are checked as a whole:
+`--task.targets.image.process=Flow --task.targets.image.sampler=Euler`. A new class keeps what the
+config set of the fields that it shares with the old one.
+"""
+
+import dataclasses
+import difflib
+import importlib
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
+
+from tyro.constructors import (
+    ConstructorRegistry,
+    PrimitiveTypeInfo,
+    UnsupportedTypeAnnotationError,
+)
+
+from vqdit.cli.options import near
+from vqdit.config import Config, ConfigError
+from vqdit.typing import Component, Named
+
+C = TypeVar("C", bound=Component)
+OWN = ("config", "workdir")
+"""Options of the command itself."""
+
+
+class Change(NamedTuple):
+    """One override, as it was given."""
+
+    option: str
+    values: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.option}={','.join(self.values)}"
+
+
+Tree = dict[str, Any]
+"""Changes by field; under the name "" stands the change of the whole."""
+
+
+def override(config: Config, args: Sequence[str]) -> Config:
+    """Returns the config with the fields that `args` names replaced.
+
+    Raises:
+        ConfigError: a field or class is unknown, a value has the wrong type, or a component refuses
+            its values.
+    """
+    whole: Any = Named(config) if isinstance(config, dict) else config
+    tree: Tree = {}
+    for change in _changes(args):
+        branch = tree
+        names = change.option.removeprefix("--").replace("-", "_").split(".")
+        if not all(names):
+            raise ConfigError(f"unexpected {str(change)!r}; an override looks like --steps=500")
+        for name in names:
+            branch = branch.setdefault(name, {})
+        branch[""] = change
+    result = _Overrides(whole).apply(whole, type(whole), tree, "")
+    return {name: result[name] for name in config} if isinstance(config, dict) else result
+
+
+def _changes(args: Sequence[str]) -> Iterator[Change]:
+    option, values = "", []
+    for arg in [*args, "--"]:
+        if not arg.startswith("--"):
+            values.append(arg)
+            continue
+        if option:
+            if not values:
+                raise ConfigError(f"{option} needs a value, as in {option}=...")
+            yield Change(option, tuple(values))
+        elif values:
+            raise ConfigError(f"unexpected {values[0]!r}; an override looks like --steps=500")
+        option, equals, value = arg.partition("=")
+        values = [value] if equals else []
+
+
+class _Overrides:
+    """Applies changes to the parts of one config."""
+
+    def __init__(self, whole: Any) -> None:
+        self._whole = whole
+
+    def apply(self, value: Any, kind: Any, tree: Tree, path: str) -> Any:
+        """Returns the value, of the annotated kind, with its changes."""
+        if isinstance(value, Component):
+            return self._component(value, kind, tree, path)
+        if isinstance(value, Named):
+            return self._named(value, kind, tree, path)
+        if get_origin(kind) is tuple and _is_component(get_args(kind)[0]):
+            return self._tuple(value, get_args(kind)[0], tree, path)
+        for name in tree:
+            if name:
+                raise self._unknown(_join(path, name), f"--{_shown(path)}", [])
+        return _parsed(tree[""], kind, value)
+
+    def _component(self, value: Component, kind: Any, tree: Tree, path: str) -> Component:
+        cls = _class(tree[""], kind) if "" in tree else type(value)
+        fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        if cls is not type(value):
+            fields = _defaults(cls) | _shared(value, cls)
+        kinds = get_type_hints(cls)
+        known = [field.name for field in dataclasses.fields(cls)]
+        for name, branch in tree.items():
+            if name and name not in known:
+                raise self._unknown(_join(path, name), cls.__name__, known)
+            if name:
+                inner = _join(path, name)
+                fields[name] = self.apply(fields.get(name), kinds[name], branch, inner)
+        return _made(cls, fields, tree) if tree else value
+
+    def _named(self, value: Named, kind: Any, tree: Tree, path: str) -> Named:
+        if "" in tree:
+            entries = ", ".join(f"--{_shown(_join(path, name))}" for name in value)
+            raise ConfigError(
+                f"{tree['']}: give its entries one by one: {entries or 'it has none'}"
+            )
+        items = dict(value)
+        for name, branch in tree.items():
+            if name not in items:
+                raise self._unknown(_join(path, name), f"--{_shown(path)}", list(items))
+            item_kind = next(iter(get_args(kind)), type(items[name]))
+            items[name] = self.apply(items[name], item_kind, branch, _join(path, name))
+        return Named(items)
+
+    def _tuple(self, value: tuple, kind: type[Component], tree: Tree, path: str) -> tuple:
+        items = list(value)
+        if "" in tree:
+            change = tree[""]
+            names = [Change(change.option, (name,)) for name in _split(change.values)]
+            items = [_made(_class(name, kind), {}, {"": name}) for name in names]
+        for name, branch in tree.items():
+            if name and not (name.isdigit() and int(name) < len(items)):
+                numbers = [str(number) for number in range(len(items))]
+                raise self._unknown(_join(path, name), f"--{_shown(path)}", numbers)
+            if name:
+                items[int(name)] = self.apply(items[int(name)], kind, branch, _join(path, name))
+        return tuple(items)
+
+    def _unknown(self, path: str, owner: str, names: list[str]) -> ConfigError:
+        prefix, _, last = path.rpartition(".")
+        everywhere = [known for known in _paths(self._whole, "") if not path.startswith(known)]
+        everywhere.sort(key=lambda known: known.count("."))
+        close = difflib.get_close_matches(last, names if prefix else [*names, *OWN], n=1)
+        hints = [_join(prefix, name) for name in close]
+        hints = hints or [known for known in everywhere if known.endswith(f".{last}")][:3]
+        hint = "; did you mean " + " or ".join(f"--{_shown(hint)}" for hint in hints) + "?"
+        fields = f"; {owner} has {', '.join(map(_shown, names)) or 'no fields'}" if prefix else ""
+        return ConfigError(f"unknown field --{_shown(path)}{hint * bool(hints)}{fields}")
+
+
+def _parsed(change: Change, kind: Any, current: Any) -> Any:
+    """Converts the text of a change to the annotated type of its field, by tyro's rules."""
+    values = list(change.values)
+    if get_origin(kind) is tuple:
+        values = _split(values)
+    elif len(values) > 1:
+        raise ConfigError(f"{change.option} takes one value; what is {values[1]!r}?")
+    if kind is bool:
+        values = [value.capitalize() for value in values]
+    if type(None) in get_args(kind) and values[0].lower() == "none":
+        return None
+    spec = ConstructorRegistry.get_primitive_spec(PrimitiveTypeInfo.make(kind, set()))
+    if isinstance(spec, UnsupportedTypeAnnotationError):
+        raise ConfigError(f"{change.option} cannot be given here; change the config's file")
+    try:
+        if spec.nargs not in (len(values), "*") or not set(values) <= set(spec.choices or values):
+            raise ValueError
+        parsed = spec.instance_from_str(values)
+        if any(part != part for part in (parsed if isinstance(parsed, tuple) else (parsed,))):
+            raise ValueError  # not a number, which no field means
+    except ValueError as error:
+        example = ",".join(map(str, current)) if isinstance(current, tuple) else current
+        raise ConfigError(
+            f"{change.option} takes {_expected(kind)}, such as {example!s}; "
+            f"got {','.join(change.values)!r}"
+        ) from error
+    return parsed
+
+
+def _expected(kind: Any) -> str:
+    if get_origin(kind) is tuple:
+        return ",".join("..." if part is ... else _expected(part) for part in get_args(kind))
+    spec = ConstructorRegistry.get_primitive_spec(PrimitiveTypeInfo.make(kind, set()))
+    return "" if isinstance(spec, UnsupportedTypeAnnotationError) else spec.metavar
+
+
+def _split(values: Sequence[str]) -> list[str]:
+    """The parts of "28,28", "(28, 28)", "28 28" and "28,"."""
+    parts = ",".join(values).strip("()[]").split(",")
+    return [part.strip() for part in parts if part.strip()]
+
+
+def _made(cls: type[Component], fields: dict[str, Any], tree: Tree) -> Component:
+    try:
+        return cls(**fields)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{' '.join(map(str, _leaves(tree)))}: {error}") from error
+
+
+def _leaves(tree: Tree) -> Iterator[Change]:
+    for name, branch in tree.items():
+        yield from _leaves(branch) if name else [branch]
+
+
+def _defaults(cls: type[Component]) -> dict[str, Any]:
+    fields = dataclasses.fields(cls)
+    return {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
+
+
+def _shared(value: Component, cls: type[Component]) -> dict[str, Any]:
+    """What was set (differs from its default) of the fields that the class has too."""
+    defaults, old, new = _defaults(type(value)), get_type_hints(type(value)), get_type_hints(cls)
+    return {
+        field.name: getattr(value, field.name)
+        for field in dataclasses.fields(value)
+        if new.get(field.name) == old[field.name]
+        and getattr(value, field.name) != defaults.get(field.name)
+    }
+
+
+def classes_of(base: type[C]) -> dict[str, type[C]]:
+    """The public classes of the base's package that derive from it; itself if none does."""
+    package = importlib.import_module(".".join(base.__module__.split(".")[:2]))
+    public = (getattr(package, name) for name in getattr(package, "__all__", vars(package)))
+    found = {c.__name__: c for c in public if _is_component(c) and issubclass(c, base)}
+    found.pop(base.__name__, None)
+    return found or {base.__name__: base}
+
+
+def _class(change: Change, base: type[Component]) -> type[Component]:
+    name, classes = ",".join(change.values), classes_of(base)
+    if name not in classes:
+        if list(classes) == [base.__name__]:
+            field = f"{change.option}.{_shown(dataclasses.fields(base)[0].name)}"
+            raise ConfigError(f"{change} cannot be given; set its fields, such as {field}")
+        raise ConfigError(
+            f"{change.option} takes the name of a class, got {name!r}{near(name, classes)}; "
+            f"one of: {', '.join(sorted(classes))}"
+        )
+    return classes[name]
+
+
+def _is_component(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Component)
+
+
+def _paths(value: Any, path: str) -> Iterator[str]:
+    """Every field of a config, by its path."""
+    if path:
+        yield path
+    if isinstance(value, Component):
+        for field in dataclasses.fields(value):
+            yield from _paths(getattr(value, field.name), _join(path, field.name))
+    elif isinstance(value, Named):
+        for name, item in value.items():
+            yield from _paths(item, _join(path, name))
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _shown(path: str) -> str:
+    return path.replace("_", "-")
