@@ -94,7 +94,7 @@ class DiffusionTask(Task):
         if len(set(steps.values())) != 1:
             shown = ", ".join(f"{name} {count}" for name, count in steps.items()) or "none"
             raise ValueError(
-                "DiffusionTask needs samplers that take the same number of steps, for their targets "
+                "DiffusionTask needs samplers that take the same number of steps, for all targets "
                 f"are generated together; got {shown}"
             )
 
