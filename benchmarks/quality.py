@@ -30,12 +30,13 @@ def flat(images: np.ndarray) -> np.ndarray:
     return images.reshape(len(images), -1) / 255.0
 
 
-def real(source: Source, split: str, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns at most `count` pictures of a split, drawn at random, and their labels."""
-    examples = source.split(split)
-    order = np.random.default_rng(0).permutation(len(examples))[:count]
-    arrays = examples.take(order)
-    return arrays["image"], arrays["label"]
+def real(source: Source, splits: tuple[str, ...], count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns at most `count` pictures of some splits, drawn at random, and their labels."""
+    parts = [source.split(name) for name in splits]
+    arrays = [part.take(np.arange(len(part))) for part in parts]
+    images, labels = (np.concatenate([a[name] for a in arrays]) for name in ("image", "label"))
+    order = np.random.default_rng(0).permutation(len(labels))[:count]
+    return images[order], labels[order]
 
 
 def fit_judge(images: np.ndarray, labels: np.ndarray) -> SVC:
@@ -69,8 +70,8 @@ def measure(folder: Path, num: int, guidance: float | None = None) -> dict[str, 
     if not isinstance(model, Generator):
         raise SystemExit(f"{folder} holds no generator")
     source = workdir.read_experiment(workdir.find_run(folder)).data.source
-    train, train_labels = real(source, "train", JUDGED)
-    test, test_labels = real(source, "test", HELD_OUT)
+    train, train_labels = real(source, ("train",), JUDGED)
+    test, test_labels = real(source, ("validation", "test"), HELD_OUT)
     judge = fit_judge(train, train_labels)
 
     held = model.frozen["image"]

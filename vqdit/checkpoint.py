@@ -121,7 +121,9 @@ class Checkpoints:
         try:
             metadata = self._manager().metadata(step)
         except Exception as error:  # Orbax wraps every failure in one of many types
-            raise CorruptCheckpoint(f"checkpoint {step} in {self.folder}: {error}") from error
+            raise CorruptCheckpoint(
+                f"checkpoint {step} in {self.folder} cannot be read ({_short(error)})"
+            ) from error
         _compare(metadata.metadata, {path: wanted[path] for path in chosen}, step, bool(only))
         request = {
             path: _stored(wanted[path]) if path in chosen else ocp.PLACEHOLDER
@@ -130,7 +132,9 @@ class Checkpoints:
         try:
             flat = self._manager().load(step, request)
         except Exception as error:
-            raise CorruptCheckpoint(f"checkpoint {step} in {self.folder}: {error}") from error
+            raise CorruptCheckpoint(
+                f"checkpoint {step} in {self.folder} cannot be read ({_short(error)})"
+            ) from error
         flat = {path: flat[path] for path in chosen}
         marks = (metadata.custom_metadata or {}).get("fingerprints", {})
         for path, mark in _fingerprints(flat).items():
@@ -218,6 +222,12 @@ def _compare(found: dict[str, Any], wanted: dict[str, Any], step: int, partial: 
     if lines:
         shown = "\n  ".join(lines[:20]) + (f"\n  and {len(lines) - 20} more" * (len(lines) > 20))
         raise CheckpointMismatch(f"checkpoint {step} does not fit the experiment:\n  {shown}")
+
+
+def _short(error: Exception) -> str:
+    """The beginning of a message: Orbax's list every leaf."""
+    first = (str(error).strip().splitlines() or [""])[0]
+    return f"{type(error).__name__}: {first[:100]}"
 
 
 def _describe(leaf: Any) -> str:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from tests.cli.trained import CONFIG
 from vqdit.cli.main import main
+from vqdit.cli.options import command
 from vqdit.train import loop
 from vqdit.train.faults import Interrupts
 from vqdit.train.writers import configure_logging
@@ -65,18 +66,20 @@ def test_several_experiments_are_trained_in_order_each_in_its_folder(trained):
 def test_the_last_lines_say_what_was_made_where_and_how_to_sample_it(trained):
     runs, out = trained / "runs", (trained / "out.txt").read_text()
     results = {name: json.loads((runs / name / "result.json").read_text()) for name in NAMES}
-    expected, python = "", f"{sys.executable} -m vqdit"
+    expected = ""
     for name, steps in zip(NAMES, (8, 6, 6), strict=True):
         numbers = results[name]["validation"].items()
         expected += f"{name}: {steps} steps, in {runs / name}\n  validation: "
         expected += "  ".join(f"{key} {value:.4g}" for key, value in numbers) + "\n"
         expected += f"  preview: {runs / name}/previews/step_{steps:07d}.png\n"
         if name == "tokenizer":
-            expected += f"  reconstruct: {python} reconstruct --workdir={runs / name}"
+            expected += f"  reconstruct: {command('reconstruct')} --workdir={runs / name}"
             expected += " --out=reconstructions\n"
         else:  # the folder of the whole config stands for its last experiment
             workdir = runs if name == "generator" else runs / name
-            expected += f"  sample: {python} sample --workdir={workdir} --num=64 --out=samples\n"
+            expected += (
+                f"  sample: {command('sample')} --workdir={workdir} --num=64 --out=samples\n"
+            )
     assert out == expected
     assert results["tokenizer"]["validation"]["psnr"] > 5
     assert results["generator"]["validation"]["loss_image"] > 0

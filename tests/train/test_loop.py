@@ -16,7 +16,7 @@ from vqdit import sharding
 from vqdit.checkpoint import Checkpoints
 from vqdit.data import Digits
 from vqdit.sharding import Mesh
-from vqdit.train import loop
+from vqdit.train import loop, workdir
 from vqdit.train.faults import Interrupts
 from vqdit.train.loop import Run
 from vqdit.typing import Named
@@ -267,3 +267,28 @@ def test_targets_are_generated_in_the_same_number_of_steps():
     other = dataclasses.replace(image, sampler=dataclasses.replace(image.sampler, steps=9))
     with pytest.raises(ValueError, match="got image 3, other 9"):
         dataclasses.replace(tiny.generator().task, targets=Named(image=image, other=other))
+
+
+def test_two_runs_in_one_workdir_are_refused(tmp_path):
+    with workdir.alone(tmp_path):
+        with pytest.raises(ValueError, match="another run is at work"):
+            tiny.run(tiny.tokenizer(), tmp_path)
+    assert not (tmp_path / "metrics.jsonl").exists()
+    with workdir.alone(tmp_path):
+        pass  # free again
+
+
+def test_a_begun_run_does_not_go_on_without_its_frozen_arrays(trained, tmp_path):
+    tiny.run(tiny.generator(), tmp_path, tokenizer=trained)
+    shutil.rmtree(tmp_path / "frozen")
+    with pytest.raises(ValueError, match="frozen is missing"):
+        tiny.run(tiny.generator(steps=8), tmp_path, tokenizer=trained)
+    with pytest.raises(FileNotFoundError, match="frozen is missing"):
+        workdir.restore(tmp_path)
+
+
+def test_a_finished_run_without_checkpoints_trains_again(tmp_path):
+    first = tiny.run(tiny.tokenizer(), tmp_path)
+    shutil.rmtree(tmp_path / "checkpoints")
+    assert tiny.run(tiny.tokenizer(), tmp_path) == first
+    assert workdir.restore(tmp_path).step == 8

@@ -79,7 +79,9 @@ class DiT(Component):
 
     def __post_init__(self) -> None:
         if self.dim % self.heads:
-            raise ValueError(f"DiT needs heads that divide dim, got {self.heads=} {self.dim=}")
+            raise ValueError(
+                f"DiT needs heads that divide dim, got heads={self.heads} dim={self.dim}"
+            )
         for field in ("depth", "dim", "heads", "patch", "mlp_ratio"):
             if getattr(self, field) < 1:
                 raise ValueError(f"DiT needs {field} >= 1, got {getattr(self, field)}")

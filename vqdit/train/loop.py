@@ -125,13 +125,14 @@ def train(experiment: Experiment, folder: Path, resolve: Resolve) -> Outcome:
     sharding.check_batch(experiment.data.batch_size, experiment.mesh.build())
     done = workdirs.finished(folder, experiment)
     if done is not None:
-        return Outcome(experiment.steps, *done, 0)
+        return Outcome(*done, 0)
     changes = workdirs.open_folder(folder, experiment)
     handler = configure_logging(folder / "log.txt")
     try:
         for change in changes:
             log.info("changed on resume: %s", change)
         with (
+            workdirs.alone(folder),
             Interrupts() as interrupts,
             Checkpoints(folder / "checkpoints", experiment.keep) as checkpoints,
         ):

@@ -1,10 +1,13 @@
 """The workdir of a run: whose it is, what it keeps, and how others read it."""
 
+import contextlib
+import errno
+import fcntl
 import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -80,6 +83,33 @@ def open_folder(folder: Path, experiment: Experiment) -> list[config.Difference]
     return found
 
 
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Holds the workdir's lock, so that two runs cannot write into it at once.
+
+    The system gives the lock back when the process ends, however it ends.
+
+    Raises:
+        ValueError: another process on this machine holds it.
+    """
+    if sharding.process()[0] != 0:
+        yield
+        return
+    with (folder / ".lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                log.warning("cannot lock %s: %s", folder, error)  # as on some network disks
+                yield
+                return
+            raise ValueError(
+                f"another run is at work in the workdir {folder}; wait for it, stop it, or use "
+                "another --workdir"
+            ) from error
+        yield
+
+
 def claim(folder: Path, experiment: Experiment) -> None:
     """Makes the workdir this experiment's, once nothing is left that could be wrong with it."""
     if sharding.process()[0] == 0:
@@ -118,8 +148,8 @@ def finish(folder: Path, step: int, metrics: dict[str, float], preview: Path) ->
         write_json(folder / RESULT, result)
 
 
-def finished(folder: Path, experiment: Experiment) -> tuple[dict[str, float], Path] | None:
-    """Returns validation metrics and preview of a run that is complete, else None.
+def finished(folder: Path, experiment: Experiment) -> tuple[int, dict[str, float], Path] | None:
+    """Returns step, validation metrics and preview of a run that is complete, else None.
 
     Raises:
         ValueError: the workdir holds another experiment.
@@ -128,9 +158,11 @@ def finished(folder: Path, experiment: Experiment) -> tuple[dict[str, float], Pa
         return None
     changes(folder, experiment)
     result = json.loads((folder / RESULT).read_text())
-    if result["step"] < experiment.steps:
+    with Checkpoints(folder / "checkpoints") as checkpoints:
+        is_there = checkpoints.latest() is not None
+    if result["step"] < experiment.steps or not is_there:
         return None
-    return result["validation"], folder / result["preview"]
+    return result["step"], result["validation"], folder / result["preview"]
 
 
 def load_frozen(
@@ -144,6 +176,11 @@ def load_frozen(
     kept = folder / FROZEN
     if (kept / "task.json").is_file():
         return read_frozen(folder)
+    if (folder / CONFIG).is_file():
+        raise ValueError(
+            f"{kept} is missing: it held the arrays that the run began with, and others would not "
+            "do; put it back, or use another --workdir"
+        )
     resolved, frozen = task.load(resolve, batches)
     if kept.is_dir():
         shutil.rmtree(kept)  # left by a start that was killed
@@ -157,6 +194,11 @@ def load_frozen(
 def read_frozen(folder: Path) -> tuple[Task, Frozen]:
     """Returns what `load_frozen` kept."""
     kept = folder / FROZEN
+    if not (kept / "task.json").is_file():
+        raise FileNotFoundError(
+            f"{kept} is missing: it holds what the run in {folder} uses but does not train; "
+            "put it back, or train again in another --workdir"
+        )
     task = config.from_json(json.loads((kept / "task.json").read_text()))
     abstract = jax.eval_shape(task.frozen_like)
     frozen = load_tree(kept / "arrays", abstract) if jax.tree.leaves(abstract) else abstract
@@ -237,7 +279,7 @@ def read_experiment(folder: Path) -> Experiment:
     """Returns the experiment of a run."""
     try:
         found = config.from_json(json.loads((folder / CONFIG).read_text()))
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, config.ConfigError) as error:
         raise ValueError(f"{folder / CONFIG} is damaged: {error}") from error
     if not isinstance(found, Experiment):
         raise ValueError(f"{folder / CONFIG} holds a {type(found).__name__}, not an Experiment")
