@@ -78,10 +78,9 @@ def compile_for_tpu(name, topology, fsdp):
     return json.loads(out.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize("name", ["image/imagenet256_vqvae", "image/imagenet256_dit_xl2"])
-def test_imagenet_compiles_for_a_tpu_v6e_16_and_fits(name):
-    found = compile_for_tpu(name, "v6e:4x4", fsdp=4)
-    print(name, found)
-    assert found["devices"] == 16
-    assert found["gigabytes"] < 32.0
+def test_dit_xl2_compiles_for_32_chips_of_tpu_v5e_and_fits():
+    found = compile_for_tpu("image/imagenet256_dit_xl2", "v5e:4x8", fsdp=8)
+    print(found)
+    assert found["devices"] == 32
+    assert found["gigabytes"] < 16.0
     assert found["all-gather"]  # parameters are gathered from their shards

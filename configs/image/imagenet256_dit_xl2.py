@@ -5,7 +5,7 @@
 
 The published model and recipe (Peebles & Xie, arXiv:2212.09748; Ma et al., "SiT",
 arXiv:2401.08740): batch 256, constant 1e-4 without weight decay, average 0.9999. The reference
-scale: a TPU v6e-16 (4x4 chips of 32 GB) or eight GPUs of 80 GB.
+scale: a TPU v5e-32, for whose 16 GB a chip it compiles, or eight GPUs of 80 GB.
 """
 
 from vqdit.data import TFDS, Data, HorizontalFlip

@@ -3,7 +3,7 @@
     vqdit prepare tfds:imagenet2012     (needs the archives; TFDS says where to put them)
     python train.py --config=configs/image/imagenet256_vqvae.py
 
-The reference scale: a TPU v6e-16 (4x4 chips of 32 GB) or eight GPUs of 80 GB.
+Meant for eight GPUs of 80 GB or a slice of TPU v6e, whose chips have 32 GB.
 """
 
 from vqdit.data import TFDS, Data, HorizontalFlip
