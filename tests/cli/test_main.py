@@ -104,4 +104,7 @@ def test_damaged_json_of_a_workdir_is_bad_input(tmp_path, refused):
     )
     (tmp_path / "config.json").write_text(json.dumps({"type": "os:system", "command": "id"}))
     message = refused("sample", f"--workdir={tmp_path}")
-    assert message == "unknown component 'os:system'; the file was not written by this vqdit"
+    assert message == (
+        f"{tmp_path}/config.json is damaged: unknown component 'os:system'; "
+        "the file was not written by this vqdit"
+    )
