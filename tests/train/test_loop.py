@@ -270,10 +270,12 @@ def test_targets_are_generated_in_the_same_number_of_steps():
 
 
 def test_two_runs_in_one_workdir_are_refused(tmp_path):
+    (tmp_path / "frozen").mkdir()
+    (tmp_path / "data.json").write_text("{}")  # of a run that has not saved its config yet
     with workdir.alone(tmp_path):
         with pytest.raises(ValueError, match="another run is at work"):
             tiny.run(tiny.tokenizer(), tmp_path)
-    assert not (tmp_path / "metrics.jsonl").exists()
+    assert {file.name for file in tmp_path.iterdir()} == {"frozen", "data.json", ".lock"}
     with workdir.alone(tmp_path):
         pass  # free again
 
@@ -287,8 +289,12 @@ def test_a_begun_run_does_not_go_on_without_its_frozen_arrays(trained, tmp_path)
         workdir.restore(tmp_path)
 
 
-def test_a_finished_run_without_checkpoints_trains_again(tmp_path):
+def test_a_finished_run_without_checkpoints_trains_again(tmp_path, monkeypatch):
     first = tiny.run(tiny.tokenizer(), tmp_path)
     shutil.rmtree(tmp_path / "checkpoints")
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "Interrupts", StopAt)
+        patch.setattr(StopAt, "at", 2)
+        assert tiny.run(tiny.tokenizer(), tmp_path).step == 2
     assert tiny.run(tiny.tokenizer(), tmp_path) == first
     assert workdir.restore(tmp_path).step == 8

@@ -126,24 +126,26 @@ def train(experiment: Experiment, folder: Path, resolve: Resolve) -> Outcome:
     done = workdirs.finished(folder, experiment)
     if done is not None:
         return Outcome(*done, 0)
-    changes = workdirs.open_folder(folder, experiment)
-    handler = configure_logging(folder / "log.txt")
-    try:
-        for change in changes:
-            log.info("changed on resume: %s", change)
-        with (
-            workdirs.alone(folder),
-            Interrupts() as interrupts,
-            Checkpoints(folder / "checkpoints", experiment.keep) as checkpoints,
-        ):
-            return _loop(Run(experiment, folder, resolve), checkpoints, interrupts)
-    except Exception:
-        log.exception("stopped by an error")
-        raise
-    finally:
-        if handler is not None:
-            logging.getLogger("vqdit").removeHandler(handler)
-            handler.close()
+    workdirs.make(folder)
+    with workdirs.alone(folder):
+        changes = workdirs.changes(folder, experiment)
+        workdirs.clear_failed_start(folder)
+        handler = configure_logging(folder / "log.txt")
+        try:
+            for change in changes:
+                log.info("changed on resume: %s", change)
+            with (
+                Interrupts() as interrupts,
+                Checkpoints(folder / "checkpoints", experiment.keep) as checkpoints,
+            ):
+                return _loop(Run(experiment, folder, resolve), checkpoints, interrupts)
+        except Exception:
+            log.exception("stopped by an error")
+            raise
+        finally:
+            if handler is not None:
+                logging.getLogger("vqdit").removeHandler(handler)
+                handler.close()
 
 
 def _loop(run: Run, checkpoints: Checkpoints, interrupts: Interrupts) -> Outcome:

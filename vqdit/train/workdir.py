@@ -57,12 +57,11 @@ def changes(folder: Path, experiment: Experiment) -> list[config.Difference]:
     return found
 
 
-def open_folder(folder: Path, experiment: Experiment) -> list[config.Difference]:
-    """Makes the folder, if need be, and returns the fields that changed since the run began.
+def make(folder: Path) -> None:
+    """Makes the folder of a workdir.
 
     Raises:
         OSError: it cannot be written.
-        ValueError: it holds another experiment; the differences are named, nothing is changed.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -74,13 +73,13 @@ def open_folder(folder: Path, experiment: Experiment) -> list[config.Difference]
             f"cannot write in the workdir {folder}: {error.strerror}; "
             "choose another with --workdir=DIR"
         ) from error
-    found = changes(folder, experiment)
-    if (
-        not (folder / CONFIG).is_file() and sharding.process()[0] == 0
-    ):  # what a start that failed may have left
+
+
+def clear_failed_start(folder: Path) -> None:
+    """Removes what a start that failed before `claim` may have left. Only under the lock."""
+    if not (folder / CONFIG).is_file() and sharding.process()[0] == 0:
         shutil.rmtree(folder / FROZEN, ignore_errors=True)
         (folder / DATA).unlink(missing_ok=True)
-    return found
 
 
 @contextlib.contextmanager
@@ -158,9 +157,8 @@ def finished(folder: Path, experiment: Experiment) -> tuple[int, dict[str, float
         return None
     changes(folder, experiment)
     result = json.loads((folder / RESULT).read_text())
-    with Checkpoints(folder / "checkpoints") as checkpoints:
-        is_there = checkpoints.latest() is not None
-    if result["step"] < experiment.steps or not is_there:
+    latest = Checkpoints(folder / "checkpoints").latest() or 0  # it may have been deleted since
+    if min(result["step"], latest) < experiment.steps:
         return None
     return result["step"], result["validation"], folder / result["preview"]
 
