@@ -12,11 +12,12 @@ import argparse
 import json
 from pathlib import Path
 
+import jax
 import numpy as np
 from sklearn.svm import SVC
 
 import vqdit
-from vqdit.api import Generator, Tokenizer
+from vqdit.api import Generator
 from vqdit.data import Source
 from vqdit.train import workdir
 
@@ -74,11 +75,9 @@ def measure(folder: Path, num: int, guidance: float | None = None) -> dict[str, 
     test, test_labels = real(source, ("validation", "test"), HELD_OUT)
     judge = fit_judge(train, train_labels)
 
-    held = model.frozen["image"]
-    task = model.task.tokenizers["image"]
-    restored = workdir.Restored(None, task, held["params"], held["stats"], {}, 0)  # pyright: ignore
-    tokenizer = Tokenizer(restored)
-    again = np.asarray(tokenizer.decode(tokenizer.encode(test)))
+    held, tokenizer = model.frozen["image"], model.task.tokenizers["image"]
+    codes = jax.jit(tokenizer.encode)(held["params"], held["stats"], test)
+    again = np.asarray(jax.jit(tokenizer.decode)(held["params"], held["stats"], codes))
     error = np.mean((flat(test) - flat(again)) ** 2, axis=1)
 
     samples = model.sample(num, guidance=guidance)

@@ -1,5 +1,7 @@
 """The convolutional autoencoder on one, two and three axes, and the codebook module."""
 
+import dataclasses
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -31,6 +33,19 @@ def test_bfloat16_keeps_parameters_and_output_in_float32():
     z = model.encode(params, x, 4)
     assert z.dtype == jnp.float32
     np.testing.assert_allclose(z, MODEL.encode(params, x, 4), atol=0.1)
+
+
+def test_remat_changes_neither_parameters_nor_gradients():
+    again = dataclasses.replace(MODEL, remat=True)
+    x = jax.random.normal(jax.random.key(0), (2, 8, 8, 1))
+    params = MODEL.init(jax.random.key(1), x, 4)
+    chex.assert_trees_all_equal(again.init(jax.random.key(1), x, 4), params)
+
+    def gradient(model):
+        error = lambda p: jnp.mean((model.decode(p, model.encode(p, x, 4), 1) - x) ** 2)  # noqa: E731
+        return jax.jit(jax.grad(error))(params)
+
+    chex.assert_trees_all_close(gradient(again), gradient(MODEL), atol=1e-6)
 
 
 def test_an_example_does_not_depend_on_its_batch():
