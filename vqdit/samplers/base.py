@@ -52,6 +52,22 @@ class Sampler(Component):
         raise TypeError(f"{type(self).__name__} must define step")
 
 
+def shared_steps(samplers: Named[Sampler]) -> int:
+    """Returns the number of steps of samplers that run together.
+
+    Raises:
+        ValueError: there is none, or their numbers differ.
+    """
+    steps = {name: sampler.steps for name, sampler in samplers.items()}
+    if len(set(steps.values())) != 1:
+        shown = ", ".join(f"{name} {count}" for name, count in steps.items()) or "no sampler"
+        raise ValueError(
+            "samplers of targets that are generated together must take the same number of steps; "
+            f"got {shown}"
+        )
+    return next(iter(steps.values()))
+
+
 def generate(
     keys: Key[Array, " b"],
     predict: Predict,

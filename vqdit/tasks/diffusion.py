@@ -7,10 +7,8 @@ calls of one network.
 """
 
 import dataclasses
-import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -27,8 +25,9 @@ from vqdit.processes import Masked, Process, TimeLaw, Uniform
 from vqdit.processes.base import X
 from vqdit.random import per_example, stream, streams
 from vqdit.samplers import Sampler, Unmasking, generate, guided, without
-from vqdit.samplers.base import Predict
+from vqdit.samplers.base import Predict, shared_steps
 from vqdit.tasks.base import Aux, Frozen, Resolve, Task
+from vqdit.tasks.token_space import TokenSpace
 from vqdit.tasks.tokenizer import TokenizerTask, require
 from vqdit.typing import Array, Bool, Component, Float, Int, Key, Named, Params, Stats
 
@@ -90,24 +89,17 @@ class DiffusionTask(Task):
     tokenizers: Named[TokenizerTask] = Named()
 
     def __post_init__(self) -> None:
-        steps = {name: target.sampler.steps for name, target in self.targets.items()}
-        if len(set(steps.values())) != 1:
-            shown = ", ".join(f"{name} {count}" for name, count in steps.items()) or "none"
-            raise ValueError(
-                "DiffusionTask needs samplers that take the same number of steps, for all targets "
-                f"are generated together; got {shown}"
-            )
+        shared_steps(Named({name: target.sampler for name, target in self.targets.items()}))
 
     def load(
         self, resolve: Resolve, batches: Callable[[], Iterable[Batch]]
     ) -> "tuple[DiffusionTask, Frozen]":
         found = {target.tokenizer: resolve(target.tokenizer) for target in self.targets.values()}
-        task, frozen = self.connect(lambda name: found[name].task), {}
-        for name, target in self.targets.items():
-            trained = found[target.tokenizer]
-            frozen[name] = {"params": trained.params, "stats": trained.stats}
-            if not target.process.is_discrete:
-                frozen[name] |= _moments(task.tokenizers[name], frozen[name], name, batches())
+        task = self.connect(lambda name: found[name].task)
+        frozen = {
+            name: task.space(name).freeze(found[target.tokenizer], batches(), name)
+            for name, target in self.targets.items()
+        }
         return task, frozen
 
     def connect(self, find: Callable[[str], Task]) -> "DiffusionTask":
@@ -124,35 +116,21 @@ class DiffusionTask(Task):
         task.model.check(task.inputs)
         return task
 
+    def space(self, name: str) -> TokenSpace:
+        """Returns what the network sees of a target."""
+        return TokenSpace(tokenizer=self.tokenizers[name], process=self.targets[name].process)
+
     def frozen_like(self) -> Frozen:
-        frozen = {}
-        for name, tokenizer in self.tokenizers.items():
-            params, stats = tokenizer.blank()
-            frozen[name] = {"params": params, "stats": stats}
-            if not self.targets[name].process.is_discrete:
-                dim = tokenizer.quantizer.dim
-                frozen[name] |= {"mean": jnp.zeros(dim), "std": jnp.ones(dim)}
-        return frozen
+        return {name: self.space(name).frozen_like() for name in self.targets}
 
     @property
     def inputs(self) -> Named[Tokens]:
         """How every modality enters the network."""
-        inputs = {
+        conditions = {
             name: Tokens(route="adaln", grid=(1,), codes=condition.modality.classes)
             for name, condition in self.conditions.items()
         }
-        for name, target in self.targets.items():
-            tokenizer = self.tokenizers[name]
-            sizes, dim = tokenizer.quantizer.codebook_sizes, tokenizer.quantizer.dim
-            space = sizes if target.process.is_discrete else (dim,)
-            kind: dict[str, Any] = (
-                {"codes": sizes[0], "codebooks": len(sizes)}
-                if target.process.is_discrete
-                else {"width": dim}
-            )
-            output = target.process.width(space)
-            inputs[name] = Tokens(grid=tokenizer.grid, output=output, **kind)
-        return Named(inputs)
+        return Named({**conditions, **{name: self.space(name).tokens for name in self.targets}})
 
     def check(self, features: Named[Feature]) -> None:
         for name, condition in self.conditions.items():
@@ -204,7 +182,7 @@ class DiffusionTask(Task):
         x, t, states = {}, {}, {}
         size = batch.index.shape[0]
         for name, target in self.targets.items():
-            x_0 = jax.lax.stop_gradient(self._tokenize(name, frozen, batch.data[name]))
+            x_0 = jax.lax.stop_gradient(self.space(name).encode(frozen[name], batch.data[name]))
             time = target.time.sample(stream(key, f"{name}/time"), jnp.arange(size), size)
             present = batch.present[name]
             keys = per_example(stream(key, f"{name}/noise"), batch.index)
@@ -272,18 +250,13 @@ class DiffusionTask(Task):
         x, times = {}, {}
         samplers = samplers or Named({name: t.sampler for name, t in self.targets.items()})
         samplers = Named({name: sampler for name, sampler in samplers.items() if name not in given})
-        steps = {sampler.steps for sampler in samplers.values()}
-        if len(steps) != 1:
-            raise ValueError(
-                f"all targets must be generated in the same number of steps, got {sorted(steps)}"
-            )
-        falling = jnp.linspace(1.0, 0.0, steps.pop() + 1)
+        falling = jnp.linspace(1.0, 0.0, shared_steps(samplers) + 1)
         for name, target in self.targets.items():
             if name in given:
-                x[name] = self._tokenize(name, frozen, given[name])
+                x[name] = self.space(name).encode(frozen[name], given[name])
             else:
                 noise_keys = streams(keys, f"{name}/prior")
-                x[name] = target.process.prior(noise_keys, self._token_shape(name))
+                x[name] = target.process.prior(noise_keys, self.space(name).shape)
             times[name] = jnp.zeros_like(falling) if name in given else falling
         unknown = {}
         for name, condition in self.conditions.items():
@@ -297,7 +270,9 @@ class DiffusionTask(Task):
         processes = Named({name: target.process for name, target in self.targets.items()})
         x_0 = generate(keys, predict, samplers, processes, Named(x), Named(times))
         x = Named(x) | x_0
-        return Named({name: self._restore(name, frozen, x[name]) for name in self.targets})
+        return Named(
+            {name: self.space(name).decode(frozen[name], x[name]) for name in self.targets}
+        )
 
     def preview(
         self, params: Params, stats: Stats, frozen: Frozen, batch: Batch, key: Key[Array, ""]
@@ -322,52 +297,3 @@ class DiffusionTask(Task):
     def _preview_columns(self) -> int:
         classes = [condition.modality.classes for condition in self.conditions.values()]
         return min(classes[0], 10) if classes else PREVIEW_ROWS
-
-    def _token_shape(self, name: str) -> tuple[int, int]:
-        quantizer = self.tokenizers[name].quantizer
-        discrete = self.targets[name].process.is_discrete
-        channels = len(quantizer.codebook_sizes) if discrete else quantizer.dim
-        return (math.prod(self.tokenizers[name].grid), channels)
-
-    def _tokenize(self, name: str, frozen: Frozen, raw: Array) -> X:
-        """Returns x_0: codes [b, l, q], or latents [b, l, d] of zero mean and unit scale."""
-        tokenizer, held = self.tokenizers[name], frozen[name]
-        codes = tokenizer.encode(held["params"], held["stats"], raw)
-        if self.targets[name].process.is_discrete:
-            return codes.reshape(codes.shape[0], -1, codes.shape[-1])
-        z_q = tokenizer.lookup(held["params"], held["stats"], codes)
-        return (z_q.reshape(z_q.shape[0], -1, z_q.shape[-1]) - held["mean"]) / held["std"]
-
-    def _restore(self, name: str, frozen: Frozen, x_0: X) -> Array:
-        tokenizer, held = self.tokenizers[name], frozen[name]
-        x_0 = x_0.reshape(x_0.shape[0], *tokenizer.grid, x_0.shape[-1])
-        if self.targets[name].process.is_discrete:
-            return tokenizer.decode(held["params"], held["stats"], x_0)
-        z = x_0 * held["std"] + held["mean"]
-        return tokenizer.decode_latents(held["params"], held["stats"], z)
-
-
-def _moments(
-    tokenizer: TokenizerTask, held: dict[str, Any], name: str, batches: Iterable[Batch]
-) -> dict[Literal["mean", "std"], Float[Array, " d"]]:
-    """Measures mean and standard deviation of each channel of z_q over the training data."""
-
-    @jax.jit
-    def sums(batch: Batch) -> tuple[Array, Array, Array]:
-        codes = tokenizer.encode(held["params"], held["stats"], batch.data[name])
-        z = tokenizer.lookup(held["params"], held["stats"], codes)
-        z = z.reshape(z.shape[0], -1, z.shape[-1])
-        weight = (batch.valid & batch.present[name]).astype(jnp.float32)[:, None, None]
-        return (
-            jnp.sum(weight) * z.shape[1],
-            jnp.sum(z * weight, (0, 1)),
-            jnp.sum(z**2 * weight, (0, 1)),
-        )
-
-    count, first, second = 0.0, 0.0, 0.0
-    for batch in batches:
-        n, z, square = (np.asarray(part, np.float64) for part in sums(batch))
-        count, first, second = count + n, first + z, second + square
-    mean = first / count
-    std = np.sqrt(np.maximum(second / count - mean**2, 1e-12))
-    return {"mean": jnp.asarray(mean, jnp.float32), "std": jnp.asarray(std, jnp.float32)}
