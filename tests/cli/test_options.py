@@ -1,12 +1,11 @@
 """Reading options, and naming one command to the user of another."""
 
-import os
 import sys
 from pathlib import Path
 
 import pytest
 
-from vqdit.cli.options import command, make_folder, near, parse, take
+from vqdit.cli.options import command, near, parse, take
 
 KNOWN = {"num": int, "guidance": float, "out": str, "batch-size": int, "given": str, "fast": bool}
 
@@ -86,30 +85,6 @@ def test_a_bad_option_is_refused(argv, message):
 def test_near_names_the_nearest_or_nothing():
     assert near("trian", ["train", "sample"]) == "; did you mean train?"
     assert near("x", ["train", "sample"]) == ""
-
-
-def test_a_folder_is_made_with_its_parents(tmp_path):
-    make_folder(tmp_path / "a" / "b", "--out")
-    make_folder(tmp_path / "a" / "b", "--out")
-    assert (tmp_path / "a" / "b").is_dir()
-
-
-def test_a_folder_that_cannot_be_is_refused_with_the_option(tmp_path):
-    (tmp_path / "file").write_text("mine")
-    for folder, why in (
-        (tmp_path / "file" / "a", "Not a directory"),
-        (tmp_path / "file", "File exists"),
-    ):
-        with pytest.raises(OSError) as error:
-            make_folder(folder, "--out")
-        assert str(error.value) == f"cannot write in {folder}: {why}; choose another --out"
-    assert (tmp_path / "file").read_text() == "mine"
-
-
-def test_a_folder_without_permission_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
-    with pytest.raises(OSError, match="Permission denied; choose another --workdir"):
-        make_folder(tmp_path, "--workdir")
 
 
 @pytest.fixture

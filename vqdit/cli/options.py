@@ -1,8 +1,7 @@
-"""What the commands share: reading options, making folders, and naming one another to the user."""
+"""What the commands share: reading options, and naming one another to the user."""
 
 import difflib
 import math
-import os
 import shlex
 import shutil
 import sys
@@ -99,22 +98,6 @@ def _converted(name: str, value: str, kind: type) -> Any:
     if kind is float and not math.isfinite(converted):
         raise ValueError(f"--{name} must be finite, got {value!r}")
     return converted
-
-
-def make_folder(folder: Path, option: str) -> None:
-    """Makes a folder that can be written.
-
-    Raises:
-        OSError: that is not possible; names the option that chooses another.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OSError(
-            f"cannot write in {folder}: {error.strerror}; choose another {option}"
-        ) from error
-    if not os.access(folder, os.W_OK):
-        raise OSError(f"cannot write in {folder}: Permission denied; choose another {option}")
 
 
 def command(name: str) -> str:

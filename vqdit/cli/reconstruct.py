@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from vqdit.cli.options import make_folder, parse
+from vqdit.cli.options import parse
 
 USAGE = """usage: vqdit reconstruct --workdir=DIR [--split=test] [--out=DIR]
 
@@ -44,7 +44,7 @@ def main(argv: list[str]) -> int:
     tokenizer = Tokenizer(restored)
     task, data = tokenizer.task, restored.experiment.data
     batches = data.split_batches(split)
-    make_folder(out, "--out")
+    workdir.make_folder(out, "--out")
 
     evaluate = jax.jit(task.evaluate)
     total, rows = None, []

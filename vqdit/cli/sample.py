@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from vqdit.cli.options import command, make_folder, near, parse
+from vqdit.cli.options import command, near, parse
 
 USAGE = """usage: sample.py --workdir=DIR [--num=N] [--given NAME=VALUE ...] [OPTIONS]
 
@@ -54,6 +54,7 @@ def main(argv: list[str]) -> int:
     import numpy as np
 
     from vqdit.api import BATCH, Generator, load
+    from vqdit.train.workdir import make_folder
 
     model = load(options["workdir"])
     if not isinstance(model, Generator):

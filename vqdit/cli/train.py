@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from vqdit.cli.options import command, make_folder, near, take
+from vqdit.cli.options import command, near, take
 
 USAGE = """usage: train.py --config=CONFIG [--workdir=DIR] [--any.field=value ...]
 
@@ -43,6 +43,7 @@ def main(argv: list[str]) -> int:
     from vqdit import config as configs
     from vqdit.cli.fields import print_fields
     from vqdit.cli.overrides import override
+    from vqdit.train.workdir import make_folder
     from vqdit.train.writers import configure_logging
 
     stem, config = configs.load(name)

@@ -126,7 +126,7 @@ def train(experiment: Experiment, folder: Path, resolve: Resolve) -> Outcome:
     done = workdirs.finished(folder, experiment)
     if done is not None:
         return Outcome(*done, 0)
-    workdirs.make(folder)
+    workdirs.make_folder(folder)
     with workdirs.alone(folder):
         changes = workdirs.changes(folder, experiment)
         workdirs.clear_failed_start(folder)

@@ -57,11 +57,11 @@ def changes(folder: Path, experiment: Experiment) -> list[config.Difference]:
     return found
 
 
-def make(folder: Path) -> None:
-    """Makes the folder of a workdir.
+def make_folder(folder: Path, option: str = "--workdir") -> None:
+    """Makes a folder that can be written.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: that is not possible; names the option that chooses another.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -70,8 +70,7 @@ def make(folder: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise OSError(
-            f"cannot write in the workdir {folder}: {error.strerror}; "
-            "choose another with --workdir=DIR"
+            f"cannot write in {folder}: {error.strerror}; choose another {option}"
         ) from error
 
 
