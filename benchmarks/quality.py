@@ -1,6 +1,6 @@
 """How good the pictures of a labelled run are: legible, varied, and faithful.
 
-    python -m benchmarks.quality --workdir=runs/quickstart
+    python -m benchmarks.quality --workdir=runs/fashion_dit
 
 A support vector machine with RBF kernel is fitted on real training pictures; it judges held-out
 real ones, their reconstructions, and samples that were asked to be of a class. Variety is the
@@ -14,21 +14,16 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from sklearn.svm import SVC
 
 import vqdit
 from vqdit.api import Generator
 from vqdit.data import Source
+from vqdit.metrics.coherence import PictureJudge, coverage, pixels
 from vqdit.train import workdir
 
 JUDGED = 10_000
 """The judge sees at most so many training pictures; its cost grows with their square."""
 HELD_OUT = 1000
-
-
-def flat(images: np.ndarray) -> np.ndarray:
-    """Returns pictures as rows of pixels in [0, 1]."""
-    return images.reshape(len(images), -1) / 255.0
 
 
 def real(source: Source, splits: tuple[str, ...], count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -40,23 +35,9 @@ def real(source: Source, splits: tuple[str, ...], count: int) -> tuple[np.ndarra
     return images[order], labels[order]
 
 
-def fit_judge(images: np.ndarray, labels: np.ndarray) -> SVC:
-    """Returns an RBF support vector machine fitted on real pictures."""
-    return SVC(C=10.0, gamma="scale").fit(flat(images), labels)
-
-
-def distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Returns squared Euclidean distances [len(a), len(b)] of pictures."""
-    a, b = flat(a), flat(b)
-    return (a**2).sum(1)[:, None] - 2.0 * a @ b.T + (b**2).sum(1)
-
-
-def coverage(held_out: np.ndarray, samples: np.ndarray, k: int = 5) -> float:
-    """Returns the share of real pictures with a sample no farther than their k-th neighbour."""
-    among = distances(held_out, held_out)
-    np.fill_diagonal(among, np.inf)
-    radius = np.sort(among, axis=1)[:, k - 1]
-    return float(np.mean(distances(held_out, samples).min(axis=1) <= radius))
+def score(judge: PictureJudge, images: np.ndarray, labels: np.ndarray) -> float:
+    """Returns the share of pictures that are judged to be of their class."""
+    return float(np.mean(judge.predict(images) == labels))
 
 
 def measure(folder: Path, num: int, guidance: float | None = None) -> dict[str, float]:
@@ -73,22 +54,22 @@ def measure(folder: Path, num: int, guidance: float | None = None) -> dict[str, 
     source = workdir.read_experiment(workdir.find_run(folder)).data.source
     train, train_labels = real(source, ("train",), JUDGED)
     test, test_labels = real(source, ("validation", "test"), HELD_OUT)
-    judge = fit_judge(train, train_labels)
+    judge = PictureJudge(train, train_labels)
 
     held, tokenizer = model.frozen["image"], model.task.tokenizers["image"]
     codes = jax.jit(tokenizer.encode)(held["params"], held["stats"], test)
     again = np.asarray(jax.jit(tokenizer.decode)(held["params"], held["stats"], codes))
-    error = np.mean((flat(test) - flat(again)) ** 2, axis=1)
+    error = np.mean((pixels(test) - pixels(again)) ** 2, axis=1)
 
     samples = model.sample(num, guidance=guidance)
     images, labels = samples["image"], samples["label"]
     return {
-        "judge on held-out pictures": judge.score(flat(test), test_labels),
-        "judge on their reconstructions": judge.score(flat(again), test_labels),
+        "judge on held-out pictures": score(judge, test, test_labels),
+        "judge on their reconstructions": score(judge, again, test_labels),
         "PSNR of reconstructions, dB": float(np.mean(-10 * np.log10(np.maximum(error, 1e-10)))),
-        "samples judged as the asked class": judge.score(flat(images), labels),
-        "coverage by samples": coverage(test, images),
-        "coverage by training pictures": coverage(test, train[:num]),
+        "samples judged as the asked class": score(judge, images, labels),
+        "coverage by samples": coverage(pixels(test), pixels(images)),
+        "coverage by training pictures": coverage(pixels(test), pixels(train[:num])),
     }
 
 

@@ -79,13 +79,43 @@ def test_the_generator_decodes_with_the_tokenizer_it_was_trained_on(tokenizer, g
     [
         (np.zeros((8, 8, 1), np.uint8), "uint8 [8, 8, 1]"),
         (np.zeros((1, 8, 9, 1), np.uint8), "uint8 [1, 8, 9, 1]"),
-        (np.zeros((1, 8, 8, 1), np.float32), "float32 [1, 8, 8, 1]"),
+        (np.zeros((1, 8, 8, 1), np.float64), "float64 [1, 8, 8, 1]"),
+        (np.zeros((1, 8, 8), np.float32), "float32 [1, 8, 8]"),
     ],
 )
-def test_what_is_no_stored_image_is_not_encoded(x, got, tokenizer):
+def test_what_is_no_image_is_not_encoded(x, got, tokenizer):
     with pytest.raises(ValueError) as error:
         tokenizer.encode(x)
-    assert str(error.value) == f"encode takes uint8 [b, 8, 8, 1], got {got}"
+    takes = "encode takes uint8 [b, 8, 8, 1] or float32 [b, 8, 8, 1] in [-1, 1]"
+    assert str(error.value) == f"{takes}, got {got}"
+
+
+def test_standardised_images_go_in_and_out_as_floats(tokenizer, images):
+    x = np.asarray(tokenizer.task.modality.standardize(jnp.asarray(images)))
+    codes = tokenizer.encode(x)
+    np.testing.assert_array_equal(codes, tokenizer.encode(images))
+    decoded = np.asarray(tokenizer.decode(codes, standardized=True))
+    assert (decoded.dtype, decoded.shape) == (np.float32, x.shape)
+    stored = tokenizer.task.modality.restore(jnp.asarray(decoded))
+    np.testing.assert_array_equal(stored, tokenizer.decode(codes))
+    z_q = tokenizer.task.lookup(tokenizer.params, tokenizer.stats, codes)
+    direct = tokenizer.model.decode(tokenizer.params, z_q, 1)
+    np.testing.assert_allclose(decoded, direct, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (np.nan, r"encode takes finite numbers, got nan at \[1, 2, 3, 0\], the first of 1;"),
+        (np.inf, r"got inf at \[1, 2, 3, 0\]"),
+        (200.0, r"encode takes float32 in \[-1, 1\], got 0 to 200; scale it"),
+    ],
+)
+def test_a_standardised_value_out_of_range_is_named(value, message, tokenizer):
+    x = np.zeros((2, 8, 8, 1), np.float32)
+    x[1, 2, 3, 0] = value
+    with pytest.raises(ValueError, match=message):
+        tokenizer.encode(x)
 
 
 @pytest.mark.parametrize(
@@ -150,23 +180,19 @@ def test_guidance_and_samplers_change_the_samples(generator):
             "sample needs num and batch_size >= 1, got num=1 batch_size=0",
         ),
         ({"given": {"text": 1}}, "unknown modality 'text'; this model knows: image, label"),
-        ({"given": {"label": 10}}, "label 10 is out of range; 0 to 9, or -1"),
-        ({"given": {"label": [3, -2]}}, "label -2 is out of range; 0 to 9, or -1"),
+        ({"want": ["text"]}, "unknown modality 'text'; this model knows: image, label"),
+        ({"given": {"label": 10}}, "'label' 10 is out of range; 0 to 9, or -1"),
+        ({"given": {"label": [3, -2]}}, "'label' -2 is out of range; 0 to 9, or -1"),
         ({"given": {"label": 2.5}}, "'label' must be integer, got float64"),
-        ({"given": {"label": [[1]]}}, "'label' must have the shape () or [n, ...], got (1, 1)"),
-        ({"given": {"label": []}}, "'label' must have the shape () or [n, ...], got (0,)"),
-        (
-            {"given": {"image": np.zeros((4, 4, 1), np.uint8)}},
-            "'image' must have the shape (8, 8, 1) or [n, ...], got (4, 4, 1)",
-        ),
-        ({"given": {"image": np.zeros((8, 8, 1))}}, "'image' must be uint8, got float64"),
+        ({"given": {"label": [[1]]}}, "'label' must have the shape [] or [n], got [1, 1]"),
+        ({"given": {"label": []}}, "'label' must have the shape [] or [n], got [0]"),
         (
             {"given": {"image": np.zeros((2, 8, 8, 1), np.uint8)}},
             "nothing is left to generate: this model generates image, which is given, from label",
         ),
         (
             {"samplers": {"image": Euler()}},
-            "Euler integrates the Flow process, got Masked; use Unmasking for codes",
+            "Euler runs Gaussian processes (Flow, DDPM), got Masked; use Unmasking for codes",
         ),
         (
             {"samplers": {"picture": Unmasking()}},
@@ -185,10 +211,14 @@ def test_guidance_without_a_condition_is_refused_unless_it_is_the_configs_own(
 ):
     task = dataclasses.replace(generator.task, conditions=Named())
     monkeypatch.setattr(generator, "task", task)
-    generator.check({}, {}, None)
-    generator.check({}, {}, 1.0)
-    with pytest.raises(ValueError, match="guidance 2.0 needs a condition, and this model has none"):
-        generator.check({}, {}, 2.0)
+    generator.check([], None, {}, None)
+    generator.check([], None, {}, 1.0)
+    with pytest.raises(ValueError) as error:
+        generator.check([], None, {}, 2.0)
+    assert str(error.value) == (
+        "guidance 2.0 moves towards what is given, and nothing is; give something, guide a pair "
+        "such as image:text, or leave it at 1"
+    )
 
 
 def test_each_kind_refuses_the_other(folder):

@@ -38,7 +38,7 @@ def test_a_dict_keeps_its_order(tmp_path):
 def test_a_shipped_config_is_found_by_name_with_or_without_its_ending():
     assert config.load("image/fashion_dit") == config.load("image/fashion_dit.py")
     assert config.load("quickstart")[0] == "quickstart"
-    assert list(config.load("quickstart")[1]) == ["tokenizer", "generator"]
+    assert list(config.load("quickstart")[1]) == ["image", "audio", "joint"]
 
 
 def test_a_file_here_goes_before_a_shipped_name(tmp_path, monkeypatch):
@@ -140,7 +140,7 @@ def config():
         ("", "steps", "True", "Experiment.steps must be int, got True"),
         ("", "ema", "'0.9'", "Experiment.ema must be float, got '0.9'"),
         ("", "ema", "2.0", "Experiment needs ema in [0, 1), got 2.0; 0.9999 is usual"),
-        ("", "data", "Digits()", "Experiment.data must be Data, got Digits()"),
+        ("", "data", "Digits()", "Experiment.data must be Data, got Digits(seed=0)"),
         (
             "data",
             "source",
@@ -255,12 +255,13 @@ def test_a_value_of_another_type_in_json_is_refused():
 
 def test_differences_are_named_by_path_in_order_and_say_what_may_change():
     old = tiny.tokenizer()
-    quantizer = dataclasses.replace(old.task.quantizer, dim=8)
-    task = dataclasses.replace(old.task, quantizer=quantizer, weights=Named(commitment=1.0))
+    weights = old.task.quantizer.weights | {"commitment": 1.0}
+    quantizer = dataclasses.replace(old.task.quantizer, dim=8, weights=weights)
+    task = dataclasses.replace(old.task, quantizer=quantizer)
     new = tiny.changed(old, task=task, steps=9, mesh=Mesh(fsdp=2))
     assert config.differences(old, new) == [
         Difference("task.quantizer.dim", 4, 8, False),
-        Difference("task.weights.commitment", 0.25, 1.0, False),
+        Difference("task.quantizer.weights.commitment", 0.25, 1.0, False),
         Difference("mesh.fsdp", 1, 2, True),
         Difference("steps", 8, 9, True),
     ]

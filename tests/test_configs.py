@@ -11,18 +11,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from PIL import Image as Pillow
 
 from tests import tiny
 from vqdit import config
 from vqdit.cli.overrides import override
-from vqdit.data import Batch, Data, ImageFolder
+from vqdit.data import Batch, Data, Feature, Source
+from vqdit.data.sources import PRESENT
 from vqdit.experiment import Experiment
-from vqdit.modalities import Image, Label
-from vqdit.models import ConvAutoencoder, DiT, Tokens
+from vqdit.losses import LPIPS
+from vqdit.modalities import Audio, Image, Label, Modality
+from vqdit.models import ConvAutoencoder, DiT, PatchGAN, TiTok, Tokens, VQGANPlus
 from vqdit.quantizers import VQ
 from vqdit.samplers import Sampler
-from vqdit.tasks import DiffusionTask, Target, TokenizerTask, Trained
+from vqdit.tasks import Adversary, DiffusionTask, Symbols, Target, TokenizerTask, Trained
 from vqdit.train import state as states
 from vqdit.train.step import train_step
 from vqdit.typing import Component, Named
@@ -37,12 +38,23 @@ EXPERIMENTS = {
 GENERATORS = [name for name, e in EXPERIMENTS.items() if isinstance(e.task, DiffusionTask)]
 
 
-def tokenizer_of(name):
-    """The name of the experiment that a generator's config refers to."""
-    reference = EXPERIMENTS[name].task.targets["image"].tokenizer
+def named(name, reference):
+    """The name of the experiment that a config calls by a name, or by a workdir."""
     if ":" in name:
         return f"{name.split(':')[0]}:{reference}"
     return next(other for other in CONFIGS if f"runs/{Path(other).name}" == reference)
+
+
+def tokenizers_of(name):
+    """The tokenizer tasks that an experiment is, or refers to, by the modality's name."""
+    task = EXPERIMENTS[name].task
+    if isinstance(task, TokenizerTask):
+        return {task.name: task}
+    return {
+        target: EXPERIMENTS[named(name, found.tokenizer)].task
+        for target, found in task.targets.items()
+        if found.tokenizer
+    }
 
 
 def test_the_shipped_configs_are_those_of_the_checkout():
@@ -68,7 +80,8 @@ def test_its_docstring_names_the_command_of_its_tokenizer_first(name):
     if ":" in name:
         return  # in the same config
     doc = CONFIGS[name].read_text().split('"""')[1]
-    first = CONFIGS[tokenizer_of(name)].relative_to(CHECKOUT).as_posix()
+    reference = EXPERIMENTS[name].task.targets["image"].tokenizer
+    first = CONFIGS[named(name, reference)].relative_to(CHECKOUT).as_posix()
     own = CONFIGS[name].relative_to(CHECKOUT).as_posix()
     assert 0 < doc.index(f"--config={first}") < doc.index(f"--config={own}")
 
@@ -82,22 +95,22 @@ def test_the_overrides_that_its_docstring_names_apply(name):
 
 
 def connected(name):
-    """The task with its tokenizer, as it would be found after training."""
-    return EXPERIMENTS[name].task.connect(lambda _: EXPERIMENTS[tokenizer_of(name)].task)
+    """The task with its tokenizers, as they would be found after training."""
+    return EXPERIMENTS[name].task.connect(lambda found: EXPERIMENTS[named(name, found)].task)
+
+
+def modalities_of(task):
+    """The modalities that a task uses, by name."""
+    if isinstance(task, TokenizerTask):
+        return {task.name: task.modality}
+    return {name: task.modality(name) for name in (*task.targets, *task.conditions)}
 
 
 def abstract_batch(task, size):
     """Shapes of a batch of the modalities that a task uses."""
-    if isinstance(task, TokenizerTask):
-        modalities = {task.name: task.modality}
-    else:
-        modalities = {name: tokenizer.modality for name, tokenizer in task.tokenizers.items()}
-        modalities |= {name: part.modality for name, part in task.conditions.items()}
     data = {
-        name: jax.ShapeDtypeStruct(
-            (size, *modality.shape), jnp.int32 if isinstance(modality, Label) else jnp.uint8
-        )
-        for name, modality in modalities.items()
+        name: jax.ShapeDtypeStruct((size, *modality.shape), modality.dtype)
+        for name, modality in modalities_of(task).items()
     }
     flags = jax.ShapeDtypeStruct((size,), jnp.bool_)
     index = jax.ShapeDtypeStruct((size,), jnp.int32)
@@ -106,9 +119,17 @@ def abstract_batch(task, size):
 
 def step_of(experiment, task):
     """Functions that make the first state, and the next one, of an experiment."""
-    optimizer = experiment.optimizer.build(experiment.steps)
-    create = functools.partial(states.create, task, optimizer, experiment.ema > 0)
-    return create, functools.partial(train_step, task, optimizer, experiment.ema)
+    optimizer = task.optimizer(experiment.optimizer, experiment.steps)
+    create = functools.partial(states.create, task, optimizer, experiment.averaging)
+    return create, functools.partial(train_step, task, optimizer, experiment.averaging)
+
+
+def grid_of(model, size):
+    """The grid of codes, by the fields of the model."""
+    if isinstance(model, TiTok):
+        return (model.tokens,)
+    down = getattr(model, "patch", 1) * 2 ** (len(getattr(model, "channels", (1,))) - 1)
+    return tuple(edge // down for edge in size)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -130,15 +151,16 @@ def test_at_full_size_the_shapes_of_step_evaluation_and_preview_are_right(name):
     measured = jax.eval_shape(task.evaluate, *inputs)
     preview = jax.eval_shape(task.preview, *inputs)
     if isinstance(task, TokenizerTask):
-        levels = 2 ** (len(task.model.channels) - 1)
-        assert task.grid == tuple(edge // levels for edge in task.modality.size)
+        assert task.grid == grid_of(task.model, task.modality.grid)
         assert measured["codebook"].counts.shape == (1, task.quantizer.codebook_size)
         assert preview["result"].shape == (16, *task.modality.shape)
     else:
         columns = 10 if task.conditions else 8
-        assert set(measured) == {"loss_image"}
+        assert set(measured) == {f"loss_{target}" for target in task.targets}
         assert preview["image"].shape == (8 * columns, *task.tokenizers["image"].modality.shape)
-    assert {shape.dtype for shape in preview.values()} == {jnp.dtype("uint8")}
+    for target, shape in preview.items():
+        found = task.modality if isinstance(task, TokenizerTask) else task.modality(target)
+        assert shape.dtype == found.dtype
 
 
 def count(shapes):
@@ -185,39 +207,65 @@ def test_the_named_xl2_with_the_published_inputs_has_the_published_count():
 CLASSES = 10
 
 
-@pytest.fixture(scope="session")
-def pictures(tmp_path_factory):
-    """Forty pictures of a bright spot, whose place is their class."""
-    folder, generator = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
-    for number in range(40):
-        pixels = generator.integers(0, 60, (32, 32, 3), dtype=np.uint8)
-        label = number % CLASSES
-        pixels[4 + 5 * (label // 5) :, 3 * label % 24 :][:8, :8] = 255
-        file = folder / str(label) / f"{number}.png"
-        file.parent.mkdir(exist_ok=True)
-        Pillow.fromarray(pixels).save(file)
-    return folder
+class Noise(Source):
+    """Random examples of some modalities."""
+
+    modalities: Named[Modality] = Named()
+
+    def features(self):
+        def feature(modality):
+            return Feature(modality.shape, dtype=str(modality.dtype))
+
+        return Named({name: feature(modality) for name, modality in self.modalities.items()})
+
+    def split(self, name):
+        return self
+
+    def __len__(self):
+        return 40
+
+    def take(self, rows):
+        generator, arrays = np.random.default_rng(0), {}
+        for name, modality in self.modalities.items():
+            high = modality.vocabulary or 256
+            drawn = generator.integers(0, high, (len(self), *modality.shape))
+            arrays[name] = drawn.astype(modality.dtype)[rows]
+            arrays[PRESENT + name] = np.ones(len(rows), bool)
+        return arrays
 
 
-def shrunk(
-    experiment: Experiment, pictures: Path, tokenizer: TokenizerTask, **fields
-) -> Experiment:
+def shrunk(experiment: Experiment, tokenizers: dict[str, TokenizerTask], **fields) -> Experiment:
     """The same structure, small: every choice of a class, a law or a flag stays."""
-    size, channels = 4 * tokenizer.model.downsampling, tokenizer.modality.channels
-    source = ImageFolder(path=str(pictures), size=size, channels=channels)
+    edges = {name: 4 * found.model.downsampling for name, found in tokenizers.items()}
     small: dict[type, Any] = {
         Experiment: lambda _: {"steps": 2, "log_every": 1, "evaluate_every": 0, "preview_every": 0},
-        Data: lambda _: {"source": source, "batch_size": 8, "workers": 0},
-        Image: lambda _: {"size": (size, size)},
+        Data: lambda _: {"source": Noise(), "batch_size": 8, "workers": 0},
+        Image: lambda _: {"size": (edges["image"],) * 2},
+        Audio: lambda _: {"samples": edges["audio"]},
         ConvAutoencoder: lambda model: {
             "channels": tuple(4 if c == model.channels[0] else 8 for c in model.channels),
             "blocks": 1,
         },
+        VQGANPlus: lambda model: {
+            "channels": tuple(4 if c == model.channels[0] else 8 for c in model.channels),
+            "blocks": 1,
+            "groups": 2,
+        },
+        TiTok: lambda _: {
+            "size": (edges["image"],) * 2,
+            "tokens": 3,
+            "depth": 2,
+            "width": 16,
+            "heads": 2,
+        },
         VQ: lambda vq: {"codebook_size": 16, "dim": 4, "start": min(vq.start, 1)},
+        PatchGAN: lambda _: {"channels": 4},
+        Adversary: lambda _: {"start": 0},
         DiT: lambda _: {"depth": 2, "dim": 16, "heads": 2},
         Sampler: lambda _: {"steps": 2},
-        Label: lambda _: {"classes": CLASSES},
-        Target: lambda _: {"tokenizer": "tokenizer"},
+        Label: lambda _: {"classes": CLASSES, "names": ()},
+        Symbols: lambda _: {},
+        Target: lambda target: {"tokenizer": target.tokenizer},
     }
 
     def shrink(value: Any) -> Any:
@@ -249,8 +297,7 @@ def kinds(value: Any) -> list[type]:
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_shrinking_keeps_the_structure(name):
     experiment = EXPERIMENTS[name]
-    tokenizer = EXPERIMENTS[tokenizer_of(name) if name in GENERATORS else name].task
-    small = shrunk(experiment, Path("pictures"), tokenizer)
+    small = shrunk(experiment, tokenizers_of(name))
     assert kinds(small.task) == kinds(experiment.task)
     assert small.data.augment == experiment.data.augment
     assert small.optimizer == experiment.optimizer
@@ -265,21 +312,33 @@ def test_shrinking_keeps_the_structure(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_two_shrunk_steps_run(name, pictures):
-    """On a fresh tokenizer, in the precision and with all the choices of the config."""
+def test_two_shrunk_steps_run(name, monkeypatch):
+    """On fresh tokenizers, in the precision and with all the choices of the config."""
+    for module in ("models.features", "losses.perceptual"):  # VGG-16 with few channels
+        monkeypatch.setattr(f"vqdit.{module}.VGG16_STAGES", ((4, 4),) * 5)
+    weights = functools.partial(jax.tree.map, lambda leaf: np.full(leaf.shape, 0.01, leaf.dtype))
+    monkeypatch.setattr(LPIPS, "load", lambda lpips: weights(lpips.like()))
     # Two steps: compiling well takes ten times as long as they do.
     jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-    first = tokenizer_of(name) if name in GENERATORS else name
-    tokenizer = shrunk(EXPERIMENTS[first], pictures, EXPERIMENTS[first].task)
-    experiment = shrunk(EXPERIMENTS[name], pictures, EXPERIMENTS[first].task)
-    experiment.task.check(experiment.data.features())
-    batch = jax.tree.map(jnp.asarray, experiment.data.first_batch(0))
+    experiment = shrunk(EXPERIMENTS[name], tokenizers_of(name))
 
-    def resolve(_: str) -> Trained:
-        init = jit(functools.partial(tokenizer.task.init, frozen={}))
-        return Trained(tokenizer.task, *init(jax.random.key(1), batch=batch))
+    def small(reference: str) -> TokenizerTask:
+        found = named(name, reference)
+        return shrunk(EXPERIMENTS[found], tokenizers_of(found)).task
 
-    task, frozen = experiment.task.load(resolve, lambda: experiment.data.split_batches("train"))
+    connected = experiment.task.connect(small)
+    source = Noise(modalities=Named(modalities_of(connected)))
+    data = dataclasses.replace(experiment.data, source=source)
+    connected.check(data.features())
+    batch = jax.tree.map(jnp.asarray, data.first_batch(0))
+
+    def resolve(reference: str) -> Trained:
+        task = small(reference)
+        return Trained(
+            task, *jit(functools.partial(task.init, frozen={}))(jax.random.key(1), batch=batch)
+        )
+
+    task, frozen = experiment.task.load(resolve, lambda: data.split_batches("train"))
     create, step = step_of(experiment, task)
     state = jit(create)(frozen, batch, jax.random.key(0))
     step, losses, before = jit(step), [], state.params
@@ -296,36 +355,28 @@ def test_two_shrunk_steps_run(name, pictures):
 
 @pytest.mark.slow
 def test_the_quickstart_shrunk_learns(tmp_path):
-    """On its own data, in both experiments."""
-    tokenizer, generator = (
-        EXPERIMENTS[f"quickstart:{part}"] for part in ("tokenizer", "generator")
-    )
-    small = {"batch_size": 32}
-    tokenizer = dataclasses.replace(
-        tokenizer,
-        task=dataclasses.replace(
-            tokenizer.task,
-            model=ConvAutoencoder(channels=(4, 8), blocks=1),
-            quantizer=VQ(codebook_size=16, dim=4, start=30),
-        ),
-        data=dataclasses.replace(tokenizer.data, **small),
-        steps=80,
-        log_every=1,
-        checkpoint_every=0,
-        preview_every=0,
-    )
-    generator = dataclasses.replace(
-        generator,
-        task=dataclasses.replace(generator.task, model=DiT(depth=1, dim=32, heads=2, patch=1)),
-        data=dataclasses.replace(generator.data, **small),
+    """On its own data, in all experiments."""
+    short = {"log_every": 1, "checkpoint_every": 0, "preview_every": 0}
+    for part in ("image", "audio"):
+        full = EXPERIMENTS[f"quickstart:{part}"]
+        channels = tuple(channels // 4 for channels in full.task.model.channels)
+        model = dataclasses.replace(full.task.model, channels=channels)
+        task = dataclasses.replace(
+            full.task, model=model, quantizer=VQ(codebook_size=16, dim=4, start=30)
+        )
+        data = dataclasses.replace(full.data, batch_size=32)
+        small = dataclasses.replace(full, task=task, data=data, steps=80, **short)
+        tiny.run(small, tmp_path / part)
+    full = EXPERIMENTS["quickstart:joint"]
+    small = dataclasses.replace(
+        full,
+        task=dataclasses.replace(full.task, model=DiT(depth=1, dim=32, heads=2, patch=1)),
+        data=dataclasses.replace(full.data, batch_size=32),
         steps=120,
-        log_every=1,
-        checkpoint_every=0,
-        preview_every=0,
+        **short,
     )
-    tiny.run(tokenizer, tmp_path / "tokenizer")
-    tiny.run(generator, tmp_path / "generator", tokenizer=tmp_path / "tokenizer")
-    for name, loss in (("tokenizer", "reconstruction"), ("generator", "loss")):
+    tiny.run(small, tmp_path / "joint", image=tmp_path / "image", audio=tmp_path / "audio")
+    for name, loss in (("image", "reconstruction"), ("audio", "reconstruction"), ("joint", "loss")):
         lines = (tmp_path / name / "metrics.jsonl").read_text().splitlines()
         losses = [record[loss] for record in map(json.loads, lines) if loss in record]
         assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10]), name

@@ -19,13 +19,16 @@ WALLS = {
     "tyro": ("cli/",),
     "jax.sharding": ("sharding.py",),
     "torch": (),
+    "diffusers": (),
+    "safetensors": ("pretrained/",),
     "tensorflow": (),
     "chex": (),
 }
 LAYERS = [
     {"typing", "random"},
-    {"quantizers", "processes", "losses", "metrics", "nn"},
+    {"quantizers", "regularizers", "processes", "metrics", "nn"},
     {"samplers", "models"},
+    {"losses"},
     {"data"},
     {"modalities"},
     {"tasks", "optimizers", "ema", "sharding", "checkpoint"},
@@ -33,6 +36,9 @@ LAYERS = [
     {"config"},
     {"train"},
     {"api"},
+    {"pretrained"},
+    {"attribution"},
+    {"explain", "evaluation", "bench"},
     {"cli"},
 ]
 
@@ -110,6 +116,7 @@ def test_lower_layers_never_import_higher_ones():
         "from vqdit.cli.train import main; main(['--help'])",
         "from vqdit.cli.sample import main; main(['--help'])",
         "from vqdit.cli.prepare import main; main(['--help'])",
+        "from vqdit.cli.import_ import main; main(['--help'])",
         "from vqdit.cli.reconstruct import main; main(['--help'])",
     ],
 )

@@ -12,7 +12,7 @@ import pytest
 
 import vqdit
 from vqdit import config
-from vqdit.cli.main import COMMANDS
+from vqdit.cli.main import COMMANDS, module_of
 
 CHECKOUT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
@@ -63,11 +63,11 @@ def test_a_package_without_configs_has_none(tmp_path, monkeypatch):
 
 
 def test_the_module_runs_without_the_checkout_and_finds_configs_by_name(installed, tmp_path):
-    args = ("-m", "vqdit", "train", "--config=quickstart", "--tokenizer.stepz=1")
+    args = ("-m", "vqdit", "train", "--config=quickstart", "--audio.stepz=1")
     done = run(*args, cwd=tmp_path, path=installed)
     assert done.returncode == 2
     assert done.stdout == ""
-    message = "error: unknown field --tokenizer.stepz; did you mean --tokenizer.steps?; Experiment"
+    message = "error: unknown field --audio.stepz; did you mean --audio.steps?; Experiment"
     assert done.stderr.startswith(message)
     assert done.stderr.count("\n") == 1
     assert not list(tmp_path.iterdir())
@@ -93,7 +93,7 @@ def test_bad_input_ends_a_program_with_2_and_one_line(command, tmp_path):
 
 def test_every_command_has_a_file():
     files = {file.stem for file in (CHECKOUT / "vqdit/cli").glob("*.py")}
-    assert set(COMMANDS) <= files
+    assert {module_of(command) for command in COMMANDS} <= files
 
 
 @pytest.mark.slow
@@ -105,5 +105,5 @@ def test_the_wheel_holds_package_and_configs(tmp_path):
     (wheel,) = tmp_path.glob("vqdit-*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {f"vqdit/configs/{name}.py" for name in config.shipped()} <= names
-    assert {f"vqdit/cli/{command}.py" for command in COMMANDS} <= names
+    assert {f"vqdit/cli/{module_of(command)}.py" for command in COMMANDS} <= names
     assert not any(name.startswith(("tests/", "configs/")) for name in names)

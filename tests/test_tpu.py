@@ -52,9 +52,10 @@ def batch():
 frozen = like(task.frozen_like, sharding.replicated(mesh))
 batch = like(batch, sharding.over_batch(mesh))
 optimizer = experiment.optimizer.build(experiment.steps)
-create = functools.partial(states.create, task, optimizer, experiment.ema > 0)
+create = functools.partial(states.create, task, optimizer, experiment.averaging)
 state = sharding.abstract(create, mesh, frozen, batch, jax.eval_shape(lambda: jax.random.key(0)))
-step = sharding.compile_step(functools.partial(train_step, task, optimizer, experiment.ema), state)
+step = functools.partial(train_step, task, optimizer, experiment.averaging)
+step = sharding.compile_step(step, state)
 compiled = step.lower(state, frozen, batch).compile()
 memory, text = compiled.memory_analysis(), compiled.as_text()
 total = memory.argument_size_in_bytes + memory.temp_size_in_bytes

@@ -21,4 +21,8 @@ def __getattr__(name: str) -> Any:
         from vqdit.api import load
 
         return load
+    if name == "pretrained":
+        import vqdit.pretrained
+
+        return vqdit.pretrained
     raise AttributeError(f"module 'vqdit' has no attribute {name!r}")

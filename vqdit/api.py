@@ -1,7 +1,8 @@
 """`vqdit.load`: a trained run as a Python object, arrays in and arrays out."""
 
+import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,73 +10,129 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vqdit.modalities import Image, Modality
 from vqdit.random import per_example
-from vqdit.samplers import Sampler
+from vqdit.samplers import Branch, Sampler
+from vqdit.tasks.autoencoder import AutoencoderTask
 from vqdit.tasks.base import Trained
-from vqdit.tasks.diffusion import DiffusionTask
-from vqdit.tasks.tokenizer import TokenizerTask
+from vqdit.tasks.diffusion import DiffusionTask, Request
+from vqdit.tasks.editing import Change, Changed, changed
 from vqdit.train import workdir
 from vqdit.train.workdir import Restored
 from vqdit.typing import Array, Named
 
 BATCH = 64
 """Samples that are generated at a time, unless the caller says otherwise."""
+SLACK = 1e-3
+"""How far a standardised value may be beyond [-1, 1]: rounding, not another range."""
 
 
 class Tokenizer:
     """A trained tokenizer. Its methods are jitted; each new batch shape compiles once.
 
+    Standardised images may have any size that the model divides, and their tokens any such grid.
+
+    *Tokens* are codes int32 [b, *grid, q], or float32 latents [b, *grid, d] of a `KLTask`.
+    *Stored* examples are as data sets keep them (uint8 images [b, h, w, c], int16 audio [b, t]),
+    *standardised* ones float32 in [-1, 1] with channels last (images [b, h, w, c], audio
+    [b, t, 1]).
+
     Attributes:
         task: what it is.
+        model: its encoder and decoder.
         params: its parameters.
         stats: its codebook and counts.
         step: training steps behind it.
+        standardized: `decode` gives standardised examples unless it is told otherwise.
     """
 
-    def __init__(self, restored: Restored) -> None:
-        if not isinstance(restored.task, TokenizerTask):
+    def __init__(self, restored: Restored, *, standardized: bool = False) -> None:
+        if not isinstance(restored.task, AutoencoderTask):
             raise ValueError(f"not a tokenizer but a {type(restored.task).__name__}")
-        self.task: TokenizerTask = restored.task
-        self.params, self.stats, self.step = restored.params, restored.stats, restored.step
+        stripped = restored.task.strip(restored.params, restored.stats)
+        self.task, self.params, self.stats = stripped
+        self.model, self.step = self.task.model, restored.step
+        self.standardized = standardized
         self._encode = jax.jit(self.task.encode)
+        self._encode_standardized = jax.jit(self.task.encode_standardized)
         self._decode = jax.jit(self.task.decode)
+        self._decode_standardized = jax.jit(self.task.decode_standardized)
 
     def encode(self, x: Any) -> Array:
-        """Returns int32 codes [b, *grid, q] of stored examples, such as uint8 images [b, h, w, c].
+        """Returns the tokens of stored or of standardised examples.
 
         Raises:
-            ValueError: the shape is not that of the modality.
+            ValueError: shape or type are those of neither, the size does not divide, or a
+                standardised value is NaN or outside of [-1, 1].
         """
-        x = np.asarray(x)
-        if x.shape[1:] != self.task.modality.shape or x.dtype != np.uint8:
+        x, modality = np.asarray(x), self.task.modality
+        if x.shape[1:] == modality.shape and x.dtype == modality.dtype:
+            return self._encode(self.params, self.stats, x)
+        standard = (*modality.grid, modality.channels)
+        may_differ = isinstance(modality, Image) and x.ndim == 4 and x.shape[-1] == standard[-1]
+        if x.dtype != np.float32 or not (may_differ or x.shape[1:] == standard):
             raise ValueError(
-                f"encode takes uint8 [b, {', '.join(map(str, self.task.modality.shape))}], "
+                f"encode takes {modality.dtype} [b, {', '.join(map(str, modality.shape))}] or "
+                f"float32 [b, {', '.join(map(str, standard))}] in [-1, 1], "
                 f"got {x.dtype} {list(x.shape)}"
             )
-        return self._encode(self.params, self.stats, x)
+        self.model.grid(x.shape[1:-1])  # sizes that do not divide
+        _require_finite(x, "encode")
+        if x.size and np.abs(x).max() > 1.0 + SLACK:
+            raise ValueError(
+                f"encode takes float32 in [-1, 1], got {x.min():.4g} to {x.max():.4g}; scale it "
+                f"(x / 127.5 - 1 for 0 to 255) or give it as {modality.dtype}"
+            )
+        return self._encode_standardized(self.params, self.stats, x)
 
-    def decode(self, codes: Any) -> Array:
-        """Returns stored examples of codes [b, *grid, q].
+    def decode(self, tokens: Any, *, standardized: bool | None = None) -> Array:
+        """Returns the examples of tokens.
+
+        Args:
+            tokens: what `encode` returned, or generated ones.
+            standardized: give the decoder's very numbers, which are not clipped to [-1, 1], or
+                stored examples; None takes the attribute.
 
         Raises:
-            ValueError: the shape is not that of the codes, or a code is not in the codebook.
+            ValueError: the shape is not that of the tokens, a code is not in the codebook, or a
+                latent is not finite.
         """
-        codes = np.asarray(codes)
-        sizes = self.task.quantizer.codebook_sizes
-        shape = (*self.task.grid, len(sizes))
-        if codes.shape[1:] != shape or not np.issubdtype(codes.dtype, np.integer):
-            raise ValueError(
-                f"decode takes integers [b, {', '.join(map(str, shape))}], "
-                f"got {codes.dtype} {list(codes.shape)}"
-            )
-        wrong = codes[(codes < -1) | (codes >= np.asarray(sizes))]
-        if len(wrong):
-            raise ValueError(f"code {wrong[0]} is out of range; 0 to {min(sizes) - 1}, or -1")
-        return self._decode(self.params, self.stats, codes.astype(np.int32))
+        tokens = np.asarray(tokens)
+        tokens = self._task_of(tokens).checked(tokens)
+        if tokens.dtype == np.float32:
+            _require_finite(tokens, "decode")
+        standardized = self.standardized if standardized is None else standardized
+        decode = self._decode_standardized if standardized else self._decode
+        return decode(self.params, self.stats, tokens)
+
+    def _task_of(self, tokens: np.ndarray) -> AutoencoderTask:
+        """Returns the task for images of the size that a grid of tokens makes."""
+        size = tuple(axis * self.model.downsampling for axis in tokens.shape[1:-1])
+        modality = self.task.modality
+        if not isinstance(modality, Image) or len(size) != 2 or min(size) < 1:
+            return self.task
+        return dataclasses.replace(self.task, modality=dataclasses.replace(modality, size=size))
+
+
+def _require_finite(x: np.ndarray, method: str) -> None:
+    wrong = np.argwhere(~np.isfinite(x))
+    if len(wrong):
+        where = ", ".join(map(str, wrong[0]))
+        raise ValueError(
+            f"{method} takes finite numbers, got {x[tuple(wrong[0])]} at [{where}], the first of "
+            f"{len(wrong)}; look where they come from"
+        )
+
+
+Guidance = float | Mapping[str, float] | None
+"""A scale, or scales of pairs such as {"image:text": 3.0}: the image, guided by the text."""
 
 
 class Generator:
     """A trained DiT with its tokenizers.
+
+    *Values* are what `sample` takes and returns: arrays as they are stored (uint8 images
+    [n, h, w, c], int16 audio [n, t], int labels [n]), and texts as str [n].
 
     Attributes:
         task: what it is.
@@ -94,114 +151,288 @@ class Generator:
         self,
         num: int,
         *,
-        given: dict[str, Any] | None = None,
-        guidance: float | None = None,
+        given: Mapping[str, Any] | None = None,
+        want: Sequence[str] | None = None,
+        guidance: Guidance = None,
         samplers: Mapping[str, Sampler] | None = None,
+        edits: Mapping[str, Change] | None = None,
         seed: int = 0,
         batch_size: int = BATCH,
     ) -> dict[str, np.ndarray]:
-        """Generates samples; sample i depends on (seed, i) and what is given, on nothing else.
+        """Generates any modalities from any others, the wanted ones together.
+
+        Sample i depends on (seed, i) and what it is given, on nothing else.
 
         Args:
             num: how many.
-            given: stored arrays of what is known, by name: one for all samples, or a stack whose
-                item i mod F sample i uses. A label of -1 is no label. Labels that are not given
-                go through the classes in turn.
-            guidance: scale of classifier-free guidance; None takes the config's.
+            given: values of what is known, by name: one for all samples, or a stack whose item
+                i mod F sample i uses. A label of -1 is no label. Labels of a condition that are
+                not given go through the classes in turn.
+            want: names of what to generate; None is every target that is not given. What is
+                neither given nor wanted stays unknown.
+            guidance: one scale moves away from what is predicted without anything given; a map
+                of pairs moves each modality away from what is predicted without the other one.
+                None takes the config's scale.
             samplers: by name of the target; the config's for those not named.
+            edits: of wanted targets, by name: examples that are changed, in part or slightly.
             seed: of the noise.
             batch_size: samples at a time; the last batch is filled up, so one shape compiles.
 
         Returns:
-            One array per target and per condition, of `num` items.
+            Values of what was wanted and given (bit for bit), `num` of each.
 
         Raises:
             ValueError: a number is out of range, or `check` refuses what is asked for.
         """
         if num < 1 or batch_size < 1:
             raise ValueError(f"sample needs num and batch_size >= 1, got {num=} {batch_size=}")
-        given = {name: self._stacked(name, value) for name, value in (given or {}).items()}
-        scale = self.task.guidance if guidance is None else guidance
-        self.check(given, samplers or {}, guidance)
+        given = given or {}
+        self.check(given, want, samplers or {}, guidance)
+        stored = {name: self.pack(name, values) for name, values in given.items()}
+        wanted = self._wanted(given, want)
+        changes = {name: self._changed(name, wanted, c) for name, c in (edits or {}).items()}
         own = {name: target.sampler for name, target in self.task.targets.items()}
-        samplers = Named({**own, **(samplers or {})})
+        run = self._compiled(Named({**own, **(samplers or {})}))
         size = min(batch_size, num)
-        run = self._compiled(samplers, scale != 1.0)
         parts = []
         for start in range(0, num, size):
             index = start + np.arange(size)
-            rows = {name: value[index % len(value)] for name, value in given.items()}
-            for name, condition in self.task.conditions.items():
-                rows.setdefault(name, (index % condition.modality.classes).astype(np.int32))
+            request = self._request(stored, wanted, guidance, index)
+            rows = {n: change.take(index) for n, change in changes.items()}
+            request = request._replace(edits=Named({n: row.edit for n, row in rows.items()}))
             keys = per_example(jax.random.key(seed), jnp.asarray(index))
-            out = run(self.params, self.frozen, keys, Named(rows), jnp.float32(scale))
-            labels = {name: rows[name] for name in self.task.conditions}
-            parts.append({**{name: np.asarray(value) for name, value in out.items()}, **labels})
-        return {name: np.concatenate([part[name] for part in parts])[:num] for name in parts[0]}
+            out = run(self.params, self.frozen, keys, request)
+            shown = {name: np.asarray(out[name]) for name in out if name in (*wanted, *stored)}
+            shown |= {name: row.pasted(shown[name]) for name, row in rows.items()}
+            labels = {
+                name: np.asarray(request.given[name])
+                for name, condition in self.task.conditions.items()
+                if name in stored or condition.classes
+            }
+            parts.append(shown | labels)
+        return {
+            name: self.modality(name).unpack(np.concatenate([part[name] for part in parts])[:num])
+            for name in parts[0]
+        }
+
+    def _changed(self, name: str, wanted: Sequence[str], change: Change) -> Changed:
+        modality = self.modality(name)
+        if name not in wanted:
+            raise ValueError(
+                f"{name!r} is changed, but it is not generated; generated: {', '.join(wanted)}"
+            )
+        try:
+            space = self.task.space(name)
+            values = self.pack(name, change.value)
+            return changed(change, values, modality, space.grid, space.shape[0])
+        except ValueError as error:
+            raise ValueError(f"{name!r}: {error}") from error
+
+    def score(
+        self,
+        given: Mapping[str, Any],
+        candidates: Mapping[str, Any],
+        *,
+        rounds: int = 32,
+        seed: int = 0,
+        batch_size: int = BATCH,
+    ) -> np.ndarray:
+        """Says how well each candidate fits what is given: cross-modal retrieval by likelihood.
+
+        Li et al., "Your Diffusion Model is Secretly a Zero-Shot Classifier", arXiv:2303.16203.
+
+        Args:
+            given: values of what is known, by name: one, or n of each.
+            candidates: one name, and k values.
+            rounds: network evaluations per score, at times in equal distance.
+            seed: of the noise, which is the same for all candidates of one given item.
+            batch_size: scores at a time.
+
+        Returns:
+            float32 [n, k], higher is better. For a discrete process a lower bound on
+            log p(candidate | given) in nats, estimated; for a continuous one minus the error of
+            its denoising, which is no likelihood.
+
+        Raises:
+            ValueError: there is not one modality of candidates, or it is given too.
+        """
+        if len(candidates) != 1:
+            raise ValueError(
+                f"score compares candidates of one modality, got {', '.join(candidates) or 'none'}"
+            )
+        if rounds < 1 or batch_size < 1:
+            raise ValueError(f"score needs rounds and batch_size >= 1, got {rounds=} {batch_size=}")
+        ((name, values),) = candidates.items()
+        self.check(given, [name], {}, None)
+        stored = {known: self.pack(known, value) for known, value in given.items()}
+        stack = self.pack(name, values)
+        count = max((len(value) for value in stored.values()), default=1)
+        for known, value in stored.items():
+            if len(value) not in (1, count):
+                raise ValueError(f"{known} has {len(value)} items, another modality {count}")
+        run = self._compiled_score(name, rounds)
+        item, candidate = (axis.ravel() for axis in np.indices((count, len(stack))))
+        scores = np.zeros(len(item), np.float32)
+        size = min(batch_size, len(item))
+        for start in range(0, len(item), size):
+            pairs = (start + np.arange(size)) % len(item)
+            request = self._request(stored, [name], 1.0, item[pairs])
+            none = {
+                c: self.task.blank_given(c, size) for c in self.task.conditions if c not in stored
+            }
+            scored = {name: jnp.asarray(stack[candidate[pairs]])}
+            request = request._replace(given=request.given | none | scored)
+            keys = per_example(jax.random.key(seed), jnp.asarray(item[pairs]))
+            scores[pairs] = -np.asarray(run(self.params, self.frozen, keys, request))
+        return scores.reshape(count, len(stack))
 
     def check(
-        self, given: Mapping[str, Any], samplers: Mapping[str, Sampler], guidance: float | None
+        self,
+        given: Iterable[str],
+        want: Sequence[str] | None,
+        samplers: Mapping[str, Sampler],
+        guidance: Guidance,
     ) -> None:
         """Raises ValueError if the model cannot sample so; see `sample`."""
-        task = self.task
-        for name, sampler in samplers.items():
-            if name not in task.targets:
-                known = ", ".join(task.targets)
-                raise ValueError(f"a sampler for {name!r}, but this model generates {known}")
-            sampler.check(task.targets[name].process)
-        if guidance not in (None, 1.0) and not task.conditions:
+        targets, given = self.task.targets, list(given)
+        for name in (*given, *(want or ())):
+            self.modality(name)
+        for name in want or ():
+            if name not in targets:
+                raise ValueError(
+                    f"{name!r} can only be given to this model; it generates {', '.join(targets)}"
+                )
+            if name in given:
+                raise ValueError(f"{name!r} is given and wanted; leave it out of one of them")
+        if not self._wanted(given, want):
+            known = ", ".join(self.task.conditions)
             raise ValueError(
-                f"guidance {guidance} needs a condition, and this model has none; leave it at 1"
-            )
-        if set(task.targets) <= set(given):
-            known = ", ".join(task.conditions)
-            raise ValueError(
-                f"nothing is left to generate: this model generates {', '.join(task.targets)}, "
+                f"nothing is left to generate: this model generates {', '.join(targets)}, "
                 f"which is given{f', from {known}' if known else ''}"
             )
+        for name, sampler in samplers.items():
+            if name not in targets:
+                known = ", ".join(targets)
+                raise ValueError(f"a sampler for {name!r}, but this model generates {known}")
+            sampler.check(targets[name].process)
+        self._check_guidance(given, self._wanted(given, want), guidance)
 
-    def _stacked(self, name: str, value: Any) -> np.ndarray:
-        shape, array = self.shape(name), np.asarray(value)
-        array = array[None] if array.shape == shape else array
-        if array.shape[1:] != shape or array.ndim != len(shape) + 1 or not len(array):
-            raise ValueError(f"{name!r} must have the shape {shape} or [n, ...], got {array.shape}")
-        kind = np.integer if name in self.task.conditions else np.uint8
-        if not np.issubdtype(array.dtype, kind):
-            raise ValueError(f"{name!r} must be {kind.__name__}, got {array.dtype}")
-        if name in self.task.conditions:
-            classes = self.task.conditions[name].modality.classes
-            wrong = array[(array < -1) | (array >= classes)]
-            if len(wrong):
-                raise ValueError(f"{name} {wrong[0]} is out of range; 0 to {classes - 1}, or -1")
-            array = array.astype(np.int32)
-        return array
+    def _check_guidance(self, given: list[str], wanted: list[str], guidance: Guidance) -> None:
+        if isinstance(guidance, Mapping):
+            for pair in guidance:
+                target, colon, source = pair.partition(":")
+                if not colon:
+                    raise ValueError(f"guidance takes pairs such as image:text, got {pair!r}")
+                for name in (target, source):
+                    self.modality(name)
+                if target not in wanted:
+                    raise ValueError(
+                        f"guidance {pair!r} is for {target!r}, which is not generated; generated: "
+                        f"{', '.join(wanted)}"
+                    )
+                sources = [*given, *wanted, *self.task.conditions]
+                if source == target or source not in sources:
+                    others = ", ".join(sorted({*sources} - {target})) or "nothing"
+                    raise ValueError(
+                        f"guidance {pair!r} has no source {source!r}; {target!r} can be guided by: "
+                        f"{others}"
+                    )
+        elif guidance not in (None, 1.0) and not given and not self.task.conditions:
+            raise ValueError(
+                f"guidance {guidance} moves towards what is given, and nothing is; give something, "
+                "guide a pair such as image:text, or leave it at 1"
+            )
 
-    def shape(self, name: str) -> tuple[int, ...]:
-        """Returns the stored shape of a modality.
+    def _wanted(self, given: Iterable[str], want: Sequence[str] | None) -> list[str]:
+        given = set(given)
+        return [n for n in self.task.targets if (n in want if want is not None else n not in given)]
+
+    def _request(
+        self,
+        stored: Mapping[str, np.ndarray],
+        wanted: Sequence[str],
+        guidance: Guidance,
+        index: np.ndarray,
+    ) -> Request:
+        """Returns what the samples of these numbers are given."""
+        task, rows = self.task, {}
+        for name in (*task.targets, *task.conditions):
+            if name in stored:
+                rows[name] = jnp.asarray(stored[name][index % len(stored[name])])
+            elif name in task.conditions and task.conditions[name].classes:
+                rows[name] = jnp.asarray(index % task.conditions[name].classes, jnp.int32)
+            else:
+                rows[name] = task.blank_given(name, len(index))
+        known = Named({name: jnp.asarray(name in stored) for name in task.targets})
+        wants = Named({name: jnp.asarray(name in wanted) for name in task.targets})
+        return Request(Named(rows), known, wants, self._branches(stored, guidance))
+
+    def _branches(self, given: Iterable[str], guidance: Guidance) -> tuple[Branch, ...]:
+        """Returns the directions of guidance; none if all scales are 1."""
+        task, every = self.task, (*self.task.targets, *self.task.conditions)
+        scales: dict[tuple[str, ...], dict[str, float]] = {}
+        if isinstance(guidance, Mapping):
+            for pair, scale in guidance.items():
+                target, _, source = pair.partition(":")
+                scales.setdefault((source,), {})[target] = scale
+        else:
+            scale = task.guidance if guidance is None else guidance
+            sources = (*(name for name in given if name in task.targets), *task.conditions)
+            if scale != 1.0 and sources:
+                scales[sources] = dict.fromkeys(task.targets, scale)
+        return tuple(
+            Branch(
+                Named({name: jnp.asarray(name in hidden) for name in every}),
+                Named({name: jnp.float32(scale.get(name, 1.0)) for name in task.targets}),
+            )
+            for hidden, scale in scales.items()
+        )
+
+    def pack(self, name: str, values: Any) -> np.ndarray:
+        """Returns the stored form of values of a modality, one or a stack.
+
+        Raises:
+            ValueError: the modality is unknown, or they are none of its values.
+        """
+        try:
+            stored = self.modality(name).pack(values)
+        except ValueError as error:
+            raise ValueError(f"{name!r} {error}") from error
+        if name in self.task.targets and self.modality(name).vocabulary and (stored < 0).any():
+            raise ValueError(
+                f"{name!r} -1 is none, which only a condition can be; leave it out instead"
+            )
+        occurs = self.frozen.get(name, {}).get("occurs")
+        if occurs is not None and stored.dtype == np.uint8:
+            occurs = np.asarray(occurs)
+            letters = dict.fromkeys("".join(self.modality(name).unpack(stored)))
+            strange = "".join(c for c in letters if not occurs[list(c.encode())].all())
+            if strange:
+                known = bytes(byte for byte in np.flatnonzero(occurs) if byte).decode("latin-1")
+                raise ValueError(
+                    f"{name!r} holds {strange!r}, which does not occur in the training data; what "
+                    f"occurs: {known!r}"
+                )
+        return stored
+
+    def modality(self, name: str) -> Modality:
+        """Returns a modality of the model by name.
 
         Raises:
             ValueError: the model does not have it; names those that it has.
         """
-        return self.modality(name).shape
-
-    def modality(self, name: str) -> Any:
-        """Returns a modality of the model by name; see `shape`."""
-        if name in self.task.conditions:
-            return self.task.conditions[name].modality
-        if name in self.task.tokenizers:
-            return self.task.tokenizers[name].modality
-        known = ", ".join([*self.task.tokenizers, *self.task.conditions])
-        raise ValueError(f"unknown modality {name!r}; this model knows: {known}")
+        if name not in self.task.conditions and name not in self.task.targets:
+            known = ", ".join([*self.task.targets, *self.task.conditions])
+            raise ValueError(f"unknown modality {name!r}; this model knows: {known}")
+        return self.task.modality(name)
 
     @functools.lru_cache(maxsize=8)  # noqa: B019 (a generator lives as long as the program)
-    def _compiled(self, samplers: Named[Sampler], is_guided: bool) -> Any:
-        def run(params: Any, frozen: Any, keys: Any, given: Any, scale: Any) -> Any:
-            guidance = scale if is_guided else None
-            return self.task.sample(
-                params, frozen, keys, given, guidance=guidance, samplers=samplers
-            )
+    def _compiled(self, samplers: Named[Sampler]) -> Any:
+        return jax.jit(functools.partial(self.task.sample, samplers=samplers))
 
-        return jax.jit(run)
+    @functools.lru_cache(maxsize=8)  # noqa: B019 (see above)
+    def _compiled_score(self, name: str, rounds: int) -> Any:
+        return jax.jit(functools.partial(self.task.evidence, name=name, rounds=rounds))
 
 
 def load(path: str | Path) -> Tokenizer | Generator:
@@ -214,7 +445,9 @@ def load(path: str | Path) -> Tokenizer | Generator:
         FileNotFoundError: there is no run, or no checkpoint yet.
     """
     restored = workdir.restore(Path(path))
-    return Tokenizer(restored) if isinstance(restored.task, TokenizerTask) else Generator(restored)
+    return (
+        Tokenizer(restored) if isinstance(restored.task, AutoencoderTask) else Generator(restored)
+    )
 
 
 def resolver(siblings: dict[str, Path]) -> Any:

@@ -5,6 +5,7 @@ casts dtypes in silence and does not notice corrupted array data, so the paths, 
 are compared before loading, and every leaf has an integer fingerprint that is verified after it.
 """
 
+import hashlib
 import logging
 import shutil
 from collections.abc import Iterable
@@ -18,6 +19,7 @@ from vqdit.sharding import one_device
 from vqdit.typing import Array, UInt32
 
 T = TypeVar("T")
+KEEP_ALL = 10**9
 log = logging.getLogger(__name__)
 
 
@@ -156,7 +158,7 @@ class Checkpoints:
             self._orbax = policies.Checkpointer(
                 self.folder,
                 save_decision_policy=policies.save_decision_policies.FixedIntervalPolicy(1),
-                preservation_policy=policies.preservation_policies.LatestN(self._keep or 10**9),
+                preservation_policy=policies.preservation_policies.LatestN(self._keep or KEEP_ALL),
             )
         return self._orbax
 
@@ -232,6 +234,16 @@ def _short(error: Exception) -> str:
 
 def _describe(leaf: Any) -> str:
     return f"{jnp.dtype(leaf.dtype).name}{list(leaf.shape)}"
+
+
+def fingerprint(tree: Any) -> str:
+    """Returns 16 letters that tell whether two trees of arrays are the same, bit for bit."""
+    flat = flatten(tree)
+    marks = _fingerprints(flat)
+    lines = [
+        f"{path} {flat[path].dtype} {flat[path].shape} {marks[path]}\n" for path in sorted(flat)
+    ]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
 
 
 @jax.jit

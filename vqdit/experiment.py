@@ -1,6 +1,7 @@
 """An experiment: everything that decides what a run does, in one frozen dataclass."""
 
 from vqdit.data import Data
+from vqdit.ema import Averaging, PosthocEMA
 from vqdit.optimizers import AdamW, Optimizer
 from vqdit.sharding import Mesh
 from vqdit.tasks.base import Task
@@ -16,6 +17,8 @@ class Experiment(Component):
         data: what it is trained on, and the global batch size.
         optimizer: how.
         ema: decay of the averaged parameters that evaluation and sampling use; 0 averages none.
+        ema_warmup: whether they soon forget the first steps; False keeps the decay constant.
+        posthoc: further averages, from which one of any width is made after training.
         mesh: how the devices are arranged.
         steps: length of the run.
         seed: of everything random.
@@ -31,6 +34,8 @@ class Experiment(Component):
     data: Data = Data()
     optimizer: Optimizer = AdamW()
     ema: float = 0.0
+    ema_warmup: bool = True
+    posthoc: PosthocEMA | None = None
     mesh: Mesh = resumable(Mesh())
     steps: int = resumable(1000)
     seed: int = 0
@@ -52,3 +57,8 @@ class Experiment(Component):
                 raise ValueError(f"Experiment needs {field} >= 0, got {getattr(self, field)}")
         if not 0.0 <= self.ema < 1.0:
             raise ValueError(f"Experiment needs ema in [0, 1), got {self.ema}; 0.9999 is usual")
+
+    @property
+    def averaging(self) -> Averaging:
+        """What is averaged in training."""
+        return Averaging(decay=self.ema, warmup=self.ema_warmup, posthoc=self.posthoc)

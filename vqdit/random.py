@@ -8,7 +8,7 @@ import zlib
 
 import jax
 
-from vqdit.typing import Array, Int, Key
+from vqdit.typing import Array, Float, Int, Key
 
 
 def stream(key: Key[Array, ""], name: str) -> Key[Array, ""]:
@@ -24,3 +24,8 @@ def per_example(key: Key[Array, ""], index: Int[Array, " b"]) -> Key[Array, " b"
 def streams(keys: Key[Array, " b"], name: str) -> Key[Array, " b"]:
     """Returns the keys of the use called `name`, one per example."""
     return jax.vmap(lambda key: stream(key, name))(keys)
+
+
+def normal(keys: Key[Array, " b"], shape: tuple[int, ...]) -> Float[Array, "b ..."]:
+    """Draws normal noise, `shape` for every key."""
+    return jax.vmap(lambda key: jax.random.normal(key, shape))(keys)

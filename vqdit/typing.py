@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Generic, TypeVar, dataclass_transform
 
 import jax
-from jaxtyping import Array, Bool, Float, Int, Key, UInt8, UInt32
+from jaxtyping import Array, Bool, Float, Int, Key, Shaped, UInt8, UInt32
 
 __all__ = [
     "Array",
@@ -24,6 +24,7 @@ __all__ = [
     "Key",
     "Named",
     "Params",
+    "Shaped",
     "Stats",
     "UInt8",
     "UInt32",

@@ -12,6 +12,12 @@ def trained(tmp_path_factory):
     return helper.runs(tmp_path_factory)
 
 
+@pytest.fixture(scope="session")
+def joint(tmp_path_factory):
+    """The workdir of a trained model of several modalities; see `helper.joint`."""
+    return helper.joint(tmp_path_factory)
+
+
 @pytest.fixture
 def refused(capsys):
     """Runs a command that must fail as bad input does; returns its one line, without "error: "."""

@@ -42,9 +42,14 @@ def test_options_are_read_with_their_types():
     }
 
 
-def test_a_repeated_option_makes_a_list_and_another_takes_the_last():
-    argv = ["--given=a=1", "--num=1", "--given", "b", "--num=2"]
-    assert parse(argv, KNOWN, repeated="given") == {"given": ["a=1", "b"], "num": 2}
+def test_repeated_options_make_lists_and_others_take_the_last():
+    argv = ["--given=a=1", "--num=1", "--given", "b", "--num=2", "--guidance=2", "--guidance=.5"]
+    assert parse(argv, KNOWN, repeated=("given", "guidance")) == {
+        "given": ["a=1", "b"],
+        "num": 2,
+        "guidance": [2.0, 0.5],
+    }
+    assert parse(["--given=b"], KNOWN, repeated=("given",)) == {"given": ["b"]}
 
 
 def test_words_are_named_in_order():

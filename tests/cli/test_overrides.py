@@ -23,12 +23,14 @@ from vqdit.data import (
 )
 from vqdit.data.sources import Source
 from vqdit.experiment import Experiment
+from vqdit.losses import LPIPS, Perceptual
+from vqdit.models import Discriminator, StyleGAN
 from vqdit.optimizers import AdamW, Optimizer
-from vqdit.processes import Flow, LogitNormal, Masked, Process
+from vqdit.processes import Flow, LogitNormal, Masked, MinSNR, Process, Shifted
 from vqdit.quantizers import VQ
-from vqdit.samplers import Euler, Sampler, Unmasking
+from vqdit.samplers import DPMSolver, Euler, Guide, Karras, Sampler, Unmasking
 from vqdit.sharding import Mesh
-from vqdit.tasks import DiffusionTask, Task, TokenizerTask
+from vqdit.tasks import Adversary, DiffusionTask, Task, TokenizerTask
 from vqdit.typing import Component, Named
 
 TOKENIZER, GENERATOR = tiny.tokenizer(), tiny.generator()
@@ -57,6 +59,7 @@ def read(experiment, path):
         (GENERATOR, ["--task.model.remat=True"], "task.model.remat", True),
         (GENERATOR, ["--task.model.remat", "true"], "task.model.remat", True),
         (GENERATOR, ["--task.model.remat=false"], "task.model.remat", False),
+        (GENERATOR, ["--task.model.remat=dots"], "task.model.remat", "dots"),
         (GENERATOR, ["--task.model.dtype=bfloat16"], "task.model.dtype", "bfloat16"),
         (TOKENIZER, ["--task.reconstruction=l1"], "task.reconstruction", "l1"),
         (TOKENIZER, ["--init-from=runs/a b=c,d"], "init_from", "runs/a b=c,d"),
@@ -66,7 +69,12 @@ def read(experiment, path):
         (TOKENIZER, ["--task.modality.size=(28, 32)"], "task.modality.size", (28, 32)),
         (TOKENIZER, ["--task.model.channels=4,8,16"], "task.model.channels", (4, 8, 16)),
         (TOKENIZER, ["--task.model.channels=4"], "task.model.channels", (4,)),
-        (TOKENIZER, ["--task.weights.commitment=1.0"], "task.weights", Named(commitment=1.0)),
+        (
+            TOKENIZER,
+            ["--task.quantizer.weights.commitment=1.0"],
+            "task.quantizer.weights",
+            Named(commitment=1.0, codebook=1.0),
+        ),
         (
             GENERATOR,
             ["--task.targets.image.sampler.steps=4"],
@@ -117,6 +125,12 @@ def read(experiment, path):
             "task.targets.image.time",
             LogitNormal(),
         ),
+        (
+            GENERATOR,
+            ["--task.targets.image.time=Shifted", "--task.targets.image.time.law=LogitNormal"],
+            "task.targets.image.time",
+            Shifted(law=LogitNormal()),
+        ),
     ],
 )
 def test_one_field_changes_and_nothing_else(experiment, args, path, value):
@@ -159,6 +173,27 @@ def test_process_and_sampler_change_together_in_any_order():
     for order in (args, args[::-1]):
         target = override(GENERATOR, order).task.targets["image"]
         assert (target.process, target.sampler) == (Flow(), Euler(steps=5))
+    weighted = [*args, "--task.targets.image.process.weighting=MinSNR"]
+    process = override(GENERATOR, weighted).task.targets["image"].process
+    assert process == Flow(weighting=MinSNR())
+
+
+def test_a_sampler_its_spacing_and_guidance_are_given_by_name():
+    args = [
+        "--task.targets.image.process=DDPM",
+        "--task.targets.image.sampler=DPMSolver",
+        "--task.targets.image.sampler.order=3",
+        "--task.targets.image.sampler.spacing=Karras",
+        "--task.targets.image.sampler.spacing.rho=5",
+        "--task.guide.interval=0.1,0.8",
+        "--task.guide.zero-star=True",
+    ]
+    task = override(GENERATOR, args).task
+    sampler = DPMSolver(steps=3, order=3, spacing=Karras(rho=5.0))  # as many steps as before
+    assert task.targets["image"].sampler == sampler
+    assert task.guide == Guide(interval=(0.1, 0.8), zero_star=True)
+    with pytest.raises(ConfigError, match="order takes .*2.*3"):
+        override(GENERATOR, [*args[:2], "--task.targets.image.sampler.order=4"])
 
 
 def test_a_new_class_keeps_what_was_set_of_the_fields_it_shares():
@@ -176,7 +211,9 @@ def test_a_new_class_keeps_what_was_set_of_the_fields_it_shares():
         (Process, {"Flow", "Masked"}),
         (Sampler, {"Euler", "Unmasking"}),
         (Optimizer, {"AdamW"}),
-        (Task, {"DiffusionTask", "TokenizerTask"}),
+        (Task, {"DiffusionTask", "KLTask", "TokenizerTask"}),
+        (Perceptual, {"FeatureMatching", "LPIPS"}),
+        (Discriminator, {"PatchGAN", "StyleGAN"}),
         (Mesh, {"Mesh"}),
     ],
 )
@@ -190,12 +227,31 @@ def test_a_part_of_a_class_is_no_choice():
     """`Recorded` is the base of several sources, and none itself."""
     assert set(classes_of(Source)) == {
         "Digits",
+        "Encoded",
         "FashionMNIST",
         "ImageFolder",
+        "Missing",
         "Mixture",
+        "SpokenFashion",
         "TFDS",
         "Table",
     }
+
+
+def test_a_component_that_may_be_none_comes_and_goes():
+    assert TOKENIZER.task.adversary is None
+    with_one = override(TOKENIZER, ["--task.adversary.weight=0.5", "--task.adversary.start=9"])
+    assert with_one.task.adversary == Adversary(weight=0.5, start=9)
+    assert override(TOKENIZER, ["--task.adversary=Adversary"]).task.adversary == Adversary()
+    args = ["--task.adversary.discriminator=StyleGAN", "--task.adversary.loss=non_saturating"]
+    changed = override(with_one, args).task.adversary
+    assert changed == Adversary(
+        weight=0.5, start=9, discriminator=StyleGAN(), loss="non_saturating"
+    )
+    assert override(with_one, ["--task.adversary=None"]).task.adversary is None
+    with pytest.raises(ConfigError, match="unknown field --task.adversary.wait; did you mean"):
+        override(TOKENIZER, ["--task.adversary.wait=0.5"])
+    assert override(TOKENIZER, ["--task.perceptual=LPIPS"]).task.perceptual == (LPIPS(),)
 
 
 class Loose(Experiment):
@@ -277,7 +333,7 @@ def test_fields_that_may_be_none_and_other_kinds(arg, value):
         (
             "one",
             "--task.reconstruction=l3",
-            "--task.reconstruction takes {l1,l2}, such as l2; got 'l3'",
+            "--task.reconstruction takes {l1,l2,huber}, such as l2; got 'l3'",
         ),
         (
             "one",
@@ -302,7 +358,7 @@ def test_fields_that_may_be_none_and_other_kinds(arg, value):
         (
             "two",
             "--task.model.remat=maybe",
-            "--task.model.remat takes {True,False}, such as False; got 'maybe'",
+            "--task.model.remat takes {True,False,dots,attention}, such as False; got 'maybe'",
         ),
         (
             "two",
@@ -342,14 +398,14 @@ def test_fields_that_may_be_none_and_other_kinds(arg, value):
         (
             "one",
             "--data.source=Recorded",
-            "--data.source takes the name of a class, got 'Recorded'; one of: ",
+            "--data.source takes the name of a class, got 'Recorded'; did you mean Encoded?",
         ),
         (
             "one",
             "--data.source=os:system",
             "--data.source takes the name of a class, got 'os:system'; one of: ",
         ),
-        ("one", "--data.source.path=x", "unknown field --data.source.path; Digits has no fields"),
+        ("one", "--data.source.path=x", "unknown field --data.source.path; Digits has seed"),
         (
             "one",
             "--data.augment=Flip",
@@ -379,13 +435,13 @@ def test_the_help_of_a_config_lists_its_fields_with_types_and_values(capsys, mon
     shown = capsys.readouterr().out
     for line in (
         "--tokenizer.optimizer.learning-rate FLOAT",
-        "--tokenizer.task.reconstruction {l1,l2}",
+        "--tokenizer.task.reconstruction {l1,l2,huber}",
         "--tokenizer.task.modality.size INT INT",
-        "--tokenizer.task.weights.commitment FLOAT",
+        "--tokenizer.task.quantizer.weights.commitment FLOAT",
         "--tokenizer.data.augment.0.rotate FLOAT",
         "--generator.task.targets.image.sampler.steps INT",
         "--generator.task.conditions.label.drop FLOAT",
-        "--generator.task.model.remat {True,False}",
+        "--generator.task.model.remat {True,False,dots,attention}",
         "length of the run. (default: 8)",
     ):
         assert line in shown

@@ -2,9 +2,11 @@
 
 import json
 import shlex
+import shutil
 
 import numpy as np
 import pytest
+import soundfile
 from PIL import Image
 
 from vqdit.cli.main import main
@@ -35,8 +37,10 @@ def test_the_digits_are_prepared(capsys):
     assert main(["prepare", "digits"]) == 0
     assert capsys.readouterr().out == (
         "digits: 1437 train, 180 validation, 180 test\n"
+        "  audio: [800]\n"
         "  image: [8, 8, 1]\n"
         "  label: [], 10 classes\n"
+        "  text: [5]\n"
         "  train on it with: --data.source=Digits\n"
     )
 
@@ -94,6 +98,23 @@ def test_a_table_is_prepared(folder, capsys):
 )
 def test_what_cannot_be_prepared_is_refused(args, message, folder, refused):
     assert refused("prepare", *args).startswith(message)
+    assert not (folder / "data").exists()
+
+
+def test_a_table_of_sounds_and_texts_is_prepared(folder, capsys):
+    soundfile.write(folder / "a.wav", np.zeros(50, np.int16), 4000)
+    (folder / "rows.jsonl").write_text('{"audio": "a.wav", "text": "quiet"}\n' * 10)
+    form = ["--samples=50", "--rate=4000", "--length=5"]
+    assert main(["prepare", "table", "rows.jsonl", *form]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1:3] == ["  audio: [50]", "  text: [5]"]
+    assert source_of(lines[-1]) == Table(path="rows.jsonl", samples=50, rate=4000, length=5)
+
+
+def test_spoken_fashion_without_its_program_is_refused(folder, refused, monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    message = refused("prepare", "spoken_fashion")
+    assert message.startswith("SpokenFashion needs the program espeak-ng, which is not installed")
     assert not (folder / "data").exists()
 
 

@@ -7,9 +7,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import vqdit
+from vqdit.api import Tokenizer
+from vqdit.cli.charts import LINE
+from vqdit.cli.codebook_pictures import BAR, HEIGHT, WIDTH, appearance, count_codes, histogram
 from vqdit.cli.main import main
 from vqdit.data import Digits
-from vqdit.tasks.tokenizer import side_by_side
+from vqdit.modalities import Image as DigitsImage
+from vqdit.modalities.image import grid
+from vqdit.tasks import TokenizerTask
+from vqdit.tasks.autoencoder import side_by_side
 
 
 @pytest.fixture(scope="module")
@@ -59,11 +66,77 @@ def test_what_was_made_is_said(trained, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["reconstruct", f"--workdir={trained}/runs/tokenizer", "--split=validation"]) == 0
     record = json.loads((tmp_path / "reconstructions/metrics.json").read_text())
-    first, second, third = capsys.readouterr().out.splitlines()
+    first, second, *files = capsys.readouterr().out.splitlines()
     assert first == f"180 examples of the validation split, {trained}/runs/tokenizer at step 8"
     assert f"psnr {record['psnr']:.4g}" in second
     assert f"codebook_perplexity {record['codebook_perplexity']:.4g}" in second
-    assert third == "  reconstructions/reconstructions.png"
+    assert files == [
+        "  reconstructions/reconstructions.png: originals above their reconstructions",
+        "  reconstructions/code_use.png: how often codes occur, the most used first",
+        "  reconstructions/codebook.png: what each code looks like, the most used first",
+    ]
+    assert {path.name for path in (tmp_path / "reconstructions").iterdir()} == {
+        "reconstructions.png",
+        "reconstructions.npz",
+        "metrics.json",
+        "code_use.png",
+        "codebook.png",
+    }
+
+
+def test_the_codebook_s_picture_shows_each_code_alone_the_most_used_first(made, trained):
+    with np.load(made / "reconstructions.npz") as arrays:
+        count = np.bincount(arrays["codes"].ravel(), minlength=16)
+    tokenizer = vqdit.load(trained / "runs/tokenizer")
+    best = np.argsort(-count, kind="stable")
+    alone = np.broadcast_to(best.reshape(16, 1, 1, 1), (16, 4, 4, 1))
+    expected = grid(np.asarray(tokenizer.decode(alone)), 16)
+    np.testing.assert_array_equal(np.asarray(Image.open(made / "codebook.png")), expected[..., 0])
+
+
+def test_a_histogram_has_bars_as_high_as_the_use_of_codes():
+    counts = [np.asarray([1, 4, 0, 3]), np.asarray([0, 8])]
+    picture = np.asarray(histogram(counts))
+    assert picture.shape == (2 * (LINE + HEIGHT + 8), WIDTH, 3)
+    first, second = picture[LINE : LINE + HEIGHT + 1], picture[-HEIGHT - 9 : -8]
+    for chart, shares in ((first, [4, 3, 1, 0]), (second, [8, 0])):
+        heights = (chart == BAR).all(axis=-1).sum(axis=0)
+        for place, share in enumerate(shares):
+            middle = (2 * place + 1) * WIDTH // (2 * len(shares))
+            # The orange line of uniform use hides one pixel of a bar that is higher.
+            assert heights[middle] == pytest.approx(share / shares[0] * HEIGHT, abs=2)
+
+
+def test_codes_are_counted_by_codebook_without_those_that_are_none():
+    codes = np.asarray([[[0, 3], [2, -1]], [[2, 3], [-1, 0]]])
+    found = count_codes(codes, (3, 5))
+    assert [count.tolist() for count in found] == [[1, 0, 2], [1, 0, 0, 2, 0]]
+
+
+class Codes(Tokenizer):
+    """A tokenizer of two codebooks whose picture of a code is its number."""
+
+    class Task(TokenizerTask):
+        @property
+        def grid(self):
+            return (2, 2)
+
+    def __init__(self):
+        self.task = self.Task(modality=DigitsImage(size=(80, 80), channels=1))
+
+    def decode(self, codes):
+        assert ((codes >= 0).sum(axis=-1) == 1).all()  # the other codebook is absent
+        shade = np.max(codes, axis=(1, 2, 3)).astype(np.uint8)
+        return np.broadcast_to(shade[:, None, None, None], (len(codes), 80, 80, 1))
+
+
+def test_of_several_codebooks_each_begins_a_row_and_large_ones_show_what_is_used_most():
+    counts = [np.arange(200), np.arange(300)[::-1]]
+    picture = appearance(Codes(), counts)
+    tiles = picture[2::66, 2::66, 0]
+    assert tiles.shape == (8, 32)  # 128 codes of each, 64 x 64 pixels cut from their middle
+    np.testing.assert_array_equal(tiles[:4].ravel(), np.arange(199, 71, -1))
+    np.testing.assert_array_equal(tiles[4:].ravel(), np.arange(128))
 
 
 def test_the_validation_numbers_are_those_of_training(trained, tmp_path):

@@ -2,16 +2,28 @@
 
 import json
 import shutil
+from collections import Counter
+from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+import soundfile
 from PIL import Image
 
 from tests import tiny
 from vqdit import api
 from vqdit.cli.main import main
+from vqdit.cli.overrides import classes_of
 from vqdit.config import to_json
+from vqdit.data import Digits
+from vqdit.modalities import Audio
+from vqdit.modalities import Image as Modality
 from vqdit.modalities.image import grid
+from vqdit.samplers import Euler, Sampler, Unmasking
+from vqdit.typing import Named
+
+SAMPLERS = classes_of(Sampler)
+TEMPERED = [name for name, kind in SAMPLERS.items() if hasattr(kind(), "temperature")]
 
 
 def sample(out, *args):
@@ -36,6 +48,7 @@ def test_samples_are_written_as_arrays_a_grid_single_files_and_settings(seven, t
     assert {path.name for path in seven.iterdir()} == {
         "samples.npz",
         "samples.json",
+        "index.html",
         "grid.png",
         "labels.txt",
         *(f"image_{number:04d}.png" for number in range(7)),
@@ -49,9 +62,11 @@ def test_samples_are_written_as_arrays_a_grid_single_files_and_settings(seven, t
         "workdir": f"{trained}/runs",
         "step": 6,
         "given": [],
-        "samplers": {"image": "Unmasking(steps=3, temperature=1.0, noise=4.5)"},
+        "want": ["image"],
+        "samplers": {"image": repr(Unmasking(steps=3))},
         "num": 7,
         "guidance": 1.5,
+        "edits": {},
         "seed": 1,
         "batch_size": 4,
     }
@@ -83,7 +98,7 @@ def test_sixteen_samples_in_a_folder_named_samples_are_the_default(trained, tmp_
     assert main(["sample", "--workdir", f"{trained}/runs/flow"]) == 0
     assert np.load("samples/samples.npz")["image"].shape == (16, 8, 8, 1)
     settings = json.loads((tmp_path / "samples/samples.json").read_text())
-    assert settings["samplers"] == {"image": "Euler(steps=3)"}
+    assert settings["samplers"] == {"image": repr(Euler(steps=3))}
     assert (settings["num"], settings["batch_size"], settings["seed"]) == (16, 64, 0)
 
 
@@ -93,8 +108,14 @@ def asked(monkeypatch):
     asked = {}
 
     def fake(self, num, **kwargs):
+        self.check(kwargs["given"], kwargs["want"], kwargs["samplers"], kwargs["guidance"])
         asked.update(num=num, **kwargs)
-        return {"image": np.zeros((num, 8, 8, 1), np.uint8), "label": np.zeros(num, np.int32)}
+        names = [*self._wanted(kwargs["given"], kwargs["want"]), *kwargs["given"], "label"]
+        blank = {
+            name: np.zeros((num, *self.modality(name).shape), self.modality(name).dtype)
+            for name in names
+        }
+        return {name: self.modality(name).unpack(stored) for name, stored in blank.items()}
 
     monkeypatch.setattr(api.Generator, "sample", fake)
     return asked
@@ -124,25 +145,10 @@ def test_settings_override_the_config(asked, trained, tmp_path):
     args = ["--steps=2", "--guidance=3", "--temperature=0.5", "--batch_size", "8", "--seed=5"]
     sample(tmp_path, f"--workdir={trained}/runs", "--sampler=Unmasking", *args)
     record = json.loads((tmp_path / "samples.json").read_text())
-    assert record["samplers"] == {"image": "Unmasking(steps=2, temperature=0.5, noise=4.5)"}
+    assert record["samplers"] == {"image": repr(Unmasking(steps=2, temperature=0.5))}
     assert asked["samplers"]["image"].steps == 2
     for settings in (asked, record):
         assert (settings["guidance"], settings["batch_size"], settings["seed"]) == (3.0, 8, 5)
-
-
-def test_several_files_are_used_in_sorted_order_one_sample_each(
-    asked, trained, tmp_path, monkeypatch
-):
-    """A model of two modalities would generate the other from them; here it is the reading."""
-    monkeypatch.setattr(api.Generator, "check", lambda *args: None)
-    folder = tmp_path / "pictures"
-    folder.mkdir()
-    for name, value in (("b.png", 2), ("a.png", 1), ("c.png", 3)):
-        Image.fromarray(np.full((8, 8), value, np.uint8)).save(folder / name)
-    sample(tmp_path, f"--workdir={trained}/runs", "--given", f"image={folder}")
-    assert asked["given"]["image"].shape == (3, 8, 8, 1)
-    assert asked["given"]["image"][:, 0, 0, 0].tolist() == [1, 2, 3]
-    assert asked["num"] == 3
 
 
 @pytest.mark.parametrize(
@@ -160,14 +166,15 @@ def test_several_files_are_used_in_sorted_order_one_sample_each(
         (["--step=3"], "unknown option '--step=3'; did you mean --steps?"),
         (
             ["--sampler=Eulr"],
-            "unknown sampler 'Eulr'; did you mean Euler?; one of: Euler, Unmasking",
+            f"unknown sampler 'Eulr'; did you mean Euler?; one of: {', '.join(SAMPLERS)}",
         ),
         (
             ["--sampler=Euler"],
-            "Euler integrates the Flow process, got Masked; use Unmasking for codes",
+            "Euler runs Gaussian processes (Flow, DDPM), got Masked; use Unmasking for codes",
         ),
         (["--temperature=-1"], "Unmasking needs temperature >= 0, got -1.0"),
-        (["--given", "label"], "--given takes NAME=VALUE such as label=7, got 'label'"),
+        (["--given", "label"], "--given takes NAME=VALUE such as text=seven, got 'label'"),
+        (["--given", "label="], "--given takes NAME=VALUE such as text=seven, got 'label='"),
         (["--given", "label=10"], "label 10 is out of range; labels go from 0 to 9"),
         (["--given", "label=-1"], "label -1 is out of range; labels go from 0 to 9"),
         (["--given", "label=seven"], "unknown label 'seven'; give a number from 0 to 9"),
@@ -185,7 +192,7 @@ def test_a_bad_setting_is_refused_before_anything_is_written(
 
 def test_temperature_is_refused_for_euler(trained, refused):
     message = refused("sample", f"--workdir={trained}/runs/flow", "--temperature=1")
-    assert message == "Euler has no temperature; --temperature is for Unmasking"
+    assert message == f"Euler has no temperature; --temperature is for {', '.join(TEMPERED)}"
     message = refused("sample", f"--workdir={trained}/runs/flow", "--sampler=Unmasking")
     assert message == "Unmasking decodes the Masked process, got Flow; use Euler for latents"
 
@@ -198,6 +205,9 @@ def test_pictures_that_are_no_use_are_refused_by_path(trained, refused, tmp_path
     (tmp_path / "folder").mkdir()
     message = refused("sample", workdir, out, "--given", f"image={tmp_path}/folder")
     assert message.startswith(f"no picture in the folder {tmp_path}/folder; known endings: .png")
+    Image.new("L", (8, 6)).save(tmp_path / "small.png")
+    message = refused("sample", workdir, out, "--given", f"image={tmp_path}/small.png")
+    assert message == f"{tmp_path}/small.png has 6x8 pixels; this model takes 8x8: resize it"
     Image.new("L", (8, 8)).save(tmp_path / "good.png")
     message = refused("sample", workdir, out, "--given", f"image={tmp_path}/good.png")
     assert message == (
@@ -234,3 +244,261 @@ def test_an_output_folder_that_cannot_be_is_refused_before_sampling(
     message = refused("sample", f"--workdir={trained}/runs", f"--out={tmp_path}/file/out")
     assert message == f"cannot write in {tmp_path}/file/out: Not a directory; choose another --out"
     assert (tmp_path / "file").read_text() == "mine"
+
+
+# A model of pictures, tones and texts, which knows the label.
+
+
+@pytest.fixture(scope="module")
+def digit(tmp_path_factory):
+    """A folder with a picture, a tone and a text of the same digit, and those of two others."""
+    folder = tmp_path_factory.mktemp("given")
+    found = Digits().split("test").take(np.arange(3))
+    Audio(samples=800, rate=8000).write(found["audio"], folder)
+    Modality(size=(8, 8), channels=1).write(found["image"], folder)
+    (folder / "lines.txt").write_text("six\nseven\n")
+    return folder, found
+
+
+@pytest.fixture(scope="module")
+def page(joint, digit, tmp_path_factory):
+    """Texts and pictures that were generated from a tone."""
+    folder, _ = digit
+    out = tmp_path_factory.mktemp("page")
+    args = ["--num=3", "--batch-size=4", "--seed=2", "--want", "text", "--want=image"]
+    sample(out, f"--workdir={joint}", "--given", f"audio={folder}/audio_0001.wav", *args)
+    return out
+
+
+def test_every_modality_is_written_as_an_array_of_its_own_type(page, digit):
+    with np.load(page / "samples.npz") as samples:  # no pickles: it loads without allowing them
+        assert set(samples) == {"audio", "image", "label", "text"}
+        assert (samples["audio"].dtype, samples["audio"].shape) == (np.int16, (3, 800))
+        assert (samples["image"].dtype, samples["image"].shape) == (np.uint8, (3, 8, 8, 1))
+        assert (samples["label"].dtype, samples["label"].tolist()) == (np.int32, [0, 1, 2])
+        assert samples["text"].dtype.kind == "U" and samples["text"].shape == (3,)
+        np.testing.assert_array_equal(samples["audio"], digit[1]["audio"][[1, 1, 1]])
+    settings = json.loads((page / "samples.json").read_text())
+    assert settings["want"] == ["image", "text"]
+    assert settings["given"] == [f"audio={digit[0]}/audio_0001.wav"]
+    assert settings["guidance"] == 1.0
+    assert settings["samplers"]["audio"] == repr(Euler(steps=4))
+
+
+def test_every_modality_is_written_in_files_that_can_be_given_again(page, digit):
+    samples = np.load(page / "samples.npz")
+    names = {path.name for path in page.iterdir()}
+    assert names == {
+        *("samples.npz", "samples.json", "index.html", "grid.png", "labels.txt", "texts.txt"),
+        *(
+            f"{kind}_000{n}.{end}"
+            for kind, end in (("image", "png"), ("audio", "wav"))
+            for n in range(3)
+        ),
+    }
+    given = (digit[0] / "audio_0001.wav").read_bytes()
+    for number in range(3):
+        assert (page / f"audio_000{number}.wav").read_bytes() == given  # bit for bit
+        picture = np.asarray(Image.open(page / f"image_000{number}.png"))
+        np.testing.assert_array_equal(picture, samples["image"][number, ..., 0])
+    lines = (page / "texts.txt").read_text(encoding="utf-8").split("\n")
+    assert lines[:-1] == samples["text"].tolist()
+    assert (page / "labels.txt").read_text().split() == ["0", "1", "2"]
+    grid = np.asarray(Image.open(page / "grid.png"))
+    assert grid.shape == (3 * 64 + 4, 3 * (64 + 2) + 2)  # three columns: tone, picture, text
+
+
+class Page(HTMLParser):
+    """What a page shows and loads."""
+
+    def __init__(self, file):
+        super().__init__()
+        self.tags, self.loads, self.cells = Counter(), [], []
+        self.feed(file.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attrs):
+        self.tags[tag] += 1
+        self.loads += [value for name, value in attrs if name in ("src", "href", "srcset")]
+        if tag in ("td", "th"):
+            self.cells.append("")
+
+    def handle_data(self, data):
+        if self.cells:
+            self.cells[-1] += data
+
+
+def test_the_page_shows_and_plays_everything_from_one_file(page):
+    html, found = (page / "index.html").read_text(encoding="utf-8"), Page(page / "index.html")
+    assert "http" not in html and "url(" not in html and "<script" not in html
+    assert len(found.loads) == 6 and all(load.startswith("data:") for load in found.loads)
+    assert (found.tags["audio"], found.tags["img"], found.tags["q"]) == (3, 3, 3)
+    assert not found.tags["link"] and not found.tags["iframe"]
+    assert found.tags["tr"] == 4 and found.tags["td"] == 3 * 5
+    heads = [cell.strip() for cell in found.cells[:5]]
+    assert heads == ["", "audio (given)", "image", "text", "label"]
+    samples = np.load(page / "samples.npz")
+    rows = np.asarray(found.cells[5:]).reshape(3, 5)
+    for number, row in enumerate(rows):
+        text, label = str(samples["text"][number]), str(samples["label"][number])
+        assert [cell.strip() for cell in row] == [str(number), "", "", text.strip(), label]
+
+
+@pytest.mark.parametrize(
+    ("given", "shape", "num"),
+    [
+        (["text=six"], {"text": (1,)}, 16),
+        (["text=lines.txt"], {"text": (2,)}, 2),
+        (["text=six", "text=lines.txt"], {"text": (3,)}, 3),
+        (["image=image_0002.png"], {"image": (1, 8, 8, 1)}, 16),
+        (["image=."], {"image": (3, 8, 8, 1)}, 3),
+        (["audio=audio_0000.wav"], {"audio": (1, 800)}, 16),
+        (["audio=."], {"audio": (3, 800)}, 3),
+        (["audio=.", "text=lines.txt"], {"audio": (3, 800), "text": (2,)}, 3),
+        (["image=image_0000.png", "label=4"], {"image": (1, 8, 8, 1), "label": (1,)}, 16),
+    ],
+)
+def test_anything_is_given_by_literal_file_or_folder(
+    given, shape, num, asked, joint, digit, tmp_path, monkeypatch
+):
+    folder, found = digit
+    monkeypatch.chdir(folder)
+    sample(tmp_path, f"--workdir={joint}", *(f"--given={pair}" for pair in given))
+    assert {name: values.shape for name, values in asked["given"].items()} == shape
+    assert asked["num"] == num
+    for name in ("image", "audio"):
+        if name in shape:
+            rows = [2] if given[0].endswith("2.png") else np.arange(shape[name][0])
+            np.testing.assert_array_equal(asked["given"][name], found[name][rows])
+    if "text" in shape:
+        assert asked["given"]["text"].tolist() == ["six", "six", "seven"][-shape["text"][0] :] or (
+            given == ["text=six"]
+        )
+    assert asked["want"] is None
+
+
+@pytest.mark.parametrize(
+    ("args", "guidance"),
+    [
+        ([], None),
+        (["--guidance=2"], 2.0),
+        (["--guidance=2", "--guidance=-1.5"], -1.5),
+        (["--guidance=image:text=3"], {"image:text": 3.0}),
+        (
+            ["--guidance", "image:text=3", "--guidance=text:label=0.5"],
+            {"image:text": 3.0, "text:label": 0.5},
+        ),
+        (["--guidance=image:text=3", "--guidance=image:text=4"], {"image:text": 4.0}),
+    ],
+)
+def test_guidance_is_one_number_or_numbers_of_pairs(args, guidance, asked, joint, tmp_path):
+    sample(tmp_path, f"--workdir={joint}", "--given=label=7", *args)
+    assert asked["guidance"] == guidance
+    record = json.loads((tmp_path / "samples.json").read_text())
+    assert record["guidance"] == (1.0 if guidance is None else guidance)
+
+
+def test_samplers_are_changed_one_by_one(asked, joint, tmp_path):
+    args = ["--temperature=text=0.5", "--temperature", "image=0", "--sampler=audio=Euler"]
+    sample(tmp_path, f"--workdir={joint}", "--steps=6", *args)
+    assert asked["samplers"] == Named(
+        audio=Euler(steps=6),
+        image=Unmasking(steps=6, temperature=0.0),
+        text=Unmasking(steps=6, temperature=0.5),
+    )
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--want=video"], "unknown modality 'video'; this model knows: audio, image, text, label"),
+        (
+            ["--want=label"],
+            "'label' can only be given to this model; it generates audio, image, text",
+        ),
+        (
+            ["--want=text", "--given=text=six"],
+            "'text' is given and wanted; leave it out of one of them",
+        ),
+        (["--given=text=nofile.txt"], "no text file nofile.txt"),
+        (["--given=audio=none.wav"], "no sound none.wav"),
+        (["--given=audio=nowhere/"], "no sound nowhere"),
+        (
+            ["--given=text=eleven"],
+            "'text' the text 'eleven' has 6 bytes, more than the 5 that fit; shorten it, or set a "
+            "greater length",
+        ),
+        (
+            ["--given=text=4"],
+            "'text' holds '4', which does not occur in the training data; what occurs: "
+            "'efghinorstuvwxz'",
+        ),
+        (["--guidance=image:text"], "--guidance must be a number, got 'image:text'"),
+        (["--guidance=image:text=much"], "--guidance must be a number, got 'much'"),
+        (["--guidance=image:text=inf"], "--guidance must be finite, got 'inf'"),
+        (
+            ["--guidance=image=3"],
+            "guidance takes pairs such as image:text, got 'image'",
+        ),
+        (
+            ["--guidance=2", "--guidance=image:text=3"],
+            "--guidance takes one number, or pairs such as image:text=3, not both",
+        ),
+        (
+            ["--given=text=six", "--guidance=text:label=2"],
+            "guidance 'text:label' is for 'text', which is not generated; generated: audio, image",
+        ),
+        (
+            ["--want=text", "--guidance=text:image=2"],
+            "guidance 'text:image' has no source 'image'; 'text' can be guided by: label",
+        ),
+        (
+            ["--temperature=label=0.5"],
+            "--temperature for 'label', but this model generates audio, image, text",
+        ),
+        (
+            ["--sampler=video=Euler"],
+            "--sampler for 'video', but this model generates audio, image, text",
+        ),
+        (
+            ["--sampler=audio=Unmasking"],
+            "Unmasking decodes the Masked process, got Flow; use Euler for latents",
+        ),
+        (
+            ["--temperature=audio=1"],
+            f"Euler has no temperature; --temperature is for {', '.join(TEMPERED)}",
+        ),
+        (["--temperature=text=-1"], "Unmasking needs temperature >= 0, got -1.0"),
+        (["--temperature=text="], "--temperature needs a value, as in --temperature=..."),
+    ],
+)
+def test_what_several_modalities_cannot_do_is_refused_in_one_line(
+    args, message, joint, refused, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert refused("sample", f"--workdir={joint}", *args) == message
+    assert not list(tmp_path.iterdir())
+
+
+def test_sounds_and_texts_that_are_no_use_are_refused_by_path(joint, refused, tmp_path):
+    workdir, out = f"--workdir={joint}", f"--out={tmp_path}/out"
+    short = tmp_path / "short.wav"
+    soundfile.write(short, np.zeros(700, np.int16), 8000, subtype="PCM_16")
+    message = refused("sample", workdir, out, f"--given=audio={short}")
+    assert message == (
+        f"the sound {short} has 700 samples at 8000 Hz on 1 channel(s); wanted are 800 at 8000 Hz "
+        "on 1: convert it, or set samples and rate"
+    )
+    short.write_bytes(b"no sound")
+    assert refused("sample", workdir, out, f"--given=audio={short}").startswith(
+        f"cannot decode the sound {short}: "
+    )
+    lines = tmp_path / "lines.txt"
+    lines.write_bytes(b"\xff")
+    assert refused("sample", workdir, out, f"--given=text={lines}").startswith(
+        f"{lines} is not UTF-8 text: "
+    )
+    lines.write_text("")
+    assert (
+        refused("sample", workdir, out, f"--given=text={lines}") == f"{lines} has no line of text"
+    )
+    assert not (tmp_path / "out").exists()

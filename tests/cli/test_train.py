@@ -223,7 +223,7 @@ def test_options_of_the_command_itself(refused, mine):
         (
             "one.py",
             ["--task.name=picture"],
-            "one: the data have no 'picture'; they have: image, label",
+            "one: the data have no 'picture'; they have: audio, image, label, text",
         ),
         (
             "dit.py",
@@ -246,7 +246,7 @@ def test_a_tokenizer_elsewhere_is_checked_before_anything_is_written(trained, mi
     message = refused("train", "--config=dit.py", where)
     assert message == (
         f"dit: '{trained}/runs', the tokenizer of 'image', is a DiffusionTask; name the workdir of "
-        "a tokenizer"
+        "a tokenizer with codes"
     )
     message = refused("train", "--config=dit.py", f"{where}/tokenizer", "--task.model.patch=3")
     assert message.startswith("dit: the grid of 'image', 4x4, does not divide by the DiT's patch 3")

@@ -18,6 +18,7 @@ class Rows(Source):
         edge: of the image.
         names: of the classes.
         has_label: whether there are labels.
+        dtype: of the image, if it is not the usual one.
     """
 
     count: int = 12
@@ -26,9 +27,10 @@ class Rows(Source):
     edge: int = 4
     names: tuple[str, ...] = ()
     has_label: bool = True
+    dtype: str = ""
 
     def features(self) -> Named[Feature]:
-        features = {"image": Feature((self.edge, self.edge, 1))}
+        features = {"image": Feature((self.edge, self.edge, 1), dtype=self.dtype)}
         if self.has_label:
             features["label"] = Feature((), self.classes, self.names)
         return Named(features)
@@ -55,7 +57,9 @@ class _Rows:
     def take(self, rows: np.ndarray) -> Arrays:
         if rows.max() >= self._count:
             raise IndexError(rows.max())
-        arrays: Arrays = {"image": np.stack([self._source.image(int(row)) for row in rows])}
+        images = np.stack([self._source.image(int(row)) for row in rows])
+        stored = self._source.features()["image"].stored
+        arrays: Arrays = {"image": images.astype(stored)}
         if self._source.has_label:
             arrays["label"] = (self._source.first + rows).astype(np.int32)
         return arrays | {PRESENT + name: np.ones(len(rows), bool) for name in arrays}

@@ -1,40 +1,16 @@
 """Fashion-MNIST from IDX files: read exactly, or refused by the name of the file."""
 
-import gzip
 import hashlib
 import io
-import struct
 import urllib.error
 import urllib.request
 
 import numpy as np
 import pytest
 
+from tests.data.garments import NAMES, garments, put
 from vqdit.data import FashionMNIST, fashion_mnist
 from vqdit.data.sources import SPLITS
-
-NAMES = list(fashion_mnist.FILES)
-
-
-def idx(array, kind=8):
-    return struct.pack(f">HBB{array.ndim}I", 0, kind, array.ndim, *array.shape) + array.tobytes()
-
-
-def garments(count, seed, edge=28):
-    rng = np.random.default_rng(seed)
-    images = rng.integers(0, 256, (count, edge, edge), dtype=np.uint8)
-    return images, rng.integers(0, 10, count, dtype=np.uint8)
-
-
-def put(folder, train, test, packed=True):
-    folder.mkdir(exist_ok=True)
-    for name, array in zip(NAMES, (*train, *test), strict=True):
-        content = idx(array)
-        if packed:
-            (folder / f"{name}.gz").write_bytes(gzip.compress(content))
-        else:
-            (folder / name).write_bytes(content)
-    return FashionMNIST(path=str(folder))
 
 
 @pytest.fixture
@@ -59,6 +35,16 @@ def test_examples_are_those_of_the_files(tmp_path, data_folder, packed):
         np.testing.assert_array_equal(arrays["image"], images[..., None])
         np.testing.assert_array_equal(arrays["label"], labels)
     assert source.features()["label"].names[9] == "ankle boot"
+
+
+def test_padding_adds_black_pixels_and_has_records_of_its_own(raw, data_folder):
+    plain, padded = (FashionMNIST(path=str(raw), pad=pad) for pad in (0, 2))
+    pictures = [source.split("test").take(np.arange(12))["image"] for source in (plain, padded)]
+    assert padded.features()["image"].shape == (32, 32, 1)
+    np.testing.assert_array_equal(pictures[1][:, 2:30, 2:30], pictures[0])
+    assert pictures[1].sum(dtype=int) == pictures[0].sum(dtype=int)
+    with pytest.raises(ValueError, match="pad >= 0, got -1"):
+        FashionMNIST(pad=-1)
 
 
 def test_the_last_5000_of_60000_are_the_validation_split(tmp_path):

@@ -120,12 +120,26 @@ def test_batches_are_the_same_on_any_number_of_processes():
     [
         (Rows(edge=4), Rows(edge=8), "image"),
         (Rows(classes=10), Rows(classes=12), "label"),
+        (Rows(dtype="int16"), Rows(), "image"),
         (Rows(classes=2, names=("cat", "dog")), Rows(classes=2, names=("bus", "car")), "label"),
     ],
 )
 def test_sources_that_disagree_are_refused_by_the_name_of_the_column(one, other, name):
     with pytest.raises(ValueError, match=f"the sources of the mixture disagree on '{name}': "):
         Mixture(sources=(one, other)).features()
+
+
+def test_sources_agree_if_they_store_the_same():
+    source = Mixture(sources=(Rows(dtype="uint8"), Rows()))
+    assert source.features()["image"].stored == np.uint8
+
+
+def test_every_column_keeps_its_dtype():
+    source = Mixture(sources=(Rows(dtype="int16"), Rows(first=50, dtype="int16")))
+    images = source.split("train").take(np.asarray([0, 12]))["image"]
+    assert images.dtype == np.int16
+    expected = [Rows().image(0), Rows(first=50).image(0)]
+    np.testing.assert_array_equal(images, np.stack(expected).astype(np.int16))
 
 
 def test_names_of_classes_come_from_whichever_source_has_them():

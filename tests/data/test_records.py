@@ -68,6 +68,61 @@ def test_features_come_back_as_they_were(tmp_path):
     assert records.describe(tmp_path / "a")["splits"] == {"train": 6, "validation": 2, "test": 1}
 
 
+def test_integers_of_any_stored_kind_are_read_back(tmp_path):
+    features = Named(
+        audio=Feature((4,), dtype="int16"),
+        plane=Feature((64, 64, 1), dtype="int16"),  # no picture, in spite of its shape
+        tokens=Feature((2, 2), dtype="int32"),
+        small=Feature((), dtype="uint8"),
+    )
+    row = {
+        "audio": np.asarray([-32768, -1, 0, 32767], np.int16),
+        "plane": np.arange(-2048, 2048, dtype=np.int16).reshape(64, 64, 1),
+        "tokens": np.asarray([[-(2**31), 7], [-1, 2**31 - 1]], np.int32),
+        "small": 255,
+    }
+    rows = [row, {name: None for name in row}]
+    write(tmp_path / "a", rows, features)
+    assert records.features_of(tmp_path / "a") == features
+    arrays = records.Records(tmp_path / "a", "train").take(np.arange(2))
+    for name, feature in features.items():
+        assert arrays[name].dtype == feature.stored
+        np.testing.assert_array_equal(arrays[name][0], row[name])
+        assert not arrays[name][1].any()
+
+
+@pytest.mark.parametrize(("value", "dtype"), [(-1, ""), (256, ""), (0.5, ""), (40_000, "int16")])
+def test_what_does_not_fit_in_its_column_is_refused_and_not_wrapped(tmp_path, value, dtype):
+    features = Named(audio=Feature((2,), dtype=dtype))
+    match = rf"'audio' is stored as {dtype or 'uint8'}, .* from {min(0, value)}.* to"
+    with pytest.raises(ValueError, match=match):
+        write(tmp_path / "data" / "a", [{"audio": np.asarray([0, value])}] * 2, features)
+    assert list((tmp_path / "data").iterdir()) == []
+
+
+def test_what_is_kept_in_memory_is_counted_in_bytes(tmp_path, monkeypatch):
+    features = Named(audio=Feature((100,), dtype="int16"))
+    write(tmp_path / "a", [{"audio": np.ones(100, np.int16)}] * 3, features)
+    for limit, kept in ((599, False), (600, True)):
+        monkeypatch.setattr(records, "REMEMBER", limit)
+        assert (records.Records(tmp_path / "a", "train")._cache is not None) == kept
+
+
+def test_data_prepared_without_dtypes_are_read_and_known_as_before(tmp_path):
+    rows = examples()
+    fields = write(tmp_path / "a", rows)["features"]
+    assert fields["image"] == {"shape": [3, 5, 1], "classes": 0, "names": []}
+    arrays = records.Records(tmp_path / "a", "train").take(np.arange(6))
+    assert arrays["image"].dtype == np.uint8 and arrays["label"].dtype == np.int32
+
+
+def test_stored_dtypes_are_the_usual_ones_or_those_given():
+    assert Feature((3,)).stored == np.uint8 and Feature(()).stored == np.int32
+    assert Feature((3,), dtype="int16").stored == np.int16
+    with pytest.raises(ValueError, match="stored as 'float64'; one of: uint8, int16, int32, float"):
+        Feature((3,), dtype="float64").stored  # noqa: B018
+
+
 def test_big_pictures_are_packed_as_png_and_keep_every_bit(tmp_path):
     rows = examples(2, BIG)
     write(tmp_path / "a", rows, BIG)

@@ -1,12 +1,14 @@
 """A table becomes exactly its rows; what is wrong in it is named with its place."""
 
 import csv
+import dataclasses
 import json
 import os
 import shutil
 
 import numpy as np
 import pytest
+import soundfile
 from PIL import Image
 
 from vqdit.data import Data, Table
@@ -127,7 +129,9 @@ def test_a_split_without_rows_is_named(folder):
 
 def test_an_unknown_column_is_named_with_the_known_ones(folder):
     rows = [row(number, caption="a picture") for number in range(12)]
-    match = "rows.jsonl has the unknown column 'caption'; known ones: image, label, split"
+    match = (
+        "rows.jsonl has the unknown column 'caption'; known ones: image, audio, text, label, split"
+    )
     with pytest.raises(ValueError, match=match):
         write(folder, rows).split("train")
 
@@ -139,7 +143,8 @@ def test_fewer_than_ten_rows_are_too_few(folder):
 
 def test_a_table_of_nothing_is_refused(folder):
     for rows in ([], [{"image": "", "label": None}] * 12):
-        with pytest.raises(ValueError, match="rows.jsonl has nothing in the columns image, label"):
+        match = "rows.jsonl has nothing in the columns image, audio, text, label"
+        with pytest.raises(ValueError, match=match):
             write(folder, rows).split("train")
 
 
@@ -268,7 +273,65 @@ def test_a_table_that_is_not_there_or_of_another_kind_is_named(tmp_path):
         Table(path=str(tmp_path / "rows.parquet")).split("train")
 
 
-@pytest.mark.parametrize("fields", [{"size": 0}, {"channels": 2}])
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.csv"])
+def test_texts_are_their_bytes_or_missing(folder, name):
+    texts = ["", "a cat", "ein Bär", 7]
+    rows = [row(number, text=texts[number % 4]) for number in range(12)]
+    source = dataclasses.replace(write(folder, rows, name), length=8)
+    assert source.features()["text"] == Feature((8,))
+    arrays = all_splits(source)
+    assert arrays["text"].dtype == np.uint8
+    for tone, text, there in zip(
+        arrays["image"][:, 0, 0, 0], arrays["text"], arrays["present_text"], strict=True
+    ):
+        assert bytes(text) == str(texts[tone % 4]).encode().ljust(8, b"\0")
+        assert there == (tone % 4 > 0)
+
+
+@pytest.mark.parametrize(("name", "line"), [("rows.jsonl", 8), ("rows.csv", 9)])
+def test_a_text_that_is_too_long_is_named_by_its_line(folder, data_folder, name, line):
+    rows = [row(number, text="né" * (1 + number % 8 // 7)) for number in range(12)]
+    source = dataclasses.replace(write(folder, rows, name), length=5)
+    match = (
+        f"{name}:{line}: the text 'néné' has 6 bytes, more than the 5 that fit; shorten it, or set"
+    )
+    with pytest.raises(ValueError, match=match):
+        source.split("train")
+    assert list(data_folder.glob("*")) == []
+
+
+def sing(file, number, samples=50, rate=4000, **options):
+    sound = np.full(samples, 100 * number, np.int16)
+    soundfile.write(file, sound, rate, **options)
+    return file.name
+
+
+def test_sounds_are_read_or_missing(folder):
+    endings = (".wav", ".flac")
+    rows = [row(n, audio=sing(folder / f"{n}{endings[n % 2]}", n)) for n in range(12)]
+    del rows[5]["audio"]
+    source = dataclasses.replace(write(folder, rows), samples=50, rate=4000)
+    assert source.features()["audio"] == Feature((50,), dtype="int16")
+    arrays = all_splits(source)
+    tones = arrays["image"][:, 0, 0, 0].astype(int)
+    np.testing.assert_array_equal(arrays["present_audio"], tones != 5)
+    expected = np.where(tones == 5, 0, 100 * tones)[:, None].repeat(50, 1)
+    np.testing.assert_array_equal(arrays["audio"], expected)
+    before = source.fingerprint()
+    os.utime(folder / sing(folder / "3.flac", 99), (1e9, 1e9))
+    assert source.fingerprint() != before and 9900 in all_splits(source)["audio"]
+
+
+def test_a_sound_of_another_form_is_named_and_leaves_nothing(folder, data_folder):
+    rows = [row(n, audio=sing(folder / f"{n}.wav", n, rate=4000 + (n == 7))) for n in range(12)]
+    source = dataclasses.replace(write(folder, rows), samples=50, rate=4000)
+    match = f"{folder}/7.wav has 50 samples at 4001 Hz on 1 channel.*; wanted are 50 at 4000 Hz"
+    with pytest.raises(ValueError, match=match):
+        source.split("train")
+    assert list(data_folder.glob("*")) == []
+
+
+@pytest.mark.parametrize("fields", [{"size": 0}, {"channels": 2}, {"samples": 0}, {"length": -1}])
 def test_bad_fields_are_refused_by_value(fields):
     (value,) = fields.values()
     with pytest.raises(ValueError, match=f"Table needs .*got {value}"):

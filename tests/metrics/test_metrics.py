@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.signal import convolve2d
 
-from vqdit.metrics import CodeUse, Mean, compute, merge, psnr
+from vqdit.metrics import CodeUse, Mean, codebook_health, compute, merge, psnr, ssim
 from vqdit.typing import Named
 
 
@@ -28,10 +29,47 @@ def test_psnr_is_that_of_the_mean_squared_error_of_each_image():
     np.testing.assert_allclose(psnr(x, y), -10 * np.log10(mse), rtol=1e-5)
 
 
+@pytest.mark.parametrize("size", [(40,), (5, 8), (2, 4, 5)])
+def test_psnr_is_of_each_example_on_any_number_of_axes(size):
+    x = jnp.zeros((3, *size, 2))
+    error = jnp.asarray([0.02, 0.2, 1.0]).reshape(3, *(1,) * (len(size) + 1))
+    expected = -10 * np.log10(np.asarray([0.01, 0.1, 0.5]) ** 2)
+    np.testing.assert_allclose(psnr(x, x + error), expected, rtol=1e-5)
+
+
 def test_psnr_clips_to_what_a_person_sees():
     x, y = jnp.full((1, 2, 2, 1), 1.0), jnp.full((1, 2, 2, 1), -1.0)
     np.testing.assert_allclose(psnr(x, y), [0.0], atol=1e-5)
     np.testing.assert_array_equal(psnr(5 * x, 9 * y), psnr(x, y))
+
+
+def reference_ssim(x, y):
+    """Equation 13 of the paper at every place where the window fits, of one channel in [0, 1]."""
+    axis = np.exp(-((np.arange(11) - 5) ** 2) / (2 * 1.5**2))
+    window = np.outer(axis, axis) / axis.sum() ** 2
+
+    def mean(data):
+        return convolve2d(data, window, mode="valid")
+
+    mx, my, c1, c2 = mean(x), mean(y), 0.01**2, 0.03**2
+    vx, vy, cov = mean(x * x) - mx**2, mean(y * y) - my**2, mean(x * y) - mx * my
+    found = (2 * mx * my + c1) * (2 * cov + c2) / ((mx**2 + my**2 + c1) * (vx + vy + c2))
+    return found.mean()
+
+
+def test_ssim_is_that_of_the_paper():
+    x, noise = jax.random.uniform(jax.random.key(0), (2, 3, 12, 17, 2), minval=-1.0)
+    y = jnp.clip(x + 0.4 * noise, -1.0, 1.0)
+    expected = [
+        np.mean([reference_ssim(*(0.5 + 0.5 * data[..., c] for data in pair)) for c in range(2)])
+        for pair in zip(np.asarray(x, float), np.asarray(y, float), strict=True)
+    ]
+    np.testing.assert_allclose(ssim(x, y), expected, rtol=1e-4)
+
+
+def test_ssim_of_equal_images_is_1_and_clips():
+    x = jax.random.uniform(jax.random.key(0), (2, 11, 11, 1), minval=-3.0, maxval=3.0)
+    np.testing.assert_allclose(ssim(x, jnp.clip(x, -1.0, 1.0)), [1.0, 1.0], atol=1e-6)
 
 
 def test_a_mean_over_batches_is_the_mean_over_everything():
@@ -69,7 +107,7 @@ def test_merging_goes_over_all_accumulators():
     both = merge(merge(None, one), one)
     assert both["loss"] == Mean(2.0, 4.0)
     np.testing.assert_array_equal(both["use"].counts, 2 * counts)
-    assert set(compute(both)) == {"loss", "use_usage", "use_perplexity"}
+    assert set(compute(both)) == {"loss", "use_usage", "use_perplexity", "use_dead"}
 
 
 @pytest.mark.parametrize("codes", [1, 7, 512])
@@ -113,4 +151,43 @@ def test_histograms_of_batches_add_up():
 
 def test_an_unused_codebook_has_usage_0_and_perplexity_1():
     found = CodeUse(np.zeros((1, 8))).compute("codes")
-    assert found == {"codes_usage": 0.0, "codes_perplexity": 1.0}
+    assert found == {"codes_usage": 0.0, "codes_perplexity": 1.0, "codes_dead": 1.0}
+
+
+def test_a_code_is_dead_below_a_tenth_of_uniform_use():
+    counts = np.asarray([[9.0, 10.0, 0.0, 381.0]])  # uniform would be 100 each
+    assert CodeUse(counts).compute("codes")["codes_dead"] == 0.5
+
+
+def test_the_health_of_a_codebook_by_numpy():
+    rng = np.random.default_rng(0)
+    codes = rng.integers(0, 6, size=(4, 5, 2)) * np.asarray([1, 0])  # the second shows one code
+    mask = np.ones((4, 5), bool)
+    mask[3] = False
+    found = codebook_health(jnp.asarray(codes), (8, 4), jnp.asarray(mask))
+    counts = [np.bincount(codes[:3, :, 0].ravel(), minlength=8), np.asarray([15, 0, 0, 0])]
+    used = [np.count_nonzero(count) / len(count) for count in counts]
+    share = counts[0][counts[0] > 0] / 15
+    perplexity = np.exp(-np.sum(share * np.log(share)))
+    assert found["codebook_usage"] == pytest.approx(np.mean(used))
+    assert found["codebook_perplexity"] == pytest.approx((perplexity + 1) / 2, rel=1e-5)
+    # A tenth of 15 / 8 uses is less than one: each code that was seen at all is alive.
+    assert found["dead_codes"] == pytest.approx(1 - np.mean(used))
+
+
+def test_a_batch_smaller_than_the_codebook_can_show_one_code_per_position():
+    codes = jnp.arange(10).reshape(2, 5, 1)
+    found = codebook_health(codes, (1000,), jnp.ones((2, 5), bool))
+    assert (float(found["codebook_usage"]), float(found["dead_codes"])) == (1.0, 0.0)
+
+
+def test_dead_codes_come_from_the_averaged_counts_where_there_are_some():
+    count = jnp.asarray([10.0, 1.0, 0.3, 0.0])  # a tenth of uniform use is 0.2825
+    found = codebook_health(jnp.zeros((1, 4, 1), int), (4,), jnp.ones((1, 4), bool), count)
+    assert float(found["dead_codes"]) == 0.25
+
+
+def test_of_a_codebook_that_no_histogram_can_hold_there_are_no_numbers():
+    assert (
+        codebook_health(jnp.zeros((1, 4, 1), int), (2**31 - 1,), jnp.ones((1, 4), bool)) == Named()
+    )

@@ -1,5 +1,7 @@
 """Images: exact through networks' numbers and back, read from and written to files."""
 
+import base64
+import io
 import re
 
 import jax
@@ -9,7 +11,7 @@ import pytest
 from PIL import Image as Pillow
 
 from vqdit.modalities import Image
-from vqdit.modalities.image import grid
+from vqdit.modalities.image import grid, picture_html
 
 
 def noise(*shape, seed=0):
@@ -48,12 +50,21 @@ def test_shape_is_height_width_channels():
     assert Image(size=(4, 6), channels=3).shape == (4, 6, 3)
 
 
-def test_a_file_is_read_at_the_size_and_channels_of_the_modality(tmp_path):
+def test_a_file_is_read_in_the_channels_of_the_modality(tmp_path):
     pixels = noise(4, 6, 3)
-    (found,) = Image(size=(4, 6), channels=3).read(str(save(tmp_path / "x.png", pixels)))
+    file = str(save(tmp_path / "x.png", pixels))
+    (found,) = Image(size=(4, 6), channels=3).read(file)
     np.testing.assert_array_equal(found, pixels)
-    (found,) = Image(size=(2, 2), channels=1).read(str(tmp_path / "x.png"))
-    assert found.shape == (2, 2, 1) and found.dtype == np.uint8
+    (grey,) = Image(size=(4, 6), channels=1).read(file)
+    assert grey.shape == (4, 6, 1) and grey.dtype == np.uint8
+    assert np.abs(grey[..., 0] - pixels @ [0.299, 0.587, 0.114]).max() <= 1.0
+
+
+def test_a_file_of_another_size_is_refused_not_resized(tmp_path):
+    save(tmp_path / "x.png", noise(4, 6, 3))
+    with pytest.raises(ValueError) as error:
+        Image(size=(6, 4), channels=3).read(str(tmp_path / "x.png"))
+    assert str(error.value) == f"{tmp_path}/x.png has 4x6 pixels; this model takes 6x4: resize it"
 
 
 def test_a_folder_is_read_in_order_without_what_is_no_picture(tmp_path):
@@ -92,21 +103,23 @@ def test_what_cannot_be_read_is_named(tmp_path):
 def test_every_sample_is_written_pixel_for_pixel(tmp_path, channels):
     samples = noise(5, 4, 6, channels)
     Image(size=(4, 6), channels=channels).write(samples, tmp_path)
-    files = sorted(tmp_path.glob("image_*.png"))
+    files = sorted(tmp_path.iterdir())
     assert [file.name for file in files] == [f"image_{n:04d}.png" for n in range(5)]
     for file, sample in zip(files, samples, strict=True):
         pixels = np.asarray(Pillow.open(file))
         np.testing.assert_array_equal(pixels.reshape(sample.shape), sample)
-    overview = np.asarray(Pillow.open(tmp_path / "grid.png"))
-    expected = grid(samples)
-    np.testing.assert_array_equal(overview.reshape(expected.shape), expected)
 
 
-def test_what_is_written_can_be_read_again(tmp_path):
-    samples, image = noise(12, 4, 4, 3), Image(size=(4, 4))
-    image.write(samples, tmp_path)
-    (tmp_path / "grid.png").unlink()
-    np.testing.assert_array_equal(image.read(str(tmp_path)), samples)
+def test_a_picture_is_shown_in_html_enlarged_by_a_whole_factor():
+    pixels = noise(8, 4, 1)
+    html = picture_html(pixels)
+    start = '<img src="data:image/png;base64,'
+    assert html.startswith(start)
+    data, rest = html.removeprefix(start).split('"', 1)
+    assert rest == ' width="48" height="96">'
+    shown = np.asarray(Pillow.open(io.BytesIO(base64.b64decode(data))))
+    np.testing.assert_array_equal(shown, pixels[..., 0])
+    assert 'width="300" height="200"' in picture_html(noise(200, 300, 3))  # never made smaller
 
 
 def test_a_grid_has_the_images_row_by_row_on_grey():

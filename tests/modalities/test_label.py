@@ -74,10 +74,16 @@ def test_standardize_and_restore_are_inverse():
 
 
 def test_labels_are_written_by_name_one_a_line(tmp_path):
-    ANIMALS.write(np.asarray([1, 0, -1]), tmp_path)
+    ANIMALS.write(np.asarray([1, 0, -1], np.int32), tmp_path)
     assert (tmp_path / "labels.txt").read_text() == "dog\nCat\nnone\n"
-    Label(classes=10).write(np.asarray([9, -1]), tmp_path)
+    Label(classes=10).write(np.asarray([9, -1], np.int32), tmp_path)
     assert (tmp_path / "labels.txt").read_text() == "9\nnone\n"
+
+
+def test_its_only_region_is_the_label_by_name():
+    for label, value, name in ((ANIMALS, 1, "dog"), (ANIMALS, -1, "none"), (NUMBERED, 2, "5")):
+        ((found, belongs),) = label.regions(np.int32(value), (1,))
+        assert found == name and belongs.tolist() == [True]
 
 
 def test_bad_fields_are_refused_by_value():

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from vqdit.models import Codebook, ConvAutoencoder
+from vqdit.models.autoencoder import _fold, _unfold
 from vqdit.quantizers import VQ
 
 MODEL = ConvAutoencoder(channels=(4, 8), blocks=1)
@@ -22,6 +23,73 @@ def test_shapes_on_any_number_of_axes(size):
     assert z.shape == (2, *(axis // 2 for axis in size), 5)
     assert MODEL.grid(size) == z.shape[1:-1]
     assert MODEL.decode(params, z, 3).shape == x.shape
+
+
+@pytest.mark.parametrize(
+    ("size", "channels", "patch", "grid"),
+    [
+        ((12,), (4,), 4, (3,)),
+        ((48,), (4, 8), 6, (4,)),
+        ((8, 12), (4, 8), 2, (2, 3)),
+        ((4, 8, 4), (4,), 2, (2, 4, 2)),
+    ],
+)
+def test_a_patch_of_positions_is_folded_into_channels_first(size, channels, patch, grid):
+    model = ConvAutoencoder(channels=channels, blocks=1, patch=patch)
+    assert model.downsampling == patch * 2 ** (len(channels) - 1)
+    assert model.grid(size) == grid
+
+    def there_and_back(key, x):
+        params = model.init(key, x, 5)
+        z = model.encode(params, x, 5)
+        return params, z, model.decode(params, z, 3)
+
+    x = jnp.zeros((2, *size, 3))
+    params, z, y = jax.eval_shape(there_and_back, jax.random.key(0), x)
+    assert z.shape == (2, *grid, 5) and z.dtype == jnp.float32
+    assert y.shape == x.shape and y.dtype == jnp.float32
+    folded, axes = 3 * patch ** len(size), (3,) * len(size)
+    assert params["encoder"]["in"]["kernel"].shape == (*axes, folded, channels[0])
+    assert params["decoder"]["out"]["kernel"].shape == (*axes, channels[0], folded)
+
+
+@pytest.mark.parametrize(
+    ("size", "patch"), [((12,), 3), ((4, 6), 2), ((2, 4, 6), 2), ((800,), 160), ((8, 8), 1)]
+)
+def test_folding_loses_nothing_and_keeps_neighbours_together(size, patch):
+    x = np.arange(2 * np.prod(size) * 3, dtype=np.float32).reshape(2, *size, 3)
+    folded = _fold(jnp.asarray(x), patch)
+    part = tuple(edge // patch for edge in size)
+    assert folded.shape == (2, *part, 3 * patch ** len(size))
+    np.testing.assert_array_equal(_unfold(folded, patch), x)
+    cell = tuple(edge - 1 for edge in part)  # the last one
+    block = x[(1, *(slice(c * patch, (c + 1) * patch) for c in cell))]
+    np.testing.assert_array_equal(folded[(1, *cell)], block.ravel())
+
+
+def test_a_patch_of_one_position_is_no_patch():
+    x = jax.random.normal(jax.random.key(0), (2, 8, 8, 1))
+    assert ConvAutoencoder(channels=(4, 8), blocks=1, patch=1) == MODEL
+    np.testing.assert_array_equal(_fold(x, 1), x)
+
+
+def test_a_patched_model_can_learn_what_it_is_given():
+    model = ConvAutoencoder(channels=(8,), blocks=1, patch=8)
+    x = jax.random.normal(jax.random.key(0), (4, 32, 1))
+    params = jax.jit(lambda: model.init(jax.random.key(1), x, 8))()
+
+    def error(params):
+        return jnp.mean((model.decode(params, model.encode(params, x, 8), 1) - x) ** 2)
+
+    @jax.jit
+    def step(params):
+        value, gradient = jax.value_and_grad(error)(params)
+        return jax.tree.map(lambda p, g: p - 0.05 * g, params, gradient), value
+
+    params, first = step(params)
+    for _ in range(60):
+        params, last = step(params)
+    assert last < 0.5 * first
 
 
 def test_bfloat16_keeps_parameters_and_output_in_float32():
@@ -63,7 +131,38 @@ def test_sizes_that_do_not_divide_name_the_nearest(size, near):
         MODEL.grid(size)
 
 
-@pytest.mark.parametrize("fields", [{"channels": ()}, {"channels": (4, 0)}, {"blocks": 0}])
+@pytest.mark.parametrize(
+    ("size", "patch", "message"),
+    [
+        (
+            (90,),
+            20,
+            "size 90 does not divide by the encoder's down-sampling 40 (patch 20, 2 levels of "
+            "channels); nearest sizes: 80 or 120",
+        ),
+        (
+            (8, 10),
+            2,
+            "size 8x10 does not divide by the encoder's down-sampling 4 (patch 2, 2 levels of "
+            "channels); nearest sizes: 8x8 or 8x12",
+        ),
+        (
+            (3,),
+            1,
+            "size 3 does not divide by the encoder's down-sampling 2 (2 levels of channels); "
+            "nearest sizes: 2 or 4",
+        ),
+    ],
+)
+def test_the_patch_counts_in_the_sizes_that_are_refused(size, patch, message):
+    with pytest.raises(ValueError) as error:
+        ConvAutoencoder(channels=(4, 8), patch=patch).grid(size)
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    "fields", [{"channels": ()}, {"channels": (4, 0)}, {"blocks": 0}, {"patch": 0}]
+)
 def test_bad_fields_are_refused(fields):
     with pytest.raises(ValueError, match="ConvAutoencoder needs"):
         ConvAutoencoder(**fields)

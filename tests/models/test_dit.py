@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from vqdit.models import DiT, Tokens
-from vqdit.models.dit import _fold, _unfold
 from vqdit.nn.embeddings import positions, sinusoid
+from vqdit.nn.patches import fold, unfold
 from vqdit.typing import Named
 
 LATENTS = Tokens(grid=(4, 4), width=3, output=3)
@@ -210,12 +210,178 @@ def test_time_embedding_divides_by_128():
     np.testing.assert_allclose(sinusoid(t), expected, atol=1e-4)
 
 
+AUDIO = Tokens(grid=(6,), width=2, output=2, patch=1)
+IMAGE = Tokens(grid=(4, 4), codes=7, output=7, patch=2)
+TEXT = Tokens(grid=(5,), codes=9, output=9)
+THREE = Named(audio=AUDIO, image=IMAGE, label=LABEL, text=TEXT)
+ONE_LAYER = DiT(depth=1, dim=16, heads=2, patch=1)
+
+
+def three(batch=2):
+    x = Named(
+        audio=jax.random.normal(jax.random.key(2), (batch, 6, 2)),
+        image=jax.random.randint(jax.random.key(3), (batch, 16, 1), -1, 7),
+        label=jnp.arange(batch)[:, None, None] - 1,
+        text=jax.random.randint(jax.random.key(4), (batch, 5, 1), -1, 9),
+    )
+    t = Named(
+        audio=jnp.full((batch, 1), 100.0),
+        image=jnp.full((batch, 1), 900.0),
+        label=jnp.zeros((batch, 1)),
+        text=jnp.linspace(0.0, 999.0, batch * 5).reshape(batch, 5),  # one per token
+    )
+    return x, t
+
+
+def drawn(model, seed=0):
+    """Parameters for `THREE`, none of them zero, without the time that `init` takes."""
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), THREE))
+    random = np.random.default_rng(seed)
+    return jax.tree.map(lambda leaf: 0.2 * random.normal(size=leaf.shape).astype("f4"), shapes)
+
+
+@pytest.fixture(scope="module")
+def randomized_three():
+    model = DiT(depth=2, dim=16, heads=2, patch=1)
+    return model, drawn(model)
+
+
+def test_every_modality_has_a_patch_embedding_time_and_head_of_its_own(randomized_three):
+    model, params = randomized_three
+    assert set(params) == {
+        "blocks",
+        *(f"{name}_{part}" for name in ("audio", "image", "text") for part in ("time", "head")),
+        *(f"{name}_modulation" for name in ("audio", "image", "text")),
+        *(f"{name}_embed" for name in ("image", "label", "text")),  # tables of codes
+        *(f"{name}_patch" for name in ("audio", "image")),  # latents, and codes that are folded
+    }
+    assert params["image_patch"]["kernel"].shape == (4 * 16, 16)  # four embedded codes
+    assert params["audio_patch"]["kernel"].shape == (2, 16)
+    assert params["image_head"]["kernel"].shape == (16, 4 * 7)
+    assert params["audio_head"]["kernel"].shape == (16, 2)
+    assert params["text_head"]["kernel"].shape == (16, 9)
+    assert model.spans(THREE) == {
+        "audio": slice(0, 6),
+        "image": slice(6, 10),
+        "text": slice(10, 15),
+    }
+    out = jax.eval_shape(lambda params: model.apply(params, THREE, *three()), params)
+    assert {name: part.shape for name, part in out.items()} == {
+        "audio": (2, 6, 2),
+        "image": (2, 16, 7),
+        "text": (2, 5, 9),
+    }
+
+
+def test_a_modalitys_patch_goes_before_that_of_the_network(randomized_three):
+    model, params = randomized_three
+    wide = DiT(depth=2, dim=16, heads=2, patch=2)
+    own = Named(
+        audio=AUDIO,
+        image=Tokens(grid=(4, 4), codes=7, output=7),  # takes the network's
+        label=LABEL,
+        text=Tokens(grid=(5,), codes=9, output=9, patch=1),
+    )
+    assert wide.spans(own) == model.spans(THREE)
+    one = jax.jit(lambda params: model.apply(params, THREE, *three()))(params)
+    other = jax.jit(lambda params: wide.apply(params, own, *three()))(params)
+    for name in one:
+        np.testing.assert_array_equal(one[name], other[name])
+
+
+def test_a_patch_that_does_not_divide_the_grid_is_refused_by_modality():
+    with pytest.raises(ValueError) as error:
+        SMALL.check(Named(image=CODES, text=TEXT))
+    assert str(error.value) == (
+        "the grid of 'text', 5, does not divide by the DiT's patch 2; nearest grids: 4 or 6, or "
+        "use patch=1"
+    )
+    SMALL.check(Named(image=CODES, text=Tokens(grid=(5,), codes=9, output=9, patch=1)))
+    with pytest.raises(ValueError, match="the grid of 'image', 4x4, does not divide by .* patch 3"):
+        ONE_LAYER.check(Named(image=Tokens(grid=(4, 4), codes=7, output=7, patch=3)))
+
+
+def test_attention_is_the_softmax_by_hand(randomized_three):
+    """One layer: modulated tokens, two heads, in NumPy and float64."""
+    (x, t), params = three(), drawn(ONE_LAYER)
+    found = jax.jit(lambda params: ONE_LAYER.attend(params, THREE, x, t))(params)
+    assert found.shape == (1, 2, 15, 15) and found.dtype == jnp.float32
+
+    rows, conditions = [], []
+    label = np.asarray(params["label_embed"]["table"], np.float64)[0][[10, 0]]  # -1, then class 0
+    for name, part in (("audio", AUDIO), ("image", IMAGE), ("text", TEXT)):
+        tokens, patch = np.asarray(x[name], np.float64), part.patch or 1
+        if part.codes:
+            table = np.asarray(params[f"{name}_embed"]["table"], np.float64)[0]
+            codes = np.asarray(x[name])[..., 0]
+            tokens = table[np.where(codes < 0, part.codes, codes)]
+        if name == "image":
+            tokens = tokens.reshape(2, 2, 2, 2, 2, 16).transpose(0, 1, 3, 2, 4, 5).reshape(2, 4, 64)
+        if name != "text":
+            tokens = dense(params[f"{name}_patch"], tokens)
+        grid = tuple(size // patch for size in part.grid)
+        rows.append(tokens + positions(grid, 16))
+        angle = np.asarray(t[name], np.float64)[..., None] * np.exp(
+            -np.log(1e4) * np.arange(128) / 128
+        )
+        time = np.concatenate([np.cos(angle), np.sin(angle)], axis=-1)
+        mlp = params[f"{name}_time"]
+        time = dense(mlp["Dense_1"], silu(dense(mlp["Dense_0"], time))) + label[:, None]
+        conditions.append(np.broadcast_to(time, (2, tokens.shape[1], 16)))
+    h, c = np.concatenate(rows, axis=1), silu(np.concatenate(conditions, axis=1))
+    block = jax.tree.map(lambda leaf: np.asarray(leaf[0], np.float64), params["blocks"])
+    shift, scale = np.split(dense(block["modulation"], c), 6, axis=-1)[:2]
+    q, k, _ = np.split(dense(block["qkv"], layer_norm(h) * (1 + scale) + shift), 3, axis=-1)
+    q, k = (part.reshape(2, 15, 2, 8) for part in (q, k))
+    expected = softmax(np.einsum("blhd,bmhd->bhlm", q, k) / np.sqrt(8)).mean(axis=1)
+    np.testing.assert_allclose(found[0], expected, rtol=2e-4, atol=1e-6)
+    assert expected.max() > 3 / 15  # not merely uniform
+
+
+@pytest.mark.parametrize("depth", [2, 8])  # unrolled, and scanned
+def test_rows_of_attention_sum_to_one_in_every_layer(depth):
+    model = DiT(depth=depth, dim=16, heads=2, patch=1)
+    params = drawn(model)
+    found = jax.jit(lambda params: model.attend(params, THREE, *three()))(params)
+    assert found.shape == (depth, 2, 15, 15)
+    assert (found >= 0.0).all()
+    np.testing.assert_allclose(found.sum(axis=-1), 1.0, atol=1e-6)
+    # No two layers look alike.
+    assert len({layer.tobytes() for layer in np.asarray(found)}) == depth
+
+
 @pytest.mark.parametrize(("grid", "patch"), [((6,), 3), ((4, 6), 2), ((2, 4, 2), 2)])
 def test_unfold_is_the_inverse_of_fold(grid, patch):
     x = jax.random.normal(jax.random.key(0), (2, int(np.prod(grid)), 5))
-    folded = _fold(x, grid, patch)
+    folded = fold(x, grid, patch)
     assert folded.shape == (2, x.shape[1] // patch ** len(grid), 5 * patch ** len(grid))
-    np.testing.assert_array_equal(_unfold(folded, grid, patch), x)
+    np.testing.assert_array_equal(unfold(folded, grid, patch), x)
+
+
+def test_codes_that_look_alike_start_alike():
+    """Embeddings start as one linear map of the codes' vectors; "no code" keeps its own."""
+    vectors = jax.random.normal(jax.random.key(7), (2, 5, 3)).at[1, 4].set(jnp.ones(3))
+    vectors = vectors.at[0, 2].set(vectors[0, 1])  # two codes with one vector
+    inputs = Named(image=Tokens(grid=(4,), codes=5, codebooks=2, output=10), label=LABEL)
+    init = jax.jit(lambda vectors: ONE_LAYER.init(jax.random.key(0), inputs, vectors))
+    plain, started = init(Named()), init(Named(image=vectors))
+    table = np.asarray(started["image_embed"]["table"])
+    assert table.shape == (2, 6, 16)
+    np.testing.assert_array_equal(table[0, 1], table[0, 2])
+    np.testing.assert_array_equal(table[:, -1], plain["image_embed"]["table"][:, -1])
+    centred = np.asarray(vectors - vectors.mean(axis=(0, 1)), np.float64).reshape(10, 3)
+    scaled = centred / np.sqrt(np.mean(centred**2))
+    rows = table[:, :-1].reshape(10, 16)
+    weights, residual, rank, _ = np.linalg.lstsq(scaled, rows, rcond=None)
+    assert rank == 3
+    np.testing.assert_allclose(scaled @ weights, rows, atol=1e-5)
+    limit = np.sqrt(6 / (3 + 16))  # a Xavier uniform matrix, as latents are embedded with
+    assert np.abs(weights).max() <= limit + 1e-4 and np.abs(weights).max() > 0.7 * limit
+    # Scale and offset of the vectors do not matter; nothing else changes.
+    again = init(Named(image=100.0 * vectors + 7.0))
+    np.testing.assert_allclose(again["image_embed"]["table"], table, atol=1e-3)
+    rest = lambda params: {name: part for name, part in params.items() if name != "image_embed"}  # noqa: E731
+    chex.assert_trees_all_equal(rest(started), rest(plain))
 
 
 def test_bad_settings_are_refused_with_the_remedy():

@@ -6,14 +6,47 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vqdit.processes import Flow, LogitNormal, Masked, Uniform
+from vqdit.processes import (
+    DDPM,
+    EDM,
+    CosMap,
+    EDMWeighting,
+    Flow,
+    Gaussian,
+    LogitNormal,
+    MaskAndReplace,
+    Masked,
+    MinSNR,
+    Mode,
+    Shifted,
+    Uniform,
+    UniformState,
+)
 
 CODES, WIDTH, LENGTH, BATCH = 7, 3, 5, 6
 TABLE = [
     pytest.param(Masked(), id="Masked-linear"),
     pytest.param(Masked(schedule="cosine"), id="Masked-cosine"),
     pytest.param(Masked(weighting="uniform"), id="Masked-uniform"),
+    pytest.param(UniformState(codes=CODES), id="UniformState"),
+    pytest.param(UniformState(codes=CODES, schedule="cosine"), id="UniformState-cosine"),
+    pytest.param(MaskAndReplace(codes=CODES), id="MaskAndReplace"),
+    pytest.param(MaskAndReplace(codes=CODES, schedule="cosine"), id="MaskAndReplace-cosine"),
     pytest.param(Flow(), id="Flow"),
+    pytest.param(Flow(prediction="x_0"), id="Flow-x_0"),
+    pytest.param(Flow(prediction="x_0", weighting=EDMWeighting()), id="Flow-x_0-EDM"),
+    pytest.param(Flow(path="gvp", weighting=MinSNR()), id="Flow-gvp-MinSNR"),
+    pytest.param(Flow(path="gvp", prediction="x_0"), id="Flow-gvp-x_0"),
+    pytest.param(Flow(convention="noise_first", time_scale=1.0), id="Flow-noise-first"),
+    pytest.param(EDM(), id="EDM"),
+    pytest.param(EDM(sigma_data=0.5, weighting=MinSNR()), id="EDM-MinSNR"),
+    pytest.param(DDPM(), id="DDPM"),
+    pytest.param(DDPM(schedule="cosine", prediction="x_0"), id="DDPM-cosine-x_0"),
+    pytest.param(DDPM(schedule="scaled_linear", prediction="v"), id="DDPM-scaled-v"),
+    pytest.param(DDPM(learned_sigma=True), id="DDPM-learned"),
+    pytest.param(DDPM(prediction="v", learned_sigma=True), id="DDPM-v-learned"),
+    pytest.param(DDPM(weighting=MinSNR()), id="DDPM-MinSNR"),
+    pytest.param(DDPM(prediction="x_0", weighting=EDMWeighting()), id="DDPM-x_0-EDM"),
 ]
 
 
@@ -41,13 +74,29 @@ def test_t_0_is_data_and_has_no_loss(process):
     value, gradient = jax.value_and_grad(total)(prediction)
     assert value == 0.0
     np.testing.assert_array_equal(gradient, jnp.zeros_like(gradient))
+    assert not process.evidence(prediction, x_0, x_t, noise, t).any()
 
 
 @pytest.mark.parametrize("process", TABLE)
-def test_t_1_is_the_prior(process):
+def test_t_1_is_the_prior_and_what_is_left_of_the_data(process):
     x_0, _ = data(process, jax.random.key(1))
     x_1, _ = process.noise(keys(), x_0, jnp.ones((BATCH, 1)))
-    np.testing.assert_allclose(x_1, process.prior(keys(), x_0.shape[1:]), atol=1e-6)
+    prior = process.prior(keys(), x_0.shape[1:])
+    if isinstance(process, Gaussian):
+        alpha, sigma = process.alpha(jnp.float32(1.0)), process.sigma(jnp.float32(1.0))
+        x_1, prior = (x_1 - alpha * x_0) / sigma, prior / sigma  # in units of the noise
+    np.testing.assert_allclose(x_1, prior, atol=1e-6)
+
+
+@pytest.mark.parametrize("process", [p for p in TABLE if isinstance(p.values[0], Gaussian)])
+def test_a_prediction_says_what_data_and_noise_are(process):
+    x_0, space = data(process, jax.random.key(1))
+    t = jnp.linspace(0.1, 1.0, BATCH)[:, None]
+    x_t, eps = process.noise(keys(), x_0, t)
+    prediction = process.oracle(x_0, x_t, eps, t, space)
+    found = process.x_0_and_eps(prediction, x_t, t[..., None])
+    np.testing.assert_allclose(found[0], x_0, atol=1e-3)  # eps, divided by alpha(1) = 0.006
+    np.testing.assert_allclose(found[1], eps, atol=1e-5)
 
 
 @pytest.mark.parametrize("process", TABLE)
@@ -68,6 +117,10 @@ def test_the_oracle_minimises_the_loss(process):
     np.testing.assert_allclose(best, 0.0, atol=1e-6)
     other = oracle + 3e4 * jax.random.normal(jax.random.key(3), oracle.shape)
     assert process.loss(other, x_0, x_t, noise, t).sum() > best.sum()
+    np.testing.assert_allclose(process.evidence(oracle, x_0, x_t, noise, t), 0.0, atol=1e-6)
+    # At t = 1 the cosine schedule has no more to learn; elsewhere every process has.
+    less = process.evidence(other, x_0, x_t, noise, t)
+    assert (less.sum(axis=1)[:-1] > 0.0).all() and (less >= 0.0).all()
 
 
 @pytest.mark.parametrize("process", TABLE)
@@ -110,6 +163,31 @@ def test_time_laws_have_their_distribution_and_no_zero(law):
         np.testing.assert_allclose(logit.std(), law.std, rtol=0.02)
     else:
         np.testing.assert_allclose(np.sort(t[:, 0]), (np.arange(n) + 0.5) / n, atol=2e-3)
+
+
+LAWS = [
+    Uniform(),
+    Uniform(low=0.2),
+    LogitNormal(mean=1.0, std=0.5),
+    Mode(),
+    Mode(scale=-1.0),
+    CosMap(),
+    Shifted(),
+    Shifted(law=LogitNormal(), shift=0.3),
+]
+
+
+@pytest.mark.parametrize("law", LAWS)
+def test_the_quantile_lies_above_its_share_of_all_draws(law):
+    n = 4096
+    t = law.sample(jax.random.key(0), jnp.arange(n), n)
+    for share in (0.1, 0.5, 0.9):
+        np.testing.assert_allclose(
+            jnp.mean(t <= law.quantile(jnp.asarray(share))), share, atol=1e-3
+        )
+    assert (jnp.diff(law.quantile(jnp.linspace(0.01, 1.0, 50))) > 0.0).all()
+    least, most = law.quantile(jnp.asarray([2.0**-24, 1.0]))
+    assert least > 0.0 and most <= 1.0
 
 
 def test_a_row_draws_the_same_time_in_any_slice_of_the_batch():

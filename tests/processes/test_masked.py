@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vqdit.processes import Masked
-from vqdit.processes.masked import MASK
+from vqdit.processes.categorical import MASK
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine"])
@@ -58,3 +58,12 @@ def test_elbo_of_a_uniform_network_is_log_k_per_position():
 def test_codebooks_of_different_sizes_are_refused():
     with pytest.raises(ValueError, match="one size"):
         Masked().width((4, 8))
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_the_time_of_a_share_is_the_inverse_of_the_schedule(schedule):
+    process = Masked(schedule=schedule)
+    t = jnp.linspace(0.0, 1.0, 21)
+    share = process.mask_probability(t)
+    np.testing.assert_allclose(process.time_at(share), t, atol=2e-4)  # the sine is flat at its top
+    assert process.time_at(jnp.zeros(())) == 0.0 and process.time_at(jnp.ones(())) == 1.0

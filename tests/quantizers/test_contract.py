@@ -6,13 +6,38 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vqdit.quantizers import VQ
+from vqdit.quantizers import BSQ, FSQ, IBQ, LFQ, RVQ, VQ, GroupedVQ, GumbelVQ, SimVQ
 
 TABLE = [
     pytest.param(VQ(codebook_size=16, dim=4), id="VQ"),
     pytest.param(VQ(codebook_size=16, dim=4, distance="cosine"), id="VQ-cosine"),
     pytest.param(VQ(codebook_size=16, dim=4, start=3), id="VQ-start"),
     pytest.param(VQ(codebook_size=2500, dim=4), id="VQ-chunked"),
+    pytest.param(VQ(codebook_size=16, dim=4, learning="gradient"), id="VQ-gradient"),
+    pytest.param(VQ(codebook_size=16, dim=4, code_dim=2), id="VQ-projected"),
+    pytest.param(VQ(codebook_size=16, dim=4, heads=2, shards=2), id="VQ-heads-shards"),
+    pytest.param(VQ(codebook_size=16, dim=4, estimator="rotation"), id="VQ-rotation"),
+    pytest.param(
+        VQ(codebook_size=16, dim=4, learning="gradient", estimator="diveq"), id="VQ-diveq"
+    ),
+    pytest.param(RVQ(quantizer=VQ(codebook_size=16, dim=4), depth=3, dropout=0.5), id="RVQ"),
+    pytest.param(
+        RVQ(quantizer=VQ(codebook_size=16, dim=4, start=3), depth=2, shared=True), id="RVQ-shared"
+    ),
+    pytest.param(RVQ(quantizer=FSQ(levels=(5, 4, 3, 2)), depth=2), id="RVQ-FSQ"),
+    pytest.param(GroupedVQ(quantizer=VQ(codebook_size=16, dim=2), groups=2), id="GroupedVQ"),
+    pytest.param(
+        GroupedVQ(quantizer=RVQ(quantizer=VQ(codebook_size=9, dim=2), depth=2)), id="GroupedVQ-RVQ"
+    ),
+    pytest.param(FSQ(levels=(8, 5, 3, 2)), id="FSQ"),
+    pytest.param(FSQ(levels=(8, 5, 3, 2), bound="atanh"), id="FSQ-atanh"),
+    pytest.param(FSQ(levels=(8, 5, 3, 2), bound="symmetric"), id="FSQ-symmetric"),
+    pytest.param(LFQ(bits=4), id="LFQ"),
+    pytest.param(BSQ(bits=4, entropy_group=3), id="BSQ"),
+    pytest.param(SimVQ(codebook_size=16, dim=4), id="SimVQ"),
+    pytest.param(IBQ(codebook_size=16, dim=4), id="IBQ"),
+    pytest.param(IBQ(codebook_size=2500, dim=4, shards=2), id="IBQ-chunked"),
+    pytest.param(GumbelVQ(codebook_size=16, dim=4), id="GumbelVQ"),
 ]
 
 
@@ -113,3 +138,19 @@ def test_padding_takes_no_part(quantizer, key):
         new = quantizer.update(params, stats, filled, out.codes, again, jnp.int32(2), mask=mask)
         results.append((out.losses, new))
     chex.assert_trees_all_close(*results, rtol=1e-6)
+
+
+@pytest.mark.parametrize("quantizer", TABLE)
+def test_every_loss_is_a_finite_scalar_with_a_weight(quantizer, key):
+    params, stats, z = started(quantizer, key)
+    for name, value in quantizer.quantize(params, stats, z, key=key).losses.items():
+        assert quantizer.weights[name] >= 0.0
+        chex.assert_shape(value, ())
+        assert jnp.isfinite(value)
+
+
+@pytest.mark.parametrize("quantizer", TABLE)
+def test_another_width_is_refused_by_both_widths(quantizer, key):
+    params, stats = quantizer.init(key)
+    with pytest.raises(ValueError, match="vectors of width 4, z has width 5"):
+        quantizer.quantize(params, stats, jnp.zeros((2, 5)))

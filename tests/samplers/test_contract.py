@@ -5,8 +5,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vqdit.processes import Flow, Masked
-from vqdit.samplers import Euler, Unmasking, generate, guided, without
+from vqdit.processes import DDPM, EDM, Flow, MaskAndReplace, Masked, UniformState
+from vqdit.samplers import (
+    DDIM,
+    Ancestral,
+    DiscreteAncestral,
+    DPMSolver,
+    Euler,
+    EulerAncestral,
+    Heun,
+    ReMDM,
+    Sampler,
+    UniPC,
+    Unmasking,
+    generate,
+    trajectory,
+)
 from vqdit.typing import Named
 
 CODES, LENGTH, BATCH = 7, 6, 4
@@ -14,7 +28,33 @@ TABLE = [
     pytest.param(Unmasking(steps=4), Masked(), id="Unmasking"),
     pytest.param(Unmasking(steps=4), Masked(schedule="cosine"), id="Unmasking-cosine"),
     pytest.param(Unmasking(steps=9, temperature=0.0, noise=0.0), Masked(), id="Unmasking-greedy"),
+    pytest.param(Unmasking(steps=4, order="halton", grid=(2, 3)), Masked(), id="Unmasking-halton"),
+    pytest.param(Unmasking(steps=4, order="random", top_p=0.5), Masked(), id="Unmasking-random"),
+    pytest.param(DiscreteAncestral(steps=4), Masked(), id="DiscreteAncestral-Masked"),
+    pytest.param(
+        DiscreteAncestral(steps=4), UniformState(codes=CODES), id="DiscreteAncestral-UniformState"
+    ),
+    pytest.param(
+        DiscreteAncestral(steps=4),
+        MaskAndReplace(codes=CODES),
+        id="DiscreteAncestral-MaskAndReplace",
+    ),
+    pytest.param(ReMDM(steps=6, eta=0.3), Masked(), id="ReMDM-cap"),
+    pytest.param(ReMDM(steps=6, eta=1.0, variant="confidence"), Masked(), id="ReMDM-confidence"),
     pytest.param(Euler(steps=5), Flow(), id="Euler"),
+    pytest.param(Euler(steps=5), DDPM(), id="Euler-DDPM"),
+    pytest.param(Euler(steps=5), EDM(), id="Euler-EDM"),
+    pytest.param(EulerAncestral(steps=5), DDPM(), id="EulerAncestral"),
+    pytest.param(Ancestral(steps=5), DDPM(prediction="v"), id="Ancestral"),
+    pytest.param(DDIM(steps=5, eta=0.5), DDPM(), id="DDIM"),
+    pytest.param(DDIM(steps=5, eta=0.5), Flow(), id="DDIM-Flow"),
+    pytest.param(Heun(steps=5), DDPM(prediction="v"), id="Heun"),
+    pytest.param(Heun(steps=5), Flow(), id="Heun-Flow"),
+    pytest.param(DPMSolver(steps=5), DDPM(), id="DPMSolver"),
+    pytest.param(DPMSolver(steps=5, order=3), Flow(), id="DPMSolver-3-Flow"),
+    pytest.param(DPMSolver(steps=5, stochastic=True), DDPM(), id="DPMSolver-stochastic"),
+    pytest.param(UniPC(steps=5), DDPM(), id="UniPC"),
+    pytest.param(UniPC(steps=5, order=3), Flow(), id="UniPC-3-Flow"),
 ]
 
 
@@ -28,10 +68,14 @@ def setting(process):
     return jax.random.normal(jax.random.key(1), (BATCH, LENGTH, 3)), (3,)
 
 
-def oracle(process, x_0, space, x_1):
-    noise = None if process.is_discrete else x_1
+def oracle(process, x_0, space):
+    """The network that knows x_0, and so which noise is in x_t."""
 
     def predict(x, t):
+        noise = None
+        if not process.is_discrete:
+            at = t["a"][..., None]
+            noise = (x["a"] - process.alpha(at) * x_0) / jnp.maximum(process.sigma(at), 1e-6)
         return Named(a=process.oracle(x_0, x["a"], noise, t["a"], space))
 
     return predict
@@ -48,7 +92,7 @@ def run(sampler, process, predict, x_1, *, known=None):
 def test_an_oracle_network_gives_the_exact_sample(sampler, process):
     x_0, space = setting(process)
     x_1 = process.prior(keys(), x_0.shape[1:])
-    x = run(sampler, process, oracle(process, x_0, space, x_1), x_1)
+    x = run(sampler, process, oracle(process, x_0, space), x_1)
     np.testing.assert_allclose(x, x_0, atol=1e-5)
 
 
@@ -56,24 +100,24 @@ def test_an_oracle_network_gives_the_exact_sample(sampler, process):
 def test_jit_changes_nothing(sampler, process):
     x_0, space = setting(process)
     x_1 = process.prior(keys(), x_0.shape[1:])
-    predict = oracle(process, x_0, space, x_1)
+    predict = oracle(process, x_0, space)
     jitted = jax.jit(lambda x_1: run(sampler, process, predict, x_1))(x_1)
     np.testing.assert_allclose(jitted, run(sampler, process, predict, x_1), atol=1e-5)
 
 
 @pytest.mark.parametrize(("sampler", "process"), TABLE)
-def test_known_positions_are_seen_clean_and_never_change(sampler, process):
+def test_known_positions_are_seen_as_they_are_and_never_change(sampler, process):
     x_0, space = setting(process)
     other = jnp.flip(x_0, axis=0)
     known = jnp.arange(LENGTH) < 2
     x_1 = process.prior(keys(), x_0.shape[1:])
     x_1 = jnp.where(known[:, None], other, x_1)
-    noise = oracle(process, x_0, space, process.prior(keys(), x_0.shape[1:]))
+    knows = oracle(process, x_0, space)
 
     def predict(x, t):
-        # The network itself is told: t is per token, 0 where known.
-        assert t["a"].shape == (BATCH, LENGTH)
-        return noise(x, t)
+        # Of latents the network itself is told: t is per token, 0 where known.
+        assert t["a"].shape == (BATCH, 1 if process.is_discrete else LENGTH)
+        return knows(x, t)
 
     known = Named(a=jnp.broadcast_to(known, (BATCH, LENGTH)))
     x = run(sampler, process, predict, x_1, known=known)
@@ -157,30 +201,41 @@ def test_euler_integrates_a_linear_field_to_first_order():
     np.testing.assert_allclose(error[0] / error[1], 2.0, rtol=0.02)
 
 
-def test_guidance_extrapolates_every_channel():
-    good = lambda x, t: Named(a=jnp.full((1, 2, 4), 3.0))  # noqa: E731
-    bad = lambda x, t: Named(a=jnp.ones((1, 2, 4)))  # noqa: E731
-    for scale, expected in ((1.0, 3.0), (0.0, 1.0), (2.5, 6.0)):
-        out = guided(good, bad, scale)(Named(), Named())["a"]
-        np.testing.assert_array_equal(out, jnp.full((1, 2, 4), expected))
+def test_the_network_looks_again_only_where_a_sampler_corrects():
+    """A step to 0 has nothing to correct, nor has one in which its sampler does not move."""
+    times = Named(a=jnp.asarray([1.0, 0.5, 0.2, 0.0, 0.0]), b=jnp.linspace(1.0, 0.0, 5))
+    x_1 = Named(dict.fromkeys("ab", Flow().prior(keys(), (1, 1))))
+
+    def looks(**samplers):
+        seen = []
+
+        def predict(x, t):
+            now = t["a"][0, 0], t["b"][0, 0]
+            jax.debug.callback(lambda a, b: seen.append((float(a), float(b))), *now, ordered=True)
+            return x
+
+        processes = Named(dict.fromkeys("ab", Flow()))
+        generate(keys(), predict, Named(samplers), processes, x_1, times)
+        jax.effects_barrier()
+        return np.asarray(seen)
+
+    once = [(1.0, 1.0), (0.5, 0.75), (0.2, 0.5), (0.0, 0.25)]
+    again = [once[0], (0.5, 0.75), once[1], (0.2, 0.5), once[2], once[3]]
+    np.testing.assert_allclose(looks(a=Euler(steps=4), b=Euler(steps=4)), once)
+    np.testing.assert_allclose(looks(a=Heun(steps=4), b=Euler(steps=4)), again)
 
 
-def test_without_makes_a_modality_wholly_unknown():
-    seen = {}
-
-    def predict(x, t):
-        seen.update(x=x, t=t)
-        return Named()
-
-    unknown = Named(label=jnp.full((2, 1, 1), -1))
-    x, t = (
-        Named(a=jnp.ones(3), label=jnp.ones((2, 1, 1))),
-        Named(a=jnp.ones((2, 1)), label=jnp.zeros((2, 1))),
-    )
-    without(predict, unknown)(x, t)
-    np.testing.assert_array_equal(seen["x"]["label"], unknown["label"])
-    np.testing.assert_array_equal(seen["t"]["label"], jnp.ones((2, 1)))
-    np.testing.assert_array_equal(seen["x"]["a"], x["a"])
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: DDIM(eta=1.5), r"DDIM needs eta in \[0, 1\], got 1.5"),
+        (lambda: DPMSolver(order=3, stochastic=True), "stochastic=True needs order 2, got 3"),
+        (lambda: DPMSolver(corrected=True), "corrected=True needs order 3, got 2"),
+    ],
+)
+def test_fields_that_do_not_fit_are_refused(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()
 
 
 @pytest.mark.parametrize("fields", [{"steps": 0}, {"temperature": -1.0}, {"noise": -0.5}])
@@ -188,3 +243,150 @@ def test_bad_fields_are_refused_by_value(fields):
     (value,) = fields.values()
     with pytest.raises(ValueError, match=str(value)):
         Unmasking(**fields)
+
+
+WINDOWS = {
+    "a": [1.0, 0.5, 0.0, 0.0, 0.0, 0.0, 0.0],
+    "b": [1.0, 1.0, 1.0, 0.75, 0.5, 0.25, 0.0],
+    "c": [1.0, 1.0, 0.6, 0.6, 0.3, 0.0, 0.0],
+}
+
+
+class Counting(Sampler):
+    """Keeps the number of its steps, and writes it into every position."""
+
+    def check(self, process):
+        pass
+
+    def init(self, process, x_1, times):
+        return jnp.zeros(())
+
+    def step(self, keys, process, prediction, x_t, t, s, carry, known):
+        return jnp.full_like(x_t, carry + 1), carry + 1
+
+
+REAL = Named(a=Unmasking(steps=6), b=Euler(steps=6), c=Unmasking(steps=6))
+PROCESSES = Named(a=Masked(), b=Flow(), c=Masked(schedule="cosine"))
+X_0 = Named({name: setting(process)[0] for name, process in PROCESSES.items()})
+
+
+def start():
+    return Named({n: p.prior(keys(), X_0[n].shape[1:]) for n, p in PROCESSES.items()})
+
+
+def several(samplers=None, predict=None, *, x_1=None, times=None):
+    """Generates a (codes), b (latents) and c (codes), each in its own window."""
+    x_1 = start() | (x_1 or {})
+    times = Named(
+        {name: jnp.asarray(time, jnp.float32) for name, time in (WINDOWS | (times or {})).items()}
+    )
+    oracles = {name: _oracle(name, x_1[name]) for name in PROCESSES}
+    counting = Named(dict.fromkeys(WINDOWS, Counting(steps=6)))
+    return trajectory(
+        keys(),
+        predict or (lambda x, t: Named(oracles)),
+        samplers or counting,
+        PROCESSES,
+        x_1,
+        times,
+    )
+
+
+@pytest.fixture(scope="module")
+def generated():
+    return jax.tree.map(np.asarray, jax.jit(lambda: several(REAL))())
+
+
+def test_a_modality_changes_only_in_the_steps_in_which_its_time_falls(generated):
+    x, path = generated
+    for name, times in WINDOWS.items():
+        states = np.concatenate([path[name], x[name][None]])
+        for step, (t, s) in enumerate(zip(times[:-1], times[1:], strict=True)):
+            changes = (states[step] != states[step + 1]).any(axis=(1, 2))
+            assert changes.all() if s < t else not changes.any(), (name, step)
+        np.testing.assert_allclose(x[name], X_0[name], atol=1e-5)  # all is revealed at the end
+
+
+def test_a_window_reveals_as_much_as_its_times_say(generated):
+    _, path = generated
+    hidden = {name: (path[name][:, 0] == -1).sum(axis=(1, 2)).tolist() for name in "ac"}
+    assert hidden["a"] == [6, 3, 0, 0, 0, 0]
+    share = [np.sin(np.pi / 2 * t) for t in WINDOWS["c"][:-1]]
+    assert share[2] < 0.85 and share[4] < 0.46
+    assert hidden["c"] == [6, 6, 5, 5, round(5 * share[4] / share[2]), 0]
+
+
+def test_a_trajectory_begins_at_the_start_and_ends_in_what_generate_gives(generated):
+    x, path = generated
+    x_1 = start()
+    assert set(x) == set(WINDOWS)
+    for name in WINDOWS:
+        assert path[name].shape == (6, *x_1[name].shape)
+        np.testing.assert_array_equal(path[name][0], x_1[name])
+    oracle = {name: _oracle(name, x_1[name]) for name in WINDOWS}
+    times = Named({name: jnp.asarray(time) for name, time in WINDOWS.items()})
+    go = jax.jit(lambda: generate(keys(), lambda x, t: Named(oracle), REAL, PROCESSES, x_1, times))
+    for name, value in go().items():  # compiled by itself, so latents agree but for rounding
+        np.testing.assert_allclose(value, x[name], atol=1e-6 if name == "b" else 0.0)
+
+
+def test_the_network_sees_every_modality_at_its_own_time():
+    seen = []
+
+    def predict(x, t):
+        now = jnp.stack([t[name] for name in WINDOWS])
+        jax.debug.callback(lambda now: seen.append(np.asarray(now)), now, ordered=True)
+        return x
+
+    several(predict=predict)
+    jax.effects_barrier()
+    expected = np.asarray(list(WINDOWS.values()), np.float32)[:, :-1].T  # step modality
+    assert np.asarray(seen).shape == (6, 3, BATCH, 1)
+    assert (np.asarray(seen) == expected[:, :, None, None]).all()
+
+
+def test_what_has_no_sampler_is_seen_and_never_changes():
+    label = jnp.arange(BATCH)[:, None, None]
+
+    def predict(x, t):
+        assert x["label"].shape == (BATCH, 1, 1) and t["label"].shape == (BATCH, 1)
+        return x
+
+    x, path = several(predict=predict, x_1={"label": label}, times={"label": [0.0] * 7})
+    assert set(x) == set(WINDOWS)
+    assert (np.asarray(path["label"]) == np.asarray(label)).all()
+    assert path["label"].shape == (6, BATCH, 1, 1)
+
+
+def test_what_a_sampler_keeps_changes_in_its_own_steps_alone():
+    x, path = several()
+    for name, times in WINDOWS.items():
+        falls = [s < t for t, s in zip(times[:-1], times[1:], strict=True)]
+        assert (x[name] == sum(falls)).all()
+        for step in range(1, 6):
+            if any(falls[:step]):
+                assert (path[name][step] == sum(falls[:step])).all()
+
+
+def test_at_a_constant_time_nothing_is_generated():
+    x, _ = several(times={"a": [0.0] * 7, "b": [1.0] * 7})
+    x_1 = start()
+    np.testing.assert_array_equal(x["a"], x_1["a"])  # known, whatever it is
+    np.testing.assert_array_equal(x["b"], x_1["b"])  # unknown, and stays so
+    assert (x["c"] == 3).all()
+
+
+def _oracle(name, x_1):
+    process = PROCESSES[name]
+    x_0, space = setting(process)
+    noise = None if process.is_discrete else x_1
+    return process.oracle(x_0, x_1, noise, jnp.ones((BATCH, 1)), space)
+
+
+def test_every_sampler_must_say_how_it_steps():
+    with pytest.raises(TypeError, match="Sampler must define step"):
+        several(Named(a=Sampler(steps=6)))
+    with pytest.raises(TypeError, match="Sampler must define check"):
+        Sampler().check(Masked())
+    with pytest.raises(TypeError, match="Sampler must define correct"):
+        Sampler().correct(keys(), Flow(), *[jnp.zeros((BATCH, 1, 1))] * 3, *jnp.ones(2), (), None)

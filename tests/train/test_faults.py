@@ -45,7 +45,7 @@ def test_handlers_are_put_back():
 def test_a_running_training_saves_and_leaves_and_goes_on(tmp_path, number, code):
     """The whole program: a real signal, the exit code, a checkpoint, and the same command again."""
     args = [
-        *(sys.executable, "-m", "vqdit", "train", "--config=quickstart", f"--workdir={tmp_path}"),
+        *(sys.executable, "-m", "vqdit", "train", "--config=image/digits", f"--workdir={tmp_path}"),
         "--tokenizer.steps=100000",
         "--tokenizer.log-every=1",
         "--tokenizer.data.batch-size=8",

@@ -15,7 +15,9 @@ from tests import tiny
 from vqdit import sharding
 from vqdit.checkpoint import Checkpoints
 from vqdit.data import Digits
+from vqdit.models import PatchGAN
 from vqdit.sharding import Mesh
+from vqdit.tasks import Adversary
 from vqdit.train import loop, workdir
 from vqdit.train.faults import Interrupts
 from vqdit.train.loop import Run
@@ -26,8 +28,9 @@ def lines(folder, name="metrics.jsonl"):
     return [json.loads(line) for line in (folder / name).read_text().splitlines()]
 
 
-def final_state(experiment, folder, **earlier):
-    """The state in the newest checkpoint, every leaf of it."""
+def state_of(experiment, folder, **earlier):
+    """The state that a run goes on from: of its newest checkpoint, or its first one."""
+    folder.mkdir(exist_ok=True)
     run = Run(experiment, folder, tiny.resolver(earlier))
     with Checkpoints(folder / "checkpoints") as checkpoints:
         return sharding.host(jax.tree.map(_raw, run.start(checkpoints)))
@@ -47,12 +50,14 @@ def trained(tmp_path_factory):
 
 EXPERIMENTS = {
     "tokenizer": tiny.tokenizer,
+    "gan": tiny.gan,
     "masked": tiny.generator,
     "flow": tiny.flow_generator,
 }
 QUICK_AND_SLOW = [
     "masked",
     pytest.param("tokenizer", marks=pytest.mark.slow),
+    pytest.param("gan", marks=pytest.mark.slow),
     pytest.param("flow", marks=pytest.mark.slow),
 ]
 
@@ -80,8 +85,8 @@ def test_interrupted_and_resumed_is_bitwise_the_straight_run(kind, trained, tmp_
     StopAt.at = -1
     assert tiny.run(experiment, broken, tokenizer=trained).exit_code == 0
     chex.assert_trees_all_equal(
-        final_state(experiment, straight, tokenizer=trained),
-        final_state(experiment, broken, tokenizer=trained),
+        state_of(experiment, straight, tokenizer=trained),
+        state_of(experiment, broken, tokenizer=trained),
     )
     assert lines(straight) == lines(broken)
 
@@ -199,15 +204,37 @@ def test_another_experiment_in_the_workdir_is_refused_by_name(trained):
 
 
 def test_fine_tuning_starts_from_the_other_run(trained, tmp_path):
-    start = final_state(tiny.tokenizer(), trained)
-    experiment = tiny.tokenizer(init_from=str(trained), steps=2)
-    run = Run(experiment, tmp_path, tiny.resolver({}))
-    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
-        state = sharding.host(jax.tree.map(_raw, run.start(checkpoints)))
+    start = state_of(tiny.tokenizer(), trained)
+    state = state_of(tiny.tokenizer(init_from=str(trained), steps=2), tmp_path)
     chex.assert_trees_all_equal(state.params, start.params)
     chex.assert_trees_all_equal(state.stats, start.stats)
     assert state.step == 0
     assert not any(leaf.any() for leaf in jax.tree.leaves(state.opt_state))
+
+
+def test_fine_tuning_may_add_or_drop_the_adversary(trained, tmp_path):
+    discriminator = PatchGAN(channels=4, layers=1)
+    task = dataclasses.replace(
+        tiny.tokenizer().task, adversary=Adversary(discriminator=discriminator)
+    )
+    adding = tiny.tokenizer(task=task, init_from=str(trained), steps=1)
+    start = state_of(tiny.tokenizer(), trained)
+    state = state_of(adding, tmp_path / "first")
+    learned = {name: part for name, part in state.params.items() if name != "discriminator"}
+    chex.assert_trees_all_equal(learned, start.params)
+    chex.assert_trees_all_equal(state.stats["bottleneck"], start.stats)
+    fresh = state_of(dataclasses.replace(adding, init_from=""), tmp_path / "fresh")
+    chex.assert_trees_all_equal(state.params["discriminator"], fresh.params["discriminator"])
+    chex.assert_trees_all_equal(state.stats["adversary"], fresh.stats["adversary"])
+
+    tiny.run(adding, tmp_path / "gan")
+    ended = state_of(adding, tmp_path / "gan")
+    dropping = tiny.tokenizer(init_from=str(tmp_path / "gan"), steps=1)
+    state = state_of(dropping, tmp_path / "second")
+    chex.assert_trees_all_equal(
+        {**state.params, "discriminator": ended.params["discriminator"]}, ended.params
+    )
+    chex.assert_trees_all_equal(state.stats, ended.stats["bottleneck"])
 
 
 def test_fine_tuning_from_a_run_that_does_not_fit_names_the_leaves(trained, tmp_path):

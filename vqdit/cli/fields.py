@@ -21,7 +21,7 @@ def print_fields(config: Config, prog: str) -> None:
             prog=prog,
             description="Fields of the config, and their values:",
             registry=_registry(),
-            config=(tyro.conf.FlagConversionOff,),
+            config=(tyro.conf.FlagConversionOff, tyro.conf.AvoidSubcommands),
         )
 
 

@@ -1,6 +1,7 @@
 """`vqdit COMMAND ...`: finds the command, and turns errors of its user into plain messages."""
 
 import importlib
+import keyword
 import sys
 import traceback
 from collections.abc import Callable
@@ -11,8 +12,15 @@ from vqdit.cli.options import near
 COMMANDS = {
     "train": "train the experiments of a config",
     "sample": "generate from a trained model",
+    "score": "say which candidate fits what is given best",
+    "evaluate": "measure how well modalities agree",
     "reconstruct": "show what a tokenizer keeps of its data",
+    "average": "make a workdir of parameters averaged after training",
     "prepare": "prepare a data set",
+    "import": "make a workdir of a public tokenizer or DiT",
+    "encode": "encode a data set once and for all by a tokenizer",
+    "export": "make a folder of diffusers of a trained DiT",
+    "bench": "time the training and sampling of a DiT",
 }
 PACKAGE = Path(__file__).parent.parent
 USAGE = """usage: vqdit COMMAND [OPTIONS]
@@ -40,7 +48,12 @@ def main(argv: list[str] | None = None) -> int:
             f"error: no command {argv[0]!r}{hint}; one of: {', '.join(COMMANDS)}", file=sys.stderr
         )
         return 2
-    return run(importlib.import_module(f"vqdit.cli.{argv[0]}").main, argv[1:])
+    return run(importlib.import_module(f"vqdit.cli.{module_of(argv[0])}").main, argv[1:])
+
+
+def module_of(command: str) -> str:
+    """Returns the name of a command's module: `import` is a word of Python's, so import_."""
+    return f"{command}_" if keyword.iskeyword(command) else command
 
 
 def run(command: Callable[[list[str]], int], argv: list[str] | None = None) -> int:

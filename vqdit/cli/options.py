@@ -41,7 +41,7 @@ def parse(
     known: Mapping[str, type],
     *,
     words: Sequence[str] = (),
-    repeated: str = "",
+    repeated: Sequence[str] = (),
     required: str = "",
 ) -> dict[str, Any]:
     """Reads `--name=value` and `--name value`; underscores may stand for dashes.
@@ -50,7 +50,7 @@ def parse(
         argv: the arguments.
         known: the options and their types; one of type bool takes no value.
         words: names of what may stand without an option, in order.
-        repeated: the option that may be given several times, and makes a list.
+        repeated: options that may be given several times, and make lists.
         required: the option that must be given.
 
     Raises:
@@ -75,7 +75,7 @@ def parse(
             continue
         value = _value(f"--{name}", value if equals else next(arguments, None))
         converted = _converted(name, value, known[name])
-        if name == repeated:
+        if name in repeated:
             options.setdefault(name, []).append(converted)
         else:
             options[name] = converted

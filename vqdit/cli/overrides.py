@@ -6,6 +6,8 @@
     --tokenizer.steps=500                  of a config with several experiments
     --data.source=FashionMNIST             another class for a component
     --data.augment=HorizontalFlip,Affine   components of a tuple; empty for none
+    --task.adversary.weight=0.5            a component that may be None: there from now on
+    --task.adversary=None                  and gone
 
 All overrides apply at once, so their order does not matter and components are checked as a whole:
 `--task.targets.image.process=Flow --task.targets.image.sampler=Euler`. A new class keeps what the
@@ -92,6 +94,13 @@ class _Overrides:
 
     def apply(self, value: Any, kind: Any, tree: Tree, path: str) -> Any:
         """Returns the value, of the annotated kind, with its changes."""
+        part = _optional_part(kind)
+        if part is not None:
+            if "" in tree and [text.lower() for text in tree[""].values] == ["none"]:
+                return None
+            return self._component(
+                _made(part, _defaults(part), tree) if value is None else value, part, tree, path
+            )
         if isinstance(value, Component):
             return self._component(value, kind, tree, path)
         if isinstance(value, Named):
@@ -165,8 +174,9 @@ def _parsed(change: Change, kind: Any, current: Any) -> Any:
         values = _split(values)
     elif len(values) > 1:
         raise ConfigError(f"{change.option} takes one value; what is {values[1]!r}?")
-    if kind is bool:
-        values = [value.capitalize() for value in values]
+    if kind is bool or bool in get_args(kind):
+        is_truth = values[0].lower() in ("true", "false")
+        values = [value.capitalize() for value in values] if is_truth else values
     if type(None) in get_args(kind) and values[0].lower() == "none":
         return None
     spec = ConstructorRegistry.get_primitive_spec(PrimitiveTypeInfo.make(kind, set()))
@@ -248,6 +258,12 @@ def _class(change: Change, base: type[Component]) -> type[Component]:
             f"one of: {', '.join(sorted(classes))}"
         )
     return classes[name]
+
+
+def _optional_part(kind: Any) -> type[Component] | None:
+    """Returns C of a field `C | None`, C a component."""
+    parts = [part for part in get_args(kind) if _is_component(part)]
+    return parts[0] if parts and type(None) in get_args(kind) else None
 
 
 def _is_component(kind: Any) -> bool:

@@ -12,20 +12,32 @@ Prepares a data set for training, without TensorFlow. NAME is one of
   digits                    1,797 handwritten digits, carried by scikit-learn
   fashion_mnist [PATH]      from Debian's package dataset-fashion-mnist, or from a folder with the
                             four IDX files; --download fetches them
+  spoken_fashion [PATH]     fashion_mnist with captions, and their speech by espeak-ng
   image_folder PATH         a folder of PNG, JPEG or WebP files; sub-folders are classes
-  table ROWS.jsonl          a table (.jsonl or .csv) with the columns image, label and split
+  table ROWS.jsonl          a table (.jsonl or .csv) with the columns image, audio, text, label
+                            and split
   tfds:NAME                 any stock TFDS data set, such as tfds:celeb_a
 
   --size=PIXELS             edge that pictures are cropped and resized to (default: 64)
   --channels=N              1 for grey, 3 for colour (default: 3)
+  --samples=N, --rate=HZ    length and rate of a table's sounds (default: 8000 each)
+  --length=BYTES            of a table's longest text (default: 64)
 
 Data go to $VQDIT_DATA, by default ~/.cache/vqdit/data."""
-OPTIONS = {"size": int, "channels": int, "download": bool}
+OPTIONS = {
+    "size": int,
+    "channels": int,
+    "samples": int,
+    "rate": int,
+    "length": int,
+    "download": bool,
+}
 SOURCES = {
     "digits": ("Digits", ()),
     "fashion_mnist": ("FashionMNIST", ("path", "download")),
+    "spoken_fashion": ("SpokenFashion", ("path",)),
     "image_folder": ("ImageFolder", ("path", "size", "channels")),
-    "table": ("Table", ("path", "size", "channels")),
+    "table": ("Table", ("path", "size", "channels", "samples", "rate", "length")),
     "tfds:NAME": ("TFDS", ("size", "channels")),
 }
 """The class of each data set, and what it takes."""
@@ -38,7 +50,7 @@ def main(argv: list[str]) -> int:
         return 0 if argv else 2
     options = parse(argv, OPTIONS, words=("name", "path"))
     name = options.pop("name", "")
-    cls, fields = _read(name, options)
+    cls, fields = read(name, options)
 
     from vqdit import data
     from vqdit.data.sources import SPLITS
@@ -64,8 +76,12 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _read(name: str, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Returns the class of a data set, and its fields."""
+def read(name: str, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Returns the class of a data set, and its fields.
+
+    Raises:
+        ValueError: the data set is unknown, or takes no such option.
+    """
     kind = "tfds:NAME" if name.startswith("tfds:") and name != "tfds:" else name
     if kind not in SOURCES or name == "tfds:NAME":
         raise ValueError(

@@ -1,42 +1,67 @@
-"""`vqdit sample --workdir=DIR`: generates, and writes arrays, pictures and what made them."""
+"""`vqdit sample --workdir=DIR`: any modality from any other, as arrays, files and a page."""
 
 import dataclasses
 import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from vqdit.cli.options import command, near, parse
+from vqdit.cli.page import table, write_page
 
-USAGE = """usage: sample.py --workdir=DIR [--num=N] [--given NAME=VALUE ...] [OPTIONS]
+USAGE = """usage: sample.py --workdir=DIR [--given NAME=VALUE ...] [--want NAME ...] [OPTIONS]
 
 Generates from a trained model; the workdir is all it needs.
 
   --workdir=DIR         of the run, or of a config with several: its last one
-  --num=N               how many (default: 16; with several given files, one for each)
-  --given NAME=VALUE    what is known, any number of times: label=7, label=3,5, label=none,
-                        image=FILE.png, image=FOLDER; sample i uses item i mod F.
-                        Labels that are not given go through the classes in turn.
+  --num=N               how many (default: 16; with several given items, one for each)
+  --given NAME=VALUE    what is known, any number of times: text=seven, text=LINES.txt, label=7,
+                        label=3,5, image=FILE.png, audio=FILE.wav, or a folder of files; sample i
+                        uses item i mod F. A label that only conditions may be none; if it is not
+                        given, the classes take turns
+  --want NAME           what to generate, any number of times (default: all that is not given);
+                        what is neither given nor wanted stays unknown
+  --init=FILE           a picture that is changed; of another modality NAME=VALUE, as in --given
+  --mask=FILE           where: white is generated anew, black stays bit for bit (default: all)
+  --strength=S          how far towards noise it goes first, in (0, 1] (default: 1; without a mask 1
+                        would keep nothing, so it must be given)
   --steps=K             network evaluations (default: the config's)
-  --guidance=W          scale of classifier-free guidance; 1 is none (default: the config's)
-  --sampler=NAME        Euler or Unmasking (default: the config's)
-  --temperature=T       of the codes' distribution, for Unmasking (default: the config's)
+  --guidance=W          scale of guidance by what is given; 1 is none (default: the config's).
+                        By pair, any number of times: --guidance image:text=3
+  --sampler=NAME        of codes such as Unmasking, DiscreteAncestral, ReMDM; of latents such as
+                        Euler, DDIM, DPMSolver, UniPC (default: the config's); or of one:
+                        image=Euler
+  --temperature=T       of the codes' distribution, for samplers of codes; or of one: text=0.5
+  --explain             also show why: where tokens looked, in which order they were revealed, and
+                        which part of what was given caused what
   --batch-size=B        samples at a time (default: 64)
   --seed=S              of the noise (default: 0)
   --out=DIR             where everything is written (default: samples)
 
-Writes samples.npz (one array per modality), grid.png, single files, and samples.json."""
+Writes index.html (open it in a browser), samples.npz (one array per modality), grid.png, single
+files, and samples.json."""
 OPTIONS = {
     "workdir": str,
     "num": int,
     "given": str,
+    "want": str,
+    "init": str,
+    "mask": str,
+    "strength": float,
     "steps": int,
-    "guidance": float,
+    "guidance": str,
     "sampler": str,
-    "temperature": float,
+    "temperature": str,
+    "explain": bool,
     "batch-size": int,
     "seed": int,
     "out": str,
 }
+REPEATED = ("given", "want", "guidance", "sampler", "temperature")
+WHITE = 128
+"""Pixels of a mask that are at least so bright are generated anew."""
+SHOWN = 64
+"""Samples on the page and in the grid."""
 
 
 def main(argv: list[str]) -> int:
@@ -44,7 +69,7 @@ def main(argv: list[str]) -> int:
     if "-h" in argv or "--help" in argv:
         print(USAGE)
         return 0
-    options = parse(argv, OPTIONS, repeated="given", required="workdir")
+    options = parse(argv, OPTIONS, repeated=REPEATED, required="workdir")
     for name in ("num", "batch-size", "steps"):
         if options.get(name, 1) < 1:
             raise ValueError(f"--{name} must be at least 1, got {options[name]}")
@@ -53,83 +78,200 @@ def main(argv: list[str]) -> int:
 
     import numpy as np
 
-    from vqdit.api import BATCH, Generator, load
+    from vqdit.api import BATCH
     from vqdit.train.workdir import make_folder
 
-    model = load(options["workdir"])
-    if not isinstance(model, Generator):
-        raise ValueError(
-            f"{options['workdir']} holds a tokenizer, which generates nothing; see what it keeps "
-            f"with `{command('reconstruct')} --workdir={options['workdir']}`"
-        )
-    given, longest = _given(model, options.get("given", []))
-    samplers = _samplers(model, options)
+    model = load_generator(options["workdir"])
+    given = read_given(model, options.get("given", []))
+    longest = max((len(values) for values in given.values()), default=1)
     settings = {
-        "num": options.get("num", longest if longest > 1 else 16),
-        "guidance": options.get("guidance"),
+        "given": given,
+        "want": options.get("want"),
+        "guidance": _guidance(options.get("guidance", [])),
+        "samplers": _samplers(model, options),
         "seed": options.get("seed", 0),
         "batch_size": options.get("batch-size", BATCH),
     }
-    model.check(given, samplers, settings["guidance"])
+    edits = _edits(model, options)
+    model.check(given, settings["want"], settings["samplers"], settings["guidance"])
     out = Path(options.get("out", "samples"))
     make_folder(out, "--out")
-    samples = model.sample(given=given, samplers=samplers, **settings)
+    num = options.get("num", longest if longest > 1 else 16)
+    samples = model.sample(num, edits=edits, **settings)
 
     np.savez(out / "samples.npz", **samples)  # pyright: ignore[reportArgumentType]
     for name, values in samples.items():
         model.modality(name).write(values, out)
+    parts = [_show(model, samples, list(given), out)]
+    if options.get("explain"):
+        from vqdit.cli.explanation import write_explanation
+
+        parts += write_explanation(model, num, settings, out)
+    title = f"{num} samples of {options['workdir']}"
+    write_page(out / "index.html", title, parts)
     record = {
         "workdir": options["workdir"],
         "step": model.step,
-        "given": options.get("given", []),
-        "samplers": {name: repr(sampler) for name, sampler in samplers.items()},
+        "num": num,
         **settings,
-        "guidance": options.get("guidance", model.task.guidance),
+        "given": options.get("given", []),
+        "edits": {name: options[name] for name in ("init", "mask", "strength") if name in options},
+        "want": [name for name in samples if name not in (*given, *model.task.conditions)],
+        "samplers": {name: repr(sampler) for name, sampler in settings["samplers"].items()},
+        "guidance": model.task.guidance if settings["guidance"] is None else settings["guidance"],
     }
     (out / "samples.json").write_text(json.dumps(record, indent=2) + "\n")
-    print(f"{settings['num']} samples in {out}: samples.npz, grid.png, single files, samples.json")
+    print(f"{num} samples in {out}: index.html, samples.npz, grid.png, files, samples.json")
     return 0
 
 
-def _given(model: Any, pairs: list[str]) -> tuple[dict[str, Any], int]:
-    """Reads what is given, before anything is compiled; also returns the largest count."""
+def load_generator(path: str) -> Any:
+    """Loads a trained generator.
+
+    Raises:
+        ValueError: it is a tokenizer.
+        FileNotFoundError: there is no run, or no checkpoint yet.
+    """
+    from vqdit.api import Generator, load
+
+    model = load(path)
+    if not isinstance(model, Generator):
+        raise ValueError(
+            f"{path} holds a tokenizer, which generates nothing; see what it keeps with "
+            f"`{command('reconstruct')} --workdir={path}`"
+        )
+    return model
+
+
+def read_given(model: Any, pairs: Iterable[str], option: str = "--given") -> dict[str, Any]:
+    """Reads NAME=VALUE pairs, before anything is compiled: a stack of values for every name."""
     import numpy as np
 
     given: dict[str, list[Any]] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
-        if not equals:
-            raise ValueError(f"--given takes NAME=VALUE such as label=7, got {pair!r}")
+        if not equals or not value:
+            raise ValueError(f"{option} takes NAME=VALUE such as text=seven, got {pair!r}")
         modality = model.modality(name)
         if name in model.task.conditions and value == "none":
             given.setdefault(name, []).append(np.int32(-1))
         else:
             given.setdefault(name, []).extend(modality.read(value))
-    longest = max((len(items) for items in given.values()), default=1)
-    return {name: np.stack(items) for name, items in given.items()}, longest
+    stacks = {name: np.stack(values) for name, values in given.items()}
+    for name, values in stacks.items():
+        model.pack(name, values)  # shows what is wrong with them
+    return stacks
 
 
-def _samplers(model: Any, options: dict[str, Any]) -> Any:
-    """The config's samplers with the fields that the options name."""
+def _guidance(values: list[str]) -> float | dict[str, float] | None:
+    """One number, or numbers of pairs."""
+    pairs, plain = _by_name("guidance", values, float)
+    if pairs and plain is not None:
+        raise ValueError("--guidance takes one number, or pairs such as image:text=3, not both")
+    return pairs or plain
+
+
+def _by_name(option: str, values: list[str], kind: type) -> tuple[dict[str, Any], Any]:
+    """Reads VALUE and NAME=VALUE; returns those with a name, and the last one without."""
+    named, plain = {}, None
+    for value in values:
+        name, equals, text = value.rpartition("=")
+        converted = parse([f"--{option}={text}"], {option: kind})[option]
+        if equals:
+            named[name] = converted
+        else:
+            plain = converted
+    return named, plain
+
+
+def _stack(values: list[Any]) -> Any:
+    import numpy as np
+
+    return np.stack(values)
+
+
+def _edits(model: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What is changed, by its name: from --init, --mask and --strength."""
+    from vqdit.modalities import Image
+    from vqdit.tasks.editing import Change
+
+    for option in ("mask", "strength"):
+        if option in options and "init" not in options:
+            raise ValueError(f"--{option} is of what is changed, and nothing is; add --init=FILE")
+    if "init" not in options:
+        return {}
+    if "explain" in options:
+        raise ValueError("--explain explains what is generated from noise; leave out --init")
+    if "mask" not in options and "strength" not in options:
+        raise ValueError(
+            "--init alone would keep nothing of it; say where to change it by --mask=FILE, or how "
+            "far by --strength=S, such as 0.6"
+        )
+    name, equals, value = options["init"].partition("=")
+    if not equals:
+        found = [n for n in model.task.targets if isinstance(model.modality(n), Image)]
+        if len(found) != 1:
+            known = ", ".join(model.task.targets)
+            raise ValueError(f"--init needs a name, as in --init=NAME=FILE; one of: {known}")
+        name, value = found[0], options["init"]
+    modality = model.modality(name)
+    mask = None
+    if "mask" in options:
+        if not isinstance(modality, Image):
+            raise ValueError(f"--mask is a picture, and {name!r} is none; use --strength alone")
+        grey = dataclasses.replace(modality, channels=1)
+        mask = _stack(grey.read(options["mask"]))[..., 0] >= WHITE
+    return {name: Change(_stack(modality.read(value)), mask, options.get("strength", 1.0))}
+
+
+def _samplers(model: Any, options: Mapping[str, Any]) -> Any:
+    """The config's samplers with what the options change."""
     from vqdit.cli.overrides import classes_of
     from vqdit.samplers import Sampler
     from vqdit.typing import Named
 
-    classes = classes_of(Sampler)
-    chosen = options.get("sampler")
-    if chosen is not None and chosen not in classes:
-        raise ValueError(
-            f"unknown sampler {chosen!r}{near(chosen, classes)}; one of: {', '.join(classes)}"
-        )
-    changes = {name: options[name] for name in ("steps", "temperature") if name in options}
+    classes, targets = classes_of(Sampler), model.task.targets
+    chosen, every = _by_name("sampler", options.get("sampler", []), str)
+    temperatures, temperature = _by_name("temperature", options.get("temperature", []), float)
+    for option, named in (("sampler", chosen), ("temperature", temperatures)):
+        for name in named:
+            if name not in targets:
+                known = ", ".join(targets)
+                raise ValueError(f"--{option} for {name!r}, but this model generates {known}")
     result = {}
-    for name, target in model.task.targets.items():
-        sampler = target.sampler
-        if chosen not in (None, type(sampler).__name__):
-            sampler = classes[chosen]()
+    for name, target in targets.items():
+        sampler, wish = target.sampler, chosen.get(name, every)
+        if wish is not None and wish not in classes:
+            raise ValueError(
+                f"unknown sampler {wish!r}{near(wish, classes)}; one of: {', '.join(classes)}"
+            )
+        if wish not in (None, type(sampler).__name__):
+            sampler = classes[wish]()
         sampler.check(target.process)
+        wishes = {"steps": options.get("steps"), "temperature": temperatures.get(name, temperature)}
+        changes = {field: value for field, value in wishes.items() if value is not None}
         for field in set(changes) - {field.name for field in dataclasses.fields(sampler)}:
             takers = ", ".join(c for c in classes if hasattr(classes[c](), field))
             raise ValueError(f"{type(sampler).__name__} has no {field}; --{field} is for {takers}")
         result[name] = dataclasses.replace(sampler, **changes)
     return Named(result)
+
+
+def _show(model: Any, samples: Mapping[str, Any], given: list[str], out: Path) -> str:
+    """Writes the grid; returns the samples as HTML."""
+    from vqdit.modalities.drawing import overview
+    from vqdit.modalities.image import grid, save
+
+    stored = {name: model.pack(name, values[:SHOWN]) for name, values in samples.items()}
+    order = sorted(stored, key=lambda name: name not in given)
+    drawn = {
+        name: model.modality(name).draw(stored[name])
+        for name in order
+        if name not in model.task.conditions
+    }
+    only = next(iter(drawn.values()))
+    save(out / "grid.png", grid(only) if len(drawn) == 1 else overview(drawn))
+    columns = {
+        name: [model.modality(name).html(example) for example in stored[name]] for name in order
+    }
+    return table(columns, given)

@@ -15,7 +15,8 @@ Trains the experiment of a config, or its several ones in order; run again, it r
   --workdir=DIR         where everything is written (default: runs/<config name>)
   --any.field=value     overrides a field of the config; --config=CONFIG --help lists them all;
                         of a config with several experiments: --tokenizer.steps=500;
-                        a component takes another class: --data.source=ImageFolder
+                        a component takes another class: --data.source=ImageFolder;
+                        one that may be absent comes and goes: --task.adversary=Adversary
 
 Exit codes: 0 done, 2 bad input, 75 stopped by SIGTERM after saving (run again to go on),
 130 stopped by Ctrl-C after saving."""
@@ -112,7 +113,7 @@ def _check(experiments: Experiments, runs: dict[str, Path]) -> None:
 
 def _train(experiments: Experiments, runs: dict[str, Path], folder: Path) -> int:
     from vqdit.api import resolver
-    from vqdit.tasks.tokenizer import TokenizerTask
+    from vqdit.tasks.autoencoder import AutoencoderTask
     from vqdit.train.loop import train
     from vqdit.train.workdir import write_json
 
@@ -130,7 +131,7 @@ def _train(experiments: Experiments, runs: dict[str, Path], folder: Path) -> int
         print(f"  preview: {outcome.preview}")
         is_last = len(done) == len(experiments)
         shown = shlex.quote(str(folder if is_last else runs[name]))
-        if isinstance(experiment.task, TokenizerTask):
+        if isinstance(experiment.task, AutoencoderTask):
             print(
                 f"  reconstruct: {command('reconstruct')} --workdir={shown} --out=reconstructions"
             )

@@ -5,6 +5,7 @@ import numpy as np
 from vqdit.typing import Component
 
 Pixels = np.ndarray
+Pair = tuple[np.ndarray, np.ndarray]
 
 
 class Augmentation(Component):
@@ -13,6 +14,18 @@ class Augmentation(Component):
     def apply(self, image: Pixels, generator: np.random.Generator) -> Pixels:
         """Returns the changed image; draws only from `generator`."""
         raise TypeError(f"{type(self).__name__} must define apply")
+
+    def exchange(self, pair: Pair, generator: np.random.Generator) -> Pair:
+        """Returns the tokens of an image and of its mirror image, those of the changed one first.
+
+        The draws are those of `apply`. Only what does nothing but mirror an image can do this.
+        """
+        raise TypeError(f"{type(self).__name__} changes pixels, and tokens have none")
+
+    @property
+    def mirrors(self) -> bool:
+        """True if it does nothing but mirror, so that `exchange` can do the same to tokens."""
+        return False
 
 
 class HorizontalFlip(Augmentation):
@@ -30,6 +43,13 @@ class HorizontalFlip(Augmentation):
 
     def apply(self, image: Pixels, generator: np.random.Generator) -> Pixels:
         return image[:, ::-1] if generator.random() < self.probability else image
+
+    def exchange(self, pair: Pair, generator: np.random.Generator) -> Pair:
+        return (pair[1], pair[0]) if generator.random() < self.probability else pair
+
+    @property
+    def mirrors(self) -> bool:
+        return True
 
 
 class Affine(Augmentation):

@@ -39,18 +39,27 @@ FILES = {
 
 
 class FashionMNIST(Recorded):
-    """Garments: `image` uint8 [28, 28, 1] and `label` 0 to 9.
+    """Garments: `image` uint8 [28, 28, 1] (or wider, see `pad`) and `label` 0 to 9.
 
     Of the 60,000 published training examples the last 5,000 are the validation split.
 
     Attributes:
         path: folder of the four IDX files, gzipped or not; empty looks where Debian's package
             and `vqdit prepare fashion_mnist --download` put them.
+        pad: black pixels added on every side; 2 makes 32 x 32, which can be halved five times.
     """
 
     path: str = resumable("")
+    pad: int = 0
+
+    def __post_init__(self) -> None:
+        if self.pad < 0:
+            raise ValueError(f"FashionMNIST needs pad >= 0, got {self.pad}")
 
     def key(self) -> str:
+        return self._key_of_files() + (f"_pad{self.pad}" if self.pad else "")
+
+    def _key_of_files(self) -> str:
         if not self.path:
             return "fashion_mnist"
         folder = self._folder()
@@ -61,11 +70,12 @@ class FashionMNIST(Recorded):
         return f"fashion_mnist_{digest.hexdigest()[:16]}"
 
     def columns(self) -> Named[Feature]:
-        return Named(image=Feature((28, 28, 1)), label=Feature((), 10, GARMENTS))
+        edge = 28 + 2 * self.pad
+        return Named(image=Feature((edge, edge, 1)), label=Feature((), 10, GARMENTS))
 
     def examples(self) -> Mapping[str, Iterable[Mapping[str, Any]]]:
         folder = self._folder()
-        train, test = _pairs(folder, "train"), _pairs(folder, "t10k")
+        train, test = _pairs(folder, "train", self.pad), _pairs(folder, "t10k", self.pad)
         cut = len(train) - min(5000, len(train) // 10 + 1)
         return {"train": train[:cut], "validation": train[cut:], "test": test}
 
@@ -121,7 +131,7 @@ def _find(folder: Path, name: str) -> Path | None:
     return None
 
 
-def _pairs(folder: Path, part: str) -> list[dict[str, Any]]:
+def _pairs(folder: Path, part: str, pad: int) -> list[dict[str, Any]]:
     images = _read_idx(_file(folder, f"{part}-images-idx3-ubyte"), (28, 28))
     file = _file(folder, f"{part}-labels-idx1-ubyte")
     labels = _read_idx(file, ())
@@ -129,6 +139,7 @@ def _pairs(folder: Path, part: str) -> list[dict[str, Any]]:
         raise ValueError(f"{file} has {len(labels)} labels, but there are {len(images)} images")
     if labels.size and labels.max() >= len(GARMENTS):
         raise ValueError(f"{file} has the label {labels.max()}; there are {len(GARMENTS)} classes")
+    images = np.pad(images, ((0, 0), (pad, pad), (pad, pad)))
     pairs = zip(images[..., None], labels, strict=True)
     return [{"image": image, "label": int(label)} for image, label in pairs]
 

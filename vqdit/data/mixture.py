@@ -44,9 +44,8 @@ class Mixture(Source):
             for name, feature in source.features().items():
                 other = merged.get(name, feature)
                 named = feature if feature.names else other
-                if other._replace(names=()) != feature._replace(names=()) or (
-                    other.names and named.names != other.names
-                ):
+                kinds = {(kind.shape, kind.classes, kind.stored) for kind in (other, feature)}
+                if len(kinds) > 1 or (other.names and named.names != other.names):
                     raise ValueError(
                         f"the sources of the mixture disagree on {name!r}: "
                         f"{tuple(other)} and {tuple(feature)}"
@@ -79,8 +78,7 @@ class Joined:
     def take(self, rows: np.ndarray) -> Arrays:
         arrays: Arrays = {}
         for name, feature in self._features.items():
-            dtype = np.uint8 if feature.shape else np.int32
-            arrays[name] = np.zeros((len(rows), *feature.shape), dtype)
+            arrays[name] = np.zeros((len(rows), *feature.shape), feature.stored)
             arrays[PRESENT + name] = np.zeros(len(rows), bool)
         owner = np.searchsorted(self._starts, rows, side="right") - 1
         for number, split in enumerate(self._splits):

@@ -46,12 +46,22 @@ def _fail(error: OSError) -> NoReturn:
 
 
 def read_picture(file: Path, size: tuple[int, int], channels: int) -> np.ndarray:
-    """Reads a picture, turns it as its EXIF says, crops its centre and resizes it.
+    """Reads a picture (see `open_picture`), crops its centre and resizes it.
+
+    Args:
+        file: the picture.
+        size: height and width of the result. The largest centred part with these proportions is
+            resized with antialiasing (Lanczos).
+        channels: 1 (grey) or 3 (colour).
+    """
+    return fit(open_picture(file, channels), size)
+
+
+def open_picture(file: Path, channels: int) -> np.ndarray:
+    """Reads a picture at its own size, turned as its EXIF says.
 
     Args:
         file: PNG, JPEG or WebP; transparency is laid over white.
-        size: height and width of the result. The largest centred part with these proportions is
-            resized with antialiasing (Lanczos).
         channels: 1 (grey) or 3 (colour).
 
     Returns:
@@ -75,7 +85,7 @@ def read_picture(file: Path, size: tuple[int, int], channels: int) -> np.ndarray
             image = image.convert("L" if channels == 1 else "RGB")
     except Exception as error:  # damaged files make Pillow raise almost anything
         raise ValueError(f"cannot decode the picture {file}: {error}") from error
-    return fit(np.asarray(image).reshape(image.height, image.width, channels), size)
+    return np.asarray(image).reshape(image.height, image.width, channels)
 
 
 def _eight_bits(image: Any) -> Any:

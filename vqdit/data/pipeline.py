@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from vqdit.data.augment import Augmentation
-from vqdit.data.batch import Batch
+from vqdit.data.augment import Augmentation, Pair, Pixels
+from vqdit.data.batch import GIVEN, Batch
 from vqdit.data.digits import Digits
 from vqdit.data.mixture import Joined
-from vqdit.data.sources import PRESENT, Arrays, Feature, Source, Split
+from vqdit.data.sources import MIRRORED, PRESENT, Arrays, Feature, Source, Split
 from vqdit.typing import Component, Named, resumable
 
 AHEAD = 4
@@ -28,12 +28,16 @@ class Data(Component):
     Attributes:
         source: the examples.
         augment: changes to the images of training examples, one after the other.
+        augment_given: changes to a second view of them, `image_given`, which takes the image's
+            place where it is given to a DiT: what it looks at is varied, and what it learns to
+            generate is not.
         batch_size: examples of a global batch, over all devices and processes.
         workers: worker processes that decode and augment; 0 uses threads of this process.
     """
 
     source: Source = Digits()
     augment: tuple[Augmentation, ...] = ()
+    augment_given: tuple[Augmentation, ...] = ()
     batch_size: int = 128
     workers: int = resumable(0)
 
@@ -48,7 +52,14 @@ class Data(Component):
         return self.source.features()
 
     def check(self) -> None:
-        """Raises ValueError if there are too few examples for one batch."""
+        """Raises ValueError if there are too few examples for a batch, or tokens are augmented."""
+        image = self.features().get("image")
+        for augmentation in (*self.augment, *self.augment_given):
+            if image is not None and image.encoded and not augmentation.mirrors:
+                raise ValueError(
+                    f"{type(augmentation).__name__} changes pixels, and the data have the tokens "
+                    "of images; use HorizontalFlip, or train from the images"
+                )
         count = len(self.source.split("train"))
         if count < self.batch_size:
             raise ValueError(
@@ -74,7 +85,8 @@ class Data(Component):
 
         split, size = self.source.split("train"), self._rows(process_count)
         rows = slice(process_index * size, (process_index + 1) * size)
-        assemble = _Assemble(split, self.features(), self.augment, seed, rows)
+        augment = (self.augment, self.augment_given)
+        assemble = _Assemble(split, self.features(), augment, seed, rows)
         # The order has no end; a remainder would make its length more than an integer can be.
         order = _order(split, seed).batch(self.batch_size, drop_remainder=True)
         steps = order.map_with_index(assemble)
@@ -123,7 +135,7 @@ class _Assemble:
         self,
         split: Split,
         features: Named[Feature],
-        augment: tuple[Augmentation, ...],
+        augment: tuple[tuple[Augmentation, ...], tuple[Augmentation, ...]],
         seed: int,
         rows: slice,
     ) -> None:
@@ -133,16 +145,43 @@ class _Assemble:
     def __call__(self, step: int, order: np.ndarray) -> Batch:
         index = np.arange(len(order))[self._rows]
         arrays = self._split.take(order[self._rows])
-        if self._augment and "image" in arrays:
-            pairs = zip(arrays["image"], index, strict=True)
-            arrays["image"] = np.stack([self._change(x, step, int(row)) for x, row in pairs])
-        return _batch(arrays, self._features, index, np.ones(len(index), bool))
+        batch = _batch(arrays, self._features, index, np.ones(len(index), bool))
+        if "image" not in arrays:
+            return batch
+        always, given = self._augment
+        images, views = {}, list(arrays["image"])
+        if "image" + MIRRORED in arrays:
+            views = list(zip(views, arrays["image" + MIRRORED], strict=True))
+        if always:
+            views = self._changed(views, always, step, index)
+            images["image"] = _first(views)
+        if given:
+            again = self._changed(views, given, step, index + 2**32)
+            images["image" + GIVEN] = _first(again)
+        return batch._replace(data=batch.data | images)
 
-    def _change(self, image: np.ndarray, step: int, row: int) -> np.ndarray:
-        generator = np.random.Generator(np.random.Philox([self._seed, step, row]))
-        for augmentation in self._augment:
-            image = augmentation.apply(image, generator)
-        return image
+    def _changed(
+        self,
+        views: "list[Pixels] | list[Pair]",
+        augmentations: tuple[Augmentation, ...],
+        step: int,
+        rows: np.ndarray,
+    ) -> list[Any]:
+        changed = []
+        for view, row in zip(views, rows, strict=True):
+            generator = np.random.Generator(np.random.Philox([self._seed, step, int(row)]))
+            for augmentation in augmentations:
+                if isinstance(view, tuple):
+                    view = augmentation.exchange(view, generator)
+                else:
+                    view = augmentation.apply(view, generator)
+            changed.append(view)
+        return changed
+
+
+def _first(views: "list[Pixels] | list[Pair]") -> np.ndarray:
+    """Stacks images, or the first tokens of pairs."""
+    return np.stack([view[0] if isinstance(view, tuple) else view for view in views])
 
 
 def _order(split: Split, seed: int) -> Any:

@@ -31,19 +31,23 @@ class Recorded(Source):
     def prepare(self) -> Path:
         """Looks at the raw data, prepares them unless that was done; returns their folder."""
         folder = root() / self.key()
-        if not records.is_prepared(folder):
+        if not self.is_prepared():
             log.info("preparing %s in %s", type(self).__name__, folder)
             name = "".join(c if c.isalnum() else "_" for c in self.key())
             records.write(folder, name, self.columns(), self.examples())
         _PREPARED[self._place()] = folder
         return folder
 
+    def is_prepared(self) -> bool:
+        """Returns whether the raw data, as they are now, were prepared before."""
+        return records.is_prepared(root() / self.key())
+
     def features(self) -> Named[Feature]:
         return records.features_of(self._prepared())
 
     def split(self, name: str) -> Split:
         check_split(name)
-        return _records(self._prepared(), name)
+        return reader(self._prepared(), name)
 
     def fingerprint(self) -> dict[str, Any]:
         """Returns what identifies the data, after another look at the raw ones."""
@@ -62,6 +66,6 @@ _PREPARED: dict[tuple[Any, ...], Path] = {}
 
 
 @functools.lru_cache(maxsize=16)
-def _records(folder: Path, split: str) -> records.Records:
+def reader(folder: Path, split: str) -> records.Records:
     """One reader per split and process, so that what it remembers is shared."""
     return records.Records(folder, split)

@@ -9,8 +9,12 @@ import numpy as np
 from vqdit.typing import Component, Named
 
 SPLITS = ("train", "validation", "test")
+DTYPES = ("uint8", "int16", "int32", "float32")
+"""How columns can be stored."""
 PRESENT = "present_"
 """Before the name of a column: True where an example has it; without it, all do."""
+MIRRORED = "_mirrored"
+"""After the name of a column of encoded images: the tokens of their mirror images."""
 
 Arrays = dict[str, np.ndarray]
 
@@ -22,11 +26,29 @@ class Feature(NamedTuple):
         shape: of one example.
         classes: number of classes of a label, else 0.
         names: of the classes, if they have names.
+        dtype: "uint8", "int16", "int32" or "float32"; empty for the usual one: uint8 for arrays,
+            int32 for scalars.
+        encoded: fingerprint of the tokenizer whose tokens these are; empty for all other data.
     """
 
     shape: tuple[int, ...]
     classes: int = 0
     names: tuple[str, ...] = ()
+    dtype: str = ""
+    encoded: str = ""
+
+    @property
+    def stored(self) -> np.dtype:
+        """The dtype of its arrays.
+
+        Raises:
+            ValueError: `dtype` is none of those that can be stored.
+        """
+        if self.dtype not in ("", *DTYPES):
+            raise ValueError(
+                f"a column cannot be stored as {self.dtype!r}; one of: {', '.join(DTYPES)}"
+            )
+        return np.dtype(self.dtype or ("uint8" if self.shape else "int32"))
 
 
 @runtime_checkable

@@ -8,51 +8,76 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
+
+import numpy as np
 
 from vqdit.data.pictures import check_form, read_picture
 from vqdit.data.recorded import Recorded
+from vqdit.data.sounds import read_sound
 from vqdit.data.sources import SPLITS, Feature, divide
+from vqdit.data.texts import to_bytes
 from vqdit.typing import Named, resumable
 
-Row = Mapping[str, Any]
+
+class Row(NamedTuple):
+    """A row of a table.
+
+    Attributes:
+        place: file and line.
+        cells: what is in each column.
+    """
+
+    place: str
+    cells: Mapping[str, Any]
 
 
 class Table(Recorded):
-    """Rows of a .jsonl or .csv file with the columns `image` and `label`.
+    """Rows of a .jsonl or .csv file with the columns `image`, `audio`, `text` and `label`.
 
-    `image` is a path, relative to the table or absolute; `label` a class name or number (classes
-    are those that occur, in sorted order). A column `split` with train, validation or test divides
-    the rows; without it a tenth each is set aside for validation and test.
+    `image` is the path of a PNG, JPEG or WebP file, `audio` that of a mono WAV or FLAC file,
+    relative to the table or absolute; `text` is stored as UTF-8, padded by zeros; `label` is a
+    class name or number (classes are those that occur, in sorted order). A column `split` with
+    train, validation or test divides the rows; without it a tenth each is set aside for validation
+    and test.
 
     Attributes:
         path: the table.
         size: edge of the square that each picture is cropped and resized to, in pixels.
         channels: 1 for grey, 3 for colour.
+        samples: length of every sound.
+        rate: of every sound, in Hz.
+        length: bytes of the longest text.
     """
 
     path: str = resumable("rows.jsonl")
     size: int = 64
     channels: int = 3
+    samples: int = 8000
+    rate: int = 8000
+    length: int = 64
 
     def __post_init__(self) -> None:
         check_form(self, self.size, self.channels)
+        for name in ("samples", "rate", "length"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"Table needs {name} >= 1, got {getattr(self, name)}")
 
     def key(self) -> str:
         file = self._file()
-        digest = hashlib.sha256(f"{file.resolve()} {self.size} {self.channels}\n".encode())
+        form = (self.size, self.channels, self.samples, self.rate, self.length)
+        digest = hashlib.sha256(f"{file.resolve()} {form}\n".encode())
         digest.update(file.read_bytes())
         for row in self._rows():
-            if _given(row, "image"):
-                picture = self._picture(row)
-                if picture.is_file():
-                    stat = picture.stat()
+            for column in ("image", "audio"):
+                if _given(row, column) and self._named(row, column).is_file():
+                    stat = self._named(row, column).stat()
                     digest.update(f"{stat.st_size} {stat.st_mtime_ns}\n".encode())
         return f"table_{digest.hexdigest()[:16]}"
 
     def columns(self) -> Named[Feature]:
         rows = self._rows()
-        unknown = {column for row in rows for column in row} - {*COLUMNS, "split"}
+        unknown = {column for row in rows for column in row.cells} - {*COLUMNS, "split"}
         if unknown:
             raise ValueError(
                 f"{self.path} has the unknown column {sorted(unknown)[0]!r}; "
@@ -68,7 +93,7 @@ class Table(Recorded):
         if any(_given(row, "split") for row in rows):
             parts: dict[str, list[Row]] = {split: [] for split in SPLITS}
             for row in rows:
-                split = str(row["split"]) if _given(row, "split") else ""
+                split = str(row.cells["split"]) if _given(row, "split") else ""
                 if split not in parts:
                     raise ValueError(
                         f"{self.path}: unknown split {split!r}; one of: {', '.join(SPLITS)}"
@@ -88,13 +113,26 @@ class Table(Recorded):
         for row in rows:
             example: dict[str, Any] = {}
             if _given(row, "image"):
-                example["image"] = read_picture(self._picture(row), size, self.channels)
+                picture = self._named(row, "image")
+                example["image"] = read_picture(picture, size, self.channels)
+            if _given(row, "audio"):
+                sound = self._named(row, "audio")
+                example["audio"] = read_sound(sound, self.samples, self.rate)
+            if _given(row, "text"):
+                example["text"] = self._text(row)
             if _given(row, "label"):
                 example["label"] = classes.index(_class(row))
             yield example
 
-    def _picture(self, row: Row) -> Path:
-        return self._file().parent / str(row["image"])
+    def _named(self, row: Row, column: str) -> Path:
+        """The file that is named in a cell."""
+        return self._file().parent / str(row.cells[column])
+
+    def _text(self, row: Row) -> np.ndarray:
+        try:
+            return to_bytes(str(row.cells["text"]), self.length)
+        except ValueError as error:
+            raise ValueError(f"{row.place}: {error}") from error
 
     def _file(self) -> Path:
         file = Path(self.path).expanduser()
@@ -120,7 +158,8 @@ def _read_csv(file: Path, lines: TextIO) -> list[Row]:
     for row in reader:
         if None in row:  # where DictReader keeps what has no column
             raise ValueError(f"{file}:{reader.line_num} has more cells than there are columns")
-        rows.append({column: (value or "").strip() for column, value in row.items()})
+        cells = {column: (value or "").strip() for column, value in row.items()}
+        rows.append(Row(f"{file}:{reader.line_num}", cells))
     return rows
 
 
@@ -138,24 +177,34 @@ def _read_json_lines(file: Path, lines: TextIO) -> list[Row]:
         for column, value in row.items():
             if isinstance(value, (dict, list, bool)):
                 raise ValueError(f"{file}:{number} must have text or a number as its {column}")
-        rows.append(row)
+        rows.append(Row(f"{file}:{number}", row))
     return rows
 
 
 def _given(row: Row, column: str) -> bool:
-    value = row.get(column)
+    value = row.cells.get(column)
     return value not in (None, "") and value == value  # NaN is not itself
 
 
 def _class(row: Row) -> str:
     """The class name of a row; 3.0 is 3, as a column with gaps makes of whole numbers."""
-    name = str(row["label"])
+    name = str(row.cells["label"])
     return name[:-2] if name.endswith(".0") and name[:-2].isdecimal() else name
 
 
 def _image(table: Table, rows: list[Row]) -> Feature:
     del rows
     return Feature((table.size, table.size, table.channels))
+
+
+def _audio(table: Table, rows: list[Row]) -> Feature:
+    del rows
+    return Feature((table.samples,), dtype="int16")
+
+
+def _text(table: Table, rows: list[Row]) -> Feature:
+    del rows
+    return Feature((table.length,))
 
 
 def _label(table: Table, rows: list[Row]) -> Feature:
@@ -166,5 +215,10 @@ def _label(table: Table, rows: list[Row]) -> Feature:
     return Feature((), len(ordered), tuple(ordered))
 
 
-COLUMNS: dict[str, Callable[[Table, list[Row]], Feature]] = {"image": _image, "label": _label}
+COLUMNS: dict[str, Callable[[Table, list[Row]], Feature]] = {
+    "image": _image,
+    "audio": _audio,
+    "text": _text,
+    "label": _label,
+}
 """What each column of a table holds: a new modality is one entry here, and its reading above."""

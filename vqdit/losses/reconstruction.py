@@ -13,3 +13,25 @@ def l1(x: Float[Array, "b *size c"], y: Float[Array, "b *size c"]) -> Float[Arra
 def l2(x: Float[Array, "b *size c"], y: Float[Array, "b *size c"]) -> Float[Array, " b"]:
     """Returns the mean squared error of each example."""
     return jnp.mean((x - y) ** 2, axis=tuple(range(1, x.ndim)))
+
+
+def huber(
+    x: Float[Array, "b *size c"], y: Float[Array, "b *size c"], delta: float = 0.1
+) -> Float[Array, " b"]:
+    """Returns the mean Huber loss of each example: e^2 / 2 up to delta, delta (|e| - delta / 2).
+
+    The slope of small errors goes to 0 as that of `l2`, and large ones do not count as squares.
+    Huber, "Robust Estimation of a Location Parameter", 1964.
+
+    Args:
+        x: data in [-1, 1].
+        y: their reconstruction.
+        delta: where squares end; the default is a twentieth of the range.
+    """
+    error = jnp.abs(x - y)
+    inner = jnp.minimum(error, delta)
+    return jnp.mean(inner * (error - 0.5 * inner), axis=tuple(range(1, x.ndim)))
+
+
+RECONSTRUCTION = {"l1": l1, "l2": l2, "huber": huber}
+"""By the names that a config gives them."""

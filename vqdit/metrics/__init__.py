@@ -1,7 +1,18 @@
 """Metrics: accumulators whose leaves are sums, so that batches and devices merge by adding."""
 
 from vqdit.metrics.base import Mean, Metrics, compute, merge
-from vqdit.metrics.codebook import CodeUse
-from vqdit.metrics.reconstruction import psnr
+from vqdit.metrics.codebook import COUNTABLE, CodeUse, codebook_health
+from vqdit.metrics.reconstruction import SSIM_WINDOW, psnr, ssim
 
-__all__ = ["CodeUse", "Mean", "Metrics", "compute", "merge", "psnr"]
+__all__ = [
+    "COUNTABLE",
+    "SSIM_WINDOW",
+    "CodeUse",
+    "Mean",
+    "Metrics",
+    "codebook_health",
+    "compute",
+    "merge",
+    "psnr",
+    "ssim",
+]

@@ -6,7 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vqdit.typing import Array, Bool, Float, Int
+from vqdit.typing import Array, Bool, Float, Int, Named
+
+COUNTABLE = 2**24
+"""Codes of a codebook up to which a histogram is kept; beyond, it would not fit in memory."""
+
+DEAD = 0.1
+"""A code is dead that is used less than this share of uniform use."""
 
 
 class CodeUse(NamedTuple):
@@ -33,11 +39,60 @@ class CodeUse(NamedTuple):
         return cls(jax.vmap(count)(columns, real.reshape(-1, codes.shape[-1]).T))
 
     def compute(self, name: str) -> dict[str, float]:
-        """Returns usage in [0, 1] and perplexity in [1, k], each a mean over the codebooks."""
+        """Returns means over the codebooks.
+
+        Returns:
+            name_usage: share of codes that were seen, in [0, 1].
+            name_perplexity: exp(H) of their histogram, in [1, k].
+            name_dead: share of codes with less than a tenth of uniform use, in [0, 1].
+        """
         counts = np.asarray(self.counts, np.float64)
         share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1.0)
         entropy = -np.sum(share * np.log(np.where(share > 0, share, 1.0)), axis=1)
         return {
             f"{name}_usage": float(np.mean(counts > 0)),
             f"{name}_perplexity": float(np.mean(np.exp(entropy))),
+            f"{name}_dead": float(np.mean(share < DEAD / counts.shape[1])),
         }
+
+
+def codebook_health(
+    codes: Int[Array, "b *grid q"],
+    sizes: tuple[int, ...],
+    mask: Bool[Array, "b *grid"],
+    count: Float[Array, " k"] | None = None,
+) -> Named[Float[Array, ""]]:
+    """Returns how well codebooks are used in one batch, each a mean over the codebooks.
+
+    Args:
+        codes: ids; -1 does not count.
+        sizes: codes of each codebook.
+        mask: True where a position is real.
+        count: use of the codes averaged over steps, where a quantizer keeps it.
+
+    Returns:
+        Nothing of codebooks with more than `COUNTABLE` codes; else
+        codebook_usage: distinct codes, as a share of what that many positions could show: all
+            codes, or one per position if these are fewer.
+        codebook_perplexity: exp(H) of their histogram.
+        dead_codes: share of codes with less than a tenth of uniform use, from `count`, or else
+            from the batch, as a share of what it could show.
+    """
+    if max(sizes) > COUNTABLE:
+        return Named()
+    real = jnp.where(mask[..., None], codes, -1)
+    counts = CodeUse.of(real, max(sizes), jnp.ones(len(codes), bool)).counts
+    total = jnp.maximum(jnp.sum(counts, axis=1), 1.0)
+    size = jnp.asarray(sizes, jnp.float32)
+    reachable = jnp.minimum(size, total)
+    share = counts / total[:, None]
+    entropy = -jnp.sum(share * jnp.log(jnp.where(share > 0, share, 1.0)), axis=1)
+    alive = jnp.sum(share >= jnp.maximum(DEAD / size, 1e-20)[:, None], axis=1) / reachable
+    dead = jnp.mean(1.0 - alive)
+    if count is not None:
+        dead = jnp.mean(count < DEAD * jnp.mean(count))
+    return Named(
+        codebook_usage=jnp.mean(jnp.sum(counts > 0, axis=1) / reachable),
+        codebook_perplexity=jnp.mean(jnp.exp(entropy)),
+        dead_codes=dead,
+    )

@@ -1,6 +1,11 @@
-"""The contract of a modality: from stored arrays to what networks take, and back to files."""
+"""The contract of a modality: from stored arrays to what networks take, and to what people see.
+
+*Stored* is how a data set keeps an example (uint8 pixels, int16 samples, bytes of text); a *value*
+is how a caller of the library gives and gets it, which differs for text alone (str).
+"""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,25 +20,124 @@ class Modality(Component):
         """Shape of one stored example."""
         raise TypeError(f"{type(self).__name__} must define shape")
 
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of a stored array."""
+        return np.dtype(np.uint8)
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """Positions along each axis of standardized data, such as pixels or samples."""
+        raise TypeError(f"{type(self).__name__} must define grid")
+
+    @property
+    def channels(self) -> int:
+        """Numbers at each position of standardized data."""
+        return 1
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of codes, if standardized data are codes already; 0 if they need a tokenizer."""
+        return 0
+
     def standardize(self, raw: Array) -> Array:
-        """Turns a batch of stored arrays into what a tokenizer (or the DiT) takes."""
+        """Turns stored examples into float32 [b, *grid, channels], or into codes [b, *grid, 1]."""
         raise TypeError(f"{type(self).__name__} must define standardize")
 
     def restore(self, x: Array) -> Array:
         """The inverse of `standardize`, rounded and clipped to what can be stored."""
         raise TypeError(f"{type(self).__name__} must define restore")
 
+    def pack(self, values: Any) -> np.ndarray:
+        """Returns the stored form of values: one, or a stack of them.
+
+        Raises:
+            ValueError: shape or type are not those of the modality.
+        """
+        values = np.asarray(values)
+        stack = values[None] if values.shape == self.shape else values
+        wanted = " or ".join(_shown(shape) for shape in (self.shape, ("n", *self.shape)))
+        if stack.shape[1:] != self.shape or stack.ndim != len(self.shape) + 1 or not len(stack):
+            raise ValueError(f"must have the shape {wanted}, got {_shown(values.shape)}")
+        if stack.dtype != self.dtype:
+            raise ValueError(f"must be {self.dtype}, got {stack.dtype}")
+        return stack
+
+    def unpack(self, stored: np.ndarray) -> np.ndarray:
+        """Returns the values of a stack of stored examples."""
+        return stored
+
     def read(self, value: str) -> list[np.ndarray]:
         """Reads what a user gave on the command line: a literal, a file, or a folder of files.
 
         Returns:
-            One stored array per item, in sorted order of the files.
+            One value per item, in sorted order of the files.
 
         Raises:
             ValueError: naming the value and the rule it breaks.
+            FileNotFoundError: there is no such file.
         """
         raise TypeError(f"{type(self).__name__} must define read")
 
-    def write(self, samples: np.ndarray, folder: Path) -> None:
-        """Writes one file per sample, and an overview where there is one."""
+    def write(self, values: np.ndarray, folder: Path) -> None:
+        """Writes one file per value (or one file with all), that `read` takes again."""
         raise TypeError(f"{type(self).__name__} must define write")
+
+    def draw(self, stored: np.ndarray) -> np.ndarray:
+        """Returns a picture of every stored example: uint8 [n, h, w, c]."""
+        raise TypeError(f"{type(self).__name__} must define draw")
+
+    def html(self, stored: np.ndarray | np.generic) -> str:
+        """Returns one stored example as self-contained HTML, to be seen, heard or read."""
+        raise TypeError(f"{type(self).__name__} must define html")
+
+    def regions(
+        self, stored: np.ndarray | np.generic, tokens: tuple[int, ...]
+    ) -> list[tuple[str, np.ndarray]]:
+        """Divides one example into what a person would point at.
+
+        Args:
+            stored: the example.
+            tokens: the grid of its tokens.
+
+        Returns:
+            For each region a name, and which tokens belong to it: bool [l].
+        """
+        del stored
+        cells = [np.unravel_index(number, tokens) for number in range(int(np.prod(tokens)))]
+        names = [",".join(str(axis) for axis in cell) for cell in cells]
+        return list(zip(names, np.eye(len(names), dtype=bool), strict=True))
+
+
+def numbered(stem: str, ending: str, count: int) -> list[str]:
+    """Returns names of `count` files that sort in order, such as image_0003.png."""
+    digits = max(4, len(str(count - 1)))
+    return [f"{stem}_{number:0{digits}d}{ending}" for number in range(count)]
+
+
+def find_files(value: str, endings: tuple[str, ...], what: str) -> list[Path]:
+    """Returns a file, or the files of a folder with one of these endings, in sorted order.
+
+    Raises:
+        FileNotFoundError: there is no such file or folder.
+        ValueError: the folder has none.
+    """
+    path = Path(value).expanduser()
+    if path.is_dir():
+        files = sorted(
+            file
+            for file in path.iterdir()
+            if file.suffix.lower() in endings and not file.name.startswith(".")
+        )
+        if not files:
+            raise ValueError(
+                f"no {what} in the folder {value}; known endings: {', '.join(endings)}"
+            )
+        return files
+    if not path.is_file():
+        raise FileNotFoundError(f"no {what} {path}")
+    return [path]
+
+
+def _shown(shape: tuple[int | str, ...]) -> str:
+    return f"[{', '.join(map(str, shape))}]"

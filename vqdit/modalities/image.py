@@ -1,13 +1,16 @@
 """Images: uint8 in store, float32 in [-1, 1] for networks, PNG for people."""
 
+import base64
+import io
 import math
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
-from vqdit.data.pictures import SUFFIXES, is_picture, read_picture
-from vqdit.modalities.base import Modality
+from vqdit.data.pictures import SUFFIXES, open_picture
+from vqdit.modalities.base import Modality, find_files, numbered
 from vqdit.typing import Array, Float, UInt8
 
 
@@ -32,6 +35,10 @@ class Image(Modality):
     def shape(self) -> tuple[int, ...]:
         return (*self.size, self.channels)
 
+    @property
+    def grid(self) -> tuple[int, ...]:
+        return self.size
+
     def standardize(self, raw: UInt8[Array, "b h w c"]) -> Float[Array, "b h w c"]:
         return (2.0 * raw.astype(jnp.float32) - 255.0) / 255.0  # never above 1, compiled or not
 
@@ -39,21 +46,24 @@ class Image(Modality):
         return jnp.clip(jnp.round((x + 1.0) * 127.5), 0, 255).astype(jnp.uint8)
 
     def read(self, value: str) -> list[np.ndarray]:
-        path = Path(value).expanduser()
-        files = [path]
-        if path.is_dir():
-            files = sorted(file for file in path.iterdir() if is_picture(file))
-            if not files:
-                raise ValueError(
-                    f"no picture in the folder {value}; known endings: {', '.join(SUFFIXES)}"
-                )
-        return [read_picture(file, size=self.size, channels=self.channels) for file in files]
+        return [self._read(file) for file in find_files(value, SUFFIXES, "picture")]
 
-    def write(self, samples: np.ndarray, folder: Path) -> None:
-        digits = max(4, len(str(len(samples) - 1)))
-        for number, sample in enumerate(samples):
-            save(folder / f"image_{number:0{digits}d}.png", sample)
-        save(folder / "grid.png", grid(samples))
+    def _read(self, file: Path) -> np.ndarray:
+        picture = open_picture(file, self.channels)
+        if picture.shape[:2] != self.size:
+            found, wanted = ("x".join(map(str, x)) for x in (picture.shape[:2], self.size))
+            raise ValueError(f"{file} has {found} pixels; this model takes {wanted}: resize it")
+        return picture
+
+    def write(self, values: np.ndarray, folder: Path) -> None:
+        for name, value in zip(numbered("image", ".png", len(values)), values, strict=True):
+            save(folder / name, value)
+
+    def draw(self, stored: np.ndarray) -> np.ndarray:
+        return stored
+
+    def html(self, stored: np.ndarray) -> str:
+        return picture_html(stored)
 
 
 def grid(images: np.ndarray, columns: int = 0, edge: int = 512) -> np.ndarray:
@@ -78,8 +88,17 @@ def grid(images: np.ndarray, columns: int = 0, edge: int = 512) -> np.ndarray:
     return canvas
 
 
-def save(path: Path, image: np.ndarray) -> None:
-    """Writes one uint8 image [h, w, c] as PNG."""
+def save(file: Any, image: np.ndarray) -> None:
+    """Writes one uint8 image [h, w, c] as PNG, to a path or an open file."""
     from PIL import Image as Pillow
 
-    Pillow.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(path)
+    Pillow.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(file, "PNG")
+
+
+def picture_html(image: np.ndarray, edge: int = 96) -> str:
+    """Returns one uint8 image [h, w, c] as HTML, its pixels enlarged to about `edge`."""
+    buffer = io.BytesIO()
+    save(buffer, image)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    height, width = (max(1, round(edge / max(image.shape[:2]))) * size for size in image.shape[:2])
+    return f'<img src="data:image/png;base64,{data}" width="{width}" height="{height}">'

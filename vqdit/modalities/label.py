@@ -1,12 +1,15 @@
 """Labels: one of a fixed set of classes. A label is a one-token modality, codes [b, 1, 1]."""
 
 import difflib
+import html
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from vqdit.modalities.base import Modality
+from vqdit.modalities.text import write_on_picture
 from vqdit.typing import Array, Int
 
 
@@ -33,11 +36,32 @@ class Label(Modality):
     def shape(self) -> tuple[int, ...]:
         return ()
 
+    @property
+    def dtype(self) -> np.dtype:
+        return np.dtype(np.int32)
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        return (1,)
+
+    @property
+    def vocabulary(self) -> int:
+        return self.classes
+
     def standardize(self, raw: Int[Array, " b"]) -> Int[Array, "b 1 1"]:
         return raw.astype(jnp.int32)[:, None, None]
 
     def restore(self, x: Int[Array, "b 1 1"]) -> Int[Array, " b"]:
         return x[:, 0, 0]
+
+    def pack(self, values: Any) -> np.ndarray:
+        labels = np.asarray(values)
+        if labels.size and not np.issubdtype(labels.dtype, np.integer):
+            raise ValueError(f"must be integer, got {labels.dtype}")
+        wrong = labels[(labels < -1) | (labels >= self.classes)]
+        if len(wrong):
+            raise ValueError(f"{wrong[0]} is out of range; 0 to {self.classes - 1}, or -1")
+        return super().pack(labels.astype(np.int32))
 
     def read(self, value: str) -> list[np.ndarray]:
         parts = [value] if value in self.names else value.split(",")  # a name may have commas
@@ -62,7 +86,25 @@ class Label(Modality):
             f"unknown label {value!r}; give {known}{' or a name' * bool(self.names)}{hint}"
         )
 
-    def write(self, samples: np.ndarray, folder: Path) -> None:
-        named = self.names or [str(number) for number in range(self.classes)]
-        lines = (named[label] if label >= 0 else "none" for label in samples)
-        (folder / "labels.txt").write_text("".join(f"{line}\n" for line in lines))
+    def write(self, values: np.ndarray, folder: Path) -> None:
+        lines = "".join(f"{self._name(label)}\n" for label in values)
+        (folder / "labels.txt").write_text(lines, encoding="utf-8")
+
+    def draw(self, stored: np.ndarray) -> np.ndarray:
+        return np.stack([write_on_picture(self._name(label)) for label in stored])
+
+    def html(self, stored: np.ndarray | np.generic) -> str:
+        return html.escape(self._name(stored))
+
+    def regions(
+        self, stored: np.ndarray | np.generic, tokens: tuple[int, ...]
+    ) -> list[tuple[str, np.ndarray]]:
+        """One: the label, by its name."""
+        del tokens
+        return [(self._name(stored), np.ones(1, bool))]
+
+    def _name(self, stored: np.ndarray | np.generic) -> str:
+        label = int(stored)
+        if label < 0:
+            return "none"
+        return self.names[label] if self.names else str(label)

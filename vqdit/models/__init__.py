@@ -1,7 +1,24 @@
-"""Networks: the DiT, the convolutional autoencoder and the codebook as Flax modules."""
+"""Networks: the DiT, autoencoders, discriminators, and codebooks for Flax."""
 
-from vqdit.models.autoencoder import ConvAutoencoder
+from vqdit.models.autoencoder import Autoencoder, ConvAutoencoder
 from vqdit.models.codebook import Codebook
+from vqdit.models.discriminators import Discriminator, PatchGAN, StyleGAN
 from vqdit.models.dit import DiT, Tokens
+from vqdit.models.vit import TiTok, ViTTokenizer
+from vqdit.models.vqgan import VQGAN
+from vqdit.models.vqgan_plus import VQGANPlus
 
-__all__ = ["Codebook", "ConvAutoencoder", "DiT", "Tokens"]
+__all__ = [
+    "VQGAN",
+    "Autoencoder",
+    "Codebook",
+    "ConvAutoencoder",
+    "DiT",
+    "Discriminator",
+    "PatchGAN",
+    "StyleGAN",
+    "TiTok",
+    "Tokens",
+    "VQGANPlus",
+    "ViTTokenizer",
+]

@@ -1,9 +1,11 @@
-"""A convolutional residual encoder and decoder on grids of one, two or three axes.
+"""The contract of an autoencoder, and the convolutional one on grids of one, two or three axes.
 
-The encoder halves every axis once per level but the last; the decoder mirrors it. Structure of
-Esser et al., "Taming Transformers" (VQGAN), arXiv:2012.09841, appendix A, without attention.
+The convolutional encoder halves every axis once per level but the last; the decoder mirrors it.
+Structure of Esser et al., "Taming Transformers" (VQGAN), arXiv:2012.09841, appendix A, without
+attention.
 """
 
+import math
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -11,41 +13,32 @@ import jax
 import jax.numpy as jnp
 
 from vqdit.nn.conv import Downsample, ResidualBlock, Upsample, group_norm
+from vqdit.nn.patches import fold, unfold
 from vqdit.typing import Array, Component, Float, Key, Params
 
 
-class ConvAutoencoder(Component):
-    """Encoder and decoder, as pure functions of their parameters.
+class Autoencoder(Component):
+    """An encoder and a decoder, as pure functions of their parameters.
 
-    Attributes:
-        channels: width of each level, from the data's resolution to the latents'; every level
-            but the last ends in a halving, so (64, 128, 256) reduces each axis by 4.
-        blocks: residual blocks per level (the decoder has one more, as published).
-        dtype: precision of the convolutions; parameters and norms stay float32.
-        remat: recompute each residual block in the backward pass: much less memory, a third more
-            time.
+    The encoder gives as many channels as the bottleneck takes, and the decoder takes as many as
+    that gives: the codes' width on both sides of a quantizer; mean and log variance before a KL
+    regularizer, and half as many channels behind it.
     """
-
-    channels: tuple[int, ...] = (64, 128, 256)
-    blocks: int = 2
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    remat: bool = False
-
-    def __post_init__(self) -> None:
-        if not self.channels or min(self.channels) < 1:
-            raise ValueError(f"ConvAutoencoder needs positive channels, got {self.channels}")
-        if self.blocks < 1:
-            raise ValueError(f"ConvAutoencoder needs blocks >= 1, got {self.blocks}")
-
-    @property
-    def block(self) -> type[ResidualBlock]:
-        """The residual block, recomputed in the backward pass if that is asked for."""
-        return nn.remat(ResidualBlock) if self.remat else ResidualBlock
 
     @property
     def downsampling(self) -> int:
-        """Data positions per latent position, along each axis."""
-        return 2 ** (len(self.channels) - 1)
+        """Data positions per position of the finest grid within, along each axis."""
+        raise TypeError(f"{type(self).__name__} must define downsampling")
+
+    @property
+    def reason(self) -> str:
+        """What the down-sampling is made of, for messages."""
+        raise TypeError(f"{type(self).__name__} must define reason")
+
+    @property
+    def last_layer(self) -> tuple[str, ...]:
+        """Where in the parameters the kernel is that makes the decoder's output."""
+        return ("decoder", "out", "kernel")
 
     def grid(self, size: tuple[int, ...]) -> tuple[int, ...]:
         """Returns the latent grid of data of that size.
@@ -60,50 +53,149 @@ class ConvAutoencoder(Component):
             near = below if below == above else f"{below} or {above}"
             raise ValueError(
                 f"size {'x'.join(map(str, size))} does not divide by the encoder's down-sampling "
-                f"{factor} ({len(self.channels)} levels of channels); nearest sizes: {near}"
+                f"{factor} ({self.reason}); nearest sizes: {near}"
             )
         return tuple(axis // factor for axis in size)
 
+    def encoder(self, width: int) -> nn.Module:
+        """Returns the module from float32 [b, *size, c] to float32 [b, *grid, width]."""
+        raise TypeError(f"{type(self).__name__} must define encoder")
+
+    def decoder(self, channels: int) -> nn.Module:
+        """Returns the module from latents to float32 [b, *size, channels]."""
+        raise TypeError(f"{type(self).__name__} must define decoder")
+
     def init(
-        self, key: Key[Array, ""], x: Float[Array, "b *size c"], dim: int
+        self, key: Key[Array, ""], x: Float[Array, "b *size c"], dim: int, width: int = 0
     ) -> dict[str, Params]:
-        """Returns fresh parameters {"encoder", "decoder"} for data like x and latents of `dim`."""
+        """Returns fresh parameters {"encoder", "decoder"}.
+
+        Args:
+            key: of everything random.
+            x: data of the right size and number of channels.
+            dim: channels that the decoder takes.
+            width: channels that the encoder gives; 0 if they are the same.
+        """
         k_encoder, k_decoder = jax.random.split(key)
-        z, encoder = _Encoder(self, dim).init_with_output(k_encoder, x)
-        decoder = _Decoder(self, x.shape[-1]).init(k_decoder, z)
+        z, encoder = self.encoder(width or dim).init_with_output(k_encoder, x)
+        decoder = self.decoder(x.shape[-1]).init(k_decoder, z[..., :dim])
         return {"encoder": encoder["params"], "decoder": decoder["params"]}
 
     def encode(
-        self, params: dict[str, Params], x: Float[Array, "b *size c"], dim: int
-    ) -> Float[Array, "b *grid d"]:
-        """Returns latents, float32."""
-        z: Any = _Encoder(self, dim).apply({"params": params["encoder"]}, x)
+        self, params: dict[str, Params], x: Float[Array, "b *size c"], width: int
+    ) -> Float[Array, "b *grid w"]:
+        """Returns what the encoder makes of data, float32, in as many channels as `init` said."""
+        z: Any = self.encoder(width).apply({"params": params["encoder"]}, x)
         return z
 
     def decode(
         self, params: dict[str, Params], z: Float[Array, "b *grid d"], channels: int
     ) -> Float[Array, "b *size c"]:
         """Returns data of that many channels, float32."""
-        x: Any = _Decoder(self, channels).apply({"params": params["decoder"]}, z)
+        x: Any = self.decoder(channels).apply({"params": params["decoder"]}, z)
         return x
+
+
+class LeveledAutoencoder(Autoencoder):
+    """What convolutional autoencoders have in common: levels, each of half the resolution.
+
+    Attributes:
+        channels: width of each level, from the data's resolution to the latents'; every level
+            but the last ends in a halving, so (64, 128, 256) reduces each axis by 4.
+        blocks: residual blocks per level.
+        dtype: precision of the convolutions; parameters and norms stay float32.
+        remat: recompute each residual block in the backward pass: much less memory, a third more
+            time.
+    """
+
+    channels: tuple[int, ...] = (64, 128, 256)
+    blocks: int = 2
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    remat: bool = False
+
+    def __post_init__(self) -> None:
+        name = type(self).__name__
+        if not self.channels or min(self.channels) < 1:
+            raise ValueError(f"{name} needs positive channels, got {self.channels}")
+        if self.blocks < 1:
+            raise ValueError(f"{name} needs blocks >= 1, got {self.blocks}")
+
+    @property
+    def downsampling(self) -> int:
+        return 2 ** (len(self.channels) - 1)
+
+    @property
+    def reason(self) -> str:
+        return f"{len(self.channels)} levels of channels"
+
+    @property
+    def block(self) -> type[ResidualBlock]:
+        """The residual block, recomputed in the backward pass if that is asked for."""
+        return nn.remat(ResidualBlock) if self.remat else ResidualBlock
+
+    def check_groups(self, groups: int) -> None:
+        """Raises ValueError unless norms of that many groups divide every width."""
+        name = type(self).__name__
+        if groups < 1:
+            raise ValueError(f"{name} needs groups >= 1, got {groups}")
+        if any(width % groups for width in self.channels):
+            raise ValueError(
+                f"{name} needs channels that divide by groups={groups}, got {self.channels}; "
+                "change one of them"
+            )
+
+
+class ConvAutoencoder(LeveledAutoencoder):
+    """Residual convolutions, for signals, images and volumes.
+
+    Attributes:
+        channels: as in `LeveledAutoencoder`.
+        patch: edge of the positions that are folded into channels before the first level, which
+            makes long signals cheap; the data's size divides by it.
+        blocks: residual blocks per level (the decoder has one more, as published).
+        dtype: as in `LeveledAutoencoder`.
+        remat: as in `LeveledAutoencoder`.
+    """
+
+    patch: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.patch < 1:
+            raise ValueError(f"ConvAutoencoder needs patch >= 1, got {self.patch}")
+
+    @property
+    def downsampling(self) -> int:
+        return self.patch * super().downsampling
+
+    @property
+    def reason(self) -> str:
+        patch = f"patch {self.patch}, " if self.patch > 1 else ""
+        return f"{patch}{super().reason}"
+
+    def encoder(self, width: int) -> nn.Module:
+        return _Encoder(self, width)
+
+    def decoder(self, channels: int) -> nn.Module:
+        return _Decoder(self, channels)
 
 
 class _Encoder(nn.Module):
     config: ConvAutoencoder
-    dim: int
+    width: int
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b *size c"]) -> Float[Array, "b *grid d"]:
+    def __call__(self, x: Float[Array, "b *size c"]) -> Float[Array, "b *grid w"]:
         config, axes = self.config, x.ndim - 2
-        kernel, dtype = (3,) * axes, config.dtype
-        h = nn.Conv(config.channels[0], kernel, dtype=dtype, name="in")(x)
+        kernel, dtype, block = (3,) * axes, config.dtype, config.block
+        h = nn.Conv(config.channels[0], kernel, dtype=dtype, name="in")(_fold(x, config.patch))
         for level, channels in enumerate(config.channels):
-            for block in range(config.blocks):
-                h = config.block(channels, axes, dtype, name=f"level_{level}_block_{block}")(h)
+            for number in range(config.blocks):
+                h = block(channels, axes, dtype, name=f"level_{level}_block_{number}")(h)
             if level < len(config.channels) - 1:
                 h = Downsample(channels, axes, dtype, name=f"level_{level}_down")(h)
         h = nn.silu(group_norm(h, name="norm"))
-        return nn.Conv(self.dim, (1,) * axes, name="out")(h.astype(jnp.float32))
+        return nn.Conv(self.width, (1,) * axes, name="out")(h.astype(jnp.float32))
 
 
 class _Decoder(nn.Module):
@@ -113,12 +205,27 @@ class _Decoder(nn.Module):
     @nn.compact
     def __call__(self, z: Float[Array, "b *grid d"]) -> Float[Array, "b *size c"]:
         config, axes = self.config, z.ndim - 2
-        kernel, dtype = (3,) * axes, config.dtype
+        kernel, dtype, block = (3,) * axes, config.dtype, config.block
         h = nn.Conv(config.channels[-1], kernel, dtype=dtype, name="in")(z)
         for level, channels in reversed(list(enumerate(config.channels))):
-            for block in range(config.blocks + 1):
-                h = config.block(channels, axes, dtype, name=f"level_{level}_block_{block}")(h)
+            for number in range(config.blocks + 1):
+                h = block(channels, axes, dtype, name=f"level_{level}_block_{number}")(h)
             if level > 0:
                 h = Upsample(channels, axes, dtype, name=f"level_{level}_up")(h)
         h = nn.silu(group_norm(h, name="norm"))
-        return nn.Conv(self.channels, kernel, name="out")(h.astype(jnp.float32))
+        outputs = self.channels * config.patch**axes
+        h = nn.Conv(outputs, kernel, name="out")(h.astype(jnp.float32))
+        return _unfold(h, config.patch)
+
+
+def _fold(x: Float[Array, "b *size c"], patch: int) -> Float[Array, "b *part e"]:
+    size = x.shape[1:-1]
+    part = tuple(edge // patch for edge in size)
+    flat = x.reshape(x.shape[0], math.prod(size), x.shape[-1])
+    return fold(flat, size, patch).reshape(x.shape[0], *part, -1)
+
+
+def _unfold(x: Float[Array, "b *part e"], patch: int) -> Float[Array, "b *size c"]:
+    size = tuple(edge * patch for edge in x.shape[1:-1])
+    flat = x.reshape(x.shape[0], math.prod(x.shape[1:-1]), x.shape[-1])
+    return unfold(flat, size, patch).reshape(x.shape[0], *size, -1)

@@ -1,31 +1,28 @@
-"""DiT: a transformer whose blocks are modulated by time and condition (adaLN-Zero).
+"""DiT: a transformer over the tokens of one modality or several, which knows their times.
 
-    c = time(t) + label(y)
-    shift, scale, gate = linear(silu(c))                     (zero at the start)
-    x <- x + gate_1 * attention(norm(x) (1 + scale_1) + shift_1)
-    x <- x + gate_2 *       mlp(norm(x) (1 + scale_2) + shift_2)
-
-so that every block is the identity at first. Peebles & Xie, "Scalable Diffusion Models with
-Transformers", arXiv:2212.09748. Every modality is embedded, all tokens are concatenated, every
-token is modulated by the time of its own modality, and each modality has its own head.
+Every modality is embedded, all tokens are concatenated and go through the blocks, and each modality
+has its own head; every token is modulated by the time of its own modality. The output is exactly 0
+at the start. Peebles & Xie, "Scalable Diffusion Models with Transformers", arXiv:2212.09748. What a
+block is stands in `vqdit.models.blocks`, how they are put together in `vqdit.models.network`.
 """
 
 import math
 from typing import Any, Literal
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from vqdit.nn.attention import attention
-from vqdit.nn.embeddings import CodeEmbedding, TimeEmbedding, positions
+from vqdit.models.blocks import Kind, Layers
+from vqdit.models.network import Network, Positions, Remat
+from vqdit.models.tokens import Tokens, routed, spans
+from vqdit.nn.attention import Implementation
+from vqdit.nn.embeddings import positions
+from vqdit.nn.mlp import MLP, XAVIER
+from vqdit.nn.norms import Norm
+from vqdit.nn.rope import rotation
 from vqdit.processes.base import X
+from vqdit.random import stream
 from vqdit.typing import Array, Bool, Component, Float, Key, Named, Params
-
-XAVIER = nn.initializers.xavier_uniform()
-ZEROS = nn.initializers.zeros_init()
-SHALLOW = 6
-"""Stacks up to this depth are unrolled: faster on a CPU, and still quick to compile."""
 
 SIZES = {
     "S": {"depth": 12, "dim": 384, "heads": 6},
@@ -34,26 +31,6 @@ SIZES = {
     "XL": {"depth": 28, "dim": 1152, "heads": 16},
 }
 """The published sizes."""
-
-
-class Tokens(Component):
-    """How one modality enters the network, and what is predicted for it.
-
-    Attributes:
-        route: "tokens" joins the sequence; "adaln" is added to the condition of every block.
-        grid: positions along each axis; (1,) for a label.
-        codes: codebook size if the modality is codes, else 0.
-        codebooks: codes per position.
-        width: channels per position if the modality is latents, else 0.
-        output: head outputs per position; 0 for a condition, which has no head.
-    """
-
-    route: Literal["tokens", "adaln"] = "tokens"
-    grid: tuple[int, ...]
-    codes: int = 0
-    codebooks: int = 1
-    width: int = 0
-    output: int = 0
 
 
 class DiT(Component):
@@ -67,6 +44,17 @@ class DiT(Component):
         mlp_ratio: hidden width of the MLP over `dim`.
         dtype: precision of the matrix products. Parameters, norms and softmax stay float32.
         remat: recompute each block in the backward pass: much less memory, a third more time.
+            "dots" keeps the products with parameters and recomputes the rest; "attention" keeps
+            what attention returns.
+        block: how time and condition come in; see `vqdit.models.blocks`.
+        positions: "sincos" is added to the tokens, "rope" turns queries and keys.
+        norm: layer norm, or RMS norm.
+        qk_norm: normalise queries and keys, so that scores cannot grow: against NaN in bfloat16.
+        mlp: of the blocks.
+        registers: learned tokens beside the others. Darcet et al., arXiv:2309.16588.
+        attention: what computes it; "auto" goes by the device that JAX runs on.
+        time_shift: 0, or 1 for the frequencies of the time embedding that diffusers has.
+        mlp_eps: epsilon of the norm before the MLP of a modulated block; all others have 1e-6.
     """
 
     depth: int = 12
@@ -75,7 +63,16 @@ class DiT(Component):
     patch: int = 2
     mlp_ratio: int = 4
     dtype: Literal["float32", "bfloat16"] = "float32"
-    remat: bool = False
+    remat: Remat = False
+    block: Kind = "adaln_zero"
+    positions: Positions = "sincos"
+    norm: Norm = "layer"
+    qk_norm: bool = False
+    mlp: MLP = "gelu"
+    registers: int = 0
+    attention: Implementation = "auto"
+    time_shift: Literal[0, 1] = 0
+    mlp_eps: float = 1e-6
 
     def __post_init__(self) -> None:
         if self.dim % self.heads:
@@ -85,6 +82,21 @@ class DiT(Component):
         for field in ("depth", "dim", "heads", "patch", "mlp_ratio"):
             if getattr(self, field) < 1:
                 raise ValueError(f"DiT needs {field} >= 1, got {getattr(self, field)}")
+        if self.mlp_eps <= 0.0:
+            raise ValueError(f"DiT needs mlp_eps > 0, got {self.mlp_eps}; 1e-6 is usual")
+        if self.registers < 0:
+            raise ValueError(f"DiT needs registers >= 0, got {self.registers}")
+        if self.registers and self.block == "mm_dit":
+            raise ValueError(
+                f"mm_dit has weights for every modality and none for registers, got "
+                f"registers={self.registers}; use 0, or another block"
+            )
+        width = self.dim // self.heads
+        if self.attention == "cudnn" and (self.dtype == "float32" or width % 8 or width > 128):
+            raise ValueError(
+                "attention='cudnn' needs dtype='bfloat16' and heads of up to 128 channels that "
+                f"divide by 8, got dtype={self.dtype!r} and {width} channels; use 'auto'"
+            )
 
     @classmethod
     def named(cls, name: str, **fields: Any) -> "DiT":
@@ -104,14 +116,17 @@ class DiT(Component):
     def check(self, inputs: Named[Tokens]) -> None:
         """Raises ValueError if the network cannot take these modalities."""
         for name, tokens in inputs.items():
+            if tokens.route != "tokens" and tokens.output:
+                raise ValueError(
+                    f"{name!r} enters by the route {tokens.route!r}, which has no head, and needs "
+                    f"output=0, got {tokens.output}; use route='tokens'"
+                )
             if tokens.route == "adaln":
                 continue
-            if any(size % self.patch for size in tokens.grid):
+            patch = tokens.patch or self.patch
+            if any(size % patch for size in tokens.grid):
                 sizes = [
-                    (
-                        size // self.patch * self.patch or self.patch,
-                        -(-size // self.patch) * self.patch,
-                    )
+                    (size // patch * patch or patch, -(-size // patch) * patch)
                     for size in tokens.grid
                 ]
                 near = " or ".join(
@@ -119,12 +134,35 @@ class DiT(Component):
                 )
                 raise ValueError(
                     f"the grid of {name!r}, {'x'.join(map(str, tokens.grid))}, does not divide by "
-                    f"the DiT's patch {self.patch}; nearest grids: {near}, or use patch=1"
+                    f"the DiT's patch {patch}; nearest grids: {near}, or use patch=1"
                 )
-            positions(tokens.grid, self.dim)
+            if self.positions != "rope" or tokens.route == "cross":
+                positions(tokens.grid, self.dim)
+        if self.block == "mm_dit" and self.depth < 2 and routed(inputs, "cross"):
+            raise ValueError(
+                f"mm_dit needs depth >= 2 for {routed(inputs, 'cross')[0]!r}, which its last block "
+                f"only looks at, got {self.depth}"
+            )
+        if self.positions != "sincos":
+            turned = routed(inputs, "tokens")
+            if self.block == "mm_dit":
+                turned += routed(inputs, "cross")
+            rotation(tuple(inputs[n].folded(self.patch) for n in turned), self.dim // self.heads)
 
-    def init(self, key: Key[Array, ""], inputs: Named[Tokens]) -> Params:
-        """Returns fresh parameters for these modalities."""
+    def init(
+        self,
+        key: Key[Array, ""],
+        inputs: Named[Tokens],
+        vectors: Named[Float[Array, "q k e"]] | None = None,
+    ) -> Params:
+        """Returns fresh parameters for these modalities.
+
+        Args:
+            key: of everything random.
+            inputs: what the modalities are.
+            vectors: of the codes of some modalities. Their embeddings start as a linear map of
+                them, as latents are embedded, so that codes that look alike start alike.
+        """
         self.check(inputs)
         x, t = {}, {}
         for name, tokens in inputs.items():
@@ -135,7 +173,12 @@ class DiT(Component):
                 else jnp.zeros((1, length, tokens.width))
             )
             t[name] = jnp.zeros((1, 1))
-        return _Network(self, inputs).init(key, Named(x), Named(t))["params"]
+        params: Any = self._network(inputs).init(key, Named(x), Named(t))["params"]
+        for name, codes in (vectors or Named()).items():
+            embed = params[f"{name}_embed"]
+            start = _linear(stream(key, f"{name}_vectors"), codes, self.dim)
+            params[f"{name}_embed"] = {"table": embed["table"].at[:, :-1].set(start)}
+        return params
 
     def apply(
         self,
@@ -155,177 +198,87 @@ class DiT(Component):
             t: their times, as the network embeds them: one per example, or one per position.
             mask: True where a position is real, for modalities of variable length.
         """
-        out: Any = _Network(self, inputs).apply({"params": params}, x, t, mask or Named())
-        return out
+        out: Any = self._network(inputs).apply({"params": params}, x, t, mask)
+        return out[0]
 
-
-class _Network(nn.Module):
-    config: DiT
-    inputs: Named[Tokens]
-
-    @nn.compact
-    def __call__(
+    def features(
         self,
+        params: Params,
+        inputs: Named[Tokens],
         x: Named[X],
         t: Named[Float[Array, "b _"]],
+        *,
+        after: tuple[int, ...],
         mask: Named[Bool[Array, "b _"]] | None = None,
-    ) -> Named[Float[Array, "b _ _"]]:
-        config, mask = self.config, mask or Named()
-        sequence = [name for name, tokens in self.inputs.items() if tokens.route == "tokens"]
-        condition = self._condition(x)
-        h, c, rows, real = [], [], [], []
-        for name in sequence:
-            tokens = self.inputs[name]
-            h.append(self._embed(name, x[name]))
-            time = TimeEmbedding(config.dim, name=f"{name}_time")(self._token_times(name, t[name]))
-            c.append(time if condition is None else time + condition)
-            length, start = h[-1].shape[1], sum(part.shape[1] for part in c[:-1])
-            rows.append(start + jnp.arange(length) % c[-1].shape[1])
-            valid = mask.get(name)
-            real.append(
-                jnp.ones(h[-1].shape[:2], bool) if valid is None else self._token_mask(name, valid)
-            )
-        h = jnp.concatenate(h, axis=1)
-        c = nn.silu(jnp.concatenate(c, axis=1))  # b r d: r = 1 row per modality, or per token
-        row = None if c.shape[1] == 1 else jnp.concatenate(rows)
-        real = jnp.concatenate(real, axis=1) if mask else None
-        h = self._blocks(h, c, row, real)
+    ) -> tuple[Named[Float[Array, "b _ _"]], Named[Float[Array, "n b _ d"]]]:
+        """Returns what `apply` does, and the tokens of every modality after n of the blocks.
 
-        out, start = {}, 0
-        for name in sequence:
-            tokens = self.inputs[name]
-            length = math.prod(tokens.grid) // config.patch ** len(tokens.grid)
-            part = slice(start, start + length)
-            if tokens.output:
-                rows_of_part = c if row is None else c[:, row[part]]
-                out[name] = self._head(name, h[:, part], rows_of_part)
-            start += length
-        return Named(out)
+        Args:
+            params: parameters of `init`.
+            inputs: what the modalities are.
+            x: as in `apply`.
+            t: as in `apply`.
+            after: numbers of the blocks, from 1 to `depth`.
+            mask: as in `apply`.
 
-    def _condition(self, x: Named[X]) -> Float[Array, "b 1 d"] | None:
-        parts = [
-            CodeEmbedding(tokens.codes, tokens.codebooks, self.config.dim, name=f"{name}_embed")(
-                x[name]
-            )
-            for name, tokens in self.inputs.items()
-            if tokens.route == "adaln"
-        ]
-        return sum(parts[1:], parts[0]) if parts else None
+        Raises:
+            ValueError: there is no such block.
+        """
+        wrong = [number for number in after if not 1 <= number <= self.depth]
+        if wrong:
+            raise ValueError(f"the DiT has blocks 1 to {self.depth}, got {wrong[0]}")
+        network = self._network(inputs, taps=after)
+        out: Any = network.apply({"params": params}, x, t, mask)
+        tokens = {name: out[2][:, :, span] for name, span in self.spans(inputs).items()}
+        return out[0], Named(tokens)
 
-    def _embed(self, name: str, x: X) -> Float[Array, "b l d"]:
-        tokens, config = self.inputs[name], self.config
-        dtype = jnp.dtype(config.dtype)
-        if tokens.codes:
-            x = CodeEmbedding(tokens.codes, tokens.codebooks, config.dim, name=f"{name}_embed")(x)
-        if tokens.width or config.patch > 1:
-            x = _fold(x, tokens.grid, config.patch)
-            x = nn.Dense(config.dim, kernel_init=XAVIER, dtype=dtype, name=f"{name}_patch")(x)
-        grid = tuple(size // config.patch for size in tokens.grid)
-        return x.astype(jnp.float32) + positions(grid, config.dim)
-
-    def _token_times(self, name: str, t: Float[Array, "b #l"]) -> Float[Array, "b #l"]:
-        """A token of several positions takes their mean time."""
-        if t.shape[1] == 1 or self.config.patch == 1:
-            return t
-        return jnp.mean(_fold(t[..., None], self.inputs[name].grid, self.config.patch), axis=-1)
-
-    def _token_mask(self, name: str, real: Bool[Array, "b l"]) -> Bool[Array, "b l"]:
-        return jnp.any(_fold(real[..., None], self.inputs[name].grid, self.config.patch), axis=-1)
-
-    def _blocks(
+    def attend(
         self,
-        h: Float[Array, "b l d"],
-        c: Float[Array, "b r d"],
-        row: Any,
-        real: Bool[Array, "b l"] | None,
-    ) -> Float[Array, "b l d"]:
-        config = self.config
-        block = nn.remat(_Block, prevent_cse=False) if config.remat else _Block
-        stack = nn.scan(
-            block,
-            variable_axes={"params": 0},
-            split_rngs={"params": True},
-            in_axes=(nn.broadcast, nn.broadcast, nn.broadcast),  # pyright: ignore[reportArgumentType]
-            length=config.depth,
-            unroll=config.depth if config.depth <= SHALLOW else 1,
+        params: Params,
+        inputs: Named[Tokens],
+        x: Named[X],
+        t: Named[Float[Array, "b _"]],
+    ) -> Float[Array, "n b l l"]:
+        """Returns how much each token looks at each other, in each layer, averaged over heads.
+
+        The tokens are those of `spans`; the arguments those of `apply`.
+        """
+        network = self._network(inputs, is_watched=True)
+        out: Any = network.apply({"params": params}, x, t)
+        return out[1]
+
+    def spans(self, inputs: Named[Tokens]) -> dict[str, slice]:
+        """Returns where the tokens of every modality are in the sequence."""
+        return spans(inputs, self.patch)
+
+    def _network(self, inputs: Named[Tokens], **watch: Any) -> Network:
+        layers = Layers(
+            block=self.block,
+            dim=self.dim,
+            heads=self.heads,
+            hidden=self.mlp_ratio * self.dim,
+            mlp=self.mlp,
+            norm=self.norm,
+            qk_norm=self.qk_norm,
+            dtype=self.dtype,
+            attention=self.attention,
+            mlp_eps=self.mlp_eps,
         )
-        h, _ = stack(config, name="blocks")(h, c, row, real)
-        return h
-
-    def _head(
-        self, name: str, h: Float[Array, "b l d"], c: Float[Array, "b #l d"]
-    ) -> Float[Array, "b p w"]:
-        tokens, config = self.inputs[name], self.config
-        modulation = nn.Dense(
-            2 * config.dim, kernel_init=ZEROS, dtype=config.dtype, name=f"{name}_modulation"
-        )(c)
-        shift, scale = jnp.split(modulation.astype(jnp.float32), 2, axis=-1)
-        h = _norm(h) * (1.0 + scale) + shift
-        outputs = tokens.output * config.patch ** len(tokens.grid)
-        # The zero start makes the output exactly 0; the product is float32: it is the logits.
-        h = nn.Dense(outputs, kernel_init=ZEROS, name=f"{name}_head")(h)
-        return _unfold(h, tokens.grid, config.patch)
-
-
-class _Block(nn.Module):
-    """One adaLN-Zero block. The residual stream is float32; the products are `config.dtype`."""
-
-    config: DiT
-
-    @nn.compact
-    def __call__(
-        self,
-        x: Float[Array, "b l d"],
-        c: Float[Array, "b r d"],
-        row: Any,
-        real: Bool[Array, "b l"] | None,
-    ) -> tuple[Float[Array, "b l d"], None]:
-        config, dtype = self.config, jnp.dtype(self.config.dtype)
-        modulation = nn.Dense(6 * config.dim, kernel_init=ZEROS, dtype=dtype, name="modulation")(c)
-        if row is not None:
-            modulation = modulation[:, row]  # b l 6d
-        shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = jnp.split(
-            modulation.astype(jnp.float32), 6, axis=-1
+        return Network(
+            layers=layers,
+            depth=self.depth,
+            patch=self.patch,
+            positions=self.positions,
+            registers=self.registers,
+            remat=self.remat,
+            time_shift=self.time_shift,
+            inputs=inputs,
+            **watch,
         )
-        h = (_norm(x) * (1.0 + scale_1) + shift_1).astype(dtype)
-        q, k, v = jnp.split(
-            nn.Dense(3 * config.dim, kernel_init=XAVIER, dtype=dtype, name="qkv")(h), 3, axis=-1
-        )
-        q, k, v = (part.reshape(*part.shape[:2], config.heads, -1) for part in (q, k, v))  # b l h d
-        h = attention(q, k, v, mask=real).reshape(x.shape)
-        h = nn.Dense(config.dim, kernel_init=XAVIER, dtype=dtype, name="out")(h)
-        x = x + gate_1 * h.astype(jnp.float32)
-
-        h = (_norm(x) * (1.0 + scale_2) + shift_2).astype(dtype)
-        h = nn.Dense(config.mlp_ratio * config.dim, kernel_init=XAVIER, dtype=dtype, name="mlp_in")(
-            h
-        )
-        h = nn.gelu(h, approximate=True)
-        h = nn.Dense(config.dim, kernel_init=XAVIER, dtype=dtype, name="mlp_out")(h)
-        return x + gate_2 * h.astype(jnp.float32), None
 
 
-def _norm(x: Float[Array, "b l d"]) -> Float[Array, "b l d"]:
-    """Layer norm without affine parameters, epsilon 1e-6, in float32."""
-    x = x.astype(jnp.float32)
-    mean = jnp.mean(x, axis=-1, keepdims=True)
-    variance = jnp.mean((x - mean) ** 2, axis=-1, keepdims=True)
-    return (x - mean) * jax.lax.rsqrt(variance + 1e-6)
-
-
-def _fold(x: Array, grid: tuple[int, ...], patch: int) -> Array:
-    """Gathers each patch of positions into one token: [b, l, c] -> [b, l / p^n, p^n c]."""
-    shape = [part for size in grid for part in (size // patch, patch)]
-    x = x.reshape(x.shape[0], *shape, x.shape[-1])
-    axes = len(grid)
-    order = [0, *range(1, 2 * axes, 2), *range(2, 2 * axes + 1, 2), 2 * axes + 1]
-    x = x.transpose(order)
-    return x.reshape(x.shape[0], math.prod(grid) // patch**axes, -1)
-
-
-def _unfold(x: Array, grid: tuple[int, ...], patch: int) -> Array:
-    """The inverse of `_fold`."""
-    axes = len(grid)
-    x = x.reshape(x.shape[0], *(size // patch for size in grid), *(patch,) * axes, -1)
-    order = [0, *(axis + part for axis in range(1, axes + 1) for part in (0, axes)), 2 * axes + 1]
-    return x.transpose(order).reshape(x.shape[0], math.prod(grid), -1)
+def _linear(key: Key[Array, ""], vectors: Float[Array, "q k e"], dim: int) -> Float[Array, "q k d"]:
+    """Maps code vectors to `dim` channels at random, once they are standardised."""
+    centred = vectors - jnp.mean(vectors, axis=(0, 1))
+    scaled = centred * jax.lax.rsqrt(jnp.mean(centred**2) + 1e-12)
+    return scaled @ XAVIER(key, (vectors.shape[-1], dim), jnp.float32)

@@ -2,12 +2,26 @@
 
 softmax(q k^T / sqrt(d)) v, with the softmax in float32 whatever the inputs' precision.
 Vaswani et al., "Attention Is All You Need", arXiv:1706.03762, eq. 1.
+
+Three programs compute it: plain products ("xla"), the fused kernel of cuDNN ("cudnn") and splash
+attention of the TPU ("splash"), in which the scores never leave the chip. "auto" takes what suits
+the devices that JAX runs on, the precision and the lengths. A program that is compiled for other
+devices than these, as for a TPU on a machine without one, gets the plain products or what it names.
 """
+
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 from vqdit.typing import Array, Bool, Float
+
+Implementation = Literal["auto", "xla", "cudnn", "splash"]
+CUDNN_FROM = 64
+"""Keys and queries from which the fused kernel pays; the condition of a cross-attention has two."""
+SPLASH_FROM = 1024
+"""Keys and queries from which the scores are too large to keep on a TPU, whose kernel pads."""
 
 
 def attention(
@@ -16,18 +30,87 @@ def attention(
     v: Float[Array, "b m h d"],
     *,
     mask: Bool[Array, "b m"] | None = None,
+    implementation: Implementation = "auto",
 ) -> Float[Array, "b l h d"]:
-    """Returns the attended values.
+    """Returns the attended values, in the precision of v.
 
     Args:
         q: queries.
         k: keys.
         v: values.
         mask: True where a key is real; padding is never attended to.
+        implementation: what computes it.
     """
+    if implementation == "auto":
+        lengths, devices = (q.shape[1], k.shape[1]), jax.device_count()
+        implementation = chosen(_platform(), devices, v.dtype, lengths, q.shape[-1])
+    if implementation == "cudnn":
+        out = _cudnn(q, k, v, mask)
+    elif implementation == "splash":
+        from vqdit.nn.splash import splash  # its kernels are slow to import, and for TPUs alone
+
+        out = splash(q, k, v, mask)
+    else:
+        share = shares(q, k, mask=mask).astype(v.dtype)
+        out = jnp.einsum("b h l m, b m h d -> b l h d", share, v)
+    return checkpoint_name(out, "attention")
+
+
+def chosen(
+    platform: str, devices: int, dtype: jnp.dtype, lengths: tuple[int, int], width: int
+) -> Implementation:
+    """Returns what "auto" is.
+
+    Args:
+        platform: "cuda", "tpu" or another.
+        devices: how many there are; splash attention is not divided among several.
+        dtype: of queries, keys and values.
+        lengths: numbers of queries and of keys.
+        width: channels of a head.
+    """
+    is_half = dtype in (jnp.bfloat16, jnp.float16)
+    if platform == "cuda" and is_half and width % 8 == 0 and width <= 128:
+        return "cudnn" if min(lengths) >= CUDNN_FROM else "xla"
+    if platform == "tpu" and devices == 1 and min(lengths) >= SPLASH_FROM:
+        return "splash"
+    return "xla"
+
+
+def shares(
+    q: Float[Array, "b l h d"],
+    k: Float[Array, "b m h d"],
+    *,
+    mask: Bool[Array, "b m"] | None = None,
+) -> Float[Array, "b h l m"]:
+    """Returns how much of its attention each query gives to each key: rows that sum to 1."""
     scores = jnp.einsum("b l h d, b m h d -> b h l m", q, k, preferred_element_type=jnp.float32)
     scores = scores * q.shape[-1] ** -0.5
     if mask is not None:
         scores = jnp.where(mask[:, None, None, :], scores, jnp.finfo(jnp.float32).min)
-    share = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
-    return jnp.einsum("b h l m, b m h d -> b l h d", share, v)
+    return jax.nn.softmax(scores, axis=-1)
+
+
+def _platform() -> str:
+    """Returns the platform that JAX runs on, and "cuda" only where it is CUDA."""
+    device = jax.devices()[0]
+    return "cuda" if "cuda" in device.client.platform_version else device.platform
+
+
+def _cudnn(
+    q: Float[Array, "b l h d"],
+    k: Float[Array, "b m h d"],
+    v: Float[Array, "b m h d"],
+    mask: Bool[Array, "b m"] | None,
+) -> Float[Array, "b l h d"]:
+    """Attention by cuDNN, padded to even lengths: it has no gradient for odd ones."""
+    (b, queries), keys = q.shape[:2], k.shape[1]
+    odd_q, odd_k = queries % 2, keys % 2
+    if odd_k and mask is None:
+        mask = jnp.ones((b, keys), bool)
+    q = jnp.pad(q, ((0, 0), (0, odd_q), (0, 0), (0, 0)))
+    k, v = (jnp.pad(part, ((0, 0), (0, odd_k), (0, 0), (0, 0))) for part in (k, v))
+    if mask is not None:
+        mask = jnp.pad(mask, ((0, 0), (0, odd_k)))[:, None, None, :]
+        mask = jnp.broadcast_to(mask, (b, 1, q.shape[1], k.shape[1]))
+    out = jax.nn.dot_product_attention(q, k, v, mask=mask, implementation="cudnn")
+    return out[:, :queries]

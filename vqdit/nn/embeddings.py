@@ -13,13 +13,19 @@ FREQUENCIES = 256
 """Width of the sinusoidal embedding of time, before its MLP."""
 
 
-def sinusoid(t: Float[Array, "*b"], width: int = FREQUENCIES) -> Float[Array, "*b d"]:
-    """Embeds a scalar by [cos(t f_i), sin(t f_i)], f_i = 10^4^(-i / (width / 2)).
+def sinusoid(
+    t: Float[Array, "*b"], width: int = FREQUENCIES, shift: int = 0
+) -> Float[Array, "*b d"]:
+    """Embeds a scalar by [cos(t f_i), sin(t f_i)], f_i = 10^4^(-i / (width / 2 - shift)).
 
-    The exponent divides by width / 2 (128), as in the original; the diffusers port has 127.
+    Args:
+        t: the scalar.
+        width: d.
+        shift: 0, as in the original, or 1, as in the port of diffusers, which divides by 127 where
+            the original has 128.
     """
     half = width // 2
-    frequency = jnp.exp(-jnp.log(1e4) * jnp.arange(half, dtype=jnp.float32) / half)
+    frequency = jnp.exp(-jnp.log(1e4) * jnp.arange(half, dtype=jnp.float32) / (half - shift))
     angle = t[..., None].astype(jnp.float32) * frequency
     return jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], axis=-1)
 
@@ -52,11 +58,12 @@ class TimeEmbedding(nn.Module):
     """Sinusoid, then a two-layer MLP, in float32."""
 
     dim: int
+    shift: int = 0
 
     @nn.compact
     def __call__(self, t: Float[Array, "*b"]) -> Float[Array, "*b d"]:
         init = nn.initializers.normal(0.02)
-        c = nn.Dense(self.dim, kernel_init=init)(sinusoid(t))
+        c = nn.Dense(self.dim, kernel_init=init)(sinusoid(t, shift=self.shift))
         return nn.Dense(self.dim, kernel_init=init)(nn.silu(c))
 
 

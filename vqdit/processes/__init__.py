@@ -1,7 +1,38 @@
 """Processes: each says how data turn into noise over t in [0, 1], and what a network predicts."""
 
 from vqdit.processes.base import LogitNormal, Process, TimeLaw, Uniform
+from vqdit.processes.ddpm import DDPM
+from vqdit.processes.edm import EDM
 from vqdit.processes.flow import Flow
+from vqdit.processes.gaussian import Gaussian
+from vqdit.processes.joint import Conditional, Independent, JointLaw, Shared, Unbalanced
+from vqdit.processes.mask_and_replace import MaskAndReplace
 from vqdit.processes.masked import Masked
+from vqdit.processes.times import CosMap, Mode, Shifted
+from vqdit.processes.uniform_state import UniformState
+from vqdit.processes.weighting import EDMWeighting, MinSNR, Weighting
 
-__all__ = ["Flow", "LogitNormal", "Masked", "Process", "TimeLaw", "Uniform"]
+__all__ = [
+    "DDPM",
+    "EDM",
+    "Conditional",
+    "CosMap",
+    "EDMWeighting",
+    "Flow",
+    "Gaussian",
+    "Independent",
+    "JointLaw",
+    "LogitNormal",
+    "MaskAndReplace",
+    "Masked",
+    "MinSNR",
+    "Mode",
+    "Process",
+    "Shared",
+    "Shifted",
+    "TimeLaw",
+    "Unbalanced",
+    "Uniform",
+    "Weighting",
+    "UniformState",
+]

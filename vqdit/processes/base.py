@@ -36,6 +36,11 @@ class Process(Component):
         """
         raise TypeError(f"{type(self).__name__} must define width")
 
+    def over(self, space: tuple[int, ...]) -> "Process":
+        """Returns the process over tokens of this space, as `width` takes it. Default: itself."""
+        del space
+        return self
+
     def prior(self, keys: Key[Array, " b"], shape: tuple[int, ...]) -> X:
         """Draws x at t = 1; `shape` is that of one example."""
         raise TypeError(f"{type(self).__name__} must define prior")
@@ -59,6 +64,29 @@ class Process(Component):
         """Returns the weighted, unreduced loss; 0 with zero gradient where t = 0."""
         raise TypeError(f"{type(self).__name__} must define loss")
 
+    def evidence(
+        self,
+        prediction: Float[Array, "b l w"],
+        x_0: X,
+        x_t: X,
+        noise: Noise,
+        t: Float[Array, "b #l"],
+    ) -> Float[Array, "b l"]:
+        """Returns what, averaged over t ~ U(0, 1] and the noise, says how well x_0 is predicted.
+
+        Discrete processes: a bound on -log p(x_0), in nats, whatever the weighting of the loss.
+        Continuous ones: a squared error, which is no likelihood.
+        """
+        raise TypeError(f"{type(self).__name__} must define evidence")
+
+    def noise_share(self, t: Float[Array, "*b"]) -> Float[Array, "*b"]:
+        """Returns the share of the codes that is noise; for discrete processes."""
+        raise TypeError(f"{type(self).__name__} must define noise_share")
+
+    def time_at(self, share: Float[Array, "*b"]) -> Float[Array, "*b"]:
+        """Returns the t at which a share of the codes is noise; for discrete processes."""
+        raise TypeError(f"{type(self).__name__} must define time_at")
+
     def oracle(
         self, x_0: X, x_t: X, noise: Noise, t: Float[Array, "b #l"], space: tuple[int, ...]
     ) -> Float[Array, "b l w"]:
@@ -79,7 +107,11 @@ class TimeLaw(Component):
             index: the row of each example in the global batch.
             size: the size of the global batch.
         """
-        raise TypeError(f"{type(self).__name__} must define sample")
+        return self.quantile(strata(key, index, size))[:, None]
+
+    def quantile(self, u: Float[Array, "*b"]) -> Float[Array, "*b"]:
+        """Returns the t that lies above a share u in (0, 1] of all draws: rising in u."""
+        raise TypeError(f"{type(self).__name__} must define quantile")
 
 
 class Uniform(TimeLaw):
@@ -98,10 +130,8 @@ class Uniform(TimeLaw):
         if not 0.0 <= self.low < 1.0:
             raise ValueError(f"Uniform needs low in [0, 1), got {self.low}")
 
-    def sample(
-        self, key: Key[Array, ""], index: Int[Array, " b"], size: int
-    ) -> Float[Array, "b 1"]:
-        return self.low + (1.0 - self.low) * _strata(key, index, size)[:, None]
+    def quantile(self, u: Float[Array, "*b"]) -> Float[Array, "*b"]:
+        return self.low + (1.0 - self.low) * u
 
 
 class LogitNormal(TimeLaw):
@@ -121,13 +151,12 @@ class LogitNormal(TimeLaw):
         if self.std <= 0.0:
             raise ValueError(f"LogitNormal needs std > 0, got {self.std}")
 
-    def sample(
-        self, key: Key[Array, ""], index: Int[Array, " b"], size: int
-    ) -> Float[Array, "b 1"]:
-        u = jnp.clip(_strata(key, index, size), 1e-6, 1.0 - 1e-6)
-        return jax.nn.sigmoid(self.mean + self.std * jax.scipy.special.ndtri(u))[:, None]
+    def quantile(self, u: Float[Array, "*b"]) -> Float[Array, "*b"]:
+        u = jnp.clip(u, 1e-6, 1.0 - 1e-6)
+        return jax.nn.sigmoid(self.mean + self.std * jax.scipy.special.ndtri(u))
 
 
-def _strata(key: Key[Array, ""], index: Int[Array, " b"], size: int) -> Float[Array, " b"]:
+def strata(key: Key[Array, ""], index: Int[Array, " b"], size: int) -> Float[Array, " b"]:
+    """Returns one number in (0, 1] per example of a batch, one in each of `size` equal strata."""
     u = jax.random.uniform(key)
     return 1.0 - jnp.mod(u + index / size, 1.0)  # in (0, 1]: t = 0 has nothing to learn

@@ -1,58 +1,73 @@
-"""Flow matching along straight lines (rectified flow).
+"""Flow matching: the network predicts how x changes along a path from data to noise.
 
-    x_t = (1 - t) x_0 + t eps,      eps ~ N(0, I),      v = dx_t/dt = eps - x_0.
+    x_t = alpha x_0 + sigma eps,      eps ~ N(0, I),      v = dx_t/dt = alpha' x_0 + sigma' eps.
 
-The network predicts v; the loss is its mean squared error. Lipman et al., "Flow Matching for
-Generative Modeling", arXiv:2210.02747; Liu et al., "Flow Straight and Fast", arXiv:2209.03003.
+On straight lines (rectified flow) alpha = 1 - t and sigma = t, so v = eps - x_0; on circles (gvp,
+generalised variance-preserving) alpha = cos(pi t / 2) and sigma = sin(pi t / 2). The loss is the
+mean squared error of v. Lipman et al., "Flow Matching for Generative Modeling", arXiv:2210.02747;
+Liu et al., "Flow Straight and Fast", arXiv:2209.03003; gvp and the other convention are those of Ma
+et al., "SiT", arXiv:2401.08740.
 """
 
-import jax
+from typing import Literal
+
 import jax.numpy as jnp
 
-from vqdit.processes.base import Process
-from vqdit.typing import Array, Float, Key
+from vqdit.processes.base import TIME_SCALE, X
+from vqdit.processes.gaussian import Gaussian
+from vqdit.typing import Array, Float
+
+LEAST_SIGMA = 0.05
+"""Where sigma is smaller, the error of v = (x_t - x_0) / sigma that x_0 makes grows no more."""
 
 
-class Flow(Process):
-    """Flow matching over latents of unit scale: alpha(t) = 1 - t, sigma(t) = t."""
+class Flow(Gaussian):
+    """Flow matching over latents of unit scale.
 
-    @property
-    def is_discrete(self) -> bool:
-        return False
+    Attributes:
+        path: "linear" or "gvp".
+        prediction: what the network predicts: "v", or "x_0", whose loss is still that of v if
+            there is no weighting (JiT: Li & He, "Back to Basics", arXiv:2511.13720).
+        convention: what the network knows as time and v. "data_first": t, from data to noise, and
+            v. "noise_first": 1 - t and -v, as in SiT and JiT. Outside of the network t = 0 is data.
+        time_scale: what the time is multiplied by before it is embedded; 1 in SiT.
+    """
 
-    def width(self, space: tuple[int, ...]) -> int:
-        return space[0]
+    path: Literal["linear", "gvp"] = "linear"
+    prediction: Literal["v", "x_0"] = "v"
+    convention: Literal["data_first", "noise_first"] = "data_first"
+    time_scale: float = TIME_SCALE
 
-    def prior(self, keys: Key[Array, " b"], shape: tuple[int, ...]) -> Float[Array, "b l d"]:
-        return jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
+    def __post_init__(self) -> None:
+        if self.time_scale <= 0.0:
+            raise ValueError(
+                f"Flow needs time_scale > 0, got {self.time_scale}; 1000 is usual, and 1 in SiT"
+            )
 
-    def noise(
-        self, keys: Key[Array, " b"], x_0: Float[Array, "b l d"], t: Float[Array, "b #l"]
-    ) -> tuple[Float[Array, "b l d"], Float[Array, "b l d"]]:
-        eps = self.prior(keys, x_0.shape[1:])
-        t = t[..., None]
-        return (1.0 - t) * x_0 + t * eps, eps
+    def alpha(self, t: Float[Array, "*b"]) -> Float[Array, "*b"]:
+        # A cosine, whose zero at t = 1 is one in floating point too.
+        return 1.0 - t if self.path == "linear" else jnp.sin(jnp.pi / 2 * (1.0 - t))
 
-    def loss(
-        self,
-        prediction: Float[Array, "b l w"],
-        x_0: Float[Array, "b l d"],
-        x_t: Float[Array, "b l d"],
-        noise: Float[Array, "b l d"],
-        t: Float[Array, "b #l"],
-    ) -> Float[Array, "b l"]:
-        del x_t
-        v = noise - x_0
-        error = jnp.mean((prediction.astype(jnp.float32) - v) ** 2, axis=-1)
-        return jnp.where(t > 0, error, 0.0)
+    def sigma(self, t: Float[Array, "*b"]) -> Float[Array, "*b"]:
+        return t if self.path == "linear" else jnp.sin(jnp.pi / 2 * t)
 
-    def oracle(
-        self,
-        x_0: Float[Array, "b l d"],
-        x_t: Float[Array, "b l d"],
-        noise: Float[Array, "b l d"],
-        t: Float[Array, "b #l"],
-        space: tuple[int, ...],
-    ) -> Float[Array, "b l w"]:
-        del x_t, t, space
-        return noise - x_0
+    def slopes(self, t: Float[Array, "*b"]) -> tuple[Float[Array, "*b"], Float[Array, "*b"]]:
+        """Returns the derivatives of alpha and sigma."""
+        if self.path == "linear":
+            return -jnp.ones_like(t), jnp.ones_like(t)
+        return -jnp.pi / 2 * self.sigma(t), jnp.pi / 2 * self.alpha(t)
+
+    def coefficients(self, t: Float[Array, "*b"]) -> tuple[Float[Array, "*b"], Float[Array, "*b"]]:
+        if self.prediction == "x_0":
+            return jnp.ones_like(t), jnp.zeros_like(t)
+        slopes = self.slopes(t)
+        return slopes if self.convention == "data_first" else (-slopes[0], -slopes[1])
+
+    def weight(self, t: Float[Array, "*b"]) -> Float[Array, "*b"]:
+        if self.weighting is not None or self.prediction == "v":
+            return super().weight(t)
+        alpha, sigma, (da, ds) = self.alpha(t), self.sigma(t), self.slopes(t)
+        return ((da * sigma - ds * alpha) / jnp.maximum(sigma, LEAST_SIGMA)) ** 2
+
+    def network_input(self, x_t: X, t: Float[Array, "b #l"]) -> tuple[X, Float[Array, "b #l"]]:
+        return x_t, self.time_scale * (t if self.convention == "data_first" else 1.0 - t)

@@ -17,16 +17,11 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from vqdit.processes.base import Process
+from vqdit.processes.categorical import MASK, Categorical
 from vqdit.typing import Array, Float, Int, Key
 
-MASK = -1
-"""The code of a masked position: "no code", as everywhere in vqdit."""
-SURE = 1e4
-"""The logit of an oracle: all other codes have probability 0 in float32."""
 
-
-class Masked(Process):
+class Masked(Categorical):
     """Masked diffusion over codes.
 
     Attributes:
@@ -35,26 +30,20 @@ class Masked(Process):
             every masked position alike, which favours samples over likelihood (MaskGIT).
     """
 
-    schedule: Literal["linear", "cosine"] = "linear"
     weighting: Literal["elbo", "uniform"] = "elbo"
-
-    @property
-    def is_discrete(self) -> bool:
-        return True
-
-    def width(self, space: tuple[int, ...]) -> int:
-        if len(set(space)) > 1:
-            raise ValueError(f"Masked needs codebooks of one size, got {space}")
-        return sum(space)
 
     def mask_probability(self, t: Float[Array, "*b"]) -> Float[Array, "*b"]:
         """Returns m(t)."""
-        return t if self.schedule == "linear" else jnp.sin(jnp.pi / 2 * t)
+        return self.noise_share(t)
 
     def weight(self, t: Float[Array, "*b"]) -> Float[Array, "*b"]:
         """Returns the weight of a masked position; 0 at t = 0, where nothing is masked."""
         if self.weighting == "uniform":
             return jnp.where(t > 0, 1.0, 0.0)
+        return self.rate(t)
+
+    def rate(self, t: Float[Array, "*b"]) -> Float[Array, "*b"]:
+        """Returns m'(t) / m(t), the weight of a masked position in the bound; 0 at t = 0."""
         safe = jnp.where(t > 0, t, 1.0)
         if self.schedule == "linear":
             ratio = 1.0 / safe
@@ -72,10 +61,6 @@ class Masked(Process):
         is_masked = u < self.mask_probability(t)[..., None]
         return jnp.where(is_masked, MASK, x_0), None
 
-    def logits(self, prediction: Float[Array, "b l w"], q: int) -> Float[Array, "b l q k"]:
-        """Views the head's outputs as float32 logits of each codebook."""
-        return prediction.astype(jnp.float32).reshape(*prediction.shape[:2], q, -1)
-
     def loss(
         self,
         prediction: Float[Array, "b l w"],
@@ -85,20 +70,37 @@ class Masked(Process):
         t: Float[Array, "b #l"],
     ) -> Float[Array, "b l"]:
         del noise
-        log_p = jax.nn.log_softmax(self.logits(prediction, x_0.shape[-1]), axis=-1)
-        target = jnp.maximum(x_0, 0)[..., None]
-        surprise = -jnp.take_along_axis(log_p, target, axis=-1)[..., 0]  # b l q
-        counts = (x_t == MASK) & (x_0 != MASK)
-        return self.weight(t) * jnp.sum(jnp.where(counts, surprise, 0.0), axis=-1)
+        return self.weight(t) * self._surprise(prediction, x_0, x_t)
 
-    def oracle(
+    def evidence(
         self,
+        prediction: Float[Array, "b l w"],
         x_0: Int[Array, "b l q"],
         x_t: Int[Array, "b l q"],
         noise: None,
         t: Float[Array, "b #l"],
-        space: tuple[int, ...],
-    ) -> Float[Array, "b l w"]:
-        del x_t, noise, t
-        sure = SURE * jax.nn.one_hot(x_0, space[0])  # b l q k
-        return sure.reshape(*x_0.shape[:2], -1)
+    ) -> Float[Array, "b l"]:
+        del noise
+        return self.rate(t) * self._surprise(prediction, x_0, x_t)
+
+    def _surprise(
+        self, prediction: Float[Array, "b l w"], x_0: Int[Array, "b l q"], x_t: Int[Array, "b l q"]
+    ) -> Float[Array, "b l"]:
+        """Returns -log p(x_0) of the masked codes of each position, in nats."""
+        log_p = jax.nn.log_softmax(self.logits(prediction, x_0.shape[-1]), axis=-1)
+        target = jnp.maximum(x_0, 0)[..., None]
+        surprise = -jnp.take_along_axis(log_p, target, axis=-1)[..., 0]  # b l q
+        counts = (x_t == MASK) & (x_0 != MASK)
+        return jnp.sum(jnp.where(counts, surprise, 0.0), axis=-1)
+
+    def posterior(
+        self,
+        logits: Float[Array, "b l q k"],
+        x_t: Int[Array, "b l q"],
+        t: Float[Array, "*#b"],
+        s: Float[Array, "*#b"],
+    ) -> Float[Array, "b l q m"]:
+        revealed = super().posterior(logits, x_t, t, s)
+        # A code that is seen is the data's, even where the network calls it impossible.
+        seen = jax.nn.one_hot(x_t, revealed.shape[-1])
+        return jnp.where((x_t == MASK)[..., None], revealed, seen)

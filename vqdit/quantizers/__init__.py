@@ -1,6 +1,25 @@
 """Quantizers: each turns vectors into codes of a codebook, one per file, one contract."""
 
 from vqdit.quantizers.base import Quantized, Quantizer
+from vqdit.quantizers.fsq import FSQ
+from vqdit.quantizers.grouped import GroupedVQ
+from vqdit.quantizers.gumbel import GumbelVQ
+from vqdit.quantizers.ibq import IBQ
+from vqdit.quantizers.lfq import BSQ, LFQ
+from vqdit.quantizers.rvq import RVQ
+from vqdit.quantizers.simvq import SimVQ
 from vqdit.quantizers.vq import VQ
 
-__all__ = ["VQ", "Quantized", "Quantizer"]
+__all__ = [
+    "BSQ",
+    "FSQ",
+    "IBQ",
+    "LFQ",
+    "RVQ",
+    "VQ",
+    "GroupedVQ",
+    "GumbelVQ",
+    "Quantized",
+    "Quantizer",
+    "SimVQ",
+]

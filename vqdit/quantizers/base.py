@@ -1,21 +1,19 @@
-"""The contract of a quantizer, and what several of them share.
+"""The contract of a quantizer.
 
-A quantizer replaces a vector z by the entry q = e_k of a codebook e nearest to it,
-
-    k = argmin_j dist(z, e_j),        z_q = q   with   dz_q/dz = 1   (straight-through).
+A quantizer replaces a vector z by an entry q of a finite set and names it by integer codes, so
+that a decoder can be trained on q while gradients still reach whatever made z.
 
 van den Oord et al., "Neural Discrete Representation Learning", arXiv:1711.00937.
 """
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from vqdit.typing import Array, Bool, Component, Float, Int, Key, Named, Params, Stats
 
-CHUNK = 1024
-"""Codes compared at a time by `nearest`: memory is tokens x CHUNK, whatever the codebook."""
+LARGEST = 2**31 - 1
+"""Codes are int32: the largest number of codes that one codebook can have."""
 
 
 class Quantized(NamedTuple):
@@ -39,12 +37,37 @@ class Quantizer(Component):
     codebook, counts) lives in `stats` and changes in `update`, once a step.
     """
 
-    dim: int
+    @property
+    def dim(self) -> int:
+        """Width of the vectors. Where it can be chosen, it is a field."""
+        raise TypeError(f"{type(self).__name__} must define dim")
 
     @property
     def codebook_sizes(self) -> tuple[int, ...]:
         """Number of codes of each of the q codebooks."""
         raise TypeError(f"{type(self).__name__} must define codebook_sizes")
+
+    @property
+    def weights(self) -> Named[float]:
+        """Weight of each of the losses of `quantize`; where there are any, a field.
+
+        The defaults are the published ones.
+        """
+        return Named()
+
+    @property
+    def start(self) -> int:
+        """First step that quantizes. Before it z passes unchanged; `update` places the codes."""
+        return 0
+
+    @property
+    def residual_scale(self) -> tuple[float, ...]:
+        """How much smaller what is left is than what was quantized: one for all, or one per axis.
+
+        `RVQ` blows the residual up by it before the next level. A codebook that is learned finds
+        the size of its residuals by itself: 1.
+        """
+        return (1.0,)
 
     def init(
         self, key: Key[Array, ""], z: Float[Array, "*b d"] | None = None
@@ -95,48 +118,75 @@ class Quantizer(Component):
         """Returns the vectors of codes; a code of -1 gives the zero vector."""
         raise TypeError(f"{type(self).__name__} must define lookup")
 
+    def check(self, z: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
+        """Returns z in float32.
 
-def straight_through(z: Float[Array, "*b d"], q: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
-    """Returns q with the gradient of z.
+        Raises:
+            ValueError: z has another width than this quantizer.
+        """
+        if z.shape[-1] != self.dim:
+            raise ValueError(
+                f"{type(self).__name__} quantizes vectors of width {self.dim}, z has width "
+                f"{z.shape[-1]}; make the encoder's output as wide as the quantizer's dim"
+            )
+        return z.astype(jnp.float32)
 
-    Written so that the value *is* q to the last bit: z - sg(z) is exactly 0, while the usual
-    z + sg(q - z) rounds.
-    """
-    return jax.lax.stop_gradient(q) + (z - jax.lax.stop_gradient(z))
+
+def squared_error(
+    x: Float[Array, "*b d"], y: Float[Array, "*b d"], mask: Bool[Array, "*b"] | None
+) -> Float[Array, ""]:
+    """Returns the mean over real vectors and their elements of (x - y)^2."""
+    return masked_mean(jnp.mean((x - y) ** 2, axis=-1), mask)
 
 
-def nearest(z: Float[Array, "n d"], codebook: Float[Array, "k d"]) -> Int[Array, " n"]:
-    """Returns the id of the codebook row nearest to each z in Euclidean distance.
+def masked_mean(values: Float[Array, "*b"], mask: Bool[Array, "*b"] | None) -> Float[Array, ""]:
+    """Returns the mean of the values whose vectors are real; 0 if none is."""
+    if mask is None:
+        return jnp.mean(values)
+    return jnp.sum(jnp.where(mask, values, 0.0)) / jnp.maximum(jnp.sum(mask), 1)
 
-    |z - e|^2 = |z|^2 - 2 z.e + |e|^2, whose first term does not matter. Products are float32 at
-    the highest precision: a bfloat16 matmul picks another code for up to 22 % of the tokens.
-    Ties go to the lowest id. Chunks of the codebook are scanned, so memory is O(n).
-    """
-    z, codebook = z.astype(jnp.float32), codebook.astype(jnp.float32)
 
-    def compare(rows: Float[Array, "c d"]) -> Float[Array, "n c"]:
-        product = jnp.einsum("n d, c d -> n c", z, rows, precision=jax.lax.Precision.HIGHEST)
-        return jnp.sum(rows**2, axis=-1) - 2.0 * product
+def rows_of(codebook: Float[Array, "k d"], codes: Int[Array, "*b"]) -> Float[Array, "*b d"]:
+    """Returns the rows of codes; the zero vector for a code of -1."""
+    return zero_without_code(codebook[jnp.maximum(codes, 0)], codes >= 0)
 
-    size = codebook.shape[0]
-    if size <= CHUNK:
-        return jnp.argmin(compare(codebook), axis=-1).astype(jnp.int32)
 
-    chunks = -(-size // CHUNK)
-    padded = jnp.pad(codebook, ((0, chunks * CHUNK - size), (0, 0)), constant_values=jnp.nan)
-    starts = jnp.arange(chunks, dtype=jnp.int32) * CHUNK
+def zero_without_code(q: Float[Array, "*b d"], has_code: Bool[Array, "*b"]) -> Float[Array, "*b d"]:
+    """Returns q with zero vectors where there is no code."""
+    return jnp.where(has_code[..., None], q, 0.0)
 
-    def scan(best, chunk):
-        start, rows = chunk
-        distance = compare(rows)
-        distance = jnp.where(jnp.isnan(rows[:, 0]), jnp.inf, distance)  # padding is never nearest
-        code = jnp.argmin(distance, axis=-1)
-        value = jnp.take_along_axis(distance, code[:, None], axis=-1)[:, 0]
-        better = value < best[0]
-        code = start + code.astype(jnp.int32)
-        return (jnp.where(better, value, best[0]), jnp.where(better, code, best[1])), None
 
-    start = (jnp.full(z.shape[0], jnp.inf), jnp.zeros(z.shape[0], jnp.int32))
-    rows = padded.reshape(chunks, CHUNK, -1)
-    (_, codes), _ = jax.lax.scan(scan, start, (starts, rows))
-    return codes
+def rows(z: Float[Array, "*b d"]) -> Float[Array, "n d"]:
+    """Returns the vectors in one list."""
+    return z.reshape(-1, z.shape[-1])
+
+
+def require_size(name: str, size: int, what: str) -> None:
+    """Raises ValueError unless a codebook of that many codes has int32 ids."""
+    if size < 2:
+        raise ValueError(f"{name} needs at least 2 codes, {what} gives {size}")
+    if size > LARGEST:
+        raise ValueError(
+            f"{name} names codes by int32 ids, at most {LARGEST} of them; {what} gives {size}; "
+            "split it: GroupedVQ quantizes groups of channels, each with ids of its own"
+        )
+
+
+def require_codebook(name: str, size: int, dim: int, shards: int) -> None:
+    """Raises ValueError unless a table of `size` codes of width `dim` can be laid over shards."""
+    require_size(name, size, f"codebook_size={size}")
+    if dim < 1:
+        raise ValueError(f"{name} needs dim >= 1, got {dim}")
+    if shards < 1 or size % shards:
+        raise ValueError(
+            f"{name} lays its codes over shards in equal parts: codebook_size={size} does not "
+            f"divide by shards={shards}"
+        )
+
+
+def require_weights(name: str, weights: Named[float], losses: tuple[str, ...]) -> None:
+    """Raises ValueError unless each of the losses, and nothing else, has a weight >= 0."""
+    if set(weights) != set(losses) or any(weight < 0.0 for weight in weights.values()):
+        raise ValueError(
+            f"{name} needs weights >= 0 of its losses, {', '.join(losses)}; got {weights}"
+        )

@@ -1,12 +1,8 @@
-"""VQ: one codebook, learned by exponential moving averages.
+"""VQ: the vector quantizer, z_q = e_k with k = argmin_j |z - e_j|.
 
-With n_k the number of vectors assigned to code k in this step and s_k their sum,
-
-    N_k <- g N_k + (1 - g) n_k        m_k <- g m_k + (1 - g) s_k        e_k = m_k / N~_k,
-
-where N~ is N after Laplace smoothing. van den Oord et al., arXiv:1711.00937, appendix A.1.
-Start by k-means and revival of unused codes as in Zeghidour et al., "SoundStream",
-arXiv:2107.03312; cosine distance as in Yu et al., "ViT-VQGAN", arXiv:2110.04627.
+van den Oord et al., "Neural Discrete Representation Learning", arXiv:1711.00937. The codebook
+learns by moving averages (`averages.py`) or by gradient, from the codebook loss |sg(z) - e|^2.
+Cosine distance and a low-dimensional look-up: Yu et al., "ViT-VQGAN", arXiv:2110.04627.
 """
 
 from typing import Literal, NamedTuple
@@ -14,195 +10,257 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from vqdit.quantizers.base import Quantized, Quantizer, nearest, straight_through
-from vqdit.typing import Array, Bool, Float, Int, Key, Named, Params
-
-EPSILON = 1e-5
-"""Laplace smoothing of the counts, and the guard of norms."""
+from vqdit.quantizers import averages
+from vqdit.quantizers.base import (
+    Quantized,
+    Quantizer,
+    require_codebook,
+    require_weights,
+    rows,
+    rows_of,
+    squared_error,
+)
+from vqdit.quantizers.gradients import Estimator, estimate
+from vqdit.quantizers.nearest import nearest
+from vqdit.typing import Array, Bool, Float, Int, Key, Named, Params, Stats
 
 
 class VQStats(NamedTuple):
     """The averaged codebook. `codebook` is what look-ups use; the others are its averages."""
 
-    codebook: Float[Array, "k d"]
+    codebook: Float[Array, "k c"]
     count: Float[Array, " k"]
-    total: Float[Array, "k d"]
+    total: Float[Array, "k c"]
+
+
+class VQUse(NamedTuple):
+    """How often codes that are learned by gradient are used, averaged over steps."""
+
+    count: Float[Array, " k"]
 
 
 class VQ(Quantizer):
-    """One codebook with nearest-neighbour look-up, learned by moving averages.
+    """One codebook with nearest-neighbour look-up.
 
     Attributes:
         codebook_size: number of codes K.
-        dim: width d of a code vector.
+        dim: width d of z.
+        code_dim: width in which codes are looked up; z is projected to it and back, which needs
+            fewer codes to fill the space (8 is usual). None looks up in d dimensions.
+        heads: parts of z that are looked up in the same codebook, each with a code of its own.
         distance: "euclidean", or "cosine", under which z and the codes have unit length.
+        learning: of the codebook: "ema", or "gradient", which adds the loss "codebook".
+        estimator: of the gradient: "straight_through", "rotation", or "diveq", which trains a
+            codebook by gradient without any loss of its own.
         decay: g of the moving averages, in [0, 1).
         revive_below: a code whose average count falls below this share of uniform use (1 / K)
             is replaced by a random vector of the batch; 0 never revives.
         start: first step that quantizes. Before it z passes unchanged, so that encoder and
             decoder find each other; then k-means places the codes on the encoder's vectors.
         kmeans_iterations: Lloyd iterations of that start (also of `init`, if it is given data).
+        shards: devices over which the codebook is laid; see `nearest`.
+        weights: of the losses "commitment" and, if codes learn by gradient, "codebook".
     """
 
     codebook_size: int = 1024
     dim: int = 64
+    code_dim: int | None = None
+    heads: int = 1
     distance: Literal["euclidean", "cosine"] = "euclidean"
+    learning: Literal["ema", "gradient"] = "ema"
+    estimator: Estimator = "straight_through"
     decay: float = 0.99
     revive_below: float = 0.1
     start: int = 0
     kmeans_iterations: int = 10
+    shards: int = 1
+    weights: Named[float] = Named(commitment=0.25, codebook=1.0)
 
     def __post_init__(self) -> None:
-        if self.codebook_size < 2:
-            raise ValueError(f"VQ needs codebook_size >= 2, got {self.codebook_size}")
-        if self.dim < 1:
-            raise ValueError(f"VQ needs dim >= 1, got {self.dim}")
+        require_codebook("VQ", self.codebook_size, self.dim, self.shards)
+        for field in ("heads",) + ("code_dim",) * (self.code_dim is not None):
+            if getattr(self, field) < 1:
+                raise ValueError(f"VQ needs {field} >= 1, got {getattr(self, field)}")
+        if self.start < 0 or self.kmeans_iterations < 0:
+            raise ValueError(
+                f"VQ needs start and kmeans_iterations >= 0, got {self.start} and "
+                f"{self.kmeans_iterations}"
+            )
+        if self.code_dim is None and self.dim % self.heads:
+            raise ValueError(
+                f"VQ splits dim={self.dim} into heads={self.heads}, which does not divide it; "
+                "change one of them, or set code_dim"
+            )
         if not 0.0 <= self.decay < 1.0:
             raise ValueError(f"VQ needs a decay in [0, 1), got {self.decay}; 0.99 is usual")
         if not 0.0 <= self.revive_below < 1.0:
             raise ValueError(
                 f"VQ needs revive_below in [0, 1), a share of uniform use, got {self.revive_below}"
             )
+        require_weights("VQ", self.weights, ("commitment", "codebook"))
+        if self.estimator == "diveq" and self.learning == "ema":
+            raise ValueError(
+                "estimator='diveq' trains the codebook by gradient; set learning='gradient'"
+            )
 
     @property
     def codebook_sizes(self) -> tuple[int, ...]:
-        return (self.codebook_size,)
+        return (self.codebook_size,) * self.heads
+
+    @property
+    def _losses(self) -> tuple[str, ...]:
+        if self.estimator == "diveq":
+            return ()
+        return ("commitment",) if self.learning == "ema" else ("commitment", "codebook")
+
+    @property
+    def width(self) -> int:
+        """Width of a code."""
+        return self.code_dim or self.dim // self.heads
 
     def init(
         self, key: Key[Array, ""], z: Float[Array, "*b d"] | None = None
-    ) -> tuple[Params, VQStats]:
-        if z is not None:
-            return {}, self._kmeans(key, self._normalize(_rows(z)), None)
-        codebook = self._normalize(jax.random.normal(key, (self.codebook_size, self.dim)))
-        return {}, VQStats(codebook, jnp.ones(self.codebook_size), codebook)
+    ) -> tuple[Params, Stats]:
+        k_codes, k_in, k_out = jax.random.split(key, 3)
+        params: dict[str, Array] = {}
+        if self.code_dim is not None:
+            inner = self.heads * self.code_dim
+            lecun = jax.nn.initializers.lecun_normal()
+            params = {"in": lecun(k_in, (self.dim, inner)), "out": lecun(k_out, (inner, self.dim))}
+        if z is None:
+            shape = self.codebook_size, self.width
+            codebook = self._normalize(jax.random.normal(k_codes, shape))
+            count = jnp.ones(self.codebook_size)
+        else:
+            vectors = rows(self._project(params, self.check(z)))
+            codebook, count = self._kmeans(k_codes, vectors, jnp.ones(len(vectors)))
+        return self._with_codebook(params, codebook, count)
 
     def quantize(
         self,
         params: Params,
-        stats: VQStats,
+        stats: Stats,
         z: Float[Array, "*b d"],
         *,
         key: Key[Array, ""] | None = None,
         step: Int[Array, ""] | None = None,
         mask: Bool[Array, "*b"] | None = None,
     ) -> Quantized:
-        del params, key
-        z = self._normalize(z.astype(jnp.float32))
-        codes = nearest(_rows(jax.lax.stop_gradient(z)), stats.codebook).reshape(z.shape[:-1])
-        q = stats.codebook[codes]
-        # The loss is taken before the straight-through step, whose z_q is q in value.
-        commitment = jnp.mean((z - jax.lax.stop_gradient(q)) ** 2, axis=-1)
-        valid = jnp.ones_like(commitment) if mask is None else mask.astype(jnp.float32)
-        loss = jnp.sum(commitment * valid) / jnp.maximum(jnp.sum(valid), 1.0)
-        z_q = straight_through(z, q)
+        h = self._project(params, self.check(z))  # *b heads c
+        codebook = self._codebook(params, stats)
+        constant = jax.lax.stop_gradient
+        codes = nearest(rows(constant(h)), constant(codebook), self.shards).reshape(h.shape[:-1])
+        q = codebook[codes]
+        # The losses are taken before the estimator, whose z_q is q in value.
+        mask = None if mask is None else jnp.broadcast_to(mask[..., None], codes.shape)
+        losses = {
+            "commitment": squared_error(h, constant(q), mask),
+            "codebook": squared_error(constant(h), q, mask),
+        }
+        losses = {name: losses[name] for name in self._losses}
+        z_q = estimate(self.estimator, key, h, q)
         if step is not None and self.start > 0:
             started = step >= self.start
-            z_q, loss = jnp.where(started, z_q, z), jnp.where(started, loss, 0.0)
-        return Quantized(z_q, codes[..., None], Named(commitment=loss))
+            z_q = jnp.where(started, z_q, h)
+            losses = {name: jnp.where(started, value, 0.0) for name, value in losses.items()}
+        return Quantized(self._restore(params, z_q), codes, Named(losses))
 
     def update(
         self,
         params: Params,
-        stats: VQStats,
+        stats: Stats,
         z: Float[Array, "*b d"],
         codes: Int[Array, "*b q"],
         key: Key[Array, ""],
         step: Int[Array, ""],
         *,
         mask: Bool[Array, "*b"] | None = None,
-    ) -> tuple[Params, VQStats]:
-        rows = self._normalize(_rows(jax.lax.stop_gradient(z)))
-        weight = None if mask is None else mask.reshape(-1).astype(jnp.float32)
+    ) -> tuple[Params, Stats]:
+        h = self._project(params, jax.lax.stop_gradient(self.check(z)))
+        mask = jnp.ones(z.shape[:-1], bool) if mask is None else mask
+        weight = jnp.broadcast_to(mask[..., None], codes.shape).reshape(-1).astype(jnp.float32)
+        vectors, codes = rows(h), codes.reshape(-1)
         if self.start == 0:
-            return params, self._average(key, stats, rows, codes.reshape(-1), weight)
+            return self._learn(key, params, stats, vectors, codes, weight)
         phase = jnp.clip(step - self.start + 2, 0, 2)  # before, at and after step start - 1
-        stats = jax.lax.switch(
+        return jax.lax.switch(
             phase,
             [
-                lambda: stats,
-                lambda: self._kmeans(key, rows, weight),
-                lambda: self._average(key, stats, rows, codes.reshape(-1), weight),
+                lambda: (params, stats),
+                lambda: self._with_codebook(params, *self._kmeans(key, vectors, weight)),
+                lambda: self._learn(key, params, stats, vectors, codes, weight),
             ],
         )
-        return params, stats
 
     def lookup(
-        self, params: Params, stats: VQStats, codes: Int[Array, "*b q"]
+        self, params: Params, stats: Stats, codes: Int[Array, "*b q"]
     ) -> Float[Array, "*b d"]:
-        del params
-        code = codes[..., 0]
-        return jnp.where(code[..., None] < 0, 0.0, stats.codebook[jnp.maximum(code, 0)])
+        return self._restore(params, rows_of(self._codebook(params, stats), codes))
 
-    def _normalize(self, z: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
+    def _codebook(self, params: Params, stats: Stats) -> Float[Array, "k c"]:
+        if self.learning == "ema":
+            return stats.codebook
+        return self._normalize(params["codebook"])
+
+    def _with_codebook(
+        self, params: Params, codebook: Float[Array, "k c"], count: Float[Array, " k"]
+    ) -> tuple[Params, Stats]:
+        """Returns params and stats whose averages start at that codebook."""
+        if self.learning == "ema":
+            return params, VQStats(codebook, count, codebook * count[:, None])
+        return {**params, "codebook": codebook}, VQUse(count)
+
+    def _project(self, params: Params, z: Float[Array, "*b d"]) -> Float[Array, "*b q c"]:
+        """Returns the vectors to look up, one per head."""
+        h = z if self.code_dim is None else _matmul(z, params["in"])
+        return self._normalize(h.reshape(*z.shape[:-1], self.heads, self.width))
+
+    def _restore(self, params: Params, q: Float[Array, "*b q c"]) -> Float[Array, "*b d"]:
+        q = q.reshape(*q.shape[:-2], self.heads * self.width)
+        return q if self.code_dim is None else _matmul(q, params["out"])
+
+    def _normalize(self, z: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
         if self.distance == "euclidean":
             return z
-        return z * jax.lax.rsqrt(jnp.maximum(jnp.sum(z**2, axis=-1, keepdims=True), EPSILON**2))
+        squares = jnp.sum(z**2, axis=-1, keepdims=True)
+        return z * jax.lax.rsqrt(jnp.maximum(squares, averages.EPSILON**2))
 
-    def _average(
+    def _kmeans(
+        self, key: Key[Array, ""], vectors: Float[Array, "n c"], weight: Float[Array, " n"]
+    ) -> tuple[Float[Array, "k c"], Float[Array, " k"]]:
+        vectors = jax.lax.stop_gradient(vectors)
+        size, iterations = self.codebook_size, self.kmeans_iterations
+        return averages.kmeans(key, vectors, weight, size, iterations, self._normalize, self.shards)
+
+    def _learn(
         self,
         key: Key[Array, ""],
-        stats: VQStats,
-        rows: Float[Array, "n d"],
+        params: Params,
+        stats: Stats,
+        vectors: Float[Array, "n c"],
         codes: Int[Array, " n"],
-        weight: Float[Array, " n"] | None,
-    ) -> VQStats:
-        """One step of the moving averages, then revival."""
-        count, total = _assigned(rows, codes, weight, self.codebook_size)
-        count = self.decay * stats.count + (1.0 - self.decay) * count
-        total = self.decay * stats.total + (1.0 - self.decay) * total
-        everything = jnp.sum(count)
-        smoothed = (count + EPSILON) / (everything + self.codebook_size * EPSILON) * everything
-        codebook = self._normalize(total / smoothed[:, None])
+        weight: Float[Array, " n"],
+    ) -> tuple[Params, Stats]:
+        """One step of the averages, then revival."""
+        count, total = averages.assigned(vectors, codes, weight, self.codebook_size)
+        count = averages.moving(stats.count, count, self.decay)
+        if self.learning == "ema":
+            total = averages.moving(stats.total, total, self.decay)
+            codebook = self._normalize(averages.centroids(count, total))
+        else:
+            codebook = params["codebook"]
         if self.revive_below > 0.0:
-            uniform = everything / self.codebook_size
-            is_dead = count < self.revive_below * uniform
-            fresh = rows[_draw(key, rows.shape[0], self.codebook_size, weight)]
+            is_dead, uniform = averages.dead(count, self.revive_below), jnp.mean(count)
+            fresh = averages.draw(key, vectors, self.codebook_size, weight)
             codebook = jnp.where(is_dead[:, None], fresh, codebook)
             # Reset the averages too: else the next write takes the old code back. A full share
             # gives the newcomer time to find its vectors.
             count = jnp.where(is_dead, uniform, count)
             total = jnp.where(is_dead[:, None], fresh * uniform, total)
-        return VQStats(codebook, count, total)
-
-    def _kmeans(
-        self, key: Key[Array, ""], rows: Float[Array, "n d"], weight: Float[Array, " n"] | None
-    ) -> VQStats:
-        """Lloyd's algorithm from random vectors of the batch; averages start at its result."""
-        rows = jax.lax.stop_gradient(rows.astype(jnp.float32))
-        centroids = rows[_draw(key, rows.shape[0], self.codebook_size, weight)]
-
-        def iterate(centroids: Float[Array, "k d"], _: None) -> tuple[Float[Array, "k d"], None]:
-            count, total = _assigned(rows, nearest(rows, centroids), weight, self.codebook_size)
-            mean = self._normalize(total / jnp.maximum(count, 1.0)[:, None])
-            return jnp.where(count[:, None] > 0, mean, centroids), None
-
-        centroids, _ = jax.lax.scan(iterate, centroids, length=self.kmeans_iterations)
-        count, _ = _assigned(rows, nearest(rows, centroids), weight, self.codebook_size)
-        return VQStats(centroids, count, centroids * count[:, None])
+        if self.learning == "ema":
+            return params, VQStats(codebook, count, total)
+        return {**params, "codebook": codebook}, VQUse(count)
 
 
-def _rows(z: Float[Array, "*b d"]) -> Float[Array, "n d"]:
-    return z.reshape(-1, z.shape[-1])
-
-
-def _assigned(
-    rows: Float[Array, "n d"],
-    codes: Int[Array, " n"],
-    weight: Float[Array, " n"] | None,
-    size: int,
-) -> tuple[Float[Array, " k"], Float[Array, "k d"]]:
-    """Returns how many vectors each code got, and their sum; global under jit by construction."""
-    weight = jnp.ones(rows.shape[0]) if weight is None else weight
-    count = jax.ops.segment_sum(weight, codes, size)
-    return count, jax.ops.segment_sum(rows * weight[:, None], codes, size)
-
-
-def _draw(
-    key: Key[Array, ""], n: int, count: int, weight: Float[Array, " n"] | None
-) -> Int[Array, " k"]:
-    """Draws row numbers among the real rows; none twice before each was drawn once."""
-    order = jax.random.uniform(key, (n,))
-    if weight is not None:
-        order = jnp.where(weight > 0, order, jnp.inf)  # padding comes last
-    real = n if weight is None else jnp.maximum(jnp.sum(weight > 0), 1)
-    return jnp.argsort(order)[jnp.arange(count) % real]
+def _matmul(z: Float[Array, "*b c"], kernel: Float[Array, "c d"]) -> Float[Array, "*b d"]:
+    return jnp.matmul(z, kernel, precision=jax.lax.Precision.HIGHEST)

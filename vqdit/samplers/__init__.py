@@ -1,8 +1,40 @@
 """Samplers: each takes x from t to s < t given the network's prediction; `generate` runs them."""
 
-from vqdit.samplers.base import Sampler, generate
-from vqdit.samplers.euler import Euler
-from vqdit.samplers.guidance import guided, without
+from vqdit.samplers.ancestral import Ancestral
+from vqdit.samplers.base import Sampler, generate, trajectory
+from vqdit.samplers.ddim import DDIM
+from vqdit.samplers.discrete_ancestral import DiscreteAncestral
+from vqdit.samplers.dpm_solver import DPMSolver
+from vqdit.samplers.euler import Euler, EulerAncestral
+from vqdit.samplers.guidance import Branch, Guide, autoguided, guided, sharpened
+from vqdit.samplers.heun import Heun
+from vqdit.samplers.remdm import ReMDM
+from vqdit.samplers.spacing import Even, Karras, Respaced, Shifted, Spacing
+from vqdit.samplers.unipc import UniPC
 from vqdit.samplers.unmasking import Unmasking
 
-__all__ = ["Euler", "Sampler", "Unmasking", "generate", "guided", "without"]
+__all__ = [
+    "Ancestral",
+    "Branch",
+    "DDIM",
+    "DPMSolver",
+    "DiscreteAncestral",
+    "Euler",
+    "EulerAncestral",
+    "Even",
+    "Guide",
+    "Heun",
+    "Karras",
+    "ReMDM",
+    "Respaced",
+    "Sampler",
+    "Shifted",
+    "Spacing",
+    "UniPC",
+    "Unmasking",
+    "autoguided",
+    "generate",
+    "guided",
+    "sharpened",
+    "trajectory",
+]

@@ -1,21 +1,30 @@
-"""Unmasking: iterative parallel decoding of masked codes, the most confident first.
+"""Unmasking: iterative parallel decoding of masked codes.
 
-At every step all masked positions are drawn from the network's prediction; those with the largest
+At every step all masked positions are drawn from the network's prediction, and so many are kept
+that a share m(s) / m(t) of the masked ones stays masked: those with the largest
 
-    log p(code) + noise * t * Gumbel
+    log p(code) + noise * t * Gumbel        (order "confidence")
 
-are kept, so many that a share m(s) / m(t) of the masked ones stays masked. With infinite noise
-the order is random, which is ancestral sampling. Chang et al., "MaskGIT: Masked Generative Image
-Transformer", arXiv:2202.04200, section 3.2.
+or whatever comes next in an order that does not look at the codes: the Halton sequence over the
+grid, or a random one, which is ancestral sampling of exactly as many as expected. Chang et al.,
+"MaskGIT: Masked Generative Image Transformer", arXiv:2202.04200, section 3.2; the Halton order is
+that of Besnier et al., arXiv:2503.17076.
 """
+
+import dataclasses
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from vqdit.processes.base import Process
-from vqdit.processes.masked import MASK, Masked
+from vqdit.processes.categorical import MASK
+from vqdit.processes.masked import Masked
 from vqdit.random import streams
 from vqdit.samplers.base import Carry, Sampler
+from vqdit.samplers.drawing import check_drawing, draw, gumbel, tempered
+from vqdit.samplers.halton import halton_order
 from vqdit.typing import Array, Bool, Float, Int, Key
 
 
@@ -27,25 +36,36 @@ class Unmasking(Sampler):
         temperature: of the codes' distribution; 0 takes the most likely code.
         noise: weight of the Gumbel noise on the confidence, annealed linearly to 0: larger is
             more varied, smaller more confident. 4.5 in MaskGIT.
+        top_p: share of the probability from whose likeliest codes is drawn; 1 is all.
+        order: which are revealed first: the most confident, which favours what is likely; as the
+            Halton sequence spreads them; or at random. Only the last two keep the distribution.
+        grid: of the positions, for the Halton order; the task fills it in. (): one line.
     """
 
     steps: int = 12
     temperature: float = 1.0
     noise: float = 4.5
+    top_p: float = 1.0
+    order: Literal["confidence", "halton", "random"] = "confidence"
+    grid: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.temperature < 0.0:
-            raise ValueError(f"Unmasking needs temperature >= 0, got {self.temperature}")
+        check_drawing("Unmasking", self.temperature, self.top_p)
         if self.noise < 0.0:
             raise ValueError(f"Unmasking needs noise >= 0, got {self.noise}")
 
     def check(self, process: Process) -> None:
         if not isinstance(process, Masked):
-            raise ValueError(
-                f"Unmasking decodes the Masked process, got {type(process).__name__}; "
-                "use Euler for latents"
+            other = (
+                "DiscreteAncestral for its codes" if process.is_discrete else "Euler for latents"
             )
+            raise ValueError(
+                f"Unmasking decodes the Masked process, got {type(process).__name__}; use {other}"
+            )
+
+    def on(self, grid: tuple[int, ...]) -> "Unmasking":
+        return dataclasses.replace(self, grid=grid)
 
     def step(
         self,
@@ -63,27 +83,33 @@ class Unmasking(Sampler):
         del known  # a known position carries its code, so it is not masked
         logits = process.logits(prediction, x_t.shape[-1])  # b l q k
         code_keys, order_keys = streams(keys, "code"), streams(keys, "order")
-        drawn = self._draw(code_keys, logits)
-        log_p = jnp.take_along_axis(jax.nn.log_softmax(logits), drawn[..., None], axis=-1)[..., 0]
-
+        drawn = draw(code_keys, tempered(logits, self.temperature, self.top_p))
         is_masked = x_t == MASK
-        gumbel = jax.vmap(lambda key: jax.random.gumbel(key, x_t.shape[1:], mode="high"))(
-            order_keys
-        )
-        confidence = jnp.where(is_masked, log_p + self.noise * t * gumbel, jnp.inf)
+        first = jnp.where(is_masked, self._first(order_keys, logits, drawn, t), jnp.inf)
 
         # How many stay masked: their expected share, and at least one is revealed at every step.
-        flat = confidence.reshape(x_t.shape[0], -1)
         masked = jnp.sum(is_masked, axis=(1, 2))
-        share = process.mask_probability(s) / process.mask_probability(t)
+        share = process.mask_probability(s) / jnp.maximum(process.mask_probability(t), 1e-9)
         stay = jnp.minimum(jnp.round(share * masked), masked - 1).astype(jnp.int32)
+        flat = first.reshape(x_t.shape[0], -1)
         rank = jnp.argsort(jnp.argsort(flat, axis=-1), axis=-1).reshape(x_t.shape)
         stays = is_masked & (rank < stay[:, None, None])
         return jnp.where(is_masked & ~stays, drawn, x_t), carry
 
-    def _draw(self, keys: Key[Array, " b"], logits: Float[Array, "b l q k"]) -> Int[Array, "b l q"]:
-        if self.temperature == 0.0:
-            return jnp.argmax(logits, axis=-1).astype(jnp.int32)
-        # Gumbel noise of full float32 range: the short one lowers the effective temperature.
-        gumbel = jax.vmap(lambda key: jax.random.gumbel(key, logits.shape[1:], mode="high"))(keys)
-        return jnp.argmax(logits / self.temperature + gumbel, axis=-1).astype(jnp.int32)
+    def _first(
+        self,
+        keys: Key[Array, " b"],
+        logits: Float[Array, "b l q k"],
+        drawn: Int[Array, "b l q"],
+        t: Float[Array, ""],
+    ) -> Float[Array, "#b l q"]:
+        """Returns numbers whose largest are revealed first."""
+        if self.order == "halton":
+            visits = halton_order(self.grid or drawn.shape[1:2])
+            rank = np.argsort(visits)[:, None] * drawn.shape[2] + np.arange(drawn.shape[2])
+            return -jnp.asarray(rank, jnp.float32)[None]
+        noise = gumbel(keys, drawn.shape[1:])
+        if self.order == "random":
+            return noise
+        log_p = jnp.take_along_axis(jax.nn.log_softmax(logits), drawn[..., None], axis=-1)[..., 0]
+        return log_p + self.noise * t * noise

@@ -1,7 +1,22 @@
 """Tasks: what is trained. The training loop knows only their contract."""
 
+from vqdit.tasks.adversary import Adversary
 from vqdit.tasks.base import Aux, Task, Trained
-from vqdit.tasks.diffusion import Condition, DiffusionTask, Target
+from vqdit.tasks.diffusion import DiffusionTask, Request
+from vqdit.tasks.kl import KLTask
+from vqdit.tasks.targets import Condition, Symbols, Target
 from vqdit.tasks.tokenizer import TokenizerTask
 
-__all__ = ["Aux", "Condition", "DiffusionTask", "Target", "Task", "TokenizerTask", "Trained"]
+__all__ = [
+    "Adversary",
+    "Aux",
+    "Condition",
+    "DiffusionTask",
+    "KLTask",
+    "Request",
+    "Symbols",
+    "Target",
+    "Task",
+    "TokenizerTask",
+    "Trained",
+]

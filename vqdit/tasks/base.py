@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import optax
 
 from vqdit.data.batch import Batch
 from vqdit.data.sources import Feature
 from vqdit.metrics import Metrics
+from vqdit.optimizers import Optimizer
 from vqdit.typing import Array, Component, Float, Int, Key, Named, Params, Stats
 
 Frozen = Any
@@ -37,6 +39,9 @@ class Trained(NamedTuple):
 
 Resolve = Callable[[str], Trained]
 """Finds an earlier experiment by its name, or a workdir by its path."""
+
+Trees = tuple[Params, Stats]
+Load = Callable[[Params, Stats], Trees]
 
 
 class Task(Component):
@@ -82,6 +87,28 @@ class Task(Component):
         """Returns parameters and statistics of the structure of `init`: for `jax.eval_shape`."""
         raise TypeError(f"{type(self).__name__} must define blank")
 
+    def borrow(self, lender: "Task", params: Params, stats: Stats, load: Load) -> Trees:
+        """Returns parameters and statistics as another run left them, to start from.
+
+        Args:
+            lender: what that run trained.
+            params: fresh parameters of this task.
+            stats: fresh statistics.
+            load: reads that run's arrays; takes parameters and statistics of the structure,
+                shapes and shardings that are wanted.
+        """
+        del lender
+        return load(params, stats)
+
+    def optimizer(self, optimizer: Optimizer, steps: int) -> optax.GradientTransformation:
+        """Returns what moves the parameters; a task may give parts of them one of their own.
+
+        Args:
+            optimizer: that of the experiment.
+            steps: length of the run.
+        """
+        return optimizer.build(steps)
+
     def loss(
         self,
         params: Params,
@@ -116,3 +143,14 @@ class Task(Component):
     def write_preview(self, preview: Named[np.ndarray], path: Path) -> Path:
         """Writes what `preview` returned; `path` has no ending. Returns the file."""
         raise TypeError(f"{type(self).__name__} must define write_preview")
+
+
+def require(features: Named[Feature], name: str, shape: tuple[int, ...]) -> None:
+    """Raises ValueError unless the data have that column with that shape."""
+    if name not in features:
+        raise ValueError(f"the data have no {name!r}; they have: {', '.join(features)}")
+    if features[name].shape != shape:
+        raise ValueError(
+            f"{name!r} in the data has shape {features[name].shape}, the config says {shape}; "
+            "change the modality's size and channels, or the size of the data source"
+        )

@@ -2,7 +2,8 @@
 
 A workdir holds ``config.json``, ``data.json`` (what identifies the data), ``frozen/`` (what the
 task uses but does not train), ``checkpoints/``, ``metrics.jsonl`` (what the mathematics gives),
-``performance.jsonl`` (timings), ``previews/`` and ``log.txt``.
+``performance.jsonl`` (timings), ``previews/``, ``log.txt``, and ``averages/`` if averages are kept
+from which others are reconstructed.
 """
 
 import functools
@@ -16,13 +17,14 @@ import jax
 
 from vqdit import metrics as measures
 from vqdit import sharding
-from vqdit.checkpoint import Checkpoints
+from vqdit.checkpoint import KEEP_ALL, Checkpoints
 from vqdit.data import Batch
 from vqdit.experiment import Experiment
 from vqdit.random import stream
 from vqdit.tasks.base import Frozen, Resolve
 from vqdit.train import state as states
 from vqdit.train import workdir as workdirs
+from vqdit.train.doctor import Doctor
 from vqdit.train.faults import Interrupts
 from vqdit.train.state import TrainState
 from vqdit.train.step import train_step
@@ -61,9 +63,10 @@ class Run:
         )
         self.task.check(experiment.data.features())
         self.frozen = sharding.put_replicated(frozen, self.mesh)
-        optimizer = experiment.optimizer.build(experiment.steps)
-        self._create = functools.partial(states.create, self.task, optimizer, experiment.ema > 0)
-        self._step = functools.partial(train_step, self.task, optimizer, experiment.ema)
+        optimizer = self.task.optimizer(experiment.optimizer, experiment.steps)
+        averaging = experiment.averaging
+        self._create = functools.partial(states.create, self.task, optimizer, averaging)
+        self._step = functools.partial(train_step, self.task, optimizer, averaging)
         self._evaluate = sharding.compile_whole(_calls(self.task.evaluate), self.mesh)
         self._preview = sharding.compile_whole(_calls(self.task.preview), self.mesh)
 
@@ -86,9 +89,12 @@ class Run:
             log.info("resumed at step %d", int(state.step))
             return state
         source = self.experiment.init_from
-        initial = workdirs.load_initial(Path(source), abstract) if source else None
         state = sharding.create(self._create, self.mesh, *inputs)
-        return state if initial is None else states.starting_from(state, *initial)
+        if not source:
+            return state
+        return states.starting_from(
+            state, *workdirs.load_initial(Path(source), self.experiment.task, state)
+        )
 
     def evaluate(self, state: TrainState) -> dict[str, float]:
         """Returns the metrics of the whole validation split."""
@@ -137,8 +143,10 @@ def train(experiment: Experiment, folder: Path, resolve: Resolve) -> Outcome:
             with (
                 Interrupts() as interrupts,
                 Checkpoints(folder / "checkpoints", experiment.keep) as checkpoints,
+                Checkpoints(folder / workdirs.AVERAGES, KEEP_ALL) as averages,
             ):
-                return _loop(Run(experiment, folder, resolve), checkpoints, interrupts)
+                run = Run(experiment, folder, resolve)
+                return _loop(run, checkpoints, averages, interrupts)
         except Exception:
             log.exception("stopped by an error")
             raise
@@ -148,7 +156,9 @@ def train(experiment: Experiment, folder: Path, resolve: Resolve) -> Outcome:
                 handler.close()
 
 
-def _loop(run: Run, checkpoints: Checkpoints, interrupts: Interrupts) -> Outcome:
+def _loop(
+    run: Run, checkpoints: Checkpoints, averages: Checkpoints, interrupts: Interrupts
+) -> Outcome:
     experiment, steps = run.experiment, run.experiment.steps
     state = run.start(checkpoints)
     workdirs.claim(run.folder, experiment)
@@ -159,6 +169,7 @@ def _loop(run: Run, checkpoints: Checkpoints, interrupts: Interrupts) -> Outcome
         writer.cut(start)
     step_function = sharding.compile_step(run._step, state)
     progress = Progress(run.folder.name, start, steps, experiment.data.batch_size)
+    doctor = Doctor()
     number, count = sharding.process()
     batches = experiment.data.train_batches(
         experiment.seed, int(state.data_step), process_index=number, process_count=count
@@ -174,7 +185,9 @@ def _loop(run: Run, checkpoints: Checkpoints, interrupts: Interrupts) -> Outcome
             if step % experiment.log_every == 0 or step == steps:
                 numbers = {name: float(value) for name, value in sharding.host(values).items()}
                 metrics.write(step, **numbers)
-                speed = progress.update(step, numbers["loss"])
+                speed = progress.update(step, numbers)
+                for advice in doctor.see(numbers):
+                    log.warning("step %d: %s", step, advice)
                 performance.write(step, **speed, data_wait_seconds=waited)
                 waited = 0.0
             last = step == steps
@@ -185,6 +198,8 @@ def _loop(run: Run, checkpoints: Checkpoints, interrupts: Interrupts) -> Outcome
                 preview = run.preview(state)
                 progress.pause()
             stopping = interrupts.should_stop(step)
+            if experiment.posthoc and (last or _due(step, experiment.posthoc.every)):
+                averages.save(step, state.profiles)
             if _due(step, experiment.checkpoint_every) or stopping or last:
                 checkpoints.save(step, state)
                 progress.pause()
@@ -196,6 +211,7 @@ def _loop(run: Run, checkpoints: Checkpoints, interrupts: Interrupts) -> Outcome
         batches.close()
         progress.close()
     checkpoints.wait()
+    averages.wait()
     results = run.evaluate(state) if results is None else results
     preview = run.preview(state) if preview is None else preview
     workdirs.finish(run.folder, int(state.step), results, preview)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from vqdit.data.batch import Batch
+from vqdit.ema import Averaging
 from vqdit.random import stream
 from vqdit.tasks.base import Frozen, Task
 from vqdit.typing import Array, Int, Key, Params, Stats
@@ -23,6 +24,7 @@ class TrainState(NamedTuple):
         opt_state: of the optimizer.
         ema: averaged parameters; the empty tuple if none are averaged.
         key: root of all randomness; never changes.
+        profiles: power-function averages, from which others are reconstructed after training.
     """
 
     step: Int[Array, ""]
@@ -32,27 +34,30 @@ class TrainState(NamedTuple):
     opt_state: optax.OptState
     ema: Params
     key: Key[Array, ""]
+    profiles: tuple[Params, ...] = ()
 
 
 def create(
     task: Task,
     optimizer: optax.GradientTransformation,
-    averages: bool,
+    averaging: Averaging,
     frozen: Frozen,
     batch: Batch,
     key: Key[Array, ""],
 ) -> TrainState:
     """Returns the state before the first step."""
     params, stats = task.init(stream(key, "init"), frozen, batch)
-    ema = jax.tree.map(jnp.copy, params) if averages else ()
     zero = jnp.zeros((), jnp.int32)
-    return TrainState(zero, zero, params, stats, optimizer.init(params), ema, key)
+    ema, profiles = averaging.init(params)
+    opt_state = optimizer.init(params)
+    return TrainState(zero, zero, params, stats, opt_state, ema, key, profiles)
 
 
 def starting_from(state: TrainState, params: Params, stats: Stats) -> TrainState:
     """Returns a fresh state with the parameters and statistics of another run."""
     ema = jax.tree.map(jnp.copy, params) if state.ema != () else ()
-    return state._replace(params=params, stats=stats, ema=ema)
+    profiles = tuple(jax.tree.map(jnp.copy, params) for _ in state.profiles)
+    return state._replace(params=params, stats=stats, ema=ema, profiles=profiles)
 
 
 def averaged(state: TrainState) -> Params:

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from vqdit import ema
 from vqdit.data.batch import Batch
+from vqdit.ema import Averaging
 from vqdit.random import stream
 from vqdit.tasks.base import Frozen, Task
 from vqdit.train.state import TrainState
@@ -15,7 +15,7 @@ from vqdit.typing import Array, Float, Named
 def train_step(
     task: Task,
     optimizer: optax.GradientTransformation,
-    decay: float,
+    averaging: Averaging,
     state: TrainState,
     frozen: Frozen,
     batch: Batch,
@@ -32,7 +32,7 @@ def train_step(
     updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     params, stats = task.update(params, state.stats, aux.update, stream(key, "update"), state.step)
-    average = ema.update(state.ema, params, decay, state.step) if decay else state.ema
+    average, profiles = averaging.update(state.ema, state.profiles, params, state.step)
     metrics = aux.metrics | {"loss": loss, "gradient_norm": optax.tree.norm(gradient)}
     state = TrainState(
         step=state.step + 1,
@@ -42,5 +42,6 @@ def train_step(
         opt_state=opt_state,
         ema=average,
         key=state.key,
+        profiles=profiles,
     )
     return state, jax.tree.map(jnp.float32, metrics)

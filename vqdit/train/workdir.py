@@ -18,13 +18,14 @@ from vqdit import config, sharding
 from vqdit.checkpoint import Checkpoints, load_tree, save_tree
 from vqdit.data import Batch
 from vqdit.experiment import Experiment
-from vqdit.tasks.base import Frozen, Resolve, Task
+from vqdit.tasks.base import Frozen, Resolve, Task, Trees
 from vqdit.train.state import TrainState
 from vqdit.typing import Params, Stats
 
 log = logging.getLogger(__name__)
 
 CONFIG, DATA, FROZEN, RESULT = "config.json", "data.json", "frozen", "result.json"
+CHECKPOINTS, AVERAGES = "checkpoints", "averages"
 
 
 class Restored(NamedTuple):
@@ -79,6 +80,18 @@ def clear_failed_start(folder: Path) -> None:
     if not (folder / CONFIG).is_file() and sharding.process()[0] == 0:
         shutil.rmtree(folder / FROZEN, ignore_errors=True)
         (folder / DATA).unlink(missing_ok=True)
+
+
+def make_new(folder: Path) -> None:
+    """Makes a folder for a run that is not trained here.
+
+    Raises:
+        ValueError: there is a run in it.
+        OSError: it cannot be written.
+    """
+    if (folder / CONFIG).exists() or (folder / CHECKPOINTS).exists():
+        raise ValueError(f"{folder} holds a run already; choose another --out")
+    make_folder(folder, "--out")
 
 
 @contextlib.contextmanager
@@ -156,7 +169,7 @@ def finished(folder: Path, experiment: Experiment) -> tuple[int, dict[str, float
         return None
     changes(folder, experiment)
     result = json.loads((folder / RESULT).read_text())
-    latest = Checkpoints(folder / "checkpoints").latest() or 0  # it may have been deleted since
+    latest = Checkpoints(folder / CHECKPOINTS).latest() or 0  # it may have been deleted since
     if min(result["step"], latest) < experiment.steps:
         return None
     return result["step"], result["validation"], folder / result["preview"]
@@ -179,13 +192,19 @@ def load_frozen(
             "do; put it back, or use another --workdir"
         )
     resolved, frozen = task.load(resolve, batches)
+    keep_frozen(folder, resolved, frozen)
+    return resolved, frozen
+
+
+def keep_frozen(folder: Path, task: Task, frozen: Frozen) -> None:
+    """Copies a task and its frozen arrays into the workdir."""
+    kept = folder / FROZEN
     if kept.is_dir():
         shutil.rmtree(kept)  # left by a start that was killed
     if jax.tree.leaves(frozen):
         save_tree(kept / "arrays", frozen)
     kept.mkdir(exist_ok=True)
-    write_json(kept / "task.json", config.to_json(resolved))
-    return resolved, frozen
+    write_json(kept / "task.json", config.to_json(task))
 
 
 def read_frozen(folder: Path) -> tuple[Task, Frozen]:
@@ -202,24 +221,30 @@ def read_frozen(folder: Path) -> tuple[Task, Frozen]:
     return task, frozen
 
 
-def load_initial(source: Path, like: TrainState) -> tuple[Params, Stats]:
+def load_initial(source: Path, task: Task, state: TrainState) -> Trees:
     """Returns the parameters (averaged, if they are) and statistics of a run's last checkpoint.
 
     Args:
         source: the workdir to start from.
-        like: shapes, dtypes and shardings of the state to start.
+        task: what is to be trained from there.
+        state: its fresh state, for structure and shardings, and for what `source` never had.
 
     Raises:
         FileNotFoundError: there is no run with a checkpoint in `source`.
         CheckpointMismatch: its parameters do not fit, listed by path.
     """
     folder = find_run(source)
-    which = "ema" if read_experiment(folder).ema > 0 else "params"
-    wanted = {which: like.params, "stats": like.stats}
-    with Checkpoints(folder / "checkpoints") as checkpoints:
-        found = checkpoints.restore(wanted, only=wanted)
+    experiment = read_experiment(folder)
+    which = "ema" if experiment.ema > 0 else "params"
+
+    def load(params: Params, stats: Stats) -> Trees:
+        wanted = {which: params, "stats": stats}
+        with Checkpoints(folder / CHECKPOINTS) as checkpoints:
+            found = checkpoints.restore(wanted, only=wanted)
+        return found[which], found["stats"]
+
     log.info("starting from the parameters of %s", folder)
-    return found[which], found["stats"]
+    return task.borrow(experiment.task, state.params, state.stats, load)
 
 
 def restore(folder: Path) -> Restored:
@@ -230,7 +255,7 @@ def restore(folder: Path) -> Restored:
     """
     folder = find_run(folder)
     experiment = read_experiment(folder)
-    with Checkpoints(folder / "checkpoints") as checkpoints:
+    with Checkpoints(folder / CHECKPOINTS) as checkpoints:
         if checkpoints.latest() is None:
             raise FileNotFoundError(
                 f"no checkpoint in {folder}; train it until its first checkpoint"

@@ -6,11 +6,21 @@ import math
 import os
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 QUIET = 10.0
 """Seconds between progress lines when the output is no terminal."""
+SHOWN = {
+    "codebook_usage": "  usage {:.0%}",
+    "codebook_perplexity": "  perplexity {:.3g}",
+    "dead_codes": "  dead {:.0%}",
+    "quantization_error": "  quantisation {:.3g}",
+    "gradient_share_generator": "  adversarial {:.0%}",
+    "discriminator_accuracy": "  discriminator {:.0%}",
+}
+"""Metrics that the progress line shows, and how."""
 
 
 class JsonlWriter:
@@ -103,15 +113,22 @@ class Progress:
             self._task = self._bar.add_task(name, total=steps, completed=start, rates="compiling")
             self._bar.start()
 
-    def update(self, step: int, loss: float) -> dict[str, float]:
-        """Shows a step's loss and the speed since the last call; returns the speed."""
+    def update(self, step: int, numbers: Mapping[str, float]) -> dict[str, float]:
+        """Shows how a step went and the speed since the last call; returns the speed.
+
+        Args:
+            step: number of finished steps.
+            numbers: metrics of the last one; "loss" and those in `SHOWN` are shown.
+        """
         now = time.monotonic()
         seconds, done = now - self._last[0], step - self._last[1]
         self._last = (now, step)
         rate = done / seconds if seconds > 0 else 0.0
         left = (self.steps - step) / rate if rate else 0.0
         speed = {"steps_per_second": rate, "examples_per_second": rate * self.batch_size}
-        rates = f"loss {loss:.4g}  {rate:.3g} steps/s  {rate * self.batch_size:.3g} examples/s"
+        shown = "".join(form.format(numbers[n]) for n, form in SHOWN.items() if n in numbers)
+        speeds = f"{rate:.3g} steps/s  {rate * self.batch_size:.3g} examples/s"
+        rates = f"loss {numbers['loss']:.4g}{shown}  {speeds}"
         if self._bar is not None:
             self._bar.update(self._task, completed=step, rates=rates)
         elif now - self._printed >= QUIET or step == self.steps:

@@ -1,6 +1,6 @@
 """Writes examples as a TFDS data set of array_records, and reads them back, without TensorFlow.
 
-Columns are uint8 arrays (stored zlib-packed), pictures (stored as PNG), integers and booleans.
+Columns are arrays (stored zlib-packed), pictures (stored as PNG), integers and booleans.
 """
 
 import contextlib
@@ -35,12 +35,13 @@ def write(
     Args:
         folder: where it goes; it must not exist yet.
         name: of the data set.
-        features: of its columns; one with three axes and at least 64 x 64 pixels is stored as PNG.
+        features: of its columns; one of uint8 with three axes and at least 64 x 64 pixels is stored
+            as PNG.
         splits: the examples; a column's absence is `None`.
 
     Raises:
         OSError: the folder cannot be written.
-        ValueError: a split is empty.
+        ValueError: a split is empty, or a value does not fit in the dtype of its column.
     """
     temporary = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}")
     try:
@@ -59,7 +60,7 @@ def write(
         description = {
             "name": name,
             "version": VERSION,
-            "features": {column: feature._asdict() for column, feature in features.items()},
+            "features": {column: _described(feature) for column, feature in features.items()},
             "splits": counts,
             "checksum": _combined(digests),
         }
@@ -87,8 +88,8 @@ def features_of(folder: Path) -> Named[Feature]:
     """Returns the features of a prepared data set."""
     return Named(
         {
-            name: Feature(tuple(f["shape"]), f["classes"], tuple(f["names"]))
-            for name, f in describe(folder)["features"].items()
+            name: Feature(**(fields | {part: tuple(fields[part]) for part in ("shape", "names")}))
+            for name, fields in describe(folder)["features"].items()
         }
     )
 
@@ -102,7 +103,10 @@ class Records:
         self.features = features_of(folder)
         builder = tfds.builder_from_directory(folder / describe(folder)["name"] / VERSION)
         self._source = builder.as_data_source(split)  # pyright: ignore
-        size = sum(int(np.prod(feature.shape)) for feature in self.features.values())
+        size = sum(
+            int(np.prod(feature.shape)) * feature.stored.itemsize
+            for feature in self.features.values()
+        )
         self._cache: Arrays | None = None
         self._read = np.zeros(0, bool)
         if size * len(self._source) <= REMEMBER:
@@ -130,11 +134,16 @@ class Records:
                     arrays[name][place] = value
 
 
+def _described(feature: Feature) -> dict[str, Any]:
+    """The fields of a feature, less what is usual: sets prepared without it stay the same."""
+    fields = feature._asdict()
+    return {key: fields[key] for key in fields if key not in ("dtype", "encoded") or fields[key]}
+
+
 def _blank(features: Named[Feature], count: int) -> Arrays:
     arrays: Arrays = {}
     for name, feature in features.items():
-        dtype = np.uint8 if feature.shape else np.int32
-        arrays[name] = np.zeros((count, *feature.shape), dtype)
+        arrays[name] = np.zeros((count, *feature.shape), feature.stored)
         arrays[PRESENT + name] = np.zeros(count, bool)
     return arrays
 
@@ -152,21 +161,22 @@ def _builder(
     columns: dict[str, Any] = {}
     for column, feature in features.items():
         if not feature.shape:
-            columns[column] = tfds.features.Tensor(shape=(), dtype=np.int32)
+            columns[column] = tfds.features.Tensor(shape=(), dtype=feature.stored)
         elif _is_picture(feature):
             columns[column] = tfds.features.Image(shape=feature.shape, encoding_format="png")
         else:
             columns[column] = tfds.features.Tensor(
-                shape=feature.shape, dtype=np.uint8, encoding=tfds.features.Encoding.ZLIB
+                shape=feature.shape, dtype=feature.stored, encoding=tfds.features.Encoding.ZLIB
             )
         columns[PRESENT + column] = tfds.features.Tensor(shape=(), dtype=np.bool_)
 
     def encode(example: Example, digest: Any) -> dict[str, Any]:
         encoded: dict[str, Any] = {}
         for column, feature in features.items():
-            value, dtype = example.get(column), np.uint8 if feature.shape else np.int32
+            value = example.get(column)
             encoded[PRESENT + column] = np.bool_(value is not None)
-            value = np.zeros(feature.shape, dtype) if value is None else np.asarray(value, dtype)
+            value = np.zeros(feature.shape) if value is None else np.asarray(value)
+            value = _converted(value, feature.stored, column)
             digest.update(encoded[PRESENT + column].tobytes() + value.tobytes())
             encoded[column] = _png(value) if _is_picture(feature) else value
         return encoded
@@ -194,8 +204,19 @@ def _builder(
     return Builder(data_dir=folder)
 
 
+def _converted(value: np.ndarray, dtype: np.dtype, column: str) -> np.ndarray:
+    converted = value.astype(dtype)
+    if (converted != value).any():
+        raise ValueError(
+            f"the column {column!r} is stored as {dtype}, which cannot hold its {value.dtype} "
+            f"values from {value.min()} to {value.max()}; give its Feature another dtype"
+        )
+    return converted
+
+
 def _is_picture(feature: Feature) -> bool:
-    return len(feature.shape) == 3 and feature.shape[0] * feature.shape[1] >= 64 * 64
+    large = len(feature.shape) == 3 and feature.shape[0] * feature.shape[1] >= 64 * 64
+    return large and feature.stored == np.uint8
 
 
 def _png(pixels: np.ndarray) -> io.BytesIO:

@@ -1,0 +1,51 @@
+"""Sound files are read exactly, or refused by what was found in them."""
+
+import numpy as np
+import pytest
+import soundfile
+
+from vqdit.data.sounds import read_sound
+
+SOUND = np.asarray([-32768, -1, 0, 1, 32767, 12345], np.int16)
+
+
+@pytest.mark.parametrize("ending", [".wav", ".flac"])
+def test_sixteen_bits_come_back_as_they_are(tmp_path, ending):
+    soundfile.write(tmp_path / f"a{ending}", SOUND, 8000, subtype="PCM_16")
+    read = read_sound(tmp_path / f"a{ending}", 6, 8000)
+    assert read.dtype == np.int16
+    np.testing.assert_array_equal(read, SOUND)
+
+
+def test_floats_and_more_bits_are_brought_to_sixteen(tmp_path):
+    values = np.asarray([-1.5, -0.5, 0.25, 1.0, 3.4 / 32768, 3.6 / 32768])
+    expected = [-32768, -16384, 8192, 32767, 3, 4]
+    soundfile.write(tmp_path / "a.wav", values, 8000, subtype="FLOAT")
+    assert read_sound(tmp_path / "a.wav", 6, 8000).tolist() == expected
+    soundfile.write(tmp_path / "b.wav", values, 8000, subtype="PCM_24")
+    assert read_sound(tmp_path / "b.wav", 6, 8000).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("sound", "rate", "found"),
+    [
+        (SOUND[:5], 8000, "5 samples at 8000 Hz on 1"),
+        (SOUND, 8001, "6 samples at 8001 Hz on 1"),
+        (np.stack([SOUND, SOUND], 1), 8000, "6 samples at 8000 Hz on 2"),
+    ],
+)
+def test_another_form_is_refused_with_what_was_found_and_is_wanted(tmp_path, sound, rate, found):
+    file = tmp_path / "a.wav"
+    soundfile.write(file, sound, rate)
+    with pytest.raises(ValueError) as caught:
+        read_sound(file, 6, 8000)
+    wanted = "channel(s); wanted are 6 at 8000 Hz on 1: convert it, or set samples and rate"
+    assert str(caught.value) == f"the sound {file} has {found} {wanted}"
+
+
+def test_what_is_no_sound_or_not_there_is_named(tmp_path):
+    (tmp_path / "a.wav").write_bytes(b"no sound at all")
+    with pytest.raises(ValueError, match=f"cannot decode the sound {tmp_path}/a.wav: "):
+        read_sound(tmp_path / "a.wav", 6, 8000)
+    with pytest.raises(FileNotFoundError, match=f"no sound {tmp_path}/b.wav"):
+        read_sound(tmp_path / "b.wav", 6, 8000)

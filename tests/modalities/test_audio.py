@@ -1,0 +1,132 @@
+"""Audio: WAV files bit for bit, what is refused, and pictures that show frequencies."""
+
+import base64
+import io
+import wave
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import soundfile
+
+from vqdit.modalities import Audio
+from vqdit.modalities.audio import spectrogram
+
+AUDIO = Audio(samples=800, rate=8000)
+
+
+def tone(frequency, *, amplitude=0.5, samples=800, rate=8000):
+    wave = amplitude * np.sin(2.0 * np.pi * frequency * np.arange(samples) / rate)
+    return np.round(32767.0 * wave).astype(np.int16)
+
+
+def test_full_scale_is_one_and_every_step_is_exact():
+    raw = jnp.arange(-(2**15), 2**15, dtype=jnp.int16)[None]
+    x = Audio(samples=2**16).standardize(raw)
+    assert x[0, 0, 0] == -1.0 and x[0, -1, 0] == 1.0 - 2.0**-15
+    np.testing.assert_array_equal(np.diff(x[0, :, 0]), 2.0**-15)
+
+
+def test_restoring_rounds_to_the_nearest_and_clips():
+    x = np.asarray([-9.0, -1.0, -0.51, -0.49, 0.0, 0.49, 0.51, 1.0, 9.0])
+    steps = np.asarray([1, 1, 2**-15, 2**-15, 1, 2**-15, 2**-15, 1, 1])
+    restored = Audio(samples=9).restore(jnp.asarray(x * steps, jnp.float32)[None, :, None])
+    assert restored[0].tolist() == [-32768, -32768, -1, 0, 0, 0, 1, 32767, 32767]
+
+
+def test_a_written_file_is_sixteen_bit_mono_at_its_rate(tmp_path):
+    sounds = np.stack([tone(440), tone(1000)])
+    AUDIO.write(sounds, tmp_path)
+    files = sorted(tmp_path.iterdir())
+    assert [file.name for file in files] == ["audio_0000.wav", "audio_0001.wav"]
+    for file, sound in zip(files, sounds, strict=True):
+        with wave.open(str(file)) as opened:  # the standard library's own reader
+            assert opened.getparams()[:4] == (1, 2, 8000, 800)
+            np.testing.assert_array_equal(np.frombuffer(opened.readframes(800), "<i2"), sound)
+
+
+def test_the_page_plays_the_same_file(tmp_path):
+    html = AUDIO.html(tone(440))
+    start = '<audio controls src="data:audio/wav;base64,'
+    assert html.startswith(start) and html.endswith('"></audio>')
+    data = base64.b64decode(html.removeprefix(start).removesuffix('"></audio>'))
+    sound, rate = soundfile.read(io.BytesIO(data), dtype="int16")
+    assert rate == 8000
+    np.testing.assert_array_equal(sound, tone(440))
+
+
+def test_wav_and_flac_are_read_from_a_folder_in_order(tmp_path):
+    for name, frequency in (("b.wav", 300), ("a.flac", 200), ("C.WAV", 100)):
+        file, kind = tmp_path / name, name.split(".")[1].upper()
+        soundfile.write(file, tone(frequency), 8000, format=kind, subtype="PCM_16")
+    (tmp_path / "notes.txt").write_text("no sound")
+    (tmp_path / "._b.wav").write_bytes(b"")
+    found = AUDIO.read(str(tmp_path))
+    np.testing.assert_array_equal(found, [tone(100), tone(200), tone(300)])
+
+
+@pytest.mark.parametrize(
+    ("sound", "rate", "found"),
+    [
+        (tone(440, samples=799), 8000, "799 samples at 8000 Hz on 1 channel(s)"),
+        (tone(440), 16_000, "800 samples at 16000 Hz on 1 channel(s)"),
+        (np.stack([tone(440)] * 2, axis=1), 8000, "800 samples at 8000 Hz on 2 channel(s)"),
+    ],
+)
+def test_a_sound_of_another_length_rate_or_channels_is_refused(sound, rate, found, tmp_path):
+    file = tmp_path / "x.wav"
+    soundfile.write(file, sound, rate, subtype="PCM_16")
+    with pytest.raises(ValueError) as error:
+        AUDIO.read(str(file))
+    assert str(error.value) == (
+        f"the sound {file} has {found}; wanted are 800 at 8000 Hz on 1: convert it, or set samples "
+        "and rate"
+    )
+
+
+def test_what_cannot_be_read_is_named(tmp_path):
+    file = tmp_path / "x.wav"
+    with pytest.raises(FileNotFoundError, match=f"^no sound {file}$"):
+        AUDIO.read(str(file))
+    file.write_bytes(b"<html>")
+    with pytest.raises(ValueError, match=f"^cannot decode the sound {file}: "):
+        AUDIO.read(str(file))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError) as error:
+        AUDIO.read(str(tmp_path / "empty"))
+    assert str(error.value) == (
+        f"no sound in the folder {tmp_path}/empty; known endings: .wav, .flac"
+    )
+
+
+@pytest.mark.parametrize("frequency", [500, 1000, 2000, 3500])
+def test_a_spectrogram_is_black_at_the_frequency_that_sounds(frequency):
+    picture = spectrogram(tone(frequency, samples=8000))
+    assert (picture.dtype, picture.shape) == (np.uint8, (64, 64, 1))
+    darkest = picture[..., 0].argmin(axis=0)
+    row = 63 - frequency * 64 / 4000  # upwards to half the rate
+    assert np.abs(darkest - row).max() <= 1.0
+    assert (picture.min(axis=0) < 10).all()
+    assert np.mean(picture == 255) > 0.8  # white is 60 dB below
+
+
+def test_time_goes_to_the_right_and_silence_is_white():
+    sound = np.concatenate([np.zeros(4000, np.int16), tone(1000, samples=4000)])
+    picture = spectrogram(sound)
+    assert (picture[:, :28] == 255).all()
+    assert (picture[:, 36:].min(axis=0) < 10).all()
+    assert (spectrogram(np.zeros(8000, np.int16)) == 255).all()
+    assert spectrogram(tone(1000, samples=10)).shape == (64, 64, 1)  # shorter than one window
+
+
+@pytest.mark.parametrize(
+    ("rate", "tokens", "names"),
+    [
+        (8000, 4, ["0-25 ms", "25-50 ms", "50-75 ms", "75-100 ms"]),
+        (400, 2, ["0.00-1.00 s", "1.00-2.00 s"]),
+    ],
+)
+def test_its_regions_are_spans_of_time(rate, tokens, names):
+    regions = Audio(samples=800, rate=rate).regions(tone(440), (tokens,))
+    assert [name for name, _ in regions] == names
+    np.testing.assert_array_equal([belongs for _, belongs in regions], np.eye(tokens, dtype=bool))

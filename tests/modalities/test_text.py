@@ -1,0 +1,102 @@
+"""Text: bytes and letters, files of lines, and the parts a person would point at."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vqdit.data.texts import to_bytes
+from vqdit.modalities import Text
+
+TEXT = Text(length=12)
+
+
+def test_a_text_is_its_bytes_and_then_zeros():
+    stored = TEXT.pack("né")
+    assert stored.tolist() == [[0x6E, 0xC3, 0xA9, *[0] * 9]]
+    codes = TEXT.standardize(jnp.asarray(stored))
+    assert codes.shape == (1, 12, 1) and codes[0, :4, 0].tolist() == [0x6E, 0xC3, 0xA9, 0]
+    assert (TEXT.vocabulary, TEXT.grid, TEXT.shape) == (256, (12,), (12,))
+
+
+def test_a_code_that_is_no_byte_is_restored_as_padding():
+    restored = Text(length=4).restore(jnp.asarray([[[104], [105], [-1], [0]]]))
+    assert restored.tolist() == [[104, 105, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("stored", "text"),
+    [
+        (b"seven\0\0", "seven"),
+        (b"", ""),
+        (b"\xc3\xa9t\xc3\xa9", "été"),
+        (b"\xc3", "\N{REPLACEMENT CHARACTER}"),  # half a letter, as a model may generate
+        (b"ab\0cd", "ab\N{REPLACEMENT CHARACTER}cd"),  # padding in the middle
+        (b"\0\0x", "\N{REPLACEMENT CHARACTER}" * 2 + "x"),
+    ],
+)
+def test_bytes_are_shown_as_letters_whatever_they_are(stored, text):
+    row = np.frombuffer(stored.ljust(12, b"\0"), np.uint8)
+    values = TEXT.unpack(row[None])
+    assert values.tolist() == [text]
+    assert values.dtype.kind == "U"
+
+
+def test_a_list_may_be_of_texts_of_any_length():
+    stored = TEXT.pack(["a", "longer", ""])
+    assert TEXT.unpack(stored).tolist() == ["a", "longer", ""]
+
+
+def test_a_literal_or_the_lines_of_a_file_are_read(tmp_path, monkeypatch):
+    assert [str(text) for text in TEXT.read("seven")] == ["seven"]
+    file = tmp_path / "lines.txt"
+    file.write_text("one\n\né two \n", encoding="utf-8")
+    assert [str(text) for text in TEXT.read(str(file))] == ["one", "", "é two "]
+    file.write_bytes(b"one\r\ntwo")  # as another system ends its lines, and no end at the end
+    assert [str(text) for text in TEXT.read(str(file))] == ["one", "two"]
+    file.write_text("a\u2028b\x0cc\n", encoding="utf-8")  # these divide pages, not lines
+    assert [str(text) for text in TEXT.read(str(file))] == ["a\u2028b\x0cc"]
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert len(TEXT.read("~/lines.txt")) == 1
+
+
+def test_files_that_are_no_use_are_refused_by_path(tmp_path):
+    file = tmp_path / "x.txt"
+    with pytest.raises(FileNotFoundError, match=f"^no text file {file}$"):
+        TEXT.read(str(file))
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match=f"^{file} is not UTF-8 text: "):
+        TEXT.read(str(file))
+    file.write_text("")
+    with pytest.raises(ValueError, match=f"^{file} has no line of text$"):
+        TEXT.read(str(file))
+
+
+def regions(text):
+    return [
+        (name, np.flatnonzero(belongs).tolist())
+        for name, belongs in TEXT.regions(to_bytes(text, 12), (12,))
+    ]
+
+
+def test_a_word_is_divided_into_letters_of_one_byte_or_more():
+    assert regions("abc") == [("a", [0]), ("b", [1]), ("c", [2])]
+    assert regions("né") == [("n", [0]), ("é", [1, 2])]
+    assert regions("") == []
+
+
+def test_several_words_are_divided_into_words_with_the_blank_behind_each():
+    assert regions("a red shoe") == [
+        ("a", [0, 1]),
+        ("red", [2, 3, 4, 5]),
+        ("shoe", [6, 7, 8, 9]),
+    ]
+    assert regions("é b") == [("é", [0, 1, 2]), ("b", [3])]
+
+
+def test_a_text_is_drawn_in_black_on_white():
+    drawn = TEXT.draw(TEXT.pack(["seven", "", "five"]))
+    assert drawn.shape == (3, 64, 64, 1)
+    assert (drawn[1] == 255).all()
+    for picture in (drawn[0], drawn[2]):
+        assert picture.min() < 64 and np.mean(picture == 255) > 0.7
+    assert Text(length=500).draw(Text(length=500).pack("word " * 99)).shape == (1, 64, 64, 1)

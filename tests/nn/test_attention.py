@@ -1,0 +1,107 @@
+"""Attention: every implementation that runs here against the formula, and which one is taken."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax._src.cudnn import fused_attention_stablehlo as fused
+
+from vqdit.nn.attention import attention, chosen
+from vqdit.nn.splash import splash
+
+LENGTHS = {"queries": 5, "keys": 131}
+
+
+def drawn(queries, keys, width=24, dtype="f4"):
+    random = np.random.default_rng(0)
+    shapes = [(2, queries, 2, width), (2, keys, 2, width), (2, keys, 2, width)]
+    return [jnp.asarray(random.normal(size=shape), dtype) for shape in shapes]
+
+
+def formula(q, k, v, mask=None):
+    """Softmax of the scores over what is real, in NumPy and float64."""
+    q, k, v = (np.asarray(part, np.float64) for part in (q, k, v))
+    score = np.einsum("blhd,bmhd->bhlm", q, k) / np.sqrt(q.shape[-1])
+    score = score if mask is None else np.where(np.asarray(mask)[:, None, None], score, -np.inf)
+    share = np.exp(score - score.max(-1, keepdims=True))
+    return np.einsum("bhlm,bmhd->blhd", share / share.sum(-1, keepdims=True), v)
+
+
+def half_real(keys):
+    return jnp.arange(keys)[None] % jnp.asarray([[2], [3]]) == 0
+
+
+@pytest.mark.parametrize("is_masked", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_products_are_the_formula(dtype, is_masked):
+    q, k, v = drawn(**LENGTHS, dtype=dtype)
+    mask = half_real(LENGTHS["keys"]) if is_masked else None
+    found = jax.jit(lambda q, k, v: attention(q, k, v, mask=mask))(q, k, v)
+    assert found.dtype == dtype
+    tolerance = 1e-5 if dtype == "float32" else 1e-2  # shares are rounded to bfloat16
+    np.testing.assert_allclose(found.astype("f4"), formula(q, k, v, mask), atol=tolerance)
+
+
+@pytest.mark.parametrize("is_masked", [False, True])
+def test_splash_agrees_with_the_products_and_so_do_its_gradients(is_masked):
+    """Interpreted on the CPU: lengths and width that the kernel does not take are padded."""
+    q, k, v = drawn(**LENGTHS)
+    mask = half_real(LENGTHS["keys"]) if is_masked else None
+    weight = np.random.default_rng(1).normal(size=q.shape).astype("f4")
+
+    def value_and_gradient(function):
+        def total(q, k, v):
+            out = function(q, k, v)
+            return jnp.sum(out * weight), out
+
+        return jax.jit(jax.value_and_grad(total, (0, 1, 2), has_aux=True))(q, k, v)
+
+    (_, out), gradients = value_and_gradient(lambda *qkv: splash(*qkv, mask, interpret=True))
+    (_, _), expected = value_and_gradient(lambda *qkv: attention(*qkv, mask=mask))
+    np.testing.assert_allclose(out, formula(q, k, v, mask), atol=1e-5)
+    for found, other in zip(gradients, expected, strict=True):
+        np.testing.assert_allclose(found, other, atol=1e-5)
+    if is_masked:
+        assert (gradients[1][0, 1::2] == 0).all()  # hidden keys have no gradient
+
+
+@pytest.mark.parametrize(
+    ("platform", "dtype", "lengths", "width", "implementation"),
+    [
+        ("cpu", "float32", (256, 256), 64, "xla"),
+        ("cpu", "bfloat16", (4096, 4096), 64, "xla"),
+        ("cuda", "bfloat16", (256, 256), 72, "cudnn"),
+        ("cuda", "float32", (256, 256), 64, "xla"),  # cuDNN has half precision only
+        ("cuda", "bfloat16", (256, 256), 36, "xla"),  # and heads that divide by 8
+        ("cuda", "bfloat16", (256, 2), 64, "xla"),  # cross-attention to time and label
+        ("rocm", "bfloat16", (256, 256), 64, "xla"),
+        ("tpu", "bfloat16", (256, 256), 72, "xla"),
+        ("tpu", "bfloat16", (4096, 4096), 72, "splash"),
+        ("tpu", "bfloat16", (4096, 77), 72, "xla"),
+    ],
+)
+def test_what_suits_the_device_is_taken(platform, dtype, lengths, width, implementation):
+    assert chosen(platform, 1, jnp.dtype(dtype), lengths, width) == implementation
+    several = "xla" if implementation == "splash" else implementation  # it is not divided
+    assert chosen(platform, 8, jnp.dtype(dtype), lengths, width) == several
+
+
+@pytest.mark.parametrize(("queries", "keys", "is_masked"), [(64, 64, 0), (63, 77, 0), (63, 77, 1)])
+def test_cudnn_is_called_with_even_lengths(monkeypatch, queries, keys, is_masked):
+    """Lowered for CUDA: the kernel itself needs a GPU. It has no gradient at odd lengths."""
+    version = type("Versions", (), {"cudnn_get_version": staticmethod(lambda: 91000)})
+    monkeypatch.setattr(fused, "cuda_versions", version)
+    mask = half_real(keys) if is_masked else None
+
+    def total(q, k, v):
+        out = attention(q, k, v, mask=mask, implementation="cudnn")
+        assert out.shape == q.shape
+        return jnp.sum(out.astype(jnp.float32))
+
+    traced = jax.jit(jax.grad(total, (0, 1, 2))).trace(*drawn(queries, keys, dtype="bfloat16"))
+    text = traced.lower(lowering_platforms=("cuda",)).as_text()
+    assert "__cudnn$fmha" in text
+    even = f"2x{queries + queries % 2}x2x24xbf16"
+    calls = [line for line in text.splitlines() if "custom_call @__cudnn$fmha" in line]
+    assert len(calls) == 2 and all(even in line for line in calls)  # forward and backward
+    assert ("Bias" in calls[0]) == (keys % 2 == 1)

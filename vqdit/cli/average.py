@@ -1,0 +1,37 @@
+"""`vqdit average --workdir=RUN --width=W --out=DIR`: parameters averaged after training."""
+
+from pathlib import Path
+
+from vqdit.cli.options import command, parse
+
+USAGE = """usage: vqdit average --workdir=RUN --width=W --out=DIR [--step=N]
+
+Makes a workdir whose parameters are a power-function average of those that RUN trained, of any
+width, from the ones that it kept (train with --posthoc=PosthocEMA).
+
+  --workdir=RUN   of the run, or of a config with several: its last one
+  --width=W       standard deviation of the average, as a share of the training: 0.02 to 0.25
+  --out=DIR       a new folder, for sample.py and everything else that takes a workdir
+  --step=N        at which the average ends (default: the last kept one)"""
+OPTIONS = {"workdir": str, "width": float, "out": str, "step": int}
+
+
+def main(argv: list[str]) -> int:
+    """Runs the command."""
+    if "-h" in argv or "--help" in argv:
+        print(USAGE)
+        return 0
+    options = parse(argv, OPTIONS, required="workdir")
+    for name in ("width", "out"):
+        if name not in options:
+            raise ValueError(f"--{name} is missing; see --help")
+    from vqdit.train import averages
+    from vqdit.train.writers import configure_logging
+
+    configure_logging(None)
+    source, out = Path(options["workdir"]), Path(options["out"])
+    params, step = averages.reconstruct(source, options["width"], options.get("step"))
+    averages.write(source, out, params, step)
+    print(f"{out}: the average of width {options['width']:g} at step {step}")
+    print(f"  sample: {command('sample')} --workdir={out} --num=64 --out=samples")
+    return 0

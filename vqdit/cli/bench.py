@@ -1,0 +1,69 @@
+"""`vqdit bench --model=XL/2 --batch=N`: how fast a DiT trains or samples on this machine."""
+
+import json
+
+from vqdit.cli.options import parse
+
+USAGE = """usage: vqdit bench --model=XL/2 --batch=N [OPTIONS]
+
+Times a DiT over latents that are there already, and prints one line of JSON: step_ms, images_s,
+mfu (share of the chips' bfloat16 peak), memory_gb, compile_s, gflops_image and the device.
+
+  --model=SIZE/PATCH   S, B, L or XL, and 1, 2, 4 or 8
+  --batch=N            examples of a step, over all devices
+  --sample             times sampling, on one device, instead of training
+  --steps=N            measured training steps, or steps of a sample (default: 20)
+  --guidance=W         of sampling; 1 is none (default: 1.5)
+  --dtype=TYPE         of the matrix products: bfloat16 or float32 (default: bfloat16, on a CPU
+                       float32)
+  --remat              recomputes blocks in the backward pass: less memory, more time
+  --size=EDGE          of the latents (default: 32, of 256x256 pixels)
+  --channels=C         of the latents (default: 4)"""
+OPTIONS = {
+    "model": str,
+    "batch": int,
+    "sample": bool,
+    "steps": int,
+    "guidance": float,
+    "dtype": str,
+    "remat": bool,
+    "size": int,
+    "channels": int,
+}
+DTYPES = ("bfloat16", "float32")
+
+
+def main(argv: list[str]) -> int:
+    """Runs the command."""
+    if "-h" in argv or "--help" in argv:
+        print(USAGE)
+        return 0
+    options = parse(argv, OPTIONS, required="model")
+    batch, steps = options.get("batch", 0), options.get("steps", 20)
+    if batch < 1:
+        raise ValueError(f"--batch must be at least 1, got {batch}; it is the examples of a step")
+    for name, least in (("steps", 1), ("size", 1), ("channels", 1)):
+        if options.get(name, least) < least:
+            raise ValueError(f"--{name} must be at least {least}, got {options[name]}")
+    if options.get("dtype", "float32") not in DTYPES:
+        raise ValueError(f"--dtype must be {' or '.join(DTYPES)}, got {options['dtype']!r}")
+
+    import jax
+
+    from vqdit.bench import Latents, bench_sampling, bench_training
+    from vqdit.models import DiT
+
+    usual = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    dtype = options.get("dtype", usual)
+    model = DiT.named(options["model"], dtype=dtype, remat="remat" in options)
+    sizes = {name: options[name] for name in ("size", "channels") if name in options}
+    task = Latents(model=model, **sizes)
+    model.check(task.inputs)
+    if "sample" in options:
+        found = bench_sampling(task, batch, steps, options.get("guidance", 1.5))
+    else:
+        found = bench_training(task, batch, steps)
+    what = "sampling" if "sample" in options else "training"
+    asked = {"model": options["model"], "what": what, "batch": batch, "dtype": dtype}
+    print(json.dumps({**asked, **found}))
+    return 0

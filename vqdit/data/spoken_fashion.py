@@ -1,0 +1,235 @@
+"""Garments that are seen, written and spoken: Fashion-MNIST with captions and synthetic speech.
+
+A caption is one of four wordings, such as "show me a sneaker". espeak-ng speaks each of them in 50
+ways (10 English voices with 5 pairs of speed and pitch), which makes 10 x 4 x 50 = 2,000
+utterances: 1,600 for training and 200 each for validation and test. They are divided by the way of
+speaking, so that no voice is heard in the test with a speed and pitch that it had in training.
+"""
+
+import hashlib
+import io
+import itertools
+import logging
+import math
+import os
+import shutil
+import subprocess
+import wave
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vqdit.data.fashion_mnist import GARMENTS, FashionMNIST
+from vqdit.data.recorded import Recorded
+from vqdit.data.sources import SPLITS, Arrays, Feature, Source, Split, check_split, divide
+from vqdit.data.texts import to_bytes
+from vqdit.typing import Named, resumable
+
+RATE = 8000
+"""Samples of the audio in a second."""
+SAMPLES = 8192
+LENGTH = 24
+"""Bytes of a caption."""
+NOUNS = (
+    "a t-shirt",
+    "trousers",
+    "a pullover",
+    "a dress",
+    "a coat",
+    "a sandal",
+    "a shirt",
+    "a sneaker",
+    "a bag",
+    "an ankle boot",
+)
+WORDINGS = ("{}", "i see {}", "show me {}", "look at {}")
+VOICES = (
+    "en-us",
+    "en-gb",
+    "en-gb-scotland",
+    "en-gb-x-rp",
+    "en-029",
+    "en-us+f3",
+    "en-us-nyc+m3",
+    "en-gb-scotland+f5",
+    "en-gb-x-rp+f2",
+    "en-gb-x-gbclan+m1",
+)
+"""espeak-ng speaks names that it does not know, and variants of en-gb, as if they were others."""
+MANNERS = ((220, 50), (230, 25), (240, 75), (250, 40), (265, 60))
+"""Speeds in words per minute, at which nothing is longer than the audio; pitches of 0 to 99."""
+PEAK = 0.8
+"""The loudest sample of an utterance, of full scale."""
+
+log = logging.getLogger(__name__)
+
+
+class SpokenFashion(Source):
+    """Garments: `image` uint8 [28, 28, 1], `text`, `audio` and `label` 0 to 9.
+
+    Images and splits are those of `FashionMNIST`. `text` is a caption as uint8 [24], padded by
+    zeros; `audio` is its speech as int16 [8192] at 8 kHz, followed by silence. Which caption and
+    which voice an image has is drawn from `seed` and its row; it does not change while training.
+
+    Attributes:
+        path: folder of the four IDX files, as in `FashionMNIST`.
+        seed: of the choice of utterances.
+    """
+
+    path: str = resumable("")
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise ValueError(f"SpokenFashion needs seed >= 0, got {self.seed}")
+
+    def features(self) -> Named[Feature]:
+        return Named({**self._garments().columns(), **Utterances().columns()})
+
+    def split(self, name: str) -> Split:
+        check_split(name)
+        self._prepare()
+        parts = self._garments().split(name), Utterances().split(name)
+        return _Spoken(*parts, self.seed, SPLITS.index(name))
+
+    def fingerprint(self) -> dict[str, Any]:
+        self._prepare()
+        garments, utterances = self._garments().fingerprint(), Utterances().fingerprint()
+        return {"garments": garments, "utterances": utterances, "seed": self.seed}
+
+    def _garments(self) -> FashionMNIST:
+        return FashionMNIST(path=self.path)
+
+    def _prepare(self) -> None:
+        """Prepares both parts; what is missing for either is noticed before there is any work."""
+        if not Utterances().is_prepared():
+            check_speaker()
+        self._garments().features()
+        Utterances().features()
+
+
+class Utterances(Recorded):
+    """Spoken captions: `text` uint8 [24], `audio` int16 [8192] at 8 kHz and `label` 0 to 9.
+
+    They are in the order of their labels, as many of each.
+    """
+
+    def key(self) -> str:
+        content = (RATE, SAMPLES, LENGTH, NOUNS, WORDINGS, VOICES, MANNERS, PEAK)
+        return f"spoken_fashion_{hashlib.sha256(repr(content).encode()).hexdigest()[:16]}"
+
+    def columns(self) -> Named[Feature]:
+        return Named(
+            text=Feature((LENGTH,)),
+            audio=Feature((SAMPLES,), dtype="int16"),
+            label=Feature((), len(GARMENTS), GARMENTS),
+        )
+
+    def examples(self) -> Mapping[str, Iterable[Mapping[str, Any]]]:
+        check_speaker()
+        ways = [_Way(voice, *manner) for voice, manner in itertools.product(VOICES, MANNERS)]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            return {
+                split: list(pool.map(_example, _lines([ways[row] for row in rows])))
+                for split, rows in divide(len(ways), "SpokenFashion").items()
+            }
+
+
+class _Spoken:
+    """The images of a split, each with an utterance of its class."""
+
+    def __init__(self, garments: Split, utterances: Split, seed: int, number: int) -> None:
+        self._garments, self._utterances = garments, utterances
+        self._seed, self._number = seed, number
+
+    def __len__(self) -> int:
+        return len(self._garments)
+
+    def take(self, rows: np.ndarray) -> Arrays:
+        garments = self._garments.take(rows)
+        chosen = map(self._choose, rows.tolist(), garments["label"].tolist())
+        return self._utterances.take(np.asarray(list(chosen))) | garments
+
+    def _choose(self, row: int, label: int) -> int:
+        each = len(self._utterances) // len(GARMENTS)
+        generator = np.random.Generator(np.random.Philox([self._seed, self._number, row]))
+        return label * each + int(generator.integers(each))
+
+
+class _Way(NamedTuple):
+    """A way of speaking: a voice of espeak-ng, words per minute, and a pitch of 0 to 99."""
+
+    voice: str
+    speed: int
+    pitch: int
+
+
+class _Line(NamedTuple):
+    """What is spoken, and how."""
+
+    label: int
+    text: str
+    way: _Way
+
+
+def _lines(ways: list[_Way]) -> list[_Line]:
+    """All captions in some ways of speaking, in the order of their labels."""
+    return [
+        _Line(label, wording.format(noun), way)
+        for label, noun in enumerate(NOUNS)
+        for wording in WORDINGS
+        for way in ways
+    ]
+
+
+def _example(line: _Line) -> dict[str, Any]:
+    audio = _fit(*_speak(line), line)
+    return {"text": to_bytes(line.text, LENGTH), "audio": audio, "label": line.label}
+
+
+def check_speaker() -> None:
+    """Raises FileNotFoundError unless espeak-ng is installed."""
+    if shutil.which("espeak-ng") is None:
+        raise FileNotFoundError(
+            "SpokenFashion needs the program espeak-ng, which is not installed; "
+            "run `apt-get install espeak-ng`"
+        )
+
+
+def _speak(line: _Line) -> tuple[np.ndarray, int]:
+    """Returns the speech as int16 [n] and its rate in Hz.
+
+    Raises:
+        OSError: espeak-ng failed.
+    """
+    way = line.way
+    options = ["-z", "-v", way.voice, "-s", str(way.speed), "-p", str(way.pitch), "--stdout"]
+    done = subprocess.run(["espeak-ng", *options, line.text], capture_output=True, check=False)
+    try:
+        with wave.open(io.BytesIO(done.stdout)) as reader:
+            speech = reader.readframes(reader.getnframes())
+            return np.frombuffer(speech, "<i2"), reader.getframerate()
+    except (wave.Error, EOFError) as error:
+        said = done.stderr.decode(errors="replace").strip() or error
+        raise OSError(f"espeak-ng cannot speak {line.text!r} by {way}: {said}") from error
+
+
+def _fit(speech: np.ndarray, rate: int, line: _Line) -> np.ndarray:
+    """Brings speech to `RATE`, `SAMPLES` and `PEAK`, from its first audible sample on.
+
+    Audible is what has at least a hundredth of the peak.
+    """
+    from scipy.signal import resample_poly
+
+    common = math.gcd(RATE, rate)
+    resampled = resample_poly(speech.astype(np.float64), RATE // common, rate // common)
+    level = np.abs(resampled)
+    if not level.size or not level.max():
+        raise OSError(f"espeak-ng gave no sound for {line.text!r} by {line.way}")
+    audible = np.flatnonzero(level >= 0.01 * level.max())
+    if audible[-1] - audible[0] >= SAMPLES:
+        log.warning("the end of %r by %s is cut: it is too long", line.text, line.way)
+    scaled = 32767.0 * PEAK / level.max() * resampled[audible[0] :][:SAMPLES]
+    return np.pad(np.round(scaled).astype(np.int16), (0, SAMPLES - len(scaled)))

@@ -1,0 +1,92 @@
+"""Losses of a generator and its discriminator, as functions of the discriminator's logits.
+
+With r the logits of real data, f those of generated ones, a discriminator minimises
+mean d_real(r) + mean d_fake(f), a generator mean g(f):
+
+    hinge            relu(1 - r) / 2     relu(1 + f) / 2     -f
+    non_saturating   softplus(-r)        softplus(f)         softplus(-f)
+    least_squares    (r - 1)^2 / 2       f^2 / 2             (f - 1)^2 / 2
+
+Lim & Ye, arXiv:1705.02894, with the factor 1/2 of Esser et al. (VQGAN), arXiv:2012.09841, which
+others leave out; Goodfellow et al., arXiv:1406.2661; Mao et al., arXiv:1611.04076, eq. 2.
+"""
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from vqdit.typing import Array, Float
+
+Logits = Float[Array, "b *grid"]
+
+
+class Game(NamedTuple):
+    """One row of the table above, and the logit between what is taken for real and for fake."""
+
+    d_real: Callable[[Array], Array]
+    d_fake: Callable[[Array], Array]
+    g: Callable[[Array], Array]
+    threshold: float
+
+
+Kind = Literal["hinge", "non_saturating", "least_squares"]
+
+GAMES: dict[Kind, Game] = {
+    "hinge": Game(
+        lambda r: 0.5 * jax.nn.relu(1.0 - r), lambda f: 0.5 * jax.nn.relu(1.0 + f), jnp.negative, 0
+    ),
+    "non_saturating": Game(
+        lambda r: jax.nn.softplus(-r), jax.nn.softplus, lambda f: jax.nn.softplus(-f), 0
+    ),
+    "least_squares": Game(
+        lambda r: 0.5 * (r - 1.0) ** 2, lambda f: 0.5 * f**2, lambda f: 0.5 * (f - 1.0) ** 2, 0.5
+    ),
+}
+
+
+def generator_loss(kind: Kind, fake: Logits) -> Float[Array, " b"]:
+    """Returns the generator's loss of each example: low where its result is taken for real."""
+    return per_example(GAMES[kind].g(fake))
+
+
+def discriminator_loss(kind: Kind, real: Logits, fake: Logits) -> Float[Array, " b"]:
+    """Returns the discriminator's loss of each pair: low where the two are told apart."""
+    return per_example(GAMES[kind].d_real(real)) + per_example(GAMES[kind].d_fake(fake))
+
+
+def accuracy(kind: Kind, real: Logits, fake: Logits) -> Float[Array, " b"]:
+    """Returns the share of logits of each pair that are on the right side; guessing gives 0.5."""
+    threshold = GAMES[kind].threshold
+    right = (real > threshold).astype(jnp.float32), (fake < threshold).astype(jnp.float32)
+    return 0.5 * (per_example(right[0]) + per_example(right[1]))
+
+
+def lecam(
+    real: Logits, fake: Logits, mean_real: Float[Array, ""], mean_fake: Float[Array, ""]
+) -> Float[Array, " b"]:
+    """Keeps logits from running away: relu(r - m_fake)^2 + relu(m_real - f)^2 of each pair.
+
+    Tseng et al., "Regularizing GANs under Limited Data", arXiv:2104.03310; m are moving averages
+    of the mean logits.
+    """
+    return per_example(jax.nn.relu(real - mean_fake) ** 2) + per_example(
+        jax.nn.relu(mean_real - fake) ** 2
+    )
+
+
+def r1(
+    discriminator: Callable[[Float[Array, "b *size c"]], Logits], x: Float[Array, "b *size c"]
+) -> Float[Array, " b"]:
+    """Returns |d D(x_i) / d x_i|^2 of each real example; D is the mean of its logits.
+
+    Mescheder et al., arXiv:1801.04406, eq. 9, without its factor gamma / 2.
+    """
+    gradient = jax.grad(lambda x: jnp.sum(per_example(discriminator(x))))(x)
+    return jnp.sum(gradient**2, axis=tuple(range(1, x.ndim)))
+
+
+def per_example(values: Logits) -> Float[Array, " b"]:
+    """Returns the mean over positions."""
+    return jnp.mean(values.reshape(values.shape[0], -1), axis=-1)

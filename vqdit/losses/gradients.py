@@ -1,0 +1,59 @@
+"""Losses of a decoder's output y, by value and gradient there.
+
+Each loss is pulled back to y once. The sum of these gradients then goes on through the decoder,
+and their norms say which loss it learns from, for nothing more.
+"""
+
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+
+from vqdit.typing import Array, Float, Named
+
+Y = Float[Array, "b *size c"]
+
+
+def at_output(
+    losses: Mapping[str, Callable[[Y], Float[Array, ""]]], y: Y
+) -> tuple[Named[Float[Array, ""]], Named[Y]]:
+    """Returns the value of each loss and its gradient at y; neither depends on what made y."""
+    y = jax.lax.stop_gradient(y)
+    pairs = {name: jax.value_and_grad(loss)(y) for name, loss in losses.items()}
+    return (
+        Named({name: value for name, (value, _) in pairs.items()}),
+        Named({name: gradient for name, (_, gradient) in pairs.items()}),
+    )
+
+
+def with_gradient(y: Y, gradient: Y) -> Float[Array, ""]:
+    """Returns 0, whose gradient with respect to y is the given one."""
+    return jnp.sum(jax.lax.stop_gradient(gradient) * (y - jax.lax.stop_gradient(y)))
+
+
+def shares(gradients: Mapping[str, Y]) -> Named[Float[Array, ""]]:
+    """Returns the norm of each gradient as a share of the sum of all norms."""
+    norms = {name: jnp.sqrt(jnp.sum(g**2)) for name, g in gradients.items()}
+    total = jnp.maximum(sum(norms.values(), jnp.zeros(())), 1e-20)
+    return Named({name: norm / total for name, norm in norms.items()})
+
+
+def adaptive_weight(
+    last_layer: Callable[[Array], Y], kernel: Array, gradient: Y, adversarial: Y
+) -> Float[Array, ""]:
+    """Returns lambda = clip(|dL/dW| / (|dL_g/dW| + 1e-4), 0, 1e4), W the decoder's last kernel.
+
+    It makes both losses equally strong there. Esser et al. (VQGAN), arXiv:2012.09841, eq. 7.
+
+    Args:
+        last_layer: from the kernel to the decoder's output, all else fixed: going back through
+            it stops at the last layer.
+        kernel: the last layer's kernel.
+        gradient: of the reconstruction and perceptual losses, at the output.
+        adversarial: of the generator's loss, at the output.
+    """
+    _, back = jax.vjp(last_layer, jax.lax.stop_gradient(kernel))
+    norm, norm_adversarial = (
+        jnp.sqrt(jnp.sum(back(jax.lax.stop_gradient(g))[0] ** 2)) for g in (gradient, adversarial)
+    )
+    return jax.lax.stop_gradient(jnp.clip(norm / (norm_adversarial + 1e-4), 0.0, 1e4))

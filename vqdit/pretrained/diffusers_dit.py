@@ -1,0 +1,215 @@
+"""Folders of the library diffusers with a `DiTTransformer2DModel`, read and written.
+
+The port is not the original: its time embedding divides by 127 where that has 128, the norm before
+each MLP has an epsilon of its own, and each block keeps a copy of what embeds time and label. The
+first two are fields of our DiT; the copies must be one and the same.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vqdit.models.dit import DiT
+from vqdit.pretrained.archive import Stored
+from vqdit.pretrained.diffusers import WEIGHTS, weights
+from vqdit.pretrained.layout import mismatch
+from vqdit.pretrained.transformer import (
+    IMAGE,
+    LABEL,
+    Names,
+    Pretrained,
+    check_positions,
+    fill,
+    inputs_of,
+    spread,
+)
+from vqdit.processes import DDPM
+
+CLASS = "DiTTransformer2DModel"
+EMBEDDER = "transformer_blocks.{block}.norm1.emb."
+FIRST = EMBEDDER.format(block=0)
+NAMES = Names(
+    patch="pos_embed.proj",
+    time=(FIRST + "timestep_embedder.linear_1", FIRST + "timestep_embedder.linear_2"),
+    labels=FIRST + "class_embedder.embedding_table",
+    modulation="transformer_blocks.{block}.norm1.linear",
+    qkv=(
+        "transformer_blocks.{block}.attn1.to_q",
+        "transformer_blocks.{block}.attn1.to_k",
+        "transformer_blocks.{block}.attn1.to_v",
+    ),
+    out="transformer_blocks.{block}.attn1.to_out.0",
+    mlp=("transformer_blocks.{block}.ff.net.0.proj", "transformer_blocks.{block}.ff.net.2"),
+    head_modulation="proj_out_1",
+    head="proj_out_2",
+)
+POSITIONS = "pos_embed.pos_embed"
+FIXED = {
+    "activation_fn": "gelu-approximate",
+    "attention_bias": True,
+    "norm_elementwise_affine": False,
+    "norm_type": "ada_norm_zero",
+}
+"""The only values that can be imported, which are also the defaults."""
+SIZES = {
+    "in_channels": 4,
+    "out_channels": None,
+    "num_layers": 28,
+    "num_attention_heads": 16,
+    "attention_head_dim": 72,
+    "sample_size": 32,
+    "patch_size": 2,
+    "num_embeds_ada_norm": 1000,
+    "norm_eps": 1e-5,
+}
+"""What a config says of the network, with what it means not to say it."""
+EXPRESSED = (
+    "depth",
+    "dim",
+    "heads",
+    "patch",
+    "dtype",
+    "remat",
+    "attention",
+    "mlp_eps",
+    "time_shift",
+)
+"""Fields of our DiT that a folder can express, or that do not change what it computes."""
+
+
+def is_dit(folder: Path) -> bool:
+    """True for a folder of diffusers with a DiT."""
+    return json.loads((folder / "config.json").read_text()).get("_class_name") == CLASS
+
+
+def convert(folder: Path) -> Pretrained:
+    """Returns the network in a folder.
+
+    Args:
+        folder: with config.json and weights, as `save_pretrained` writes it.
+
+    Raises:
+        FileNotFoundError: there are no weights.
+        PretrainedMismatch: tensors are missing, left over, or of another shape.
+        ValueError: the network has a part that no DiT of ours has.
+    """
+    config = json.loads((folder / "config.json").read_text())
+    for name, value in FIXED.items():
+        if config.get(name, value) != value:
+            raise ValueError(f"{name}={config[name]!r} cannot be imported; {value!r} can")
+    sizes = SIZES | {name: config[name] for name in SIZES if name in config}
+    model = DiT(
+        depth=sizes["num_layers"],
+        dim=sizes["num_attention_heads"] * sizes["attention_head_dim"],
+        heads=sizes["num_attention_heads"],
+        patch=sizes["patch_size"],
+        time_shift=1,
+        mlp_eps=sizes["norm_eps"],
+    )
+    inputs = inputs_of(
+        sizes["sample_size"],
+        sizes["in_channels"],
+        sizes["out_channels"] or sizes["in_channels"],
+        sizes["num_embeds_ada_norm"],
+    )
+    tensors = _without_copies(weights(folder), model.depth)
+    side = sizes["sample_size"] // model.patch
+    if POSITIONS in tensors:
+        check_positions(model, (side, side), tensors.pop(POSITIONS))
+    process = DDPM(learned_sigma=inputs[IMAGE].output != inputs[IMAGE].width)
+    return Pretrained(model, inputs, fill(model, inputs, NAMES, tensors), process)
+
+
+def _without_copies(tensors: Mapping[str, Stored], depth: int) -> dict[str, Stored]:
+    """Returns the tensors without the blocks' own embedders, which are those of the first."""
+    first = [name.removeprefix(FIRST) for name in tensors if name.startswith(FIRST)]
+    copies = {
+        EMBEDDER.format(block=n) + part: FIRST + part for n in range(1, depth) for part in first
+    }
+    missing = [name for name in copies if name not in tensors]
+    if missing:
+        raise mismatch(missing=missing)
+    for name, original in copies.items():
+        if not np.array_equal(tensors[name].read(), tensors[original].read()):
+            raise ValueError(
+                f"the blocks embed time and label each in its own way: {name} is not {original}; a "
+                "DiT here embeds them once for all blocks, so that this one cannot be imported"
+            )
+    return {name: tensor for name, tensor in tensors.items() if name not in copies}
+
+
+def write(found: Pretrained, folder: Path) -> Path:
+    """Writes a folder that `DiTTransformer2DModel.from_pretrained` loads: the same function.
+
+    Its timestep is what the network embeds: 1000 t of `Flow`, the number of the step of `DDPM`.
+
+    Args:
+        found: the network, its target called `image` and its condition `label`.
+        folder: a new one, or an empty one.
+
+    Raises:
+        ValueError: diffusers has no such network, or there is a model in the folder.
+        OSError: it cannot be written.
+    """
+    from safetensors.flax import save_file
+
+    config = _config(found)
+    if (folder / "config.json").exists():
+        raise ValueError(f"{folder} holds a model already; choose another --out")
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = spread(found.model, NAMES, found.params)
+    for block in range(1, found.model.depth):
+        copies = {
+            name.replace(FIRST, EMBEDDER.format(block=block)): tensor
+            for name, tensor in tensors.items()
+            if name.startswith(FIRST)
+        }
+        tensors |= copies
+    save_file(tensors, folder / WEIGHTS[0], metadata={"format": "pt"})
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    return folder
+
+
+def _config(found: Pretrained) -> dict[str, Any]:
+    model, (image, label) = found.model, (found.inputs[IMAGE], found.inputs[LABEL])
+    plain = DiT(**{name: getattr(model, name) for name in EXPRESSED})
+    for field in dataclasses.fields(DiT):
+        value, other = getattr(model, field.name), getattr(plain, field.name)
+        if value != other:
+            raise ValueError(
+                f"diffusers has no DiT with {field.name}={value!r}, only with {other!r}; it cannot "
+                "be exported"
+            )
+    if model.time_shift != 1:
+        raise ValueError(
+            "the DiT of diffusers embeds the time with other frequencies than the original; only a "
+            "network with time_shift=1 is the same there (train with --task.model.time_shift=1)"
+        )
+    if not image.width or len(set(image.grid)) != 1 or len(image.grid) != 2:
+        grid = "x".join(map(str, image.grid))
+        raise ValueError(
+            "the DiT of diffusers takes square latents, not "
+            f"{'latents' if image.width else 'codes'} of {grid}; it cannot be exported"
+        )
+    if label.route != "adaln":
+        raise ValueError(
+            f"the DiT of diffusers is conditioned on a label, not by the route {label.route!r}; it "
+            "cannot be exported"
+        )
+    return {
+        "_class_name": CLASS,
+        **FIXED,
+        "in_channels": image.width,
+        "out_channels": image.output,
+        "num_layers": model.depth,
+        "num_attention_heads": model.heads,
+        "attention_head_dim": model.dim // model.heads,
+        "sample_size": image.grid[0],
+        "patch_size": model.patch,
+        "num_embeds_ada_norm": label.codes,
+        "norm_eps": model.mlp_eps,
+    }

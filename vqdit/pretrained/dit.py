@@ -1,0 +1,118 @@
+"""State dicts of DiT and of SiT, which is the same network, trained for another process.
+
+Peebles & Xie, arXiv:2212.09748; Ma et al., "SiT: Exploring Flow and Diffusion-based Generative
+Models with Scalable Interpolant Transformers", arXiv:2401.08740. All there is to know about the
+network is in names and shapes, but for its heads and for which of the two it is. Both predict twice
+the channels: DiT the noise and how its variance lies between two bounds, SiT the velocity and
+something that it never used.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Literal
+
+from vqdit.models.dit import SIZES, DiT
+from vqdit.pretrained.archive import Stored
+from vqdit.pretrained.layout import mismatch
+from vqdit.pretrained.transformer import (
+    IMAGE,
+    Names,
+    Pretrained,
+    check_positions,
+    fill,
+    inputs_of,
+)
+from vqdit.processes import DDPM, Flow
+from vqdit.typing import Params
+
+NAMES = Names(
+    patch="x_embedder.proj",
+    time=("t_embedder.mlp.0", "t_embedder.mlp.2"),
+    labels="y_embedder.embedding_table",
+    modulation="blocks.{block}.adaLN_modulation.1",
+    qkv=("blocks.{block}.attn.qkv",),
+    out="blocks.{block}.attn.proj",
+    mlp=("blocks.{block}.mlp.fc1", "blocks.{block}.mlp.fc2"),
+    head_modulation="final_layer.adaLN_modulation.1",
+    head="final_layer.linear",
+)
+POSITIONS = "pos_embed"
+TELLING = (
+    "x_embedder.proj.weight",
+    "y_embedder.embedding_table.weight",
+    "blocks.0.mlp.fc1.weight",
+    "final_layer.linear.bias",
+    POSITIONS,
+)
+"""Tensors whose shapes tell what the network is."""
+
+Kind = Literal["dit", "sit"]
+
+
+def is_dit(tensors: Mapping[str, Stored]) -> bool:
+    """True for the names of DiT and SiT."""
+    return "x_embedder.proj.weight" in tensors and "blocks.0.adaLN_modulation.1.weight" in tensors
+
+
+def convert(tensors: Mapping[str, Stored], *, kind: Kind = "dit", heads: int = 0) -> Pretrained:
+    """Returns the network.
+
+    Args:
+        tensors: of the checkpoint.
+        kind: which of the two it is, as its names do not tell.
+        heads: of its attention; 0 takes those of the published size.
+
+    Raises:
+        PretrainedMismatch: tensors are missing, left over, or of another shape.
+        ValueError: its positions are learned, or its heads are not known.
+    """
+    missing = [name for name in TELLING if name not in tensors]
+    if missing:
+        raise mismatch(missing=missing)
+    patches, labels, hidden, last, places = (tensors[name].shape for name in TELLING)
+    dim, channels, patch, _ = patches
+    model = DiT(
+        depth=_depth(tensors),
+        dim=dim,
+        heads=heads or _heads(_depth(tensors), dim),
+        patch=patch,
+        mlp_ratio=hidden[0] // dim,
+    )
+    side = math.isqrt(places[1])
+    inputs = inputs_of(side * patch, channels, last[0] // patch**2, labels[0] - 1)
+    rest = {name: tensor for name, tensor in tensors.items() if name != POSITIONS}
+    params = fill(model, inputs, NAMES, rest)
+    check_positions(model, (side, side), tensors[POSITIONS])
+    if kind == "dit":
+        return Pretrained(model, inputs, params, DDPM(learned_sigma=last[0] != patch**2 * channels))
+    inputs = inputs_of(side * patch, channels, channels, labels[0] - 1)
+    process = Flow(convention="noise_first", time_scale=1.0)
+    return Pretrained(model, inputs, _cut(params, channels, patch), process)
+
+
+def _depth(tensors: Mapping[str, Stored]) -> int:
+    found = (re.match(r"blocks\.(\d+)\.", name) for name in tensors)
+    return 1 + max(int(number[1]) for number in found if number)
+
+
+def _heads(depth: int, dim: int) -> int:
+    for size in SIZES.values():
+        if (size["depth"], size["dim"]) == (depth, dim):
+            return size["heads"]
+    raise ValueError(
+        f"a DiT of {depth} blocks of width {dim} is none of the published sizes, and its tensors "
+        "do not tell how many heads it has; give heads (--heads)"
+    )
+
+
+def _cut(params: Params, channels: int, patch: int) -> Params:
+    """Returns the parameters with a head that gives the first channels alone."""
+    head = params[f"{IMAGE}_head"]
+    shorter = {
+        name: leaf.reshape(*leaf.shape[:-1], patch**2, -1)[..., :channels].reshape(
+            *leaf.shape[:-1], patch**2 * channels
+        )
+        for name, leaf in head.items()
+    }
+    return {**params, f"{IMAGE}_head": shorter}

@@ -1,0 +1,248 @@
+"""How the parts of a VQGAN are called elsewhere, and how its parameters are filled from there."""
+
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vqdit.checkpoint import flatten
+from vqdit.modalities import Image
+from vqdit.models import VQGAN
+from vqdit.pretrained.archive import Stored
+from vqdit.quantizers import VQ
+from vqdit.quantizers.vq import VQStats
+from vqdit.regularizers import KL
+from vqdit.tasks import KLTask, TokenizerTask
+from vqdit.tasks.autoencoder import AutoencoderTask
+from vqdit.typing import Params, Stats
+
+ATTENTION_PARTS = ("norm", "q", "k", "v", "out")
+SHOWN = 8
+"""How many names of a kind an error lists."""
+
+
+class PretrainedMismatch(ValueError):
+    """The tensors of a checkpoint are not those of the model that it is said to be."""
+
+
+class Imported(NamedTuple):
+    """A public tokenizer as a task of ours, with its arrays."""
+
+    task: AutoencoderTask
+    params: Params
+    stats: Stats
+
+
+class Names(NamedTuple):
+    """What a project calls the modules of encoder and decoder, each "encoder." or "decoder." first.
+
+    Patterns know {level} from 0 at the image's resolution, {rising} from 0 at the latents', and
+    {number} within a level.
+
+    Attributes:
+        block: residual blocks of the encoder's and of the decoder's levels.
+        attention: those after them.
+        resample: the convolution that halves, or doubles.
+        middle: the two residual blocks, and the attention between them.
+        norm: before the last convolution.
+        shortcut: within a residual block.
+        attention_parts: norm, q, k, v and output within attention.
+    """
+
+    block: tuple[str, str]
+    attention: tuple[str, str]
+    resample: tuple[str, str]
+    middle: tuple[str, str, str]
+    norm: str
+    shortcut: str
+    attention_parts: tuple[str, str, str, str, str]
+
+    def of(self, path: str, levels: int) -> str:
+        """Returns the name of a parameter, by its path here ("encoder/level_0_block_1/...")."""
+        side, module, *parts, leaf = path.split("/")
+        leaf = {"kernel": "weight", "scale": "weight"}.get(leaf, leaf)
+        if module.endswith("quant_conv"):
+            return f"{module}.{leaf}"
+        within = [self._part(part, "attention" in module) for part in parts if part != "conv"]
+        return ".".join([side, self._module(side == "decoder", module, levels), *within, leaf])
+
+    def _module(self, is_decoder: bool, module: str, levels: int) -> str:
+        fixed = {
+            "in": "conv_in",
+            "out": "conv_out",
+            "norm": self.norm,
+            "middle_block_0": self.middle[0],
+            "middle_attention": self.middle[1],
+            "middle_block_1": self.middle[2],
+        }
+        if module in fixed:
+            return fixed[module]
+        _, level, kind, *number = module.split("_")
+        kinds = {"block": self.block, "attention": self.attention}
+        pattern = kinds.get(kind, self.resample)[is_decoder]
+        return pattern.format(
+            level=level, rising=levels - 1 - int(level), number=number[0] if number else 0
+        )
+
+    def _part(self, part: str, is_attention: bool) -> str:
+        if is_attention:
+            return self.attention_parts[ATTENTION_PARTS.index(part)]
+        return self.shortcut if part == "shortcut" else part.replace("_", "")
+
+    def infer(self, tensors: Mapping[str, Stored], **fields: Any) -> VQGAN:
+        """Returns the model that these tensors are of, by their names and shapes.
+
+        Raises:
+            PretrainedMismatch: a tensor that tells is missing.
+        """
+        found = self._numbers(tensors, self.block[0])
+        levels, blocks = (1 + max((pair[i] for pair in found), default=0) for i in (0, 1))
+        attention = {level for level, _ in self._numbers(tensors, self.attention[0])}
+
+        def width(name: str, axis: int = 0) -> int:
+            if name not in tensors:
+                raise mismatch(missing=[name])
+            return tensors[name].shape[axis]
+
+        block = self.block[0].format(level="{level}", number=0)
+        names = (f"encoder.{block.format(level=level)}.conv2.bias" for level in range(levels))
+        z_channels = width("decoder.conv_in.weight", 1)
+        model: dict[str, Any] = {
+            "channels": tuple(width(name) for name in names),
+            "blocks": blocks,
+            "attention": tuple(sorted(attention)),
+            "middle_attention": any(f".{self.middle[1]}." in name for name in tensors),
+            "z_channels": z_channels,
+            "double_z": width("encoder.conv_out.bias") == 2 * z_channels,
+            "quant_conv": any(re.match("(post_)?quant_conv.", name) for name in tensors),
+        }
+        return VQGAN(**(model | fields))
+
+    def _numbers(self, tensors: Mapping[str, Stored], pattern: str) -> set[tuple[int, int]]:
+        """Returns level and number of the encoder's modules of that kind."""
+        escaped = re.escape(f"encoder.{pattern}.")
+        for name in ("level", "number"):
+            escaped = escaped.replace(re.escape("{" + name + "}"), rf"(?P<{name}>\d+)")
+        matches = (re.match(escaped, name) for name in tensors)
+        return {(int(found["level"]), int(found["number"])) for found in matches if found}
+
+
+def build(
+    model: VQGAN,
+    names: Names,
+    tensors: Mapping[str, Stored],
+    *,
+    size: int,
+    codebook: str = "",
+    dim: int = 0,
+    is_cosine: bool = False,
+) -> Imported:
+    """Returns the task with the parameters of a checkpoint.
+
+    Args:
+        model: the network.
+        names: what the checkpoint calls its parts.
+        tensors: of the checkpoint, without any that are not for inference.
+        size: edge of the images.
+        codebook: name of the codebook; empty for a model with a normal posterior.
+        dim: width of the latents, if it has.
+        is_cosine: whether vectors and codes are compared at unit length.
+
+    Raises:
+        PretrainedMismatch: tensors are missing, left over, or of another shape.
+        ValueError: the images are neither grey nor in colour.
+    """
+    for name in (codebook, "encoder.conv_in.weight"):
+        if name and name not in tensors:
+            raise mismatch(missing=[name])
+    channels = tensors["encoder.conv_in.weight"].shape[1]
+    modality = Image(size=(size, size), channels=channels)
+    rest = {name: tensor for name, tensor in tensors.items() if name != codebook}
+    if codebook:
+        quantizer, own, stats = quantizer_of(tensors[codebook], is_cosine)
+        task: AutoencoderTask = TokenizerTask(modality=modality, model=model, quantizer=quantizer)
+        learned = {"quantizer": own}
+    else:
+        task = KLTask(modality=modality, model=model, regularizer=KL(dim=dim))
+        learned, stats = {}, {}
+    _ = task.grid  # a size that does not divide
+    abstract = jax.eval_shape(task.blank)[0]
+    abstract = {side: abstract[side] for side in ("encoder", "decoder")}
+    filled = fill(abstract, names, rest, len(model.channels))
+    return Imported(task, {**filled, **learned}, stats)
+
+
+def quantizer_of(codebook: Stored, is_cosine: bool) -> tuple[VQ, Params, VQStats]:
+    """Returns the quantizer with an imported codebook, as if each code had been used once."""
+    table = _float32(codebook)
+    if is_cosine:
+        table = table / np.maximum(np.linalg.norm(table, axis=1, keepdims=True), 1e-12)
+    rows = jnp.asarray(table)
+    quantizer = VQ(
+        codebook_size=len(table),
+        dim=table.shape[1],
+        distance="cosine" if is_cosine else "euclidean",
+    )
+    return quantizer, {}, VQStats(rows, jnp.ones(len(table)), rows)
+
+
+def fill(abstract: Params, names: Names, tensors: Mapping[str, Stored], levels: int) -> Params:
+    """Returns parameters of that structure from a checkpoint's tensors.
+
+    Raises:
+        PretrainedMismatch: tensors are missing, left over, or of another shape.
+    """
+    wanted = {path: names.of(path, levels) for path in flatten(abstract)}
+    leaves = dict(zip(wanted.values(), flatten(abstract).values(), strict=True))
+    missing = [name for name in leaves if name not in tensors]
+    unexpected = [name for name in tensors if name not in leaves]
+    mismatched = [
+        f"{name}: expected {list(_foreign(leaf.shape))}, found {list(tensors[name].shape)}"
+        for name, leaf in leaves.items()
+        if name in tensors and _squeezed(tensors[name].shape) != _squeezed(_foreign(leaf.shape))
+    ]
+    if missing or unexpected or mismatched:
+        raise mismatch(missing, unexpected, mismatched)
+    filled = [_converted(tensors[name], leaf.shape) for name, leaf in leaves.items()]
+    return jax.tree.unflatten(jax.tree.structure(abstract), filled)
+
+
+def mismatch(
+    missing: list[str] | None = None,
+    unexpected: list[str] | None = None,
+    mismatched: list[str] | None = None,
+) -> PretrainedMismatch:
+    """Returns the error that names what does not fit."""
+    lines = []
+    kinds = {"missing": missing, "unexpected": unexpected, "of another shape": mismatched}
+    for kind, found in kinds.items():
+        if found:
+            more = f"\n    and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+            lines.append(f"\n  {kind} ({len(found)}):\n    " + "\n    ".join(found[:SHOWN]) + more)
+    return PretrainedMismatch(f"the checkpoint does not fit the model:{''.join(lines)}")
+
+
+def _foreign(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of a parameter as torch keeps it: outputs first, then inputs, then the window."""
+    return (*reversed(shape[-2:]), *shape[:-2])
+
+
+def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Attention is a 1x1 convolution in some checkpoints, and a matrix in others."""
+    return shape[:2] if shape[2:] == (1, 1) else shape
+
+
+def _converted(tensor: Stored, shape: tuple[int, ...]) -> Any:
+    array = _float32(tensor)
+    if array.ndim == 4:
+        array = array.transpose(2, 3, 1, 0)
+    elif array.ndim == 2:
+        array = array.T
+    return jnp.asarray(array.reshape(shape))
+
+
+def _float32(tensor: Stored) -> np.ndarray:
+    return np.ascontiguousarray(tensor.read().astype(np.float32))

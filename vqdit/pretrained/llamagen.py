@@ -1,0 +1,43 @@
+"""VQ checkpoints of LlamaGen: a VQGAN with a small codebook of unit vectors.
+
+Sun et al., "Autoregressive Model Beats Diffusion", arXiv:2406.06525, section 2.1: 16,384 codes of 8
+dimensions, compared at unit length, with 8- or 16-fold reduction.
+"""
+
+from collections.abc import Mapping
+
+from vqdit.pretrained.archive import Stored
+from vqdit.pretrained.layout import Imported, Names, build
+
+NAMES = Names(
+    block=("conv_blocks.{level}.res.{number}", "conv_blocks.{rising}.res.{number}"),
+    attention=("conv_blocks.{level}.attn.{number}", "conv_blocks.{rising}.attn.{number}"),
+    resample=("conv_blocks.{level}.downsample.conv", "conv_blocks.{rising}.upsample.conv"),
+    middle=("mid.0", "mid.1", "mid.2"),
+    norm="norm_out",
+    shortcut="nin_shortcut",
+    attention_parts=("norm", "q", "k", "v", "proj_out"),
+)
+CODEBOOK = "quantize.embedding.weight"
+USED = "quantize.codebook_used"
+"""A record of the last codes, which only training needs."""
+
+
+def is_llamagen(tensors: Mapping[str, Stored]) -> bool:
+    """True for the names of LlamaGen's tokenizer."""
+    return any(name.startswith("encoder.conv_blocks.0.") for name in tensors)
+
+
+def convert(tensors: Mapping[str, Stored], size: int) -> Imported:
+    """Returns the tokenizer.
+
+    Args:
+        tensors: of the checkpoint.
+        size: edge of the images.
+
+    Raises:
+        PretrainedMismatch: tensors are missing, left over, or of another shape.
+    """
+    tensors = {name: tensor for name, tensor in tensors.items() if name != USED}
+    model = NAMES.infer(tensors)
+    return build(model, NAMES, tensors, size=size, codebook=CODEBOOK, is_cosine=True)

@@ -1,0 +1,62 @@
+"""VQGAN checkpoints of taming-transformers and latent-diffusion (and the first stage of LDMs).
+
+Esser et al., arXiv:2012.09841; Rombach et al., arXiv:2112.10752. All there is to know about the
+network is in names and shapes, so no YAML is read. Both projects weight the commitment and the
+codebook loss by beta the wrong way round unless `legacy=False`: that matters in training alone, and
+nothing of it is imported.
+"""
+
+from collections.abc import Mapping
+
+from vqdit.pretrained.archive import Stored
+from vqdit.pretrained.layout import Imported, Names, build
+
+NAMES = Names(
+    block=("down.{level}.block.{number}", "up.{level}.block.{number}"),
+    attention=("down.{level}.attn.{number}", "up.{level}.attn.{number}"),
+    resample=("down.{level}.downsample.conv", "up.{level}.upsample.conv"),
+    middle=("mid.block_1", "mid.attn_1", "mid.block_2"),
+    norm="norm_out",
+    shortcut="nin_shortcut",
+    attention_parts=("norm", "q", "k", "v", "proj_out"),
+)
+FIRST_STAGE = "first_stage_model."
+CODEBOOK = "quantize.embedding.weight"
+EMA = tuple(f"quantize.embedding.{name}" for name in ("cluster_size", "embed_avg"))
+TRAINING = ("loss.", "model_ema.", *EMA)
+"""What only training needs: perceptual net and discriminator, averages, counts of a codebook."""
+
+
+def is_taming(tensors: Mapping[str, Stored]) -> bool:
+    """True for the names of a VQGAN of these projects, also within an LDM."""
+    return any(name.startswith(("encoder.down.0.", FIRST_STAGE)) for name in tensors)
+
+
+def convert(tensors: Mapping[str, Stored], size: int) -> Imported:
+    """Returns the tokenizer: codes if there is a codebook, latents of a normal posterior if not.
+
+    Args:
+        tensors: of the checkpoint.
+        size: edge of the images.
+
+    Raises:
+        PretrainedMismatch: tensors are missing, left over, or of another shape.
+        ValueError: it is a VQGAN with Gumbel quantization.
+    """
+    if any(name.startswith(FIRST_STAGE) for name in tensors):
+        tensors = {
+            name.removeprefix(FIRST_STAGE): tensor
+            for name, tensor in tensors.items()
+            if name.startswith(FIRST_STAGE)
+        }
+    tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(TRAINING)}
+    if "quantize.embed.weight" in tensors:
+        raise ValueError(
+            "this VQGAN quantizes by Gumbel softmax (quantize.embed, quantize.proj), which cannot "
+            "be imported; take one with a codebook that is looked up"
+        )
+    model = NAMES.infer(tensors)
+    if CODEBOOK in tensors or not model.double_z:
+        return build(model, NAMES, tensors, size=size, codebook=CODEBOOK)
+    last = tensors.get("post_quant_conv.weight", tensors["decoder.conv_in.weight"])
+    return build(model, NAMES, tensors, size=size, dim=last.shape[1])

@@ -1,0 +1,228 @@
+"""How the parts of a DiT are called elsewhere, and its parameters from there and to there.
+
+Here the blocks are stacked along a first axis, a matrix has its inputs first, and the patches are a
+matrix too; torch has one tensor a block, outputs first, and a convolution over the patches.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vqdit.checkpoint import flatten
+from vqdit.models.dit import DiT, Tokens
+from vqdit.nn.embeddings import positions
+from vqdit.pretrained.archive import Stored
+from vqdit.pretrained.layout import mismatch
+from vqdit.processes import Process
+from vqdit.typing import Array, Float, Int, Named, Params
+
+IMAGE, LABEL = "image", "label"
+"""What the two modalities of a public DiT are called here."""
+CLOSE = 1e-3
+"""How far stored positions may be from those of the network: half precision has 11 bits."""
+
+
+class Pretrained(NamedTuple):
+    """A public DiT as one of ours, with its parameters.
+
+    Attributes:
+        model: the network.
+        inputs: `image`, latents, and `label`.
+        params: its parameters.
+        process: which it was trained for.
+    """
+
+    model: DiT
+    inputs: Named[Tokens]
+    params: Params
+    process: Process
+
+
+class Names(NamedTuple):
+    """What a project calls the layers; those of a block know {block}, its number.
+
+    Attributes:
+        patch: the convolution over the patches.
+        time: both layers of the time's MLP.
+        labels: the embedding of the labels, whose last row is "none".
+        modulation: of a block, from the condition.
+        qkv: one layer that gives queries, keys and values, or one each.
+        out: after attention.
+        mlp: both layers of a block's MLP.
+        head_modulation: of the head, from the condition.
+        head: the last layer.
+    """
+
+    patch: str
+    time: tuple[str, str]
+    labels: str
+    modulation: str
+    qkv: tuple[str, ...]
+    out: str
+    mlp: tuple[str, str]
+    head_modulation: str
+    head: str
+
+    def of(self, path: str) -> list[str]:
+        """Returns the names of the tensors that make a parameter, by its path here."""
+        layers = {
+            f"{IMAGE}_patch": (self.patch,),
+            f"{IMAGE}_time/Dense_0": self.time[:1],
+            f"{IMAGE}_time/Dense_1": self.time[1:],
+            f"{LABEL}_embed": (self.labels,),
+            "blocks/modulation": (self.modulation,),
+            "blocks/qkv": self.qkv,
+            "blocks/out": (self.out,),
+            "blocks/mlp_in": self.mlp[:1],
+            "blocks/mlp_out": self.mlp[1:],
+            f"{IMAGE}_modulation": (self.head_modulation,),
+            f"{IMAGE}_head": (self.head,),
+        }
+        layer, _, leaf = path.rpartition("/")
+        return [f"{name}.{'bias' if leaf == 'bias' else 'weight'}" for name in layers[layer]]
+
+
+class Denoiser:
+    """A public DiT with its parameters; `apply` is jitted.
+
+    Attributes:
+        model: the network.
+        inputs: how image and label enter it.
+        params: its parameters.
+        process: which it was trained for.
+    """
+
+    def __init__(self, found: Pretrained) -> None:
+        self.model, self.inputs, self.params, self.process = found
+        self._apply = jax.jit(self._predict)
+
+    def apply(self, x: Any, t: Any, labels: Any) -> Float[Array, "b h w _"]:
+        """Returns what the network predicts.
+
+        Args:
+            x: noisy latents, float32 [b, h, w, c], of the size of the training.
+            t: the model's own timestep, one for all or [b]: 0 to 999 for DiT, 0 (noise) to 1 (data)
+                for SiT.
+            labels: classes, integers [b]; -1 or the number of classes is no label.
+
+        Raises:
+            ValueError: a shape, a type or a label is none of the model's.
+        """
+        x, t, labels = np.asarray(x), np.asarray(t, np.float32), np.asarray(labels)
+        image, classes = self.inputs[IMAGE], self.inputs[LABEL].codes
+        shape = (*image.grid, image.width)
+        if x.shape[1:] != shape or x.dtype != np.float32:
+            raise ValueError(
+                f"apply takes float32 latents [b, {', '.join(map(str, shape))}], "
+                f"got {x.dtype} {list(x.shape)}"
+            )
+        if t.shape not in ((), (len(x),)):
+            raise ValueError(f"apply takes one t, or one for each of {len(x)}, got {list(t.shape)}")
+        if labels.shape != (len(x),) or not np.issubdtype(labels.dtype, np.integer):
+            raise ValueError(
+                f"apply takes {len(x)} integer labels, got {labels.dtype} {list(labels.shape)}"
+            )
+        wrong = labels[(labels < -1) | (labels > classes)]
+        if len(wrong):
+            raise ValueError(f"label {wrong[0]} is out of range; 0 to {classes - 1}, or -1")
+        labels = np.where(labels == classes, -1, labels).astype(np.int32)
+        return self._apply(self.params, x, np.broadcast_to(t, (len(x),)), labels)
+
+    def _predict(
+        self,
+        params: Params,
+        x: Float[Array, "b h w c"],
+        t: Float[Array, " b"],
+        labels: Int[Array, " b"],
+    ) -> Float[Array, "b h w _"]:
+        seen = Named({IMAGE: x.reshape(len(x), -1, x.shape[-1]), LABEL: labels[:, None, None]})
+        times = Named({IMAGE: t[:, None], LABEL: jnp.zeros((len(x), 1))})
+        out = self.model.apply(params, self.inputs, seen, times)[IMAGE]
+        return out.reshape(*x.shape[:-1], -1)
+
+
+def inputs_of(size: int, channels: int, outputs: int, classes: int) -> Named[Tokens]:
+    """Returns how square latents and a label enter a DiT.
+
+    Args:
+        size: edge of the latents.
+        channels: of the latents.
+        outputs: channels of the prediction.
+        classes: number of labels, without "none".
+    """
+    return Named(
+        {
+            IMAGE: Tokens(grid=(size, size), width=channels, output=outputs),
+            LABEL: Tokens(route="adaln", grid=(1,), codes=classes),
+        }
+    )
+
+
+def fill(model: DiT, inputs: Named[Tokens], names: Names, tensors: Mapping[str, Stored]) -> Params:
+    """Returns the parameters of a DiT from a checkpoint's tensors.
+
+    Raises:
+        PretrainedMismatch: tensors are missing, left over, or of another shape.
+    """
+    abstract = jax.eval_shape(lambda: model.init(jax.random.key(0), inputs))
+    wanted = jax.eval_shape(lambda params: spread(model, names, params), abstract)
+    missing = [name for name in wanted if name not in tensors]
+    unexpected = [name for name in tensors if name not in wanted]
+    mismatched = [
+        f"{name}: expected {list(leaf.shape)}, found {list(tensors[name].shape)}"
+        for name, leaf in wanted.items()
+        if name in tensors and tensors[name].shape != leaf.shape
+    ]
+    if missing or unexpected or mismatched:
+        raise mismatch(missing, unexpected, mismatched)
+    filled = []
+    for path, leaf in flatten(abstract).items():
+        found = np.empty(leaf.shape, np.float32)
+        for number in range(model.depth) if path.startswith("blocks/") else [0]:
+            parts = [tensors[name.format(block=number)].read() for name in names.of(path)]
+            whole = np.concatenate([part.astype(np.float32) for part in parts])
+            into = found[number] if path.startswith("blocks/") else found
+            into[...] = _ours(whole, path).reshape(into.shape)
+        filled.append(jnp.asarray(found))
+    return jax.tree.unflatten(jax.tree.structure(abstract), filled)
+
+
+def spread(model: DiT, names: Names, params: Params) -> dict[str, Array]:
+    """Returns a DiT's parameters as the tensors of another project: the inverse of `fill`."""
+    tensors = {}
+    for path, leaf in flatten(params).items():
+        is_stacked = path.startswith("blocks/")
+        for number, value in enumerate(leaf if is_stacked else [leaf]):
+            found = names.of(path)
+            parts = jnp.split(_theirs(value, path, model.patch), len(found))
+            for name, part in zip(found, parts, strict=True):
+                tensors[name.format(block=number)] = part
+    return tensors
+
+
+def check_positions(model: DiT, grid: tuple[int, int], stored: Stored) -> None:
+    """Raises ValueError unless the positions in a checkpoint are those of the network."""
+    expected = positions(grid, model.dim)
+    found = stored.read().astype(np.float32).reshape(-1, model.dim)
+    if found.shape != expected.shape or np.abs(found - expected).max() > CLOSE:
+        raise ValueError(
+            f"the positions in the checkpoint (pos_embed {list(stored.shape)}) are not the sines "
+            f"and cosines of a {grid[0]}x{grid[1]} grid; learned positions cannot be imported"
+        )
+
+
+def _ours(array: np.ndarray, path: str) -> np.ndarray:
+    if path == f"{IMAGE}_patch/kernel":
+        return array.transpose(2, 3, 1, 0)
+    return array.T if path.endswith("kernel") else array
+
+
+def _theirs(array: Array, path: str, patch: int) -> Array:
+    if path == f"{IMAGE}_patch/kernel":
+        return array.reshape(patch, patch, -1, array.shape[-1]).transpose(3, 2, 0, 1)
+    if path == f"{LABEL}_embed/table":
+        return array[0]
+    return array.T if path.endswith("kernel") else array

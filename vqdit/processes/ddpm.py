@@ -1,0 +1,167 @@
+"""DDPM: variance-preserving diffusion by a table of betas.
+
+    alpha^2 + sigma^2 = 1,      alpha_i^2 = prod_{j <= i} (1 - beta_j),      i = 0 ... N - 1.
+
+Step i of the table is t = (i + 1) / N; between steps log alpha is linear in t, so that t may be any
+number. The variance of a step from t to s lies between that of the posterior given x_0 and that of
+the noise added between s and t; it may be learned, as a fraction of the way between the logarithms.
+Ho et al., "Denoising Diffusion Probabilistic Models", arXiv:2006.11239; the cosine schedule and the
+learned variance are those of Nichol & Dhariwal, "Improved DDPM", arXiv:2102.09672, v that of
+Salimans & Ho, "Progressive Distillation", arXiv:2202.00512.
+"""
+
+import math
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vqdit.processes.base import X
+from vqdit.processes.gaussian import Gaussian, above_0, log_of
+from vqdit.processes.likelihood import binned_log_likelihood, gaussian_kl
+from vqdit.typing import Array, Float
+
+
+def linear_betas(steps: int) -> np.ndarray:
+    """Returns 1e-4 to 0.02 for a thousand steps, and as much noise in all for other numbers."""
+    return np.linspace(0.1 / steps, 20.0 / steps, steps)
+
+
+def scaled_linear_betas(steps: int) -> np.ndarray:
+    """Returns the betas of Stable Diffusion, whose square roots are linear."""
+    return np.linspace(math.sqrt(0.85 / steps), math.sqrt(12.0 / steps), steps) ** 2
+
+
+def cosine_betas(steps: int) -> np.ndarray:
+    """Returns betas under which alpha^2 is a squared cosine; at most 0.999."""
+    t = np.linspace(0.0, 1.0, steps + 1)
+    alpha_2 = np.cos((t + 0.008) / 1.008 * np.pi / 2) ** 2
+    return np.minimum(1.0 - alpha_2[1:] / alpha_2[:-1], 0.999)
+
+
+BETAS = {"linear": linear_betas, "scaled_linear": scaled_linear_betas, "cosine": cosine_betas}
+
+
+class DDPM(Gaussian):
+    """Variance-preserving diffusion.
+
+    Attributes:
+        schedule: of the betas.
+        steps: N, the length of their table; the network embeds the number of the step.
+        prediction: what the network predicts: "eps" (the noise), "x_0" (the data) or "v".
+        learned_sigma: whether it also says, by as many more channels, the variance of every step.
+            They learn from the variational bound, which is added to the loss and moves nothing
+            else.
+    """
+
+    schedule: Literal["linear", "scaled_linear", "cosine"] = "linear"
+    steps: int = 1000
+    prediction: Literal["eps", "x_0", "v"] = "eps"
+    learned_sigma: bool = False
+
+    def __post_init__(self) -> None:
+        if self.steps < 2:
+            raise ValueError(f"DDPM needs steps >= 2, got {self.steps}; 1000 is usual")
+
+    def alpha(self, t: Float[Array, "*b"]) -> Float[Array, "*b"]:
+        return jnp.exp(self._log_alpha(t))
+
+    def sigma(self, t: Float[Array, "*b"]) -> Float[Array, "*b"]:
+        return jnp.sqrt(-jnp.expm1(2.0 * self._log_alpha(t)))
+
+    def _log_alpha(self, t: Float[Array, "*b"]) -> Float[Array, "*b"]:
+        steps = np.log1p(-BETAS[self.schedule](self.steps))
+        table = jnp.asarray(np.concatenate([[0.0], 0.5 * np.cumsum(steps)]), jnp.float32)
+        place = self.steps * jnp.asarray(t, jnp.float32)
+        below = jnp.clip(jnp.floor(place).astype(jnp.int32), 0, self.steps - 1)
+        return table[below] + (place - below) * (table[below + 1] - table[below])
+
+    def network_input(self, x_t: X, t: Float[Array, "b #l"]) -> tuple[X, Float[Array, "b #l"]]:
+        return x_t, jnp.maximum(self.steps * t - 1.0, 0.0)
+
+    def coefficients(self, t: Float[Array, "*b"]) -> tuple[Float[Array, "*b"], Float[Array, "*b"]]:
+        if self.prediction == "eps":
+            return jnp.zeros_like(t), jnp.ones_like(t)
+        if self.prediction == "x_0":
+            return jnp.ones_like(t), jnp.zeros_like(t)
+        return -self.sigma(t), self.alpha(t)
+
+    def width(self, space: tuple[int, ...]) -> int:
+        return 2 * space[0] if self.learned_sigma else space[0]
+
+    def split(
+        self, prediction: Float[Array, "b l w"]
+    ) -> tuple[Float[Array, "b l d"], Float[Array, "b l d"] | None]:
+        if not self.learned_sigma:
+            return prediction, None
+        found, fraction = jnp.split(prediction, 2, axis=-1)
+        return found, fraction
+
+    def log_variance(
+        self, prediction: Float[Array, "b l w"], t: Float[Array, "*b"], s: Float[Array, "*b"]
+    ) -> Float[Array, "..."]:
+        _, fraction = self.split(prediction)
+        if fraction is None:
+            return super().log_variance(prediction, t, s)
+        # The posterior at s = 0 has no variance; that of the step before stands in, as published.
+        is_last = s <= 0
+        before = jnp.where(is_last, jnp.minimum(2.0 * t, 1.0), t)
+        least = super().log_variance(prediction, before, jnp.where(is_last, t, s))
+        most = log_of(self.transition(t, s)[1])
+        share = (fraction.astype(jnp.float32) + 1.0) / 2.0
+        return share * most + (1.0 - share) * least
+
+    def loss(
+        self,
+        prediction: Float[Array, "b l w"],
+        x_0: Float[Array, "b l d"],
+        x_t: Float[Array, "b l d"],
+        noise: Float[Array, "b l d"],
+        t: Float[Array, "b #l"],
+    ) -> Float[Array, "b l"]:
+        loss = super().loss(prediction, x_0, x_t, noise, t)
+        if not self.learned_sigma:
+            return loss
+        # Eq. 16 of Improved DDPM: a thousandth of the bound, which has N terms.
+        bound = self.steps / 1000.0 * self.bound(prediction, x_0, x_t, above_0(t))
+        return loss + jnp.where(t > 0, bound, 0.0)
+
+    def bound(
+        self,
+        prediction: Float[Array, "b l w"],
+        x_0: Float[Array, "b l d"],
+        x_t: Float[Array, "b l d"],
+        t: Float[Array, "b #l"],
+    ) -> Float[Array, "b l"]:
+        """Returns the term of the variational bound of the step from t > 0, in bits per channel.
+
+        Only the learned variance gets a gradient. The step from 1 / N to 0 is a likelihood of
+        pixels in bins, as in the published code of DiT, which also trains on latents.
+        """
+        t = t[..., None]
+        is_last = self.steps * t < 1.5
+        s = jnp.where(is_last, 0.0, t - 1.0 / self.steps)
+        found, _ = self.x_0_and_eps(jax.lax.stop_gradient(prediction), x_t, t)
+        log_variance = self.log_variance(prediction, t, s)
+        true, _ = self.posterior(x_0, x_t, t, s)
+        mean, _ = self.posterior(found, x_t, t, s)
+        kl = gaussian_kl(true - mean, super().log_variance(prediction, t, s), log_variance)
+        # Elsewhere the mean is far from x_0: it must not overflow in what is not chosen.
+        mean = jnp.where(is_last, mean, x_0)
+        nats = jnp.where(is_last, -binned_log_likelihood(x_0, mean, log_variance), kl)
+        return jnp.mean(nats, axis=-1) / math.log(2.0)
+
+    def oracle(
+        self,
+        x_0: Float[Array, "b l d"],
+        x_t: Float[Array, "b l d"],
+        noise: Float[Array, "b l d"],
+        t: Float[Array, "b #l"],
+        space: tuple[int, ...],
+    ) -> Float[Array, "b l w"]:
+        target = super().oracle(x_0, x_t, noise, t, space)
+        if not self.learned_sigma:
+            return target
+        # Who knows x_0 needs no more variance than the posterior's: -1 everywhere.
+        return jnp.concatenate([target, -jnp.ones_like(target)], axis=-1)

@@ -1,0 +1,45 @@
+"""The terms of the variational bound of Gaussian processes, in nats and element by element.
+
+Ho et al., "Denoising Diffusion Probabilistic Models", arXiv:2006.11239, equations 5 and 13.
+"""
+
+import math
+
+import jax.numpy as jnp
+
+from vqdit.typing import Array, Float
+
+HALF_BIN = 1.0 / 255.0
+"""Half the distance of two values of 8 bits in [-1, 1]."""
+EDGE = 0.999
+"""Beyond it the outermost values of 8 bits reach to infinity."""
+LEAST_PROBABILITY = 1e-12
+
+
+def gaussian_kl(
+    error: Float[Array, "*b"],
+    log_variance_q: Float[Array, "..."],
+    log_variance_p: Float[Array, "..."],
+) -> Float[Array, "*b"]:
+    """Returns KL(q || p) of two normal distributions whose means differ by `error`."""
+    log_ratio = log_variance_q - log_variance_p
+    return 0.5 * (jnp.expm1(log_ratio) - log_ratio + error**2 * jnp.exp(-log_variance_p))
+
+
+def binned_log_likelihood(
+    x: Float[Array, "*b"], mean: Float[Array, "*b"], log_variance: Float[Array, "..."]
+) -> Float[Array, "*b"]:
+    """Returns log p of the bin of 8 bits around x, as if x were a pixel in [-1, 1].
+
+    With the published approximation of the normal distribution function, by a tanh.
+    """
+    precision = jnp.exp(-0.5 * log_variance)
+    above = _below(precision * (x - mean + HALF_BIN))
+    below = _below(precision * (x - mean - HALF_BIN))
+    upper = jnp.where(x > EDGE, 1.0, above)
+    lower = jnp.where(x < -EDGE, 0.0, below)
+    return jnp.log(jnp.maximum(upper - lower, LEAST_PROBABILITY))
+
+
+def _below(x: Float[Array, "*b"]) -> Float[Array, "*b"]:
+    return 0.5 * (1.0 + jnp.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3)))

@@ -1,0 +1,184 @@
+"""What processes share under which codes are replaced by random ones.
+
+With the network's belief pi, f_y = alpha pi(y) + beta is what it expects q(x_t = y) to be, and
+g_y = alpha [y = x_0] + beta is the truth. The bound on -log p(x_0), of infinitely many steps, is
+the integral over t of
+
+    rate * sum over codes y of g_y h(s_y / r_y - 1),        h(d) = d - log(1 + d) >= 0,
+
+where s_y / r_y = f_y / g_y if x_t is the mask, divided by f_j / g_j if it is the code j. The rate
+is that of the jumps from y to x_t, over q(x_t | x_0). So the reverse jumps are compared with the
+true ones: Campbell et al., "A Continuous Time Framework for Discrete Denoising Models",
+arXiv:2205.14987; Lou et al., "Discrete Diffusion Modeling by Estimating the Ratios of the Data
+Distribution" (SEDD), arXiv:2310.16834, eq. 14; for uniform noise it is eq. 18 of Schiff et al.
+(UDLM), arXiv:2412.10193. All noise has reached every code at t = 1, so nothing is added for it.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from vqdit.processes.categorical import MASK, Categorical
+from vqdit.random import streams
+from vqdit.typing import Array, Float, Int, Key
+
+CLOSE = 0.5
+"""Below it, log(1 + d) is taken of d itself; above, of the two numbers whose quotient is 1 + d."""
+
+
+class Replacing(Categorical):
+    """A process under which at least some codes are replaced by random ones.
+
+    Attributes:
+        codes: K, the size of each codebook; 0: that of the tokens, which the task fills in.
+        auxiliary: weight of -log p(x_0 | x_t), at every position, beside the bound. It is higher
+            by 2 - t, as VQ-Diffusion's adaptive weight, so it matters most near the data.
+    """
+
+    codes: int = 0
+    auxiliary: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.codes < 0:
+            raise ValueError(f"{type(self).__name__} needs codes >= 0, got {self.codes}")
+        if self.auxiliary < 0.0:
+            raise ValueError(f"{type(self).__name__} needs auxiliary >= 0, got {self.auxiliary}")
+
+    @property
+    def mask_share(self) -> float:
+        """The share of the noise that is mask, in [0, 1)."""
+        raise TypeError(f"{type(self).__name__} must define mask_share")
+
+    def width(self, space: tuple[int, ...]) -> int:
+        width = super().width(space)
+        if self.codes not in (0, space[0]):
+            raise ValueError(
+                f"{type(self).__name__} has codes={self.codes}, but its tokens have {space[0]}; "
+                "leave codes=0"
+            )
+        return width
+
+    def over(self, space: tuple[int, ...]) -> "Replacing":
+        self.width(space)
+        return dataclasses.replace(self, codes=space[0])
+
+    def mask_probability(self, t: Float[Array, "*b"]) -> Float[Array, "*b"]:
+        return self.mask_share * self.noise_share(t)
+
+    def prior(self, keys: Key[Array, " b"], shape: tuple[int, ...]) -> Int[Array, "b l q"]:
+        return self._noise(keys, shape)
+
+    def noise(
+        self, keys: Key[Array, " b"], x_0: Int[Array, "b l q"], t: Float[Array, "b #l"]
+    ) -> tuple[Int[Array, "b l q"], None]:
+        u = jax.vmap(lambda key: jax.random.uniform(key, x_0.shape[1:]))(streams(keys, "kept"))
+        is_noise = u < self.noise_share(t)[..., None]
+        # What has no code at all stays so: it is no data, and no noise either.
+        return jnp.where(is_noise & (x_0 != MASK), self._noise(keys, x_0.shape[1:]), x_0), None
+
+    def _noise(self, keys: Key[Array, " b"], shape: tuple[int, ...]) -> Int[Array, "b l q"]:
+        """Draws noise for every position: the mask, or any code."""
+        if not self.codes:
+            raise ValueError(
+                f"{type(self).__name__} draws random codes, but codes=0; use process.over(sizes)"
+            )
+        codes, masks = streams(keys, "code"), streams(keys, "mask")
+        drawn = jax.vmap(lambda key: jax.random.randint(key, shape, 0, self.codes))(codes)
+        u = jax.vmap(lambda key: jax.random.uniform(key, shape))(masks)
+        return jnp.where(u < self.mask_share, MASK, drawn)
+
+    def loss(
+        self,
+        prediction: Float[Array, "b l w"],
+        x_0: Int[Array, "b l q"],
+        x_t: Int[Array, "b l q"],
+        noise: None,
+        t: Float[Array, "b #l"],
+    ) -> Float[Array, "b l"]:
+        bound = self.evidence(prediction, x_0, x_t, noise, t)
+        if not self.auxiliary:
+            return bound
+        logits = self.logits(prediction, x_0.shape[-1])
+        return bound + self.auxiliary * (2.0 - t) * self._surprise(logits, x_0, x_t, t)
+
+    def evidence(
+        self,
+        prediction: Float[Array, "b l w"],
+        x_0: Int[Array, "b l q"],
+        x_t: Int[Array, "b l q"],
+        noise: None,
+        t: Float[Array, "b #l"],
+    ) -> Float[Array, "b l"]:
+        del noise
+        logits = self.logits(prediction, x_0.shape[-1])
+        share = self.mask_share
+        n, slope = self.noise_share(t), self._slope(t)
+        alpha, beta = self._keep_and_replace(t, logits.shape[-1])  # b #l 1 1
+
+        is_x_0 = jax.nn.one_hot(x_0, logits.shape[-1])
+        is_x_t = jax.nn.one_hot(x_t, logits.shape[-1])
+        log_pi = jax.nn.log_softmax(logits, axis=-1)
+        # pi - [y = x_0] without cancellation: both ends of the noise depend on it.
+        wrong = jnp.where(is_x_0 > 0, jnp.expm1(log_pi), jnp.exp(log_pi))
+        g = alpha * is_x_0 + beta
+        excess = alpha * wrong / g  # f / g - 1
+        ratio = (alpha * jnp.exp(log_pi) + beta) / g
+        here, ratio_here = (
+            jnp.sum(jnp.where(is_x_t > 0, part, 0.0), axis=-1, keepdims=True)
+            for part in (excess, ratio)
+        )
+        ratio_here = jnp.where((x_t == MASK)[..., None], 1.0, ratio_here)
+        divergence = _divergence((excess - here) / ratio_here, jnp.log(ratio / ratio_here))
+
+        # Over q(x_t | x_0): of jumps to a random code, which are ever faster towards t = 1 while
+        # what they tell vanishes faster still, and of jumps to the mask.
+        replaced = slope * (1.0 - share) / (jnp.maximum(1.0 - n, 1e-6) * (1.0 - share * n))
+        masked = slope / jnp.where(t > 0, n * (1.0 - share * n), 1.0)
+        g_here = jnp.sum(is_x_t * g, axis=-1)
+        rate = jnp.where(
+            x_t == MASK,
+            masked[..., None],
+            replaced[..., None] / logits.shape[-1] / jnp.maximum(g_here, 1e-30),
+        )
+        bound = rate * jnp.sum(g * divergence, axis=-1)
+        counts = (x_0 != MASK) & (t > 0)[..., None]
+        return jnp.sum(jnp.where(counts, bound, 0.0), axis=-1)
+
+    def _surprise(
+        self,
+        logits: Float[Array, "b l q k"],
+        x_0: Int[Array, "b l q"],
+        x_t: Int[Array, "b l q"],
+        t: Float[Array, "b #l"],
+    ) -> Float[Array, "b l"]:
+        """Returns -log p(x_0 | x_t) of each position, in nats."""
+        alpha, beta = self._keep_and_replace(t, logits.shape[-1])
+        likelihood = jnp.log(alpha * jax.nn.one_hot(x_t, logits.shape[-1]) + beta)
+        log_p = jax.nn.log_softmax(jax.nn.log_softmax(logits) + likelihood, axis=-1)
+        target = jnp.maximum(x_0, 0)[..., None]
+        surprise = -jnp.take_along_axis(log_p, target, axis=-1)[..., 0]
+        counts = (x_0 != MASK) & (t > 0)[..., None]
+        return jnp.sum(jnp.where(counts, surprise, 0.0), axis=-1)
+
+    def _slope(self, t: Float[Array, "*b"]) -> Float[Array, "*b"]:
+        """Returns the derivative of the share of noise."""
+        if self.schedule == "linear":
+            return jnp.ones_like(t)
+        return jnp.maximum(jnp.pi / 2 * jnp.cos(jnp.pi / 2 * t), 0.0)
+
+    def _keep_and_replace(
+        self, t: Float[Array, "b #l"], k: int
+    ) -> tuple[Float[Array, "b #l 1 1"], Float[Array, "b #l 1 1"]]:
+        """Returns alpha and beta, as at t = 1 where t = 0, which has no loss."""
+        n = jnp.where(t > 0, self.noise_share(t), 1.0)[..., None, None]
+        return 1.0 - n, (1.0 - self.mask_share) * n / k
+
+
+def _divergence(
+    excess: Float[Array, "b l q k"], log_ratio: Float[Array, "b l q k"]
+) -> Float[Array, "b l q k"]:
+    """Returns d - log(1 + d) of d = excess, where log_ratio = log(1 + d), whichever is exact."""
+    is_close = jnp.abs(excess) < CLOSE
+    log = jnp.where(is_close, jnp.log1p(jnp.where(is_close, excess, 0.0)), log_ratio)
+    return jnp.maximum(excess - log, 0.0)

@@ -1,0 +1,182 @@
+"""Soft assignment of vectors to codes, p_t = softmax_k(logit_tk), in chunks of codes.
+
+What is needed of p, its mean vector and entropies, are sums over k; each is accumulated chunk by
+chunk, and the chunks are computed again in the backward pass, so that no tokens x K matrix is ever
+kept: the memory is tokens x CHUNK, for K = 262,144 as for K = 1,024.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from vqdit.quantizers.nearest import chunked
+from vqdit.typing import Array, Float, Int, Key
+
+CHUNK = 1024
+"""Codes at a time."""
+
+
+class Codes(NamedTuple):
+    """What belongs to the codes, in chunks to scan over; the last one is filled up.
+
+    Attributes:
+        ids: of the codes.
+        rows: one vector per code.
+        bias: added to its logits; -inf for what fills up.
+    """
+
+    ids: Int[Array, "chunks shards chunk"]
+    rows: Float[Array, "chunks shards chunk d"]
+    bias: Float[Array, "chunks shards chunk"]
+
+
+class Logits(NamedTuple):
+    """The logits of n vectors over K codes, (z . row_k + bias_k + noise_k) / temperature.
+
+    Attributes:
+        z: vectors.
+        codes: the rows and biases.
+        temperature: divides all.
+        key: of standard Gumbel noise, one draw per vector and code; None for none.
+    """
+
+    z: Float[Array, "n d"]
+    codes: Codes
+    temperature: Float[Array, ""] | float = 1.0
+    key: Key[Array, ""] | None = None
+
+    def chunk(self, codes: Codes) -> Float[Array, "n s c"]:
+        """Returns the logits over one chunk of the codes."""
+        product = jnp.einsum(
+            "n d, s c d -> n s c", self.z, codes.rows, precision=jax.lax.Precision.HIGHEST
+        )
+        if self.key is not None:
+            key = jax.random.fold_in(self.key, codes.ids[0, 0])
+            product = product + jax.random.gumbel(key, product.shape, mode="high")
+        return (product + codes.bias) / self.temperature
+
+
+def logits(
+    z: Float[Array, "n d"],
+    rows: Float[Array, "k d"],
+    bias: Float[Array, " k"] | None = None,
+    shards: int = 1,
+) -> Logits:
+    """Returns the logits z . row + bias. `shards` are devices over which the codes are laid."""
+    bias = jnp.zeros(rows.shape[0]) if bias is None else bias
+    ids = jnp.arange(rows.shape[0], dtype=jnp.int32)
+    view = functools.partial(chunked, shards=shards, chunk=CHUNK)
+    return Logits(z, Codes(view(ids), view(rows), view(bias, fill=-jnp.inf)))
+
+
+class Normalizer(NamedTuple):
+    """What a softmax p over the codes is made of.
+
+    Attributes:
+        largest: logit of each vector, a constant.
+        total: sum_k exp(logit_k - largest).
+        weighted: sum_k exp(logit_k - largest) (logit_k - largest).
+    """
+
+    largest: Float[Array, " n"]
+    total: Float[Array, " n"]
+    weighted: Float[Array, " n"]
+
+    def probabilities(self, logits: Float[Array, "n s c"]) -> Float[Array, "n s c"]:
+        """Returns the softmax of a chunk."""
+        return jnp.exp(logits - self.largest[:, None, None]) / self.total[:, None, None]
+
+    @property
+    def entropy(self) -> Float[Array, " n"]:
+        """H(p) in nats of each vector."""
+        return jnp.log(self.total) - self.weighted / self.total
+
+
+@jax.jit
+def best(logits: Logits) -> tuple[Int[Array, " n"], Float[Array, " n"]]:
+    """Returns each vector's code with the largest logit, the lowest among equals; and that logit.
+
+    Both are constants to a gradient.
+    """
+    logits = jax.lax.stop_gradient(logits)
+
+    def compare(found: tuple[Array, Array], codes: Codes) -> tuple[tuple[Array, Array], None]:
+        values = logits.chunk(codes)
+        value = jnp.max(values, axis=(1, 2))
+        is_best = values >= value[:, None, None]
+        code = jnp.min(jnp.where(is_best, codes.ids, jnp.iinfo(jnp.int32).max), axis=(1, 2))
+        better = (value > found[1]) | ((value == found[1]) & (code < found[0]))
+        return (jnp.where(better, code, found[0]), jnp.where(better, value, found[1])), None
+
+    count = logits.z.shape[0]
+    start = (jnp.zeros(count, jnp.int32), jnp.full(count, -jnp.inf))
+    return jax.lax.scan(compare, start, logits.codes)[0]
+
+
+@jax.jit
+def normalizer(logits: Logits, largest: Float[Array, " n"]) -> Normalizer:
+    """Returns the softmax's normalizer, given the largest logit of each vector."""
+
+    def part(codes: Codes) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+        shifted = logits.chunk(codes) - largest[:, None, None]
+        finite = jnp.where(jnp.isinf(shifted), 0.0, shifted)  # of what fills up: 0 times -inf
+        share = jnp.exp(shifted)
+        return jnp.sum(share, axis=(1, 2)), jnp.sum(share * finite, axis=(1, 2))
+
+    return Normalizer(largest, *_accumulate(part, logits.codes))
+
+
+@jax.jit
+def mean_row(logits: Logits, norm: Normalizer, values: Float[Array, "k d"]) -> Float[Array, "n d"]:
+    """Returns sum_k p_k value_k, the mean of constant vectors of the codes."""
+    _, shards, chunk = logits.codes.ids.shape
+    values = chunked(jax.lax.stop_gradient(values), shards, chunk)
+
+    def part(codes: Codes, values: Float[Array, "s c d"]) -> Float[Array, "n d"]:
+        p = norm.probabilities(logits.chunk(codes))
+        return jnp.einsum("n s c, s c d -> n d", p, values, precision=jax.lax.Precision.HIGHEST)
+
+    return _accumulate(part, logits.codes, values)
+
+
+def choose(
+    logits: Logits, codebook: Float[Array, "k d"]
+) -> tuple[Int[Array, " n"], Float[Array, " n"], Float[Array, "n d"]]:
+    """Returns each vector's best code, its logit, and its row with the gradient of the mean row.
+
+    z_q = (onehot + p - sg(p)) E: the value is a row of the codebook; the gradient reaches logits by
+    p, and of the codebook the chosen row.
+    """
+    codes, largest = best(logits)
+    mean = mean_row(logits, normalizer(logits, largest), codebook)
+    return codes, largest, codebook[codes] + (mean - jax.lax.stop_gradient(mean))
+
+
+@jax.jit
+def entropy_of_mean(
+    logits: Logits, norm: Normalizer, weight: Float[Array, " n"]
+) -> Float[Array, ""]:
+    """Returns H(sum_t weight_t p_t) in nats; the weights add up to 1."""
+
+    def part(codes: Codes) -> Float[Array, ""]:
+        p = norm.probabilities(logits.chunk(codes))
+        mean = jnp.einsum("n, n s c -> s c", weight, p, precision=jax.lax.Precision.HIGHEST)
+        used = jnp.where(mean > 0.0, mean, 1.0)  # 0 log 0 is 0, also in the gradient
+        return -jnp.sum(used * jnp.log(used))
+
+    return _accumulate(part, logits.codes)
+
+
+def _accumulate(part: Callable[..., Any], *chunks: Any) -> Any:
+    """Returns the sum of `part` over the chunks; each is computed again for gradients."""
+    remade = jax.checkpoint(part)
+    shapes = jax.eval_shape(part, *jax.tree.map(lambda array: array[0], chunks))
+    zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
+
+    def add(total: Any, chunk: Any) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, total, remade(*chunk)), None
+
+    return jax.lax.scan(add, zeros, chunks)[0]

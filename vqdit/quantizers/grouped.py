@@ -1,0 +1,106 @@
+"""GroupedVQ: z in groups of channels, each with a quantizer of its own (product quantization).
+
+Jegou et al., "Product Quantization for Nearest Neighbor Search", 2011; in tokenizers:
+Yang et al., "HiFi-Codec", arXiv:2305.02765.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from vqdit.quantizers.base import Quantized, Quantizer
+from vqdit.quantizers.vq import VQ
+from vqdit.typing import Array, Bool, Float, Int, Key, Named, Params, Stats
+
+
+class GroupedVQ(Quantizer):
+    """Splits the channels and quantizes each group for itself.
+
+    Attributes:
+        quantizer: of each group, with parameters and statistics of its own; its dim is the
+            groups' width.
+        groups: number of groups.
+    """
+
+    quantizer: Quantizer = VQ(dim=32)
+    groups: int = 2
+
+    def __post_init__(self) -> None:
+        if self.groups < 1:
+            raise ValueError(f"GroupedVQ needs groups >= 1, got {self.groups}")
+
+    @property
+    def dim(self) -> int:
+        return self.groups * self.quantizer.dim
+
+    @property
+    def codebook_sizes(self) -> tuple[int, ...]:
+        return self.quantizer.codebook_sizes * self.groups
+
+    @property
+    def weights(self) -> Named[float]:
+        return self.quantizer.weights
+
+    @property
+    def start(self) -> int:
+        return self.quantizer.start
+
+    @property
+    def residual_scale(self) -> tuple[float, ...]:
+        scale = self.quantizer.residual_scale
+        return scale if len(scale) == 1 else scale * self.groups
+
+    def init(
+        self, key: Key[Array, ""], z: Float[Array, "*b d"] | None = None
+    ) -> tuple[Params, Stats]:
+        keys = jax.random.split(key, self.groups)
+        if z is None:
+            return jax.vmap(self.quantizer.init)(keys)
+        return jax.vmap(self.quantizer.init)(keys, self._split(self.check(z)))
+
+    def quantize(
+        self,
+        params: Params,
+        stats: Stats,
+        z: Float[Array, "*b d"],
+        *,
+        key: Key[Array, ""] | None = None,
+        step: Int[Array, ""] | None = None,
+        mask: Bool[Array, "*b"] | None = None,
+    ) -> Quantized:
+        keys = None if key is None else jax.random.split(key, self.groups)
+
+        def one(params: Params, stats: Stats, z: Array, key: Array | None) -> Quantized:
+            return self.quantizer.quantize(params, stats, z, key=key, step=step, mask=mask)
+
+        z_q, codes, losses = jax.vmap(one)(params, stats, self._split(self.check(z)), keys)
+        return Quantized(_join(z_q), _join(codes), jax.tree.map(jnp.mean, losses))
+
+    def update(
+        self,
+        params: Params,
+        stats: Stats,
+        z: Float[Array, "*b d"],
+        codes: Int[Array, "*b q"],
+        key: Key[Array, ""],
+        step: Int[Array, ""],
+        *,
+        mask: Bool[Array, "*b"] | None = None,
+    ) -> tuple[Params, Stats]:
+        def one(params: Params, stats: Stats, z: Array, codes: Array, key: Array) -> Params:
+            return self.quantizer.update(params, stats, z, codes, key, step, mask=mask)
+
+        keys = jax.random.split(key, self.groups)
+        return jax.vmap(one)(params, stats, self._split(z), self._split(codes), keys)
+
+    def lookup(
+        self, params: Params, stats: Stats, codes: Int[Array, "*b q"]
+    ) -> Float[Array, "*b d"]:
+        return _join(jax.vmap(self.quantizer.lookup)(params, stats, self._split(codes)))
+
+    def _split(self, x: Array) -> Array:
+        """Returns the groups of the last axis, as a new first axis."""
+        return jnp.stack(jnp.split(x, self.groups, axis=-1))
+
+
+def _join(x: Array) -> Array:
+    return jnp.concatenate(list(x), axis=-1)

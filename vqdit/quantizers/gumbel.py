@@ -1,0 +1,105 @@
+"""GumbelVQ: codes drawn from a softmax over learned logits, by the Gumbel trick.
+
+    y = softmax((logits + g) / T),   z_q = (onehot(argmax y) + y - sg(y)) E,
+
+with T falling as training goes on, and a loss KL(softmax(logits) | uniform). Jang et al.,
+"Categorical Reparameterization with Gumbel-Softmax", arXiv:1611.01144; as a tokenizer: Ramesh et
+al., "Zero-Shot Text-to-Image Generation" (DALL-E), arXiv:2102.12092, appendix A.2.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from vqdit.quantizers import assignment
+from vqdit.quantizers.base import (
+    Quantized,
+    Quantizer,
+    masked_mean,
+    require_codebook,
+    require_weights,
+    rows,
+    rows_of,
+)
+from vqdit.typing import Array, Bool, Float, Int, Key, Named, Params, Stats
+
+
+class GumbelVQ(Quantizer):
+    """One codebook whose codes are drawn in training; without a key the most probable is taken.
+
+    Attributes:
+        codebook_size: number of codes K.
+        dim: width d.
+        temperature: T at the first step and from `anneal` on; in between it falls as a cosine.
+        anneal: steps over which it falls.
+        shards: devices over which the codebook is laid.
+        weights: of the loss "uniform", the divergence from uniform use.
+    """
+
+    codebook_size: int = 8192
+    dim: int = 256
+    temperature: tuple[float, float] = (1.0, 1.0 / 16.0)
+    anneal: int = 150_000
+    shards: int = 1
+    weights: Named[float] = Named(uniform=5e-4)
+
+    def __post_init__(self) -> None:
+        require_codebook("GumbelVQ", self.codebook_size, self.dim, self.shards)
+        require_weights("GumbelVQ", self.weights, ("uniform",))
+        if self.anneal < 1:
+            raise ValueError(f"GumbelVQ needs anneal >= 1, got {self.anneal}")
+        if len(self.temperature) != 2 or min(self.temperature) <= 0.0:
+            raise ValueError(f"GumbelVQ needs two temperatures > 0, got {self.temperature}")
+
+    @property
+    def codebook_sizes(self) -> tuple[int, ...]:
+        return (self.codebook_size,)
+
+    def init(
+        self, key: Key[Array, ""], z: Float[Array, "*b d"] | None = None
+    ) -> tuple[Params, Stats]:
+        del z
+        k_logits, k_codes = jax.random.split(key)
+        shape = self.codebook_size, self.dim
+        return {
+            "logits": self.dim**-0.5 * jax.random.normal(k_logits, shape),
+            "bias": jnp.zeros(self.codebook_size),
+            "codebook": jax.random.normal(k_codes, shape),
+        }, {}
+
+    def quantize(
+        self,
+        params: Params,
+        stats: Stats,
+        z: Float[Array, "*b d"],
+        *,
+        key: Key[Array, ""] | None = None,
+        step: Int[Array, ""] | None = None,
+        mask: Bool[Array, "*b"] | None = None,
+    ) -> Quantized:
+        del stats
+        z = self.check(z)
+        plain = assignment.logits(rows(z), params["logits"], params["bias"], self.shards)
+        _, largest = assignment.best(plain)
+        entropy = assignment.normalizer(plain, largest).entropy.reshape(z.shape[:-1])
+        divergence = math.log(self.codebook_size) - entropy
+        losses = Named(uniform=masked_mean(divergence, mask))
+
+        drawn = plain._replace(temperature=self.temperature_at(step), key=key)
+        codes, _, z_q = assignment.choose(drawn, params["codebook"])
+        return Quantized(z_q.reshape(z.shape), codes.reshape(z.shape[:-1])[..., None], losses)
+
+    def lookup(
+        self, params: Params, stats: Stats, codes: Int[Array, "*b q"]
+    ) -> Float[Array, "*b d"]:
+        del stats
+        return rows_of(params["codebook"], codes[..., 0])
+
+    def temperature_at(self, step: Int[Array, ""] | None) -> Float[Array, ""]:
+        """Returns T at a step; None means after the last."""
+        first, last = self.temperature
+        if step is None:
+            return jnp.float32(last)
+        share = jnp.clip(step / self.anneal, 0.0, 1.0)
+        return last + (first - last) * 0.5 * (1.0 + jnp.cos(jnp.pi * share))

@@ -1,0 +1,101 @@
+"""IBQ: index back-propagation. Every code gets a gradient at every step.
+
+With p = softmax_k(z . e_k) and h the one-hot of its largest,
+
+    z_q = (h + p - sg(p)) E:
+
+the value is a code, the gradient is that of the mean code under p. Shi et al., "Scalable Image
+Tokenization with Index Backpropagation Quantization", arXiv:2412.02692, algorithm 1 and eq. 5.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from vqdit.quantizers import assignment
+from vqdit.quantizers.base import (
+    Quantized,
+    Quantizer,
+    masked_mean,
+    require_codebook,
+    require_weights,
+    rows,
+    rows_of,
+    squared_error,
+)
+from vqdit.typing import Array, Bool, Float, Int, Key, Named, Params, Stats
+
+
+class IBQ(Quantizer):
+    """One codebook, chosen by inner product, all of it trained through the soft assignment.
+
+    Attributes:
+        codebook_size: number of codes K; memory does not grow with tokens x K.
+        dim: width d.
+        temperature: of the distribution whose entropies are losses.
+        shards: devices over which the codebook is laid.
+        weights: of the losses; "soft" moves z and all codes, "commitment" z alone, "codebook" the
+            chosen code alone.
+    """
+
+    codebook_size: int = 16384
+    dim: int = 256
+    temperature: float = 0.01
+    shards: int = 1
+    weights: Named[float] = Named(
+        soft=1.0, commitment=1.0, codebook=0.25, entropy=0.05, diversity=0.05
+    )
+
+    def __post_init__(self) -> None:
+        require_codebook("IBQ", self.codebook_size, self.dim, self.shards)
+        losses = ("soft", "commitment", "codebook", "entropy", "diversity")
+        require_weights("IBQ", self.weights, losses)
+        if self.temperature <= 0.0:
+            raise ValueError(f"IBQ needs a temperature > 0, got {self.temperature}")
+
+    @property
+    def codebook_sizes(self) -> tuple[int, ...]:
+        return (self.codebook_size,)
+
+    def init(
+        self, key: Key[Array, ""], z: Float[Array, "*b d"] | None = None
+    ) -> tuple[Params, Stats]:
+        del z
+        return {"codebook": jax.random.normal(key, (self.codebook_size, self.dim))}, {}
+
+    def quantize(
+        self,
+        params: Params,
+        stats: Stats,
+        z: Float[Array, "*b d"],
+        *,
+        key: Key[Array, ""] | None = None,
+        step: Int[Array, ""] | None = None,
+        mask: Bool[Array, "*b"] | None = None,
+    ) -> Quantized:
+        del stats, key, step
+        z, codebook = self.check(z), params["codebook"]
+        constant = jax.lax.stop_gradient
+        logits = assignment.logits(rows(z), codebook, shards=self.shards)
+        codes, largest, z_q = assignment.choose(logits, codebook)
+        codes, z_q = codes.reshape(z.shape[:-1]), z_q.reshape(z.shape)
+        q = codebook[codes]
+
+        sharp = logits._replace(temperature=self.temperature)
+        norm = assignment.normalizer(sharp, largest / self.temperature)
+        entropy = norm.entropy.reshape(z.shape[:-1])
+        weight = jnp.ones(entropy.size) if mask is None else mask.reshape(-1).astype(jnp.float32)
+        weight = weight / jnp.maximum(jnp.sum(weight), 1.0)
+        losses = Named(
+            soft=squared_error(z_q, z, mask),
+            commitment=squared_error(constant(q), z, mask),
+            codebook=squared_error(q, constant(z), mask),
+            entropy=masked_mean(entropy, mask),
+            diversity=-assignment.entropy_of_mean(sharp, norm, weight),
+        )
+        return Quantized(z_q, codes[..., None], losses)
+
+    def lookup(
+        self, params: Params, stats: Stats, codes: Int[Array, "*b q"]
+    ) -> Float[Array, "*b d"]:
+        del stats
+        return rows_of(params["codebook"], codes[..., 0])

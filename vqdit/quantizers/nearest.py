@@ -1,0 +1,120 @@
+"""The search for the nearest code: exact, float32, in memory that does not grow with the codebook.
+
+    argmin_k |z - e_k|^2  =  argmin_k (|e_k|^2 / 2 - z.e_k)
+
+Products are float32 at the highest precision: a bfloat16 matmul, the default of accelerators,
+picks another code for up to 22 % of the tokens.
+"""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+
+from vqdit.typing import Array, Float, Int, Shaped
+
+CHUNK = 512
+"""Codes compared at a time: memory is tokens x CHUNK."""
+BLOCK = 512
+"""Tokens compared at a time on a CPU, where BLOCK x CHUNK products stay in the cache."""
+
+
+def nearest(
+    z: Float[Array, "n d"], codebook: Float[Array, "k d"], shards: int = 1
+) -> Int[Array, " n"]:
+    """Returns the id of the codebook row nearest to each z in Euclidean distance.
+
+    Args:
+        z: vectors.
+        codebook: rows, one per code.
+        shards: devices over which the rows are laid, in equal contiguous parts; each part is
+            searched where it lies, and only minima move.
+
+    Returns:
+        int32 ids; the lowest among equals.
+    """
+    half = 0.5 * jnp.sum(codebook.astype(jnp.float32) ** 2, axis=-1)
+    return smallest(z, codebook, half, shards)
+
+
+@functools.partial(jax.jit, static_argnames="shards")
+def smallest(
+    z: Float[Array, "n d"],
+    rows: Float[Array, "k d"],
+    offset: Float[Array, " k"],
+    shards: int = 1,
+) -> Int[Array, " n"]:
+    """Returns argmin_k (offset_k - z.row_k) for each z, int32; the lowest id among equals."""
+    z, rows, offset = (x.astype(jnp.float32) for x in (z, rows, offset))
+    parts = chunked(rows, shards, CHUNK), chunked(offset, shards, CHUNK, fill=jnp.inf)
+    whole = functools.partial(_search, size=rows.shape[0])
+    return jax.lax.platform_dependent(
+        z, *parts, cpu=functools.partial(_blocks, whole), default=whole
+    )
+
+
+def chunked(
+    rows: Shaped[Array, "k *d"], shards: int, chunk: int, fill: float = 0.0
+) -> Shaped[Array, "chunks shards chunk *d"]:
+    """Views the codes as chunks to scan over, each with rows of every shard; filled up at the end.
+
+    Raises:
+        ValueError: the codes do not divide by the shards.
+    """
+    size = rows.shape[0]
+    if size % shards:
+        raise ValueError(f"{size} codes do not divide by {shards} shards; change one of them")
+    own = size // shards
+    chunk = min(chunk, own)
+    chunks = math.ceil(own / chunk)
+    parts = rows.reshape(shards, own, *rows.shape[1:])
+    padding = ((0, 0), (0, chunks * chunk - own), *((0, 0),) * (rows.ndim - 1))
+    parts = jnp.pad(parts, padding, constant_values=fill)
+    return jnp.moveaxis(parts.reshape(shards, chunks, chunk, *rows.shape[1:]), 1, 0)
+
+
+def _search(
+    z: Float[Array, "n d"],
+    rows: Float[Array, "chunks shards chunk d"],
+    offset: Float[Array, "chunks shards chunk"],
+    size: int,
+) -> Int[Array, " n"]:
+    chunks, shards, chunk, _ = rows.shape
+    within = jnp.arange(chunk, dtype=jnp.int32)[:, None]
+
+    def compare(best, part):
+        start, part_rows, part_offset = part
+        product = jnp.einsum(
+            "s c d, n d -> s c n", part_rows, z, precision=jax.lax.Precision.HIGHEST
+        )
+        distance = part_offset[..., None] - product
+        value = jnp.min(distance, axis=1)
+        # Two minima are much faster than one argmin, which compilers do not vectorise.
+        code = start + jnp.min(jnp.where(distance <= value[:, None], within, chunk), axis=1)
+        better = value < best[0]
+        return (jnp.where(better, value, best[0]), jnp.where(better, code, best[1])), None
+
+    starts = jnp.arange(chunks, dtype=jnp.int32) * chunk
+    shape = (shards, z.shape[0])
+    start = (jnp.full(shape, jnp.inf), jnp.zeros(shape, jnp.int32))
+    (value, code), _ = jax.lax.scan(compare, start, (starts, rows, offset))
+    if shards == 1:
+        return code[0]
+    code = code + jnp.arange(shards, dtype=jnp.int32)[:, None] * (size // shards)
+    return jnp.min(jnp.where(value <= jnp.min(value, axis=0), code, size), axis=0)
+
+
+def _blocks(search, z, rows, offset) -> Int[Array, " n"]:
+    """Searches a block of tokens at a time.
+
+    A block holds every m-th token, not m neighbours, so that tokens which are laid over devices
+    stay where they are.
+    """
+    count = z.shape[0]
+    blocks = max(1, math.ceil(count / BLOCK))
+    length = math.ceil(count / blocks)
+    padded = jnp.pad(z, ((0, blocks * length - count), (0, 0)))
+    parts = jnp.moveaxis(padded.reshape(length, blocks, -1), 1, 0)
+    codes = jax.lax.map(lambda block: search(block, rows, offset), parts)
+    return codes.T.reshape(-1)[:count]

@@ -1,0 +1,217 @@
+"""RVQ: residual quantization. Each level quantizes what the levels before it left.
+
+    r_0 = z,     q_i = Q_i(r_i),     r_{i+1} = r_i - sg(q_i),     z_q = sum_i q_i.
+
+Zeghidour et al., "SoundStream", arXiv:2107.03312, algorithm 1. Dropping levels at random in
+training makes every prefix of the codes a code of its own (section III-C there; per example as in
+Kumar et al., "Improved RVQGAN", arXiv:2306.06546).
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vqdit.quantizers.base import Quantized, Quantizer
+from vqdit.quantizers.vq import VQ
+from vqdit.typing import Array, Bool, Float, Int, Key, Named, Params, Stats
+
+
+class RVQ(Quantizer):
+    """A stack of quantizers, each of the residual of the one before.
+
+    Attributes:
+        quantizer: of every level.
+        depth: number of levels.
+        shared: all levels have one codebook; else each has its own.
+        dropout: share of the examples which, in training, keep only the first n levels, n uniform
+            in 1 to depth, both included; the codes of the others are -1.
+    """
+
+    quantizer: Quantizer = VQ()
+    depth: int = 4
+    shared: bool = False
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.depth < 1:
+            raise ValueError(f"RVQ needs depth >= 1, got {self.depth}")
+        if not 0.0 <= self.dropout <= 1.0:
+            raise ValueError(f"RVQ needs dropout in [0, 1], got {self.dropout}")
+
+    @property
+    def dim(self) -> int:
+        return self.quantizer.dim
+
+    @property
+    def codebook_sizes(self) -> tuple[int, ...]:
+        return self.quantizer.codebook_sizes * self.depth
+
+    @property
+    def weights(self) -> Named[float]:
+        return self.quantizer.weights
+
+    @property
+    def start(self) -> int:
+        return self.quantizer.start
+
+    def init(
+        self, key: Key[Array, ""], z: Float[Array, "*b d"] | None = None
+    ) -> tuple[Params, Stats]:
+        if self.shared:
+            return self.quantizer.init(key, z)
+        params, stats = [], []
+        for level, level_key in enumerate(jax.random.split(key, self.depth)):
+            of_level = self.quantizer.init(level_key, None if z is None else self._grown(z, level))
+            params.append(of_level[0])
+            stats.append(of_level[1])
+            if z is not None:
+                z = z - self._quantize(level, *of_level, z).z_q
+        return tuple(params), tuple(stats)
+
+    def quantize(
+        self,
+        params: Params,
+        stats: Stats,
+        z: Float[Array, "*b d"],
+        *,
+        key: Key[Array, ""] | None = None,
+        step: Int[Array, ""] | None = None,
+        mask: Bool[Array, "*b"] | None = None,
+    ) -> Quantized:
+        residual, z_q, codes, losses = self.check(z), jnp.zeros(z.shape, jnp.float32), [], []
+        kept = self._kept(key, z.shape[:-1])
+        for level in range(self.depth):
+            learned = self._of(params, level), self._of(stats, level)
+            level_key = None if key is None else jax.random.fold_in(key, level)
+            is_kept = kept > level
+            call = functools.partial(
+                self._quantize,
+                level,
+                *learned,
+                key=level_key,
+                step=step,
+                mask=is_kept if mask is None else mask & is_kept,
+            )
+            found = call(residual)
+            # Every level's losses reach z; z_q reaches it once, through the first level: the
+            # others add to the value, and gradients for their own parameters. The compiler
+            # makes the two equal calls one.
+            passed = found if level == 0 else call(jax.lax.stop_gradient(residual))
+            z_q = z_q + jnp.where(is_kept[..., None], passed.z_q, 0.0)
+            codes.append(jnp.where(is_kept[..., None], found.codes, -1))
+            losses.append(found.losses)
+            residual = residual - jax.lax.stop_gradient(found.z_q)
+        mean = jax.tree.map(lambda *values: sum(values) / self.depth, *losses)
+        return Quantized(z_q, jnp.concatenate(codes, axis=-1), mean)
+
+    def update(
+        self,
+        params: Params,
+        stats: Stats,
+        z: Float[Array, "*b d"],
+        codes: Int[Array, "*b q"],
+        key: Key[Array, ""],
+        step: Int[Array, ""],
+        *,
+        mask: Bool[Array, "*b"] | None = None,
+    ) -> tuple[Params, Stats]:
+        mask = jnp.ones(z.shape[:-1], bool) if mask is None else mask
+        residual, per_level = self.check(z), jnp.split(codes, self.depth, axis=-1)
+        if self.shared:
+            return self._update_shared(params, stats, residual, per_level, key, step, mask)
+        new_params, new_stats = [], []
+        for level, own in enumerate(per_level):
+            old = params[level], stats[level]
+            there = mask & (own >= 0).all(axis=-1)
+            level_key = jax.random.fold_in(key, level)
+            grown = self._grown(residual, level)
+            new = self.quantizer.update(*old, grown, own, level_key, step, mask=there)
+            new_params.append(new[0])
+            new_stats.append(new[1])
+            residual = residual - self._done(level, old, new, residual, own, step)
+        return tuple(new_params), tuple(new_stats)
+
+    def lookup(
+        self, params: Params, stats: Stats, codes: Int[Array, "*b q"]
+    ) -> Float[Array, "*b d"]:
+        z_q = jnp.zeros((*codes.shape[:-1], self.dim), jnp.float32)
+        for level, own in enumerate(jnp.split(codes, self.depth, axis=-1)):
+            q = self.quantizer.lookup(self._of(params, level), self._of(stats, level), own)
+            z_q = z_q + q * self._scale(level)
+        return z_q
+
+    def _quantize(
+        self,
+        level: int,
+        params: Params,
+        stats: Stats,
+        residual: Float[Array, "*b d"],
+        **options: Any,
+    ) -> Quantized:
+        """Quantizes a residual by a level; z_q has the residual's size."""
+        found = self.quantizer.quantize(params, stats, self._grown(residual, level), **options)
+        return found._replace(z_q=found.z_q * self._scale(level))
+
+    def _update_shared(
+        self,
+        params: Params,
+        stats: Stats,
+        residual: Float[Array, "*b d"],
+        per_level: list[Int[Array, "*b q"]],
+        key: Key[Array, ""],
+        step: Int[Array, ""],
+        mask: Bool[Array, "*b"],
+    ) -> tuple[Params, Stats]:
+        """One update after all levels: one per level would change what later levels looked up."""
+        residuals, there = [], []
+        for level, own in enumerate(per_level):
+            is_known = level == 0 or step + 1 != self.start  # k-means sees z alone
+            residuals.append(self._grown(residual, level))
+            there.append(mask & (own >= 0).all(axis=-1) & is_known)
+            residual = residual - self.quantizer.lookup(params, stats, own) * self._scale(level)
+        stacked = jnp.stack(residuals), jnp.stack(per_level)
+        return self.quantizer.update(params, stats, *stacked, key, step, mask=jnp.stack(there))
+
+    def _done(
+        self,
+        level: int,
+        old: tuple[Params, Stats],
+        new: tuple[Params, Stats],
+        residual: Float[Array, "*b d"],
+        codes: Int[Array, "*b q"],
+        step: Int[Array, ""],
+    ) -> Float[Array, "*b d"]:
+        """Returns what a level took away; by its new codebook if that was placed just now."""
+
+        def by_codes() -> Array:
+            return self.quantizer.lookup(*old, codes) * self._scale(level)
+
+        if self.start == 0:
+            return by_codes()
+
+        def by_new_codebook() -> Array:
+            return self._quantize(level, *new, residual).z_q
+
+        return jax.lax.cond(step + 1 == self.start, by_new_codebook, by_codes)
+
+    def _kept(self, key: Key[Array, ""] | None, shape: tuple[int, ...]) -> Int[Array, "*b"]:
+        """Draws the number of levels of each example of the first axis."""
+        if key is None or self.dropout == 0.0:
+            return jnp.full(shape, self.depth)
+        k_which, k_count = jax.random.split(key)
+        examples = shape[:1] + (1,) * (len(shape) - 1)
+        is_short = jax.random.bernoulli(k_which, self.dropout, examples)
+        count = jax.random.randint(k_count, examples, 1, self.depth + 1)
+        return jnp.broadcast_to(jnp.where(is_short, count, self.depth), shape)
+
+    def _of(self, levels: Any, level: int) -> Any:
+        return levels if self.shared else levels[level]
+
+    def _scale(self, level: int) -> Float[np.ndarray, " d"]:
+        return np.asarray(self.quantizer.residual_scale, np.float32) ** level
+
+    def _grown(self, residual: Float[Array, "*b d"], level: int) -> Float[Array, "*b d"]:
+        return residual / self._scale(level)

@@ -1,0 +1,56 @@
+"""Drawing codes from logits: temperature, nucleus, and Gumbel noise that is fine enough.
+
+    argmax over k of (logits_k / temperature + Gumbel_k)   ~   softmax(logits / temperature).
+
+JAX's default float32 Gumbel noise comes from 2^23 numbers: its upper tail is cut off and coarse, as
+if the temperature were lower. Zheng et al., "Masked Diffusion Models are Secretly Time-Agnostic
+Masked Models", arXiv:2409.02908, found it in published samplers; `mode="high"` has the whole tail.
+The nucleus is that of Holtzman et al., "The Curious Case of Neural Text Degeneration",
+arXiv:1904.09751.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from vqdit.typing import Array, Float, Int, Key
+
+
+def check_drawing(owner: str, temperature: float, top_p: float) -> None:
+    """Raises ValueError if the settings of `tempered` are out of range."""
+    if temperature < 0.0:
+        raise ValueError(f"{owner} needs temperature >= 0, got {temperature}")
+    if not 0.0 < top_p <= 1.0:
+        raise ValueError(f"{owner} needs top_p in (0, 1], got {top_p}")
+
+
+def tempered(
+    logits: Float[Array, "b l q k"], temperature: float, top_p: float
+) -> Float[Array, "b l q k"]:
+    """Returns the logits of what is drawn.
+
+    Args:
+        logits: float32.
+        temperature: that they are divided by; 0 leaves only the likeliest code.
+        top_p: the likeliest codes that make up this share of the probability are left.
+    """
+    if temperature == 0.0:
+        best = jax.nn.one_hot(jnp.argmax(logits, axis=-1), logits.shape[-1])
+        return jnp.where(best > 0, 0.0, -jnp.inf)
+    logits = logits / temperature
+    if top_p == 1.0:
+        return logits
+    falling = jnp.sort(logits, axis=-1, descending=True)
+    p = jax.nn.softmax(falling, axis=-1)
+    is_left = jnp.cumsum(p, axis=-1) - p < top_p  # what lies before it is not enough
+    least = jnp.min(jnp.where(is_left, falling, jnp.inf), axis=-1, keepdims=True)
+    return jnp.where(logits >= least, logits, -jnp.inf)
+
+
+def draw(keys: Key[Array, " b"], logits: Float[Array, "b l q k"]) -> Int[Array, "b l q"]:
+    """Draws one code per position."""
+    return jnp.argmax(logits + gumbel(keys, logits.shape[1:]), axis=-1).astype(jnp.int32)
+
+
+def gumbel(keys: Key[Array, " b"], shape: tuple[int, ...]) -> Float[Array, "b ..."]:
+    """Draws Gumbel noise of full float32 range, `shape` for every key."""
+    return jax.vmap(lambda key: jax.random.gumbel(key, shape, mode="high"))(keys)

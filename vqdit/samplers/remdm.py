@@ -1,0 +1,113 @@
+"""ReMDM: unmasking that masks again, so that mistakes can be mended and more steps help.
+
+A code that is revealed is masked again with probability sigma, and a masked one is revealed with
+
+    (m(t) - m(s) + sigma (1 - m(t))) / m(t),
+
+so that at every time as many are masked as in training. sigma may be at most
+min(1, m(s) / (1 - m(t))); sigma = 0 is ancestral sampling. Wang et al., "Remasking Discrete
+Diffusion Models with Inference-Time Scaling", arXiv:2503.00307, section 4.1.
+"""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from vqdit.processes.base import Process
+from vqdit.processes.categorical import MASK, TINY
+from vqdit.processes.masked import Masked
+from vqdit.random import streams
+from vqdit.samplers.base import Carry, Sampler
+from vqdit.samplers.drawing import check_drawing, draw, tempered
+from vqdit.typing import Array, Bool, Float, Int, Key
+
+
+class ReMDM(Sampler):
+    """Remasking sampling for the Masked process.
+
+    Attributes:
+        steps: number of network evaluations; the more, the more is mended.
+        temperature: of the codes' distribution; 0 takes the most likely code.
+        top_p: share of the probability from whose likeliest codes is drawn; 0.9 in the paper.
+        variant: sigma is eta, but at most its maximum ("cap"); eta times its maximum ("rescale");
+            or that, shared out among the revealed codes by the softmax of minus the probability
+            that each had when it was revealed ("confidence"), which masks about `eta` codes.
+        eta: in [0, 1]. 0.01 to 0.05 for "cap" and "rescale", fewer steps more; 1 for "confidence".
+        start: the t from which on codes are masked again.
+    """
+
+    steps: int = 64
+    temperature: float = 1.0
+    top_p: float = 1.0
+    variant: Literal["cap", "rescale", "confidence"] = "cap"
+    eta: float = 0.02
+    start: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_drawing("ReMDM", self.temperature, self.top_p)
+        for field in ("eta", "start"):
+            if not 0.0 <= getattr(self, field) <= 1.0:
+                raise ValueError(f"ReMDM needs {field} in [0, 1], got {getattr(self, field)}")
+
+    def check(self, process: Process) -> None:
+        if not isinstance(process, Masked):
+            other = (
+                "DiscreteAncestral for its codes" if process.is_discrete else "Euler for latents"
+            )
+            raise ValueError(
+                f"ReMDM remasks the Masked process, got {type(process).__name__}; use {other}"
+            )
+
+    def init(
+        self, process: Process, x_1: Int[Array, "b l q"], times: Float[Array, " times"]
+    ) -> Carry:
+        """Keeps how probable every code was when it was revealed; what is given never wavers."""
+        del process, times
+        return jnp.full(x_1.shape, jnp.inf)
+
+    def step(
+        self,
+        keys: Key[Array, " b"],
+        process: Process,
+        prediction: Float[Array, "b l w"],
+        x_t: Int[Array, "b l q"],
+        t: Float[Array, ""],
+        s: Float[Array, ""],
+        carry: Carry,
+        known: Bool[Array, "b l"] | None,
+    ) -> tuple[Int[Array, "b l q"], Carry]:
+        if not isinstance(process, Masked):
+            raise TypeError(f"ReMDM remasks the Masked process, got {type(process).__name__}")
+        del known  # is put back
+        logits = tempered(process.logits(prediction, x_t.shape[-1]), self.temperature, self.top_p)
+        drawn = draw(streams(keys, "code"), logits)
+        p = jnp.take_along_axis(jax.nn.softmax(logits), drawn[..., None], axis=-1)[..., 0]
+
+        is_masked = x_t == MASK
+        m_t, m_s = process.mask_probability(t), process.mask_probability(s)
+        sigma = jnp.where(t <= self.start, self._sigma(m_t, m_s, carry, is_masked), 0.0)
+        reveal = (m_t - m_s + sigma * (1.0 - m_t)) / jnp.maximum(m_t, TINY)
+        u = jax.vmap(lambda key: jax.random.uniform(key, x_t.shape[1:]))(streams(keys, "change"))
+        revealed = is_masked & (u < reveal)
+        remasked = ~is_masked & (u < sigma)
+        x_s = jnp.where(revealed, drawn, jnp.where(remasked, MASK, x_t))
+        return x_s, jnp.where(revealed, p, jnp.where(remasked, jnp.inf, carry))
+
+    def _sigma(
+        self,
+        m_t: Float[Array, ""],
+        m_s: Float[Array, ""],
+        confidence: Float[Array, "b l q"],
+        is_masked: Bool[Array, "b l q"],
+    ) -> Float[Array, "*b"]:
+        """Returns the probability with which a code is masked again; of all, or of each."""
+        most = jnp.minimum(m_s / jnp.maximum(1.0 - m_t, TINY), 1.0)
+        if self.variant == "cap":
+            return jnp.minimum(self.eta, most)
+        if self.variant == "rescale":
+            return self.eta * most
+        weight = jnp.where(is_masked, 0.0, jnp.exp(-confidence))  # exp(-inf) = 0: given
+        total = jnp.sum(weight, axis=(1, 2), keepdims=True)
+        return self.eta * most * weight / jnp.maximum(total, TINY)

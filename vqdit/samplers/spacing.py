@@ -1,0 +1,131 @@
+"""Spacing: where between t = 1 and t = 0 the steps of a sampler lie.
+
+A modality is given times that fall from 1 to 0 in equal steps; a spacing moves those in between.
+Karras et al., "Elucidating the Design Space of Diffusion-Based Generative Models",
+arXiv:2206.00364, eq. 5; the shift is that of Esser et al., "Scaling Rectified Flow Transformers",
+arXiv:2403.03206, eq. 23.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from vqdit.processes import DDPM, Gaussian
+from vqdit.processes.base import Process
+from vqdit.typing import Array, Component, Float, Int
+
+
+class Spacing(Component):
+    """Where the steps lie."""
+
+    def check(self, process: Process) -> None:
+        """Raises ValueError if the times of that process cannot be spaced so."""
+        del process
+
+    def times(self, process: Gaussian, times: Float[Array, " times"]) -> Float[Array, " times"]:
+        """Returns the spaced times; see `Sampler.times`."""
+        raise TypeError(f"{type(self).__name__} must define times")
+
+
+class Even(Spacing):
+    """Equal steps in t, from 1 on: "trailing" in other libraries."""
+
+    def times(self, process: Gaussian, times: Float[Array, " times"]) -> Float[Array, " times"]:
+        del process
+        return times
+
+
+class Shifted(Spacing):
+    """t -> shift t / (1 + (shift - 1) t): the noise level t / (1 - t) of a flow times `shift`.
+
+    Attributes:
+        shift: above 1 more steps at much noise, as many tokens need; 3 is usual for large images.
+    """
+
+    shift: float = 3.0
+
+    def __post_init__(self) -> None:
+        if self.shift <= 0.0:
+            raise ValueError(f"Shifted needs shift > 0, got {self.shift}; 1 is none")
+
+    def times(self, process: Gaussian, times: Float[Array, " times"]) -> Float[Array, " times"]:
+        del process
+        return self.shift * times / (1.0 + (self.shift - 1.0) * times)
+
+
+class Karras(Spacing):
+    """Equal steps in (sigma / alpha)^(1 / rho), down to `sigma_min`, and from there to 0.
+
+    Attributes:
+        rho: larger is more steps at little noise.
+        sigma_min: noise level sigma / alpha before the last step.
+    """
+
+    rho: float = 7.0
+    sigma_min: float = 0.002
+
+    def __post_init__(self) -> None:
+        for field in ("rho", "sigma_min"):
+            if getattr(self, field) <= 0.0:
+                raise ValueError(f"Karras needs {field} > 0, got {getattr(self, field)}")
+
+    def check(self, process: Process) -> None:
+        if not isinstance(process, Gaussian) or float(process.alpha(jnp.float32(1.0))) <= 0.0:
+            raise ValueError(
+                f"Karras spaces a noise level that is finite at t = 1, which that of "
+                f"{type(process).__name__} is not; use Even or Shifted"
+            )
+
+    def times(self, process: Gaussian, times: Float[Array, " times"]) -> Float[Array, " times"]:
+        number, count = _numbered(times)
+        high, low = noise_level(process, jnp.float32(1.0)), jnp.float32(self.sigma_min)
+        share = jnp.minimum(number / jnp.maximum(count - 1, 1), 1.0)
+        roots = high ** (1.0 / self.rho), low ** (1.0 / self.rho)
+        level = (roots[0] + share * (roots[1] - roots[0])) ** self.rho
+        found = jnp.where(number == 0, 1.0, time_of(process, level))
+        return jnp.where(number == count, times[-1], found)
+
+
+class Respaced(Spacing):
+    """Rounded steps of a DDPM's table, the first and the last among them, evenly spread.
+
+    The respacing of published tables of DDPMs, "linspace" in other libraries.
+    """
+
+    def check(self, process: Process) -> None:
+        if not isinstance(process, DDPM):
+            raise ValueError(
+                f"Respaced takes steps of a DDPM's table, got {type(process).__name__}; use Even"
+            )
+
+    def times(self, process: Gaussian, times: Float[Array, " times"]) -> Float[Array, " times"]:
+        if not isinstance(process, DDPM):
+            raise TypeError(f"Respaced takes steps of a DDPM, got {type(process).__name__}")
+        number, count = _numbered(times)
+        gaps = jnp.maximum(count - 1, 1)
+        step = jnp.round((process.steps - 1) * (gaps - number) / gaps)
+        return jnp.where(number == count, times[-1], (step + 1.0) / process.steps)
+
+
+def noise_level(process: Gaussian, t: Float[Array, "*b"]) -> Float[Array, "*b"]:
+    """Returns sigma / alpha."""
+    return process.sigma(t) / process.alpha(t)
+
+
+def time_of(process: Gaussian, level: Float[Array, "*b"]) -> Float[Array, "*b"]:
+    """Returns the t at which the noise level sigma / alpha, which rises with t, has that value."""
+
+    def halve(_: Int[Array, ""], ends: tuple[Array, Array]) -> tuple[Array, Array]:
+        low, high = ends
+        middle = 0.5 * (low + high)
+        is_below = noise_level(process, middle) < level
+        return jnp.where(is_below, middle, low), jnp.where(is_below, high, middle)
+
+    ends = jnp.zeros_like(level), jnp.ones_like(level)
+    return jax.lax.fori_loop(0, 40, halve, ends)[1]
+
+
+def _numbered(times: Float[Array, " times"]) -> tuple[Int[Array, " times"], Int[Array, ""]]:
+    """Returns how many steps lie before each of the times, and how many there are."""
+    falls = jnp.cumsum(times[1:] < times[:-1])
+    number = jnp.concatenate([jnp.zeros(1, falls.dtype), falls])
+    return number, number[-1]

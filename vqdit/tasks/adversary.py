@@ -1,0 +1,183 @@
+"""A discriminator that judges a tokenizer's reconstructions, trained in the same step.
+
+    L = L_rec + ... + w L_g(D'(y))   +   L_d(D(x), D(y'))  + lecam + r1,       y' = sg(y),
+
+where D' is D with its parameters stopped: the first part trains the autoencoder alone, the second
+the discriminator alone, and one gradient of their sum serves both. Each has its own optimizer.
+
+Esser et al., "Taming Transformers" (VQGAN), arXiv:2012.09841, section 3.1.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from vqdit.losses import adversarial
+from vqdit.models.discriminators import Discriminator, PatchGAN
+from vqdit.optimizers import AdamW, Optimizer
+from vqdit.typing import Array, Bool, Component, Float, Int, Key, Named, Params
+
+LECAM_DECAY = 0.999
+"""Of the moving averages of the mean logits, as published."""
+
+
+class Averages(NamedTuple):
+    """Moving averages of the mean logits on originals and on reconstructions, for LeCAM."""
+
+    real: Float[Array, ""]
+    fake: Float[Array, ""]
+
+
+class Adversary(Component):
+    """A discriminator and how it plays.
+
+    Attributes:
+        discriminator: the network.
+        loss: of both players; see `vqdit.losses.adversarial`.
+        weight: of the generator's loss, beside a reconstruction of weight 1.
+        start: first training step in which it learns and is listened to.
+        adaptive: also weigh the generator's loss so that its gradient at the decoder's last layer
+            is as large as that of the reconstruction, as in VQGAN.
+        lecam: weight of LeCAM, which keeps the logits near their averages; 0.001 to 0.05 is usual.
+        r1: weight of the gradient penalty on originals; 10 is usual for `StyleGAN`.
+        r1_every: steps between penalties; each counts so many times.
+        optimizer: of the discriminator, for the steps from `start` on.
+    """
+
+    discriminator: Discriminator = PatchGAN()
+    loss: adversarial.Kind = "hinge"
+    weight: float = 0.1
+    start: int = 0
+    adaptive: bool = False
+    lecam: float = 0.0
+    r1: float = 0.0
+    r1_every: int = 16
+    optimizer: Optimizer = AdamW(b1=0.5, b2=0.9)
+
+    def __post_init__(self) -> None:
+        if self.weight <= 0.0:
+            raise ValueError(
+                f"Adversary needs weight > 0, got {self.weight}; without one, leave it out"
+            )
+        if min(self.lecam, self.r1) < 0.0:
+            raise ValueError(f"Adversary needs lecam and r1 >= 0, got {self.lecam} and {self.r1}")
+        if self.start < 0 or self.r1_every < 1:
+            raise ValueError(
+                "Adversary needs start >= 0 and r1_every >= 1, got "
+                f"{self.start} and {self.r1_every}"
+            )
+
+    def check(self, size: tuple[int, ...]) -> None:
+        """Raises ValueError if the discriminator cannot take data of that size."""
+        smallest = self.discriminator.smallest
+        if min(size) < smallest:
+            raise ValueError(
+                f"{type(self.discriminator).__name__} takes edges of {smallest} or more, got "
+                f"{'x'.join(map(str, size))}; give it fewer layers or use larger data"
+            )
+
+    def init(self, key: Key[Array, ""], x: Float[Array, "b *size c"]) -> tuple[Params, Averages]:
+        """Returns fresh parameters, and averages that start at 0."""
+        return self.discriminator.init(key, x), Averages(jnp.zeros(()), jnp.zeros(()))
+
+    def playing(self, step: Int[Array, ""]) -> Float[Array, ""]:
+        """Returns 1 from `start` on, and 0 before."""
+        return (step >= self.start).astype(jnp.float32)
+
+    def generator_loss(
+        self, params: Params, y: Float[Array, "b *size c"], valid: Bool[Array, " b"]
+    ) -> Float[Array, ""]:
+        """Returns the loss of reconstructions, without weight; no gradient reaches `params`."""
+        logits = self.discriminator.apply(jax.lax.stop_gradient(params), y)
+        return mean(adversarial.generator_loss(self.loss, logits), valid)
+
+    def discriminator_loss(
+        self,
+        params: Params,
+        averages: Averages,
+        x: Float[Array, "b *size c"],
+        y: Float[Array, "b *size c"],
+        valid: Bool[Array, " b"],
+        step: Int[Array, ""],
+    ) -> tuple[Float[Array, ""], Named[Float[Array, ""]], Averages]:
+        """Returns the loss, its parts with how the discriminator stands, and the next averages.
+
+        No gradient reaches x and y.
+        """
+        x, y = jax.lax.stop_gradient((x, y))
+        real, fake = (self.discriminator.apply(params, data) for data in (x, y))
+        loss = mean(adversarial.discriminator_loss(self.loss, real, fake), valid)
+        logits = Averages(
+            *(mean(adversarial.per_example(jax.lax.stop_gradient(f)), valid) for f in (real, fake))
+        )
+        metrics = {
+            "discriminator": loss,
+            "discriminator_accuracy": mean(adversarial.accuracy(self.loss, real, fake), valid),
+            "logits_real": logits.real,
+            "logits_fake": logits.fake,
+        }
+        if self.lecam > 0.0:
+            metrics["lecam"] = mean(adversarial.lecam(real, fake, *averages), valid)
+            loss = loss + self.lecam * metrics["lecam"]
+        if self.r1 > 0.0:
+            metrics["r1"] = self._r1(params, x, valid, step)
+            loss = loss + self.r1 * metrics["r1"]
+        return loss, Named(metrics), self._averaged(averages, logits, step)
+
+    def _r1(
+        self,
+        params: Params,
+        x: Float[Array, "b *size c"],
+        valid: Bool[Array, " b"],
+        step: Int[Array, ""],
+    ) -> Float[Array, ""]:
+        """The penalty in every n-th step, times n; 0 in the others, which do not compute it."""
+
+        def penalty(params: Params) -> Float[Array, ""]:
+            each = adversarial.r1(lambda x: self.discriminator.apply(params, x), x)
+            return self.r1_every * mean(each, valid)
+
+        due = (step - self.start) % self.r1_every == 0
+        return jax.lax.cond(due, penalty, lambda params: jnp.zeros(()), params)
+
+    def _averaged(self, averages: Averages, logits: Averages, step: Int[Array, ""]) -> Averages:
+        rate = (1.0 - LECAM_DECAY) * self.playing(step)
+        return jax.tree.map(lambda old, new: old + rate * (new - old), averages, logits)
+
+    def build(self, steps: int) -> optax.GradientTransformation:
+        """Returns the discriminator's optimizer, which begins at step `start` of a run."""
+        return starting_at(self.start, self.optimizer.build(max(steps - self.start, 1)))
+
+
+class Waiting(NamedTuple):
+    """State of an optimizer that has yet to begin, or has begun."""
+
+    count: Int[Array, ""]
+    inner: Any
+
+
+def starting_at(start: int, inner: optax.GradientTransformation) -> optax.GradientTransformation:
+    """Returns an optimizer that changes nothing, itself included, before that many updates.
+
+    Zero gradients would not do: Adam with weight decay moves at zero gradient, its averages fill
+    with zeros, and its schedule runs down.
+    """
+
+    def init(params: Params) -> Waiting:
+        return Waiting(jnp.zeros((), jnp.int32), inner.init(params))
+
+    def update(updates: Params, state: Any, params: Params = None) -> tuple[Params, Waiting]:
+        begun = state.count >= start
+        moved, after = inner.update(updates, state.inner, params)
+        moved = jax.tree.map(lambda u: jnp.where(begun, u, jnp.zeros_like(u)), moved)
+        after = jax.tree.map(lambda new, old: jnp.where(begun, new, old), after, state.inner)
+        return moved, Waiting(state.count + 1, after)
+
+    return optax.GradientTransformation(init, update)
+
+
+def mean(values: Float[Array, " b"], valid: Bool[Array, " b"]) -> Float[Array, ""]:
+    """Returns the mean over valid examples; 0 if there are none."""
+    return jnp.sum(jnp.where(valid, values, 0.0)) / jnp.maximum(jnp.sum(valid), 1)

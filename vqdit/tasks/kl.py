@@ -1,0 +1,95 @@
+"""Training an autoencoder with continuous latents: a normal posterior instead of a codebook.
+
+    L = |x - D(z)|  +  w KL(q(z|x) | N(0, 1)),        z ~ q(z|x) in training, its mean afterwards.
+
+Rombach et al., "Latent Diffusion Models", arXiv:2112.10752, appendix G.
+"""
+
+import jax.numpy as jnp
+import numpy as np
+
+from vqdit.metrics import Mean, Metrics
+from vqdit.random import stream
+from vqdit.regularizers import KL
+from vqdit.tasks.autoencoder import AutoencoderTask, Narrowed
+from vqdit.typing import Array, Bool, Float, Int, Key, Named, Params, Stats
+
+
+class KLTask(AutoencoderTask):
+    """A variational autoencoder of one modality: its tokens are latents float32 [b, *grid, d].
+
+    Attributes:
+        regularizer: the posterior; its `dim` is the latents' width.
+    """
+
+    regularizer: KL = KL()
+
+    @property
+    def weights(self) -> Named[float]:
+        return Named(kl=self.regularizer.weight)
+
+    @property
+    def dim(self) -> int:
+        return self.regularizer.dim
+
+    @property
+    def width(self) -> int:
+        return 2 * self.regularizer.dim
+
+    def narrow(
+        self,
+        params: Params,
+        stats: Stats,
+        h: Float[Array, "b *grid w"],
+        key: Key[Array, ""],
+        step: Int[Array, ""],
+        mask: Bool[Array, "b *grid"],
+    ) -> Narrowed:
+        del params, stats, step
+        posterior = self.regularizer.posterior(h)
+        valid = mask.reshape(len(mask), -1)[:, 0]
+        each = jnp.where(valid, self.regularizer.loss(posterior), 0.0)
+        kl = jnp.sum(each) / jnp.maximum(jnp.sum(valid), 1)
+        z = self.regularizer.sample(posterior, stream(key, "posterior"))
+        return Narrowed(z, Named(kl=kl), Named(), None)
+
+    def moments(self, params: Params, stats: Stats, raw: Array) -> tuple[Array, Array]:
+        del stats
+        h = self.model.encode(params, self.modality.standardize(raw), self.width)
+        mean, log_variance = self.regularizer.posterior(h)
+        return mean, jnp.exp(0.5 * log_variance)
+
+    def tokens(
+        self, params: Params, stats: Stats, h: Float[Array, "b *grid w"]
+    ) -> Float[Array, "b *grid d"]:
+        del params, stats
+        return self.regularizer.posterior(h).mean
+
+    def lookup(
+        self, params: Params, stats: Stats, tokens: Float[Array, "b *grid d"]
+    ) -> Float[Array, "b *grid d"]:
+        del params, stats
+        return tokens
+
+    def decode_latents(self, params: Params, stats: Stats, z: Float[Array, "b *grid d"]) -> Array:
+        return self.decode(params, stats, z)
+
+    def checked(self, tokens: np.ndarray) -> np.ndarray:
+        shape = (*self.grid, self.dim)
+        if tokens.shape[1:] != shape or not np.issubdtype(tokens.dtype, np.floating):
+            raise ValueError(
+                f"decode takes float latents [b, {', '.join(map(str, shape))}], "
+                f"got {tokens.dtype} {list(tokens.shape)}"
+            )
+        return tokens.astype(np.float32)
+
+    def measure(
+        self,
+        params: Params,
+        stats: Stats,
+        h: Float[Array, "b *grid w"],
+        tokens: Array,
+        valid: Bool[Array, " b"],
+    ) -> Metrics:
+        del params, stats, tokens
+        return Named(kl=Mean.of(self.regularizer.loss(self.regularizer.posterior(h)), valid))

@@ -1,0 +1,80 @@
+"""Averages of parameters that are made after training, from those that a run kept."""
+
+import dataclasses
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vqdit import ema
+from vqdit.checkpoint import Checkpoints
+from vqdit.train import workdir
+from vqdit.typing import Params
+
+
+def reconstruct(folder: Path, width: float, step: int | None = None) -> tuple[Params, int]:
+    """Returns the power-function average of a width, made of those that a run kept.
+
+    Args:
+        folder: a run of an experiment with `posthoc`.
+        width: standard deviation of the average, as a share of the steps.
+        step: finished steps at which the average ends; None takes the last ones kept.
+
+    Returns:
+        The parameters, and the step.
+
+    Raises:
+        FileNotFoundError: the run kept no averages.
+        ValueError: the width or the step is out of range.
+    """
+    folder = workdir.find_run(folder)
+    posthoc = workdir.read_experiment(folder).posthoc
+    if posthoc is None or not (steps := Checkpoints(folder / workdir.AVERAGES).steps()):
+        raise FileNotFoundError(
+            f"{folder} kept no averages; train with --posthoc=PosthocEMA, whose every is at most "
+            "the number of steps"
+        )
+    if not 0.0 < width < ema.WIDEST:
+        raise ValueError(f"the width must be in (0, {ema.WIDEST}), got {width}; 0.1 is usual")
+    end = steps[-1] if step is None else step
+    if not steps[0] <= end <= steps[-1]:
+        raise ValueError(
+            f"step {end} is out of range: averages are kept of {steps[0]} to {steps[-1]}"
+        )
+    kept = [(time, each) for time in steps for each in posthoc.widths]
+    shares = iter(ema.weights(kept, end, width))
+    params = jax.eval_shape(workdir.read_frozen(folder)[0].blank)[0]
+    total: Any = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float64), params)
+    with Checkpoints(folder / workdir.AVERAGES) as averages:
+        for time in steps:
+            for profile in averages.restore((params,) * len(posthoc.widths), time):
+                share = next(shares)
+                total = jax.tree.map(
+                    lambda a, b, share=share: a + share * np.asarray(b), total, profile
+                )
+    return jax.tree.map(lambda a, leaf: jnp.asarray(a, leaf.dtype), total, params), end
+
+
+def write(source: Path, folder: Path, params: Params, step: int) -> None:
+    """Writes a workdir like that of a run, with other parameters.
+
+    Args:
+        source: the run.
+        folder: a new one, or an empty one.
+        params: in place of the run's own.
+        step: of the result.
+
+    Raises:
+        ValueError: there is a run in the folder.
+    """
+    restored = workdir.restore(source)
+    workdir.make_new(folder)
+    with workdir.alone(folder), Checkpoints(folder / workdir.CHECKPOINTS, keep=1) as checkpoints:
+        state = {"step": jnp.int32(step), "params": params, "stats": restored.stats}
+        checkpoints.save(step, state)
+        checkpoints.wait()
+        shutil.copytree(workdir.find_run(source) / workdir.FROZEN, folder / workdir.FROZEN)
+        workdir.claim(folder, dataclasses.replace(restored.experiment, ema=0.0, posthoc=None))
