@@ -183,7 +183,7 @@ def test_a_batch_smaller_than_the_codebook_can_show_one_code_per_position():
 
 def test_dead_codes_come_from_the_averaged_counts_where_there_are_some():
     count = jnp.asarray([10.0, 1.0, 0.3, 0.0])  # a tenth of uniform use is 0.2825
-    found = codebook_health(jnp.zeros((1, 4, 1), int), (4,), jnp.ones((1, 4), bool), count)
+    found = codebook_health(jnp.zeros((1, 4, 1), int), (4,), jnp.ones((1, 4), bool), [count])
     assert float(found["dead_codes"]) == 0.25
 
 

@@ -1,5 +1,6 @@
 """How well a codebook is used: share of codes seen, and perplexity exp(H) of their histogram."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -60,7 +61,7 @@ def codebook_health(
     codes: Int[Array, "b *grid q"],
     sizes: tuple[int, ...],
     mask: Bool[Array, "b *grid"],
-    count: Float[Array, " k"] | None = None,
+    use: Sequence[Float[Array, "*g k"]] = (),
 ) -> Named[Float[Array, ""]]:
     """Returns how well codebooks are used in one batch, each a mean over the codebooks.
 
@@ -68,14 +69,14 @@ def codebook_health(
         codes: ids; -1 does not count.
         sizes: codes of each codebook.
         mask: True where a position is real.
-        count: use of the codes averaged over steps, where a quantizer keeps it.
+        use: how often each code is used, averaged over steps, of quantizers that keep it.
 
     Returns:
         Nothing of codebooks with more than `COUNTABLE` codes; else
         codebook_usage: distinct codes, as a share of what that many positions could show: all
             codes, or one per position if these are fewer.
         codebook_perplexity: exp(H) of their histogram.
-        dead_codes: share of codes with less than a tenth of uniform use, from `count`, or else
+        dead_codes: share of codes with less than a tenth of uniform use, from `use`, or else
             from the batch, as a share of what it could show.
     """
     if max(sizes) > COUNTABLE:
@@ -89,8 +90,9 @@ def codebook_health(
     entropy = -jnp.sum(share * jnp.log(jnp.where(share > 0, share, 1.0)), axis=1)
     alive = jnp.sum(share >= jnp.maximum(DEAD / size, 1e-20)[:, None], axis=1) / reachable
     dead = jnp.mean(1.0 - alive)
-    if count is not None:
-        dead = jnp.mean(count < DEAD * jnp.mean(count))
+    if use:
+        levels = [jnp.mean(k < DEAD * jnp.mean(k, axis=-1, keepdims=True)) for k in use]
+        dead = jnp.mean(jnp.stack(levels))
     return Named(
         codebook_usage=jnp.mean(jnp.sum(counts > 0, axis=1) / reachable),
         codebook_perplexity=jnp.mean(jnp.exp(entropy)),

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from vqdit.nn.mel import mel_bands
 from vqdit.typing import Bool, Float, Int, UInt8
 
 UNKNOWN = -1
@@ -190,12 +191,7 @@ def cepstra(
 
     length, hop = round(0.025 * rate), round(0.010 * rate)
     size = 1 << (length - 1).bit_length()
-    edges = np.linspace(0.0, 2595.0 * math.log10(1.0 + rate / 2 / 700.0), bands + 2)
-    edges = 700.0 * (10.0 ** (edges / 2595.0) - 1.0)
-    frequencies = np.fft.rfftfreq(size, 1.0 / rate)[:, None]
-    rising = (frequencies - edges[:-2]) / np.diff(edges)[:-1]
-    falling = (edges[2:] - frequencies) / np.diff(edges)[1:]
-    triangles = np.maximum(np.minimum(rising, falling), 0.0)  # frequency, band
+    triangles = mel_bands(size, rate, bands)
     frames = np.lib.stride_tricks.sliding_window_view(sounds, length, axis=1)[:, ::hop]
     parts = []
     for part in np.array_split(frames, -(-len(frames) // 256)):  # spectra are large

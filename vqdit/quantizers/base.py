@@ -118,6 +118,14 @@ class Quantizer(Component):
         """Returns the vectors of codes; a code of -1 gives the zero vector."""
         raise TypeError(f"{type(self).__name__} must define lookup")
 
+    def use(self, stats: Stats) -> tuple[Float[Array, "*g k"], ...]:
+        """Returns how often each code is used, averaged over steps, as far as `stats` keep it.
+
+        One array for each codebook, or for several of one size. Default: nothing is kept.
+        """
+        del stats
+        return ()
+
     def check(self, z: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
         """Returns z in float32.
 

@@ -97,6 +97,9 @@ class GroupedVQ(Quantizer):
     ) -> Float[Array, "*b d"]:
         return _join(jax.vmap(self.quantizer.lookup)(params, stats, self._split(codes)))
 
+    def use(self, stats: Stats) -> tuple[Float[Array, "*g k"], ...]:
+        return self.quantizer.use(stats)
+
     def _split(self, x: Array) -> Array:
         """Returns the groups of the last axis, as a new first axis."""
         return jnp.stack(jnp.split(x, self.groups, axis=-1))

@@ -143,6 +143,10 @@ class RVQ(Quantizer):
             z_q = z_q + q * self._scale(level)
         return z_q
 
+    def use(self, stats: Stats) -> tuple[Float[Array, "*g k"], ...]:
+        levels = (stats,) if self.shared else stats
+        return tuple(count for level in levels for count in self.quantizer.use(level))
+
     def _quantize(
         self,
         level: int,

@@ -197,6 +197,9 @@ class VQ(Quantizer):
     ) -> Float[Array, "*b d"]:
         return self._restore(params, rows_of(self._codebook(params, stats), codes))
 
+    def use(self, stats: VQStats | VQUse) -> tuple[Float[Array, "*g k"], ...]:
+        return (stats.count,)
+
     def _codebook(self, params: Params, stats: Stats) -> Float[Array, "k c"]:
         if self.learning == "ema":
             return stats.codebook

@@ -73,7 +73,7 @@ class TokenizerTask(AutoencoderTask):
         error = jnp.mean((h - quantized.z_q) ** 2, axis=-1)
         error = jnp.sum(jnp.where(mask, error, 0.0)) / jnp.maximum(jnp.sum(mask), 1)
         use = codebook_health(
-            quantized.codes, self.quantizer.codebook_sizes, mask, getattr(stats, "count", None)
+            quantized.codes, self.quantizer.codebook_sizes, mask, self.quantizer.use(stats)
         )
         return jax.lax.stop_gradient(Named(quantization_error=error) | use)
 
