@@ -10,6 +10,7 @@ codes, a second of speech 128, a caption is 24 bytes. The variant for a CPU is s
 from vqdit.data import Data, SpokenFashion
 from vqdit.data.fashion_mnist import GARMENTS
 from vqdit.experiment import Experiment
+from vqdit.losses import Mel
 from vqdit.modalities import Audio, Image, Label, Text
 from vqdit.models import ConvAutoencoder, DiT
 from vqdit.optimizers import AdamW
@@ -43,6 +44,7 @@ def config() -> dict[str, Experiment]:
             modality=Audio(samples=8192, rate=8000),
             model=ConvAutoencoder(channels=(128, 256, 256), patch=16, blocks=2),
             quantizer=VQ(codebook_size=1024, dim=32, start=500),
+            perceptual=(Mel(rate=8000),),
         ),
         data=Data(source=SpokenFashion(), batch_size=64),
         optimizer=AdamW(learning_rate=1e-3, warmup=200),

@@ -23,24 +23,30 @@ def config() -> dict[str, Experiment]:
             large["image"],
             ConvAutoencoder(channels=(64,), patch=4, blocks=1),
             VQ(codebook_size=256, dim=16, start=300),
+            batch_size=64,
+            steps=1200,
         ),
         "audio": _tokenizer(
             large["audio"],
             ConvAutoencoder(channels=(192,), patch=128, blocks=2),
-            VQ(codebook_size=512, dim=32, start=300),
+            VQ(codebook_size=512, dim=32, start=200),
+            batch_size=32,
+            steps=2000,
         ),
         "joint": _small(large["joint"]),
     }
 
 
-def _tokenizer(experiment: Experiment, model: ConvAutoencoder, quantizer: VQ) -> Experiment:
+def _tokenizer(
+    experiment: Experiment, model: ConvAutoencoder, quantizer: VQ, batch_size: int, steps: int
+) -> Experiment:
     task = cast(TokenizerTask, experiment.task)
     return dataclasses.replace(
         experiment,
         task=dataclasses.replace(task, model=model, quantizer=quantizer),
-        data=Data(source=SpokenFashion(), batch_size=64),
+        data=Data(source=SpokenFashion(), batch_size=batch_size),
         optimizer=AdamW(learning_rate=3e-3, warmup=100),
-        steps=1200,
+        steps=steps,
     )
 
 
