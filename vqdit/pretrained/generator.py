@@ -17,7 +17,7 @@ from vqdit.pretrained.transformer import IMAGE, LABEL, Pretrained
 from vqdit.processes import DDPM
 from vqdit.samplers import Ancestral, Euler
 from vqdit.tasks import Condition, DiffusionTask, KLTask, Target, Trained
-from vqdit.tasks.diffusion import ALIGNED
+from vqdit.tasks.diffusion import ALIGNED, UNCERTAINTY
 from vqdit.train import workdir
 from vqdit.typing import Named
 
@@ -107,7 +107,7 @@ def export(source: Path, folder: Path) -> tuple[Path, dict[str, list[float]]]:
     renamed = {
         part.replace(f"{name}_", f"{IMAGE}_", 1).replace(f"{label}_", f"{LABEL}_", 1): leaves
         for part, leaves in params.items()
-        if part != ALIGNED  # only training needs what REPA learned
+        if part not in (ALIGNED, UNCERTAINTY)  # only training needs what these learned
     }
     found = Pretrained(model, inputs, renamed, task.targets[name].process)
     diffusers_dit.write(found, folder)

@@ -19,7 +19,7 @@ import numpy as np
 from vqdit.checkpoint import fingerprint
 from vqdit.data.batch import GIVEN, Batch
 from vqdit.data.sources import Feature
-from vqdit.losses import REPA
+from vqdit.losses import REPA, uncertainty
 from vqdit.metrics import Mean, Metrics
 from vqdit.modalities import Modality
 from vqdit.modalities.drawing import overview
@@ -41,6 +41,8 @@ from vqdit.typing import Array, Bool, Float, Int, Key, Named, Params, Stats
 PREVIEW_ROWS = 8
 ALIGNED = "repa"
 """Name of REPA's encoder among what is frozen, and of its projector among the parameters."""
+UNCERTAINTY = "uncertainty"
+"""Name of the learned weights of losses among the parameters."""
 
 
 class Request(NamedTuple):
@@ -247,17 +249,21 @@ class DiffusionTask(Task):
         vectors = {name: self.space(name).vectors(frozen[name]) for name in self.targets}
         found = Named({name: value for name, value in vectors.items() if value is not None})
         params = self.model.init(stream(key, "model"), self.inputs, found)
-        return params | self._projector(stream(key, ALIGNED)), {}
+        return params | self._projector(stream(key, ALIGNED)) | self._uncertain(), {}
 
     def blank(self) -> tuple[Params, Stats]:
         params = self.model.init(jax.random.key(0), self.inputs)
-        return params | self._projector(jax.random.key(0)), {}
+        return params | self._projector(jax.random.key(0)) | self._uncertain(), {}
 
     def _projector(self, key: Key[Array, ""]) -> Params:
         if self.repa is None:
             return {}
         _, width = self.repa.size(self._clean(self.repa.target))
         return {ALIGNED: self.repa.init(key, self.model.dim, width)}
+
+    def _uncertain(self) -> Params:
+        learned = [name for name, target in self.targets.items() if target.uncertainty]
+        return {UNCERTAINTY: {name: uncertainty.blank() for name in learned}} if learned else {}
 
     def loss(
         self,
@@ -278,10 +284,13 @@ class DiffusionTask(Task):
             predictions, h = self.model.features(params, self.inputs, *seen, after=after)
             mean = self._alignment(self.repa, params, frozen, batch, h[self.repa.target][0])
             loss, metrics = self.repa.weight * mean, {"alignment": -mean}
-        for name, (losses, valid) in self._losses(predictions, states, batch).items():
-            mean = jnp.sum(jnp.where(valid, losses, 0.0)) / jnp.maximum(jnp.sum(valid), 1)
-            loss = loss + self.targets[name].weight * mean
-            metrics[f"loss_{name}"] = mean
+        for name, losses in self._losses(predictions, states).items():
+            valid = batch.valid & batch.present[name]
+            metrics[f"loss_{name}"] = counted = _mean(losses, valid)
+            if self.targets[name].uncertainty:
+                *_, at = states[name]
+                counted = _mean(uncertainty.weighted(params[UNCERTAINTY][name], losses, at), valid)
+            loss = loss + self.targets[name].weight * counted
         return loss, Aux(Named(metrics), None)
 
     def evaluate(
@@ -289,8 +298,11 @@ class DiffusionTask(Task):
     ) -> Metrics:
         del stats
         x, t, states = self._noised(frozen, batch, key)
-        losses = self._losses(self.predict(params)(x, t), states, batch)
-        return Named({f"loss_{name}": Mean.of(*pair) for name, pair in losses.items()})
+        found = {}
+        for name, losses in self._losses(self.predict(params)(x, t), states).items():
+            valid = batch.valid & batch.present[name]
+            found[f"loss_{name}"] = Mean.of(jnp.mean(losses, axis=-1), valid)
+        return Named(found)
 
     def _alignment(
         self, repa: REPA, params: Params, frozen: Frozen, batch: Batch, h: Float[Array, "b l d"]
@@ -298,8 +310,7 @@ class DiffusionTask(Task):
         """Returns the mean alignment loss of the examples that are present."""
         x_0 = self.modality(repa.target).standardize(batch.data[repa.target])
         losses = repa.loss(params[ALIGNED], h, repa.seen(frozen[ALIGNED], x_0))
-        valid = batch.valid & batch.present[repa.target]
-        return jnp.sum(jnp.where(valid, losses, 0.0)) / jnp.maximum(jnp.sum(valid), 1)
+        return _mean(losses, batch.valid & batch.present[repa.target])
 
     def _noised(
         self, frozen: Frozen, batch: Batch, key: Key[Array, ""]
@@ -347,14 +358,11 @@ class DiffusionTask(Task):
         return jnp.where(chosen[:, None] & known & batch.present[name][:, None], 0.0, t)
 
     def _losses(
-        self, predictions: Named[Array], states: dict[str, tuple[Any, ...]], batch: Batch
-    ) -> dict[str, tuple[Float[Array, " b"], Bool[Array, " b"]]]:
-        """Returns, per target, the mean loss over positions of each example, and which count."""
+        self, predictions: Named[Array], states: dict[str, tuple[Any, ...]]
+    ) -> dict[str, Float[Array, "b _"]]:
+        """Returns, per target, the loss of each example at each position."""
         return {
-            name: (
-                jnp.mean(process.loss(predictions[name], *states[name]), axis=-1),
-                batch.valid & batch.present[name],
-            )
+            name: process.loss(predictions[name], *states[name])
             for name, process in self.processes.items()
         }
 
@@ -622,6 +630,12 @@ class DiffusionTask(Task):
     def _preview_columns(self) -> int:
         classes = [c.classes for c in self.conditions.values() if c.classes]
         return min(classes[0], 10) if classes else PREVIEW_ROWS
+
+
+def _mean(losses: Float[Array, "b *l"], valid: Bool[Array, " b"]) -> Float[Array, ""]:
+    """Returns the mean over positions and valid examples; 0 if there is none."""
+    losses = jnp.mean(losses, axis=tuple(range(1, losses.ndim)))
+    return jnp.sum(jnp.where(valid, losses, 0.0)) / jnp.maximum(jnp.sum(valid), 1)
 
 
 def _stripped(trained: Trained) -> Trained:

@@ -23,6 +23,8 @@ class Target(Component):
         reveal: from and up to which share of the generation it is revealed: what comes first leads
             what comes later.
         weight: of its loss.
+        uncertainty: its loss at each t is divided by what is expected there, which is learned; see
+            `vqdit.losses.uncertainty`. What is logged is the loss itself.
         patch: edge of the positions that make one token of the DiT; 0 takes the DiT's own.
         inpaint: share of the training examples in which some latents, a box or what is outside of
             one, are known: in-painting then sees what is kept as it is. Codes need none of it.
@@ -36,6 +38,7 @@ class Target(Component):
     sampler: Sampler = Unmasking()
     reveal: tuple[float, float] = (0.0, 1.0)
     weight: float = 1.0
+    uncertainty: bool = False
     patch: int = 0
     inpaint: float = 0.0
     posterior: Literal["mean", "sample"] = "mean"
