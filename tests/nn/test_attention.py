@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax._src.cudnn import fused_attention_stablehlo as fused
 
-from vqdit.nn.attention import attention, chosen
+from vqdit.nn.attention import attention, chosen, shares
 from vqdit.nn.splash import splash
 
 LENGTHS = {"queries": 5, "keys": 131}
@@ -40,6 +40,28 @@ def test_products_are_the_formula(dtype, is_masked):
     assert found.dtype == dtype
     tolerance = 1e-5 if dtype == "float32" else 1e-2  # shares are rounded to bfloat16
     np.testing.assert_allclose(found.astype("f4"), formula(q, k, v, mask), atol=tolerance)
+
+
+@pytest.mark.parametrize("is_masked", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_gradient_by_hand_is_that_of_the_shares(dtype, is_masked):
+    q, k, v = drawn(**LENGTHS, dtype=dtype)
+    mask = half_real(LENGTHS["keys"]) if is_masked else None
+    weight = np.random.default_rng(1).normal(size=q.shape).astype("f4")
+
+    def by_shares(q, k, v):
+        return jnp.einsum("b h l m, b m h d -> b l h d", shares(q, k, mask=mask), v)
+
+    def gradient(function, *qkv):
+        return jax.jit(jax.grad(lambda *qkv: jnp.sum(function(*qkv) * weight), (0, 1, 2)))(*qkv)
+
+    found = gradient(lambda *qkv: attention(*qkv, mask=mask, implementation="xla"), q, k, v)
+    expected = gradient(by_shares, *(part.astype("f4") for part in (q, k, v)))
+    for one, other in zip(found, expected, strict=True):
+        assert one.dtype == dtype
+        scale = jnp.abs(other).max()
+        tolerance = 1e-5 if dtype == "float32" else 2e-2
+        np.testing.assert_allclose(one.astype("f4") / scale, other / scale, atol=tolerance)
 
 
 @pytest.mark.parametrize("is_masked", [False, True])
