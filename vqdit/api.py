@@ -19,7 +19,7 @@ from vqdit.tasks.diffusion import DiffusionTask, Request
 from vqdit.tasks.editing import Change, Changed, changed
 from vqdit.train import workdir
 from vqdit.train.workdir import Restored
-from vqdit.typing import Array, Named
+from vqdit.typing import Array, Named, Params
 
 BATCH = 64
 """Samples that are generated at a time, unless the caller says otherwise."""
@@ -156,6 +156,7 @@ class Generator:
         guidance: Guidance = None,
         samplers: Mapping[str, Sampler] | None = None,
         edits: Mapping[str, Change] | None = None,
+        autoguide: "Generator | None" = None,
         seed: int = 0,
         batch_size: int = BATCH,
     ) -> dict[str, np.ndarray]:
@@ -175,6 +176,9 @@ class Generator:
                 None takes the config's scale.
             samplers: by name of the target; the config's for those not named.
             edits: of wanted targets, by name: examples that are changed, in part or slightly.
+            autoguide: a smaller or less trained model over the same tokens; guidance, which is then
+                one scale, moves away from what it predicts of the same. Karras et al.,
+                arXiv:2406.02507.
             seed: of the noise.
             batch_size: samples at a time; the last batch is filled up, so one shape compiles.
 
@@ -187,12 +191,14 @@ class Generator:
         if num < 1 or batch_size < 1:
             raise ValueError(f"sample needs num and batch_size >= 1, got {num=} {batch_size=}")
         given = given or {}
-        self.check(given, want, samplers or {}, guidance)
+        self.check(given, want, samplers or {}, None if autoguide else guidance)
         stored = {name: self.pack(name, values) for name, values in given.items()}
         wanted = self._wanted(given, want)
         changes = {name: self._changed(name, wanted, c) for name, c in (edits or {}).items()}
         own = {name: target.sampler for name, target in self.task.targets.items()}
-        run = self._compiled(Named({**own, **(samplers or {})}))
+        worse = self._worse(autoguide, guidance)
+        task, params = (None, None) if worse is None else (worse.task, worse.params)
+        run = self._compiled(Named({**own, **(samplers or {})}), task)
         size = min(batch_size, num)
         parts = []
         for start in range(0, num, size):
@@ -200,8 +206,10 @@ class Generator:
             request = self._request(stored, wanted, guidance, index)
             rows = {n: change.take(index) for n, change in changes.items()}
             request = request._replace(edits=Named({n: row.edit for n, row in rows.items()}))
+            if worse is not None:
+                request = request._replace(branches=(self._away(guidance),))
             keys = per_example(jax.random.key(seed), jnp.asarray(index))
-            out = run(self.params, self.frozen, keys, request)
+            out = run(self.params, self.frozen, keys, request, params)
             shown = {name: np.asarray(out[name]) for name in out if name in (*wanted, *stored)}
             shown |= {name: row.pasted(shown[name]) for name, row in rows.items()}
             labels = {
@@ -214,6 +222,41 @@ class Generator:
             name: self.modality(name).unpack(np.concatenate([part[name] for part in parts])[:num])
             for name in parts[0]
         }
+
+    def _worse(self, other: "Generator | None", guidance: Guidance) -> "Generator | None":
+        """Returns the model to guide away from, if it is one of the same tokens."""
+        if other is None:
+            return None
+        if isinstance(guidance, Mapping):
+            raise ValueError(
+                "guidance away from another model is one scale, not of pairs such as "
+                f"{next(iter(guidance), 'image:text')}"
+            )
+        if guidance is None and self.task.guidance == 1.0:
+            raise ValueError(
+                "guidance away from another model needs a scale, and the config's is 1, which is "
+                "none; say how far, such as guidance 2"
+            )
+        own, others = self.task, other.task
+        if (own.inputs, own.processes) != (others.inputs, others.processes):
+            different = [n for n in own.inputs if own.inputs[n] != others.inputs.get(n)]
+            raise ValueError(
+                "a model can be guided away only from one of the same modalities, processes and "
+                f"tokens; they differ in {', '.join(different) or 'processes or modalities'}"
+            )
+        for name, print_ in own.fingerprints.items():
+            if others.fingerprints.get(name) != print_:
+                raise ValueError(
+                    f"the tokens of {name!r} are of another tokenizer in the model to be guided "
+                    "away from; take one that was trained over the same"
+                )
+        return other
+
+    def _away(self, guidance: Guidance) -> Branch:
+        """Returns the direction away from another model, to which nothing is hidden."""
+        task = self.task
+        scale = task.guidance if guidance is None else guidance
+        return Branch(Named(), Named({name: jnp.float32(scale) for name in task.targets}))
 
     def _changed(self, name: str, wanted: Sequence[str], change: Change) -> Changed:
         modality = self.modality(name)
@@ -427,8 +470,12 @@ class Generator:
         return self.task.modality(name)
 
     @functools.lru_cache(maxsize=8)  # noqa: B019 (a generator lives as long as the program)
-    def _compiled(self, samplers: Named[Sampler]) -> Any:
-        return jax.jit(functools.partial(self.task.sample, samplers=samplers))
+    def _compiled(self, samplers: Named[Sampler], worse: DiffusionTask | None) -> Any:
+        def run(params: Params, frozen: Any, keys: Any, request: Request, other: Params) -> Any:
+            bad = None if worse is None else worse.predict(other)
+            return self.task.sample(params, frozen, keys, request, samplers=samplers, worse=bad)
+
+        return jax.jit(run)
 
     @functools.lru_cache(maxsize=8)  # noqa: B019 (see above)
     def _compiled_score(self, name: str, rounds: int) -> Any:

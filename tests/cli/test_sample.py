@@ -66,6 +66,7 @@ def test_samples_are_written_as_arrays_a_grid_single_files_and_settings(seven, t
         "samplers": {"image": repr(Unmasking(steps=3))},
         "num": 7,
         "guidance": 1.5,
+        "autoguide": None,
         "edits": {},
         "seed": 1,
         "batch_size": 4,

@@ -28,6 +28,8 @@ Generates from a trained model; the workdir is all it needs.
   --steps=K             network evaluations (default: the config's)
   --guidance=W          scale of guidance by what is given; 1 is none (default: the config's).
                         By pair, any number of times: --guidance image:text=3
+  --autoguide=DIR       a smaller or less trained run over the same tokens: guidance moves away
+                        from what it predicts, by the one --guidance
   --sampler=NAME        of codes such as Unmasking, DiscreteAncestral, ReMDM; of latents such as
                         Euler, DDIM, DPMSolver, UniPC (default: the config's); or of one:
                         image=Euler
@@ -50,6 +52,7 @@ OPTIONS = {
     "strength": float,
     "steps": int,
     "guidance": str,
+    "autoguide": str,
     "sampler": str,
     "temperature": str,
     "explain": bool,
@@ -92,12 +95,16 @@ def main(argv: list[str]) -> int:
         "seed": options.get("seed", 0),
         "batch_size": options.get("batch-size", BATCH),
     }
+    if "explain" in options and "autoguide" in options:
+        raise ValueError("--explain is of one network; leave out --autoguide")
     edits = _edits(model, options)
-    model.check(given, settings["want"], settings["samplers"], settings["guidance"])
+    guidance = None if "autoguide" in options else settings["guidance"]
+    model.check(given, settings["want"], settings["samplers"], guidance)
     out = Path(options.get("out", "samples"))
+    worse = load_generator(options["autoguide"]) if "autoguide" in options else None
     make_folder(out, "--out")
     num = options.get("num", longest if longest > 1 else 16)
-    samples = model.sample(num, edits=edits, **settings)
+    samples = model.sample(num, edits=edits, autoguide=worse, **settings)
 
     np.savez(out / "samples.npz", **samples)  # pyright: ignore[reportArgumentType]
     for name, values in samples.items():
@@ -115,6 +122,7 @@ def main(argv: list[str]) -> int:
         "num": num,
         **settings,
         "given": options.get("given", []),
+        "autoguide": options.get("autoguide"),
         "edits": {name: options[name] for name in ("init", "mask", "strength") if name in options},
         "want": [name for name in samples if name not in (*given, *model.task.conditions)],
         "samplers": {name: repr(sampler) for name, sampler in settings["samplers"].items()},

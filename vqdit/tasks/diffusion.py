@@ -29,7 +29,7 @@ from vqdit.models.dit import DiT, Tokens
 from vqdit.processes import Independent, JointLaw, Process
 from vqdit.processes.base import X
 from vqdit.random import per_example, stream, streams
-from vqdit.samplers import Branch, Guide, Sampler, guided, trajectory
+from vqdit.samplers import Branch, Guide, Sampler, autoguided, guided, trajectory
 from vqdit.samplers.base import Predict, shared_steps
 from vqdit.tasks.autoencoder import AutoencoderTask
 from vqdit.tasks.base import Aux, Frozen, Resolve, Task, Trained, require
@@ -394,6 +394,7 @@ class DiffusionTask(Task):
         request: Request,
         *,
         samplers: Named[Sampler] | None = None,
+        worse: Predict | None = None,
     ) -> Named[Array]:
         """Generates what is wanted, all together, given what is known.
 
@@ -403,12 +404,14 @@ class DiffusionTask(Task):
             keys: one per sample; a sample depends on its own key alone.
             request: what is given and wanted.
             samplers: of the targets; default: the config's.
+            worse: a network that is guided away from, by the scale of the request's one branch;
+                None guides away from what the branches hide.
 
         Returns:
             Every target in stored form: the given ones bit for bit, and what stays unknown as
             noise decodes.
         """
-        x_0, _ = self.trajectory(params, frozen, keys, request, samplers=samplers)
+        x_0, _ = self.trajectory(params, frozen, keys, request, samplers=samplers, worse=worse)
         return Named(
             {
                 name: jnp.where(
@@ -428,14 +431,19 @@ class DiffusionTask(Task):
         request: Request,
         *,
         samplers: Named[Sampler] | None = None,
+        worse: Predict | None = None,
     ) -> tuple[Named[X], Named[X]]:
         """Generates tokens as `sample` does; also returns all tokens before each step."""
         samplers = samplers or self._samplers
         samplers = Named({n: sampler.on(self.space(n).grid) for n, sampler in samplers.items()})
         x_1 = self.start(frozen, keys, request)
-        unknown = self._unknown(streams(keys, "hidden"))
-        branches, processes = request.branches, self.processes
-        predict = guided(self.predict(params), unknown, branches, self.guide, processes)
+        processes, how = self.processes, (self.guide, self.processes)
+        if worse is None:
+            unknown = self._unknown(streams(keys, "hidden"))
+            predict = guided(self.predict(params), unknown, request.branches, *how)
+        else:
+            (branch,) = request.branches
+            predict = autoguided(self.predict(params), worse, branch.scale, *how)
         times = self.times(request, samplers)
         kept = Named({name: edit.keep for name, edit in request.edits.items()})
         noised = [n for n in kept if not (processes[n].is_discrete or self.targets[n].inpaint)]
