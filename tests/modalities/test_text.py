@@ -39,6 +39,9 @@ def test_bytes_are_shown_as_letters_whatever_they_are(stored, text):
     values = TEXT.unpack(row[None])
     assert values.tolist() == [text]
     assert values.dtype.kind == "U"
+    again = TEXT.repack(values)
+    assert (again.dtype, again.shape) == (row.dtype, (1, 12))
+    assert TEXT.unpack(again).tolist() == [text]
 
 
 def test_a_list_may_be_of_texts_of_any_length():
@@ -100,3 +103,11 @@ def test_a_text_is_drawn_in_black_on_white():
     for picture in (drawn[0], drawn[2]):
         assert picture.min() < 64 and np.mean(picture == 255) > 0.7
     assert Text(length=500).draw(Text(length=500).pack("word " * 99)).shape == (1, 64, 64, 1)
+
+
+def test_a_full_text_of_bytes_that_are_no_letters_has_a_stored_form():
+    """Each is shown as a letter of three bytes, which together would not fit."""
+    values = TEXT.unpack(np.full((2, 12), 0xC3, np.uint8))
+    with pytest.raises(ValueError, match="36 bytes"):
+        TEXT.pack(values)
+    assert TEXT.unpack(TEXT.repack(values)).tolist() == values.tolist()

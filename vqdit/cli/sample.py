@@ -270,7 +270,7 @@ def _show(model: Any, samples: Mapping[str, Any], given: list[str], out: Path) -
     from vqdit.modalities.drawing import overview
     from vqdit.modalities.image import grid, save
 
-    stored = {name: model.pack(name, values[:SHOWN]) for name, values in samples.items()}
+    stored = {name: model.modality(name).repack(values[:SHOWN]) for name, values in samples.items()}
     order = sorted(stored, key=lambda name: name not in given)
     drawn = {
         name: model.modality(name).draw(stored[name])

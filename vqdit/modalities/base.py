@@ -63,6 +63,10 @@ class Modality(Component):
             raise ValueError(f"must be {self.dtype}, got {stack.dtype}")
         return stack
 
+    def repack(self, values: Any) -> np.ndarray:
+        """Returns the stored form of a stack that `unpack` gave, whatever a model generated."""
+        return self.pack(values)
+
     def unpack(self, stored: np.ndarray) -> np.ndarray:
         """Returns the values of a stack of stored examples."""
         return stored
