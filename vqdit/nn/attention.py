@@ -51,7 +51,7 @@ def attention(
 
         out = splash(q, k, v, mask)
     else:
-        out = _plain(q, k, v, mask)
+        return _plain(q, k, v, mask)
     return checkpoint_name(out, "attention")
 
 
@@ -123,7 +123,7 @@ def _plain_forward(
         v,
         preferred_element_type=jnp.float32,
     )
-    out = out / total
+    out = checkpoint_name(out / total, "attention")
     return jnp.swapaxes(out, 1, 2).astype(v.dtype), (q, k, v, power, total, out)
 
 
