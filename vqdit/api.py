@@ -191,13 +191,12 @@ class Generator:
         if num < 1 or batch_size < 1:
             raise ValueError(f"sample needs num and batch_size >= 1, got {num=} {batch_size=}")
         given = given or {}
-        self.check(given, want, samplers or {}, None if autoguide else guidance)
+        self.check(given, want, samplers or {}, guidance, autoguide)
         stored = {name: self.pack(name, values) for name, values in given.items()}
         wanted = self._wanted(given, want)
         changes = {name: self._changed(name, wanted, c) for name, c in (edits or {}).items()}
         own = {name: target.sampler for name, target in self.task.targets.items()}
-        worse = self._worse(autoguide, guidance)
-        task, params = (None, None) if worse is None else (worse.task, worse.params)
+        task, params = (None, None) if autoguide is None else (autoguide.task, autoguide.params)
         run = self._compiled(Named({**own, **(samplers or {})}), task)
         size = min(batch_size, num)
         parts = []
@@ -206,7 +205,7 @@ class Generator:
             request = self._request(stored, wanted, guidance, index)
             rows = {n: change.take(index) for n, change in changes.items()}
             request = request._replace(edits=Named({n: row.edit for n, row in rows.items()}))
-            if worse is not None:
+            if autoguide is not None:
                 request = request._replace(branches=(self._away(guidance),))
             keys = per_example(jax.random.key(seed), jnp.asarray(index))
             out = run(self.params, self.frozen, keys, request, params)
@@ -222,35 +221,6 @@ class Generator:
             name: self.modality(name).unpack(np.concatenate([part[name] for part in parts])[:num])
             for name in parts[0]
         }
-
-    def _worse(self, other: "Generator | None", guidance: Guidance) -> "Generator | None":
-        """Returns the model to guide away from, if it is one of the same tokens."""
-        if other is None:
-            return None
-        if isinstance(guidance, Mapping):
-            raise ValueError(
-                "guidance away from another model is one scale, not of pairs such as "
-                f"{next(iter(guidance), 'image:text')}"
-            )
-        if guidance is None and self.task.guidance == 1.0:
-            raise ValueError(
-                "guidance away from another model needs a scale, and the config's is 1, which is "
-                "none; say how far, such as guidance 2"
-            )
-        own, others = self.task, other.task
-        if (own.inputs, own.processes) != (others.inputs, others.processes):
-            different = [n for n in own.inputs if own.inputs[n] != others.inputs.get(n)]
-            raise ValueError(
-                "a model can be guided away only from one of the same modalities, processes and "
-                f"tokens; they differ in {', '.join(different) or 'processes or modalities'}"
-            )
-        for name, print_ in own.fingerprints.items():
-            if others.fingerprints.get(name) != print_:
-                raise ValueError(
-                    f"the tokens of {name!r} are of another tokenizer in the model to be guided "
-                    "away from; take one that was trained over the same"
-                )
-        return other
 
     def _away(self, guidance: Guidance) -> Branch:
         """Returns the direction away from another model, to which nothing is hidden."""
@@ -335,6 +305,7 @@ class Generator:
         want: Sequence[str] | None,
         samplers: Mapping[str, Sampler],
         guidance: Guidance,
+        autoguide: "Generator | None" = None,
     ) -> None:
         """Raises ValueError if the model cannot sample so; see `sample`."""
         targets, given = self.task.targets, list(given)
@@ -358,7 +329,10 @@ class Generator:
                 known = ", ".join(targets)
                 raise ValueError(f"a sampler for {name!r}, but this model generates {known}")
             sampler.check(targets[name].process)
-        self._check_guidance(given, self._wanted(given, want), guidance)
+        if autoguide is None:
+            self._check_guidance(given, self._wanted(given, want), guidance)
+        else:
+            self._check_autoguide(autoguide, guidance)
 
     def _check_guidance(self, given: list[str], wanted: list[str], guidance: Guidance) -> None:
         if isinstance(guidance, Mapping):
@@ -385,6 +359,31 @@ class Generator:
                 f"guidance {guidance} moves towards what is given, and nothing is; give something, "
                 "guide a pair such as image:text, or leave it at 1"
             )
+
+    def _check_autoguide(self, other: "Generator", guidance: Guidance) -> None:
+        if isinstance(guidance, Mapping):
+            raise ValueError(
+                "guidance away from another model is one scale, not of pairs such as "
+                f"{next(iter(guidance), 'image:text')}"
+            )
+        if guidance is None and self.task.guidance == 1.0:
+            raise ValueError(
+                "guidance away from another model needs a scale, and the config's is 1, which is "
+                "none; say how far, such as guidance 2"
+            )
+        own, others = self.task, other.task
+        if (own.inputs, own.processes) != (others.inputs, others.processes):
+            different = [n for n in own.inputs if own.inputs[n] != others.inputs.get(n)]
+            raise ValueError(
+                "a model can be guided away only from one of the same modalities, processes and "
+                f"tokens; they differ in {', '.join(different) or 'processes or modalities'}"
+            )
+        for name, print_ in own.fingerprints.items():
+            if others.fingerprints.get(name) != print_:
+                raise ValueError(
+                    f"the tokens of {name!r} are of another tokenizer in the model to be guided "
+                    "away from; take one that was trained over the same"
+                )
 
     def _wanted(self, given: Iterable[str], want: Sequence[str] | None) -> list[str]:
         given = set(given)

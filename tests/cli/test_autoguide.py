@@ -89,6 +89,8 @@ def test_on_the_command_line(trained, tmp_path, refused):
     record = json.loads((tmp_path / "out/samples.json").read_text())
     assert (record["autoguide"], record["guidance"]) == (f"{tmp_path}/worse", 2.0)
     assert "leave out --autoguide" in refused(*args, "--explain", f"--out={tmp_path}/no")
+    pairs = refused(*args, "--guidance=image:label=2", f"--out={tmp_path}/no")
+    assert "one scale, not of pairs such as image:label" in pairs
     missing = [*args[:2], f"--autoguide={tmp_path}/nothing", f"--out={tmp_path}/no"]
     assert "nothing" in refused(*missing)
     assert not (tmp_path / "no").exists()

@@ -98,10 +98,9 @@ def main(argv: list[str]) -> int:
     if "explain" in options and "autoguide" in options:
         raise ValueError("--explain is of one network; leave out --autoguide")
     edits = _edits(model, options)
-    guidance = None if "autoguide" in options else settings["guidance"]
-    model.check(given, settings["want"], settings["samplers"], guidance)
-    out = Path(options.get("out", "samples"))
     worse = load_generator(options["autoguide"]) if "autoguide" in options else None
+    model.check(given, settings["want"], settings["samplers"], settings["guidance"], worse)
+    out = Path(options.get("out", "samples"))
     make_folder(out, "--out")
     num = options.get("num", longest if longest > 1 else 16)
     samples = model.sample(num, edits=edits, autoguide=worse, **settings)

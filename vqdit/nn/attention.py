@@ -82,11 +82,17 @@ def shares(
     mask: Bool[Array, "b m"] | None = None,
 ) -> Float[Array, "b h l m"]:
     """Returns how much of its attention each query gives to each key: rows that sum to 1."""
-    scores = jnp.einsum("b l h d, b m h d -> b h l m", q, k, preferred_element_type=jnp.float32)
+    return jax.nn.softmax(_scores(jnp.swapaxes(q, 1, 2), jnp.swapaxes(k, 1, 2), mask), axis=-1)
+
+
+def _scores(
+    q: Float[Array, "b h l d"], k: Float[Array, "b h m d"], mask: Bool[Array, "b m"] | None
+) -> Float[Array, "b h l m"]:
+    scores = jnp.einsum("b h l d, b h m d -> b h l m", q, k, preferred_element_type=jnp.float32)
     scores = scores * q.shape[-1] ** -0.5
-    if mask is not None:
-        scores = jnp.where(mask[:, None, None, :], scores, jnp.finfo(jnp.float32).min)
-    return jax.nn.softmax(scores, axis=-1)
+    if mask is None:
+        return scores
+    return jnp.where(mask[:, None, None, :], scores, jnp.finfo(jnp.float32).min)
 
 
 @jax.custom_vjp
@@ -111,10 +117,7 @@ def _plain_forward(
     What divides the rows of the softmax divides the result instead, which has fewer columns.
     """
     q, k, v = (jnp.swapaxes(part, 1, 2) for part in (q, k, v))
-    scores = jnp.einsum("b h l d, b h m d -> b h l m", q, k, preferred_element_type=jnp.float32)
-    scores = scores * q.shape[-1] ** -0.5
-    if mask is not None:
-        scores = jnp.where(mask[:, None, None, :], scores, jnp.finfo(jnp.float32).min)
+    scores = _scores(q, k, mask)
     power = jnp.exp(scores - jnp.max(scores, axis=-1, keepdims=True))
     total = jnp.sum(power, axis=-1, keepdims=True)
     out = jnp.einsum(

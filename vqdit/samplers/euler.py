@@ -7,7 +7,8 @@ the samplers of K. Crowson's k-diffusion do; it is DDIM with eta = 1.
 
 from vqdit.processes.base import Process
 from vqdit.samplers.base import Carry
-from vqdit.samplers.gaussian import GaussianSampler, denoise, gaussian
+from vqdit.samplers.ddim import DDIM
+from vqdit.samplers.gaussian import GaussianSampler, gaussian
 from vqdit.samplers.ode import along, slope
 from vqdit.typing import Array, Bool, Float, Key
 
@@ -38,28 +39,13 @@ class Euler(GaussianSampler):
         return along(process, x_t, slope(process, prediction, x_t, t), t, s), carry
 
 
-class EulerAncestral(GaussianSampler):
+class EulerAncestral(DDIM):
     """Euler steps that draw as much noise as the posterior of the process has.
 
     Attributes:
         steps: number of network evaluations; 50 is usual.
         spacing: where they lie.
+        eta: in [0, 1], how much of that noise is drawn.
     """
 
-    steps: int = 50
-
-    def step(
-        self,
-        keys: Key[Array, " b"],
-        process: Process,
-        prediction: Float[Array, "b l w"],
-        x_t: Float[Array, "b l d"],
-        t: Float[Array, ""],
-        s: Float[Array, ""],
-        carry: Carry,
-        known: Bool[Array, "b l"] | None,
-    ) -> tuple[Float[Array, "b l d"], Carry]:
-        del known
-        process = gaussian(process)
-        x_0, eps = process.x_0_and_eps(prediction, x_t, t)
-        return denoise(keys, process, x_0, eps, t, s, eta=1.0), carry
+    eta: float = 1.0

@@ -16,14 +16,14 @@ import jax.numpy as jnp
 
 from vqdit.processes.base import Process
 from vqdit.processes.categorical import MASK, TINY
-from vqdit.processes.masked import Masked
 from vqdit.random import streams
-from vqdit.samplers.base import Carry, Sampler
+from vqdit.samplers.base import Carry
 from vqdit.samplers.drawing import check_drawing, draw, tempered
+from vqdit.samplers.masked import MaskedSampler, masked
 from vqdit.typing import Array, Bool, Float, Int, Key
 
 
-class ReMDM(Sampler):
+class ReMDM(MaskedSampler):
     """Remasking sampling for the Masked process.
 
     Attributes:
@@ -51,15 +51,6 @@ class ReMDM(Sampler):
             if not 0.0 <= getattr(self, field) <= 1.0:
                 raise ValueError(f"ReMDM needs {field} in [0, 1], got {getattr(self, field)}")
 
-    def check(self, process: Process) -> None:
-        if not isinstance(process, Masked):
-            other = (
-                "DiscreteAncestral for its codes" if process.is_discrete else "Euler for latents"
-            )
-            raise ValueError(
-                f"ReMDM remasks the Masked process, got {type(process).__name__}; use {other}"
-            )
-
     def init(
         self, process: Process, x_1: Int[Array, "b l q"], times: Float[Array, " times"]
     ) -> Carry:
@@ -78,8 +69,7 @@ class ReMDM(Sampler):
         carry: Carry,
         known: Bool[Array, "b l"] | None,
     ) -> tuple[Int[Array, "b l q"], Carry]:
-        if not isinstance(process, Masked):
-            raise TypeError(f"ReMDM remasks the Masked process, got {type(process).__name__}")
+        process = masked(process)
         del known  # is put back
         logits = tempered(process.logits(prediction, x_t.shape[-1]), self.temperature, self.top_p)
         drawn = draw(streams(keys, "code"), logits)

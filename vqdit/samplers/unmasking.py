@@ -20,15 +20,15 @@ import numpy as np
 
 from vqdit.processes.base import Process
 from vqdit.processes.categorical import MASK
-from vqdit.processes.masked import Masked
 from vqdit.random import streams
-from vqdit.samplers.base import Carry, Sampler
+from vqdit.samplers.base import Carry
 from vqdit.samplers.drawing import check_drawing, draw, gumbel, tempered
 from vqdit.samplers.halton import halton_order
+from vqdit.samplers.masked import MaskedSampler, masked
 from vqdit.typing import Array, Bool, Float, Int, Key
 
 
-class Unmasking(Sampler):
+class Unmasking(MaskedSampler):
     """Iterative unmasking for the Masked process.
 
     Attributes:
@@ -55,15 +55,6 @@ class Unmasking(Sampler):
         if self.noise < 0.0:
             raise ValueError(f"Unmasking needs noise >= 0, got {self.noise}")
 
-    def check(self, process: Process) -> None:
-        if not isinstance(process, Masked):
-            other = (
-                "DiscreteAncestral for its codes" if process.is_discrete else "Euler for latents"
-            )
-            raise ValueError(
-                f"Unmasking decodes the Masked process, got {type(process).__name__}; use {other}"
-            )
-
     def on(self, grid: tuple[int, ...]) -> "Unmasking":
         return dataclasses.replace(self, grid=grid)
 
@@ -78,8 +69,7 @@ class Unmasking(Sampler):
         carry: Carry,
         known: Bool[Array, "b l"] | None,
     ) -> tuple[Int[Array, "b l q"], Carry]:
-        if not isinstance(process, Masked):
-            raise TypeError(f"Unmasking decodes the Masked process, got {type(process).__name__}")
+        process = masked(process)
         del known  # a known position carries its code, so it is not masked
         logits = process.logits(prediction, x_t.shape[-1])  # b l q k
         code_keys, order_keys = streams(keys, "code"), streams(keys, "order")
@@ -88,9 +78,9 @@ class Unmasking(Sampler):
         first = jnp.where(is_masked, self._first(order_keys, logits, drawn, t), jnp.inf)
 
         # How many stay masked: their expected share, and at least one is revealed at every step.
-        masked = jnp.sum(is_masked, axis=(1, 2))
+        left = jnp.sum(is_masked, axis=(1, 2))
         share = process.mask_probability(s) / jnp.maximum(process.mask_probability(t), 1e-9)
-        stay = jnp.minimum(jnp.round(share * masked), masked - 1).astype(jnp.int32)
+        stay = jnp.minimum(jnp.round(share * left), left - 1).astype(jnp.int32)
         flat = first.reshape(x_t.shape[0], -1)
         rank = jnp.argsort(jnp.argsort(flat, axis=-1), axis=-1).reshape(x_t.shape)
         stays = is_masked & (rank < stay[:, None, None])
