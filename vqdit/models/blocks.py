@@ -19,7 +19,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from vqdit.nn.attention import Implementation, attention, shares
-from vqdit.nn.mlp import MLP, XAVIER, mlp
+from vqdit.nn.dense import XAVIER, Dense, Projections
+from vqdit.nn.mlp import MLP, mlp
 from vqdit.nn.norms import Norm, ScaledNorm, normalized
 from vqdit.nn.rope import rotate
 from vqdit.typing import Array, Bool, Component, Float
@@ -91,7 +92,7 @@ class AdaLNZero(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b l d"], given: Given) -> Result:
         layers = self.layers
-        rows = nn.Dense(6 * layers.dim, kernel_init=ZEROS, dtype=layers.dtype, name="modulation")
+        rows = Dense(6 * layers.dim, layers.dtype, ZEROS, name="modulation")
         modulation = per_token(rows(given.c), self.parts).astype(jnp.float32)  # b #l 6d
         shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = jnp.split(modulation, 6, axis=-1)
         q, k, v = _qkv(layers, normalized(x, layers.norm) * (1.0 + scale_1) + shift_1)
@@ -149,9 +150,7 @@ class MMDiT(nn.Module):
         streams = _pieces(x, [part.tokens for part in self.parts])
         for part, only, c, h in zip(self.parts, is_read, rows, streams, strict=True):
             count, name = 2 if only else 6, f"{part.name}_modulation"
-            modulate = nn.Dense(
-                count * layers.dim, kernel_init=ZEROS, dtype=layers.dtype, name=name
-            )
+            modulate = Dense(count * layers.dim, layers.dtype, ZEROS, name=name)
             shift, scale, *rest = jnp.split(modulate(c).astype(jnp.float32), count, axis=-1)
             h = normalized(h, layers.norm) * (1.0 + scale) + shift
             heads.append((_kv if only else _qkv)(layers, h, f"{part.name}_"))
@@ -195,22 +194,20 @@ def _pieces(x: Array, sizes: list[int]) -> list[Array]:
 
 def _qkv(layers: Layers, h: Float[Array, "b l d"], prefix: str = "") -> tuple[Array, Array, Array]:
     """Returns queries, keys and values [b, l, h, d] of tokens."""
-    dense = nn.Dense(3 * layers.dim, kernel_init=XAVIER, dtype=layers.dtype, name=f"{prefix}qkv")
-    q, k, v = _heads(layers, dense(h.astype(layers.dtype)), 3)
+    project = Projections(3, layers.dim, layers.dtype, name=f"{prefix}qkv")
+    q, k, v = (_heads(layers, part) for part in project(h))
     return _bounded(layers, q, f"{prefix}q"), _bounded(layers, k, f"{prefix}k"), v
 
 
 def _kv(layers: Layers, h: Float[Array, "b l d"], prefix: str) -> tuple[Array, Array, Array]:
     """Returns no queries, and keys and values [b, l, h, d] of tokens."""
-    dense = nn.Dense(2 * layers.dim, kernel_init=XAVIER, dtype=layers.dtype, name=f"{prefix}kv")
-    k, v = _heads(layers, dense(h.astype(layers.dtype)), 2)
+    project = Projections(2, layers.dim, layers.dtype, name=f"{prefix}kv")
+    k, v = (_heads(layers, part) for part in project(h))
     return k[:, :0], _bounded(layers, k, f"{prefix}k"), v
 
 
-def _heads(layers: Layers, h: Float[Array, "b l d"], count: int) -> list[Float[Array, "b l h e"]]:
-    return [
-        part.reshape(*part.shape[:2], layers.heads, -1) for part in jnp.split(h, count, axis=-1)
-    ]
+def _heads(layers: Layers, h: Float[Array, "b l d"]) -> Float[Array, "b l h e"]:
+    return h.reshape(*h.shape[:2], layers.heads, -1)
 
 
 def _bounded(layers: Layers, h: Float[Array, "b l h d"], name: str) -> Float[Array, "b l h d"]:
@@ -232,12 +229,11 @@ def _attended(
 
 
 def _out(layers: Layers, h: Float[Array, "b l d"], prefix: str = "") -> Float[Array, "b l d"]:
-    dense = nn.Dense(layers.dim, kernel_init=XAVIER, dtype=layers.dtype, name=f"{prefix}out")
+    dense = Dense(layers.dim, layers.dtype, name=f"{prefix}out")
     return dense(h).astype(jnp.float32)
 
 
 def _mlp(layers: Layers, h: Float[Array, "b l d"], prefix: str = "") -> Float[Array, "b l d"]:
-    h = h.astype(layers.dtype)
     h = mlp(h, layers.mlp, layers.hidden, dtype=layers.dtype, prefix=prefix)
     return h.astype(jnp.float32)
 
@@ -250,13 +246,11 @@ def _cross(
     init: nn.initializers.Initializer = XAVIER,
 ) -> Float[Array, "b l d"]:
     """Attention of the tokens to the context, which has no positions of its own."""
-    make = {"kernel_init": XAVIER, "dtype": layers.dtype}
-    q = nn.Dense(layers.dim, name="cross_q", **make)(h.astype(layers.dtype))
-    kv = nn.Dense(2 * layers.dim, name="cross_kv", **make)(context.astype(layers.dtype))
-    k, v = _heads(layers, kv, 2)
-    (q,) = _heads(layers, q, 1)
+    q = _heads(layers, Dense(layers.dim, layers.dtype, name="cross_q")(h))
+    project = Projections(2, layers.dim, layers.dtype, name="cross_kv")
+    k, v = (_heads(layers, part) for part in project(context))
     q, k = _bounded(layers, q, "cross_q"), _bounded(layers, k, "cross_k")
     h = attention(q, k, v, mask=real, implementation=layers.attention)
     h = h.reshape(*h.shape[:2], -1)
-    out = nn.Dense(layers.dim, kernel_init=init, dtype=layers.dtype, name="cross_out")
+    out = Dense(layers.dim, layers.dtype, init, name="cross_out")
     return out(h).astype(jnp.float32)

@@ -13,13 +13,15 @@ import jax
 import jax.numpy as jnp
 
 from vqdit.models.blocks import Kind, Layers
-from vqdit.models.network import Network, Positions, Remat
+from vqdit.models.network import Network, Positions
 from vqdit.models.tokens import Tokens, routed, spans
 from vqdit.nn.attention import Implementation
+from vqdit.nn.dense import XAVIER
 from vqdit.nn.embeddings import positions
-from vqdit.nn.mlp import MLP, XAVIER
+from vqdit.nn.mlp import MLP
 from vqdit.nn.norms import Norm
 from vqdit.nn.rope import rotation
+from vqdit.nn.stack import Remat
 from vqdit.processes.base import X
 from vqdit.random import stream
 from vqdit.typing import Array, Bool, Component, Float, Key, Named, Params
@@ -43,9 +45,8 @@ class DiT(Component):
         patch: edge of the square (cube) of positions that makes one token; divides every grid.
         mlp_ratio: hidden width of the MLP over `dim`.
         dtype: precision of the matrix products. Parameters, norms and softmax stay float32.
-        remat: recompute each block in the backward pass: much less memory, a third more time.
-            "dots" keeps the products with parameters and recomputes the rest; "attention" keeps
-            what attention returns.
+        remat: recompute each block in the backward pass, all of it or what is not kept; see
+            `vqdit.nn.stack`. "dots" costs little time and saves much of the memory.
         block: how time and condition come in; see `vqdit.models.blocks`.
         positions: "sincos" is added to the tokens, "rope" turns queries and keys.
         norm: layer norm, or RMS norm.

@@ -10,30 +10,22 @@ What time and label become, by the kind of block:
 from typing import Any, Literal
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
 from vqdit.models.blocks import BLOCKS, ZEROS, Given, Layers, Part
 from vqdit.models.tokens import Tokens, routed, spans
+from vqdit.nn.dense import XAVIER
 from vqdit.nn.embeddings import CodeEmbedding, TimeEmbedding, positions
-from vqdit.nn.mlp import XAVIER
 from vqdit.nn.norms import ScaledNorm, normalized
 from vqdit.nn.patches import fold, unfold
 from vqdit.nn.rope import rotation
+from vqdit.nn.stack import Remat, rematerialized, unroll
 from vqdit.processes.base import X
 from vqdit.typing import Array, Bool, Float, Named
 
 Pieces = list[tuple[str, Array]]
 """Pieces of a sequence: the name of a modality, or "", and tokens [b, l, d]."""
 Positions = Literal["sincos", "rope", "both"]
-Remat = bool | Literal["dots", "attention"]
-SHALLOW = 6
-"""Stacks up to this depth are unrolled: faster on a CPU, and still quick to compile."""
-KEPT = {
-    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-    "attention": jax.checkpoint_policies.save_only_these_names("attention"),
-}
-"""What rematerialisation keeps of a block, by name."""
 
 
 class Network(nn.Module):
@@ -172,9 +164,7 @@ class Network(nn.Module):
         self, h: Float[Array, "b l d"], parts: tuple[Part, ...], given: Given
     ) -> tuple[Float[Array, "b m d"], Any, Any]:
         """Returns the m tokens of what is predicted, and what was seen on the way."""
-        block = BLOCKS[self.layers.block]
-        if self.remat:
-            block = nn.remat(block, prevent_cse=False, policy=KEPT.get(str(self.remat)))
+        block = rematerialized(BLOCKS[self.layers.block], self.remat)
         fields = (self.layers, parts, self.is_watched)
         has_last = self.layers.block == "mm_dit" and any(part.is_given for part in parts)
         depth = self.depth - has_last
@@ -191,7 +181,7 @@ class Network(nn.Module):
             variable_axes={"params": 0},
             split_rngs={"params": True},
             length=depth,
-            unroll=depth if depth <= SHALLOW else 1,
+            unroll=unroll(depth, self.remat),
         )
         none = jnp.zeros((len(self.taps), h.shape[0], own, h.shape[2])) if self.taps else None
         carry, watched = stack(block(*fields, name="blocks"), (h, none), jnp.arange(1, depth + 1))

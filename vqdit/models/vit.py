@@ -14,9 +14,11 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from vqdit.models.autoencoder import Autoencoder
+from vqdit.nn.dense import XAVIER
 from vqdit.nn.embeddings import positions
+from vqdit.nn.mlp import MLP
 from vqdit.nn.patches import fold, unfold
-from vqdit.nn.transformer import MLP, XAVIER, Transformer
+from vqdit.nn.transformer import Transformer
 from vqdit.typing import Array, Float
 
 SIZES = {

@@ -7,15 +7,45 @@ Shazeer, "GLU Variants Improve Transformer", arXiv:2002.05202, eq. 6. GELU is ap
 as in the published DiT.
 """
 
+import math
 from typing import Literal
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
+from vqdit.nn.dense import XAVIER, Dense
 from vqdit.typing import Array, Float
 
 MLP = Literal["gelu", "swiglu"]
-XAVIER = nn.initializers.xavier_uniform()
+
+
+@jax.custom_vjp
+def gelu(x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
+    """Returns x (1 + tanh(u)) / 2 with u = sqrt(2 / pi) (x + 0.044715 x^3).
+
+    Hendrycks & Gimpel, arXiv:1606.08415. As (1 + tanh(u)) / 2 is sigmoid(2u), it needs one
+    exponential; it is computed in float32 and its gradient needs x alone.
+    """
+    return (x * _gate(x.astype(jnp.float32))).astype(x.dtype)
+
+
+def _gate(x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
+    return jax.nn.sigmoid(math.sqrt(8.0 / math.pi) * (x + 0.044715 * x**3))
+
+
+def _gelu_forward(x: Float[Array, "*b d"]) -> tuple[Float[Array, "*b d"], Float[Array, "*b d"]]:
+    return gelu(x), x
+
+
+def _gelu_backward(x: Float[Array, "*b d"], g: Float[Array, "*b d"]) -> tuple[Array]:
+    h = x.astype(jnp.float32)
+    gate = _gate(h)
+    slope = math.sqrt(8.0 / math.pi) * (1.0 + 3.0 * 0.044715 * h**2)
+    return ((g * (gate + h * gate * (1.0 - gate) * slope)).astype(x.dtype),)
+
+
+gelu.defvjp(_gelu_forward, _gelu_backward)
 
 
 def mlp(
@@ -33,13 +63,13 @@ def mlp(
     """
     if kind == "swiglu":
         hidden = -(-(2 * hidden // 3) // 8) * 8
-        both = nn.Dense(2 * hidden, kernel_init=XAVIER, dtype=dtype, name=f"{prefix}mlp_in")(x)
+        both = Dense(2 * hidden, dtype, name=f"{prefix}mlp_in")(x)
         gate, h = jnp.split(both, 2, axis=-1)
         h = nn.silu(gate) * h
     else:
-        h = nn.Dense(hidden, kernel_init=XAVIER, dtype=dtype, name=f"{prefix}mlp_in")(x)
-        h = nn.gelu(h, approximate=True)
-    return nn.Dense(x.shape[-1], kernel_init=XAVIER, dtype=dtype, name=f"{prefix}mlp_out")(h)
+        h = Dense(hidden, dtype, name=f"{prefix}mlp_in")(x)
+        h = gelu(h)
+    return Dense(x.shape[-1], dtype, name=f"{prefix}mlp_out")(h)
 
 
 class Projector(nn.Module):

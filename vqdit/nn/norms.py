@@ -4,6 +4,7 @@ layer: (x - mean(x)) / sqrt(var(x) + eps)              Ba et al., arXiv:1607.064
 rms:   x / sqrt(mean(x^2) + eps)                       Zhang & Sennrich, arXiv:1910.07467
 """
 
+import functools
 from typing import Literal
 
 import flax.linen as nn
@@ -15,14 +16,40 @@ from vqdit.typing import Array, Float
 Norm = Literal["layer", "rms"]
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def normalized(
     x: Float[Array, "*b d"], norm: Norm = "layer", eps: float = 1e-6
 ) -> Float[Array, "*b d"]:
-    """Returns the normalised channels, without parameters."""
-    x = x.astype(jnp.float32)
+    """Returns the normalised channels, without parameters; its gradient is one pass by hand."""
+    return _normalized_forward(x, norm, eps)[0]
+
+
+def _normalized_forward(
+    x: Float[Array, "*b d"], norm: Norm, eps: float
+) -> tuple[Float[Array, "*b d"], tuple[Array, Array | None, Array]]:
+    """Returns the result, and with x the mean and the scale of each token, which are small."""
+    h, mean = x.astype(jnp.float32), None
     if norm == "layer":
-        x = x - jnp.mean(x, axis=-1, keepdims=True)
-    return x * jax.lax.rsqrt(jnp.mean(x**2, axis=-1, keepdims=True) + eps)
+        mean = jnp.mean(h, axis=-1, keepdims=True)
+        h = h - mean
+    scale = jax.lax.rsqrt(jnp.mean(h**2, axis=-1, keepdims=True) + eps)
+    return h * scale, (x, mean, scale)
+
+
+def _normalized_backward(
+    norm: Norm, eps: float, kept: tuple[Array, Array | None, Array], g: Float[Array, "*b d"]
+) -> tuple[Float[Array, "*b d"]]:
+    """With y the normalised channels and r their scale: r (g - mean(g) - y mean(g y))."""
+    x, mean, scale = kept
+    h = x.astype(jnp.float32)
+    y = (h if mean is None else h - mean) * scale
+    of_x = g - y * jnp.mean(g * y, axis=-1, keepdims=True)
+    if norm == "layer":
+        of_x = of_x - jnp.mean(g, axis=-1, keepdims=True)
+    return ((scale * of_x).astype(x.dtype),)
+
+
+normalized.defvjp(_normalized_forward, _normalized_backward)
 
 
 class ScaledNorm(nn.Module):

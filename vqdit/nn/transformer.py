@@ -7,18 +7,14 @@ Dosovitskiy et al., "An Image is Worth 16x16 Words", arXiv:2010.11929, eq. 2 and
 that of Shazeer, "GLU Variants Improve Transformer", arXiv:2002.05202, eq. 6.
 """
 
-from typing import Literal
-
 import flax.linen as nn
 import jax.numpy as jnp
 
 from vqdit.nn.attention import attention
+from vqdit.nn.dense import Dense, Projections
+from vqdit.nn.mlp import MLP
+from vqdit.nn.stack import rematerialized, unroll
 from vqdit.typing import Array, Float
-
-MLP = Literal["gelu", "swiglu"]
-XAVIER = nn.initializers.xavier_uniform()
-SHALLOW = 6
-"""Stacks up to this depth are unrolled: faster on a CPU, and still quick to compile."""
 
 
 class Transformer(nn.Module):
@@ -33,7 +29,6 @@ class Transformer(nn.Module):
         dtype: precision of the products; parameters, norms, softmax and residual stream stay
             float32.
         remat: recompute each block in the backward pass.
-        unroll: blocks per iteration of the scan; 0 unrolls shallow stacks.
     """
 
     depth: int
@@ -42,17 +37,15 @@ class Transformer(nn.Module):
     mlp: MLP = "gelu"
     dtype: str = "float32"
     remat: bool = False
-    unroll: int = 0
 
     @nn.compact
     def __call__(self, x: Float[Array, "b l d"]) -> Float[Array, "b l d"]:
-        unroll = self.unroll or (self.depth if self.depth <= SHALLOW else 1)
         blocks = nn.scan(
-            nn.remat(Block, prevent_cse=False) if self.remat else Block,
+            rematerialized(Block, self.remat),
             variable_axes={"params": 0},
             split_rngs={"params": True},
             length=self.depth,
-            unroll=unroll,
+            unroll=unroll(self.depth, self.remat),
         )
         x, _ = blocks(self.heads, self.hidden, self.mlp, self.dtype, name="blocks")(x)
         return layer_norm(x, name="norm")
@@ -68,27 +61,26 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b l d"]) -> tuple[Float[Array, "b l d"], None]:
-        width, dtype = x.shape[-1], jnp.dtype(self.dtype)
-        h = layer_norm(x, name="norm_1").astype(dtype)
-        h = nn.Dense(3 * width, kernel_init=XAVIER, dtype=dtype, name="qkv")(h)
+        width = x.shape[-1]
+        project = Projections(3, width, self.dtype, name="qkv")
         q, k, v = (
             part.reshape(*part.shape[:2], self.heads, -1)  # b l h d
-            for part in jnp.split(h, 3, axis=-1)
+            for part in project(layer_norm(x, name="norm_1"))
         )
         h = attention(q, k, v).reshape(x.shape)
-        h = nn.Dense(width, kernel_init=XAVIER, dtype=dtype, name="out")(h)
+        h = Dense(width, self.dtype, name="out")(h)
         x = x + h.astype(jnp.float32)
 
-        h = layer_norm(x, name="norm_2").astype(dtype)
+        h = layer_norm(x, name="norm_2")
         if self.mlp == "swiglu":
             hidden = max(1, self.hidden * 2 // 3)
-            h = nn.Dense(2 * hidden, kernel_init=XAVIER, dtype=dtype, name="mlp_in")(h)
+            h = Dense(2 * hidden, self.dtype, name="mlp_in")(h)
             gate, h = jnp.split(h, 2, axis=-1)
             h = nn.silu(gate) * h
         else:
-            h = nn.Dense(self.hidden, kernel_init=XAVIER, dtype=dtype, name="mlp_in")(h)
+            h = Dense(self.hidden, self.dtype, name="mlp_in")(h)
             h = nn.gelu(h, approximate=False)
-        h = nn.Dense(width, kernel_init=XAVIER, dtype=dtype, name="mlp_out")(h)
+        h = Dense(width, self.dtype, name="mlp_out")(h)
         return x + h.astype(jnp.float32), None
 
 
