@@ -181,7 +181,7 @@ class Network(nn.Module):
             variable_axes={"params": 0},
             split_rngs={"params": True},
             length=depth,
-            unroll=unroll(depth, self.remat),
+            unroll=1 if self.is_initializing() else unroll(depth, self.remat),
         )
         none = jnp.zeros((len(self.taps), h.shape[0], own, h.shape[2])) if self.taps else None
         carry, watched = stack(block(*fields, name="blocks"), (h, none), jnp.arange(1, depth + 1))

@@ -45,7 +45,7 @@ class Transformer(nn.Module):
             variable_axes={"params": 0},
             split_rngs={"params": True},
             length=self.depth,
-            unroll=unroll(self.depth, self.remat),
+            unroll=1 if self.is_initializing() else unroll(self.depth, self.remat),
         )
         x, _ = blocks(self.heads, self.hidden, self.mlp, self.dtype, name="blocks")(x)
         return layer_norm(x, name="norm")
