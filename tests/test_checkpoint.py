@@ -15,6 +15,7 @@ from vqdit.checkpoint import (
     CheckpointMismatch,
     Checkpoints,
     CorruptCheckpoint,
+    Keep,
     flatten,
     load_tree,
     save_tree,
@@ -69,7 +70,7 @@ def spoil(folder: Path, step: int) -> None:
 
 def test_round_trip_is_bitwise_and_typed(tmp_path):
     saved = state()
-    with Checkpoints(tmp_path, keep=2) as checkpoints:
+    with Checkpoints(tmp_path, Keep(last=2)) as checkpoints:
         checkpoints.save(3, saved)
         checkpoints.wait()
         found = checkpoints.restore(like(saved))
@@ -108,7 +109,7 @@ def test_a_state_may_be_donated_while_it_is_being_saved(tmp_path):
     saved = state()
     expected = raw(saved)
     zero = jax.jit(lambda tree: jax.tree.map(lambda x: x * 0, tree), donate_argnums=0)
-    with Checkpoints(tmp_path, keep=1) as checkpoints:
+    with Checkpoints(tmp_path, Keep(last=1)) as checkpoints:
         checkpoints.save(1, saved)
         jax.block_until_ready(zero(saved.params))
         checkpoints.wait()
@@ -116,7 +117,7 @@ def test_a_state_may_be_donated_while_it_is_being_saved(tmp_path):
 
 
 def test_the_last_ones_are_kept(tmp_path):
-    with Checkpoints(tmp_path, keep=2) as checkpoints:
+    with Checkpoints(tmp_path, Keep(last=2)) as checkpoints:
         for step in (1, 2, 10):
             checkpoints.save(step, state(step))
     assert Checkpoints(tmp_path).steps() == [2, 10]
@@ -124,7 +125,7 @@ def test_the_last_ones_are_kept(tmp_path):
 
 
 def test_saving_a_step_twice_keeps_the_first(tmp_path):
-    with Checkpoints(tmp_path, keep=2) as checkpoints:
+    with Checkpoints(tmp_path, Keep(last=2)) as checkpoints:
         checkpoints.save(1, state(1))
         checkpoints.save(1, state(2))
         found = checkpoints.restore(like(state()))
@@ -132,7 +133,7 @@ def test_saving_a_step_twice_keeps_the_first(tmp_path):
 
 
 def test_only_some_fields_can_be_restored(tmp_path):
-    with Checkpoints(tmp_path, keep=1) as checkpoints:
+    with Checkpoints(tmp_path, Keep(last=1)) as checkpoints:
         checkpoints.save(1, state())
     abstract = {"stats": like(state()).stats}
     found = Checkpoints(tmp_path).restore(abstract, only=("stats",))
@@ -156,7 +157,7 @@ def test_differences_are_listed_by_path(tmp_path):
 
 
 def test_one_flipped_bit_is_noticed_and_the_one_before_is_used(tmp_path, caplog):
-    with Checkpoints(tmp_path, keep=3) as checkpoints:
+    with Checkpoints(tmp_path, Keep(last=3)) as checkpoints:
         for step in (1, 2):
             checkpoints.save(step, state(step))
     spoil(tmp_path, 2)
@@ -167,7 +168,7 @@ def test_one_flipped_bit_is_noticed_and_the_one_before_is_used(tmp_path, caplog)
 
 
 def test_all_spoiled_is_an_error(tmp_path):
-    with Checkpoints(tmp_path, keep=3) as checkpoints:
+    with Checkpoints(tmp_path, Keep(last=3)) as checkpoints:
         checkpoints.save(1, state(1))
     spoil(tmp_path, 1)
     with pytest.raises(CorruptCheckpoint):
@@ -181,14 +182,14 @@ def test_nothing_saved_is_said(tmp_path):
 
 
 def test_what_a_killed_save_left_is_no_checkpoint_and_is_cleaned(tmp_path):
-    with Checkpoints(tmp_path, keep=3) as checkpoints:
+    with Checkpoints(tmp_path, Keep(last=3)) as checkpoints:
         checkpoints.save(1, state(1))
     left = tmp_path / "2.orbax-checkpoint-tmp-3"
     left.mkdir()
     (left / "part").write_text("x")
     assert Checkpoints(tmp_path).steps() == [1]
     assert left.exists()  # a reader touches nothing
-    with Checkpoints(tmp_path, keep=3) as checkpoints:
+    with Checkpoints(tmp_path, Keep(last=3)) as checkpoints:
         assert checkpoints.latest() == 1
     assert not left.exists()
 
@@ -203,3 +204,102 @@ def test_fingerprints_do_not_depend_on_the_layout(tmp_path):
         marks.append(json.loads(text)["custom_metadata"]["fingerprints"])
     assert marks[0] == marks[1]
     assert len(marks[0]) == 7
+
+
+def parts(folder):
+    return sorted(file for file in folder.rglob("*") if file.is_file())
+
+
+def test_every_flipped_bit_is_reported(tmp_path):
+    """Of 100 at random, wherever they are."""
+    saved = state(1)
+    with Checkpoints(tmp_path, Keep(last=3)) as checkpoints:
+        checkpoints.save(1, saved)
+    random, files = np.random.default_rng(0), parts(tmp_path / "1")
+    sizes = np.array([file.stat().st_size for file in files], float)
+    for _ in range(100):
+        # As often in a small file as in a large one, or by size.
+        share = None if random.random() < 0.5 else sizes / sizes.sum()
+        file = files[random.choice(len(files), p=share)]
+        content = file.read_bytes()
+        flipped = bytearray(content)
+        if not flipped:
+            continue
+        flipped[random.integers(len(flipped))] ^= 1 << random.integers(8)
+        file.write_bytes(flipped)
+        with pytest.raises(CorruptCheckpoint, match="checkpoint 1 in .* is damaged"):
+            Checkpoints(tmp_path).restore(like(saved))
+        file.write_bytes(content)
+    assert raw(Checkpoints(tmp_path).restore(like(saved))) == raw(saved)
+
+
+def shorten(file):
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+@pytest.mark.parametrize(
+    ("name", "harm", "message"),
+    [
+        ("_CHECKPOINT_METADATA", Path.unlink, "_CHECKPOINT_METADATA is missing"),
+        ("commit_success.txt", Path.unlink, "commit_success.txt is missing"),
+        ("state/manifest.ocdbt", Path.unlink, "state/manifest.ocdbt is missing"),
+        ("state/manifest.ocdbt", shorten, r"state/manifest.ocdbt has \d+ bytes, \d+ were saved"),
+        ("manifest.json", shorten, "manifest.json is damaged"),
+    ],
+)
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
+    tmp_path, caplog, name, harm, message
+):
+    with Checkpoints(tmp_path, Keep(last=3)) as checkpoints:
+        for step in (1, 2):
+            checkpoints.save(step, state(step))
+    harm(tmp_path / "2" / name)
+    with pytest.raises(CorruptCheckpoint, match=f"checkpoint 2 in .* is damaged: {message}"):
+        Checkpoints(tmp_path).restore(like(state()), strict=True)
+    assert raw(Checkpoints(tmp_path).restore(like(state()))) == raw(state(1))
+    assert "checkpoint 2" in caplog.text
+    assert Checkpoints(tmp_path).steps() == [1, 2]  # a reader touches nothing
+
+
+def test_a_damaged_checkpoint_is_set_aside_and_its_step_saved_again(tmp_path):
+    with Checkpoints(tmp_path, Keep(last=3)) as checkpoints:
+        for step in (1, 2):
+            checkpoints.save(step, state(step))
+    spoil(tmp_path, 2)
+    with Checkpoints(tmp_path, Keep(last=3)) as checkpoints:
+        assert int(checkpoints.restore(like(state())).step) == 1
+        assert (tmp_path / "damaged-2").is_dir()
+        checkpoints.save(2, state(2))
+        checkpoints.save(3, state(3))
+    assert Checkpoints(tmp_path).steps() == [1, 2, 3]
+    assert raw(Checkpoints(tmp_path).restore(like(state()), 2)) == raw(state(2))
+
+
+def test_one_without_checksums_is_still_verified_by_its_fingerprints(tmp_path):
+    """A save that was killed after the commit, or a checkpoint of an older version."""
+    with Checkpoints(tmp_path, Keep(last=3)) as checkpoints:
+        checkpoints.save(1, state(1))
+    (tmp_path / "1" / "manifest.json").unlink()
+    assert raw(Checkpoints(tmp_path).restore(like(state()))) == raw(state(1))
+    spoil(tmp_path, 1)
+    with pytest.raises(CorruptCheckpoint):
+        Checkpoints(tmp_path).restore(like(state()))
+
+
+def test_some_are_kept_for_good_and_the_best_too(tmp_path):
+    losses = {1: 0.5, 2: 0.1, 3: 0.3, 4: 0.4, 5: 0.2, 6: 0.6, 7: 0.7}
+    with Checkpoints(tmp_path, Keep(last=1, every=3, best="-loss")) as checkpoints:
+        for step, loss in losses.items():
+            checkpoints.save(step, state(step), None if step == 5 else {"loss": loss})
+    assert Checkpoints(tmp_path).steps() == [2, 3, 6, 7]
+
+
+def test_rules_that_keep_nothing_are_refused():
+    with pytest.raises(ValueError, match="last >= 1"):
+        Keep(last=0)
+
+
+def test_versions_are_written_down(tmp_path):
+    save_tree(tmp_path, state())
+    record = json.loads((tmp_path / "0" / "_CHECKPOINT_METADATA").read_text())
+    assert record["custom_metadata"]["versions"]["jax"] == jax.__version__

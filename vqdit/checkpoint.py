@@ -1,25 +1,32 @@
 """Checkpoints: asynchronous, atomic, verified, restored onto any arrangement of devices.
 
 A state is stored as a flat map from path ("params/encoder/in/kernel") to array, by Orbax. Orbax
-casts dtypes in silence and does not notice corrupted array data, so the paths, shapes and dtypes
-are compared before loading, and every leaf has an integer fingerprint that is verified after it.
+casts dtypes in silence and does not notice corrupted array data. So every file has a checksum and
+the paths, shapes and dtypes are compared before loading; and every leaf has an integer fingerprint,
+computed on the device it lay on when it was saved, that is verified on those it is loaded to.
 """
 
 import hashlib
 import logging
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 
+from vqdit import manifest, sharding
 from vqdit.sharding import one_device
-from vqdit.typing import Array, UInt32
+from vqdit.typing import Array, Component, UInt32
 
 T = TypeVar("T")
-KEEP_ALL = 10**9
+MARK = "_CHECKPOINT_METADATA"
+"""The file that Orbax writes last."""
+WRITERS = ("vqdit", "jax", "flax", "optax", "orbax-checkpoint")
+"""Packages whose versions a checkpoint names."""
 log = logging.getLogger(__name__)
 
 
@@ -31,19 +38,61 @@ class CorruptCheckpoint(OSError):
     """A checkpoint's data are not those that were saved."""
 
 
+class Keep(Component):
+    """Which checkpoints stay; one that any of these rules wants does.
+
+    Attributes:
+        last: so many of the newest.
+        every: those whose step is a multiple of it; 0: none.
+        best: the one with the highest value of this metric of the validation split, such as
+            "psnr"; "-loss" is the one with the lowest; "": none.
+    """
+
+    last: int = 3
+    every: int = 0
+    best: str = ""
+
+    def __post_init__(self) -> None:
+        if self.last < 1 or self.every < 0:
+            raise ValueError(f"Keep needs last >= 1 and every >= 0, got {self.last=} {self.every=}")
+
+    def policy(self) -> Any:
+        """Returns the policy for Orbax."""
+        from orbax.checkpoint import v1 as ocp
+
+        policies: Any = ocp.training.preservation_policies
+        rules = [policies.LatestN(self.last)]
+        if self.every:
+            rules.append(policies.EveryNSteps(self.every))
+        if self.best:
+            name, sign = self.best.removeprefix("-"), -1.0 if self.best.startswith("-") else 1.0
+            rules.append(
+                policies.BestN(
+                    get_metric_fn=lambda metrics: sign * metrics[name],
+                    n=1,
+                    keep_checkpoints_without_metrics=False,
+                )
+            )
+        return policies.AnyPreservationPolicy(rules)
+
+
+KEEP_ALL = Keep(last=10**9)
+
+
 class Checkpoints:
     """The checkpoints of one run, in `folder`, named by their step.
 
     Args:
         folder: where they are; made when the first one is saved.
-        keep: how many of the latest stay; None only reads.
+        keep: which of them stay; None only reads.
     """
 
-    def __init__(self, folder: Path, keep: int | None = None) -> None:
+    def __init__(self, folder: Path, keep: Keep | None = None) -> None:
         self.folder = folder.absolute()
         self._keep = keep
         self._orbax: Any = None
-        self._pending: Any = None
+        self._pending: Future[None] | None = None
+        self._finisher = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         if keep is not None and self.folder.is_dir():
             for leftover in self.folder.glob("*.orbax-checkpoint-tmp*"):
                 log.info("removing %s, left by a save that was killed", leftover.name)
@@ -56,32 +105,50 @@ class Checkpoints:
         self.close()
 
     def steps(self) -> list[int]:
-        """Returns the steps of the complete checkpoints, in order."""
+        """Returns the steps of the checkpoints, in order; Orbax names only complete ones so."""
         if not self.folder.is_dir():
             return []
-        named = (path for path in self.folder.iterdir() if path.name.isdigit())
-        return sorted(int(path.name) for path in named if (path / "_CHECKPOINT_METADATA").is_file())
+        named = (path for path in self.folder.iterdir() if path.name.isdigit() and path.is_dir())
+        return sorted(int(path.name) for path in named)
 
     def latest(self) -> int | None:
-        """Returns the step of the newest complete checkpoint."""
+        """Returns the step of the newest checkpoint."""
         return max(self.steps(), default=None)
 
-    def save(self, step: int, state: Any) -> None:
-        """Starts saving; returns once the state may change or be donated."""
+    def save(self, step: int, state: Any, metrics: Mapping[str, float] | None = None) -> None:
+        """Starts saving; returns once the state may change or be donated.
+
+        Args:
+            step: of the state.
+            state: what is saved.
+            metrics: of the validation split at this step, if they are known.
+        """
         self.wait()
         if step in self.steps():
             return
         flat = flatten(state)
         marks = {path: int(mark) for path, mark in _fingerprints(flat).items()}
-        self._pending = self._manager().save_async(
-            step, flat, force=True, custom_metadata={"fingerprints": marks}
+        versions = {name: version(name) for name in WRITERS}
+        pending = self._manager().save_async(
+            step,
+            flat,
+            force=True,
+            metrics=None if metrics is None else dict(metrics),
+            custom_metadata={"fingerprints": marks, "versions": versions},
         )
+        self._pending = self._finisher.submit(self._finish, step, pending)
+
+    def _finish(self, step: int, pending: Any) -> None:
+        """Waits until a checkpoint is complete, and writes down what its files are."""
+        pending.result()
+        if sharding.process()[0] == 0:
+            manifest.write(self.folder / str(step))
 
     def wait(self) -> None:
         """Returns when the last save is on disk; raises what it raised."""
-        if self._pending is not None:
-            self._pending.result()
-            self._pending = None
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
 
     def close(self) -> None:
         """Finishes the last save."""
@@ -90,13 +157,22 @@ class Checkpoints:
             self._orbax.close()
             self._orbax = None
 
-    def restore(self, abstract: T, step: int | None = None, *, only: Iterable[str] = ()) -> T:
+    def restore(
+        self,
+        abstract: T,
+        step: int | None = None,
+        *,
+        only: Iterable[str] = (),
+        strict: bool = False,
+    ) -> T:
         """Loads and verifies a checkpoint.
 
         Args:
             abstract: the state's structure: leaves with shape, dtype and (optionally) sharding.
-            step: which one; None takes the newest good one and reports those that are not.
+            step: which one; None takes the newest good one and reports those that are not. A run
+                that writes checkpoints sets them aside, as `damaged-STEP`.
             only: names of the fields of the state to load; the others stay as in `abstract`.
+            strict: take the newest one or none.
 
         Raises:
             FileNotFoundError: there is no checkpoint.
@@ -106,26 +182,43 @@ class Checkpoints:
         steps = self.steps() if step is None else [step]
         if not steps:
             raise FileNotFoundError(f"no checkpoint in {self.folder}")
-        for number, candidate in enumerate(reversed(steps)):
+        damaged: list[int] = []
+        for candidate in reversed(steps):
             try:
-                return self._restore(abstract, candidate, tuple(only))
+                state = self._restore(abstract, candidate, tuple(only))
             except CorruptCheckpoint as error:
-                if number == len(steps) - 1:
+                if strict or candidate == steps[0]:
                     raise
                 log.error("%s; trying the one before", error)
+                damaged.append(candidate)
+            else:
+                if self._keep is not None:
+                    self._set_aside(damaged)
+                return state
         raise CorruptCheckpoint(f"no good checkpoint in {self.folder}")
+
+    def _set_aside(self, steps: list[int]) -> None:
+        """Renames damaged checkpoints, so that the run can save these steps again."""
+        if not steps:
+            return
+        self.close()  # Orbax remembers which steps there are
+        if sharding.process()[0] == 0:
+            for step in steps:
+                target = self.folder / f"damaged-{step}"
+                shutil.rmtree(target, ignore_errors=True)
+                (self.folder / str(step)).rename(target)
+        sharding.together("checkpoints set aside")
 
     def _restore(self, abstract: T, step: int, only: tuple[str, ...]) -> T:
         from orbax.checkpoint import v1 as ocp
 
         wanted = flatten(abstract)
         chosen = {path for path in wanted if not only or path.split("/")[0] in only}
+        self._check_files(step)
         try:
             metadata = self._manager().metadata(step)
         except Exception as error:  # Orbax wraps every failure in one of many types
-            raise CorruptCheckpoint(
-                f"checkpoint {step} in {self.folder} cannot be read ({_short(error)})"
-            ) from error
+            raise self._corrupt(step, f"it cannot be read ({_short(error)})") from error
         _compare(metadata.metadata, {path: wanted[path] for path in chosen}, step, bool(only))
         request = {
             path: _stored(wanted[path]) if path in chosen else ocp.PLACEHOLDER
@@ -134,38 +227,48 @@ class Checkpoints:
         try:
             flat = self._manager().load(step, request)
         except Exception as error:
-            raise CorruptCheckpoint(
-                f"checkpoint {step} in {self.folder} cannot be read ({_short(error)})"
-            ) from error
+            raise self._corrupt(step, f"it cannot be read ({_short(error)})") from error
         flat = {path: flat[path] for path in chosen}
         marks = (metadata.custom_metadata or {}).get("fingerprints", {})
         for path, mark in _fingerprints(flat).items():
             if int(mark) != marks.get(path):
-                raise CorruptCheckpoint(
-                    f"checkpoint {step} in {self.folder}: the data of {path} are not those saved"
-                )
+                raise self._corrupt(step, f"the data of {path} are not those saved")
         leaves = [
             _typed(flat[path], leaf) if path in chosen else leaf for path, leaf in wanted.items()
         ]
         return jax.tree.unflatten(jax.tree.structure(abstract), leaves)
+
+    def _check_files(self, step: int) -> None:
+        """Raises CorruptCheckpoint if a file is not as it was written; one process reads them."""
+        folder, lines = self.folder / str(step), []
+        if not (folder / MARK).is_file():
+            lines = [f"{MARK} is missing"]
+        elif sharding.process()[0] == 0 and manifest.exists(folder):
+            lines = manifest.faults(folder)
+        if not sharding.all_agree(not lines):
+            more = f" and {len(lines) - 1} more" if len(lines) > 1 else ""
+            raise self._corrupt(step, (lines or ["another process found it damaged"])[0] + more)
+
+    def _corrupt(self, step: int, why: str) -> CorruptCheckpoint:
+        return CorruptCheckpoint(f"checkpoint {step} in {self.folder} is damaged: {why}")
 
     def _manager(self) -> Any:
         if self._orbax is None:
             from orbax.checkpoint import v1 as ocp
 
             logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax logs every step it takes
-            policies: Any = ocp.training
-            self._orbax = policies.Checkpointer(
+            training: Any = ocp.training
+            self._orbax = training.Checkpointer(
                 self.folder,
-                save_decision_policy=policies.save_decision_policies.FixedIntervalPolicy(1),
-                preservation_policy=policies.preservation_policies.LatestN(self._keep or KEEP_ALL),
+                save_decision_policy=training.save_decision_policies.FixedIntervalPolicy(1),
+                preservation_policy=(self._keep or KEEP_ALL).policy(),
             )
         return self._orbax
 
 
 def save_tree(folder: Path, tree: Any) -> None:
     """Saves one pytree into a new folder, at once."""
-    with Checkpoints(folder, keep=1) as checkpoints:
+    with Checkpoints(folder, KEEP_ALL) as checkpoints:
         checkpoints.save(0, tree)
 
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from vqdit.typing import Component
@@ -155,3 +156,16 @@ def host(tree: T) -> T:
 def process() -> tuple[int, int]:
     """Returns this process's number and how many there are."""
     return jax.process_index(), jax.process_count()
+
+
+def all_agree(verdict: bool) -> bool:
+    """Returns whether the verdict of every process is True; every process must call it."""
+    if jax.process_count() == 1:
+        return verdict
+    return bool(np.all(multihost_utils.process_allgather(np.asarray(verdict))))
+
+
+def together(name: str) -> None:
+    """Returns when every process has come here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)

@@ -12,7 +12,7 @@ from pathlib import Path
 import jax.numpy as jnp
 
 from vqdit.api import Tokenizer
-from vqdit.checkpoint import Checkpoints
+from vqdit.checkpoint import KEEP_ALL, Checkpoints
 from vqdit.data import Data, ImageFolder
 from vqdit.experiment import Experiment
 from vqdit.pretrained import diffusers, diffusers_dit, dit, llamagen, taming
@@ -114,7 +114,7 @@ def write(imported: Imported, folder: Path, *, pictures: str = "pictures") -> Pa
     task, params, stats = imported
     source = ImageFolder(path=pictures, size=task.modality.grid[0], channels=task.modality.channels)
     experiment = Experiment(task=task, data=Data(source=source))
-    with workdir.alone(folder), Checkpoints(folder / "checkpoints", keep=1) as checkpoints:
+    with workdir.alone(folder), Checkpoints(folder / "checkpoints", KEEP_ALL) as checkpoints:
         state = {"step": jnp.zeros((), jnp.int32), "params": params, "stats": stats}
         checkpoints.save(0, state)
         checkpoints.wait()

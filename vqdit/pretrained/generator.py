@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vqdit.api import resolver
-from vqdit.checkpoint import Checkpoints
+from vqdit.checkpoint import KEEP_ALL, Checkpoints
 from vqdit.data import Data, ImageFolder
 from vqdit.experiment import Experiment
 from vqdit.modalities import Label
@@ -67,7 +67,7 @@ def write(
     moments = {"mean": jnp.zeros(taken.width), "std": jnp.full(taken.width, 1.0 / scaling)}
     modality = lent.task.modality
     source = ImageFolder(path=pictures, size=modality.grid[0], channels=modality.channels)
-    with workdir.alone(folder), Checkpoints(folder / "checkpoints", keep=1) as checkpoints:
+    with workdir.alone(folder), Checkpoints(folder / "checkpoints", KEEP_ALL) as checkpoints:
         checkpoints.save(0, {"step": jnp.zeros((), jnp.int32), "params": found.params, "stats": {}})
         checkpoints.wait()
         frozen = {IMAGE: {"params": params, "stats": stats, **moments}}

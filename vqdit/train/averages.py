@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vqdit import ema
-from vqdit.checkpoint import Checkpoints
+from vqdit.checkpoint import KEEP_ALL, Checkpoints
 from vqdit.train import workdir
 from vqdit.typing import Params
 
@@ -72,7 +72,7 @@ def write(source: Path, folder: Path, params: Params, step: int) -> None:
     """
     restored = workdir.restore(source)
     workdir.make_new(folder)
-    with workdir.alone(folder), Checkpoints(folder / workdir.CHECKPOINTS, keep=1) as checkpoints:
+    with workdir.alone(folder), Checkpoints(folder / workdir.CHECKPOINTS, KEEP_ALL) as checkpoints:
         state = {"step": jnp.int32(step), "params": params, "stats": restored.stats}
         checkpoints.save(step, state)
         checkpoints.wait()

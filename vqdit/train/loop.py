@@ -17,7 +17,7 @@ import jax
 
 from vqdit import metrics as measures
 from vqdit import sharding
-from vqdit.checkpoint import KEEP_ALL, Checkpoints
+from vqdit.checkpoint import KEEP_ALL, Checkpoints, Keep
 from vqdit.data import Batch
 from vqdit.experiment import Experiment
 from vqdit.random import stream
@@ -142,7 +142,7 @@ def train(experiment: Experiment, folder: Path, resolve: Resolve) -> Outcome:
                 log.info("changed on resume: %s", change)
             with (
                 Interrupts() as interrupts,
-                Checkpoints(folder / "checkpoints", experiment.keep) as checkpoints,
+                Checkpoints(folder / "checkpoints", Keep(last=experiment.keep)) as checkpoints,
                 Checkpoints(folder / workdirs.AVERAGES, KEEP_ALL) as averages,
             ):
                 run = Run(experiment, folder, resolve)
