@@ -13,19 +13,25 @@ pytestmark = pytest.mark.usefixtures("eight_devices")
 
 
 @pytest.mark.parametrize(
-    ("mesh", "shape"), [(Mesh(), (8, 1)), (Mesh(fsdp=4), (2, 4)), (Mesh(data=4, fsdp=2), (4, 2))]
+    ("mesh", "shape"),
+    [
+        (Mesh(), (8, 1, 1)),
+        (Mesh(fsdp=4), (2, 4, 1)),
+        (Mesh(data=2, fsdp=2, tensor=2), (2, 2, 2)),
+        (Mesh(tensor=2), (4, 1, 2)),
+    ],
 )
 def test_the_mesh_takes_all_devices(mesh, shape):
     assert tuple(mesh.build().shape.values()) == shape
 
 
-@pytest.mark.parametrize("mesh", [Mesh(fsdp=3), Mesh(data=3), Mesh(data=8, fsdp=2)])
+@pytest.mark.parametrize("mesh", [Mesh(fsdp=3), Mesh(data=3), Mesh(data=8, fsdp=2), Mesh(tensor=3)])
 def test_a_mesh_that_does_not_fit_is_refused(mesh):
     with pytest.raises(ValueError, match="does not fit 8 devices"):
         mesh.build()
 
 
-@pytest.mark.parametrize("fields", [{"fsdp": 0}, {"data": 0}, {"data": -2}])
+@pytest.mark.parametrize("fields", [{"fsdp": 0}, {"data": 0}, {"data": -2}, {"tensor": 0}])
 def test_bad_fields_are_refused(fields):
     with pytest.raises(ValueError, match="Mesh needs"):
         Mesh(**fields)

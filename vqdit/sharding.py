@@ -4,19 +4,37 @@ The only module that knows of devices. Models and losses are written for one dev
 `jax.jit` on global arrays their sums are global by construction.
 """
 
+import functools
+import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec, SingleDeviceSharding
 
-from vqdit.typing import Component
+from vqdit.platform import compiled_for, platform
+from vqdit.typing import Array, Component
 
 T = TypeVar("T")
 SMALL = 2**16
 """Arrays with fewer elements are replicated: gathering them costs more than holding them."""
+
+
+BATCH = ("data", "fsdp")
+"""The axes that examples are divided over."""
+SPLITS = {
+    **{"qkv": -1, "kv": -1, "cross_q": -1, "mlp_in": -1},
+    **{"out": -2, "cross_out": -2, "mlp_out": -2},
+}
+"""Which axis of a product's weights the axis `tensor` divides, by the end of the product's name.
+
+It is the outputs of those that widen and the inputs of those that narrow again: what is between the
+two stays where it is, and only the sum is exchanged. Shoeybi et al., "Megatron-LM",
+arXiv:1909.08053, section 3.
+"""
 
 
 class Mesh(Component):
@@ -24,18 +42,22 @@ class Mesh(Component):
 
     Attributes:
         data: groups that work on different examples and hold the same parameters; -1 takes all
-            devices that `fsdp` leaves.
+            devices that the others leave.
         fsdp: devices over which every large array of the state is split (they work on different
-            examples too).
+            examples too). Zhao et al., "PyTorch FSDP", arXiv:2304.11277.
+        tensor: devices that work on the same examples, each on some of the attention heads and of
+            the MLP's hidden channels; for networks that are too large for the others.
     """
 
     data: int = -1
     fsdp: int = 1
+    tensor: int = 1
 
     def __post_init__(self) -> None:
-        if self.fsdp < 1 or (self.data < 1 and self.data != -1):
+        if min(self.fsdp, self.tensor) < 1 or (self.data < 1 and self.data != -1):
             raise ValueError(
-                f"Mesh needs fsdp >= 1 and data >= 1 (or -1), got {self.data=} {self.fsdp=}"
+                "Mesh needs fsdp >= 1, tensor >= 1 and data >= 1 (or -1), got "
+                f"{self.data=} {self.fsdp=} {self.tensor=}"
             )
 
     def build(self, devices: list[Any] | None = None) -> jax.sharding.Mesh:
@@ -45,22 +67,26 @@ class Mesh(Component):
             ValueError: if the axes do not multiply to the number of devices.
         """
         devices = devices or jax.devices()
-        count = len(devices)
-        data = count // self.fsdp if self.data == -1 else self.data
-        if data * self.fsdp != count:
+        count, others = len(devices), self.fsdp * self.tensor
+        data = count // others if self.data == -1 else self.data
+        if data * others != count:
             raise ValueError(
-                f"the mesh data={self.data} x fsdp={self.fsdp} does not fit {count} devices; "
-                "their product must be that number, or set data=-1 and an fsdp that divides it"
+                f"the mesh data={self.data} x fsdp={self.fsdp} x tensor={self.tensor} does not fit "
+                f"{count} devices; their product must be that number, or set data=-1 and others "
+                "that divide it"
             )
         # Explicit axes, the default, break gathers; Auto leaves the layout to the compiler.
         return jax.make_mesh(
-            (data, self.fsdp), ("data", "fsdp"), axis_types=(AxisType.Auto,) * 2, devices=devices
+            (data, self.fsdp, self.tensor),
+            (*BATCH, "tensor"),
+            axis_types=(AxisType.Auto,) * 3,
+            devices=devices,
         )
 
 
 def check_batch(batch_size: int, mesh: jax.sharding.Mesh) -> None:
-    """Raises ValueError unless the global batch divides by the number of devices."""
-    count = mesh.size
+    """Raises ValueError unless the global batch divides by the devices that examples go to."""
+    count = mesh.shape["data"] * mesh.shape["fsdp"]
     if batch_size % count:
         below, above = batch_size // count * count, -(-batch_size // count) * count
         near = f"{below} or {above}" if below else f"{above}"
@@ -81,28 +107,121 @@ def one_device() -> SingleDeviceSharding:
 
 
 def over_batch(mesh: jax.sharding.Mesh) -> NamedSharding:
-    """The leading axis is split over all devices."""
-    return NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
+    """The leading axis is split over the devices that examples go to."""
+    return NamedSharding(mesh, PartitionSpec(BATCH))
 
 
 def of_state(abstract: T, mesh: jax.sharding.Mesh) -> T:
-    """Returns a sharding per leaf: large arrays are split over fsdp along one axis.
+    """Returns a sharding per leaf: large arrays are split, small ones are replicated.
 
-    The axis is the largest that divides (the last of equals); small arrays are replicated.
+    `tensor` splits the weights of attention and MLP as `SPLITS` says, and `fsdp` the largest other
+    axis that divides (the last of equals).
     """
-    fsdp = mesh.shape["fsdp"]
 
-    def rule(leaf: Any) -> NamedSharding:
-        size = int(np.prod(leaf.shape))
-        axes = [axis for axis, length in enumerate(leaf.shape) if length % fsdp == 0]
-        if fsdp == 1 or size < SMALL or not axes:
-            return replicated(mesh)
-        best = max(axes, key=lambda axis: (leaf.shape[axis], axis))
-        spec = [None] * leaf.ndim
-        spec[best] = "fsdp"
-        return NamedSharding(mesh, PartitionSpec(*spec))
+    def rule(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
+        names = [str(getattr(part, "key", getattr(part, "name", ""))) for part in path]
+        module = names[-2] if len(names) > 1 else ""
+        is_weight = names[-1:] == ["kernel"] and leaf.ndim > 1
+        split = _split(module) if is_weight else None
+        return NamedSharding(mesh, _stored(leaf.shape, split, mesh))
 
-    return jax.tree.map(rule, abstract)
+    return jax.tree_util.tree_map_with_path(rule, abstract)
+
+
+def _stored(shape: tuple[int, ...], split: int | None, mesh: jax.sharding.Mesh) -> PartitionSpec:
+    """Returns how an array of the state lies on the devices.
+
+    Args:
+        shape: of the array.
+        split: the axis that `tensor` divides; None: none.
+        mesh: of the devices.
+    """
+    spec: list[str | None] = [None] * len(shape)
+    if math.prod(shape) < SMALL:
+        return PartitionSpec()
+    tensor, fsdp = mesh.shape["tensor"], mesh.shape["fsdp"]
+    if split is not None and tensor > 1 and shape[split] % tensor == 0:
+        spec[split] = "tensor"
+    axes = [n for n, size in enumerate(shape) if size % fsdp == 0 and spec[n] is None]
+    if fsdp > 1 and axes:
+        spec[max(axes, key=lambda axis: (shape[axis], axis))] = "fsdp"
+    return PartitionSpec(*spec) if any(spec) else PartitionSpec()
+
+
+def weights(kernel: Array, name: str) -> Array:
+    """Returns the weights [in, out] of a product as it uses them: split over `tensor` alone.
+
+    Left to itself, the compiler may rather gather the examples than the weights. Of the gradient
+    each device gets its part.
+
+    Args:
+        kernel: the weights, as they are stored.
+        name: of the product.
+    """
+    mesh = _parallel()
+    return kernel if mesh is None else _used(kernel, _split(name), _split(name), mesh)
+
+
+def several_weights(kernel: Array, name: str, count: int) -> list[Array]:
+    """Returns the weights of several products that are stored side by side; see `weights`."""
+    mesh = _parallel()
+    if mesh is None:
+        return jnp.split(kernel, count, axis=1)
+    # The borders between them are not those between devices.
+    pieces = jnp.split(_used(kernel, None, _split(name), mesh), count, axis=1)
+    layout = NamedSharding(mesh, _at_use(pieces[0].shape, _split(name), mesh))
+    return [jax.lax.with_sharding_constraint(piece, layout) for piece in pieces]
+
+
+def _parallel() -> jax.sharding.Mesh | None:
+    """Returns the mesh, if weights are divided over it."""
+    mesh = platform().mesh
+    is_divided = mesh is not None and mesh.shape["fsdp"] * mesh.shape["tensor"] > 1
+    return mesh if is_divided else None
+
+
+def _split(name: str) -> int | None:
+    ends = [end for end in SPLITS if name == end or name.endswith(f"_{end}")]
+    return SPLITS[max(ends, key=len)] if ends else None
+
+
+def _at_use(shape: tuple[int, ...], split: int | None, mesh: jax.sharding.Mesh) -> PartitionSpec:
+    spec: list[str | None] = [None] * len(shape)
+    if split is not None and shape[split] % mesh.shape["tensor"] == 0:
+        spec[split] = "tensor"
+    return PartitionSpec(*spec)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
+def _used(kernel: Array, used: int | None, stored: int | None, mesh: jax.sharding.Mesh) -> Array:
+    """Returns stored weights, gathered but for the axis that `tensor` splits in use."""
+    del stored
+    layout = NamedSharding(mesh, _at_use(kernel.shape, used, mesh))
+    return jax.lax.with_sharding_constraint(kernel, layout)
+
+
+def _used_forward(
+    kernel: Array, used: int | None, stored: int | None, mesh: jax.sharding.Mesh
+) -> tuple[Array, None]:
+    return _used(kernel, used, stored, mesh), None
+
+
+def _used_backward(
+    used: int | None, stored: int | None, mesh: jax.sharding.Mesh, _: None, g: Array
+) -> tuple[Array]:
+    layout = NamedSharding(mesh, _stored(g.shape, stored, mesh))
+    return (jax.lax.with_sharding_constraint(g, layout),)
+
+
+_used.defvjp(_used_forward, _used_backward)
+
+
+def activations(x: Array) -> Array:
+    """Returns activations [b, ...], each device with its own examples."""
+    mesh = platform().mesh
+    if mesh is None or mesh.size == 1 or x.shape[0] % platform().devices:
+        return x
+    return jax.lax.with_sharding_constraint(x, over_batch(mesh))
 
 
 def abstract(function: Callable[..., T], mesh: jax.sharding.Mesh, *args: Any) -> T:
@@ -127,12 +246,23 @@ def create(function: Callable[..., T], mesh: jax.sharding.Mesh, *args: Any) -> T
 def compile_step(function: Callable[..., Any], state: Any) -> Callable[..., Any]:
     """Compiles (state, ...) -> (state, metrics): the state keeps its layout and is donated."""
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
-    return jax.jit(function, donate_argnums=0, out_shardings=(shardings, None))
+    mesh = jax.tree.leaves(shardings)[0].mesh
+    return jax.jit(_for(function, mesh), donate_argnums=0, out_shardings=(shardings, None))
 
 
 def compile_whole(function: Callable[..., T], mesh: jax.sharding.Mesh) -> Callable[..., T]:
     """Compiles a function whose results every process needs whole, such as metrics."""
-    return jax.jit(function, out_shardings=replicated(mesh))
+    return jax.jit(_for(function, mesh), out_shardings=replicated(mesh))
+
+
+def _for(function: Callable[..., T], mesh: jax.sharding.Mesh) -> Callable[..., T]:
+    """Returns the function, traced for the devices of the mesh."""
+
+    def traced(*args: Any) -> T:
+        with compiled_for(mesh):
+            return function(*args)
+
+    return traced
 
 
 def put_batch(batch: T, mesh: jax.sharding.Mesh) -> T:

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from jax._src.cudnn import fused_attention_stablehlo as fused
 
+from vqdit import sharding
 from vqdit.nn.attention import attention, chosen, shares
 from vqdit.nn.splash import splash
+from vqdit.platform import compiled_for
 
 LENGTHS = {"queries": 5, "keys": 131}
 
@@ -97,15 +99,27 @@ def test_splash_agrees_with_the_products_and_so_do_its_gradients(is_masked):
         ("cuda", "bfloat16", (256, 256), 36, "xla"),  # and heads that divide by 8
         ("cuda", "bfloat16", (256, 2), 64, "xla"),  # cross-attention to time and label
         ("rocm", "bfloat16", (256, 256), 64, "xla"),
-        ("tpu", "bfloat16", (256, 256), 72, "xla"),
+        ("tpu", "bfloat16", (64, 64), 72, "xla"),
+        ("tpu", "bfloat16", (256, 256), 72, "splash"),
         ("tpu", "bfloat16", (4096, 4096), 72, "splash"),
         ("tpu", "bfloat16", (4096, 77), 72, "xla"),
     ],
 )
 def test_what_suits_the_device_is_taken(platform, dtype, lengths, width, implementation):
-    assert chosen(platform, 1, jnp.dtype(dtype), lengths, width) == implementation
-    several = "xla" if implementation == "splash" else implementation  # it is not divided
-    assert chosen(platform, 8, jnp.dtype(dtype), lengths, width) == several
+    assert chosen(platform, jnp.dtype(dtype), lengths, width) == implementation
+
+
+def test_splash_runs_on_each_device_with_its_examples():
+    q, k, v = (part.repeat(4, axis=0) for part in drawn(**LENGTHS))  # 8 examples
+    mesh = sharding.Mesh(data=2, fsdp=4).build(jax.devices())
+    with compiled_for(mesh):
+        run = jax.jit(lambda q, k, v: splash(q, k, v, interpret=True))
+        placed = jax.device_put((q, k, v), sharding.over_batch(mesh))
+        out = run(*placed)
+        text = run.lower(*placed).compile().as_text()
+    assert len(out.sharding.device_set) == 8
+    assert not any(kind in text for kind in ("all-gather", "all-reduce", "all-to-all"))
+    np.testing.assert_allclose(out, formula(q, k, v, None), atol=1e-5)
 
 
 @pytest.mark.parametrize(("queries", "keys", "is_masked"), [(64, 64, 0), (63, 77, 0), (63, 77, 1)])

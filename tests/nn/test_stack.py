@@ -5,11 +5,12 @@ import pytest
 
 from vqdit.nn import stack
 from vqdit.nn.dense import Dense, Projections
+from vqdit.platform import Platform
 
 
 def test_deep_stacks_are_scanned_but_on_a_gpu(monkeypatch):
     assert [stack.unroll(depth) for depth in (1, stack.SHALLOW, 28)] == [1, stack.SHALLOW, 1]
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(stack, "platform", lambda: Platform("cuda"))
     assert stack.unroll(28) == 28
 
 

@@ -20,6 +20,7 @@ COMMANDS = {
     "import": "make a workdir of a public tokenizer or DiT",
     "encode": "encode a data set once and for all by a tokenizer",
     "export": "make a folder of diffusers of a trained DiT",
+    "plan": "say what a training will need on accelerators that are not here",
     "bench": "time the training and sampling of a DiT",
 }
 PACKAGE = Path(__file__).parent.parent

@@ -53,7 +53,7 @@ class DiT(Component):
         qk_norm: normalise queries and keys, so that scores cannot grow: against NaN in bfloat16.
         mlp: of the blocks.
         registers: learned tokens beside the others. Darcet et al., arXiv:2309.16588.
-        attention: what computes it; "auto" goes by the device that JAX runs on.
+        attention: what computes it; "auto" goes by what the program is compiled for.
         time_shift: 0, or 1 for the frequencies of the time embedding that diffusers has.
         mlp_eps: epsilon of the norm before the MLP of a modulated block; all others have 1e-6.
     """

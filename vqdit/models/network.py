@@ -21,6 +21,7 @@ from vqdit.nn.patches import fold, unfold
 from vqdit.nn.rope import rotation
 from vqdit.nn.stack import Remat, rematerialized, unroll
 from vqdit.processes.base import X
+from vqdit.sharding import activations
 from vqdit.typing import Array, Bool, Float, Named
 
 Pieces = list[tuple[str, Array]]
@@ -174,7 +175,7 @@ class Network(nn.Module):
         def layer(block: nn.Module, carry: Any, number: Array) -> Any:
             h, watched = block(carry[0], given)
             tapped = jnp.where(taps == number, h[:, :own], carry[1]) if self.taps else None
-            return (h, tapped), None if watched is None else watched[:, :own, :own]
+            return (activations(h), tapped), None if watched is None else watched[:, :own, :own]
 
         stack = nn.scan(
             layer,

@@ -5,8 +5,7 @@ Vaswani et al., "Attention Is All You Need", arXiv:1706.03762, eq. 1.
 
 Three programs compute it: plain products ("xla"), the fused kernel of cuDNN ("cudnn") and splash
 attention of the TPU ("splash"), in which the scores never leave the chip. "auto" takes what suits
-the devices that JAX runs on, the precision and the lengths. A program that is compiled for other
-devices than these, as for a TPU on a machine without one, gets the plain products or what it names.
+the devices that the program is compiled for, the precision and the lengths.
 """
 
 from typing import Literal
@@ -15,13 +14,14 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
+from vqdit.platform import platform
 from vqdit.typing import Array, Bool, Float
 
 Implementation = Literal["auto", "xla", "cudnn", "splash"]
 CUDNN_FROM = 64
 """Keys and queries from which the fused kernel pays; the condition of a cross-attention has two."""
-SPLASH_FROM = 1024
-"""Keys and queries from which the scores are too large to keep on a TPU, whose kernel pads."""
+SPLASH_FROM = 256
+"""Keys and queries from which a TPU spends more on moving scores than its kernel on padding."""
 
 
 def attention(
@@ -42,8 +42,10 @@ def attention(
         implementation: what computes it.
     """
     if implementation == "auto":
-        lengths, devices = (q.shape[1], k.shape[1]), jax.device_count()
-        implementation = chosen(_platform(), devices, v.dtype, lengths, q.shape[-1])
+        lengths = (q.shape[1], k.shape[1])
+        implementation = chosen(platform().name, v.dtype, lengths, q.shape[-1])
+        if implementation == "splash" and q.shape[0] % platform().devices:
+            implementation = "xla"  # a kernel cannot be divided unevenly
     if implementation == "cudnn":
         out = _cudnn(q, k, v, mask)
     elif implementation == "splash":
@@ -55,14 +57,11 @@ def attention(
     return checkpoint_name(out, "attention")
 
 
-def chosen(
-    platform: str, devices: int, dtype: jnp.dtype, lengths: tuple[int, int], width: int
-) -> Implementation:
+def chosen(platform: str, dtype: jnp.dtype, lengths: tuple[int, int], width: int) -> Implementation:
     """Returns what "auto" is.
 
     Args:
         platform: "cuda", "tpu" or another.
-        devices: how many there are; splash attention is not divided among several.
         dtype: of queries, keys and values.
         lengths: numbers of queries and of keys.
         width: channels of a head.
@@ -70,7 +69,7 @@ def chosen(
     is_half = dtype in (jnp.bfloat16, jnp.float16)
     if platform == "cuda" and is_half and width % 8 == 0 and width <= 128:
         return "cudnn" if min(lengths) >= CUDNN_FROM else "xla"
-    if platform == "tpu" and devices == 1 and min(lengths) >= SPLASH_FROM:
+    if platform == "tpu" and min(lengths) >= SPLASH_FROM:
         return "splash"
     return "xla"
 
@@ -147,12 +146,6 @@ def _plain_backward(
 
 
 _plain.defvjp(_plain_forward, _plain_backward)
-
-
-def _platform() -> str:
-    """Returns the platform that JAX runs on, and "cuda" only where it is CUDA."""
-    device = jax.devices()[0]
-    return "cuda" if "cuda" in device.client.platform_version else device.platform
 
 
 def _cudnn(

@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
+from vqdit.sharding import several_weights, weights
 from vqdit.typing import Array, Float
 
 XAVIER = nn.initializers.xavier_uniform()
@@ -29,7 +30,8 @@ class Dense(nn.Module):
     def __call__(self, x: Float[Array, "*b d"]) -> Float[Array, "*b e"]:
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
-        return _product(*(part.astype(jnp.dtype(self.dtype)) for part in (x, kernel, bias)))
+        x, kernel, bias = (part.astype(jnp.dtype(self.dtype)) for part in (x, kernel, bias))
+        return _product(x, weights(kernel, self.name or ""), bias)
 
 
 class Projections(nn.Module):
@@ -54,7 +56,8 @@ class Projections(nn.Module):
         kernel = self.param("kernel", XAVIER, (x.shape[-1], width))
         bias = self.param("bias", nn.initializers.zeros_init(), (width,))
         x, kernel, bias = (part.astype(jnp.dtype(self.dtype)) for part in (x, kernel, bias))
-        pairs = zip(jnp.split(kernel, self.count, axis=1), jnp.split(bias, self.count), strict=True)
+        kernels = several_weights(kernel, self.name or "", self.count)
+        pairs = zip(kernels, jnp.split(bias, self.count), strict=True)
         return [_product(x, w, b) for w, b in pairs]
 
 

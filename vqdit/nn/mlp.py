@@ -14,7 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from vqdit.nn.dense import XAVIER, Dense
+from vqdit.nn.dense import XAVIER, Dense, Projections
 from vqdit.typing import Array, Float
 
 MLP = Literal["gelu", "swiglu"]
@@ -63,8 +63,7 @@ def mlp(
     """
     if kind == "swiglu":
         hidden = -(-(2 * hidden // 3) // 8) * 8
-        both = Dense(2 * hidden, dtype, name=f"{prefix}mlp_in")(x)
-        gate, h = jnp.split(both, 2, axis=-1)
+        gate, h = Projections(2, hidden, dtype, name=f"{prefix}mlp_in")(x)
         h = nn.silu(gate) * h
     else:
         h = Dense(hidden, dtype, name=f"{prefix}mlp_in")(x)

@@ -2,17 +2,20 @@
 
 The kernel takes lengths and head widths in multiples of 128, so both are padded; padded keys, and
 those that a mask hides, are another segment than the queries. The compiler cannot divide a kernel
-among devices: with more than one, it is for programs that are written per device. Dao et al.,
+among devices, so with more than one it runs on each with that device's examples. Dao et al.,
 "FlashAttention", arXiv:2205.14135; the kernel is JAX's own,
 `jax.experimental.pallas.ops.tpu.splash_attention`.
 """
 
+import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.experimental.pallas.ops.tpu import splash_attention as kernels
 
+from vqdit.platform import platform
+from vqdit.sharding import BATCH
 from vqdit.typing import Array, Bool, Float
 
 LANES = 128
@@ -37,8 +40,28 @@ def splash(
         mask: True where a key is real.
         interpret: run the kernel as plain operations: slow, but on any device.
     """
-    heads, width = q.shape[2:]
     real = jnp.ones(k.shape[:2], bool) if mask is None else mask
+    one = functools.partial(_on_one_device, interpret=interpret)
+    mesh = platform().mesh
+    if mesh is None or mesh.size == 1:
+        return one(q, k, v, real)
+    heads = "tensor" if q.shape[2] % mesh.shape["tensor"] == 0 else None
+    part = jax.sharding.PartitionSpec(BATCH, None, heads)
+    keys = jax.sharding.PartitionSpec(BATCH)
+    return jax.shard_map(
+        one, mesh=mesh, in_specs=(part, part, part, keys), out_specs=part, check_vma=False
+    )(q, k, v, real)
+
+
+def _on_one_device(
+    q: Float[Array, "b l h d"],
+    k: Float[Array, "b m h d"],
+    v: Float[Array, "b m h d"],
+    real: Bool[Array, "b m"],
+    *,
+    interpret: bool,
+) -> Float[Array, "b l h d"]:
+    heads, width = q.shape[2:]
     real = _padded(real, 1).astype(jnp.int32)
     scaled = (q.astype(jnp.float32) * width**-0.5).astype(q.dtype)
     parts = [_padded(_padded(part, 1), 3).swapaxes(1, 2) for part in (scaled, k, v)]  # b h l d

@@ -21,6 +21,8 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax
 
+from vqdit.platform import platform
+
 Remat = bool | Literal["dots", "attention"]
 SHALLOW = 6
 """Stacks up to this depth are unrolled wherever they run, and still quick to compile."""
@@ -28,7 +30,7 @@ SHALLOW = 6
 
 def unroll(depth: int, remat: Remat = False) -> int:
     """Returns how many blocks an iteration of the scan has: one, or all."""
-    if jax.default_backend() == "gpu":
+    if platform().name in ("cuda", "rocm"):
         return depth
     # Within an iteration the CPU's compiler finds what was computed before, and keeps it after all.
     return depth if depth <= SHALLOW and not remat else 1

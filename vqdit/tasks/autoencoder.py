@@ -192,6 +192,10 @@ class AutoencoderTask(Task):
     def frozen_like(self) -> Frozen:
         return {loss.name: loss.like() for loss in self.perceptual}
 
+    @property
+    def modalities(self) -> Named[Modality]:
+        return Named({self.name: self.modality})
+
     def check(self, features: Named[Feature]) -> None:
         _ = self.grid  # sizes that do not divide
         require(features, self.name, self.modality.shape)

@@ -10,6 +10,7 @@ import optax
 from vqdit.data.batch import Batch
 from vqdit.data.sources import Feature
 from vqdit.metrics import Metrics
+from vqdit.modalities import Modality
 from vqdit.optimizers import Optimizer
 from vqdit.typing import Array, Component, Float, Int, Key, Named, Params, Stats
 
@@ -46,6 +47,11 @@ Load = Callable[[Params, Stats], Trees]
 
 class Task(Component):
     """What is trained. All methods but `load`, `check` and `write_preview` are pure."""
+
+    @property
+    def modalities(self) -> Named[Modality]:
+        """What it reads of the data, by the names of the columns."""
+        raise TypeError(f"{type(self).__name__} must define modalities")
 
     def load(
         self, resolve: Resolve, batches: Callable[[], Iterable[Batch]]

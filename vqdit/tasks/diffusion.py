@@ -197,6 +197,10 @@ class DiffusionTask(Task):
             self.conditions[name].modality if name in self.conditions else self.space(name).modality
         )
 
+    @property
+    def modalities(self) -> Named[Modality]:
+        return Named({name: self.modality(name) for name in [*self.conditions, *self.targets]})
+
     def frozen_like(self) -> Frozen:
         frozen = {name: self.space(name).frozen_like() for name in self.targets}
         return frozen | ({ALIGNED: self.repa.encoder.like()} if self.repa is not None else {})

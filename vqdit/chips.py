@@ -1,0 +1,36 @@
+"""Accelerators: what their makers state of them, per chip."""
+
+from typing import NamedTuple
+
+
+class Chip(NamedTuple):
+    """One accelerator.
+
+    Attributes:
+        flops: floating-point operations per second in bfloat16, dense.
+        memory: bytes of its own.
+        bandwidth: bytes per second to and from them.
+        link: bytes per second to other chips of its slice or server, one way.
+    """
+
+    flops: float
+    memory: float
+    bandwidth: float
+    link: float
+
+
+CHIPS = {
+    "H200": Chip(989e12, 141e9, 4800e9, 450e9),
+    "H100": Chip(989e12, 80e9, 3350e9, 450e9),
+    "A100": Chip(312e12, 80e9, 2039e9, 300e9),
+    "TPU v6 lite": Chip(918e12, 32e9, 1640e9, 448e9),
+    "TPU v5 lite": Chip(197e12, 16e9, 819e9, 200e9),
+    "TPU v5": Chip(459e12, 95e9, 2765e9, 600e9),
+    "TPU v4": Chip(275e12, 32e9, 1228e9, 300e9),
+}
+"""By the kind that JAX gives their devices; the first name that is part of it fits."""
+
+
+def find(kind: str) -> Chip | None:
+    """Returns the chip of a kind of device; None if it is not known."""
+    return next((chip for name, chip in CHIPS.items() if name in kind), None)

@@ -1,0 +1,268 @@
+"""What a training step will need on accelerators that are not here: memory, work, exchanges, time.
+
+The real step is compiled by the real compiler, for a topology of a TPU or for GPUs; neither need be
+at hand. The time is that of a roofline: no less than the arithmetic at the chip's peak, its traffic
+with its memory, or what goes over the links, whichever is longest. Williams et al., "Roofline",
+Commun. ACM 52(4), 2009.
+"""
+
+import functools
+import importlib.util
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import topologies
+
+from vqdit import chips, config, hlo, sharding
+from vqdit.bench import count_flops
+from vqdit.chips import Chip
+from vqdit.data import Batch, Encoded
+from vqdit.experiment import Experiment
+from vqdit.tasks.base import Task
+from vqdit.train import state as states
+from vqdit.train import workdir
+from vqdit.train.step import train_step
+from vqdit.typing import Named
+
+GPUS = {
+    # kind: compute capability, multiprocessors, clock in GHz
+    "a100": ("NVIDIA A100", (8, 0), 108, 1.41),
+    "h100": ("NVIDIA H100", (9, 0), 132, 1.98),
+    "h200": ("NVIDIA H200", (9, 0), 132, 1.98),
+}
+"""What the CUDA compiler asks of a GPU beside what `vqdit.chips` has."""
+
+
+class Plan(NamedTuple):
+    """What one training step needs; everything is of one chip.
+
+    Attributes:
+        chips: how many there are.
+        kind: of chip, as JAX calls it.
+        memory: bytes by what they are for; `temporary` are activations, gradients and workspace.
+        flops: of a step, recomputation included.
+        traffic: bytes read and written in its own memory.
+        exchanges: by the kind of collective.
+        bounds: seconds that a step takes at least, by what it waits for.
+    """
+
+    chips: int
+    kind: str
+    memory: dict[str, int]
+    flops: float
+    traffic: float
+    exchanges: dict[str, hlo.Collective]
+    bounds: dict[str, float]
+
+    @property
+    def chip(self) -> Chip:
+        """What the maker states."""
+        chip = chips.find(self.kind)
+        if chip is None:
+            raise ValueError(f"nothing is known of {self.kind!r}; known: {', '.join(chips.CHIPS)}")
+        return chip
+
+    @property
+    def total(self) -> int:
+        """Bytes of memory, of one chip."""
+        return sum(self.memory.values())
+
+    @property
+    def fits(self) -> bool:
+        """Whether it has them."""
+        return self.total <= self.chip.memory
+
+    @property
+    def seconds(self) -> float:
+        """The roofline's time of a step."""
+        return max(self.bounds.values())
+
+
+def plan(experiment: Experiment, target: str, find: Callable[[str], Task]) -> Plan:
+    """Compiles the training step of an experiment for a target.
+
+    Args:
+        experiment: what would be trained; its data are not read.
+        target: a TPU's topology such as "v5e:4x4", or a GPU and how many, such as "h100:8".
+        find: finds tasks that this one refers to.
+
+    Raises:
+        ValueError: the target is unknown, or the experiment does not fit it.
+        ImportError: its compiler is not installed.
+    """
+    devices = _devices(target)
+    mesh = experiment.mesh.build(devices)
+    sharding.check_batch(experiment.data.batch_size, mesh)
+    task = experiment.task.connect(find)
+    frozen = _like(task.frozen_like, sharding.replicated(mesh))
+    batch = _like(functools.partial(_batch, experiment, task), sharding.over_batch(mesh))
+    optimizer = task.optimizer(experiment.optimizer, experiment.steps)
+    create = functools.partial(states.create, task, optimizer, experiment.averaging)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    state = sharding.abstract(create, mesh, frozen, batch, key)
+    step = functools.partial(train_step, task, optimizer, experiment.averaging)
+    traced = sharding.compile_step(step, state).trace(state, frozen, batch)
+    compiled = traced.lower(lowering_platforms=(_platform(devices),)).compile(
+        compiler_options=_options(devices)
+    )
+    return _read(compiled, traced.jaxpr, devices, state, frozen, batch)
+
+
+def finder(siblings: dict[str, Experiment]) -> Callable[[str], Task]:
+    """Returns what finds a task by the name of another experiment, a workdir or a shipped config.
+
+    Args:
+        siblings: the experiments of the same config.
+    """
+
+    def find(name: str) -> Task:
+        if name in siblings:
+            return siblings[name].task.connect(find)
+        if (Path(name) / workdir.CONFIG).is_file():
+            return workdir.read_experiment(Path(name)).task
+        for shipped in config.shipped():
+            if Path(shipped).name == Path(name).name:
+                found = config.load(shipped)[1]
+                if isinstance(found, Experiment):
+                    return found.task
+        raise ValueError(
+            f"{name!r} is neither an experiment of this config nor a workdir, and no shipped "
+            "config has that name; train it first, or name one that is there"
+        )
+
+    return find
+
+
+def _devices(target: str) -> list[Any]:
+    """Returns the devices of a target, which are not here."""
+    kind, _, size = target.partition(":")
+    if kind in GPUS:
+        if not size.isdigit() or int(size) < 1:
+            raise ValueError(f"the target {target!r} needs a number of GPUs, such as {kind}:8")
+        return _gpus(kind, int(size))
+    if not kind.startswith("v") or not size:
+        raise ValueError(
+            f"unknown target {target!r}; a TPU's topology such as v5e:4x4 or v6e:2x4, or GPUs: "
+            f"{', '.join(f'{name}:8' for name in GPUS)}"
+        )
+    if importlib.util.find_spec("libtpu") is None:
+        raise ImportError("the TPU's compiler is not installed: pip install libtpu")
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # it would wait for a TPU's metadata server
+    try:
+        topology = topologies.get_topology_desc(platform="tpu", topology_name=target)
+    except Exception as error:
+        raise ValueError(f"the TPU's compiler has no topology {target!r}: {error}") from error
+    return list(topology.devices)
+
+
+def _gpus(kind: str, count: int) -> list[Any]:
+    name, (major, minor), cores, clock = GPUS[kind]
+    chip = chips.find(name)
+    assert chip is not None
+    if importlib.util.find_spec("jax_plugins.xla_cuda13") is None:
+        raise ImportError("the GPU's compiler is not installed: pip install 'vqdit[cuda]'")
+    from jax_plugins import xla_cuda13
+
+    # JAX itself asks for the compiler only where there is a GPU.
+    os.environ.setdefault("JAX_SKIP_CUDA_CONSTRAINTS_CHECK", "1")
+    try:
+        xla_cuda13.initialize()
+    except Exception as error:
+        raise ImportError(f"the GPU's compiler cannot be loaded: {error}") from error
+    description = f"""
+        gpu_device_info {{
+          threads_per_block_limit: 1024 threads_per_warp: 32 threads_per_core_limit: 2048
+          shared_memory_per_block: 49152 shared_memory_per_core: 233472
+          shared_memory_per_block_optin: 232448
+          registers_per_core_limit: 65536 registers_per_block_limit: 65536
+          block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535
+          core_count: {cores} fpus_per_core: 128 clock_rate_ghz: {clock}
+          memory_bandwidth: {chip.bandwidth:.0f} device_memory_size: {chip.memory:.0f}
+          l2_cache_size: 52428800
+          cuda_compute_capability {{ major: {major} minor: {minor} }}
+        }}
+        platform_name: "CUDA" dnn_version_info {{ major: 9 minor: 10 }}
+        runtime_version {{ major: 13 }} device_description_str: "{name}"
+    """
+    topology = topologies.get_topology_desc(
+        platform="cuda",
+        topology_name=kind,
+        target_config=description,
+        topology=f"1x1x{count}",
+    )
+    return list(topology.devices)
+
+
+def _platform(devices: list[Any]) -> str:
+    return "cuda" if devices[0].platform == "gpu" else devices[0].platform
+
+
+def _options(devices: list[Any]) -> dict[str, str]:
+    """Kernels cannot be timed on a GPU that is not here."""
+    return {"xla_gpu_autotune_level": "0"} if _platform(devices) == "cuda" else {}
+
+
+def _like(function: Callable[[], Any], where: Any) -> Any:
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
+        jax.eval_shape(function),
+    )
+
+
+def _batch(experiment: Experiment, task: Task) -> Batch:
+    """Returns a batch of zeros, of the columns that the task reads."""
+    count, source = experiment.data.batch_size, experiment.data.source
+    if isinstance(source, Encoded):
+        columns = {name: (f.shape, f.stored) for name, f in source.features().items()}
+    else:
+        columns = {name: (m.shape, m.dtype) for name, m in task.modalities.items()}
+    data = {name: jnp.zeros((count, *shape), dtype) for name, (shape, dtype) in columns.items()}
+    present = {name: jnp.ones(count, bool) for name in columns}
+    return Batch(Named(data), Named(present), Named(), jnp.arange(count), jnp.ones(count, bool))
+
+
+def _read(
+    compiled: Any, jaxpr: Any, devices: list[Any], state: Any, frozen: Any, batch: Any
+) -> Plan:
+    kind, count = devices[0].device_kind, len(devices)
+    chip = chips.find(kind)
+    if chip is None:
+        raise ValueError(f"nothing is known of {kind!r}; known: {', '.join(chips.CHIPS)}")
+    planned = compiled.memory_analysis()
+    memory = {
+        "parameters": _bytes(state.params) + _bytes(state.stats),
+        "averages": _bytes(state.ema) + _bytes(state.profiles),
+        "optimizer": _bytes(state.opt_state),
+        "frozen": _bytes(frozen),
+        "batch": _bytes(batch),
+        "temporary": planned.temp_size_in_bytes,
+    }
+    flops = count_flops(jaxpr.jaxpr) / count
+    program = hlo.Program(compiled.as_text())
+    traffic, exchanges = float(program.traffic()), program.collectives()
+    # A sum over devices is a reduction and a gathering.
+    sent = sum(one.bytes * (2 if name == "all-reduce" else 1) for name, one in exchanges.items())
+    bounds = {
+        "arithmetic": flops / chip.flops,
+        "memory": traffic / chip.bandwidth,
+        "links": sent / chip.link,
+    }
+    return Plan(count, kind, memory, flops, traffic, exchanges, bounds)
+
+
+def _bytes(tree: Any) -> int:
+    """Returns the bytes of a tree on one device."""
+
+    def of(leaf: Any) -> int:
+        shape = leaf.sharding.shard_shape(leaf.shape)
+        return int(jnp.prod(jnp.asarray(shape, jnp.float32))) * _width(leaf.dtype)
+
+    return sum(of(leaf) for leaf in jax.tree.leaves(tree))
+
+
+def _width(dtype: Any) -> int:
+    return 8 if jnp.issubdtype(dtype, jax.dtypes.prng_key) else jnp.dtype(dtype).itemsize
