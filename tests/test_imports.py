@@ -25,20 +25,21 @@ WALLS = {
     "chex": (),
 }
 LAYERS = [
-    {"typing", "random"},
+    {"typing", "random", "platform", "chips", "hlo", "manifest"},
+    {"sharding"},
     {"quantizers", "regularizers", "processes", "metrics", "nn"},
     {"samplers", "models"},
     {"losses"},
     {"data"},
     {"modalities"},
-    {"tasks", "optimizers", "ema", "sharding", "checkpoint"},
+    {"tasks", "optimizers", "ema", "checkpoint"},
     {"experiment"},
     {"config"},
     {"train"},
     {"api"},
     {"pretrained"},
     {"attribution"},
-    {"explain", "evaluation", "bench"},
+    {"explain", "evaluation", "bench", "plan"},
     {"cli"},
 ]
 

@@ -17,9 +17,11 @@ FREE = ("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while
 """Instructions that move nothing themselves."""
 
 _COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) .*\{$")
-_INSTRUCTION = re.compile(r"^\s+(ROOT )?%?([\w.\-]+) = (\(.*?\)|\S+) ([\w\-]+)\((.*?)\)")
+_INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (\(.*?\)|\S+) ([\w\-]+)\((.*?)\)")
 _SHAPE = re.compile(r"\b(" + "|".join(BYTES) + r")\[([\d,]*)\](\{[^}]*\})?")
 _CALLED = re.compile(r"(body|condition|to_apply|calls)=%?([\w.\-]+)")
+_KERNEL = re.compile(r'custom_call_target="(tpu_custom_call|__cudnn[^"]*|__gpu\$[^"]*)"')
+_CHANNEL = re.compile(r"channel_id=(\d+)")
 _TRIPS = re.compile(r'known_trip_count[^}]*?"?n"?:\s*"?(\d+)')
 _CONSTANT = re.compile(r"^\s+(?:ROOT )?%?[\w.\-]+ = [su]32\[\]\S* constant\((\d+)\)")
 
@@ -33,7 +35,8 @@ class Instruction(NamedTuple):
         shape: of its result, as it is written.
         operands: names of what it reads.
         called: names of the computations that it calls, by the role they have.
-        is_root: whether it is the result of its computation.
+        kernel: the target of a custom call of a kernel; "" is none.
+        channel: of a collective; "" is none.
     """
 
     name: str
@@ -41,7 +44,8 @@ class Instruction(NamedTuple):
     shape: str
     operands: tuple[str, ...]
     called: dict[str, str]
-    is_root: bool
+    kernel: str
+    channel: str
 
 
 class Collective(NamedTuple):
@@ -75,8 +79,9 @@ class Program:
                 entry = name if line.startswith("ENTRY") else entry
             elif found := _INSTRUCTION.match(line):
                 called = {role: target for role, target in _CALLED.findall(line)}
-                read = tuple(part.split()[-1].lstrip("%") for part in found[5].split(",") if part)
-                one = Instruction(found[2], found[4], found[3], read, called, bool(found[1]))
+                read = tuple(part.split()[-1].lstrip("%") for part in found[4].split(",") if part)
+                kernel, channel = _found(_KERNEL, line), _found(_CHANNEL, line)
+                one = Instruction(found[1], found[3], found[2], read, called, kernel, channel)
                 self.computations[name].append(one)
                 if constant := _CONSTANT.match(line):
                     constants[name] = max(constants[name], int(constant[1]))
@@ -96,12 +101,17 @@ class Program:
             self._count(called, times * more, calls)
 
     def exchanges(self) -> list[tuple[str, int, int]]:
-        """Returns kind, bytes and number of runs of each collective."""
-        found = []
+        """Returns kind, bytes and number of runs of each collective.
+
+        One that runs beside other work is written in each part of that work, on one channel.
+        """
+        found, channels = [], set()
         for name, instructions in self.computations.items():
             for one in instructions:
                 kind = one.kind.removesuffix("-start")
-                if kind in KINDS and self.runs[name]:
+                is_known = bool(one.channel) and (kind, one.channel) in channels
+                if kind in KINDS and self.runs[name] and not is_known:
+                    channels.add((kind, one.channel))
                     # What starts one gives its operand too, the smaller part of a gathering.
                     sizes = [_size(shape) for shape in _SHAPE.findall(one.shape)]
                     size = max(sizes) if one.kind.endswith("-start") else sum(sizes)
@@ -115,6 +125,15 @@ class Program:
             before = found.get(kind, Collective(0, 0))
             found[kind] = Collective(before.times + times, before.bytes + times * size)
         return found
+
+    def kernels(self) -> dict[str, int]:
+        """Returns the kernels that it calls which the compiler did not write, and how often."""
+        found: dict[str, int] = defaultdict(int)
+        for name, instructions in self.computations.items():
+            for one in instructions:
+                if one.kernel:
+                    found[one.kernel] += self.runs[name]
+        return {name: times for name, times in found.items() if times}
 
     def traffic(self) -> int:
         """Returns the bytes that all instructions together read from and write to memory.
@@ -179,6 +198,11 @@ class Program:
             if sliced >= 0:
                 read[place] = sliced
         return read, written
+
+
+def _found(pattern: re.Pattern[str], line: str) -> str:
+    match = pattern.search(line)
+    return match[1] if match else ""
 
 
 def _bytes(shape: str) -> int:

@@ -1,9 +1,9 @@
 """What a training step will need on accelerators that are not here: memory, work, exchanges, time.
 
 The real step is compiled by the real compiler, for a topology of a TPU or for GPUs; neither need be
-at hand. The time is that of a roofline: no less than the arithmetic at the chip's peak, its traffic
-with its memory, or what goes over the links, whichever is longest. Williams et al., "Roofline",
-Commun. ACM 52(4), 2009.
+at hand. The time is that of a roofline: arithmetic at the chip's peak, traffic with its memory as
+the program's instructions name it, or what goes over the links, whichever is longest. Williams et
+al., "Roofline", Commun. ACM 52(4), 2009.
 """
 
 import functools
@@ -47,7 +47,8 @@ class Plan(NamedTuple):
         flops: of a step, recomputation included.
         traffic: bytes read and written in its own memory.
         exchanges: by the kind of collective.
-        bounds: seconds that a step takes at least, by what it waits for.
+        kernels: that are called and are not the compiler's, such as those of attention; how often.
+        bounds: seconds of a step by the roofline, by what it waits for.
     """
 
     chips: int
@@ -56,15 +57,13 @@ class Plan(NamedTuple):
     flops: float
     traffic: float
     exchanges: dict[str, hlo.Collective]
+    kernels: dict[str, int]
     bounds: dict[str, float]
 
     @property
     def chip(self) -> Chip:
         """What the maker states."""
-        chip = chips.find(self.kind)
-        if chip is None:
-            raise ValueError(f"nothing is known of {self.kind!r}; known: {', '.join(chips.CHIPS)}")
-        return chip
+        return _chip(self.kind)
 
     @property
     def total(self) -> int:
@@ -161,18 +160,11 @@ def _devices(target: str) -> list[Any]:
 
 def _gpus(kind: str, count: int) -> list[Any]:
     name, (major, minor), cores, clock = GPUS[kind]
-    chip = chips.find(name)
-    assert chip is not None
+    chip = _chip(name)
     if importlib.util.find_spec("jax_plugins.xla_cuda13") is None:
         raise ImportError("the GPU's compiler is not installed: pip install 'vqdit[cuda]'")
-    from jax_plugins import xla_cuda13
-
-    # JAX itself asks for the compiler only where there is a GPU.
-    os.environ.setdefault("JAX_SKIP_CUDA_CONSTRAINTS_CHECK", "1")
-    try:
-        xla_cuda13.initialize()
-    except Exception as error:
-        raise ImportError(f"the GPU's compiler cannot be loaded: {error}") from error
+    os.environ.setdefault("JAX_SKIP_CUDA_CONSTRAINTS_CHECK", "1")  # there is no driver to ask
+    jax.local_devices()  # JAX finds its compilers when it is first asked for devices
     description = f"""
         gpu_device_info {{
           threads_per_block_limit: 1024 threads_per_warp: 32 threads_per_core_limit: 2048
@@ -188,13 +180,23 @@ def _gpus(kind: str, count: int) -> list[Any]:
         platform_name: "CUDA" dnn_version_info {{ major: 9 minor: 10 }}
         runtime_version {{ major: 13 }} device_description_str: "{name}"
     """
-    topology = topologies.get_topology_desc(
-        platform="cuda",
-        topology_name=kind,
-        target_config=description,
-        topology=f"1x1x{count}",
-    )
+    try:
+        topology = topologies.get_topology_desc(
+            platform="cuda",
+            topology_name=kind,
+            target_config=description,
+            topology=f"1x1x{count}",
+        )
+    except Exception as error:
+        raise ImportError(f"the GPU's compiler cannot be used: {error}") from error
     return list(topology.devices)
+
+
+def _chip(kind: str) -> Chip:
+    chip = chips.find(kind)
+    if chip is None:
+        raise ValueError(f"nothing is known of {kind!r}; known: {', '.join(chips.CHIPS)}")
+    return chip
 
 
 def _platform(devices: list[Any]) -> str:
@@ -229,9 +231,7 @@ def _read(
     compiled: Any, jaxpr: Any, devices: list[Any], state: Any, frozen: Any, batch: Any
 ) -> Plan:
     kind, count = devices[0].device_kind, len(devices)
-    chip = chips.find(kind)
-    if chip is None:
-        raise ValueError(f"nothing is known of {kind!r}; known: {', '.join(chips.CHIPS)}")
+    chip = _chip(kind)
     planned = compiled.memory_analysis()
     memory = {
         "parameters": _bytes(state.params) + _bytes(state.stats),
@@ -251,7 +251,7 @@ def _read(
         "memory": traffic / chip.bandwidth,
         "links": sent / chip.link,
     }
-    return Plan(count, kind, memory, flops, traffic, exchanges, bounds)
+    return Plan(count, kind, memory, flops, traffic, exchanges, program.kernels(), bounds)
 
 
 def _bytes(tree: Any) -> int:

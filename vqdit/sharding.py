@@ -169,6 +169,8 @@ def several_weights(kernel: Array, name: str, count: int) -> list[Array]:
         return jnp.split(kernel, count, axis=1)
     # The borders between them are not those between devices.
     pieces = jnp.split(_used(kernel, None, _split(name), mesh), count, axis=1)
+    if mesh.shape["tensor"] == 1:
+        return pieces
     layout = NamedSharding(mesh, _at_use(pieces[0].shape, _split(name), mesh))
     return [jax.lax.with_sharding_constraint(piece, layout) for piece in pieces]
 
@@ -214,6 +216,23 @@ def _used_backward(
 
 
 _used.defvjp(_used_forward, _used_backward)
+
+
+def per_device(function: Callable[..., Array], *arrays: Array) -> Array:
+    """Runs a function that the compiler cannot divide on each device with its own share.
+
+    Args:
+        function: of attention; its result is like its first argument.
+        arrays: heads [b, l, h, d], which go by examples and heads, and rows [b, m] by examples.
+    """
+    mesh = platform().mesh
+    if mesh is None or mesh.size == 1:
+        return function(*arrays)
+    is_even = all(x.shape[2] % mesh.shape["tensor"] == 0 for x in arrays if x.ndim == 4)
+    heads = PartitionSpec(BATCH, None, "tensor" if is_even else None)
+    layouts = tuple(heads if x.ndim == 4 else PartitionSpec(BATCH) for x in arrays)
+    divided = jax.shard_map(function, mesh=mesh, in_specs=layouts, out_specs=heads, check_vma=False)
+    return divided(*arrays)
 
 
 def activations(x: Array) -> Array:

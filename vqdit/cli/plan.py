@@ -8,7 +8,8 @@ from vqdit.cli.options import take
 USAGE = """usage: vqdit plan --config=CONFIG --target=TARGET [--price=P] [--any.field=value ...]
 
 Compiles the real training step for accelerators that are not here, and says what it needs of each
-of them: memory by what it is for, arithmetic, traffic, exchanges, and the least time of a step.
+of them: memory by what it is for, arithmetic, traffic with it, exchanges, and the time of a step by
+a roofline: that at the chip's peak, if all else is hidden behind it. It is no measurement.
 
   --config=CONFIG       a Python file with config(), or the name of a shipped config
   --target=TARGET       a topology of a TPU, such as v5e:4x4, v6e:2x4 or v5p:2x2x2 (needs
@@ -64,18 +65,20 @@ def report(plan: Any, experiment: Any, price: float | None) -> list[str]:
         lines.append(f"  {name:18} {one.times} times, {_gigabytes(one.bytes)} a chip")
     if not plan.exchanges:
         lines.append("exchanges            none")
+    for name, times in plan.kernels.items():
+        lines.append(f"kernel               {name}, {times} times")
     slowest = max(plan.bounds, key=lambda name: plan.bounds[name])
     shown = ", ".join(f"{name} {1e3 * value:.3g} ms" for name, value in plan.bounds.items())
     rate = experiment.data.batch_size / plan.seconds
-    lines.append(f"least time of a step {1e3 * plan.seconds:.3g} ms, of {slowest} ({shown})")
-    lines.append(f"at best              {rate:.4g} examples a second")
+    lines.append(f"roofline of a step   {1e3 * plan.seconds:.3g} ms, of {slowest} ({shown})")
+    lines.append(f"at that rate         {rate:.4g} examples a second")
     hours = plan.seconds * plan.chips * 1000 / 3600
     money = "" if price is None else f", {hours * price:.3g} at {price:g} an hour"
-    lines.append(f"1,000 steps          {hours:.3g} chip-hours at least{money}")
+    lines.append(f"1,000 steps          {hours:.3g} chip-hours{money}")
     return lines
 
 
-def _gigabytes(size: float) -> str:
+def _gigabytes(size: int | float) -> str:
     return f"{size / 1e9:.3g} GB"
 
 

@@ -14,8 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental.pallas.ops.tpu import splash_attention as kernels
 
-from vqdit.platform import platform
-from vqdit.sharding import BATCH
+from vqdit.sharding import per_device
 from vqdit.typing import Array, Bool, Float
 
 LANES = 128
@@ -42,15 +41,7 @@ def splash(
     """
     real = jnp.ones(k.shape[:2], bool) if mask is None else mask
     one = functools.partial(_on_one_device, interpret=interpret)
-    mesh = platform().mesh
-    if mesh is None or mesh.size == 1:
-        return one(q, k, v, real)
-    heads = "tensor" if q.shape[2] % mesh.shape["tensor"] == 0 else None
-    part = jax.sharding.PartitionSpec(BATCH, None, heads)
-    keys = jax.sharding.PartitionSpec(BATCH)
-    return jax.shard_map(
-        one, mesh=mesh, in_specs=(part, part, part, keys), out_specs=part, check_vma=False
-    )(q, k, v, real)
+    return per_device(one, q, k, v, real)
 
 
 def _on_one_device(
