@@ -132,10 +132,25 @@ class Codebook(nn.Module):
         return distance.argmin(1).reshape(z.shape[:-1])
 
 
+class GumbelCodebook(nn.Module):
+    """taming's GumbelQuantize without its noise: the most probable code of each position."""
+
+    def __init__(self, inputs, size, dim):
+        super().__init__()
+        self.proj, self.embed = nn.Conv2d(inputs, size, 1), nn.Embedding(size, dim)
+
+    @property
+    def table(self):
+        return self.embed.weight
+
+    def codes(self, z):
+        return self.proj(z).argmax(1)
+
+
 class Model(nn.Module):
     def __init__(
         self, layout, *, ch=32, mult=(1, 2), blocks=1, attention=(1,), z=8, dim=4, codes=32,
-        is_kl=False, channels=3, groups=32,
+        is_kl=False, is_gumbel=False, channels=3, groups=32,
     ):  # fmt: skip
         super().__init__()
         double = 2 if is_kl else 1
@@ -144,7 +159,9 @@ class Model(nn.Module):
         self.decoder = Side(layout, True, *fields, z, channels, groups)
         self.quant_conv = nn.Conv2d(double * z, double * dim, 1)
         self.post_quant_conv = nn.Conv2d(dim, z, 1)
-        if not is_kl:
+        if is_gumbel:
+            self.quantize = GumbelCodebook(z, codes, dim)
+        elif not is_kl:
             self.quantize = Codebook(codes, dim, layout == "llamagen")
 
     def latents(self, x):
@@ -165,11 +182,11 @@ def awake(model, seed=0):
     generator = torch.Generator().manual_seed(seed)
     for name, value in model.named_parameters():
         noise = torch.randn(value.shape, generator=generator)
-        if value.ndim > 1 and "embedding" not in name:
+        if ".embed" in name:
+            value.data = noise
+        elif value.ndim > 1:
             scale = value[0].numel() ** -0.5
             value.data = scale * noise
-        elif "embedding" in name:
-            value.data = noise
         else:
             value.data = (1.0 if name.endswith("weight") else 0.0) + 0.2 * noise
     return model.eval()

@@ -10,6 +10,7 @@ import pytest
 
 from vqdit import pretrained
 from vqdit.pretrained import PretrainedMismatch
+from vqdit.quantizers import GumbelVQ
 from vqdit.tasks import KLTask, TokenizerTask
 
 torch = pytest.importorskip("torch")
@@ -105,6 +106,25 @@ def test_taming_with_other_levels_blocks_and_widths(tmp_path):
     with torch.no_grad():
         expected = model.codes(nchw(x))
     np.testing.assert_array_equal(tokenizer.encode(x)[..., 0], expected)
+
+
+@pytest.fixture(scope="module")
+def gumbel(tmp_path_factory):
+    """A VQGAN that quantizes by Gumbel softmax, as Lightning saves it."""
+    model = published.awake(published.Model("taming", is_gumbel=True, z=6, dim=6, codes=24))
+    file = tmp_path_factory.mktemp("gumbel") / "last.ckpt"
+    torch.save({"state_dict": model.state_dict()}, file)
+    return model, file
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_taming_with_gumbel_quantization(gumbel, size):
+    model, file = gumbel
+    tokenizer = load(file)
+    quantizer = tokenizer.task.quantizer
+    assert isinstance(quantizer, GumbelVQ)
+    assert (quantizer.codebook_size, quantizer.dim) == (24, 6)
+    check_published(tokenizer, model, size)
 
 
 def test_the_first_stage_of_a_latent_diffusion_model(tmp_path):
@@ -227,9 +247,27 @@ def test_whatever_is_missing_is_named(name, taming):
         load(changed(taming[1], lambda state: state.pop(name)))
 
 
-def test_a_gumbel_vqgan_is_refused(taming):
-    with pytest.raises(ValueError, match="quantizes by Gumbel softmax"):
-        load(changed(taming[1], lambda state: state.update({"quantize.embed.weight": state.pop("quantize.embedding.weight")})))  # fmt: skip  # noqa: E501
+@pytest.mark.parametrize("name", ["embed.weight", "proj.weight", "proj.bias"])
+def test_whatever_is_missing_of_gumbel_quantization_is_named(name, gumbel):
+    with pytest.raises(PretrainedMismatch, match=rf"missing \(1\):\n +quantize.{name}$"):
+        load(changed(gumbel[1], lambda state: state.pop(f"quantize.{name}")))
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "message"),
+    [
+        ("proj.weight", (24, 5, 1, 1), r"expected \[24, 6, 1, 1\], found \[24, 5, 1, 1\]"),
+        ("proj.weight", (24, 6, 3, 3), r"expected \[24, 6, 1, 1\], found \[24, 6, 3, 3\]"),
+        ("proj.bias", (23,), r"expected \[24\], found \[23\]"),
+        ("embed.weight", (24,), r"expected \[codes, width\], found \[24\]"),
+    ],
+)
+def test_shapes_of_gumbel_quantization_must_fit_its_codebook(name, shape, message, gumbel):
+    def change(state):
+        state[f"quantize.{name}"] = torch.zeros(shape)
+
+    with pytest.raises(PretrainedMismatch, match=f"quantize.{name}: {message}"):
+        load(changed(gumbel[1], change))
 
 
 def test_sizes_that_do_not_divide_are_refused(taming):

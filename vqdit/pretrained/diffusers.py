@@ -10,7 +10,7 @@ from typing import Any
 
 from vqdit.models import VQGAN
 from vqdit.pretrained.archive import Stored, read_tensors
-from vqdit.pretrained.layout import Imported, Names, build
+from vqdit.pretrained.layout import Imported, Names, build, nearest
 
 NAMES = Names(
     block=("down_blocks.{level}.resnets.{number}", "up_blocks.{rising}.resnets.{number}"),
@@ -57,7 +57,7 @@ def convert(folder: Path, size: int) -> Imported:
     tensors = {_renamed(name): tensor for name, tensor in weights(folder).items()}
     if config["_class_name"] == "AutoencoderKL":
         return build(model, NAMES, tensors, size=size, dim=config["latent_channels"])
-    return build(model, NAMES, tensors, size=size, codebook=CODEBOOK)
+    return build(model, NAMES, tensors, size=size, codebook=nearest(tensors, CODEBOOK))
 
 
 def _model(config: dict[str, Any]) -> VQGAN:

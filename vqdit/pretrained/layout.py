@@ -12,7 +12,7 @@ from vqdit.checkpoint import flatten
 from vqdit.modalities import Image
 from vqdit.models import VQGAN
 from vqdit.pretrained.archive import Stored
-from vqdit.quantizers import VQ
+from vqdit.quantizers import VQ, GumbelVQ, Quantizer
 from vqdit.quantizers.vq import VQStats
 from vqdit.regularizers import KL
 from vqdit.tasks import KLTask, TokenizerTask
@@ -34,6 +34,19 @@ class Imported(NamedTuple):
     task: AutoencoderTask
     params: Params
     stats: Stats
+
+
+class Codebook(NamedTuple):
+    """A public quantizer as one of ours, with its arrays.
+
+    Attributes:
+        names: of the tensors that it was made of.
+    """
+
+    quantizer: Quantizer
+    params: Params
+    stats: Stats
+    names: tuple[str, ...]
 
 
 class Names(NamedTuple):
@@ -103,9 +116,7 @@ class Names(NamedTuple):
         attention = {level for level, _ in self._numbers(tensors, self.attention[0])}
 
         def width(name: str, axis: int = 0) -> int:
-            if name not in tensors:
-                raise mismatch(missing=[name])
-            return tensors[name].shape[axis]
+            return tensor_of(tensors, name).shape[axis]
 
         block = self.block[0].format(level="{level}", number=0)
         names = (f"encoder.{block.format(level=level)}.conv2.bias" for level in range(levels))
@@ -136,9 +147,8 @@ def build(
     tensors: Mapping[str, Stored],
     *,
     size: int,
-    codebook: str = "",
+    codebook: Codebook | None = None,
     dim: int = 0,
-    is_cosine: bool = False,
 ) -> Imported:
     """Returns the task with the parameters of a checkpoint.
 
@@ -147,27 +157,23 @@ def build(
         names: what the checkpoint calls its parts.
         tensors: of the checkpoint, without any that are not for inference.
         size: edge of the images.
-        codebook: name of the codebook; empty for a model with a normal posterior.
+        codebook: what quantizes; None for a model with a normal posterior.
         dim: width of the latents, if it has.
-        is_cosine: whether vectors and codes are compared at unit length.
 
     Raises:
         PretrainedMismatch: tensors are missing, left over, or of another shape.
         ValueError: the images are neither grey nor in colour.
     """
-    for name in (codebook, "encoder.conv_in.weight"):
-        if name and name not in tensors:
-            raise mismatch(missing=[name])
-    channels = tensors["encoder.conv_in.weight"].shape[1]
+    channels = tensor_of(tensors, "encoder.conv_in.weight").shape[1]
     modality = Image(size=(size, size), channels=channels)
-    rest = {name: tensor for name, tensor in tensors.items() if name != codebook}
     if codebook:
-        quantizer, own, stats = quantizer_of(tensors[codebook], is_cosine)
+        quantizer, own, stats, used = codebook
         task: AutoencoderTask = TokenizerTask(modality=modality, model=model, quantizer=quantizer)
         learned = {"quantizer": own}
     else:
         task = KLTask(modality=modality, model=model, regularizer=KL(dim=dim))
-        learned, stats = {}, {}
+        learned, stats, used = {}, {}, ()
+    rest = {name: tensor for name, tensor in tensors.items() if name not in used}
     _ = task.grid  # a size that does not divide
     abstract = jax.eval_shape(task.blank)[0]
     abstract = {side: abstract[side] for side in ("encoder", "decoder")}
@@ -175,9 +181,18 @@ def build(
     return Imported(task, {**filled, **learned}, stats)
 
 
-def quantizer_of(codebook: Stored, is_cosine: bool) -> tuple[VQ, Params, VQStats]:
-    """Returns the quantizer with an imported codebook, as if each code had been used once."""
-    table = _float32(codebook)
+def nearest(tensors: Mapping[str, Stored], name: str, *, is_cosine: bool = False) -> Codebook:
+    """Returns a quantizer that takes the nearest code, as if each had been used once.
+
+    Args:
+        tensors: of the checkpoint.
+        name: of the codebook [k, d] among them.
+        is_cosine: whether vectors and codes are compared at unit length.
+
+    Raises:
+        PretrainedMismatch: there is no such tensor, or it is no table.
+    """
+    table = _table(tensors, name)
     if is_cosine:
         table = table / np.maximum(np.linalg.norm(table, axis=1, keepdims=True), 1e-12)
     rows = jnp.asarray(table)
@@ -186,7 +201,42 @@ def quantizer_of(codebook: Stored, is_cosine: bool) -> tuple[VQ, Params, VQStats
         dim=table.shape[1],
         distance="cosine" if is_cosine else "euclidean",
     )
-    return quantizer, {}, VQStats(rows, jnp.ones(len(table)), rows)
+    return Codebook(quantizer, {}, VQStats(rows, jnp.ones(len(table)), rows), (name,))
+
+
+def gumbel(tensors: Mapping[str, Stored], *, codes: str, logits: str) -> Codebook:
+    """Returns a quantizer that takes the code with the largest logit.
+
+    Args:
+        tensors: of the checkpoint.
+        codes: name of the codebook [k, d] among them.
+        logits: name of the 1x1 convolution from d channels to k logits, without ".weight".
+
+    Raises:
+        PretrainedMismatch: tensors are missing, or of another shape.
+    """
+    weight, bias = f"{logits}.weight", f"{logits}.bias"
+    table = _table(tensors, codes)
+    size, dim = table.shape
+    expected = {weight: (size, dim, 1, 1), bias: (size,)}
+    wrong = {
+        name: shape for name, shape in expected.items() if tensor_of(tensors, name).shape != shape
+    }
+    if wrong:
+        raise mismatch(mismatched=[_unlike(n, shape, tensors[n]) for n, shape in wrong.items()])
+    params = {
+        "logits": jnp.asarray(_float32(tensors[weight]).reshape(size, dim)),
+        "bias": jnp.asarray(_float32(tensors[bias])),
+        "codebook": jnp.asarray(table),
+    }
+    return Codebook(GumbelVQ(codebook_size=size, dim=dim), params, {}, (codes, weight, bias))
+
+
+def _table(tensors: Mapping[str, Stored], name: str) -> np.ndarray:
+    found = tensor_of(tensors, name)
+    if len(found.shape) != 2:
+        raise mismatch(mismatched=[f"{name}: expected [codes, width], found {list(found.shape)}"])
+    return _float32(found)
 
 
 def fill(abstract: Params, names: Names, tensors: Mapping[str, Stored], levels: int) -> Params:
@@ -200,7 +250,7 @@ def fill(abstract: Params, names: Names, tensors: Mapping[str, Stored], levels: 
     missing = [name for name in leaves if name not in tensors]
     unexpected = [name for name in tensors if name not in leaves]
     mismatched = [
-        f"{name}: expected {list(_foreign(leaf.shape))}, found {list(tensors[name].shape)}"
+        _unlike(name, _foreign(leaf.shape), tensors[name])
         for name, leaf in leaves.items()
         if name in tensors and _squeezed(tensors[name].shape) != _squeezed(_foreign(leaf.shape))
     ]
@@ -223,6 +273,21 @@ def mismatch(
             more = f"\n    and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
             lines.append(f"\n  {kind} ({len(found)}):\n    " + "\n    ".join(found[:SHOWN]) + more)
     return PretrainedMismatch(f"the checkpoint does not fit the model:{''.join(lines)}")
+
+
+def tensor_of(tensors: Mapping[str, Stored], name: str) -> Stored:
+    """Returns the tensor of that name.
+
+    Raises:
+        PretrainedMismatch: there is none.
+    """
+    if name not in tensors:
+        raise mismatch(missing=[name])
+    return tensors[name]
+
+
+def _unlike(name: str, shape: tuple[int, ...], found: Stored) -> str:
+    return f"{name}: expected {list(shape)}, found {list(found.shape)}"
 
 
 def _foreign(shape: tuple[int, ...]) -> tuple[int, ...]:

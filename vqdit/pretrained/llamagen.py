@@ -7,7 +7,7 @@ dimensions, compared at unit length, with 8- or 16-fold reduction.
 from collections.abc import Mapping
 
 from vqdit.pretrained.archive import Stored
-from vqdit.pretrained.layout import Imported, Names, build
+from vqdit.pretrained.layout import Imported, Names, build, nearest
 
 NAMES = Names(
     block=("conv_blocks.{level}.res.{number}", "conv_blocks.{rising}.res.{number}"),
@@ -40,4 +40,5 @@ def convert(tensors: Mapping[str, Stored], size: int) -> Imported:
     """
     tensors = {name: tensor for name, tensor in tensors.items() if name != USED}
     model = NAMES.infer(tensors)
-    return build(model, NAMES, tensors, size=size, codebook=CODEBOOK, is_cosine=True)
+    codebook = nearest(tensors, CODEBOOK, is_cosine=True)
+    return build(model, NAMES, tensors, size=size, codebook=codebook)

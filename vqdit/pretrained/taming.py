@@ -4,12 +4,15 @@ Esser et al., arXiv:2012.09841; Rombach et al., arXiv:2112.10752. All there is t
 network is in names and shapes, so no YAML is read. Both projects weight the commitment and the
 codebook loss by beta the wrong way round unless `legacy=False`: that matters in training alone, and
 nothing of it is imported.
+
+Where a VQGAN quantizes by Gumbel softmax (`GumbelVQ`), taming draws codes even at inference; here
+`encode` takes the most probable one.
 """
 
 from collections.abc import Mapping
 
 from vqdit.pretrained.archive import Stored
-from vqdit.pretrained.layout import Imported, Names, build
+from vqdit.pretrained.layout import Imported, Names, build, gumbel, nearest
 
 NAMES = Names(
     block=("down.{level}.block.{number}", "up.{level}.block.{number}"),
@@ -22,6 +25,7 @@ NAMES = Names(
 )
 FIRST_STAGE = "first_stage_model."
 CODEBOOK = "quantize.embedding.weight"
+GUMBEL_CODEBOOK, GUMBEL_LOGITS = "quantize.embed.weight", "quantize.proj"
 EMA = tuple(f"quantize.embedding.{name}" for name in ("cluster_size", "embed_avg"))
 TRAINING = ("loss.", "model_ema.", *EMA)
 """What only training needs: perceptual net and discriminator, averages, counts of a codebook."""
@@ -41,7 +45,6 @@ def convert(tensors: Mapping[str, Stored], size: int) -> Imported:
 
     Raises:
         PretrainedMismatch: tensors are missing, left over, or of another shape.
-        ValueError: it is a VQGAN with Gumbel quantization.
     """
     if any(name.startswith(FIRST_STAGE) for name in tensors):
         tensors = {
@@ -50,13 +53,11 @@ def convert(tensors: Mapping[str, Stored], size: int) -> Imported:
             if name.startswith(FIRST_STAGE)
         }
     tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(TRAINING)}
-    if "quantize.embed.weight" in tensors:
-        raise ValueError(
-            "this VQGAN quantizes by Gumbel softmax (quantize.embed, quantize.proj), which cannot "
-            "be imported; take one with a codebook that is looked up"
-        )
     model = NAMES.infer(tensors)
+    if any(name.startswith((GUMBEL_CODEBOOK, GUMBEL_LOGITS)) for name in tensors):
+        codebook = gumbel(tensors, codes=GUMBEL_CODEBOOK, logits=GUMBEL_LOGITS)
+        return build(model, NAMES, tensors, size=size, codebook=codebook)
     if CODEBOOK in tensors or not model.double_z:
-        return build(model, NAMES, tensors, size=size, codebook=CODEBOOK)
+        return build(model, NAMES, tensors, size=size, codebook=nearest(tensors, CODEBOOK))
     last = tensors.get("post_quant_conv.weight", tensors["decoder.conv_in.weight"])
     return build(model, NAMES, tensors, size=size, dim=last.shape[1])
