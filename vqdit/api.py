@@ -15,8 +15,9 @@ from vqdit.random import per_example
 from vqdit.samplers import Branch, Sampler
 from vqdit.tasks.autoencoder import AutoencoderTask
 from vqdit.tasks.base import Trained
-from vqdit.tasks.diffusion import DiffusionTask, Request
+from vqdit.tasks.diffusion import DiffusionTask
 from vqdit.tasks.editing import Change, Changed, changed
+from vqdit.tasks.request import Request
 from vqdit.train import workdir
 from vqdit.train.workdir import Restored
 from vqdit.typing import Array, Named, Params

@@ -13,7 +13,7 @@ from vqdit.processes import MaskAndReplace, Masked, UniformState
 from vqdit.random import per_example
 from vqdit.samplers import DiscreteAncestral, ReMDM, Unmasking
 from vqdit.tasks import Symbols
-from vqdit.tasks.diffusion import Request
+from vqdit.tasks.request import Request
 from vqdit.typing import Named
 
 COUNT = 4
