@@ -6,6 +6,7 @@ Bao et al., "One Transformer Fits All Distributions in Multi-Modal Diffusion at 
 (UniDiffuser), arXiv:2303.06555, for processes of any kind, mixed.
 """
 
+import functools
 import math
 
 import jax
@@ -16,6 +17,7 @@ from vqdit.random import streams
 from vqdit.samplers import Guide, Sampler, autoguided, guided, trajectory
 from vqdit.samplers.base import Predict, shared_steps
 from vqdit.tasks.base import Frozen
+from vqdit.tasks.editing import Edit
 from vqdit.tasks.multimodal import MultimodalTask
 from vqdit.tasks.request import Request
 from vqdit.typing import Array, Bool, Float, Key, Named, Params
@@ -98,7 +100,8 @@ class GenerationTask(MultimodalTask):
             (branch,) = request.branches
             predict = autoguided(self.predict(params), worse, branch.scale, *how)
         times = self.times(request, samplers)
-        kept = Named({name: edit.keep for name, edit in request.edits.items()})
+        edits = request.edits.items()
+        kept = Named({name: edit.keep for name, edit in edits if isinstance(edit, Edit)})
         noised = [n for n in kept if not (processes[n].is_discrete or self.targets[n].inpaint)]
         each = samplers, processes, x_1, times
         return trajectory(keys, predict, *each, known=kept, noised=noised)
@@ -110,10 +113,8 @@ class GenerationTask(MultimodalTask):
             x_0 = self.space(name).encode(frozen[name], request.given[name])
             x[name] = jnp.where(request.known[name], x_0, x[name])
         for name, edit in request.edits.items():
-            x_0 = self.space(name).encode(frozen[name], edit.value)
-            t = jnp.full((len(keys), 1), edit.strength)
-            x_t, _ = self.process(name).noise(streams(keys, f"{name}/edit"), x_0, t)
-            x[name] = jnp.where(edit.keep[..., None], x_0, x_t)
+            encode = functools.partial(self.space(name).encode, frozen[name])
+            x[name] = edit.start(encode, self.process(name), streams(keys, f"{name}/edit"))
         for name, condition in self.conditions.items():
             x[name] = condition.codes(request.given[name])
         return Named(x)

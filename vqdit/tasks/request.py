@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from vqdit.samplers import Branch
 from vqdit.tasks.editing import Edit
+from vqdit.tasks.interpolation import Between
 from vqdit.typing import Array, Bool, Named
 
 
@@ -16,11 +17,11 @@ class Request(NamedTuple):
         known: which targets are given.
         wanted: which targets are generated; those neither known nor wanted stay unknown.
         branches: of guidance.
-        edits: of wanted targets, which begin at an example instead of noise.
+        edits: of wanted targets, which begin at an example, or between two, instead of noise.
     """
 
     given: Named[Array]
     known: Named[Bool[Array, ""]]
     wanted: Named[Bool[Array, ""]]
     branches: tuple[Branch, ...] = ()
-    edits: Named[Edit] = Named()
+    edits: Named[Edit | Between] = Named()
