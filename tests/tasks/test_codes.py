@@ -83,6 +83,7 @@ def test_a_sampler_is_told_the_grid_of_its_tokens():
         ("UniformState", "DiscreteAncestral"),
         ("MaskAndReplace", "DiscreteAncestral"),
         ("Masked", "ReMDM"),
+        ("Masked", "ReMDMLoop"),
     ],
 )
 def test_the_command_line_takes_them(process, sampler):
