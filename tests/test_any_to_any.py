@@ -17,7 +17,7 @@ from vqdit.modalities import Label, Text
 from vqdit.random import per_example
 from vqdit.samplers import Euler, Unmasking
 from vqdit.tasks import DiffusionTask, Symbols
-from vqdit.tasks.diffusion import Request
+from vqdit.tasks.request import Request
 from vqdit.train.workdir import Restored
 from vqdit.typing import Named
 

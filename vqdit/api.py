@@ -15,8 +15,10 @@ from vqdit.random import per_example
 from vqdit.samplers import Branch, Sampler
 from vqdit.tasks.autoencoder import AutoencoderTask
 from vqdit.tasks.base import Trained
-from vqdit.tasks.diffusion import DiffusionTask, Request
+from vqdit.tasks.diffusion import DiffusionTask
 from vqdit.tasks.editing import Change, Changed, changed
+from vqdit.tasks.interpolation import Interpolated, Interpolation, interpolated
+from vqdit.tasks.request import Request
 from vqdit.train import workdir
 from vqdit.train.workdir import Restored
 from vqdit.typing import Array, Named, Params
@@ -155,27 +157,29 @@ class Generator:
         want: Sequence[str] | None = None,
         guidance: Guidance = None,
         samplers: Mapping[str, Sampler] | None = None,
-        edits: Mapping[str, Change] | None = None,
+        edits: Mapping[str, Change | Interpolation] | None = None,
         autoguide: "Generator | None" = None,
         seed: int = 0,
         batch_size: int = BATCH,
     ) -> dict[str, np.ndarray]:
         """Generates any modalities from any others, the wanted ones together.
 
-        Sample i depends on (seed, i) and what it is given, on nothing else.
+        Sample i depends on (seed, i) and what it is given, on nothing else. On a path from one
+        picture to another all samples share the noise of sample 0.
 
         Args:
             num: how many.
             given: values of what is known, by name: one for all samples, or a stack whose item
                 i mod F sample i uses. A label of -1 is no label. Labels of a condition that are
-                not given go through the classes in turn.
+                not given go through the classes in turn; on a path they are none.
             want: names of what to generate; None is every target that is not given. What is
                 neither given nor wanted stays unknown.
             guidance: one scale moves away from what is predicted without anything given; a map
                 of pairs moves each modality away from what is predicted without the other one.
                 None takes the config's scale.
             samplers: by name of the target; the config's for those not named.
-            edits: of wanted targets, by name: examples that are changed, in part or slightly.
+            edits: of wanted targets, by name: examples that are changed, in part or slightly, or
+                a path from one picture to another, which the samples divide into equal parts.
             autoguide: a smaller or less trained model over the same tokens; guidance, which is then
                 one scale, moves away from what it predicts of the same. Karras et al.,
                 arXiv:2406.02507.
@@ -194,7 +198,9 @@ class Generator:
         self.check(given, want, samplers or {}, guidance, autoguide)
         stored = {name: self.pack(name, values) for name, values in given.items()}
         wanted = self._wanted(given, want)
-        changes = {name: self._changed(name, wanted, c) for name, c in (edits or {}).items()}
+        edits = edits or {}
+        changes = {name: self._changed(name, wanted, edit, num) for name, edit in edits.items()}
+        is_path = any(isinstance(change, Interpolated) for change in changes.values())
         own = {name: target.sampler for name, target in self.task.targets.items()}
         task, params = (None, None) if autoguide is None else (autoguide.task, autoguide.params)
         run = self._compiled(Named({**own, **(samplers or {})}), task)
@@ -207,7 +213,10 @@ class Generator:
             request = request._replace(edits=Named({n: row.edit for n, row in rows.items()}))
             if autoguide is not None:
                 request = request._replace(branches=(self._away(guidance),))
-            keys = per_example(jax.random.key(seed), jnp.asarray(index))
+            if is_path:
+                request = request._replace(given=request.given | self._no_labels(stored, size))
+            shared = np.zeros_like(index) if is_path else index
+            keys = per_example(jax.random.key(seed), jnp.asarray(shared))
             out = run(self.params, self.frozen, keys, request, params)
             shown = {name: np.asarray(out[name]) for name in out if name in (*wanted, *stored)}
             shown |= {name: row.pasted(shown[name]) for name, row in rows.items()}
@@ -228,16 +237,25 @@ class Generator:
         scale = task.guidance if guidance is None else guidance
         return Branch(Named(), Named({name: jnp.float32(scale) for name in task.targets}))
 
-    def _changed(self, name: str, wanted: Sequence[str], change: Change) -> Changed:
+    def _no_labels(self, given: Iterable[str], count: int) -> dict[str, Array]:
+        """Returns "none" for every condition that is not given."""
+        return {c: self.task.blank_given(c, count) for c in self.task.conditions if c not in given}
+
+    def _changed(
+        self, name: str, wanted: Sequence[str], edit: Change | Interpolation, num: int
+    ) -> Changed | Interpolated:
         modality = self.modality(name)
         if name not in wanted:
             raise ValueError(
                 f"{name!r} is changed, but it is not generated; generated: {', '.join(wanted)}"
             )
         try:
+            if isinstance(edit, Interpolation):
+                first, second = self.pack(name, edit.first), self.pack(name, edit.second)
+                return interpolated(edit, first, second, modality, num)
             space = self.task.space(name)
-            values = self.pack(name, change.value)
-            return changed(change, values, modality, space.grid, space.shape[0])
+            values = self.pack(name, edit.value)
+            return changed(edit, values, modality, space.grid, space.shape[0])
         except ValueError as error:
             raise ValueError(f"{name!r}: {error}") from error
 
@@ -290,9 +308,7 @@ class Generator:
         for start in range(0, len(item), size):
             pairs = (start + np.arange(size)) % len(item)
             request = self._request(stored, [name], 1.0, item[pairs])
-            none = {
-                c: self.task.blank_given(c, size) for c in self.task.conditions if c not in stored
-            }
+            none = self._no_labels(stored, size)
             scored = {name: jnp.asarray(stack[candidate[pairs]])}
             request = request._replace(given=request.given | none | scored)
             keys = per_example(jax.random.key(seed), jnp.asarray(item[pairs]))

@@ -31,7 +31,8 @@ from vqdit.modalities import Modality
 from vqdit.processes.base import X
 from vqdit.random import per_example
 from vqdit.tasks.base import Frozen
-from vqdit.tasks.diffusion import DiffusionTask, Request
+from vqdit.tasks.diffusion import DiffusionTask
+from vqdit.tasks.request import Request
 from vqdit.typing import Array, Bool, Float, Key, Named, Params
 
 ROUNDS = 16

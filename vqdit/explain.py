@@ -23,7 +23,8 @@ from vqdit.processes.base import X
 from vqdit.random import per_example
 from vqdit.samplers import Sampler
 from vqdit.tasks.base import Frozen
-from vqdit.tasks.diffusion import DiffusionTask, Request
+from vqdit.tasks.diffusion import DiffusionTask
+from vqdit.tasks.request import Request
 from vqdit.typing import Array, Float, Key, Named, Params
 
 FIRST = 8

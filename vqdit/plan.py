@@ -104,7 +104,8 @@ def plan(experiment: Experiment, target: str, find: Callable[[str], Task]) -> Pl
     key = jax.eval_shape(lambda: jax.random.key(0))
     state = sharding.abstract(create, mesh, frozen, batch, key)
     step = functools.partial(train_step, task, optimizer, experiment.averaging)
-    traced = sharding.compile_step(step, state).trace(state, frozen, batch)
+    program: Any = sharding.compile_step(step, state)
+    traced = program.trace(state, frozen, batch)
     compiled = traced.lower(lowering_platforms=(_platform(devices),)).compile(
         compiler_options=_options(devices)
     )

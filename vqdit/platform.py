@@ -6,7 +6,7 @@ Networks ask which attention to use and whether to unroll; a plan for a TPU is m
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 
@@ -46,7 +46,7 @@ def compiled_for(mesh: jax.sharding.Mesh) -> Iterator[None]:
         _PLATFORM.reset(token)
 
 
-def _name(device: jax.Device) -> str:
+def _name(device: Any) -> str:
     """Returns the device's platform; JAX calls the GPUs of all makers "gpu"."""
     if device.platform != "gpu":
         return device.platform

@@ -10,7 +10,7 @@ from scipy import stats
 
 from vqdit.processes import MaskAndReplace, Masked, UniformState
 from vqdit.processes.categorical import MASK
-from vqdit.samplers import DiscreteAncestral, ReMDM, Unmasking, trajectory
+from vqdit.samplers import DiscreteAncestral, ReMDM, ReMDMLoop, Unmasking, trajectory
 from vqdit.samplers.drawing import draw, gumbel, tempered
 from vqdit.typing import Named
 
@@ -51,7 +51,7 @@ def run(sampler, process, predict, samples=SAMPLES, length=LENGTH, seed=0):
     """Samples, and the path to them."""
     keys = jax.random.split(jax.random.key(seed), samples)
     x_1 = process.prior(jax.random.split(jax.random.key(seed + 1), samples), (length, 1))
-    times = Named(a=jnp.linspace(1.0, 0.0, sampler.steps + 1))
+    times = Named(a=sampler.times(process, jnp.linspace(1.0, 0.0, sampler.steps + 1)))
     each = Named(a=sampler), Named(a=process), Named(a=x_1)
     x, path = jax.jit(lambda keys: trajectory(keys, predict, *each, times))(keys)
     return np.asarray(x["a"])[..., 0], np.asarray(path["a"])[..., 0]
@@ -72,6 +72,8 @@ def chi_square(x):
         pytest.param(DiscreteAncestral(steps=100), BOTH, id="ancestral-MaskAndReplace"),
         pytest.param(ReMDM(steps=100, eta=0.01), Masked(), id="ReMDM-cap"),
         pytest.param(ReMDM(steps=100, eta=0.01, variant="rescale"), Masked(), id="ReMDM-rescale"),
+        pytest.param(ReMDMLoop(steps=100), Masked(), id="ReMDMLoop"),
+        pytest.param(ReMDMLoop(steps=100), Masked(schedule="cosine"), id="ReMDMLoop-cosine"),
         pytest.param(Unmasking(steps=3, order="random"), Masked(), id="Unmasking-random"),
         pytest.param(Unmasking(steps=3, order="halton"), Masked(), id="Unmasking-halton"),
     ],
@@ -109,6 +111,39 @@ def test_as_many_are_masked_at_every_time_as_in_training(sampler, process):
     share = (path == MASK).mean(axis=(1, 2))
     expected = process.mask_probability(jnp.linspace(1.0, 0.0, 11))[:-1]
     np.testing.assert_allclose(share, expected, atol=0.015)  # 4 standard errors are 0.014
+
+
+@pytest.mark.parametrize("process", [Masked(), Masked(schedule="cosine")])
+def test_the_loop_masks_again_while_the_share_of_masks_stays(process):
+    sampler = ReMDMLoop(steps=20, eta=0.2, on=0.6, off=0.2, hold=0.3)
+    even = jnp.linspace(1.0, 0.0, 21)
+    times = sampler.times(process, even)
+    assert times[0] == 1.0 and times[-1] == 0.0 and (np.diff(times) < 0.0).all()
+    share = process.mask_probability(times)
+    expected = np.interp(even, [0.0, 0.2, 0.6, 1.0], [0.0, 0.297, 0.3, 1.0])
+    np.testing.assert_allclose(share, expected, atol=1e-5)
+    np.testing.assert_array_equal(sampler.times(process, jnp.zeros(5)), np.zeros(5))
+    _, path = run(sampler, process, knows_nothing, samples=1000, length=20)
+    np.testing.assert_allclose((path == MASK).mean(axis=(1, 2)), share[:-1], atol=0.015)
+    again = (path[:-1] != MASK) & (path[1:] == MASK)
+    often = again.sum(axis=(1, 2)) / (path[:-1] != MASK).sum(axis=(1, 2)).clip(1)
+    loop = slice(8, 16)  # the steps from 0.6, 0.55, ..., 0.25
+    np.testing.assert_allclose(often[loop], 0.2, atol=0.015)
+    assert not often[:8].any() and not often[16:].any()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"eta": 1.5}, r"eta in \[0, 1\], got 1.5"),
+        ({"on": 0.2, "off": 0.3}, "0 < off < on < 1, got off=0.3 and on=0.2"),
+        ({"on": 1.0}, "0 < off < on < 1"),
+        ({"hold": 0.0}, r"hold in \(0, 1\), got 0.0"),
+    ],
+)
+def test_a_loop_that_cannot_be_is_refused(fields, message):
+    with pytest.raises(ValueError, match=f"ReMDMLoop needs {message}"):
+        ReMDMLoop(**fields)
 
 
 def hidden_again(path):
@@ -211,7 +246,7 @@ def test_the_nucleus_is_the_likeliest_codes_that_make_up_the_share(top_p, left):
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("kind", [Unmasking, DiscreteAncestral, ReMDM])
+@pytest.mark.parametrize("kind", [Unmasking, DiscreteAncestral, ReMDM, ReMDMLoop])
 def test_bad_settings_of_drawing_are_refused_by_value(kind):
     with pytest.raises(ValueError, match=f"{kind.__name__} needs temperature >= 0, got -1.0"):
         kind(temperature=-1.0)

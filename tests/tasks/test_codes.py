@@ -13,7 +13,7 @@ from vqdit.processes import MaskAndReplace, Masked, UniformState
 from vqdit.random import per_example
 from vqdit.samplers import DiscreteAncestral, ReMDM, Unmasking
 from vqdit.tasks import Symbols
-from vqdit.tasks.diffusion import Request
+from vqdit.tasks.request import Request
 from vqdit.typing import Named
 
 COUNT = 4
@@ -83,6 +83,7 @@ def test_a_sampler_is_told_the_grid_of_its_tokens():
         ("UniformState", "DiscreteAncestral"),
         ("MaskAndReplace", "DiscreteAncestral"),
         ("Masked", "ReMDM"),
+        ("Masked", "ReMDMLoop"),
     ],
 )
 def test_the_command_line_takes_them(process, sampler):

@@ -19,7 +19,7 @@ from vqdit.random import per_example, streams
 from vqdit.samplers import Branch, Unmasking
 from vqdit.sharding import Mesh, over_batch
 from vqdit.tasks import DiffusionTask, Symbols
-from vqdit.tasks.diffusion import Request
+from vqdit.tasks.request import Request
 from vqdit.typing import Named
 
 TARGETS = ("audio", "image", "text")

@@ -25,6 +25,8 @@ Generates from a trained model; the workdir is all it needs.
   --mask=FILE           where: white is generated anew, black stays bit for bit (default: all)
   --strength=S          how far towards noise it goes first, in (0, 1] (default: 1; without a mask 1
                         would keep nothing, so it must be given)
+  --interpolate=A,B     two pictures; the samples lie on the path from A to B and share one noise.
+                        --strength=S, in [0, 1], says how far both go towards noise first
   --steps=K             network evaluations (default: the config's)
   --guidance=W          scale of guidance by what is given; 1 is none (default: the config's).
                         By pair, any number of times: --guidance image:text=3
@@ -50,6 +52,7 @@ OPTIONS = {
     "init": str,
     "mask": str,
     "strength": float,
+    "interpolate": str,
     "steps": int,
     "guidance": str,
     "autoguide": str,
@@ -61,6 +64,7 @@ OPTIONS = {
     "out": str,
 }
 REPEATED = ("given", "want", "guidance", "sampler", "temperature")
+EDITING = ("init", "mask", "strength", "interpolate")
 WHITE = 128
 """Pixels of a mask that are at least so bright are generated anew."""
 SHOWN = 64
@@ -122,7 +126,7 @@ def main(argv: list[str]) -> int:
         **settings,
         "given": options.get("given", []),
         "autoguide": options.get("autoguide"),
-        "edits": {name: options[name] for name in ("init", "mask", "strength") if name in options},
+        "edits": {name: options[name] for name in EDITING if name in options},
         "want": [name for name in samples if name not in (*given, *model.task.conditions)],
         "samplers": {name: repr(sampler) for name, sampler in settings["samplers"].items()},
         "guidance": model.task.guidance if settings["guidance"] is None else settings["guidance"],
@@ -198,29 +202,32 @@ def _stack(values: list[Any]) -> Any:
 
 
 def _edits(model: Any, options: Mapping[str, Any]) -> dict[str, Any]:
-    """What is changed, by its name: from --init, --mask and --strength."""
+    """What is changed, by its name: from --init or --interpolate, --mask and --strength."""
+    source = "interpolate" if "interpolate" in options else "init"
+    if source not in options:
+        for option in ("mask", "strength"):
+            if option in options:
+                raise ValueError(
+                    f"--{option} is of what is changed, and nothing is; add --init=FILE"
+                )
+        return {}
+    if "explain" in options:
+        raise ValueError(f"--explain explains what is generated from noise; leave out --{source}")
+    if source == "interpolate":
+        return _interpolation(model, options)
+    return _change(model, options)
+
+
+def _change(model: Any, options: Mapping[str, Any]) -> dict[str, Any]:
     from vqdit.modalities import Image
     from vqdit.tasks.editing import Change
 
-    for option in ("mask", "strength"):
-        if option in options and "init" not in options:
-            raise ValueError(f"--{option} is of what is changed, and nothing is; add --init=FILE")
-    if "init" not in options:
-        return {}
-    if "explain" in options:
-        raise ValueError("--explain explains what is generated from noise; leave out --init")
     if "mask" not in options and "strength" not in options:
         raise ValueError(
             "--init alone would keep nothing of it; say where to change it by --mask=FILE, or how "
             "far by --strength=S, such as 0.6"
         )
-    name, equals, value = options["init"].partition("=")
-    if not equals:
-        found = [n for n in model.task.targets if isinstance(model.modality(n), Image)]
-        if len(found) != 1:
-            known = ", ".join(model.task.targets)
-            raise ValueError(f"--init needs a name, as in --init=NAME=FILE; one of: {known}")
-        name, value = found[0], options["init"]
+    name, value = _of_picture(model, options["init"], "--init", "FILE")
     modality = model.modality(name)
     mask = None
     if "mask" in options:
@@ -229,6 +236,39 @@ def _edits(model: Any, options: Mapping[str, Any]) -> dict[str, Any]:
         grey = dataclasses.replace(modality, channels=1)
         mask = _stack(grey.read(options["mask"]))[..., 0] >= WHITE
     return {name: Change(_stack(modality.read(value)), mask, options.get("strength", 1.0))}
+
+
+def _interpolation(model: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    from vqdit.tasks.interpolation import Interpolation
+
+    for option in ("init", "mask"):
+        if option in options:
+            raise ValueError(f"--interpolate changes the whole by itself; leave out --{option}")
+    if "strength" not in options:
+        raise ValueError(
+            "--interpolate needs --strength=S, how far both go towards noise before they are "
+            "mixed, such as 0.6; 0 mixes them as they are"
+        )
+    name, value = _of_picture(model, options["interpolate"], "--interpolate", "A,B")
+    files = value.split(",")
+    if len(files) != 2 or not all(files):
+        raise ValueError(f"--interpolate takes two files, as in A.png,B.png, got {value!r}")
+    first, second = (_stack(model.modality(name).read(file)) for file in files)
+    return {name: Interpolation(first, second, options["strength"])}
+
+
+def _of_picture(model: Any, given: str, option: str, value: str) -> tuple[str, str]:
+    """Reads NAME=VALUE; the name may be left out if the model generates one kind of picture."""
+    from vqdit.modalities import Image
+
+    name, equals, text = given.partition("=")
+    if equals:
+        return name, text
+    found = [n for n in model.task.targets if isinstance(model.modality(n), Image)]
+    if len(found) != 1:
+        known = ", ".join(model.task.targets)
+        raise ValueError(f"{option} needs a name, as in {option}=NAME={value}; one of: {known}")
+    return found[0], given
 
 
 def _samplers(model: Any, options: Mapping[str, Any]) -> Any:

@@ -5,7 +5,7 @@ rms:   x / sqrt(mean(x^2) + eps)                       Zhang & Sennrich, arXiv:1
 """
 
 import functools
-from typing import Literal
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -16,11 +16,16 @@ from vqdit.typing import Array, Float
 Norm = Literal["layer", "rms"]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def normalized(
     x: Float[Array, "*b d"], norm: Norm = "layer", eps: float = 1e-6
 ) -> Float[Array, "*b d"]:
     """Returns the normalised channels, without parameters; its gradient is one pass by hand."""
+    result: Any = _normalized(x, norm, eps)
+    return result
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _normalized(x: Float[Array, "*b d"], norm: Norm, eps: float) -> Float[Array, "*b d"]:
     return _normalized_forward(x, norm, eps)[0]
 
 
@@ -49,7 +54,7 @@ def _normalized_backward(
     return ((scale * of_x).astype(x.dtype),)
 
 
-normalized.defvjp(_normalized_forward, _normalized_backward)
+_normalized.defvjp(_normalized_forward, _normalized_backward)
 
 
 class ScaledNorm(nn.Module):

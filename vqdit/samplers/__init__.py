@@ -8,7 +8,7 @@ from vqdit.samplers.dpm_solver import DPMSolver
 from vqdit.samplers.euler import Euler, EulerAncestral
 from vqdit.samplers.guidance import Branch, Guide, autoguided, guided, sharpened
 from vqdit.samplers.heun import Heun
-from vqdit.samplers.remdm import ReMDM
+from vqdit.samplers.remdm import ReMDM, ReMDMLoop
 from vqdit.samplers.spacing import Even, Karras, Respaced, Shifted, Spacing
 from vqdit.samplers.unipc import UniPC
 from vqdit.samplers.unmasking import Unmasking
@@ -26,6 +26,7 @@ __all__ = [
     "Heun",
     "Karras",
     "ReMDM",
+    "ReMDMLoop",
     "Respaced",
     "Sampler",
     "Shifted",

@@ -76,7 +76,7 @@ class Karras(Spacing):
             )
 
     def times(self, process: Gaussian, times: Float[Array, " times"]) -> Float[Array, " times"]:
-        number, count = _numbered(times)
+        number, count = numbered(times)
         high, low = noise_level(process, jnp.float32(1.0)), jnp.float32(self.sigma_min)
         share = jnp.minimum(number / jnp.maximum(count - 1, 1), 1.0)
         roots = high ** (1.0 / self.rho), low ** (1.0 / self.rho)
@@ -100,7 +100,7 @@ class Respaced(Spacing):
     def times(self, process: Gaussian, times: Float[Array, " times"]) -> Float[Array, " times"]:
         if not isinstance(process, DDPM):
             raise TypeError(f"Respaced takes steps of a DDPM, got {type(process).__name__}")
-        number, count = _numbered(times)
+        number, count = numbered(times)
         gaps = jnp.maximum(count - 1, 1)
         step = jnp.round((process.steps - 1) * (gaps - number) / gaps)
         return jnp.where(number == count, times[-1], (step + 1.0) / process.steps)
@@ -124,7 +124,7 @@ def time_of(process: Gaussian, level: Float[Array, "*b"]) -> Float[Array, "*b"]:
     return jax.lax.fori_loop(0, 40, halve, ends)[1]
 
 
-def _numbered(times: Float[Array, " times"]) -> tuple[Int[Array, " times"], Int[Array, ""]]:
+def numbered(times: Float[Array, " times"]) -> tuple[Int[Array, " times"], Int[Array, ""]]:
     """Returns how many steps lie before each of the times, and how many there are."""
     falls = jnp.cumsum(times[1:] < times[:-1])
     number = jnp.concatenate([jnp.zeros(1, falls.dtype), falls])

@@ -2,8 +2,9 @@
 
 from vqdit.tasks.adversary import Adversary
 from vqdit.tasks.base import Aux, Task, Trained
-from vqdit.tasks.diffusion import DiffusionTask, Request
+from vqdit.tasks.diffusion import DiffusionTask
 from vqdit.tasks.kl import KLTask
+from vqdit.tasks.request import Request
 from vqdit.tasks.targets import Condition, Symbols, Target
 from vqdit.tasks.tokenizer import TokenizerTask
 

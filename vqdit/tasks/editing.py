@@ -7,6 +7,7 @@ have: Lugmayr et al., "RePaint", arXiv:2201.09865, without its resampling.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -14,6 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from vqdit.modalities import Modality
+from vqdit.processes import Process
+from vqdit.processes.base import X
 from vqdit.typing import Array, Bool, Float, Key
 
 
@@ -29,6 +32,12 @@ class Edit(NamedTuple):
     value: Array
     keep: Bool[Array, "b l"]
     strength: Float[Array, ""]
+
+    def start(self, encode: Callable[[Array], X], process: Process, keys: Key[Array, " b"]) -> X:
+        """Returns the tokens at time `strength`, and those that stay."""
+        x_0 = encode(self.value)
+        x_t, _ = process.noise(keys, x_0, jnp.full((len(keys), 1), self.strength))
+        return jnp.where(self.keep[..., None], x_0, x_t)
 
 
 class Change(NamedTuple):

@@ -1,0 +1,247 @@
+"""Generating any modality from any other, and judging how well one fits the others.
+
+All wanted modalities are generated together, each by its own sampler in its own window. Joint,
+conditional and unconditional generation, guidance, editing and scoring are calls of one network.
+Bao et al., "One Transformer Fits All Distributions in Multi-Modal Diffusion at Scale"
+(UniDiffuser), arXiv:2303.06555, for processes of any kind, mixed.
+"""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+
+from vqdit.processes.base import X
+from vqdit.random import streams
+from vqdit.samplers import Guide, Sampler, autoguided, guided, trajectory
+from vqdit.samplers.base import Predict, shared_steps
+from vqdit.tasks.base import Frozen
+from vqdit.tasks.editing import Edit
+from vqdit.tasks.multimodal import MultimodalTask
+from vqdit.tasks.request import Request
+from vqdit.typing import Array, Bool, Float, Key, Named, Params
+
+
+class GenerationTask(MultimodalTask):
+    """What can be asked of a trained DiT.
+
+    Attributes:
+        guidance: default scale of classifier-free guidance in sampling, away from what is
+            predicted without anything given; 1 is none.
+        guide: where guidance acts, and how it is kept in bounds.
+    """
+
+    guidance: float = 1.0
+    guide: Guide = Guide()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        shared_steps(self._samplers)
+        for target in self.targets.values():
+            self.guide.check(target.process)
+
+    def sample(
+        self,
+        params: Params,
+        frozen: Frozen,
+        keys: Key[Array, " b"],
+        request: Request,
+        *,
+        samplers: Named[Sampler] | None = None,
+        worse: Predict | None = None,
+    ) -> Named[Array]:
+        """Generates what is wanted, all together, given what is known.
+
+        Args:
+            params: of the network.
+            frozen: the tokenizers.
+            keys: one per sample; a sample depends on its own key alone.
+            request: what is given and wanted.
+            samplers: of the targets; default: the config's.
+            worse: a network that is guided away from, by the scale of the request's one branch;
+                None guides away from what the branches hide.
+
+        Returns:
+            Every target in stored form: the given ones bit for bit, and what stays unknown as
+            noise decodes.
+        """
+        x_0, _ = self.trajectory(params, frozen, keys, request, samplers=samplers, worse=worse)
+        return Named(
+            {
+                name: jnp.where(
+                    request.known[name],
+                    request.given[name],
+                    self.space(name).decode(frozen[name], x_0[name]),
+                )
+                for name in self.targets
+            }
+        )
+
+    def trajectory(
+        self,
+        params: Params,
+        frozen: Frozen,
+        keys: Key[Array, " b"],
+        request: Request,
+        *,
+        samplers: Named[Sampler] | None = None,
+        worse: Predict | None = None,
+    ) -> tuple[Named[X], Named[X]]:
+        """Generates tokens as `sample` does; also returns all tokens before each step."""
+        samplers = samplers or self._samplers
+        samplers = Named({n: sampler.on(self.space(n).grid) for n, sampler in samplers.items()})
+        x_1 = self.start(frozen, keys, request)
+        processes, how = self.processes, (self.guide, self.processes)
+        if worse is None:
+            unknown = self._unknown(streams(keys, "hidden"))
+            predict = guided(self.predict(params), unknown, request.branches, *how)
+        else:
+            (branch,) = request.branches
+            predict = autoguided(self.predict(params), worse, branch.scale, *how)
+        times = self.times(request, samplers)
+        edits = request.edits.items()
+        kept = Named({name: edit.keep for name, edit in edits if isinstance(edit, Edit)})
+        noised = [n for n in kept if not (processes[n].is_discrete or self.targets[n].inpaint)]
+        each = samplers, processes, x_1, times
+        return trajectory(keys, predict, *each, known=kept, noised=noised)
+
+    def start(self, frozen: Frozen, keys: Key[Array, " b"], request: Request) -> Named[X]:
+        """Returns the tokens of what is known, and noise for the rest."""
+        x = dict(self._unknown(keys))
+        for name in self.targets:
+            x_0 = self.space(name).encode(frozen[name], request.given[name])
+            x[name] = jnp.where(request.known[name], x_0, x[name])
+        for name, edit in request.edits.items():
+            encode = functools.partial(self.space(name).encode, frozen[name])
+            x[name] = edit.start(encode, self.process(name), streams(keys, f"{name}/edit"))
+        for name, condition in self.conditions.items():
+            x[name] = condition.codes(request.given[name])
+        return Named(x)
+
+    def _unknown(self, keys: Key[Array, " b"]) -> Named[X]:
+        """Returns every modality at t = 1."""
+        x = {
+            name: process.prior(streams(keys, f"{name}/prior"), self.space(name).shape)
+            for name, process in self.processes.items()
+        }
+        none = {
+            name: jnp.full((len(keys), math.prod(condition.modality.grid), 1), -1, jnp.int32)
+            for name, condition in self.conditions.items()
+        }
+        return Named(x | none)
+
+    @property
+    def _samplers(self) -> Named[Sampler]:
+        return Named({name: target.sampler for name, target in self.targets.items()})
+
+    def times(
+        self, request: Request, samplers: Named[Sampler] | None = None
+    ) -> Named[Float[Array, " times"]]:
+        """Returns the times of every modality before and after each step of the samplers.
+
+        The windows in which the wanted ones are revealed are stretched over the whole generation.
+        """
+        samplers = samplers or self._samplers
+        steps = shared_steps(samplers)
+        windows = Named({name: target.reveal for name, target in self.targets.items()})
+        wanted = request.wanted
+        first = jnp.min(jnp.stack([jnp.where(wanted[n], w[0], 1.0) for n, w in windows.items()]))
+        last = jnp.max(jnp.stack([jnp.where(wanted[n], w[1], 0.0) for n, w in windows.items()]))
+        progress = first + (last - first) * jnp.linspace(0.0, 1.0, steps + 1)
+        times = {}
+        for name, (start, end) in windows.items():
+            falling = 1.0 - jnp.clip((progress - start) / (end - start), 0.0, 1.0)
+            # Rounding must neither begin a window a step early nor leave a rest at its end.
+            falling = jnp.where(falling > 1.0 - 1e-5, 1.0, falling)
+            falling = jnp.where(falling < 1e-5, 0.0, falling)
+            falling = samplers[name].times(self.targets[name].process, falling)
+            if name in request.edits:
+                falling = falling * request.edits[name].strength
+            constant = jnp.where(request.known[name], 0.0, 1.0)
+            times[name] = jnp.where(wanted[name], falling, jnp.full_like(falling, constant))
+        zeros = {name: jnp.zeros(steps + 1) for name in self.conditions}
+        return Named(times | zeros)
+
+    def blank_given(self, name: str, count: int) -> Array:
+        """Returns what stands in `Request.given` for something that is not known."""
+        modality = self.modality(name)
+        shape = (count, *modality.shape)
+        return (
+            -jnp.ones(shape, jnp.int32)
+            if name in self.conditions
+            else jnp.zeros(shape, modality.dtype)
+        )
+
+    def evidence(
+        self,
+        params: Params,
+        frozen: Frozen,
+        keys: Key[Array, " b"],
+        request: Request,
+        name: str,
+        *,
+        rounds: int,
+        hidden: Named[Bool[Array, "b _"]] | None = None,
+        x_0: X | None = None,
+    ) -> Float[Array, " b"]:
+        """Returns how badly a modality is predicted from what is known, lower is better.
+
+        For a discrete process it is an upper bound on -log p(x | known) in nats, estimated at
+        `rounds` times in equal distance; for a continuous one the mean squared error of its
+        denoising, which is no likelihood.
+
+        Args:
+            params: of the network.
+            frozen: the tokenizers.
+            keys: one per example: the same key draws the same noise, so that two candidates or
+                conditions are compared by nothing else.
+            request: what is known; `given[name]` is what is scored, and must not be known.
+            name: of a target.
+            rounds: network evaluations.
+            hidden: positions of known targets that are not seen.
+            x_0: the tokens that are scored, such as generated ones, which encoding of what they
+                decode to need not give again; default: those of `given[name]`.
+        """
+        process = self.process(name)
+        if x_0 is None:
+            x_0 = self.space(name).encode(frozen[name], request.given[name])
+        x, t = self._partly_hidden(frozen, keys, request, hidden or Named())
+        predict = self.predict(params)
+
+        def add(total: Array, number: Array) -> tuple[Array, None]:
+            now = jnp.full((len(keys), 1), (number + 0.5) / rounds)
+            noise_keys = jax.vmap(jax.random.fold_in, (0, None))(streams(keys, "evidence"), number)
+            x_t, noise = process.noise(noise_keys, x_0, now)
+            prediction = predict(x | {name: x_t}, t | {name: now})[name]
+            return total + process.evidence(prediction, x_0, x_t, noise, now), None
+
+        total, _ = jax.lax.scan(
+            add, jnp.zeros((len(keys), self.space(name).shape[0])), jnp.arange(rounds)
+        )
+        reduce = jnp.sum if process.is_discrete else jnp.mean
+        return reduce(total / rounds, axis=-1)
+
+    def _partly_hidden(
+        self,
+        frozen: Frozen,
+        keys: Key[Array, " b"],
+        request: Request,
+        hidden: Named[Bool[Array, "b _"]],
+    ) -> tuple[Named[X], Named[Float[Array, "b _"]]]:
+        """Returns the start of generation with some known positions unknown, and the times."""
+        x, t = dict(self.start(frozen, keys, request)), {}
+        unknown = self._unknown(streams(keys, "hidden"))
+        for name, target in self.targets.items():
+            t[name] = jnp.full((len(keys), 1), jnp.where(request.known[name], 0.0, 1.0))
+            if name in hidden:
+                is_hidden = hidden[name] | ~request.known[name]
+                x[name] = jnp.where(is_hidden[..., None], unknown[name], x[name])
+                at = is_hidden.astype(jnp.float32)
+                if target.process.is_discrete:
+                    # Codes were trained at one time of all, which says how many are masked.
+                    at = target.process.time_at(jnp.mean(at, axis=1, keepdims=True))
+                t[name] = at
+        for name in self.conditions:
+            t[name] = jnp.zeros((len(keys), 1))
+        return Named(x), Named(t)
