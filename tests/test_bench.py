@@ -56,6 +56,7 @@ def test_the_record_says_what_was_measured(what, capsys):
         (["--model=M/2", "--batch=8"], "unknown DiT 'M/2'; names are a size of S, B, L, XL"),
         (["--model=S/2", "--batch=8", "--steps=0"], "--steps must be at least 1, got 0"),
         (["--model=S/2", "--batch=8", "--dtype=fp8"], "--dtype must be bfloat16 or float32, got"),
+        (["--model=S/2", "--batch=8", "--remat=some"], "--remat must be nothing, attention, dots"),
         (["--model=S/2", "--batch=8", "--size=33"], "does not divide by the DiT's patch 2"),
     ],
 )

@@ -25,7 +25,7 @@ WALLS = {
     "chex": (),
 }
 LAYERS = [
-    {"typing", "random", "platform", "chips", "hlo", "manifest"},
+    {"typing", "random", "platform", "chips", "hlo", "manifest", "distributed"},
     {"sharding"},
     {"quantizers", "regularizers", "processes", "metrics", "nn"},
     {"samplers", "models"},

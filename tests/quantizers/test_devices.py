@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from vqdit.checkpoint import Checkpoints
+from vqdit.checkpoint import Checkpoints, Keep
 from vqdit.quantizers import IBQ, RVQ, VQ, SimVQ
 from vqdit.sharding import Mesh, over_batch, replicated
 
@@ -107,7 +107,7 @@ def test_state_survives_save_and_restore(tmp_path, saved):
     quantizer = VQ(codebook_size=32, dim=4, start=5, revive_below=0.9, decay=0.5)
     layout = replicated(Mesh().build(jax.devices()[:1]))
     state = jax.device_put(run(quantizer, layout, saved), layout)
-    with Checkpoints(tmp_path / "checkpoints", 2) as checkpoints:
+    with Checkpoints(tmp_path / "checkpoints", Keep(last=2)) as checkpoints:
         checkpoints.save(saved, state)
         checkpoints.wait()
         abstract = jax.tree.map(

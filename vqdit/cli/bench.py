@@ -16,7 +16,8 @@ mfu (share of the chips' bfloat16 peak), memory_gb, compile_s, gflops_image and 
   --guidance=W         of sampling; 1 is none (default: 1.5)
   --dtype=TYPE         of the matrix products: bfloat16 or float32 (default: bfloat16, on a CPU
                        float32)
-  --remat              recomputes blocks in the backward pass: less memory, more time
+  --remat=WHAT         what of a block is kept for the gradient, the rest being computed again:
+                       nothing, attention or dots (the products too); default: all of it
   --size=EDGE          of the latents (default: 32, of 256x256 pixels)
   --channels=C         of the latents (default: 4)"""
 OPTIONS = {
@@ -26,11 +27,13 @@ OPTIONS = {
     "steps": int,
     "guidance": float,
     "dtype": str,
-    "remat": bool,
+    "remat": str,
     "size": int,
     "channels": int,
 }
 DTYPES = ("bfloat16", "float32")
+REMAT = {"nothing": True, "attention": "attention", "dots": "dots"}
+"""What `DiT.remat` is, by what is kept."""
 
 
 def main(argv: list[str]) -> int:
@@ -47,6 +50,8 @@ def main(argv: list[str]) -> int:
             raise ValueError(f"--{name} must be at least {least}, got {options[name]}")
     if options.get("dtype", "float32") not in DTYPES:
         raise ValueError(f"--dtype must be {' or '.join(DTYPES)}, got {options['dtype']!r}")
+    if options.get("remat", "dots") not in REMAT:
+        raise ValueError(f"--remat must be {', '.join(REMAT)}, got {options['remat']!r}")
 
     import jax
 
@@ -55,7 +60,9 @@ def main(argv: list[str]) -> int:
 
     usual = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     dtype = options.get("dtype", usual)
-    model = DiT.named(options["model"], dtype=dtype, remat="remat" in options)
+    model = DiT.named(
+        options["model"], dtype=dtype, remat=REMAT.get(options.get("remat", ""), False)
+    )
     sizes = {name: options[name] for name in ("size", "channels") if name in options}
     task = Latents(model=model, **sizes)
     model.check(task.inputs)
