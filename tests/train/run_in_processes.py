@@ -1,0 +1,54 @@
+"""A run of the tiny tokenizer as one of several processes, for `test_processes.py`.
+
+    python -m tests.train.run_in_processes WORKDIR STEPS DEVICES PROCESSES PROCESS ADDRESS
+
+Writes number and checksum of the examples of every step into WORKDIR-ids-PROCESS.json.
+"""
+
+import json
+import sys
+import zlib
+from pathlib import Path
+
+import jax
+
+
+def main() -> int:
+    folder, steps, devices, processes, process, address = sys.argv[1:]
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_num_cpu_devices", int(devices))
+
+    from vqdit import distributed
+
+    if int(processes) > 1:
+        jax.config.update("jax_cpu_collectives_implementation", "gloo")
+        distributed.start(distributed.place(address, int(processes), int(process)))
+
+    from tests import tiny
+    from vqdit import sharding
+    from vqdit.api import resolver
+    from vqdit.data import Data
+    from vqdit.sharding import Mesh
+    from vqdit.train.loop import train
+
+    sharding.SMALL = 64  # so that something is divided
+    ids, batches = [], Data.train_batches
+
+    def watched(self, *args, **kwargs):
+        for batch in batches(self, *args, **kwargs):
+            pictures = [zlib.crc32(row.tobytes()) for row in batch.data["image"]]
+            ids.append(list(zip(map(int, batch.index), pictures, strict=True)))
+            yield batch
+            print(len(ids), flush=True)
+
+    Data.train_batches = watched
+    mesh = Mesh(fsdp=2) if jax.device_count() > 1 else Mesh()
+    experiment = tiny.tokenizer(mesh=mesh, steps=int(steps), checkpoint_every=4)
+    outcome = train(experiment, Path(folder), resolver({}))
+    # The very first batch is looked at alone, by every process: it tells shapes.
+    Path(f"{folder}-ids-{process}.json").write_text(json.dumps(ids[1:]))
+    return outcome.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
