@@ -1,5 +1,7 @@
 """An experiment: everything that decides what a run does, in one frozen dataclass."""
 
+from typing import Literal
+
 from vqdit.data import Data
 from vqdit.ema import Averaging, PosthocEMA
 from vqdit.optimizers import AdamW, Optimizer
@@ -7,6 +9,28 @@ from vqdit.sharding import Mesh
 from vqdit.tasks.base import Task
 from vqdit.tasks.tokenizer import TokenizerTask
 from vqdit.typing import Component, resumable
+
+
+class NonFinite(Component):
+    """What follows a step whose loss or gradient is not finite. The step itself is skipped.
+
+    Attributes:
+        policy: "skip" goes on, and ends the run after `limit` such steps in a row; "abort" ends it
+            at the first; "rollback" goes back, after `limit` in a row, to the last checkpoint
+            before them, and on from there with the data that come after them.
+        limit: skipped steps in a row that are too many.
+        rollbacks: how often "rollback" goes back before it ends the run.
+    """
+
+    policy: Literal["skip", "abort", "rollback"] = "skip"
+    limit: int = 10
+    rollbacks: int = 3
+
+    def __post_init__(self) -> None:
+        if self.limit < 1 or self.rollbacks < 1:
+            raise ValueError(
+                f"NonFinite needs limit and rollbacks >= 1, got {self.limit} and {self.rollbacks}"
+            )
 
 
 class Experiment(Component):
@@ -28,6 +52,7 @@ class Experiment(Component):
         preview_every: steps between previews; 0: only at the end.
         checkpoint_every: steps between checkpoints; 0: only at the end (and when interrupted).
         keep: how many of the last checkpoints stay.
+        nonfinite: what follows a step that is not finite.
     """
 
     task: Task = TokenizerTask()
@@ -45,6 +70,7 @@ class Experiment(Component):
     preview_every: int = resumable(0)
     checkpoint_every: int = resumable(1000)
     keep: int = resumable(2)
+    nonfinite: NonFinite = resumable(NonFinite())
 
     def __post_init__(self) -> None:
         for field in ("steps", "log_every", "keep"):

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ Trains the experiment of a config, or its several ones in order; run again, it r
                         a component takes another class: --data.source=ImageFolder;
                         one that may be absent comes and goes: --task.adversary=Adversary
 
-Exit codes: 0 done, 2 bad input, 75 stopped by SIGTERM after saving (run again to go on),
-130 stopped by Ctrl-C after saving."""
+Exit codes: 0 done, 2 bad input, 3 too many steps whose loss or gradient was not finite,
+75 stopped by SIGTERM after saving (run again to go on), 130 stopped by Ctrl-C after saving."""
 HELP = ("-h", "--help")
 ORDER = "experiments.json"
 """The names of a config's several experiments, in the folder that holds their workdirs."""
@@ -114,14 +115,20 @@ def _check(experiments: Experiments, runs: dict[str, Path]) -> None:
 def _train(experiments: Experiments, runs: dict[str, Path], folder: Path) -> int:
     from vqdit.api import resolver
     from vqdit.tasks.autoencoder import AutoencoderTask
+    from vqdit.train.faults import DIVERGED
     from vqdit.train.loop import train
+    from vqdit.train.nonfinite import Diverged
     from vqdit.train.workdir import write_json
 
     if folder not in runs.values():
         write_json(folder / ORDER, list(experiments))
     done: dict[str, Path] = {}
     for name, experiment in experiments.items():
-        outcome = train(experiment, runs[name], resolver(done))
+        try:
+            outcome = train(experiment, runs[name], resolver(done))
+        except Diverged as error:
+            print(f"error: {name}: {error}", file=sys.stderr)
+            return DIVERGED
         if outcome.exit_code:
             return outcome.exit_code
         done[name] = runs[name]

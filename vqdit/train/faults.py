@@ -2,7 +2,7 @@
 
 The first signal asks the loop to save and leave; a second Ctrl-C leaves at once. A run that saved
 after SIGTERM exits with code 75 ("try again later", for schedulers to requeue), after Ctrl-C
-with 130.
+with 130. A run whose steps are not finite ends with 3.
 """
 
 import signal
@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 
+DIVERGED = 3
 REQUEUE = 75
 INTERRUPTED = 130
 

@@ -24,6 +24,9 @@ def train_step(
 
     The first three arguments are static. All randomness comes from (state.key, data_step), so a
     resumed run draws what the uninterrupted one would have drawn.
+
+    A step whose loss or gradient is not finite is skipped: it counts, and its batch is used up,
+    but nothing else in the state changes by a single bit. The metric "skipped" is then 1, else 0.
     """
     key = jax.random.fold_in(state.key, state.data_step)
     (loss, aux), gradient = jax.value_and_grad(task.loss, has_aux=True)(
@@ -33,7 +36,14 @@ def train_step(
     params = optax.apply_updates(state.params, updates)
     params, stats = task.update(params, state.stats, aux.update, stream(key, "update"), state.step)
     average, profiles = averaging.update(state.ema, state.profiles, params, state.step)
-    metrics = aux.metrics | {"loss": loss, "gradient_norm": optax.tree.norm(gradient)}
+    norm = optax.tree.norm(gradient)
+    is_finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+    metrics = aux.metrics | {"loss": loss, "gradient_norm": norm, "skipped": ~is_finite}
+    changed = params, stats, opt_state, average, profiles
+    before = state.params, state.stats, state.opt_state, state.ema, state.profiles
+    params, stats, opt_state, average, profiles = jax.tree.map(
+        lambda new, old: jnp.where(is_finite, new, old), changed, before
+    )
     state = TrainState(
         step=state.step + 1,
         data_step=state.data_step + 1,
