@@ -33,6 +33,29 @@ class NonFinite(Component):
             )
 
 
+class Deadlines(Component):
+    """Seconds without progress after which a run is ended, with code 124; 0 never ends it.
+
+    Attributes:
+        start: until the first step begins: data, frozen arrays, the state.
+        compile: the first step.
+        step: every other one, with the wait for its data.
+        evaluate: each batch of an evaluation, each preview, each save.
+    """
+
+    start: float = 1800.0
+    compile: float = 3600.0
+    step: float = 1800.0
+    evaluate: float = 1800.0
+
+    def __post_init__(self) -> None:
+        for field in ("start", "compile", "step", "evaluate"):
+            if getattr(self, field) < 0:
+                raise ValueError(
+                    f"Deadlines needs {field} >= 0 seconds, got {getattr(self, field)}; 0 is none"
+                )
+
+
 class Experiment(Component):
     """One training run.
 
@@ -53,6 +76,7 @@ class Experiment(Component):
         checkpoint_every: steps between checkpoints; 0: only at the end (and when interrupted).
         keep: how many of the last checkpoints stay.
         nonfinite: what follows a step that is not finite.
+        deadlines: after which a run that hangs is ended.
     """
 
     task: Task = TokenizerTask()
@@ -71,6 +95,7 @@ class Experiment(Component):
     checkpoint_every: int = resumable(1000)
     keep: int = resumable(2)
     nonfinite: NonFinite = resumable(NonFinite())
+    deadlines: Deadlines = resumable(Deadlines())
 
     def __post_init__(self) -> None:
         for field in ("steps", "log_every", "keep"):

@@ -122,7 +122,7 @@ def test_single_steps_are_passed_and_told(poison, tmp_path):
     skipped = [line["step"] for line in lines(tmp_path) if line.get("skipped")]
     assert skipped == [5, 6, 9]
     assert (
-        "step 5 (loss nan, gradient_norm nan) was not finite" in (tmp_path / "log.txt").read_text()
+        "step 5 (gradient_norm nan, loss nan) was not finite" in (tmp_path / "log.txt").read_text()
     )
     assert not (tmp_path / "faults").exists()
 

@@ -20,7 +20,9 @@ Trains the experiment of a config, or its several ones in order; run again, it r
                         one that may be absent comes and goes: --task.adversary=Adversary
 
 Exit codes: 0 done, 2 bad input, 3 too many steps whose loss or gradient was not finite,
-75 stopped by SIGTERM after saving (run again to go on), 130 stopped by Ctrl-C after saving."""
+75 stopped by SIGTERM after saving (run again to go on), 124 no progress within a deadline (run
+again to go on from the last checkpoint), 130 stopped by Ctrl-C after saving.
+SIGUSR1 saves at the end of the step, and the run goes on."""
 HELP = ("-h", "--help")
 ORDER = "experiments.json"
 """The names of a config's several experiments, in the folder that holds their workdirs."""

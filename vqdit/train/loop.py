@@ -6,29 +6,37 @@ task uses but does not train), ``checkpoints/``, ``metrics.jsonl`` (what the mat
 which others are reconstructed; and ``faults/`` if something went wrong.
 """
 
+import functools
 import logging
 import shutil
 import time
+from collections.abc import Collection
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from vqdit import sharding
 from vqdit.checkpoint import KEEP_ALL, Checkpoints
+from vqdit.data import Batch
 from vqdit.experiment import Experiment
 from vqdit.tasks.base import Resolve
 from vqdit.train import nonfinite
+from vqdit.train import state as states
 from vqdit.train import workdir as workdirs
 from vqdit.train.doctor import Doctor
 from vqdit.train.faults import Interrupts
 from vqdit.train.run import Run
 from vqdit.train.state import TrainState
+from vqdit.train.watchdog import Watchdog
 from vqdit.train.writers import JsonlWriter, Progress, configure_logging
 from vqdit.typing import Array, Float, Named
 
 log = logging.getLogger(__name__)
+
+FAULTS = "faults"
+"""The folder of a workdir for what went wrong."""
 
 
 class Outcome(NamedTuple):
@@ -74,11 +82,13 @@ def train(experiment: Experiment, folder: Path, resolve: Resolve) -> Outcome:
                 log.info("changed on resume: %s", change)
             with (
                 Interrupts() as interrupts,
+                Watchdog(experiment.deadlines, folder / FAULTS) as watchdog,
                 Checkpoints(folder / workdirs.CHECKPOINTS, experiment.keep) as checkpoints,
                 Checkpoints(folder / workdirs.AVERAGES, KEEP_ALL) as averages,
             ):
-                run = Run(experiment, folder, resolve)
-                return _Loop(run, checkpoints, averages, interrupts).train()
+                with interrupts.at_rest():
+                    run = Run(experiment, folder, resolve, watchdog.progress)
+                return _Loop(run, checkpoints, averages, interrupts, watchdog).train()
         except Exception:
             log.exception("stopped by an error")
             raise
@@ -100,10 +110,16 @@ class _Loop:
     """A run with all that it writes."""
 
     def __init__(
-        self, run: Run, checkpoints: Checkpoints, averages: Checkpoints, interrupts: Interrupts
+        self,
+        run: Run,
+        checkpoints: Checkpoints,
+        averages: Checkpoints,
+        interrupts: Interrupts,
+        watchdog: Watchdog,
     ) -> None:
         self.run, self.experiment = run, run.experiment
-        self.checkpoints, self.averages, self.interrupts = checkpoints, averages, interrupts
+        self.checkpoints, self.averages = checkpoints, averages
+        self.interrupts, self.watchdog = interrupts, watchdog
         self.metrics = JsonlWriter(run.folder / "metrics.jsonl")
         self.performance = JsonlWriter(run.folder / "performance.jsonl")
         self.doctor = Doctor()
@@ -112,10 +128,11 @@ class _Loop:
 
     def train(self) -> Outcome:
         """Trains to the end, or until something stops it."""
-        state = self.run.start(self.checkpoints)
+        with self.interrupts.at_rest():
+            state = self.run.start(self.checkpoints)
         workdirs.claim(self.run.folder, self.experiment)
         self.step = sharding.compile_step(self.run.step, state)
-        went_back = 0
+        self.compiled, went_back = False, 0
         while isinstance(ended := self._steps(state), _Diverging):
             state = self._go_back(ended, went_back)
             went_back += 1
@@ -134,13 +151,18 @@ class _Loop:
         progress = Progress(
             self.run.folder.name, start, experiment.steps, experiment.data.batch_size
         )
-        monitor, waited = nonfinite.Monitor(experiment.nonfinite), 0.0
+        monitor, waited, step = nonfinite.Monitor(experiment.nonfinite), 0.0, start
         try:
-            for step in range(start + 1, experiment.steps + 1):
+            if start and not self._look(start, state, progress, self.metrics.names(start)):
+                return self._stopped(start)
+            while step < experiment.steps:
+                self.watchdog.begin("step" if self.compiled else "compile")
                 before = time.monotonic()
-                batch = sharding.put_batch(next(batches), self.run.mesh)
+                with self.interrupts.at_rest(functools.partial(self._save, step, state)):
+                    batch = sharding.put_batch(next(batches), self.run.mesh)
                 waited += time.monotonic() - before
-                state, values = self.step(state, self.run.frozen, batch)
+                state, values = self._next(state, batch)
+                step += 1
 
                 last = step == experiment.steps
                 if row := monitor.see(step, values, lag=0 if last else nonfinite.LAG):
@@ -148,19 +170,59 @@ class _Loop:
                 if last or step % experiment.log_every == 0:
                     self._log(step, values, progress, waited)
                     waited = 0.0
-                self._look(step, state, progress)
+                looked = self._look(step, state, progress)
                 stopping = self.interrupts.should_stop(step)
-                if last or stopping or _due(step, experiment.checkpoint_every):
+                asked = self.interrupts.should_save()
+                if last or stopping or asked or _due(step, experiment.checkpoint_every):
+                    self.watchdog.begin("evaluate")
                     self.checkpoints.save(step, state)
                     progress.pause()
-                if stopping and not last:
-                    self.checkpoints.wait()
-                    log.info("saved step %d; the same command goes on from there", step)
-                    return Outcome(step, {}, None, self.interrupts.exit_code)
+                if asked:
+                    log.info("saved step %d, as SIGUSR1 asked", step)
+                if stopping and not (last and looked):
+                    return self._stopped(step)
+        except Exception as error:
+            error.add_note(f"after step {step}")
+            log.error("stopped by %s after step %d", type(error).__name__, step)
+            if step > start:
+                self._save_if_safe(step, state)
+            raise
         finally:
             batches.close()
             progress.close()
         return self._finish(state)
+
+    def _next(self, state: TrainState, batch: Batch) -> tuple[TrainState, Any]:
+        """Takes one step. While the first one compiles, nothing new needs saving."""
+        if self.compiled:
+            return self.step(state, self.run.frozen, batch)
+        with self.interrupts.at_rest():
+            ended = self.step(state, self.run.frozen, batch)
+        self.compiled = True
+        return ended
+
+    def _save(self, step: int, state: TrainState) -> None:
+        """Saves, and waits until that is done."""
+        self.checkpoints.save(step, state)
+        self.checkpoints.wait()
+
+    def _save_if_safe(self, step: int, state: TrainState) -> None:
+        """Saves the last finished state after an error, unless it is damaged.
+
+        Several processes do not: one of them alone could not.
+        """
+        if jax.process_count() == 1 and states.is_whole(state):
+            try:
+                self._save(step, state)
+                log.info("saved step %d", step)
+            except Exception:
+                log.exception("could not save step %d; the last checkpoint stays", step)
+
+    def _stopped(self, step: int) -> Outcome:
+        """Saves nothing more, and leaves."""
+        self.checkpoints.wait()
+        log.info("saved step %d; the same command goes on from there", step)
+        return Outcome(step, {}, None, self.interrupts.exit_code)
 
     def _log(
         self, step: int, values: Named[Float[Array, ""]], progress: Progress, waited: float
@@ -173,18 +235,45 @@ class _Loop:
             log.warning("step %d: %s", step, advice)
         self.performance.write(step, **speed, data_wait_seconds=waited)
 
-    def _look(self, step: int, state: TrainState, progress: Progress) -> None:
-        """Evaluates, previews and keeps averages where due after a step."""
+    def _look(
+        self, step: int, state: TrainState, progress: Progress, written: Collection[str] = ()
+    ) -> bool:
+        """Evaluates, previews and keeps averages where due after a step.
+
+        Args:
+            step: number of finished steps.
+            state: after them.
+            progress: to be paused.
+            written: names of the metrics of this step that an earlier start wrote: it may have
+                been stopped before it was done here.
+
+        Returns:
+            False if a signal came, so that something was left for later.
+        """
         experiment, last = self.experiment, step == self.experiment.steps
-        if last or _due(step, experiment.evaluate_every):
-            self.results = self.run.evaluate(state)
-            self._write_evaluation(step, self.results)
-            progress.pause()
-        if last or _due(step, experiment.preview_every):
-            self.preview = self.run.preview(state)
-            progress.pause()
+        evaluated = any(name.startswith("validation/") for name in written)
+        self.watchdog.begin("evaluate")
+        with self.interrupts.at_rest(functools.partial(self._save, step, state)):
+            if last or (_due(step, experiment.evaluate_every) and not evaluated):
+                results = self.run.evaluate(state, lambda: self.interrupts.pressing)
+                if results is None:
+                    return False
+                if not evaluated:
+                    self._write_evaluation(step, results)
+                self.results = results
+                progress.pause()
+            if last or (_due(step, experiment.preview_every) and not self._has_preview(step)):
+                if self.interrupts.pressing:
+                    return False
+                self.watchdog.progress()
+                self.preview = self.run.preview(state)
+                progress.pause()
         if experiment.posthoc and (last or _due(step, experiment.posthoc.every)):
             self.averages.save(step, state.profiles)
+        return True
+
+    def _has_preview(self, step: int) -> bool:
+        return any(self.run.folder.glob(f"previews/step_{step:07d}.*"))
 
     def _write_evaluation(self, step: int, results: dict[str, float]) -> None:
         self.metrics.write(step, **{f"validation/{name}": results[name] for name in results})
@@ -195,11 +284,11 @@ class _Loop:
         """Notes that the run is complete."""
         self.checkpoints.wait()
         self.averages.wait()
+        if self.results is None or self.preview is None:
+            raise RuntimeError(f"the run in {self.run.folder} ended without results")
         step = int(state.step)
-        results = self.run.evaluate(state) if self.results is None else self.results
-        preview = self.run.preview(state) if self.preview is None else self.preview
-        workdirs.finish(self.run.folder, step, results, preview)
-        return Outcome(step, results, preview, 0)
+        workdirs.finish(self.run.folder, step, self.results, self.preview)
+        return Outcome(step, self.results, self.preview, 0)
 
     def _go_back(self, ended: _Diverging, went_back: int) -> TrainState:
         """Returns the state of the last checkpoint before skipped steps, with the data after them.
@@ -207,12 +296,13 @@ class _Loop:
         Raises:
             Diverged: the policy is another, or has done so often enough.
         """
-        folder, policy = self.run.folder / "faults", self.experiment.nonfinite
+        folder, policy = self.run.folder / FAULTS, self.experiment.nonfinite
         nonfinite.write_dumps(folder, self.experiment, *ended)
         if policy.policy != "rollback" or went_back == policy.rollbacks:
             raise nonfinite.diverged(folder, ended.row, went_back)
         for kept in (self.checkpoints, self.averages):
             _forget(kept, ended.row[0].step)
+        self.watchdog.begin("start")
         state = self.run.start(self.checkpoints)
         data_step = ended.row[-1].step + ended.ahead
         log.warning(

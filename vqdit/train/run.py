@@ -2,7 +2,7 @@
 
 import functools
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,23 @@ log = logging.getLogger(__name__)
 
 
 class Run:
-    """One experiment in its workdir, with everything compiled that its loop calls."""
+    """One experiment in its workdir, with everything compiled that its loop calls.
 
-    def __init__(self, experiment: Experiment, folder: Path, resolve: Resolve) -> None:
-        self.experiment, self.folder = experiment, folder
+    Args:
+        experiment: what to do.
+        folder: the workdir.
+        resolve: finds the experiments that this one refers to.
+        progress: called for every batch of a pass over a split.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        folder: Path,
+        resolve: Resolve,
+        progress: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.experiment, self.folder, self._progress = experiment, folder, progress
         self.mesh = experiment.mesh.build()
         workdirs.check_data(folder, experiment.data.source.fingerprint())
         experiment.task.check(experiment.data.features())
@@ -50,6 +63,7 @@ class Run:
         for batch in self.experiment.data.split_batches(
             split, process_index=number, process_count=count
         ):
+            self._progress()
             yield sharding.put_batch(batch, self.mesh)
 
     def start(self, checkpoints: Checkpoints) -> TrainState:
@@ -70,11 +84,20 @@ class Run:
             state, *workdirs.load_initial(Path(source), self.experiment.task, state)
         )
 
-    def evaluate(self, state: TrainState) -> dict[str, float]:
-        """Returns the metrics of the whole validation split."""
+    def evaluate(
+        self, state: TrainState, is_pressing: Callable[[], bool] = lambda: False
+    ) -> dict[str, float] | None:
+        """Returns the metrics of the whole validation split, or None if that was left for later.
+
+        Args:
+            state: with the averaged parameters.
+            is_pressing: asked before every batch whether to leave it.
+        """
         key, total = stream(state.key, "evaluate"), None
         params = states.averaged(state)
         for number, batch in enumerate(self.batches("validation")):
+            if is_pressing():
+                return None
             key_of_batch = jax.random.fold_in(key, number)
             part = self._evaluate(params, state.stats, self.frozen, batch, key_of_batch)
             total = measures.merge(total, sharding.host(part))
