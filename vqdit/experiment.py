@@ -5,7 +5,7 @@ from typing import Literal
 from vqdit.data import Data
 from vqdit.ema import Averaging, PosthocEMA
 from vqdit.optimizers import AdamW, Optimizer
-from vqdit.sharding import Mesh
+from vqdit.sharding import Mesh, check_batch
 from vqdit.tasks.base import Task
 from vqdit.tasks.tokenizer import TokenizerTask
 from vqdit.typing import Component, resumable
@@ -67,6 +67,9 @@ class Experiment(Component):
         ema_warmup: whether they soon forget the first steps; False keeps the decay constant.
         posthoc: further averages, from which one of any width is made after training.
         mesh: how the devices are arranged.
+        accumulate: parts of a batch that are taken one after the other, to save memory; the step
+            is that of the whole batch. Where examples lack a modality, each part has a mean of its
+            own, and what an adversary and the metrics say is a mean over the parts.
         steps: length of the run.
         seed: of everything random.
         init_from: workdir of a finished run to start from, for fine-tuning; empty starts afresh.
@@ -86,6 +89,7 @@ class Experiment(Component):
     ema_warmup: bool = True
     posthoc: PosthocEMA | None = None
     mesh: Mesh = resumable(Mesh())
+    accumulate: int = resumable(1)
     steps: int = resumable(1000)
     seed: int = 0
     init_from: str = ""
@@ -98,7 +102,7 @@ class Experiment(Component):
     deadlines: Deadlines = resumable(Deadlines())
 
     def __post_init__(self) -> None:
-        for field in ("steps", "log_every", "keep"):
+        for field in ("steps", "log_every", "keep", "accumulate"):
             if getattr(self, field) < 1:
                 raise ValueError(f"Experiment needs {field} >= 1, got {getattr(self, field)}")
         if not 0 <= self.seed < 2**32:
@@ -108,6 +112,18 @@ class Experiment(Component):
                 raise ValueError(f"Experiment needs {field} >= 0, got {getattr(self, field)}")
         if not 0.0 <= self.ema < 1.0:
             raise ValueError(f"Experiment needs ema in [0, 1), got {self.ema}; 0.9999 is usual")
+
+    def check_batch(self) -> None:
+        """Raises ValueError unless the batch divides by the devices and by `accumulate`."""
+        mesh, size, parts = self.mesh.build(), self.data.batch_size, self.accumulate
+        check_batch(size, mesh)
+        if size % (parts * mesh.size):
+            each = size // mesh.size
+            fitting = [str(n) for n in range(1, each + 1) if each % n == 0]
+            raise ValueError(
+                f"the global batch_size {size} does not divide by accumulate={parts} parts on each "
+                f"of {mesh.size} devices; accumulate may be {', '.join(fitting)}"
+            )
 
     @property
     def averaging(self) -> Averaging:

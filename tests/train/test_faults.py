@@ -202,7 +202,8 @@ def test_sigterm_is_noticed_wherever_the_main_thread_is_and_nothing_is_lost(wher
         _, err = process.communicate(timeout=60)
     assert process.returncode == 75, err
     kept = [p.name for p in tmp_path.glob("broken/checkpoints/*") if p.name.isdigit()]
-    assert kept == {"compile": [], "data": ["7"]}.get(where, ["4"])
+    # Data are read ahead: the run may be anywhere before the batch that does not come.
+    assert kept in {"compile": [[]], "data": [[str(n)] for n in range(1, 8)]}.get(where, [["4"]])
     experiment = tiny.tokenizer(**EVERY)
     assert tiny.run(experiment, tmp_path / "broken").exit_code == 0
     tiny.run(experiment, tmp_path / "straight")

@@ -88,7 +88,6 @@ def _check(experiments: Experiments, runs: dict[str, Path]) -> None:
 
     A workdir that was begun keeps what it refers to, so only a fresh one looks for it.
     """
-    from vqdit import sharding
     from vqdit.api import resolver
     from vqdit.train import workdir
 
@@ -101,7 +100,7 @@ def _check(experiments: Experiments, runs: dict[str, Path]) -> None:
         try:
             if workdir.finished(runs[name], experiment) is None:
                 workdir.changes(runs[name], experiment)
-                sharding.check_batch(experiment.data.batch_size, experiment.mesh.build())
+                experiment.check_batch()
                 task = experiment.task
                 if not (runs[name] / workdir.CONFIG).is_file():
                     task = task.connect(find)

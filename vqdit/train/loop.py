@@ -68,7 +68,7 @@ def train(experiment: Experiment, folder: Path, resolve: Resolve) -> Outcome:
         OSError: the workdir cannot be written.
         Diverged: steps were not finite, and the experiment's policy ends the run.
     """
-    sharding.check_batch(experiment.data.batch_size, experiment.mesh.build())
+    experiment.check_batch()
     done = workdirs.finished(folder, experiment)
     if done is not None:
         return Outcome(*done, 0)
@@ -188,7 +188,8 @@ class _Loop:
                 self._save_if_safe(step, state)
             raise
         finally:
-            batches.close()
+            with self.interrupts.at_rest(functools.partial(self._save, step, state)):
+                batches.close()  # waits for the threads that read the data
             progress.close()
         return self._finish(state)
 

@@ -53,7 +53,9 @@ class Run:
         optimizer = self.task.optimizer(experiment.optimizer, experiment.steps)
         averaging = experiment.averaging
         self._create = functools.partial(states.create, self.task, optimizer, averaging)
-        self.step = functools.partial(train_step, self.task, optimizer, averaging)
+        self.step = functools.partial(
+            train_step, self.task, optimizer, averaging, accumulate=experiment.accumulate
+        )
         self._evaluate = sharding.compile_whole(_calls(self.task.evaluate), self.mesh)
         self._preview = sharding.compile_whole(_calls(self.task.preview), self.mesh)
 
