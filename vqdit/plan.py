@@ -95,7 +95,7 @@ def plan(experiment: Experiment, target: str, find: Callable[[str], Task]) -> Pl
     """
     devices = _devices(target)
     mesh = experiment.mesh.build(devices)
-    sharding.check_batch(experiment.data.batch_size, mesh)
+    experiment.check_batch(mesh)
     task = experiment.task.connect(find)
     frozen = _like(task.frozen_like, sharding.replicated(mesh))
     batch = _like(functools.partial(_batch, experiment, task), sharding.over_batch(mesh))
@@ -103,7 +103,9 @@ def plan(experiment: Experiment, target: str, find: Callable[[str], Task]) -> Pl
     create = functools.partial(states.create, task, optimizer, experiment.averaging)
     key = jax.eval_shape(lambda: jax.random.key(0))
     state = sharding.abstract(create, mesh, frozen, batch, key)
-    step = functools.partial(train_step, task, optimizer, experiment.averaging)
+    step = functools.partial(
+        train_step, task, optimizer, experiment.averaging, accumulate=experiment.accumulate
+    )
     program: Any = sharding.compile_step(step, state)
     traced = program.trace(state, frozen, batch)
     compiled = traced.lower(lowering_platforms=(_platform(devices),)).compile(

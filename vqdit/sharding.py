@@ -84,8 +84,12 @@ class Mesh(Component):
         )
 
 
-def check_batch(batch_size: int, mesh: jax.sharding.Mesh) -> None:
-    """Raises ValueError unless the global batch divides by the devices that examples go to."""
+def check_batch(batch_size: int, mesh: jax.sharding.Mesh) -> int:
+    """Returns how many devices examples go to.
+
+    Raises:
+        ValueError: the global batch does not divide by them.
+    """
     count = mesh.shape["data"] * mesh.shape["fsdp"]
     if batch_size % count:
         below, above = batch_size // count * count, -(-batch_size // count) * count
@@ -94,6 +98,7 @@ def check_batch(batch_size: int, mesh: jax.sharding.Mesh) -> None:
             f"the global batch_size {batch_size} does not divide by the {count} devices; "
             f"nearest: {near}"
         )
+    return count
 
 
 def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:

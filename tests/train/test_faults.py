@@ -1,15 +1,25 @@
-"""Signals: the first asks, the second Ctrl-C leaves."""
+"""Signals, and runs that hang or fail: how they end, and that they go on from there."""
 
+import contextlib
+import functools
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
 
+import chex
 import pytest
 
-from tests.train.test_loop import lines
+from tests import tiny
+from tests.train.test_loop import lines, state_of
+from vqdit.data import Data, ImageFolder, pipeline
+from vqdit.experiment import Deadlines
+from vqdit.tasks import TokenizerTask
+from vqdit.train import faults, loop
 from vqdit.train.faults import Interrupts
+from vqdit.train.watchdog import Watchdog
 
 
 def send(number):
@@ -31,6 +41,51 @@ def test_a_second_ctrl_c_leaves_at_once():
         send(signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
             send(signal.SIGINT)
+
+
+def test_sigusr1_asks_once_to_save_and_not_to_stop():
+    with Interrupts() as interrupts:
+        assert not interrupts.should_save()
+        send(signal.SIGUSR1)
+        assert not interrupts.should_stop(1)
+        assert interrupts.should_save()
+        assert not interrupts.should_save()
+
+
+def watched(monkeypatch, *numbers, save=None, rest=True):
+    """What happens if signals come while the main thread is away: "saved", or the exit code."""
+    monkeypatch.setattr(faults, "GRACE", 0.2)
+    happened = []
+    with Interrupts(happened.append) as interrupts:
+        inner = interrupts.at_rest(save and functools.partial(save, happened))
+        with inner if rest else contextlib.nullcontext():
+            with contextlib.suppress(KeyboardInterrupt):
+                for number in numbers:
+                    send(number)
+            deadline = time.monotonic() + 1.0
+            while time.monotonic() < deadline and not any(isinstance(h, int) for h in happened):
+                time.sleep(0.01)
+    return happened[:2]
+
+
+def test_the_watcher_saves_and_leaves_in_the_stead_of_the_main_thread(monkeypatch):
+    def save(happened):
+        happened.append("saved")
+
+    def fail(happened):
+        raise OSError("full")
+
+    assert watched(monkeypatch, signal.SIGTERM, save=save) == ["saved", 75]
+    assert watched(monkeypatch, signal.SIGINT, save=save) == ["saved", 130]
+    assert watched(monkeypatch, signal.SIGTERM)[:1] == [75]
+    assert watched(monkeypatch, signal.SIGTERM, save=fail)[:1] == [75]
+    assert watched(monkeypatch, save=save) == []
+
+
+def test_the_watcher_leaves_a_step_alone_unless_ctrl_c_comes_twice(monkeypatch):
+    assert watched(monkeypatch, signal.SIGTERM, rest=False) == []
+    assert watched(monkeypatch, signal.SIGUSR1) == []
+    assert watched(monkeypatch, signal.SIGINT, signal.SIGINT, rest=False)[:1] == [130]
 
 
 def test_handlers_are_put_back():
@@ -72,3 +127,231 @@ def test_a_running_training_saves_and_leaves_and_goes_on(tmp_path, number, code)
     assert f"resumed at step {step}" in again.stderr
     steps = [line["step"] for line in lines(tmp_path / "tokenizer") if "loss" in line]
     assert steps == list(range(1, step + 3))
+
+
+EVERY = {"evaluate_every": 4, "preview_every": 4, "checkpoint_every": 0}
+CHILD = """
+import signal, sys, time
+from pathlib import Path
+from tests import tiny
+from tests.train.test_faults import EVERY
+from vqdit.data import pipeline
+from vqdit.experiment import Deadlines
+from vqdit.tasks import TokenizerTask
+from vqdit.train import loop, run
+
+where, folder, *limits = sys.argv[1:]
+calls = 0
+
+
+def hang(*args, **kwargs):
+    # As within a native call: the signal is for another thread, and this one does not come back.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    Path(folder, "hung").touch()
+    time.sleep(300)
+
+
+def hang_third(plain):
+    def call(*args, **kwargs):
+        global calls
+        calls += 1
+        return hang() if calls == 3 else plain(*args, **kwargs)
+
+    return call
+
+
+if where == "compile":
+    run.train_step = hang
+elif where in ("evaluate", "preview"):
+    setattr(TokenizerTask, where, hang)
+elif where == "data":
+    assemble = pipeline._Assemble.__call__  # called for batches ahead, too
+    pipeline._Assemble.__call__ = lambda self, step, order: (
+        hang() if step == 7 else assemble(self, step, order)
+    )
+elif where == "step":
+    loop._Loop._next = hang_third(loop._Loop._next)
+deadlines = Deadlines(**{limit.split("=")[0]: float(limit.split("=")[1]) for limit in limits})
+experiment = tiny.tokenizer(**EVERY, deadlines=deadlines)
+sys.exit(tiny.run(experiment, Path(folder)).exit_code)
+"""
+
+
+@contextlib.contextmanager
+def child(where, folder, *limits):
+    """A run in a process of its own, once it hangs somewhere."""
+    folder.mkdir(exist_ok=True)
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": os.getcwd()}
+    args = [sys.executable, "-c", CHILD, where, str(folder), *limits]
+    process = subprocess.Popen(args, stderr=subprocess.PIPE, text=True, env=environment)
+    deadline = time.monotonic() + 240
+    while not (folder / "hung").exists() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.1)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["compile", "evaluate", "preview", "data"])
+def test_sigterm_is_noticed_wherever_the_main_thread_is_and_nothing_is_lost(where, tmp_path):
+    with child(where, tmp_path / "broken") as process:
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 75, err
+    kept = [p.name for p in tmp_path.glob("broken/checkpoints/*") if p.name.isdigit()]
+    # Data are read ahead: the run may be anywhere before the batch that does not come.
+    assert kept in {"compile": [[]], "data": [[str(n)] for n in range(1, 8)]}.get(where, [["4"]])
+    experiment = tiny.tokenizer(**EVERY)
+    assert tiny.run(experiment, tmp_path / "broken").exit_code == 0
+    tiny.run(experiment, tmp_path / "straight")
+    assert lines(tmp_path / "broken") == lines(tmp_path / "straight")
+    chex.assert_trees_all_equal(
+        state_of(experiment, tmp_path / "broken"), state_of(experiment, tmp_path / "straight")
+    )
+    previews = [
+        sorted(p.name for p in tmp_path.glob(f"{n}/previews/*")) for n in ("broken", "straight")
+    ]
+    assert previews[0] == previews[1] == ["step_0000004.png", "step_0000008.png"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("where", "limit"),
+    [("data", "step=3"), ("step", "step=3"), ("compile", "compile=3"), ("evaluate", "evaluate=3")],
+)
+def test_a_run_that_hangs_is_ended_with_the_stacks_of_all_threads(where, limit, tmp_path):
+    with child(where, tmp_path, limit) as process:
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 124, err
+    stacks = (tmp_path / "faults/stacks.txt").read_text()
+    for text in (stacks, err):
+        assert f"deadlines.{limit.split('=')[0]} is 3" in text
+        assert "in hang" in text
+        assert "in _steps" in text
+
+
+def test_the_watchdog_knows_its_deadlines(tmp_path):
+    now = [0.0]
+    dog = Watchdog(Deadlines(start=10.0, step=5.0, evaluate=0.0), tmp_path, clock=lambda: now[0])
+
+    def at(seconds):
+        now[0] = seconds
+        return dog.expired()
+
+    assert not at(9.9)
+    assert at(12.0) == "no progress for 12 s (deadlines.start is 10)"
+    dog.progress()
+    assert not at(21.0)
+    dog.begin("step")
+    assert not at(25.9)
+    assert "deadlines.step is 5" in at(26.0)
+    dog.begin("evaluate")
+    assert not at(1e9)
+
+
+def test_the_watchdog_leaves_with_124_and_keeps_still_in_time(tmp_path, capfd):
+    codes = []
+    with Watchdog(Deadlines(start=0.1), tmp_path / "faults", codes.append):
+        deadline = time.monotonic() + 10
+        while not codes and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert codes == [124]
+    assert "test_the_watchdog_leaves" in (tmp_path / "faults/stacks.txt").read_text()
+    with Watchdog(Deadlines(), tmp_path / "other", codes.append):
+        time.sleep(1.0)
+    assert codes == [124]
+    assert not (tmp_path / "other").exists()
+
+
+class Broken(Exception):
+    pass
+
+
+def failing(plain, at):
+    """A function that fails in one of its calls."""
+    calls = []
+
+    def call(*args, **kwargs):
+        calls.append(None)
+        if len(calls) == at:
+            raise Broken("by itself")
+        return plain(*args, **kwargs)
+
+    return call
+
+
+@pytest.mark.parametrize("where", ["data", "evaluation"])
+def test_an_error_ends_the_run_which_names_the_step_and_saves_it(where, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        if where == "data":
+            call = pipeline._Assemble.__call__
+
+            def assemble(self, step, order):
+                if step == 6:
+                    raise Broken("by itself")
+                return call(self, step, order)
+
+            patch.setattr(pipeline._Assemble, "__call__", assemble)
+        else:
+            patch.setattr(TokenizerTask, "evaluate", failing(TokenizerTask.evaluate, 1))
+        with pytest.raises(Broken, match="by itself"):
+            tiny.run(tiny.tokenizer(evaluate_every=6, checkpoint_every=0), tmp_path)
+    log = (tmp_path / "log.txt").read_text()
+    assert "stopped by Broken after step 6" in log
+    assert [p.name for p in tmp_path.glob("checkpoints/*") if p.name.isdigit()] == ["6"]
+    assert tiny.run(tiny.tokenizer(evaluate_every=6, checkpoint_every=0), tmp_path).step == 8
+    steps = [line["step"] for line in lines(tmp_path)]
+    assert steps == [1, 2, 3, 4, 5, 6, 6, 7, 8, 8]
+
+
+def test_a_state_that_is_not_whole_is_not_saved(tmp_path, monkeypatch):
+    """The step fails after its state was donated."""
+
+    def fail(self, state, batch):
+        for leaf in state.params["decoder"]["in"].values():
+            leaf.delete()
+        raise Broken
+
+    plain, calls = loop._Loop._next, []
+
+    def step(self, state, batch):
+        calls.append(None)
+        return (fail if len(calls) == 3 else plain)(self, state, batch)
+
+    monkeypatch.setattr(loop._Loop, "_next", step)
+    with pytest.raises(Broken):
+        tiny.run(tiny.tokenizer(), tmp_path)
+    assert not list(tmp_path.glob("checkpoints/*"))
+
+
+@pytest.mark.slow
+def test_an_error_in_a_worker_process_ends_the_run(tmp_path):
+    from tests.cli.test_train import picture
+
+    for number in range(80):
+        picture(tmp_path / f"pictures/{number:02d}.png")
+    source = ImageFolder(path=str(tmp_path / "pictures"), size=8, channels=1)
+    data = Data(source=source, batch_size=8, workers=1)
+    for file in sorted((tmp_path / "pictures").iterdir())[40:50]:
+        file.write_bytes(b"no picture")
+    with pytest.raises(Exception, match="cannot decode the picture"):
+        tiny.run(tiny.tokenizer(data=data, steps=50), tmp_path / "run")
+
+
+def test_sigusr1_saves_and_the_run_goes_on(tmp_path, monkeypatch):
+    plain = Interrupts.should_stop
+
+    def should_stop(self, step):
+        if step == 3:
+            send(signal.SIGUSR1)
+        return plain(self, step)
+
+    monkeypatch.setattr(Interrupts, "should_stop", should_stop)
+    assert tiny.run(tiny.tokenizer(checkpoint_every=0), tmp_path).exit_code == 0
+    kept = {int(p.name) for p in tmp_path.glob("checkpoints/*") if p.name.isdigit()}
+    assert kept == {3, 8}
+    assert "saved step 3, as SIGUSR1 asked" in (tmp_path / "log.txt").read_text()
+    assert json.loads((tmp_path / "result.json").read_text())["step"] == 8

@@ -128,7 +128,7 @@ def test_the_step_is_traced_once_and_moves_nothing_to_the_host(trained, tmp_path
 
     @chex.assert_max_traces(n=1)
     def traced(*args):
-        return run._step(*args)
+        return run.step(*args)
 
     step = sharding.compile_step(traced, state)
     batches = experiment.data.train_batches(0, 0)
@@ -146,7 +146,7 @@ def test_the_state_is_donated(trained, tmp_path, eight_devices):
     run = Run(experiment, tmp_path, tiny.resolver({"tokenizer": trained}))
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
         state = run.start(checkpoints)
-    step = sharding.compile_step(run._step, state)
+    step = sharding.compile_step(run.step, state)
     batch = sharding.put_batch(experiment.data.first_batch(0), run.mesh)
     new, _ = step(state, run.frozen, batch)
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.params))

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,23 @@ Trains the experiment of a config, or its several ones in order; run again, it r
 
   --config=CONFIG       a Python file with config(), or the name of a shipped config (quickstart)
   --workdir=DIR         where everything is written (default: runs/<config name>)
+  --strict              a damaged checkpoint is an error; else it is named, set aside, and the one
+                        before it is used
+  --coordinator=HOST:PORT --processes=N --process=I
+                        this is process I of N, and process 0 listens there; a TPU, Slurm, Open MPI
+                        and an indexed job of Kubernetes tell it without
   --any.field=value     overrides a field of the config; --config=CONFIG --help lists them all;
                         of a config with several experiments: --tokenizer.steps=500;
                         a component takes another class: --data.source=ImageFolder;
                         one that may be absent comes and goes: --task.adversary=Adversary
 
-Exit codes: 0 done, 2 bad input, 75 stopped by SIGTERM after saving (run again to go on),
-130 stopped by Ctrl-C after saving."""
+Exit codes: 0 done, 2 bad input, 3 too many steps whose loss or gradient was not finite,
+75 stopped by SIGTERM after saving (run again to go on), 124 no progress within a deadline (run
+again to go on from the last checkpoint), 130 stopped by Ctrl-C after saving.
+SIGUSR1 saves at the end of the step, and the run goes on."""
 HELP = ("-h", "--help")
+STRICT = "--strict"
+PLACE = ("--coordinator", "--processes", "--process")
 ORDER = "experiments.json"
 """The names of a config's several experiments, in the folder that holds their workdirs."""
 Experiments = dict[str, Any]
@@ -31,6 +41,9 @@ def main(argv: list[str]) -> int:
     """Runs the command."""
     name, rest = take(argv, "--config")
     workdir, rest = take(rest, "--workdir")
+    place, rest = _place(rest)
+    strict = STRICT in rest
+    rest = [arg for arg in rest if arg != STRICT]
     overrides = [arg for arg in rest if arg not in HELP]
     if name is None:
         if len(overrides) < len(rest):
@@ -42,6 +55,7 @@ def main(argv: list[str]) -> int:
         raise ValueError("--config is missing: a Python file, or a name such as quickstart")
 
     from vqdit import config as configs
+    from vqdit import distributed
     from vqdit.cli.fields import print_fields
     from vqdit.cli.overrides import override
     from vqdit.train.workdir import make_folder
@@ -53,6 +67,7 @@ def main(argv: list[str]) -> int:
         print(USAGE + "\n")
         print_fields(config, "train.py")
         return 0
+    distributed.start(distributed.place(*place))
     several = isinstance(config, dict)
     experiments = config if several else {stem: config}
     folder = Path(workdir or Path("runs") / stem)
@@ -62,7 +77,20 @@ def main(argv: list[str]) -> int:
     _check(experiments, runs)
     make_folder(folder, "--workdir")
     _use_compilation_cache(folder)
-    return _train(experiments, runs, folder)
+    return _train(experiments, runs, folder, strict)
+
+
+def _place(argv: list[str]) -> tuple[tuple[str | None, int | None, int | None], list[str]]:
+    """Takes coordinator, processes and process out of the arguments."""
+    found = []
+    for option in PLACE:
+        value, argv = take(argv, option)
+        if value is not None and option != "--coordinator" and not value.isdigit():
+            raise ValueError(f"{option} must be an integer from 0, got {value!r}")
+        found.append(value)
+    coordinator, processes, process = found
+    numbers = [None if value is None else int(value) for value in (processes, process)]
+    return (coordinator, *numbers), argv
 
 
 def _check_order(folder: Path, names: list[str]) -> None:
@@ -85,7 +113,6 @@ def _check(experiments: Experiments, runs: dict[str, Path]) -> None:
 
     A workdir that was begun keeps what it refers to, so only a fresh one looks for it.
     """
-    from vqdit import sharding
     from vqdit.api import resolver
     from vqdit.train import workdir
 
@@ -98,7 +125,7 @@ def _check(experiments: Experiments, runs: dict[str, Path]) -> None:
         try:
             if workdir.finished(runs[name], experiment) is None:
                 workdir.changes(runs[name], experiment)
-                sharding.check_batch(experiment.data.batch_size, experiment.mesh.build())
+                experiment.check_batch(experiment.mesh.build())
                 task = experiment.task
                 if not (runs[name] / workdir.CONFIG).is_file():
                     task = task.connect(find)
@@ -111,17 +138,23 @@ def _check(experiments: Experiments, runs: dict[str, Path]) -> None:
         tasks[name] = experiment.task
 
 
-def _train(experiments: Experiments, runs: dict[str, Path], folder: Path) -> int:
+def _train(experiments: Experiments, runs: dict[str, Path], folder: Path, strict: bool) -> int:
     from vqdit.api import resolver
     from vqdit.tasks.autoencoder import AutoencoderTask
+    from vqdit.train.faults import DIVERGED
     from vqdit.train.loop import train
+    from vqdit.train.nonfinite import Diverged
     from vqdit.train.workdir import write_json
 
     if folder not in runs.values():
         write_json(folder / ORDER, list(experiments))
     done: dict[str, Path] = {}
     for name, experiment in experiments.items():
-        outcome = train(experiment, runs[name], resolver(done))
+        try:
+            outcome = train(experiment, runs[name], resolver(done), strict=strict)
+        except Diverged as error:
+            print(f"error: {name}: {error}", file=sys.stderr)
+            return DIVERGED
         if outcome.exit_code:
             return outcome.exit_code
         done[name] = runs[name]

@@ -19,6 +19,7 @@ class Batch(NamedTuple):
         index: the row of each example in the global batch (training) or split (evaluation); with
             the step it makes every key of randomness its own.
         valid: False in rows that only fill up the last batch of an evaluation.
+        size: of the global batch that these examples are a part of; None if they are all of it.
     """
 
     data: Named[Array]
@@ -26,3 +27,4 @@ class Batch(NamedTuple):
     mask: Named[Bool[Array, "b _"]]
     index: Int[Array, " b"]
     valid: Bool[Array, " b"]
+    size: int | None = None

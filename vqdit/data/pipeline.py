@@ -103,6 +103,11 @@ class Data(Component):
         finally:
             iterator.close()
 
+    def train_rows(self, seed: int, step: int) -> np.ndarray:
+        """Returns which examples of the training split make the global batch of a step."""
+        order = _order(self.source.split("train"), seed)
+        return np.asarray(order.batch(self.batch_size, drop_remainder=True)[step])
+
     def first_batch(self, seed: int) -> Batch:
         """Returns the whole global batch of step 0."""
         with closing(self.train_batches(seed, 0)) as batches:

@@ -57,7 +57,7 @@ class JointLaw(Component):
         return tuple(self.weights)
 
     def together(
-        self, key: Key[Array, ""], index: Int[Array, " b"], laws: Named[TimeLaw]
+        self, key: Key[Array, ""], index: Int[Array, " b"], laws: Named[TimeLaw], size: int
     ) -> Named[Float[Array, "b 1"]]:
         """Draws the times before any modality is known or dropped."""
         raise TypeError(f"{type(self).__name__} must define together")
@@ -68,6 +68,7 @@ class JointLaw(Component):
         index: Int[Array, " b"],
         laws: Named[TimeLaw],
         present: Named[Bool[Array, " b"]],
+        size: int | None = None,
     ) -> Named[Float[Array, "b 1"]]:
         """Draws one time per modality and example of a global batch.
 
@@ -76,8 +77,9 @@ class JointLaw(Component):
             index: the index of each example.
             laws: of the modalities.
             present: which modalities an example has; what it lacks is at t = 1.
+            size: of the global batch; None if these examples are all of it.
         """
-        times = self.together(key, index, laws)
+        times = self.together(key, index, laws, size or len(index))
         is_single = self._coin(key, "single", index, self.single)
         one, none = self._one_present(key, index, present)
         all_unknown = self._coin(key, "others", index, 0.5)
@@ -122,11 +124,10 @@ class Independent(JointLaw):
     """Every modality draws its time by its own law, regardless of the others."""
 
     def together(
-        self, key: Key[Array, ""], index: Int[Array, " b"], laws: Named[TimeLaw]
+        self, key: Key[Array, ""], index: Int[Array, " b"], laws: Named[TimeLaw], size: int
     ) -> Named[Float[Array, "b 1"]]:
-        rows, size = _rows(index)
         return Named(
-            {n: law.sample(stream(key, f"{n}/time"), rows, size) for n, law in laws.items()}
+            {n: law.sample(stream(key, f"{n}/time"), index % size, size) for n, law in laws.items()}
         )
 
 
@@ -134,9 +135,9 @@ class Shared(JointLaw):
     """All modalities have the same time, each mapped by its own law: joint generation alone."""
 
     def together(
-        self, key: Key[Array, ""], index: Int[Array, " b"], laws: Named[TimeLaw]
+        self, key: Key[Array, ""], index: Int[Array, " b"], laws: Named[TimeLaw], size: int
     ) -> Named[Float[Array, "b 1"]]:
-        u = strata(stream(key, "time"), *_rows(index))
+        u = strata(stream(key, "time"), index % size, size)
         return Named({name: law.quantile(u)[:, None] for name, law in laws.items()})
 
 
@@ -158,13 +159,13 @@ class Unbalanced(JointLaw):
             raise ValueError(f"Unbalanced needs shared in [0, 1], got {self.shared}")
 
     def together(
-        self, key: Key[Array, ""], index: Int[Array, " b"], laws: Named[TimeLaw]
+        self, key: Key[Array, ""], index: Int[Array, " b"], laws: Named[TimeLaw], size: int
     ) -> Named[Float[Array, "b 1"]]:
         all_same = self._coin(key, "shared", index, self.shared)
         pick = functools.partial(jax.random.randint, shape=(), minval=0, maxval=len(laws))
         ahead = jax.vmap(pick)(per_example(stream(key, "ahead"), index))
         less = jax.vmap(jax.random.uniform)(per_example(stream(key, "less"), index))
-        u = strata(stream(key, "time"), *_rows(index))
+        u = strata(stream(key, "time"), index % size, size)
         drawn = {}
         for number, (name, law) in enumerate(laws.items()):
             is_ahead = (ahead == number) & ~all_same
@@ -186,12 +187,7 @@ class Conditional(JointLaw):
         return (*self.weights, *self.given)
 
     def together(
-        self, key: Key[Array, ""], index: Int[Array, " b"], laws: Named[TimeLaw]
+        self, key: Key[Array, ""], index: Int[Array, " b"], laws: Named[TimeLaw], size: int
     ) -> Named[Float[Array, "b 1"]]:
-        times = Independent().together(key, index, laws)
+        times = Independent().together(key, index, laws, size)
         return times | {name: jnp.zeros((len(index), 1)) for name in self.given}
-
-
-def _rows(index: Int[Array, " b"]) -> tuple[Int[Array, " b"], int]:
-    """Returns the row of each example in its global batch, whatever their order, and its size."""
-    return index % len(index), len(index)

@@ -249,7 +249,9 @@ class AutoencoderTask(Task):
         valid = batch.valid & batch.present[self.name]
         h = self.model.encode(params, x, self.width)
         mask = at_positions(valid, h)
-        narrowed = self.narrow(params, self.own(stats), h, key, step, mask)
+        # A bottleneck draws for a batch as a whole: its parts must not all draw the same.
+        own_key = jax.random.fold_in(key, batch.index[0])
+        narrowed = self.narrow(params, self.own(stats), h, own_key, step, mask)
         y = self.model.decode(params, narrowed.z, x.shape[-1])
         loss, metrics = self._judged(params, frozen, narrowed.z, x, y, valid, step)
         for name, value in narrowed.losses.items():

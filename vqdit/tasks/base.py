@@ -23,7 +23,8 @@ class Aux(NamedTuple):
 
     Attributes:
         metrics: scalars to log.
-        update: whatever the task's own `update` needs.
+        update: whatever the task's own `update` needs: arrays with a row per example, and scalars
+            that are means over examples. So a batch taken in parts gives what the whole would.
     """
 
     metrics: Named[Float[Array, ""]]

@@ -176,7 +176,7 @@ class DiffusionTask(GenerationTask):
         x, states = {}, {}
         laws = Named({name: target.time for name, target in self.targets.items()})
         present = Named({name: batch.present[name] for name in self.targets})
-        t = dict(self.joint.sample(key, batch.index, laws, present))
+        t = dict(self.joint.sample(key, batch.index, laws, present, batch.size))
         processes = self.processes
         for name, process in processes.items():
             raw = batch.data[name]

@@ -1,46 +1,92 @@
-"""What can interrupt a run: SIGTERM (preemption) and Ctrl-C.
+"""What can interrupt a run: SIGTERM (preemption), Ctrl-C, and SIGUSR1, which only asks to save.
 
-The first signal asks the loop to save and leave; a second Ctrl-C leaves at once. A run that saved
-after SIGTERM exits with code 75 ("try again later", for schedulers to requeue), after Ctrl-C
-with 130.
+The first SIGTERM or Ctrl-C asks the loop to save and leave; a second Ctrl-C leaves at once. A run
+that saved after SIGTERM exits with code 75 ("try again later", for schedulers to requeue), after
+Ctrl-C with 130.
+
+Python's handlers do not run while the main thread is inside a long native call, such as a
+compilation. So a thread watches too: if the main thread has not come back `GRACE` seconds after
+the signal, and the state is at rest, the thread saves in its stead and ends the process.
 """
 
+import contextlib
+import logging
+import multiprocessing
+import os
+import select
 import signal
+import sys
 import threading
+import time
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
 import jax
 
+log = logging.getLogger(__name__)
+
+DIVERGED = 3
 REQUEUE = 75
+HUNG = 124
 INTERRUPTED = 130
+GRACE = 3.0
+"""Seconds that the main thread has to notice a signal by itself."""
+_END = 0
+
+
+def leave(code: int) -> None:
+    """Ends the process from any thread, whatever the others are in, and its workers with it."""
+    sys.stderr.flush()
+    for child in multiprocessing.active_children():
+        child.kill()
+    os._exit(code)
 
 
 class Interrupts:
     """Notes signals while it is entered.
 
-    With `jax.distributed` it is JAX's own notifier that sees SIGTERM: a Python handler installed
-    after `initialize` would switch that off, and the processes would not stop at the same step.
+    With `jax.distributed` it is JAX's own notifier that sees SIGTERM, and a run stops at the end
+    of a step: a Python handler installed after `initialize` would switch the notifier off, and the
+    processes would not stop at the same step. SIGUSR1 then does nothing.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, leave: Callable[[int], None] = leave) -> None:
         self.requested: signal.Signals | None = None
+        self._leave, self._save_requested = leave, False
         self._old: dict[signal.Signals, Any] = {}
+        self._lock = threading.Lock()
+        self._rescue: Callable[[], None] | None = None
 
     def __enter__(self) -> "Interrupts":
         if threading.current_thread() is threading.main_thread():
-            signals = [signal.SIGINT]
+            self._read, self._write = os.pipe()
+            os.set_blocking(self._write, False)
+            self._old_wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+            self._watcher = threading.Thread(target=self._watch, name="signals", daemon=True)
+            self._watcher.start()
+            signals = [signal.SIGINT, signal.SIGUSR1]
             if not jax.distributed.is_initialized():
                 signals.append(signal.SIGTERM)
             self._old = {number: signal.signal(number, self._note) for number in signals}
         return self
 
     def __exit__(self, *_: object) -> None:
+        if not self._old:
+            return
         for number, handler in self._old.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(self._old_wakeup)
+        os.write(self._write, bytes([_END]))
+        self._watcher.join()
+        os.close(self._read)
+        os.close(self._write)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         del frame
+        if number == signal.SIGUSR1:
+            self._save_requested = True
+            return
         if number == signal.SIGINT and self.requested is not None:
             raise KeyboardInterrupt
         self.requested = signal.Signals(number)
@@ -57,6 +103,67 @@ class Interrupts:
         return self.requested is not None
 
     @property
+    def pressing(self) -> bool:
+        """True if what a single process does within a step should be left for later."""
+        return self.requested is not None and not jax.distributed.is_initialized()
+
+    def should_save(self) -> bool:
+        """Returns True once after each SIGUSR1."""
+        asked, self._save_requested = self._save_requested, False
+        return asked and not jax.distributed.is_initialized()
+
+    @contextlib.contextmanager
+    def at_rest(self, save: Callable[[], None] | None = None) -> Iterator[None]:
+        """While it is entered, the process may end at any moment.
+
+        Args:
+            save: saves what must not be lost, from another thread; None: there is nothing.
+        """
+        if jax.distributed.is_initialized() and save is not None:
+            yield  # processes save together or not at all
+            return
+        self._rescue = save or _nothing
+        try:
+            yield
+        finally:
+            with self._lock:  # waits for ever if the watcher is saving: it ends the process
+                self._rescue = None
+
+    def _watch(self) -> None:
+        """Ends the process where the main thread does not come to it."""
+        code, due, at_once = 0, None, False
+        while True:
+            left = None if due is None else max(due - time.monotonic(), 0.0)
+            if select.select([self._read], [], [], left)[0]:
+                number = os.read(self._read, 1)[0]
+                if number == _END:
+                    return
+                if number in (signal.SIGINT, signal.SIGTERM):
+                    at_once = bool(code) and number == signal.SIGINT
+                    code = INTERRUPTED if number == signal.SIGINT else REQUEUE
+                    due = time.monotonic() + GRACE
+                continue
+            with self._lock:
+                if at_once:
+                    self._leave(code)
+                elif self._rescue is not None:
+                    _try(self._rescue)
+                    log.info("left at once, as nothing is lost; the same command goes on")
+                    self._leave(code)
+            due = time.monotonic() + GRACE
+
+    @property
     def exit_code(self) -> int:
         """The exit code of a run that was interrupted."""
         return INTERRUPTED if self.requested == signal.SIGINT else REQUEUE
+
+
+def _nothing() -> None:
+    pass
+
+
+def _try(save: Callable[[], None]) -> None:
+    try:
+        save()
+    except Exception:
+        log.exception("could not save; the last checkpoint stays")

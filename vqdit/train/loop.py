@@ -2,35 +2,41 @@
 
 A workdir holds ``config.json``, ``data.json`` (what identifies the data), ``frozen/`` (what the
 task uses but does not train), ``checkpoints/``, ``metrics.jsonl`` (what the mathematics gives),
-``performance.jsonl`` (timings), ``previews/``, ``log.txt``, and ``averages/`` if averages are kept
-from which others are reconstructed.
+``performance.jsonl`` (timings), ``previews/``, ``log.txt``; ``averages/`` if averages are kept from
+which others are reconstructed; and ``faults/`` if something went wrong.
 """
 
 import functools
 import logging
+import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
-from vqdit import metrics as measures
 from vqdit import sharding
 from vqdit.checkpoint import KEEP_ALL, Checkpoints, Keep
 from vqdit.data import Batch
 from vqdit.experiment import Experiment
-from vqdit.random import stream
-from vqdit.tasks.base import Frozen, Resolve
+from vqdit.tasks.base import Resolve
+from vqdit.train import nonfinite
 from vqdit.train import state as states
 from vqdit.train import workdir as workdirs
 from vqdit.train.doctor import Doctor
 from vqdit.train.faults import Interrupts
+from vqdit.train.run import Run
 from vqdit.train.state import TrainState
-from vqdit.train.step import train_step
+from vqdit.train.watchdog import Watchdog
 from vqdit.train.writers import JsonlWriter, Progress, configure_logging
+from vqdit.typing import Array, Float, Named
 
 log = logging.getLogger(__name__)
+
+FAULTS = "faults"
+"""The folder of a workdir for what went wrong."""
 
 
 class Outcome(NamedTuple):
@@ -49,86 +55,24 @@ class Outcome(NamedTuple):
     exit_code: int
 
 
-class Run:
-    """One experiment in its workdir, with everything compiled that its loop calls."""
-
-    def __init__(self, experiment: Experiment, folder: Path, resolve: Resolve) -> None:
-        self.experiment, self.folder = experiment, folder
-        self.mesh = experiment.mesh.build()
-        workdirs.check_data(folder, experiment.data.source.fingerprint())
-        experiment.task.check(experiment.data.features())
-        experiment.data.check()
-        self.task, frozen = workdirs.load_frozen(
-            folder, experiment.task, resolve, functools.partial(self.batches, "train")
-        )
-        self.task.check(experiment.data.features())
-        self.frozen = sharding.put_replicated(frozen, self.mesh)
-        optimizer = self.task.optimizer(experiment.optimizer, experiment.steps)
-        averaging = experiment.averaging
-        self._create = functools.partial(states.create, self.task, optimizer, averaging)
-        self._step = functools.partial(train_step, self.task, optimizer, averaging)
-        self._evaluate = sharding.compile_whole(_calls(self.task.evaluate), self.mesh)
-        self._preview = sharding.compile_whole(_calls(self.task.preview), self.mesh)
-
-    def batches(self, split: str) -> Iterable[Batch]:
-        """One ordered pass over a split, as global arrays."""
-        number, count = sharding.process()
-        for batch in self.experiment.data.split_batches(
-            split, process_index=number, process_count=count
-        ):
-            yield sharding.put_batch(batch, self.mesh)
-
-    def start(self, checkpoints: Checkpoints) -> TrainState:
-        """Returns the state to go on from: restored, fine-tuned from another run, or fresh."""
-        seed = self.experiment.seed
-        batch = self.experiment.data.first_batch(seed)
-        inputs = (self.frozen, batch, jax.random.key(seed))
-        abstract = sharding.abstract(self._create, self.mesh, *inputs)
-        if checkpoints.latest() is not None:
-            state = checkpoints.restore(abstract)
-            log.info("resumed at step %d", int(state.step))
-            return state
-        source = self.experiment.init_from
-        state = sharding.create(self._create, self.mesh, *inputs)
-        if not source:
-            return state
-        return states.starting_from(
-            state, *workdirs.load_initial(Path(source), self.experiment.task, state)
-        )
-
-    def evaluate(self, state: TrainState) -> dict[str, float]:
-        """Returns the metrics of the whole validation split."""
-        key, total = stream(state.key, "evaluate"), None
-        params = states.averaged(state)
-        for number, batch in enumerate(self.batches("validation")):
-            key_of_batch = jax.random.fold_in(key, number)
-            part = self._evaluate(params, state.stats, self.frozen, batch, key_of_batch)
-            total = measures.merge(total, sharding.host(part))
-        return {} if total is None else measures.compute(total)
-
-    def preview(self, state: TrainState) -> Path:
-        """Writes a picture of what the run can do; returns the file."""
-        batch = next(iter(self.batches("validation")))
-        params, key = states.averaged(state), stream(state.key, "preview")
-        preview = sharding.host(self._preview(params, state.stats, self.frozen, batch, key))
-        path = self.folder / "previews" / f"step_{int(state.step):07d}"
-        path.parent.mkdir(exist_ok=True)
-        return self.task.write_preview(preview, path)
-
-
-def train(experiment: Experiment, folder: Path, resolve: Resolve) -> Outcome:
+def train(
+    experiment: Experiment, folder: Path, resolve: Resolve, *, strict: bool = False
+) -> Outcome:
     """Trains an experiment in its workdir, from where it stands to its end.
 
     Args:
         experiment: what to do.
         folder: the workdir; an unfinished run in it is resumed.
         resolve: finds the experiments that this one refers to.
+        strict: whether a damaged checkpoint is an error; else it is reported, and the one before it
+            is used.
 
     Raises:
         ValueError: the experiment cannot be trained, or the workdir holds another one.
         OSError: the workdir cannot be written.
+        Diverged: steps were not finite, and the experiment's policy ends the run.
     """
-    sharding.check_batch(experiment.data.batch_size, experiment.mesh.build())
+    experiment.check_batch(experiment.mesh.build())
     done = workdirs.finished(folder, experiment)
     if done is not None:
         return Outcome(*done, 0)
@@ -142,11 +86,13 @@ def train(experiment: Experiment, folder: Path, resolve: Resolve) -> Outcome:
                 log.info("changed on resume: %s", change)
             with (
                 Interrupts() as interrupts,
-                Checkpoints(folder / "checkpoints", Keep(last=experiment.keep)) as checkpoints,
+                Watchdog(experiment.deadlines, folder / FAULTS) as watchdog,
+                Checkpoints(folder / workdirs.CHECKPOINTS, _keep(experiment)) as checkpoints,
                 Checkpoints(folder / workdirs.AVERAGES, KEEP_ALL) as averages,
             ):
-                run = Run(experiment, folder, resolve)
-                return _loop(run, checkpoints, averages, interrupts)
+                with interrupts.at_rest():
+                    run = Run(experiment, folder, resolve, watchdog.progress, strict=strict)
+                return _Loop(run, checkpoints, averages, interrupts, watchdog).train()
         except Exception:
             log.exception("stopped by an error")
             raise
@@ -156,85 +102,240 @@ def train(experiment: Experiment, folder: Path, resolve: Resolve) -> Outcome:
                 handler.close()
 
 
-def _loop(
-    run: Run, checkpoints: Checkpoints, averages: Checkpoints, interrupts: Interrupts
-) -> Outcome:
-    experiment, steps = run.experiment, run.experiment.steps
-    state = run.start(checkpoints)
-    workdirs.claim(run.folder, experiment)
-    start = int(state.step)
-    metrics = JsonlWriter(run.folder / "metrics.jsonl")
-    performance = JsonlWriter(run.folder / "performance.jsonl")
-    for writer in (metrics, performance):
-        writer.cut(start)
-    step_function = sharding.compile_step(run._step, state)
-    progress = Progress(run.folder.name, start, steps, experiment.data.batch_size)
-    doctor = Doctor()
-    number, count = sharding.process()
-    batches = experiment.data.train_batches(
-        experiment.seed, int(state.data_step), process_index=number, process_count=count
-    )
-    waited, results, preview = 0.0, None, None
-    try:
-        for step in range(start + 1, steps + 1):
-            before = time.monotonic()
-            batch = sharding.put_batch(next(batches), run.mesh)
-            waited += time.monotonic() - before
-            state, values = step_function(state, run.frozen, batch)
+class _Diverging(NamedTuple):
+    """Steps in a row that were skipped; `ahead` and `key` are those of `write_dumps`."""
 
-            if step % experiment.log_every == 0 or step == steps:
-                numbers = {name: float(value) for name, value in sharding.host(values).items()}
-                metrics.write(step, **numbers)
-                speed = progress.update(step, numbers)
-                for advice in doctor.see(numbers):
-                    log.warning("step %d: %s", step, advice)
-                performance.write(step, **speed, data_wait_seconds=waited)
-                waited = 0.0
-            last = step == steps
-            if last or _due(step, experiment.evaluate_every):
-                results = _write_evaluation(metrics, step, run.evaluate(state))
-                progress.pause()
-            if last or _due(step, experiment.preview_every):
-                preview = run.preview(state)
-                progress.pause()
-            stopping = interrupts.should_stop(step)
-            if experiment.posthoc and (last or _due(step, experiment.posthoc.every)):
-                averages.save(step, state.profiles)
-            if _due(step, experiment.checkpoint_every) or stopping or last:
-                checkpoints.save(step, state)
-                progress.pause()
-            if stopping and not last:
-                checkpoints.wait()
-                log.info("saved step %d; the same command goes on from there", step)
-                return Outcome(step, {}, None, interrupts.exit_code)
-    finally:
-        batches.close()
-        progress.close()
-    checkpoints.wait()
-    averages.wait()
-    results = run.evaluate(state) if results is None else results
-    preview = run.preview(state) if preview is None else preview
-    workdirs.finish(run.folder, int(state.step), results, preview)
-    return Outcome(int(state.step), results, preview, 0)
+    row: list[nonfinite.Skipped]
+    ahead: int
+    key: Array
 
 
-def _write_evaluation(
-    metrics: JsonlWriter, step: int, results: dict[str, float]
-) -> dict[str, float]:
-    metrics.write(step, **{f"validation/{name}": value for name, value in results.items()})
-    shown = "  ".join(f"{name} {value:.4g}" for name, value in results.items())
-    log.info("step %d validation: %s", step, shown)
-    return results
+class _Loop:
+    """A run with all that it writes."""
+
+    def __init__(
+        self,
+        run: Run,
+        checkpoints: Checkpoints,
+        averages: Checkpoints,
+        interrupts: Interrupts,
+        watchdog: Watchdog,
+    ) -> None:
+        self.run, self.experiment = run, run.experiment
+        self.checkpoints, self.averages = checkpoints, averages
+        self.interrupts, self.watchdog = interrupts, watchdog
+        self.metrics = JsonlWriter(run.folder / "metrics.jsonl")
+        self.performance = JsonlWriter(run.folder / "performance.jsonl")
+        self.doctor = Doctor()
+        self.results: dict[str, float] | None = None
+        self.evaluated = 0  # the step that they are of
+        self.preview: Path | None = None
+
+    def train(self) -> Outcome:
+        """Trains to the end, or until something stops it."""
+        with self.interrupts.at_rest():
+            state = self.run.start(self.checkpoints)
+        workdirs.claim(self.run.folder, self.experiment)
+        self.step = sharding.compile_step(self.run.step, state)
+        self.compiled, went_back = False, 0
+        while isinstance(ended := self._steps(state), _Diverging):
+            state = self._go_back(ended, went_back)
+            went_back += 1
+        return ended
+
+    def _steps(self, state: TrainState) -> Outcome | _Diverging:
+        """Trains from a state on, which is donated."""
+        experiment, start = self.experiment, int(state.step)
+        ahead = int(state.data_step) - start
+        for writer in (self.metrics, self.performance):
+            writer.cut(start)
+        number, count = sharding.process()
+        batches = experiment.data.train_batches(
+            experiment.seed, start + ahead, process_index=number, process_count=count
+        )
+        progress = Progress(
+            self.run.folder.name, start, experiment.steps, experiment.data.batch_size
+        )
+        monitor, waited, step = nonfinite.Monitor(experiment.nonfinite), 0.0, start
+        try:
+            if start and not self._look(start, state, progress, self.metrics.names(start)):
+                return self._stopped(start)
+            while step < experiment.steps:
+                self.watchdog.begin("step" if self.compiled else "compile")
+                before = time.monotonic()
+                with self.interrupts.at_rest(functools.partial(self._save, step, state)):
+                    batch = sharding.put_batch(next(batches), self.run.mesh)
+                waited += time.monotonic() - before
+                state, values = self._next(state, batch)
+                step += 1
+
+                last = step == experiment.steps
+                if row := monitor.see(step, values, lag=0 if last else nonfinite.LAG):
+                    return _Diverging(row, ahead, state.key)
+                if last or step % experiment.log_every == 0:
+                    self._log(step, values, progress, waited)
+                    waited = 0.0
+                looked = self._look(step, state, progress)
+                stopping = self.interrupts.should_stop(step)
+                asked = self.interrupts.should_save()
+                if last or stopping or asked or _due(step, experiment.checkpoint_every):
+                    self.watchdog.begin("evaluate")
+                    metrics = self.results if self.evaluated == step else None
+                    self.checkpoints.save(step, state, metrics)
+                    progress.pause()
+                if asked:
+                    log.info("saved step %d, as SIGUSR1 asked", step)
+                if stopping and not (last and looked):
+                    return self._stopped(step)
+        except Exception as error:
+            error.add_note(f"after step {step}")
+            log.error("stopped by %s after step %d", type(error).__name__, step)
+            if step > start:
+                self._save_if_safe(step, state)
+            raise
+        finally:
+            with self.interrupts.at_rest(functools.partial(self._save, step, state)):
+                batches.close()  # waits for the threads that read the data
+            progress.close()
+        return self._finish(state)
+
+    def _next(self, state: TrainState, batch: Batch) -> tuple[TrainState, Any]:
+        """Takes one step. While the first one compiles, nothing new needs saving."""
+        if self.compiled:
+            return self.step(state, self.run.frozen, batch)
+        with self.interrupts.at_rest():
+            ended = self.step(state, self.run.frozen, batch)
+        self.compiled = True
+        return ended
+
+    def _save(self, step: int, state: TrainState) -> None:
+        """Saves, and waits until that is done."""
+        self.checkpoints.save(step, state)
+        self.checkpoints.wait()
+
+    def _save_if_safe(self, step: int, state: TrainState) -> None:
+        """Saves the last finished state after an error, unless it is damaged.
+
+        Several processes do not: one of them alone could not.
+        """
+        if jax.process_count() == 1 and states.is_whole(state):
+            try:
+                self._save(step, state)
+                log.info("saved step %d", step)
+            except Exception:
+                log.exception("could not save step %d; the last checkpoint stays", step)
+
+    def _stopped(self, step: int) -> Outcome:
+        """Saves nothing more, and leaves."""
+        self.checkpoints.wait()
+        log.info("saved step %d; the same command goes on from there", step)
+        return Outcome(step, {}, None, self.interrupts.exit_code)
+
+    def _log(
+        self, step: int, values: Named[Float[Array, ""]], progress: Progress, waited: float
+    ) -> None:
+        """Writes and shows the metrics of a step."""
+        numbers = {name: float(value) for name, value in sharding.host(values).items()}
+        self.metrics.write(step, **numbers)
+        speed = progress.update(step, numbers)
+        for advice in self.doctor.see(numbers):
+            log.warning("step %d: %s", step, advice)
+        self.performance.write(step, **speed, data_wait_seconds=waited)
+
+    def _look(
+        self, step: int, state: TrainState, progress: Progress, written: Collection[str] = ()
+    ) -> bool:
+        """Evaluates, previews and keeps averages where due after a step.
+
+        Args:
+            step: number of finished steps.
+            state: after them.
+            progress: to be paused.
+            written: names of the metrics of this step that an earlier start wrote: it may have
+                been stopped before it was done here.
+
+        Returns:
+            False if a signal came, so that something was left for later.
+        """
+        experiment, last = self.experiment, step == self.experiment.steps
+        evaluated = any(name.startswith("validation/") for name in written)
+        self.watchdog.begin("evaluate")
+        with self.interrupts.at_rest(functools.partial(self._save, step, state)):
+            if last or (_due(step, experiment.evaluate_every) and not evaluated):
+                results = self.run.evaluate(state, lambda: self.interrupts.pressing)
+                if results is None:
+                    return False
+                if not evaluated:
+                    self._write_evaluation(step, results)
+                self.results, self.evaluated = results, step
+                progress.pause()
+            if last or (_due(step, experiment.preview_every) and not self._has_preview(step)):
+                if self.interrupts.pressing:
+                    return False
+                self.watchdog.progress()
+                self.preview = self.run.preview(state)
+                progress.pause()
+        if experiment.posthoc and (last or _due(step, experiment.posthoc.every)):
+            self.averages.save(step, state.profiles)
+        return True
+
+    def _has_preview(self, step: int) -> bool:
+        return any(self.run.folder.glob(f"previews/step_{step:07d}.*"))
+
+    def _write_evaluation(self, step: int, results: dict[str, float]) -> None:
+        self.metrics.write(step, **{f"validation/{name}": results[name] for name in results})
+        shown = "  ".join(f"{name} {value:.4g}" for name, value in results.items())
+        log.info("step %d validation: %s", step, shown)
+
+    def _finish(self, state: TrainState) -> Outcome:
+        """Notes that the run is complete."""
+        self.checkpoints.wait()
+        self.averages.wait()
+        if self.results is None or self.preview is None:
+            raise RuntimeError(f"the run in {self.run.folder} ended without results")
+        step = int(state.step)
+        workdirs.finish(self.run.folder, step, self.results, self.preview)
+        return Outcome(step, self.results, self.preview, 0)
+
+    def _go_back(self, ended: _Diverging, went_back: int) -> TrainState:
+        """Returns the state of the last checkpoint before skipped steps, with the data after them.
+
+        Raises:
+            Diverged: the policy is another, or has done so often enough.
+        """
+        folder, policy = self.run.folder / FAULTS, self.experiment.nonfinite
+        nonfinite.write_dumps(folder, self.experiment, *ended)
+        if policy.policy != "rollback" or went_back == policy.rollbacks:
+            raise nonfinite.diverged(folder, ended.row, went_back)
+        for kept in (self.checkpoints, self.averages):
+            _forget(kept, ended.row[0].step)
+        self.watchdog.begin("start")
+        state = self.run.start(self.checkpoints)
+        data_step = ended.row[-1].step + ended.ahead
+        log.warning(
+            "%s is the last of %d that were skipped: back at step %d, with the data after it",
+            nonfinite.describe(ended.row[-1]),
+            len(ended.row),
+            int(state.step),
+        )
+        placed = jax.device_put(np.int32(data_step), state.data_step.sharding)
+        return state._replace(data_step=placed)
+
+
+def _forget(checkpoints: Checkpoints, step: int) -> None:
+    """Removes the checkpoints from a step on: the run takes another way from there."""
+    checkpoints.close()
+    if sharding.process()[0] == 0:
+        for later in checkpoints.steps():
+            if later >= step:
+                shutil.rmtree(checkpoints.folder / str(later))
+    sharding.together("checkpoints forgotten")
+
+
+def _keep(experiment: Experiment) -> Keep:
+    """Returns which checkpoints stay."""
+    return Keep(last=experiment.keep, every=experiment.keep_every, best=experiment.keep_best)
 
 
 def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
-
-
-def _calls(method: Any) -> Any:
-    """A fresh function around a bound method, so that its compilations are this run's own."""
-
-    def call(params: Any, stats: Any, frozen: Frozen, batch: Batch, key: Any) -> Any:
-        return method(params, stats, frozen, batch, key)
-
-    return call

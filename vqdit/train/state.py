@@ -10,7 +10,7 @@ from vqdit.data.batch import Batch
 from vqdit.ema import Averaging
 from vqdit.random import stream
 from vqdit.tasks.base import Frozen, Task
-from vqdit.typing import Array, Int, Key, Params, Stats
+from vqdit.typing import Array, Bool, Int, Key, Params, Stats
 
 
 class TrainState(NamedTuple):
@@ -63,3 +63,19 @@ def starting_from(state: TrainState, params: Params, stats: Stats) -> TrainState
 def averaged(state: TrainState) -> Params:
     """Returns the parameters that evaluation, previews and sampling use."""
     return state.params if state.ema == () else state.ema
+
+
+def is_whole(state: TrainState) -> bool:
+    """Returns whether a state can be saved: not donated, computed without error, and finite."""
+    if any(leaf.is_deleted() for leaf in jax.tree.leaves(state)):
+        return False
+    try:
+        return bool(_is_finite(state))
+    except RuntimeError:  # the error of the step that should have given it
+        return False
+
+
+@jax.jit
+def _is_finite(state: TrainState) -> Bool[Array, ""]:
+    floats = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in floats]))

@@ -1,5 +1,7 @@
 """One training step: a pure function of the state and a batch, with no I/O."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -7,9 +9,9 @@ import optax
 from vqdit.data.batch import Batch
 from vqdit.ema import Averaging
 from vqdit.random import stream
-from vqdit.tasks.base import Frozen, Task
+from vqdit.tasks.base import Aux, Frozen, Task
 from vqdit.train.state import TrainState
-from vqdit.typing import Array, Float, Named
+from vqdit.typing import Array, Float, Named, Params, Shaped
 
 
 def train_step(
@@ -19,21 +21,40 @@ def train_step(
     state: TrainState,
     frozen: Frozen,
     batch: Batch,
+    *,
+    accumulate: int = 1,
 ) -> tuple[TrainState, Named[Float[Array, ""]]]:
     """Returns the next state and the step's metrics.
 
-    The first three arguments are static. All randomness comes from (state.key, data_step), so a
-    resumed run draws what the uninterrupted one would have drawn.
+    The first three arguments and `accumulate` (see `Experiment`) are static. All randomness comes
+    from (state.key, data_step), so a resumed run draws what the uninterrupted one would have drawn.
+
+    A step whose loss or gradient is not finite is skipped: it counts, and its batch is used up,
+    but nothing else in the state changes by a single bit. The metric "skipped" is then 1, else 0.
     """
     key = jax.random.fold_in(state.key, state.data_step)
-    (loss, aux), gradient = jax.value_and_grad(task.loss, has_aux=True)(
-        state.params, state.stats, frozen, batch, stream(key, "loss"), state.step
-    )
+
+    def differentiate(batch: Batch) -> tuple[tuple[Float[Array, ""], Aux], Params]:
+        return jax.value_and_grad(task.loss, has_aux=True)(
+            state.params, state.stats, frozen, batch, stream(key, "loss"), state.step
+        )
+
+    if accumulate == 1:
+        (loss, aux), gradient = differentiate(batch)
+    else:
+        (loss, aux), gradient = _in_parts(differentiate, state.params, batch, accumulate)
     updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     params, stats = task.update(params, state.stats, aux.update, stream(key, "update"), state.step)
     average, profiles = averaging.update(state.ema, state.profiles, params, state.step)
-    metrics = aux.metrics | {"loss": loss, "gradient_norm": optax.tree.norm(gradient)}
+    norm = optax.tree.norm(gradient)
+    is_finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+    metrics = aux.metrics | {"loss": loss, "gradient_norm": norm, "skipped": ~is_finite}
+    changed = params, stats, opt_state, average, profiles
+    before = state.params, state.stats, state.opt_state, state.ema, state.profiles
+    params, stats, opt_state, average, profiles = jax.tree.map(
+        lambda new, old: jnp.where(is_finite, new, old), changed, before
+    )
     state = TrainState(
         step=state.step + 1,
         data_step=state.data_step + 1,
@@ -45,3 +66,39 @@ def train_step(
         profiles=profiles,
     )
     return state, jax.tree.map(jnp.float32, metrics)
+
+
+def _in_parts(
+    differentiate: Callable[[Batch], tuple[tuple[Float[Array, ""], Aux], Params]],
+    params: Params,
+    batch: Batch,
+    count: int,
+) -> tuple[tuple[Float[Array, ""], Aux], Params]:
+    """Returns the means of loss and gradient over the parts of a batch, and what they give joined.
+
+    Metrics are means over the parts, and arrays of the task's update have the rows of the whole.
+    """
+    size = len(batch.index)
+
+    def joined(parts: Array) -> Array:
+        if parts.ndim == 1:
+            return jnp.mean(parts)
+        return jnp.swapaxes(parts, 0, 1).reshape(size, *parts.shape[2:])
+
+    def add(total: Params, part: Batch) -> tuple[Params, tuple[Float[Array, ""], Aux]]:
+        found, gradient = differentiate(part._replace(size=size))
+        return jax.tree.map(jnp.add, total, gradient), found
+
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    total, found = jax.lax.scan(add, zeros, jax.tree.map(lambda rows: split(rows, count), batch))
+    return jax.tree.map(joined, found), jax.tree.map(lambda leaf: leaf / count, total)
+
+
+def split(rows: Shaped[Array, "b *rest"], count: int) -> Shaped[Array, "n m *rest"]:
+    """Returns the rows in equal parts: part i has the rows i, i + count, and so on.
+
+    So each device, which holds neighbouring rows, has equal shares of all parts.
+    """
+    if len(rows) % count:
+        raise ValueError(f"a batch of {len(rows)} examples has no {count} equal parts")
+    return jnp.swapaxes(rows.reshape(-1, count, *rows.shape[1:]), 0, 1)

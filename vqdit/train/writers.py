@@ -37,6 +37,13 @@ class JsonlWriter:
         with self.path.open("a") as file:
             file.write(json.dumps(record) + "\n")
 
+    def names(self, step: int) -> set[str]:
+        """Returns the names of all values that were written for a step."""
+        if not self.path.is_file():
+            return set()
+        lines = map(json.loads, self.path.read_text().splitlines())
+        return {name for line in lines if line["step"] == step for name in line}
+
     def cut(self, step: int) -> None:
         """Drops what a resumed run will write again: lines beyond `step`, and a torn last line."""
         if not self.path.is_file():

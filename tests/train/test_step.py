@@ -1,0 +1,143 @@
+"""The step: a batch that is taken in parts gives what the whole batch gives."""
+
+import dataclasses
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests import tiny
+from vqdit import sharding
+from vqdit.data import Data, Digits
+from vqdit.ema import Averaging
+from vqdit.modalities import Label, Text
+from vqdit.models import DiT
+from vqdit.optimizers import AdamW
+from vqdit.processes import Conditional, Independent, LogitNormal, Shared, Unbalanced, Uniform
+from vqdit.quantizers import VQ
+from vqdit.samplers import Unmasking
+from vqdit.sharding import Mesh
+from vqdit.tasks import Condition, DiffusionTask, KLTask, Symbols
+from vqdit.train import state
+from vqdit.train.step import split, train_step
+from vqdit.typing import Named
+
+QUICK = {"xla_backend_optimization_level": 0}
+
+
+def codebook():
+    """An averaged codebook that is fitted in the second step, and revives many of its codes."""
+    quantizer = VQ(codebook_size=16, dim=4, start=2, revive_below=0.5, decay=0.5)
+    return dataclasses.replace(tiny.tokenizer().task, quantizer=quantizer)
+
+
+def dit():
+    """Names, given the label: no tokenizer is needed."""
+    return DiffusionTask(
+        targets=Named(text=Symbols(modality=Text(length=5), sampler=Unmasking(steps=2))),
+        conditions=Named(label=Condition(modality=Label(classes=10), drop=0.3)),
+        joint=Independent(clamp=0.1, drop=0.1),
+        model=DiT(depth=1, dim=16, heads=2, patch=1),
+    )
+
+
+def after(task, accumulate, steps=4):
+    """The state and metrics after some steps."""
+    data = Data(source=Digits(), batch_size=32)
+    optimizer = AdamW(learning_rate=1e-3, warmup=0, clip=0.0)
+    fixed = task, task.optimizer(optimizer, 100), Averaging(decay=0.5)
+    features = [jax.tree.map(jnp.asarray, batch) for batch in _some(data, steps)]
+    frozen = {name: {} for name in getattr(task, "targets", {})}
+    create = jax.jit(functools.partial(state.create, *fixed), compiler_options=QUICK)
+    now, metrics = create(frozen, features[0], jax.random.key(0)), []
+    step = functools.partial(train_step, *fixed, accumulate=accumulate)
+    step = jax.jit(step, compiler_options=QUICK)
+    for batch in features:
+        now, found = step(now, frozen, batch)
+        metrics.append(found)
+    return now, metrics
+
+
+def _some(data, count):
+    batches = data.train_batches(0, 0)
+    try:
+        return [next(batches) for _ in range(count)]
+    finally:
+        batches.close()
+
+
+@pytest.mark.parametrize("make", [codebook, dit])
+def test_a_batch_in_parts_gives_what_the_whole_gives(make):
+    whole, numbers = after(make(), 1)
+    parts, found = after(make(), 4)
+    for name in ("loss", "gradient_norm"):
+        ours, theirs = ([float(each[name]) for each in metrics] for metrics in (found, numbers))
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4)
+    chex.assert_trees_all_close(
+        parts._replace(key=None), whole._replace(key=None), atol=2e-5, rtol=1e-4
+    )
+    if make is codebook:
+        assert jnp.any(whole.stats.count != 0)
+
+
+@pytest.mark.parametrize(
+    "law", [Independent(single=0.2), Shared(), Unbalanced(), Conditional(given=("a",))]
+)
+def test_the_times_of_a_part_are_those_of_its_rows_in_the_whole(law, key):
+    laws = Named(a=Uniform(), b=LogitNormal())
+    every = Named(a=jnp.ones(12, bool), b=jnp.ones(12, bool))
+    index = jnp.arange(12)
+    whole = law.sample(key, index, laws, every)
+    for part in range(3):
+        rows = slice(part, None, 3)
+        there = Named({name: flags[rows] for name, flags in every.items()})
+        found = law.sample(key, index[rows], laws, there, 12)
+        for name in laws:
+            np.testing.assert_array_equal(found[name], whole[name][rows])
+
+
+def test_a_bottleneck_draws_for_each_part_anew():
+    """The noise of a posterior, which is drawn for a batch as a whole."""
+    fields = {
+        f.name: getattr(tiny.tokenizer().task, f.name)
+        for f in dataclasses.fields(tiny.tokenizer().task)
+        if f.name != "quantizer"
+    }
+    task = KLTask(**fields)
+    (batch,) = _some(Data(source=Digits(), batch_size=4), 1)
+    same = jax.tree.map(lambda rows: jnp.broadcast_to(rows[:1], rows.shape), batch)
+    params, stats = task.init(jax.random.key(0), {}, same)
+    losses = []
+    for row in range(2):
+        one = jax.tree.map(lambda rows: rows[:1], same)._replace(index=jnp.asarray([row]))
+        loss, _ = task.loss(params, stats, {}, one, jax.random.key(1), jnp.int32(0))
+        losses.append(float(loss))
+    assert losses[0] != losses[1]
+
+
+def test_parts_stay_on_their_devices(eight_devices):
+    """The rows of a part are those that each device holds already: splitting moves nothing."""
+    mesh = Mesh().build()
+    rows = sharding.put_batch(np.arange(32.0, dtype=np.float32).reshape(32, 1), mesh)
+
+    def doubled(rows):
+        return split(rows, 4) * 2.0  # part 1: rows 1, 5, 9, ...
+
+    np.testing.assert_array_equal(doubled(rows)[1, :, 0], 2.0 * np.arange(1.0, 32.0, 4.0))
+    text = jax.jit(doubled).lower(rows).compile().as_text()
+    assert not any(name in text for name in ("all-to-all", "all-gather", "collective-permute"))
+
+
+def test_an_accumulate_that_does_not_divide_is_refused(eight_devices, tmp_path):
+    with pytest.raises(
+        ValueError,
+        match=r"batch_size 32 does not divide by accumulate=3 parts on each of 8 devices; "
+        r"accumulate may be 1, 2, 4",
+    ):
+        tiny.run(tiny.tokenizer(accumulate=3), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(ValueError, match="accumulate >= 1, got 0"):
+        tiny.tokenizer(accumulate=0)

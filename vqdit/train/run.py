@@ -1,0 +1,128 @@
+"""One experiment in its workdir: what the loop calls, compiled."""
+
+import functools
+import logging
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from vqdit import metrics as measures
+from vqdit import sharding
+from vqdit.checkpoint import Checkpoints
+from vqdit.data import Batch
+from vqdit.experiment import Experiment
+from vqdit.random import stream
+from vqdit.tasks.base import Frozen, Resolve
+from vqdit.train import state as states
+from vqdit.train import workdir as workdirs
+from vqdit.train.state import TrainState
+from vqdit.train.step import train_step
+
+log = logging.getLogger(__name__)
+
+
+class Run:
+    """One experiment in its workdir, with everything compiled that its loop calls.
+
+    Args:
+        experiment: what to do.
+        folder: the workdir.
+        resolve: finds the experiments that this one refers to.
+        progress: called for every batch of a pass over a split.
+        strict: whether a damaged checkpoint is an error.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        folder: Path,
+        resolve: Resolve,
+        progress: Callable[[], None] = lambda: None,
+        *,
+        strict: bool = False,
+    ) -> None:
+        self.experiment, self.folder, self._progress = experiment, folder, progress
+        self._strict = strict
+        self.mesh = experiment.mesh.build()
+        workdirs.check_data(folder, experiment.data.source.fingerprint())
+        experiment.task.check(experiment.data.features())
+        experiment.data.check()
+        self.task, frozen = workdirs.load_frozen(
+            folder, experiment.task, resolve, functools.partial(self.batches, "train")
+        )
+        self.task.check(experiment.data.features())
+        self.frozen = sharding.put_replicated(frozen, self.mesh)
+        optimizer = self.task.optimizer(experiment.optimizer, experiment.steps)
+        averaging = experiment.averaging
+        self._create = functools.partial(states.create, self.task, optimizer, averaging)
+        self.step = functools.partial(
+            train_step, self.task, optimizer, averaging, accumulate=experiment.accumulate
+        )
+        self._evaluate = sharding.compile_whole(_calls(self.task.evaluate), self.mesh)
+        self._preview = sharding.compile_whole(_calls(self.task.preview), self.mesh)
+
+    def batches(self, split: str) -> Iterable[Batch]:
+        """One ordered pass over a split, as global arrays."""
+        number, count = sharding.process()
+        for batch in self.experiment.data.split_batches(
+            split, process_index=number, process_count=count
+        ):
+            self._progress()
+            yield sharding.put_batch(batch, self.mesh)
+
+    def start(self, checkpoints: Checkpoints) -> TrainState:
+        """Returns the state to go on from: restored, fine-tuned from another run, or fresh."""
+        seed = self.experiment.seed
+        batch = self.experiment.data.first_batch(seed)
+        inputs = (self.frozen, batch, jax.random.key(seed))
+        abstract = sharding.abstract(self._create, self.mesh, *inputs)
+        if checkpoints.latest() is not None:
+            state = checkpoints.restore(abstract, strict=self._strict)
+            log.info("resumed at step %d", int(state.step))
+            return state
+        source = self.experiment.init_from
+        state = sharding.create(self._create, self.mesh, *inputs)
+        if not source:
+            return state
+        return states.starting_from(
+            state, *workdirs.load_initial(Path(source), self.experiment.task, state)
+        )
+
+    def evaluate(
+        self, state: TrainState, is_pressing: Callable[[], bool] = lambda: False
+    ) -> dict[str, float] | None:
+        """Returns the metrics of the whole validation split, or None if that was left for later.
+
+        Args:
+            state: with the averaged parameters.
+            is_pressing: asked before every batch whether to leave it.
+        """
+        key, total = stream(state.key, "evaluate"), None
+        params = states.averaged(state)
+        for number, batch in enumerate(self.batches("validation")):
+            if is_pressing():
+                return None
+            key_of_batch = jax.random.fold_in(key, number)
+            part = self._evaluate(params, state.stats, self.frozen, batch, key_of_batch)
+            total = measures.merge(total, sharding.host(part))
+        return {} if total is None else measures.compute(total)
+
+    def preview(self, state: TrainState) -> Path:
+        """Writes a picture of what the run can do; returns the file."""
+        batch = next(iter(self.batches("validation")))
+        params, key = states.averaged(state), stream(state.key, "preview")
+        preview = sharding.host(self._preview(params, state.stats, self.frozen, batch, key))
+        path = self.folder / "previews" / f"step_{int(state.step):07d}"
+        path.parent.mkdir(exist_ok=True)
+        return self.task.write_preview(preview, path)
+
+
+def _calls(method: Any) -> Any:
+    """A fresh function around a bound method, so that its compilations are this run's own."""
+
+    def call(params: Any, stats: Any, frozen: Frozen, batch: Batch, key: Any) -> Any:
+        return method(params, stats, frozen, batch, key)
+
+    return call
