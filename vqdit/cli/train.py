@@ -89,8 +89,8 @@ def _place(argv: list[str]) -> tuple[tuple[str | None, int | None, int | None], 
             raise ValueError(f"{option} must be an integer from 0, got {value!r}")
         found.append(value)
     coordinator, processes, process = found
-    numbers = [None if value is None else int(value) for value in (processes, process)]
-    return (coordinator, *numbers), argv
+    count, number = (None if value is None else int(value) for value in (processes, process))
+    return (coordinator, count, number), argv
 
 
 def _check_order(folder: Path, names: list[str]) -> None:
