@@ -1,4 +1,4 @@
-"""The launch templates: run with stand-ins for their tools; what they would start is ours to parse."""
+"""The launch templates, run with stand-ins for their tools; what they start is ours to parse."""
 
 import ast
 import json
