@@ -1,4 +1,4 @@
-"""What a run writes: `metrics.jsonl`, `performance.jsonl`, `log.txt`, and the progress line."""
+"""What a run writes: `metrics.jsonl`, `performance.jsonl`, `log.txt`, `profile/`, progress."""
 
 import json
 import logging
@@ -9,6 +9,10 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import jax
+
+from vqdit.experiment import Profile
 
 QUIET = 10.0
 """Seconds between progress lines when the output is no terminal."""
@@ -58,6 +62,36 @@ class JsonlWriter:
         temporary = self.path.with_suffix(".tmp")
         temporary.write_text("".join(f"{line}\n" for line in kept))
         os.replace(temporary, self.path)
+
+
+class Tracer:
+    """Traces some steps of a run.
+
+    Args:
+        folder: where the trace goes.
+        profile: which steps.
+    """
+
+    def __init__(self, folder: Path, profile: Profile) -> None:
+        self._folder, self._profile, self._is_on = folder, profile, False
+
+    def before(self, step: int) -> None:
+        """Called before the step of that number: begins with the first one."""
+        if self._profile.steps and step == self._profile.start:
+            jax.profiler.start_trace(str(self._folder))
+            self._is_on = True
+
+    def after(self, step: int, state: Any) -> None:
+        """Called after it, with what it gives: ends with the last one, once that is computed."""
+        if self._is_on and step == self._profile.start + self._profile.steps - 1:
+            jax.block_until_ready(state)
+            self.close()
+
+    def close(self) -> None:
+        """Ends the trace, if it has not ended."""
+        if self._is_on:
+            jax.profiler.stop_trace()
+            self._is_on = False
 
 
 class _Terminal(logging.StreamHandler):
