@@ -81,7 +81,7 @@ def train(
     with workdirs.alone(folder):
         changes = workdirs.changes(folder, experiment)
         workdirs.clear_failed_start(folder)
-        handler = configure_logging(folder / "log.txt")
+        handler = configure_logging(folder / "log.txt" if sharding.process()[0] == 0 else None)
         try:
             for change in changes:
                 log.info("changed on resume: %s", change)

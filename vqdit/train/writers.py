@@ -28,13 +28,18 @@ SHOWN = {
 
 
 class JsonlWriter:
-    """Appends one JSON object a line, `step` first. Numbers that are not finite become strings."""
+    """Appends one JSON object a line, `step` first. Numbers that are not finite become strings.
+
+    Of several processes one writes.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def write(self, step: int, **values: float) -> None:
         """Writes one line, at once."""
+        if sharding.process()[0] != 0:
+            return
         record: dict[str, Any] = {"step": step}
         for name, value in values.items():
             record[name] = value if math.isfinite(value) else str(value)
@@ -50,7 +55,7 @@ class JsonlWriter:
 
     def cut(self, step: int) -> None:
         """Drops what a resumed run will write again: lines beyond `step`, and a torn last line."""
-        if not self.path.is_file():
+        if sharding.process()[0] != 0 or not self.path.is_file():
             return
         kept = []
         for line in self.path.read_text().splitlines():
@@ -140,7 +145,8 @@ class Progress:
         self._bar: Any = None
         self._last = (time.monotonic(), start)
         self._printed = 0.0
-        if sys.stderr.isatty():
+        self._is_shown = sharding.process()[0] == 0
+        if self._is_shown and sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -172,7 +178,7 @@ class Progress:
         rates = f"loss {numbers['loss']:.4g}{shown}  {speeds}"
         if self._bar is not None:
             self._bar.update(self._task, completed=step, rates=rates)
-        elif now - self._printed >= QUIET or step == self.steps:
+        elif self._is_shown and (now - self._printed >= QUIET or step == self.steps):
             self._printed = now
             minutes, rest = divmod(round(left), 60)
             line = f"{self.name} {step}/{self.steps}  {rates}  {minutes}:{rest:02d} left"
