@@ -45,7 +45,7 @@ def test_the_versions_agree():
 
 
 def test_the_console_script_is_the_command():
-    assert PROJECT["project"]["scripts"] == {"vqdit": "vqdit.cli.main:main"}
+    assert PROJECT["project"]["scripts"] == {"vqdit": "vqdit.cli.main:program"}
 
 
 def test_the_configs_travel_in_the_wheel_and_are_found_there(installed, monkeypatch):

@@ -1,8 +1,6 @@
 """`python -m vqdit` is the command `vqdit`."""
 
-import sys
-
-from vqdit.cli.main import main
+from vqdit.cli.main import program
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

@@ -56,6 +56,24 @@ class Deadlines(Component):
                 )
 
 
+class Profile(Component):
+    """Steps of which `WORKDIR/profile` keeps a trace, for xprof or Perfetto.
+
+    Attributes:
+        start: number of the first one, from 1; not the very first, which compiles.
+        steps: how many; 0 traces none.
+    """
+
+    start: int = 10
+    steps: int = 0
+
+    def __post_init__(self) -> None:
+        if self.start < 1 or self.steps < 0:
+            raise ValueError(
+                f"Profile needs start >= 1 and steps >= 0, got {self.start} and {self.steps}"
+            )
+
+
 class Experiment(Component):
     """One training run.
 
@@ -83,6 +101,7 @@ class Experiment(Component):
             too, "-l1" the one with the lowest; of those at whose step there was an evaluation.
         nonfinite: what follows a step that is not finite.
         deadlines: after which a run that hangs is ended.
+        profile: steps that are traced.
     """
 
     task: Task = TokenizerTask()
@@ -105,6 +124,7 @@ class Experiment(Component):
     keep_best: str = resumable("")
     nonfinite: NonFinite = resumable(NonFinite())
     deadlines: Deadlines = resumable(Deadlines())
+    profile: Profile = resumable(Profile())
 
     def __post_init__(self) -> None:
         for field in ("steps", "log_every", "keep", "accumulate"):

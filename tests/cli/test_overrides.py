@@ -307,7 +307,7 @@ def test_fields_that_may_be_none_and_other_kinds(arg, value):
             "both",
             "--steps=3",
             "unknown field --steps; did you mean --generator.steps or --tokenizer.steps or "
-            "--generator.task.targets.image.sampler.steps?",
+            "--generator.profile.steps?",
         ),
         ("both", "--tokeniser.steps=3", "unknown field --tokeniser; did you mean --tokenizer?"),
         (

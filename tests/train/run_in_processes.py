@@ -28,6 +28,7 @@ def main() -> int:
     from vqdit import sharding
     from vqdit.api import resolver
     from vqdit.data import Data
+    from vqdit.optimizers import AdamW
     from vqdit.sharding import Mesh
     from vqdit.train.loop import train
 
@@ -43,7 +44,10 @@ def main() -> int:
 
     Data.train_batches = watched
     mesh = Mesh(fsdp=2) if jax.device_count() > 1 else Mesh()
-    experiment = tiny.tokenizer(mesh=mesh, steps=int(steps), checkpoint_every=4)
+    optimizer = AdamW(learning_rate=3e-3, warmup=2, final=1.0)  # whatever the number of steps
+    experiment = tiny.tokenizer(
+        mesh=mesh, steps=int(steps), checkpoint_every=4, optimizer=optimizer
+    )
     outcome = train(experiment, Path(folder), resolver({}))
     # The very first batch is looked at alone, by every process: it tells shapes.
     Path(f"{folder}-ids-{process}.json").write_text(json.dumps(ids[1:]))

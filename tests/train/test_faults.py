@@ -135,6 +135,7 @@ import signal, sys, time
 from pathlib import Path
 from tests import tiny
 from tests.train.test_faults import EVERY
+from vqdit.cli.main import end
 from vqdit.data import pipeline
 from vqdit.experiment import Deadlines
 from vqdit.tasks import TokenizerTask
@@ -173,7 +174,7 @@ elif where == "step":
     loop._Loop._next = hang_third(loop._Loop._next)
 deadlines = Deadlines(**{limit.split("=")[0]: float(limit.split("=")[1]) for limit in limits})
 experiment = tiny.tokenizer(**EVERY, deadlines=deadlines)
-sys.exit(tiny.run(experiment, Path(folder)).exit_code)
+end(tiny.run(experiment, Path(folder)).exit_code)
 """
 
 

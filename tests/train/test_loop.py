@@ -15,6 +15,7 @@ from tests import tiny
 from vqdit import sharding
 from vqdit.checkpoint import Checkpoints
 from vqdit.data import Digits
+from vqdit.experiment import Profile
 from vqdit.models import PatchGAN
 from vqdit.sharding import Mesh
 from vqdit.tasks import Adversary
@@ -325,3 +326,8 @@ def test_a_finished_run_without_checkpoints_trains_again(tmp_path, monkeypatch):
         assert tiny.run(tiny.tokenizer(), tmp_path).step == 2
     assert tiny.run(tiny.tokenizer(), tmp_path) == first
     assert workdir.restore(tmp_path).step == 8
+
+
+def test_the_profile_is_in_the_workdir(tmp_path):
+    tiny.run(tiny.tokenizer(profile=Profile(start=2, steps=1), steps=3), tmp_path)
+    assert list((tmp_path / "profile").rglob("*.xplane.pb"))

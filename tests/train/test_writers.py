@@ -3,7 +3,12 @@
 import json
 import math
 
-from vqdit.train.writers import JsonlWriter, Progress, configure_logging
+import jax
+import jax.numpy as jnp
+import pytest
+
+from vqdit.experiment import Profile
+from vqdit.train.writers import JsonlWriter, Progress, Tracer, configure_logging
 
 
 def test_lines_are_json_with_the_step_first_and_exact_numbers(tmp_path):
@@ -70,3 +75,42 @@ def test_the_log_goes_to_the_file(tmp_path):
     logging.getLogger("vqdit").removeHandler(handler)
     handler.close()
     assert (tmp_path / "log.txt").read_text().endswith("INFO hello\n")
+
+
+@pytest.mark.parametrize(
+    ("profile", "first", "expected"),
+    [
+        (Profile(start=3, steps=2), 1, [1, 2, "start", 3, 4, "stop", 5, 6]),
+        (Profile(start=5, steps=9), 1, [1, 2, 3, 4, "start", 5, 6, "stop"]),  # the run ends before
+        (Profile(start=3, steps=0), 1, [1, 2, 3, 4, 5, 6]),
+        (Profile(start=3, steps=2), 4, [4, 5, 6]),  # resumed beyond its start
+    ],
+)
+def test_the_trace_is_of_the_steps_that_are_asked_for(
+    profile, first, expected, tmp_path, monkeypatch
+):
+    happened = []
+    monkeypatch.setattr(jax.profiler, "start_trace", lambda folder: happened.append("start"))
+    monkeypatch.setattr(jax.profiler, "stop_trace", lambda: happened.append("stop"))
+    tracer = Tracer(tmp_path, profile)
+    for step in range(first, 7):
+        tracer.before(step)
+        happened.append(step)
+        tracer.after(step, jnp.zeros(()))
+    tracer.close()
+    assert happened == expected
+
+
+def test_a_profile_begins_at_a_step():
+    with pytest.raises(ValueError, match="start >= 1 and steps >= 0, got 0 and 1"):
+        Profile(start=0, steps=1)
+
+
+def test_names_are_those_of_one_step(tmp_path):
+    writer = JsonlWriter(tmp_path / "metrics.jsonl")
+    assert writer.names(1) == set()
+    writer.write(1, loss=1.0)
+    writer.write(2, loss=1.0)
+    writer.write(2, other=1.0)
+    assert writer.names(2) == {"step", "loss", "other"}
+    assert writer.names(3) == set()

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vqdit.cli.options import near
+from vqdit.train.exits import leave
 
 COMMANDS = {
     "train": "train the experiments of a config",
@@ -52,6 +53,18 @@ def main(argv: list[str] | None = None) -> int:
     return run(importlib.import_module(f"vqdit.cli.{module_of(argv[0])}").main, argv[1:])
 
 
+def program() -> None:
+    """The program: runs the command of the shell, and ends with its exit code."""
+    end(main())
+
+
+def end(code: int) -> None:
+    """Ends the process; after a failure or an interruption also if some thread still hangs."""
+    if code:
+        leave(code)
+    sys.exit(0)
+
+
 def module_of(command: str) -> str:
     """Returns the name of a command's module: `import` is a word of Python's, so import_."""
     return f"{command}_" if keyword.iskeyword(command) else command
@@ -87,4 +100,4 @@ def _is_ours(error: BaseException) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

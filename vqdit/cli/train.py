@@ -141,7 +141,7 @@ def _check(experiments: Experiments, runs: dict[str, Path]) -> None:
 def _train(experiments: Experiments, runs: dict[str, Path], folder: Path, strict: bool) -> int:
     from vqdit.api import resolver
     from vqdit.tasks.autoencoder import AutoencoderTask
-    from vqdit.train.faults import DIVERGED
+    from vqdit.train.exits import DIVERGED
     from vqdit.train.loop import train
     from vqdit.train.nonfinite import Diverged
     from vqdit.train.workdir import write_json

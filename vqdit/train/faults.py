@@ -11,11 +11,9 @@ the signal, and the state is at rest, the thread saves in its stead and ends the
 
 import contextlib
 import logging
-import multiprocessing
 import os
 import select
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,23 +22,13 @@ from typing import Any
 
 import jax
 
+from vqdit.train.exits import INTERRUPTED, REQUEUE, leave
+
 log = logging.getLogger(__name__)
 
-DIVERGED = 3
-REQUEUE = 75
-HUNG = 124
-INTERRUPTED = 130
 GRACE = 3.0
 """Seconds that the main thread has to notice a signal by itself."""
 _END = 0
-
-
-def leave(code: int) -> None:
-    """Ends the process from any thread, whatever the others are in, and its workers with it."""
-    sys.stderr.flush()
-    for child in multiprocessing.active_children():
-        child.kill()
-    os._exit(code)
 
 
 class Interrupts:

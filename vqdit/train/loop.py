@@ -3,7 +3,8 @@
 A workdir holds ``config.json``, ``data.json`` (what identifies the data), ``frozen/`` (what the
 task uses but does not train), ``checkpoints/``, ``metrics.jsonl`` (what the mathematics gives),
 ``performance.jsonl`` (timings), ``previews/``, ``log.txt``; ``averages/`` if averages are kept from
-which others are reconstructed; and ``faults/`` if something went wrong.
+which others are reconstructed; ``faults/`` if something went wrong; ``profile/`` if steps were
+traced.
 """
 
 import functools
@@ -30,7 +31,7 @@ from vqdit.train.faults import Interrupts
 from vqdit.train.run import Run
 from vqdit.train.state import TrainState
 from vqdit.train.watchdog import Watchdog
-from vqdit.train.writers import JsonlWriter, Progress, configure_logging
+from vqdit.train.writers import JsonlWriter, Progress, Tracer, configure_logging
 from vqdit.typing import Array, Float, Named
 
 log = logging.getLogger(__name__)
@@ -80,7 +81,7 @@ def train(
     with workdirs.alone(folder):
         changes = workdirs.changes(folder, experiment)
         workdirs.clear_failed_start(folder)
-        handler = configure_logging(folder / "log.txt")
+        handler = configure_logging(folder / "log.txt" if sharding.process()[0] == 0 else None)
         try:
             for change in changes:
                 log.info("changed on resume: %s", change)
@@ -156,18 +157,21 @@ class _Loop:
         progress = Progress(
             self.run.folder.name, start, experiment.steps, experiment.data.batch_size
         )
+        tracer = Tracer(self.run.folder / "profile", experiment.profile)
         monitor, waited, step = nonfinite.Monitor(experiment.nonfinite), 0.0, start
         try:
             if start and not self._look(start, state, progress, self.metrics.names(start)):
                 return self._stopped(start)
             while step < experiment.steps:
                 self.watchdog.begin("step" if self.compiled else "compile")
+                tracer.before(step + 1)
                 before = time.monotonic()
                 with self.interrupts.at_rest(functools.partial(self._save, step, state)):
                     batch = sharding.put_batch(next(batches), self.run.mesh)
                 waited += time.monotonic() - before
                 state, values = self._next(state, batch)
                 step += 1
+                tracer.after(step, state)
 
                 last = step == experiment.steps
                 if row := monitor.see(step, values, lag=0 if last else nonfinite.LAG):
@@ -197,6 +201,7 @@ class _Loop:
             with self.interrupts.at_rest(functools.partial(self._save, step, state)):
                 batches.close()  # waits for the threads that read the data
             progress.close()
+            tracer.close()
         return self._finish(state)
 
     def _next(self, state: TrainState, batch: Batch) -> tuple[TrainState, Any]:

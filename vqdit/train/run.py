@@ -110,11 +110,13 @@ class Run:
         return {} if total is None else measures.compute(total)
 
     def preview(self, state: TrainState) -> Path:
-        """Writes a picture of what the run can do; returns the file."""
+        """Writes a picture of what the run can do; returns the file (one process does)."""
         batch = next(iter(self.batches("validation")))
         params, key = states.averaged(state), stream(state.key, "preview")
         preview = sharding.host(self._preview(params, state.stats, self.frozen, batch, key))
         path = self.folder / "previews" / f"step_{int(state.step):07d}"
+        if sharding.process()[0] != 0:
+            return path
         path.parent.mkdir(exist_ok=True)
         return self.task.write_preview(preview, path)
 

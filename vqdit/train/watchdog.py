@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vqdit.experiment import Deadlines
-from vqdit.train.faults import HUNG, leave
+from vqdit.train.exits import HUNG, leave
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""What a run writes: `metrics.jsonl`, `performance.jsonl`, `log.txt`, and the progress line."""
+"""What a run writes: `metrics.jsonl`, `performance.jsonl`, `log.txt`, `profile/`, progress."""
 
 import json
 import logging
@@ -9,6 +9,11 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import jax
+
+from vqdit import sharding
+from vqdit.experiment import Profile
 
 QUIET = 10.0
 """Seconds between progress lines when the output is no terminal."""
@@ -24,13 +29,18 @@ SHOWN = {
 
 
 class JsonlWriter:
-    """Appends one JSON object a line, `step` first. Numbers that are not finite become strings."""
+    """Appends one JSON object a line, `step` first. Numbers that are not finite become strings.
+
+    Of several processes one writes.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def write(self, step: int, **values: float) -> None:
         """Writes one line, at once."""
+        if sharding.process()[0] != 0:
+            return
         record: dict[str, Any] = {"step": step}
         for name, value in values.items():
             record[name] = value if math.isfinite(value) else str(value)
@@ -46,7 +56,7 @@ class JsonlWriter:
 
     def cut(self, step: int) -> None:
         """Drops what a resumed run will write again: lines beyond `step`, and a torn last line."""
-        if not self.path.is_file():
+        if sharding.process()[0] != 0 or not self.path.is_file():
             return
         kept = []
         for line in self.path.read_text().splitlines():
@@ -58,6 +68,36 @@ class JsonlWriter:
         temporary = self.path.with_suffix(".tmp")
         temporary.write_text("".join(f"{line}\n" for line in kept))
         os.replace(temporary, self.path)
+
+
+class Tracer:
+    """Traces some steps of a run.
+
+    Args:
+        folder: where the trace goes.
+        profile: which steps.
+    """
+
+    def __init__(self, folder: Path, profile: Profile) -> None:
+        self._folder, self._profile, self._is_on = folder, profile, False
+
+    def before(self, step: int) -> None:
+        """Called before the step of that number: begins with the first one."""
+        if self._profile.steps and step == self._profile.start:
+            jax.profiler.start_trace(str(self._folder))
+            self._is_on = True
+
+    def after(self, step: int, state: Any) -> None:
+        """Called after it, with what it gives: ends with the last one, once that is computed."""
+        if self._is_on and step == self._profile.start + self._profile.steps - 1:
+            jax.block_until_ready(state)
+            self.close()
+
+    def close(self) -> None:
+        """Ends the trace, if it has not ended."""
+        if self._is_on:
+            jax.profiler.stop_trace()
+            self._is_on = False
 
 
 class _Terminal(logging.StreamHandler):
@@ -106,7 +146,8 @@ class Progress:
         self._bar: Any = None
         self._last = (time.monotonic(), start)
         self._printed = 0.0
-        if sys.stderr.isatty():
+        self._is_shown = sharding.process()[0] == 0
+        if self._is_shown and sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -138,7 +179,7 @@ class Progress:
         rates = f"loss {numbers['loss']:.4g}{shown}  {speeds}"
         if self._bar is not None:
             self._bar.update(self._task, completed=step, rates=rates)
-        elif now - self._printed >= QUIET or step == self.steps:
+        elif self._is_shown and (now - self._printed >= QUIET or step == self.steps):
             self._printed = now
             minutes, rest = divmod(round(left), 60)
             line = f"{self.name} {step}/{self.steps}  {rates}  {minutes}:{rest:02d} left"
