@@ -92,6 +92,8 @@ class Experiment(Component):
         seed: of everything random.
         init_from: workdir of a finished run to start from, for fine-tuning; empty starts afresh.
         log_every: steps between lines of metrics.
+        log_to: what shows them too: "tensorboard" (files in the workdir) and "wandb" (Weights &
+            Biases), each an extra to install.
         evaluate_every: steps between evaluations over the validation split; 0: only at the end.
         preview_every: steps between previews; 0: only at the end.
         checkpoint_every: steps between checkpoints; 0: only at the end (and when interrupted).
@@ -116,6 +118,7 @@ class Experiment(Component):
     seed: int = 0
     init_from: str = ""
     log_every: int = resumable(50)
+    log_to: tuple[Literal["tensorboard", "wandb"], ...] = resumable(())
     evaluate_every: int = resumable(0)
     preview_every: int = resumable(0)
     checkpoint_every: int = resumable(1000)

@@ -114,7 +114,7 @@ def _check(experiments: Experiments, runs: dict[str, Path]) -> None:
     A workdir that was begun keeps what it refers to, so only a fresh one looks for it.
     """
     from vqdit.api import resolver
-    from vqdit.train import workdir
+    from vqdit.train import trackers, workdir
 
     tasks: dict[str, Any] = {}
 
@@ -126,6 +126,7 @@ def _check(experiments: Experiments, runs: dict[str, Path]) -> None:
             if workdir.finished(runs[name], experiment) is None:
                 workdir.changes(runs[name], experiment)
                 experiment.check_batch(experiment.mesh.build())
+                trackers.check(experiment.log_to)
                 task = experiment.task
                 if not (runs[name] / workdir.CONFIG).is_file():
                     task = task.connect(find)

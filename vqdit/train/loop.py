@@ -30,6 +30,7 @@ from vqdit.train.doctor import Doctor
 from vqdit.train.faults import Interrupts
 from vqdit.train.run import Run
 from vqdit.train.state import TrainState
+from vqdit.train.trackers import check, trackers
 from vqdit.train.watchdog import Watchdog
 from vqdit.train.writers import JsonlWriter, Progress, Tracer, configure_logging
 from vqdit.typing import Array, Float, Named
@@ -71,9 +72,11 @@ def train(
     Raises:
         ValueError: the experiment cannot be trained, or the workdir holds another one.
         OSError: the workdir cannot be written.
+        ImportError: the package of a tracker is not installed.
         Diverged: steps were not finite, and the experiment's policy ends the run.
     """
     experiment.check_batch(experiment.mesh.build())
+    check(experiment.log_to)
     done = workdirs.finished(folder, experiment)
     if done is not None:
         return Outcome(*done, 0)
@@ -125,8 +128,9 @@ class _Loop:
         self.run, self.experiment = run, run.experiment
         self.checkpoints, self.averages = checkpoints, averages
         self.interrupts, self.watchdog = interrupts, watchdog
-        self.metrics = JsonlWriter(run.folder / "metrics.jsonl")
-        self.performance = JsonlWriter(run.folder / "performance.jsonl")
+        self.trackers = trackers(run.experiment.log_to, run.folder)
+        self.metrics = JsonlWriter(run.folder / "metrics.jsonl", self.trackers)
+        self.performance = JsonlWriter(run.folder / "performance.jsonl", self.trackers)
         self.doctor = Doctor()
         self.results: dict[str, float] | None = None
         self.evaluated = 0  # the step that they are of
@@ -148,8 +152,9 @@ class _Loop:
         """Trains from a state on, which is donated."""
         experiment, start = self.experiment, int(state.step)
         ahead = int(state.data_step) - start
-        for writer in (self.metrics, self.performance):
-            writer.cut(start)
+        with self.interrupts.at_rest():
+            for writer in (self.metrics, self.performance, *self.trackers):
+                writer.cut(start)
         number, count = sharding.process()
         batches = experiment.data.train_batches(
             experiment.seed, start + ahead, process_index=number, process_count=count
@@ -200,6 +205,8 @@ class _Loop:
         finally:
             with self.interrupts.at_rest(functools.partial(self._save, step, state)):
                 batches.close()  # waits for the threads that read the data
+                for tracker in self.trackers:
+                    tracker.close()
             progress.close()
             tracer.close()
         return self._finish(state)

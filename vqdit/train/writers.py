@@ -6,7 +6,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import jax
 
 from vqdit import sharding
 from vqdit.experiment import Profile
+from vqdit.train.trackers import Tracker
 
 QUIET = 10.0
 """Seconds between progress lines when the output is no terminal."""
@@ -32,10 +33,14 @@ class JsonlWriter:
     """Appends one JSON object a line, `step` first. Numbers that are not finite become strings.
 
     Of several processes one writes.
+
+    Args:
+        path: the file.
+        trackers: they get the same numbers; `cut` is theirs to be called.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, trackers: Sequence[Tracker] = ()) -> None:
+        self.path, self.trackers = path, trackers
 
     def write(self, step: int, **values: float) -> None:
         """Writes one line, at once."""
@@ -46,6 +51,8 @@ class JsonlWriter:
             record[name] = value if math.isfinite(value) else str(value)
         with self.path.open("a") as file:
             file.write(json.dumps(record) + "\n")
+        for tracker in self.trackers:
+            tracker.write(step, **values)
 
     def names(self, step: int) -> set[str]:
         """Returns the names of all values that were written for a step."""
