@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 
+from vqdit import sharding
 from vqdit.experiment import Profile
 
 QUIET = 10.0
