@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -29,8 +30,8 @@ with Checkpoints(Path(sys.argv[1]), Keep(last=2)) as checkpoints:
 
 def state(step):
     """Leaves that all tell their step, large enough that saving them takes a while."""
-    leaves = {f"leaf_{n}": np.full((256, 256), 100 * step + n, np.float32) for n in range(40)}
-    return {"step": np.int32(step), **leaves}
+    leaves = {f"leaf_{n}": jnp.full((256, 256), 100.0 * step + n) for n in range(40)}
+    return {"step": jnp.int32(step), **leaves}
 
 
 @pytest.mark.slow
