@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from benchmarks import scaling
 from vqdit import hlo, sharding
 from vqdit.bench import Latents
 from vqdit.ema import Averaging
@@ -99,3 +100,20 @@ def test_tensor_parallelism_keeps_hidden_channels_apart(monkeypatch):
     text = run.as_text()
     assert "f32[16,16,32]" in text  # an eighth of the hidden channels of all tokens
     assert "f32[16,16,256]" not in text  # never all of them
+
+
+@pytest.mark.slow
+def test_exchanges_grow_as_the_theory_says(monkeypatch):
+    """Weak scaling: the table of docs/scaling.md."""
+    monkeypatch.setattr(sharding, "SMALL", 2**9)
+    table = {(row["axis"], row["devices"]): row for row in scaling.rows()}
+    for axis in scaling.AXES:
+        assert not set(table[axis, 1]) & set(hlo.KINDS)
+    for count in (2, 4, 8):
+        data, fsdp, tensor = (table[axis, count] for axis in scaling.AXES)
+        assert data["all-reduce"].bytes == pytest.approx(data["parameters"], rel=0.01)
+        assert 1.6 < fsdp["all-gather"].bytes / fsdp["parameters"] < 2.0
+        assert fsdp["all-reduce"].bytes < data["all-reduce"].bytes
+        for row, axis in ((fsdp, "fsdp"), (tensor, "tensor")):
+            for kind in ("all-gather", "all-reduce"):
+                assert row[kind].bytes == pytest.approx(table[axis, 2][kind].bytes, rel=0.02)
