@@ -45,7 +45,7 @@ def test_killed_at_any_moment_of_a_save_a_complete_step_is_there(tmp_path):
         begun = [int(child.stdout.readline()) for _ in range(2)]  # the first one is complete
         time.sleep(draw.uniform(0.0, 0.3))
         child.send_signal(signal.SIGKILL)
-        child.wait()
+        child.communicate()
         found = flatten(Checkpoints(tmp_path).restore(state(0)))
         step = int(found["step"])
         assert step >= begun[0]

@@ -198,7 +198,7 @@ def test_json_is_plain_and_names_classes_by_module():
         "type": "Named",
         "items": {
             "a": [1, 2.5, None, "x", True],
-            "b": {"type": "vqdit.sharding:Mesh", "data": -1, "fsdp": 1},
+            "b": {"type": "vqdit.sharding:Mesh", "data": -1, "fsdp": 1, "tensor": 1},
         },
     }
 

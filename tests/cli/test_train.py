@@ -119,7 +119,7 @@ def test_an_interrupted_one_goes_on_and_ends_as_if_it_had_not_been(trained, mine
 def test_the_workdir_is_by_default_named_after_the_config(mine, monkeypatch):
     seen = []
 
-    def train(experiment, folder, resolve):
+    def train(experiment, folder, resolve, strict):
         seen.append((experiment.steps, folder))
         return loop.Outcome(experiment.steps, {}, None, 0)
 
@@ -199,8 +199,8 @@ def test_options_of_the_command_itself(refused, mine):
         (
             "pair.py",
             ["--generator.mesh.fsdp=3"],
-            "generator: the mesh data=-1 x fsdp=3 does not fit 8 devices; their product must be "
-            "that number, or set data=-1 and an fsdp that divides it",
+            "generator: the mesh data=-1 x fsdp=3 x tensor=1 does not fit 8 devices; their product "
+            "must be that number, or set data=-1 and others that divide it",
         ),
         (
             "pair.py",
@@ -346,7 +346,7 @@ def test_a_config_that_grew_goes_on_in_its_folder(trained, mine, monkeypatch, ca
     (mine / "w/experiments.json").write_text('["tokenizer"]')
     seen = []
 
-    def train(experiment, folder, resolve):
+    def train(experiment, folder, resolve, strict):
         seen.append(folder.as_posix())
         return loop.Outcome(1, {}, None, 0)
 
@@ -357,7 +357,7 @@ def test_a_config_that_grew_goes_on_in_its_folder(trained, mine, monkeypatch, ca
 
 
 def test_the_code_of_an_interruption_ends_the_whole(mine, monkeypatch, capsys):
-    monkeypatch.setattr(loop, "train", lambda *args: loop.Outcome(3, {}, None, 130))
+    monkeypatch.setattr(loop, "train", lambda *args, strict: loop.Outcome(3, {}, None, 130))
     assert main(["train", "--config=pair.py"]) == 130
     assert capsys.readouterr().out == ""
 

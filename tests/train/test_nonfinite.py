@@ -14,7 +14,7 @@ import pytest
 
 from tests import tiny
 from tests.train.test_loop import lines, state_of
-from vqdit.checkpoint import Checkpoints
+from vqdit.checkpoint import Checkpoints, Keep
 from vqdit.cli.main import main
 from vqdit.ema import Averaging
 from vqdit.experiment import NonFinite
@@ -179,7 +179,7 @@ def test_rollback_goes_back_and_on_with_later_data(poison, tmp_path):
     at_4 = state_of(run, other)
     moved = at_4._replace(data_step=np.int32(8), key=jax.random.wrap_key_data(at_4.key))
     shutil.rmtree(other / "checkpoints")
-    with Checkpoints(other / "checkpoints", keep=9) as checkpoints:
+    with Checkpoints(other / "checkpoints", Keep(last=9)) as checkpoints:
         checkpoints.save(4, jax.tree.map(jnp.asarray, moved))
     tiny.run(run, other)
     chex.assert_trees_all_equal(state_of(run, other), ended)

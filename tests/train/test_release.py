@@ -13,7 +13,7 @@ from vqdit.train import workdir
 from vqdit.train.loop import train
 
 FIXTURE = Path(__file__).parent.parent / "fixtures" / "first_release.tar.xz"
-"""A workdir of the tokenizer of `tests.tiny`: the checkpoint of step 4, and metrics of steps 1 to 8.
+"""A workdir of the tokenizer of `tests.tiny`: the checkpoint of step 4, the metrics of 1 to 8.
 
 Never made anew: a change that it does not survive needs a way to read what there is.
 """
