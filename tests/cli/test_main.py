@@ -29,7 +29,7 @@ def test_the_version(capsys):
 )
 def test_an_unknown_command_is_refused(name, hint, refused):
     known = "train, sample, score, evaluate, reconstruct, average, prepare, import, encode, export"
-    assert refused(name) == f"no command {name!r}{hint}; one of: {known}, bench"
+    assert refused(name) == f"no command {name!r}{hint}; one of: {known}, plan, bench"
 
 
 @pytest.mark.parametrize("command", cli.COMMANDS)
