@@ -294,6 +294,14 @@ def test_some_are_kept_for_good_and_the_best_too(tmp_path):
     assert Checkpoints(tmp_path).steps() == [2, 3, 6, 7]
 
 
+def test_a_best_by_a_metric_that_is_not_there_is_told_and_loses_nothing(tmp_path, caplog):
+    with Checkpoints(tmp_path, Keep(last=1, best="psrn")) as checkpoints:
+        for step in (1, 2):
+            checkpoints.save(step, state(step), {"psnr": 20.0, "l1": 0.1})
+    assert Checkpoints(tmp_path).steps() == [2]
+    assert "no metric is called 'psrn', so none is best; known: psnr, l1" in caplog.text
+
+
 def test_rules_that_keep_nothing_are_refused():
     with pytest.raises(ValueError, match="last >= 1"):
         Keep(last=0)

@@ -56,6 +56,14 @@ class Keep(Component):
         if self.last < 1 or self.every < 0:
             raise ValueError(f"Keep needs last >= 1 and every >= 0, got {self.last=} {self.every=}")
 
+    @property
+    def _metric(self) -> str:
+        return self.best.removeprefix("-")
+
+    def knows_best(self, metrics: Mapping[str, float]) -> bool:
+        """Returns whether these metrics have what tells the best one."""
+        return not self.best or self._metric in metrics
+
     def policy(self) -> Any:
         """Returns the policy for Orbax."""
         from orbax.checkpoint import v1 as ocp
@@ -65,7 +73,7 @@ class Keep(Component):
         if self.every:
             rules.append(policies.EveryNSteps(self.every))
         if self.best:
-            name, sign = self.best.removeprefix("-"), -1.0 if self.best.startswith("-") else 1.0
+            name, sign = self._metric, -1.0 if self.best.startswith("-") else 1.0
             rules.append(
                 policies.BestN(
                     get_metric_fn=lambda metrics: sign * metrics[name],
@@ -126,6 +134,10 @@ class Checkpoints:
         self.wait()
         if step in self.steps():
             return
+        if metrics is not None and self._keep is not None and not self._keep.knows_best(metrics):
+            known = ", ".join(metrics)
+            log.error("no metric is called %r, so none is best; known: %s", self._keep.best, known)
+            metrics = None
         flat = flatten(state)
         marks = {path: int(mark) for path, mark in _fingerprints(flat).items()}
         versions = {name: version(name) for name in WRITERS}

@@ -4,7 +4,6 @@ What the body of a loop does counts as often as it runs: the number is in the te
 the constant that the loop's condition compares with.
 """
 
-import functools
 import math
 import re
 from collections import defaultdict
@@ -174,7 +173,6 @@ class Program:
         kept = [min(size, read.get(place, size)) for place, size in enumerate(operands)]
         return sum(kept) + (_bytes(one.shape) if written is None else written)
 
-    @functools.cache  # noqa: B019
     def _fusion(self, name: str) -> tuple[dict[int, int], int | None]:
         """Returns what a fusion reads of operands that it slices, and what it writes in place."""
         instructions = self.computations[name]

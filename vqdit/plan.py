@@ -8,6 +8,7 @@ al., "Roofline", Commun. ACM 52(4), 2009.
 
 import functools
 import importlib.util
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -262,7 +263,7 @@ def _bytes(tree: Any) -> int:
 
     def of(leaf: Any) -> int:
         shape = leaf.sharding.shard_shape(leaf.shape)
-        return int(jnp.prod(jnp.asarray(shape, jnp.float32))) * _width(leaf.dtype)
+        return math.prod(shape) * _width(leaf.dtype)
 
     return sum(of(leaf) for leaf in jax.tree.leaves(tree))
 
