@@ -1,14 +1,17 @@
 """`vqdit bench`: FLOPs are the published ones, and the record says what was measured."""
 
+import dataclasses
 import json
 
 import jax
 import jax.numpy as jnp
 import pytest
 
-from vqdit.bench import Latents, count_flops, forward_flops
+from vqdit.bench import Latents, forward_flops
 from vqdit.cli import bench
+from vqdit.flops import count_flops, model_flops
 from vqdit.models import DiT
+from vqdit.nn.attention import chosen
 
 PUBLISHED = {"S/2": 6.06, "B/2": 23.01, "L/2": 80.71, "XL/2": 118.64, "XL/8": 7.39}
 """Of Peebles & Xie, arXiv:2212.09748, table 4: 10^9 multiplications, each with its addition."""
@@ -63,3 +66,23 @@ def test_the_record_says_what_was_measured(what, capsys):
 def test_bad_options_are_named(argv, message):
     with pytest.raises(ValueError, match=message):
         bench.main(argv)
+
+
+def test_what_is_computed_again_or_by_kernels_is_no_model_flop():
+    """Gradients of a network of products cost two forward passes, whatever is kept of them."""
+    task = Latents(model=DiT(dim=32, depth=8, heads=2, patch=2), size=8)
+    forward = forward_flops(task)
+    assert chosen("counted", jnp.dtype("bfloat16"), (256, 256), 64) == "xla"
+
+    def flops(remat):
+        changed = dataclasses.replace(task, model=dataclasses.replace(task.model, remat=remat))
+        batch = changed.batch(1)
+        params = jax.eval_shape(lambda: changed.init(jax.random.key(0), {}, batch)[0])
+        gradient = jax.grad(
+            lambda p: changed.loss(p, {}, {}, batch, jax.random.key(0), jnp.zeros((), int))[0]
+        )
+        return model_flops(gradient, params)
+
+    assert flops(False) == flops(True) == flops("dots")
+    # The first products need no gradient of their inputs.
+    assert 2.9 * forward < flops(False) < 3 * forward

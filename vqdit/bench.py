@@ -6,20 +6,18 @@ recomputed to save memory is no achievement. MFU is their rate over the peak tha
 maker states for bfloat16. Chowdhery et al., "PaLM", arXiv:2204.02311, appendix B.
 """
 
-import dataclasses
 import functools
-import math
 import time
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import jaxprs_in_params
 
 from vqdit import chips, sharding
 from vqdit.data.batch import Batch
 from vqdit.ema import Averaging
+from vqdit.flops import model_flops
 from vqdit.models.dit import DiT, Tokens
 from vqdit.optimizers import AdamW
 from vqdit.processes import Flow, Uniform
@@ -205,45 +203,16 @@ def record(
 
 
 def forward_flops(task: Latents) -> float:
-    """Returns the model FLOPs of one forward pass for one example, in whatever program it runs."""
-    task = dataclasses.replace(task, model=dataclasses.replace(task.model, attention="xla"))
+    """Returns the model FLOPs of one forward pass for one example."""
 
     def forward(params: Params) -> Any:
         data = task.batch(1).data
         time = jnp.zeros((1, 1))
         return task.predict(params, data, Named(image=time, label=time))
 
-    params = jax.eval_shape(lambda: task.init(jax.random.key(0), {}, task.batch(1))[0])
-    return count_flops(jax.make_jaxpr(forward)(params).jaxpr)
-
-
-def count_flops(jaxpr: Any) -> float:
-    """Returns the FLOPs of all matrix products and convolutions in a jaxpr, as often as they run.
-
-    Of several branches the most expensive one counts. Kernels count what they do for each of their
-    blocks; what is not written in JAX, such as those of cuDNN, is not seen.
-    """
-    total = 0.0
-    for equation in jaxpr.eqns:
-        if equation.primitive.name == "dot_general":
-            (contracted, _), _ = equation.params["dimension_numbers"]
-            shape = equation.invars[0].aval.shape
-            inner = math.prod(shape[axis] for axis in contracted)
-            total += 2.0 * math.prod(equation.outvars[0].aval.shape) * inner
-        elif equation.primitive.name == "conv_general_dilated":
-            kernel = equation.invars[1].aval.shape
-            outputs = kernel[equation.params["dimension_numbers"].rhs_spec[0]]
-            each = 2.0 * math.prod(kernel) / outputs
-            total += each * math.prod(equation.outvars[0].aval.shape)
-        elif equation.primitive.name == "pallas_call":
-            blocks = math.prod(equation.params["grid_mapping"].grid)
-            total += blocks * count_flops(equation.params["jaxpr"])
-        elif equation.primitive.name == "cond":
-            total += max(count_flops(branch.jaxpr) for branch in equation.params["branches"])
-        else:
-            times = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
-            total += times * sum(map(count_flops, jaxprs_in_params(equation.params)))
-    return total
+    return model_flops(
+        forward, jax.eval_shape(lambda: task.init(jax.random.key(0), {}, task.batch(1))[0])
+    )
 
 
 def _compile(function: Any, *args: Any) -> tuple[Any, float]:

@@ -6,6 +6,7 @@ the paths, shapes and dtypes are compared before loading; and every leaf has an 
 computed on the device it lay on when it was saved, that is verified on those it is loaded to.
 """
 
+import contextlib
 import hashlib
 import logging
 import shutil
@@ -36,6 +37,10 @@ class CheckpointMismatch(ValueError):
 
 class CorruptCheckpoint(OSError):
     """A checkpoint's data are not those that were saved."""
+
+
+class FailedSave(OSError):
+    """A checkpoint could not be written. Those before it are as they were."""
 
 
 class Keep(Component):
@@ -99,12 +104,10 @@ class Checkpoints:
         self.folder = folder.absolute()
         self._keep = keep
         self._orbax: Any = None
-        self._pending: Future[None] | None = None
+        self._pending: tuple[int, Future[None]] | None = None
         self._finisher = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         if keep is not None and self.folder.is_dir():
-            for leftover in self.folder.glob("*.orbax-checkpoint-tmp*"):
-                log.info("removing %s, left by a save that was killed", leftover.name)
-                shutil.rmtree(leftover, ignore_errors=True)
+            self._clean()
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -130,6 +133,9 @@ class Checkpoints:
             step: of the state.
             state: what is saved.
             metrics: of the validation split at this step, if they are known.
+
+        Raises:
+            FailedSave: the one before this could not be written; this one has not begun.
         """
         self.wait()
         if step in self.steps():
@@ -141,14 +147,20 @@ class Checkpoints:
         flat = flatten(state)
         marks = {path: int(mark) for path, mark in _fingerprints(flat).items()}
         versions = {name: version(name) for name in WRITERS}
-        pending = self._manager().save_async(
-            step,
-            flat,
-            force=True,
-            metrics=None if metrics is None else dict(metrics),
-            custom_metadata={"fingerprints": marks, "versions": versions},
-        )
-        self._pending = self._finisher.submit(self._finish, step, pending)
+        try:
+            pending = self._manager().save_async(
+                step,
+                flat,
+                force=True,
+                metrics=None if metrics is None else dict(metrics),
+                custom_metadata={"fingerprints": marks, "versions": versions},
+            )
+        except Exception as error:  # `wait` tells of it, as of what fails later
+            failed: Future[None] = Future()
+            failed.set_exception(error)
+            self._pending = step, failed
+        else:
+            self._pending = step, self._finisher.submit(self._finish, step, pending)
 
     def _finish(self, step: int, pending: Any) -> None:
         """Waits until a checkpoint is complete, and writes down what its files are."""
@@ -157,10 +169,34 @@ class Checkpoints:
             manifest.write(self.folder / str(step))
 
     def wait(self) -> None:
-        """Returns when the last save is on disk; raises what it raised."""
-        pending, self._pending = self._pending, None
-        if pending is not None:
-            pending.result()
+        """Returns when the last save is on disk.
+
+        Raises:
+            FailedSave: it could not be written; what there is of it has been removed.
+        """
+        if self._pending is None:
+            return
+        (step, pending), self._pending = self._pending, None
+        error = pending.exception()
+        if sharding.all_agree(error is None):
+            return
+        self._drop(step)
+        why = _short(error) if error else "another process failed"
+        raise FailedSave(f"checkpoint {step} could not be written to {self.folder}: {why}")
+
+    def _drop(self, step: int) -> None:
+        """Removes what there is of a save that failed, and with it what Orbax knows of it."""
+        with contextlib.suppress(Exception):  # it raises again what failed
+            self._manager().close()
+        self._orbax = None
+        if sharding.process()[0] == 0:
+            self._clean()
+            shutil.rmtree(self.folder / str(step), ignore_errors=True)
+
+    def _clean(self) -> None:
+        for leftover in self.folder.glob("*.orbax-checkpoint-tmp*"):
+            log.info("removing %s, of a save that did not end", leftover.name)
+            shutil.rmtree(leftover, ignore_errors=True)
 
     def close(self) -> None:
         """Finishes the last save."""
@@ -268,7 +304,8 @@ class Checkpoints:
         if self._orbax is None:
             from orbax.checkpoint import v1 as ocp
 
-            logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax logs every step it takes
+            # Orbax logs every step it takes, and tracebacks of what it raises.
+            logging.getLogger("absl").setLevel(logging.CRITICAL)
             training: Any = ocp.training
             self._orbax = training.Checkpointer(
                 self.folder,
@@ -341,10 +378,12 @@ def _compare(found: dict[str, Any], wanted: dict[str, Any], step: int, partial: 
         raise CheckpointMismatch(f"checkpoint {step} does not fit the experiment:\n  {shown}")
 
 
-def _short(error: Exception) -> str:
-    """The beginning of a message: Orbax's list every leaf."""
+def _short(error: BaseException) -> str:
+    """The beginning and the end of a message: Orbax's list every leaf, and name long paths."""
     first = (str(error).strip().splitlines() or [""])[0]
-    return f"{type(error).__name__}: {first[:100]}"
+    if len(first) > 200:
+        first = f"{first[:100]} ... {first[-100:]}"
+    return f"{type(error).__name__}: {first}"
 
 
 def _describe(leaf: Any) -> str:

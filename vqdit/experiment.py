@@ -101,6 +101,8 @@ class Experiment(Component):
         keep_every: those of a step that is a multiple of it stay too; 0: none do for that.
         keep_best: the one with the highest value of this validation metric, such as "psnr", stays
             too, "-l1" the one with the lowest; of those at whose step there was an evaluation.
+        failed_save: what follows a checkpoint or a preview that cannot be written, as on a full
+            disk: "continue" says so and goes on, "stop" ends the run; the last ones always do.
         nonfinite: what follows a step that is not finite.
         deadlines: after which a run that hangs is ended.
         profile: steps that are traced.
@@ -125,6 +127,7 @@ class Experiment(Component):
     keep: int = resumable(2)
     keep_every: int = resumable(0)
     keep_best: str = resumable("")
+    failed_save: Literal["continue", "stop"] = resumable("continue")
     nonfinite: NonFinite = resumable(NonFinite())
     deadlines: Deadlines = resumable(Deadlines())
     profile: Profile = resumable(Profile())

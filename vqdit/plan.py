@@ -19,10 +19,10 @@ import jax.numpy as jnp
 from jax.experimental import topologies
 
 from vqdit import chips, config, hlo, sharding
-from vqdit.bench import count_flops
 from vqdit.chips import Chip
 from vqdit.data import Batch, Encoded
 from vqdit.experiment import Experiment
+from vqdit.flops import count_flops
 from vqdit.tasks.base import Task
 from vqdit.train import state as states
 from vqdit.train import workdir

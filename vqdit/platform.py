@@ -15,12 +15,17 @@ class Platform(NamedTuple):
     """What a program runs on.
 
     Attributes:
-        name: "tpu", "cuda", "rocm", "cpu" or another.
+        name: "tpu", "cuda", "rocm", "cpu" or another; "counted" is none.
         mesh: over which its batch is divided; None: it is for one device.
     """
 
     name: str
     mesh: jax.sharding.Mesh | None = None
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether the program is not run, but its arithmetic counted."""
+        return self.name == "counted"
 
     @property
     def devices(self) -> int:
@@ -40,6 +45,16 @@ def platform() -> Platform:
 def compiled_for(mesh: jax.sharding.Mesh) -> Iterator[None]:
     """Within it, functions are traced for the devices of a mesh, which need not be here."""
     token = _PLATFORM.set(Platform(_name(mesh.devices.flat[0]), mesh))
+    try:
+        yield
+    finally:
+        _PLATFORM.reset(token)
+
+
+@contextmanager
+def counted() -> Iterator[None]:
+    """Within it, functions are traced to be counted: nothing is fused or computed again."""
+    token = _PLATFORM.set(Platform("counted"))
     try:
         yield
     finally:

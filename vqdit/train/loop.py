@@ -7,10 +7,10 @@ which others are reconstructed; ``faults/`` if something went wrong; ``profile/`
 traced.
 """
 
+import contextlib
 import functools
 import logging
 import shutil
-import time
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from vqdit import sharding
-from vqdit.checkpoint import KEEP_ALL, Checkpoints, Keep
+from vqdit import chips, sharding
+from vqdit.checkpoint import KEEP_ALL, Checkpoints, FailedSave, Keep
 from vqdit.data import Batch
 from vqdit.experiment import Experiment
 from vqdit.tasks.base import Resolve
@@ -28,6 +28,7 @@ from vqdit.train import state as states
 from vqdit.train import workdir as workdirs
 from vqdit.train.doctor import Doctor
 from vqdit.train.faults import Interrupts
+from vqdit.train.performance import Ledger, Performance
 from vqdit.train.run import Run
 from vqdit.train.state import TrainState
 from vqdit.train.trackers import check, trackers
@@ -80,6 +81,7 @@ def train(
     done = workdirs.finished(folder, experiment)
     if done is not None:
         return Outcome(*done, 0)
+    ledger = Ledger("start")
     workdirs.make_folder(folder)
     with workdirs.alone(folder):
         changes = workdirs.changes(folder, experiment)
@@ -96,14 +98,15 @@ def train(
             ):
                 with interrupts.at_rest():
                     run = Run(experiment, folder, resolve, watchdog.progress, strict=strict)
-                return _Loop(run, checkpoints, averages, interrupts, watchdog).train()
+                return _Loop(run, checkpoints, averages, interrupts, watchdog, ledger).train()
         except Exception:
             log.exception("stopped by an error")
             raise
         finally:
             if handler is not None:
                 logging.getLogger("vqdit").removeHandler(handler)
-                handler.close()
+                with contextlib.suppress(OSError):  # the disk may be full
+                    handler.close()
 
 
 class _Diverging(NamedTuple):
@@ -124,13 +127,14 @@ class _Loop:
         averages: Checkpoints,
         interrupts: Interrupts,
         watchdog: Watchdog,
+        ledger: Ledger,
     ) -> None:
         self.run, self.experiment = run, run.experiment
         self.checkpoints, self.averages = checkpoints, averages
-        self.interrupts, self.watchdog = interrupts, watchdog
+        self.interrupts, self.watchdog, self.ledger = interrupts, watchdog, ledger
         self.trackers = trackers(run.experiment.log_to, run.folder)
         self.metrics = JsonlWriter(run.folder / "metrics.jsonl", self.trackers)
-        self.performance = JsonlWriter(run.folder / "performance.jsonl", self.trackers)
+        self.speeds = JsonlWriter(run.folder / "performance.jsonl", self.trackers)
         self.doctor = Doctor()
         self.results: dict[str, float] | None = None
         self.evaluated = 0  # the step that they are of
@@ -143,6 +147,12 @@ class _Loop:
         workdirs.claim(self.run.folder, self.experiment)
         self.step = sharding.compile_step(self.run.step, state)
         self.compiled, went_back = False, 0
+        self.performance = Performance(
+            self.ledger,
+            self.speeds.path,
+            self.experiment.data.batch_size,
+            self.run.step_flops(state) if chips.find(jax.devices()[0].device_kind) else 0.0,
+        )
         while isinstance(ended := self._steps(state), _Diverging):
             state = self._go_back(ended, went_back)
             went_back += 1
@@ -153,27 +163,27 @@ class _Loop:
         experiment, start = self.experiment, int(state.step)
         ahead = int(state.data_step) - start
         with self.interrupts.at_rest():
-            for writer in (self.metrics, self.performance, *self.trackers):
+            for writer in (self.metrics, self.speeds, *self.trackers):
                 writer.cut(start)
+        self.performance.go_on(start)
         number, count = sharding.process()
         batches = experiment.data.train_batches(
             experiment.seed, start + ahead, process_index=number, process_count=count
         )
-        progress = Progress(
-            self.run.folder.name, start, experiment.steps, experiment.data.batch_size
-        )
+        progress = Progress(self.run.folder.name, start, experiment.steps)
         tracer = Tracer(self.run.folder / "profile", experiment.profile)
-        monitor, waited, step = nonfinite.Monitor(experiment.nonfinite), 0.0, start
+        monitor, step = nonfinite.Monitor(experiment.nonfinite), start
         try:
-            if start and not self._look(start, state, progress, self.metrics.names(start)):
+            if start and not self._look(start, state, self.metrics.names(start)):
                 return self._stopped(start)
             while step < experiment.steps:
-                self.watchdog.begin("step" if self.compiled else "compile")
+                part = "step" if self.compiled else "compile"
+                self.watchdog.begin(part)
+                self.ledger.begin("data")
                 tracer.before(step + 1)
-                before = time.monotonic()
                 with self.interrupts.at_rest(functools.partial(self._save, step, state)):
                     batch = sharding.put_batch(next(batches), self.run.mesh)
-                waited += time.monotonic() - before
+                self.ledger.begin(part)
                 state, values = self._next(state, batch)
                 step += 1
                 tracer.after(step, state)
@@ -182,18 +192,16 @@ class _Loop:
                 if row := monitor.see(step, values, lag=0 if last else nonfinite.LAG):
                     return _Diverging(row, ahead, state.key)
                 if last or step % experiment.log_every == 0:
-                    self._log(step, values, progress, waited)
-                    waited = 0.0
-                looked = self._look(step, state, progress)
+                    self._log(step, values, progress)
+                looked = self._look(step, state)
                 stopping = self.interrupts.should_stop(step)
                 asked = self.interrupts.should_save()
                 if last or stopping or asked or _due(step, experiment.checkpoint_every):
-                    self.watchdog.begin("evaluate")
+                    self._begin_looking()
                     metrics = self.results if self.evaluated == step else None
-                    self.checkpoints.save(step, state, metrics)
-                    progress.pause()
+                    self._begin_save(step, state, metrics)
                 if asked:
-                    log.info("saved step %d, as SIGUSR1 asked", step)
+                    log.info("saving step %d, as SIGUSR1 asked", step)
                 if stopping and not (last and looked):
                     return self._stopped(step)
         except Exception as error:
@@ -211,6 +219,28 @@ class _Loop:
             tracer.close()
         return self._finish(state)
 
+    def _begin_looking(self) -> None:
+        self.watchdog.begin("evaluate")
+        self.ledger.begin("evaluate")
+
+    def _begin_save(
+        self, step: int, state: TrainState, metrics: dict[str, float] | None = None
+    ) -> None:
+        """Begins to save, whatever became of the save before."""
+        self._await(self.checkpoints)
+        self.checkpoints.save(step, state, metrics)
+
+    def _await(self, checkpoints: Checkpoints) -> None:
+        """Waits for a save, and follows the experiment's policy if it failed."""
+        try:
+            checkpoints.wait()
+        except FailedSave as error:
+            if self.experiment.failed_save == "stop":
+                raise
+            newest = checkpoints.latest()
+            stands = "no checkpoint yet" if newest is None else f"{newest} as the newest"
+            log.error("%s; the run goes on, with %s", error, stands)
+
     def _next(self, state: TrainState, batch: Batch) -> tuple[TrainState, Any]:
         """Takes one step. While the first one compiles, nothing new needs saving."""
         if self.compiled:
@@ -222,7 +252,7 @@ class _Loop:
 
     def _save(self, step: int, state: TrainState) -> None:
         """Saves, and waits until that is done."""
-        self.checkpoints.save(step, state)
+        self._begin_save(step, state)
         self.checkpoints.wait()
 
     def _save_if_safe(self, step: int, state: TrainState) -> None:
@@ -243,26 +273,22 @@ class _Loop:
         log.info("saved step %d; the same command goes on from there", step)
         return Outcome(step, {}, None, self.interrupts.exit_code)
 
-    def _log(
-        self, step: int, values: Named[Float[Array, ""]], progress: Progress, waited: float
-    ) -> None:
+    def _log(self, step: int, values: Named[Float[Array, ""]], progress: Progress) -> None:
         """Writes and shows the metrics of a step."""
         numbers = {name: float(value) for name, value in sharding.host(values).items()}
         self.metrics.write(step, **numbers)
-        speed = progress.update(step, numbers)
+        speed = self.performance.line(step)
+        progress.update(step, numbers, speed)
         for advice in self.doctor.see(numbers):
             log.warning("step %d: %s", step, advice)
-        self.performance.write(step, **speed, data_wait_seconds=waited)
+        self.speeds.write(step, **speed)
 
-    def _look(
-        self, step: int, state: TrainState, progress: Progress, written: Collection[str] = ()
-    ) -> bool:
+    def _look(self, step: int, state: TrainState, written: Collection[str] = ()) -> bool:
         """Evaluates, previews and keeps averages where due after a step.
 
         Args:
             step: number of finished steps.
             state: after them.
-            progress: to be paused.
             written: names of the metrics of this step that an earlier start wrote: it may have
                 been stopped before it was done here.
 
@@ -271,7 +297,7 @@ class _Loop:
         """
         experiment, last = self.experiment, step == self.experiment.steps
         evaluated = any(name.startswith("validation/") for name in written)
-        self.watchdog.begin("evaluate")
+        self._begin_looking()
         with self.interrupts.at_rest(functools.partial(self._save, step, state)):
             if last or (_due(step, experiment.evaluate_every) and not evaluated):
                 results = self.run.evaluate(state, lambda: self.interrupts.pressing)
@@ -280,16 +306,23 @@ class _Loop:
                 if not evaluated:
                     self._write_evaluation(step, results)
                 self.results, self.evaluated = results, step
-                progress.pause()
             if last or (_due(step, experiment.preview_every) and not self._has_preview(step)):
                 if self.interrupts.pressing:
                     return False
                 self.watchdog.progress()
-                self.preview = self.run.preview(state)
-                progress.pause()
+                self._make_preview(state, last=last)
         if experiment.posthoc and (last or _due(step, experiment.posthoc.every)):
+            self._await(self.averages)
             self.averages.save(step, state.profiles)
         return True
+
+    def _make_preview(self, state: TrainState, *, last: bool) -> None:
+        try:
+            self.preview = self.run.preview(state)
+        except OSError as error:
+            if last or self.experiment.failed_save == "stop":
+                raise
+            log.error("no preview of step %d: %s; the run goes on", int(state.step), error)
 
     def _has_preview(self, step: int) -> bool:
         return any(self.run.folder.glob(f"previews/step_{step:07d}.*"))
@@ -322,6 +355,7 @@ class _Loop:
         for kept in (self.checkpoints, self.averages):
             _forget(kept, ended.row[0].step)
         self.watchdog.begin("start")
+        self.ledger.begin("start")
         state = self.run.start(self.checkpoints)
         data_step = ended.row[-1].step + ended.ahead
         log.warning(

@@ -13,6 +13,7 @@ from vqdit import sharding
 from vqdit.checkpoint import Checkpoints
 from vqdit.data import Batch
 from vqdit.experiment import Experiment
+from vqdit.flops import model_flops
 from vqdit.random import stream
 from vqdit.tasks.base import Frozen, Resolve
 from vqdit.train import state as states
@@ -89,6 +90,11 @@ class Run:
         return states.starting_from(
             state, *workdirs.load_initial(Path(source), self.experiment.task, state)
         )
+
+    def step_flops(self, state: TrainState) -> float:
+        """Returns the model FLOPs of a step over the global batch."""
+        batch = self.experiment.data.first_batch(self.experiment.seed)
+        return model_flops(self.step, state, self.frozen, batch)
 
     def evaluate(
         self, state: TrainState, is_pressing: Callable[[], bool] = lambda: False

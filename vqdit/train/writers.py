@@ -1,5 +1,6 @@
 """What a run writes: `metrics.jsonl`, `performance.jsonl`, `log.txt`, `profile/`, progress."""
 
+import contextlib
 import json
 import logging
 import math
@@ -15,6 +16,8 @@ import jax
 from vqdit import sharding
 from vqdit.experiment import Profile
 from vqdit.train.trackers import Tracker
+
+log = logging.getLogger(__name__)
 
 QUIET = 10.0
 """Seconds between progress lines when the output is no terminal."""
@@ -32,7 +35,8 @@ SHOWN = {
 class JsonlWriter:
     """Appends one JSON object a line, `step` first. Numbers that are not finite become strings.
 
-    Of several processes one writes.
+    Of several processes one writes. Lines that cannot be written, as on a full disk, are kept until
+    they can.
 
     Args:
         path: the file.
@@ -41,18 +45,36 @@ class JsonlWriter:
 
     def __init__(self, path: Path, trackers: Sequence[Tracker] = ()) -> None:
         self.path, self.trackers = path, trackers
+        self._unwritten = ""
 
     def write(self, step: int, **values: float) -> None:
-        """Writes one line, at once."""
+        """Writes one line, at once if that is possible."""
         if sharding.process()[0] != 0:
             return
         record: dict[str, Any] = {"step": step}
         for name, value in values.items():
             record[name] = value if math.isfinite(value) else str(value)
-        with self.path.open("a") as file:
-            file.write(json.dumps(record) + "\n")
+        was_well = not self._unwritten
+        self._unwritten += json.dumps(record) + "\n"
+        try:
+            self._append()
+        except OSError as error:
+            if was_well:
+                log.error("cannot write %s, whose lines are kept for later: %s", self.path, error)
         for tracker in self.trackers:
             tracker.write(step, **values)
+
+    def _append(self) -> None:
+        """Writes what is not yet written, or nothing of it."""
+        end = self.path.stat().st_size if self.path.exists() else 0
+        try:
+            with self.path.open("a") as file:
+                file.write(self._unwritten)
+        except OSError:
+            if self.path.exists():
+                os.truncate(self.path, end)
+            raise
+        self._unwritten = ""
 
     def names(self, step: int) -> set[str]:
         """Returns the names of all values that were written for a step."""
@@ -145,13 +167,11 @@ class Progress:
         name: of the run.
         start: finished steps.
         steps: length of the run.
-        batch_size: examples per step, for examples per second.
     """
 
-    def __init__(self, name: str, start: int, steps: int, batch_size: int) -> None:
-        self.name, self.steps, self.batch_size = name, steps, batch_size
+    def __init__(self, name: str, start: int, steps: int) -> None:
+        self.name, self.steps = name, steps
         self._bar: Any = None
-        self._last = (time.monotonic(), start)
         self._printed = 0.0
         self._is_shown = sharding.process()[0] == 0
         if self._is_shown and sys.stderr.isatty():
@@ -168,21 +188,18 @@ class Progress:
             self._task = self._bar.add_task(name, total=steps, completed=start, rates="compiling")
             self._bar.start()
 
-    def update(self, step: int, numbers: Mapping[str, float]) -> dict[str, float]:
-        """Shows how a step went and the speed since the last call; returns the speed.
+    def update(self, step: int, numbers: Mapping[str, float], speed: Mapping[str, float]) -> None:
+        """Shows how a step went, and how fast the last ones were.
 
         Args:
             step: number of finished steps.
             numbers: metrics of the last one; "loss" and those in `SHOWN` are shown.
+            speed: "steps_per_second" and "examples_per_second".
         """
-        now = time.monotonic()
-        seconds, done = now - self._last[0], step - self._last[1]
-        self._last = (now, step)
-        rate = done / seconds if seconds > 0 else 0.0
+        now, rate = time.monotonic(), speed["steps_per_second"]
         left = (self.steps - step) / rate if rate else 0.0
-        speed = {"steps_per_second": rate, "examples_per_second": rate * self.batch_size}
         shown = "".join(form.format(numbers[n]) for n, form in SHOWN.items() if n in numbers)
-        speeds = f"{rate:.3g} steps/s  {rate * self.batch_size:.3g} examples/s"
+        speeds = f"{rate:.3g} steps/s  {speed['examples_per_second']:.3g} examples/s"
         rates = f"loss {numbers['loss']:.4g}{shown}  {speeds}"
         if self._bar is not None:
             self._bar.update(self._task, completed=step, rates=rates)
@@ -190,12 +207,8 @@ class Progress:
             self._printed = now
             minutes, rest = divmod(round(left), 60)
             line = f"{self.name} {step}/{self.steps}  {rates}  {minutes}:{rest:02d} left"
-            print(line, file=sys.stderr, flush=True)
-        return speed
-
-    def pause(self) -> None:
-        """Forgets the time that something other than training took."""
-        self._last = (time.monotonic(), self._last[1])
+            with contextlib.suppress(OSError):  # it may go to a file, on a disk that is full
+                print(line, file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """Leaves the terminal in order."""

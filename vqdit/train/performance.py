@@ -1,0 +1,131 @@
+"""Where the time of a run goes, and how fast it is: what `performance.jsonl` says.
+
+Goodput is the share of a run's time that was spent on steps that it still has. Compilation, waits
+for data, evaluations, saves, and steps that were taken again after a crash are the rest. What
+passes between two starts is not known and not counted.
+"""
+
+import json
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from vqdit import chips
+
+
+class Ledger:
+    """Seconds by what they were spent on.
+
+    Args:
+        part: what is begun with.
+        clock: tells the seconds.
+    """
+
+    def __init__(self, part: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._part, self._clock, self._since = part, clock, clock()
+        self._spent: defaultdict[str, float] = defaultdict(float)
+
+    def begin(self, part: str) -> None:
+        """Says that the time from now on is spent on this."""
+        now = self._clock()
+        self._spent[self._part] += now - self._since
+        self._part, self._since = part, now
+
+    @property
+    def spent(self) -> defaultdict[str, float]:
+        """Seconds until now, by part."""
+        self.begin(self._part)
+        return self._spent.copy()
+
+
+class Performance:
+    """Makes the lines of `performance.jsonl`.
+
+    The parts of the ledger that it knows are "compile", "data" (waiting for it) and "step".
+
+    Args:
+        ledger: of this start.
+        path: the file, whose lines of earlier starts say what these took.
+        batch_size: examples of a step.
+        flops: model FLOPs of a step over all devices; 0 where nobody asks.
+    """
+
+    def __init__(self, ledger: Ledger, path: Path, batch_size: int, flops: float = 0.0) -> None:
+        self._ledger, self._path = ledger, path
+        self._batch_size, self._flops = batch_size, flops
+        self._earlier = max((line["elapsed_seconds"] for line in _lines(path)), default=0.0)
+        self._useful = 0.0
+        self._step, self._before = 0, ledger.spent
+
+    def go_on(self, step: int) -> None:
+        """Says that steps are taken from this one on; the lines beyond it have been cut off."""
+        self._useful = 0.0
+        for line in _lines(self._path):
+            self._useful = line["goodput"] * line["elapsed_seconds"]
+        self._step, self._before = step, self._ledger.spent
+
+    def line(self, step: int) -> dict[str, float]:
+        """Returns how the steps since the last line went.
+
+        Args:
+            step: number of finished steps.
+
+        Returns:
+            steps_per_second, examples_per_second: with the wait for data, without compilation.
+            step_seconds, data_wait_seconds: of a step, and of waiting for its data; means.
+            compile_seconds: of the first step of this start, if it is among them, else 0.
+            elapsed_seconds: of all starts so far.
+            goodput: share of them that was spent on steps which count.
+            memory_gb: most memory used on one device, in 10^9 bytes, where the device says it.
+            mfu: share of the devices' peak, where that is known.
+        """
+        spent = self._ledger.spent
+        compiling, waiting, stepping = (
+            spent[part] - self._before[part] for part in ("compile", "data", "step")
+        )
+        done = step - self._step
+        self._step, self._before = step, spent
+        self._useful += stepping
+        elapsed = self._earlier + sum(spent.values())
+        if compiling and done > 1:
+            done -= 1
+        elif compiling:  # the first step is the only one
+            stepping = compiling
+        rate = done / (stepping + waiting) if done else 0.0
+        found = {
+            "steps_per_second": rate,
+            "examples_per_second": rate * self._batch_size,
+            "step_seconds": stepping / max(done, 1),
+            "data_wait_seconds": waiting / max(done, 1),
+            "compile_seconds": compiling,
+            "elapsed_seconds": elapsed,
+            "goodput": self._useful / elapsed if elapsed else 0.0,
+        }
+        devices = jax.local_devices()
+        if memory := [used for used in map(_peak, devices) if used]:
+            found["memory_gb"] = max(memory) / 1e9
+        chip = chips.find(devices[0].device_kind)
+        if chip is not None and self._flops:
+            found["mfu"] = rate * self._flops / (chip.flops * jax.device_count())
+        return found
+
+
+def _peak(device: Any) -> int:
+    return (device.memory_stats() or {}).get("peak_bytes_in_use", 0)
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """Returns the lines that are whole and say how long the run took."""
+    found: list[dict[str, Any]] = []
+    for text in path.read_text().splitlines() if path.is_file() else ():
+        try:
+            line = json.loads(text)
+        except json.JSONDecodeError:
+            continue
+        if {"elapsed_seconds", "goodput"} <= line.keys():
+            found.append(line)
+    return found
