@@ -68,6 +68,7 @@ def quantizers(steps: int) -> dict[str, Quantizer]:
         "RVQ": RVQ(quantizer=few, depth=3),
         "GroupedVQ": GroupedVQ(quantizer=few, groups=3),
         "FSQ": FSQ(levels=(8, 8, 8)),
+        "FSQ 4x4x4x4x2": FSQ(levels=(4, 4, 4, 4, 2)),
         "LFQ": LFQ(bits=9),
         "BSQ": BSQ(bits=9),
         "SimVQ": SimVQ(codebook_size=SIZE, dim=32),

@@ -19,7 +19,7 @@ from vqdit.sharding import Mesh
 from vqdit.train import state as states
 from vqdit.train.step import train_step
 
-TASK = Latents(model=DiT(depth=8, dim=64, heads=4, patch=2), size=8)
+TASK = Latents(model=DiT(depth=13, dim=64, heads=4, patch=2), size=8)
 MESHES = [Mesh(), Mesh(fsdp=8), Mesh(data=2, fsdp=4), Mesh(tensor=4), Mesh(fsdp=2, tensor=2)]
 
 

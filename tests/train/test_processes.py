@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -97,15 +98,23 @@ def test_a_run_goes_on_with_other_devices_and_processes(together, tmp_path, devi
     close(state(folder, 8), state(together, 8))
 
 
-def test_a_signal_to_one_stops_all_at_the_same_step(tmp_path):
+def wait_for(process, step):
+    for line in process.stdout:
+        if line.strip() == str(step):
+            return
+
+
+def test_signals_to_one_save_and_stop_all_at_the_same_step(tmp_path):
     folder = tmp_path / "run"
     started = start(folder, 100_000, devices=1, processes=2)
-    for line in started[1].stdout:
-        if line.strip() == "3":
-            break
+    wait_for(started[1], 3)
+    started[1].send_signal(signal.SIGUSR1)
+    wait_for(started[1], 12)
     started[1].send_signal(signal.SIGTERM)
     finish(started, code=75)
     steps = Checkpoints(folder / workdir.CHECKPOINTS).steps()
+    saved = re.search(r"saving step (\d+), as SIGUSR1 asked", (folder / "log.txt").read_text())
+    assert saved and 3 <= int(saved[1]) <= 12 <= steps[-1]
     seen = [len(json.loads(Path(f"{folder}-ids-{n}.json").read_text())) for n in range(2)]
     assert int(state(folder, steps[-1])["step"]) == steps[-1]
     assert all(count >= steps[-1] for count in seen)

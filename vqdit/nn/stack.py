@@ -24,7 +24,7 @@ import jax
 from vqdit.platform import platform
 
 Remat = bool | Literal["dots", "attention"]
-SHALLOW = 6
+SHALLOW = 12
 """Stacks up to this depth are unrolled wherever they run, and still quick to compile."""
 
 

@@ -22,6 +22,7 @@ from typing import Any
 
 import jax
 
+from vqdit import sharding
 from vqdit.train.exits import INTERRUPTED, REQUEUE, leave
 
 log = logging.getLogger(__name__)
@@ -36,7 +37,8 @@ class Interrupts:
 
     With `jax.distributed` it is JAX's own notifier that sees SIGTERM, and a run stops at the end
     of a step: a Python handler installed after `initialize` would switch the notifier off, and the
-    processes would not stop at the same step. SIGUSR1 then does nothing.
+    processes would not stop at the same step. SIGUSR1 to any of them is told to all when they next
+    log.
     """
 
     def __init__(self, leave: Callable[[int], None] = leave) -> None:
@@ -95,10 +97,16 @@ class Interrupts:
         """True if what a single process does within a step should be left for later."""
         return self.requested is not None and not jax.distributed.is_initialized()
 
-    def should_save(self) -> bool:
-        """Returns True once after each SIGUSR1."""
+    def should_save(self, *, together: bool = True) -> bool:
+        """Returns True once after each SIGUSR1, to every process if one of them got it.
+
+        Args:
+            together: whether several processes ask one another now, which they all have to do.
+        """
+        if jax.process_count() > 1 and not together:
+            return False
         asked, self._save_requested = self._save_requested, False
-        return asked and not jax.distributed.is_initialized()
+        return not sharding.all_agree(not asked)
 
     @contextlib.contextmanager
     def at_rest(self, save: Callable[[], None] | None = None) -> Iterator[None]:

@@ -191,11 +191,11 @@ class _Loop:
                 last = step == experiment.steps
                 if row := monitor.see(step, values, lag=0 if last else nonfinite.LAG):
                     return _Diverging(row, ahead, state.key)
-                if last or step % experiment.log_every == 0:
+                if logs := last or step % experiment.log_every == 0:
                     self._log(step, values, progress)
                 looked = self._look(step, state)
                 stopping = self.interrupts.should_stop(step)
-                asked = self.interrupts.should_save()
+                asked = self.interrupts.should_save(together=logs)
                 if last or stopping or asked or _due(step, experiment.checkpoint_every):
                     self._begin_looking()
                     metrics = self.results if self.evaluated == step else None
