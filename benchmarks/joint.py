@@ -21,10 +21,11 @@ from typing import Any
 
 import numpy as np
 
-from vqdit.api import Generator, load, resolver
+from vqdit.api import load, resolver
 from vqdit.data import Missing
 from vqdit.evaluation import HELD_OUT, draw, recognisers
 from vqdit.experiment import Experiment
+from vqdit.generator import Generator
 from vqdit.metrics.coherence import FITTED, PictureFeatures, coherence, frechet
 from vqdit.processes import Conditional, Independent
 from vqdit.train import workdir

@@ -16,8 +16,8 @@ import jax
 import numpy as np
 
 import vqdit
-from vqdit.api import Generator
 from vqdit.data import Source
+from vqdit.generator import Generator
 from vqdit.metrics.coherence import PictureJudge, coverage, pixels
 from vqdit.train import workdir
 

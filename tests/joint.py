@@ -5,7 +5,8 @@ from typing import Any
 
 import jax
 
-from vqdit.api import Generator, load
+from vqdit.api import load
+from vqdit.generator import Generator
 from vqdit.modalities import Label, Text
 from vqdit.models import DiT
 from vqdit.processes import Masked

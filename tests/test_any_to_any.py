@@ -10,9 +10,9 @@ import pytest
 import vqdit
 from tests import tiny
 from tests.cli.trained import joint
-from vqdit.api import Generator
 from vqdit.data import Digits
 from vqdit.data.digits import WORDS
+from vqdit.generator import Generator
 from vqdit.modalities import Label, Text
 from vqdit.random import per_example
 from vqdit.samplers import Euler, Unmasking

@@ -9,10 +9,12 @@ import pytest
 
 import vqdit
 from tests.cli.trained import runs
-from vqdit.api import Generator, Tokenizer, resolver
+from vqdit.api import resolver
 from vqdit.data import Digits
+from vqdit.generator import Generator
 from vqdit.samplers import Euler, Unmasking
 from vqdit.tasks import DiffusionTask, TokenizerTask
+from vqdit.tokenizer import Tokenizer
 from vqdit.train import workdir
 from vqdit.typing import Named
 

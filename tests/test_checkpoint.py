@@ -16,10 +16,10 @@ from vqdit.checkpoint import (
     Checkpoints,
     CorruptCheckpoint,
     Keep,
-    flatten,
     load_tree,
     save_tree,
 )
+from vqdit.leaves import flatten
 from vqdit.sharding import Mesh
 from vqdit.typing import Named
 

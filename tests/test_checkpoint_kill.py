@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vqdit.checkpoint import Checkpoints, flatten
+from vqdit.checkpoint import Checkpoints
+from vqdit.leaves import flatten
 
 PROGRAM = """
 import sys

@@ -25,7 +25,8 @@ WALLS = {
     "chex": (),
 }
 LAYERS = [
-    {"typing", "random", "platform", "chips", "hlo", "manifest", "distributed"},
+    {"typing", "random", "platform", "chips", "hlo", "manifest", "leaves", "distributed"},
+    {"flops"},
     {"sharding"},
     {"quantizers", "regularizers", "processes", "metrics", "nn"},
     {"samplers", "models"},
@@ -36,6 +37,7 @@ LAYERS = [
     {"experiment"},
     {"config"},
     {"train"},
+    {"tokenizer", "generator"},
     {"api"},
     {"pretrained"},
     {"attribution"},

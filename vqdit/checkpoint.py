@@ -7,7 +7,6 @@ computed on the device it lay on when it was saved, that is verified on those it
 """
 
 import contextlib
-import hashlib
 import logging
 import shutil
 from collections.abc import Iterable, Mapping
@@ -20,8 +19,9 @@ import jax
 import jax.numpy as jnp
 
 from vqdit import manifest, sharding
+from vqdit.leaves import fingerprints, flatten
 from vqdit.sharding import one_device
-from vqdit.typing import Array, Component, UInt32
+from vqdit.typing import Array, Component
 
 T = TypeVar("T")
 MARK = "_CHECKPOINT_METADATA"
@@ -145,7 +145,7 @@ class Checkpoints:
             log.error("no metric is called %r, so none is best; known: %s", self._keep.best, known)
             metrics = None
         flat = flatten(state)
-        marks = {path: int(mark) for path, mark in _fingerprints(flat).items()}
+        marks = {path: int(mark) for path, mark in fingerprints(flat).items()}
         versions = {name: version(name) for name in WRITERS}
         try:
             pending = self._manager().save_async(
@@ -278,7 +278,7 @@ class Checkpoints:
             raise self._corrupt(step, f"it cannot be read ({_short(error)})") from error
         flat = {path: flat[path] for path in chosen}
         marks = (metadata.custom_metadata or {}).get("fingerprints", {})
-        for path, mark in _fingerprints(flat).items():
+        for path, mark in fingerprints(flat).items():
             if int(mark) != marks.get(path):
                 raise self._corrupt(step, f"the data of {path} are not those saved")
         leaves = [
@@ -327,23 +327,6 @@ def load_tree(folder: Path, abstract: T) -> T:
         return checkpoints.restore(abstract, 0)
 
 
-def flatten(tree: Any) -> dict[str, Any]:
-    """Returns the leaves by path, in the order of the tree; keys of randomness as their data."""
-    flat = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        name = "/".join(_part(part) for part in path)
-        is_key = isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-        flat[name] = jax.random.key_data(leaf) if is_key else leaf
-    return flat
-
-
-def _part(part: Any) -> str:
-    for attribute in ("key", "name", "idx"):
-        if hasattr(part, attribute):
-            return str(getattr(part, attribute))
-    return str(part)
-
-
 def _is_abstract_key(leaf: Any) -> bool:
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
@@ -388,33 +371,3 @@ def _short(error: BaseException) -> str:
 
 def _describe(leaf: Any) -> str:
     return f"{jnp.dtype(leaf.dtype).name}{list(leaf.shape)}"
-
-
-def fingerprint(tree: Any) -> str:
-    """Returns 16 letters that tell whether two trees of arrays are the same, bit for bit."""
-    flat = flatten(tree)
-    marks = _fingerprints(flat)
-    lines = [
-        f"{path} {flat[path].dtype} {flat[path].shape} {marks[path]}\n" for path in sorted(flat)
-    ]
-    return hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
-
-
-@jax.jit
-def _fingerprints(flat: dict[str, Array]) -> dict[str, UInt32[Array, ""]]:
-    """Returns sum_i bits_i (2 i + 1) mod 2^32 of each leaf.
-
-    Sums of integers do not depend on how an array is laid out, and odd weights make every change
-    of one bit visible.
-    """
-
-    def mark(leaf: Array) -> UInt32[Array, ""]:
-        if leaf.dtype == jnp.bool_:
-            bits = leaf.astype(jnp.uint32)
-        else:
-            width = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}[leaf.dtype.itemsize]
-            bits = jax.lax.bitcast_convert_type(leaf, width).astype(jnp.uint32)
-        index = jnp.arange(leaf.size, dtype=jnp.uint32).reshape(leaf.shape)
-        return jnp.sum(bits * (2 * index + 1), dtype=jnp.uint32)
-
-    return {path: mark(leaf) for path, leaf in flat.items()}

@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vqdit.api import BATCH, Generator, Guidance
 from vqdit.attribution import ROUNDS, Attribution, attribute
+from vqdit.generator import BATCH, Generator, Guidance
 from vqdit.nn.patches import fold
 from vqdit.processes.base import X
 from vqdit.random import per_example

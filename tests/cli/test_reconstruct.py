@@ -8,7 +8,6 @@ import pytest
 from PIL import Image
 
 import vqdit
-from vqdit.api import Tokenizer
 from vqdit.cli.charts import LINE
 from vqdit.cli.codebook_pictures import BAR, HEIGHT, WIDTH, appearance, count_codes, histogram
 from vqdit.cli.main import main
@@ -17,6 +16,7 @@ from vqdit.modalities import Image as DigitsImage
 from vqdit.modalities.image import grid
 from vqdit.tasks import TokenizerTask
 from vqdit.tasks.autoencoder import side_by_side
+from vqdit.tokenizer import Tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import soundfile
 from PIL import Image
 
 from tests import tiny
-from vqdit import api
+from vqdit import generator
 from vqdit.cli.main import main
 from vqdit.cli.overrides import classes_of
 from vqdit.config import to_json
@@ -118,7 +118,7 @@ def asked(monkeypatch):
         }
         return {name: self.modality(name).unpack(stored) for name, stored in blank.items()}
 
-    monkeypatch.setattr(api.Generator, "sample", fake)
+    monkeypatch.setattr(generator.Generator, "sample", fake)
     return asked
 
 
@@ -240,7 +240,7 @@ def test_where_nothing_can_be_sampled(trained, refused, tmp_path, monkeypatch):
 def test_an_output_folder_that_cannot_be_is_refused_before_sampling(
     trained, refused, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(api.Generator, "sample", None)
+    monkeypatch.setattr(generator.Generator, "sample", None)
     (tmp_path / "file").write_text("mine")
     message = refused("sample", f"--workdir={trained}/runs", f"--out={tmp_path}/file/out")
     assert message == f"cannot write in {tmp_path}/file/out: Not a directory; choose another --out"

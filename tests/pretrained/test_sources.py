@@ -15,9 +15,9 @@ import vqdit
 from tests import tiny
 from vqdit import pretrained
 from vqdit.api import resolver
-from vqdit.checkpoint import flatten
 from vqdit.cli.main import main
 from vqdit.data.pictures import SUFFIXES
+from vqdit.leaves import flatten
 from vqdit.modalities import Image
 from vqdit.models import VQGAN
 from vqdit.pretrained import diffusers, llamagen, taming

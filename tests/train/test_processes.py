@@ -14,7 +14,8 @@ import jax
 import numpy as np
 import pytest
 
-from vqdit.checkpoint import Checkpoints, flatten
+from vqdit.checkpoint import Checkpoints
+from vqdit.leaves import flatten
 from vqdit.train import state as states
 from vqdit.train import workdir
 

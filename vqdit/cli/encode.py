@@ -40,7 +40,7 @@ def main(argv: list[str]) -> int:
 
     import vqdit
     from vqdit import data
-    from vqdit.api import Tokenizer
+    from vqdit.tokenizer import Tokenizer
     from vqdit.train import workdir
     from vqdit.train.writers import configure_logging
 
@@ -67,8 +67,8 @@ def _encode(tokenizer: Any, source: Any, out: Path) -> dict[str, int]:
     import jax
     import numpy as np
 
-    from vqdit.checkpoint import fingerprint
     from vqdit.data import Data, Encoded, Feature, encoded
+    from vqdit.leaves import fingerprint
     from vqdit.processes import Flow
     from vqdit.tasks import Trained
     from vqdit.tasks.token_space import TokenSpace

@@ -51,8 +51,8 @@ def main(argv: list[str]) -> int:
         print(USAGE)
         return 0
     options = parse(argv, OPTIONS, required="workdir")
-    from vqdit.api import BATCH
     from vqdit.evaluation import HELD_OUT, draw, measure, recognisers, score_images, whole
+    from vqdit.generator import BATCH
     from vqdit.metrics.coherence import FITTED
     from vqdit.train import workdir
     from vqdit.train.writers import configure_logging

@@ -112,6 +112,6 @@ def _write_dit(found: Any, options: Mapping[str, Any]) -> int:
 
 
 def _count(params: Any) -> int:
-    from vqdit.checkpoint import flatten
+    from vqdit.leaves import flatten
 
     return sum(leaf.size for leaf in flatten(params).values())

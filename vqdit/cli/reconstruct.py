@@ -40,12 +40,12 @@ def main(argv: list[str]) -> int:
     import numpy as np
 
     from vqdit import metrics as measures
-    from vqdit.api import Tokenizer
     from vqdit.cli.codebook_pictures import appearance, count_codes, histogram
     from vqdit.data.sources import check_split
     from vqdit.modalities.image import save
     from vqdit.tasks import TokenizerTask
     from vqdit.tasks.autoencoder import side_by_side
+    from vqdit.tokenizer import Tokenizer
     from vqdit.train import workdir
 
     split, out = options.get("split", "test"), Path(options.get("out", "reconstructions"))

@@ -85,7 +85,7 @@ def main(argv: list[str]) -> int:
 
     import numpy as np
 
-    from vqdit.api import BATCH
+    from vqdit.generator import BATCH
     from vqdit.train.workdir import make_folder
 
     model = load_generator(options["workdir"])
@@ -143,7 +143,8 @@ def load_generator(path: str) -> Any:
         ValueError: it is a tokenizer.
         FileNotFoundError: there is no run, or no checkpoint yet.
     """
-    from vqdit.api import Generator, load
+    from vqdit.api import load
+    from vqdit.generator import Generator
 
     model = load(path)
     if not isinstance(model, Generator):

@@ -49,7 +49,7 @@ def main(argv: list[str]) -> int:
 
     import numpy as np
 
-    from vqdit.api import BATCH
+    from vqdit.generator import BATCH
     from vqdit.train.workdir import make_folder
 
     out = Path(options.get("out", "scores.json"))

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import jax.numpy as jnp
 
-from vqdit.api import Tokenizer
 from vqdit.checkpoint import KEEP_ALL, Checkpoints
 from vqdit.data import Data, ImageFolder
 from vqdit.experiment import Experiment
@@ -21,6 +20,7 @@ from vqdit.pretrained.dit import Kind
 from vqdit.pretrained.layout import Imported, PretrainedMismatch
 from vqdit.pretrained.transformer import Denoiser, Pretrained
 from vqdit.tasks import Trained
+from vqdit.tokenizer import Tokenizer
 from vqdit.train import workdir
 from vqdit.train.workdir import Restored
 

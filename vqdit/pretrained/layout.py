@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vqdit.checkpoint import flatten
+from vqdit.leaves import flatten
 from vqdit.modalities import Image
 from vqdit.models import VQGAN
 from vqdit.pretrained.archive import Stored

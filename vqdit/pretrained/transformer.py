@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vqdit.checkpoint import flatten
+from vqdit.leaves import flatten
 from vqdit.models.dit import DiT, Tokens
 from vqdit.nn.embeddings import positions
 from vqdit.pretrained.archive import Stored

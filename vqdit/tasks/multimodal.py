@@ -4,9 +4,9 @@ import dataclasses
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
-from vqdit.checkpoint import fingerprint
 from vqdit.data.batch import Batch
 from vqdit.data.sources import Feature
+from vqdit.leaves import fingerprint
 from vqdit.modalities import Modality
 from vqdit.models.dit import DiT, Tokens
 from vqdit.processes import Process

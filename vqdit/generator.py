@@ -1,0 +1,393 @@
+"""A trained DiT as a Python object: any modalities in, any others out."""
+
+import functools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vqdit.modalities import Modality
+from vqdit.random import per_example
+from vqdit.samplers import Branch, Sampler
+from vqdit.tasks.diffusion import DiffusionTask
+from vqdit.tasks.editing import Change, Changed, changed
+from vqdit.tasks.interpolation import Interpolated, Interpolation, interpolated
+from vqdit.tasks.request import Request
+from vqdit.train.workdir import Restored
+from vqdit.typing import Array, Named, Params
+
+BATCH = 64
+"""Samples that are generated at a time, unless the caller says otherwise."""
+
+
+Guidance = float | Mapping[str, float] | None
+"""A scale, or scales of pairs such as {"image:text": 3.0}: the image, guided by the text."""
+
+
+class Generator:
+    """A trained DiT with its tokenizers.
+
+    *Values* are what `sample` takes and returns: arrays as they are stored (uint8 images
+    [n, h, w, c], int16 audio [n, t], int labels [n]), and texts as str [n].
+
+    Attributes:
+        task: what it is.
+        params: its averaged parameters.
+        frozen: its tokenizers' arrays.
+        step: training steps behind it.
+    """
+
+    def __init__(self, restored: Restored) -> None:
+        if not isinstance(restored.task, DiffusionTask):
+            raise ValueError(f"not a generator but a {type(restored.task).__name__}")
+        self.task: DiffusionTask = restored.task
+        self.params, self.frozen, self.step = restored.params, restored.frozen, restored.step
+
+    def sample(
+        self,
+        num: int,
+        *,
+        given: Mapping[str, Any] | None = None,
+        want: Sequence[str] | None = None,
+        guidance: Guidance = None,
+        samplers: Mapping[str, Sampler] | None = None,
+        edits: Mapping[str, Change | Interpolation] | None = None,
+        autoguide: "Generator | None" = None,
+        seed: int = 0,
+        batch_size: int = BATCH,
+    ) -> dict[str, np.ndarray]:
+        """Generates any modalities from any others, the wanted ones together.
+
+        Sample i depends on (seed, i) and what it is given, on nothing else. On a path from one
+        picture to another all samples share the noise of sample 0.
+
+        Args:
+            num: how many.
+            given: values of what is known, by name: one for all samples, or a stack whose item
+                i mod F sample i uses. A label of -1 is no label. Labels of a condition that are
+                not given go through the classes in turn; on a path they are none.
+            want: names of what to generate; None is every target that is not given. What is
+                neither given nor wanted stays unknown.
+            guidance: one scale moves away from what is predicted without anything given; a map
+                of pairs moves each modality away from what is predicted without the other one.
+                None takes the config's scale.
+            samplers: by name of the target; the config's for those not named.
+            edits: of wanted targets, by name: examples that are changed, in part or slightly, or
+                a path from one picture to another, which the samples divide into equal parts.
+            autoguide: a smaller or less trained model over the same tokens; guidance, which is then
+                one scale, moves away from what it predicts of the same. Karras et al.,
+                arXiv:2406.02507.
+            seed: of the noise.
+            batch_size: samples at a time; the last batch is filled up, so one shape compiles.
+
+        Returns:
+            Values of what was wanted and given (bit for bit), `num` of each.
+
+        Raises:
+            ValueError: a number is out of range, or `check` refuses what is asked for.
+        """
+        if num < 1 or batch_size < 1:
+            raise ValueError(f"sample needs num and batch_size >= 1, got {num=} {batch_size=}")
+        given = given or {}
+        self.check(given, want, samplers or {}, guidance, autoguide)
+        stored = {name: self.pack(name, values) for name, values in given.items()}
+        wanted = self._wanted(given, want)
+        edits = edits or {}
+        changes = {name: self._changed(name, wanted, edit, num) for name, edit in edits.items()}
+        is_path = any(isinstance(change, Interpolated) for change in changes.values())
+        own = {name: target.sampler for name, target in self.task.targets.items()}
+        task, params = (None, None) if autoguide is None else (autoguide.task, autoguide.params)
+        run = self._compiled(Named({**own, **(samplers or {})}), task)
+        size = min(batch_size, num)
+        parts = []
+        for start in range(0, num, size):
+            index = start + np.arange(size)
+            request = self._request(stored, wanted, guidance, index)
+            rows = {n: change.take(index) for n, change in changes.items()}
+            request = request._replace(edits=Named({n: row.edit for n, row in rows.items()}))
+            if autoguide is not None:
+                request = request._replace(branches=(self._away(guidance),))
+            if is_path:
+                request = request._replace(given=request.given | self._no_labels(stored, size))
+            shared = np.zeros_like(index) if is_path else index
+            keys = per_example(jax.random.key(seed), jnp.asarray(shared))
+            out = run(self.params, self.frozen, keys, request, params)
+            shown = {name: np.asarray(out[name]) for name in out if name in (*wanted, *stored)}
+            shown |= {name: row.pasted(shown[name]) for name, row in rows.items()}
+            labels = {
+                name: np.asarray(request.given[name])
+                for name, condition in self.task.conditions.items()
+                if name in stored or condition.classes
+            }
+            parts.append(shown | labels)
+        return {
+            name: self.modality(name).unpack(np.concatenate([part[name] for part in parts])[:num])
+            for name in parts[0]
+        }
+
+    def _away(self, guidance: Guidance) -> Branch:
+        """Returns the direction away from another model, to which nothing is hidden."""
+        task = self.task
+        scale = task.guidance if guidance is None else guidance
+        return Branch(Named(), Named({name: jnp.float32(scale) for name in task.targets}))
+
+    def _no_labels(self, given: Iterable[str], count: int) -> dict[str, Array]:
+        """Returns "none" for every condition that is not given."""
+        return {c: self.task.blank_given(c, count) for c in self.task.conditions if c not in given}
+
+    def _changed(
+        self, name: str, wanted: Sequence[str], edit: Change | Interpolation, num: int
+    ) -> Changed | Interpolated:
+        modality = self.modality(name)
+        if name not in wanted:
+            raise ValueError(
+                f"{name!r} is changed, but it is not generated; generated: {', '.join(wanted)}"
+            )
+        try:
+            if isinstance(edit, Interpolation):
+                first, second = self.pack(name, edit.first), self.pack(name, edit.second)
+                return interpolated(edit, first, second, modality, num)
+            space = self.task.space(name)
+            values = self.pack(name, edit.value)
+            return changed(edit, values, modality, space.grid, space.shape[0])
+        except ValueError as error:
+            raise ValueError(f"{name!r}: {error}") from error
+
+    def score(
+        self,
+        given: Mapping[str, Any],
+        candidates: Mapping[str, Any],
+        *,
+        rounds: int = 32,
+        seed: int = 0,
+        batch_size: int = BATCH,
+    ) -> np.ndarray:
+        """Says how well each candidate fits what is given: cross-modal retrieval by likelihood.
+
+        Li et al., "Your Diffusion Model is Secretly a Zero-Shot Classifier", arXiv:2303.16203.
+
+        Args:
+            given: values of what is known, by name: one, or n of each.
+            candidates: one name, and k values.
+            rounds: network evaluations per score, at times in equal distance.
+            seed: of the noise, which is the same for all candidates of one given item.
+            batch_size: scores at a time.
+
+        Returns:
+            float32 [n, k], higher is better. For a discrete process a lower bound on
+            log p(candidate | given) in nats, estimated; for a continuous one minus the error of
+            its denoising, which is no likelihood.
+
+        Raises:
+            ValueError: there is not one modality of candidates, or it is given too.
+        """
+        if len(candidates) != 1:
+            raise ValueError(
+                f"score compares candidates of one modality, got {', '.join(candidates) or 'none'}"
+            )
+        if rounds < 1 or batch_size < 1:
+            raise ValueError(f"score needs rounds and batch_size >= 1, got {rounds=} {batch_size=}")
+        ((name, values),) = candidates.items()
+        self.check(given, [name], {}, None)
+        stored = {known: self.pack(known, value) for known, value in given.items()}
+        stack = self.pack(name, values)
+        count = max((len(value) for value in stored.values()), default=1)
+        for known, value in stored.items():
+            if len(value) not in (1, count):
+                raise ValueError(f"{known} has {len(value)} items, another modality {count}")
+        run = self._compiled_score(name, rounds)
+        item, candidate = (axis.ravel() for axis in np.indices((count, len(stack))))
+        scores = np.zeros(len(item), np.float32)
+        size = min(batch_size, len(item))
+        for start in range(0, len(item), size):
+            pairs = (start + np.arange(size)) % len(item)
+            request = self._request(stored, [name], 1.0, item[pairs])
+            none = self._no_labels(stored, size)
+            scored = {name: jnp.asarray(stack[candidate[pairs]])}
+            request = request._replace(given=request.given | none | scored)
+            keys = per_example(jax.random.key(seed), jnp.asarray(item[pairs]))
+            scores[pairs] = -np.asarray(run(self.params, self.frozen, keys, request))
+        return scores.reshape(count, len(stack))
+
+    def check(
+        self,
+        given: Iterable[str],
+        want: Sequence[str] | None,
+        samplers: Mapping[str, Sampler],
+        guidance: Guidance,
+        autoguide: "Generator | None" = None,
+    ) -> None:
+        """Raises ValueError if the model cannot sample so; see `sample`."""
+        targets, given = self.task.targets, list(given)
+        for name in (*given, *(want or ())):
+            self.modality(name)
+        for name in want or ():
+            if name not in targets:
+                raise ValueError(
+                    f"{name!r} can only be given to this model; it generates {', '.join(targets)}"
+                )
+            if name in given:
+                raise ValueError(f"{name!r} is given and wanted; leave it out of one of them")
+        if not self._wanted(given, want):
+            known = ", ".join(self.task.conditions)
+            raise ValueError(
+                f"nothing is left to generate: this model generates {', '.join(targets)}, "
+                f"which is given{f', from {known}' if known else ''}"
+            )
+        for name, sampler in samplers.items():
+            if name not in targets:
+                known = ", ".join(targets)
+                raise ValueError(f"a sampler for {name!r}, but this model generates {known}")
+            sampler.check(targets[name].process)
+        if autoguide is None:
+            self._check_guidance(given, self._wanted(given, want), guidance)
+        else:
+            self._check_autoguide(autoguide, guidance)
+
+    def _check_guidance(self, given: list[str], wanted: list[str], guidance: Guidance) -> None:
+        if isinstance(guidance, Mapping):
+            for pair in guidance:
+                target, colon, source = pair.partition(":")
+                if not colon:
+                    raise ValueError(f"guidance takes pairs such as image:text, got {pair!r}")
+                for name in (target, source):
+                    self.modality(name)
+                if target not in wanted:
+                    raise ValueError(
+                        f"guidance {pair!r} is for {target!r}, which is not generated; generated: "
+                        f"{', '.join(wanted)}"
+                    )
+                sources = [*given, *wanted, *self.task.conditions]
+                if source == target or source not in sources:
+                    others = ", ".join(sorted({*sources} - {target})) or "nothing"
+                    raise ValueError(
+                        f"guidance {pair!r} has no source {source!r}; {target!r} can be guided by: "
+                        f"{others}"
+                    )
+        elif guidance not in (None, 1.0) and not given and not self.task.conditions:
+            raise ValueError(
+                f"guidance {guidance} moves towards what is given, and nothing is; give something, "
+                "guide a pair such as image:text, or leave it at 1"
+            )
+
+    def _check_autoguide(self, other: "Generator", guidance: Guidance) -> None:
+        if isinstance(guidance, Mapping):
+            raise ValueError(
+                "guidance away from another model is one scale, not of pairs such as "
+                f"{next(iter(guidance), 'image:text')}"
+            )
+        if guidance is None and self.task.guidance == 1.0:
+            raise ValueError(
+                "guidance away from another model needs a scale, and the config's is 1, which is "
+                "none; say how far, such as guidance 2"
+            )
+        own, others = self.task, other.task
+        if (own.inputs, own.processes) != (others.inputs, others.processes):
+            different = [n for n in own.inputs if own.inputs[n] != others.inputs.get(n)]
+            raise ValueError(
+                "a model can be guided away only from one of the same modalities, processes and "
+                f"tokens; they differ in {', '.join(different) or 'processes or modalities'}"
+            )
+        for name, print_ in own.fingerprints.items():
+            if others.fingerprints.get(name) != print_:
+                raise ValueError(
+                    f"the tokens of {name!r} are of another tokenizer in the model to be guided "
+                    "away from; take one that was trained over the same"
+                )
+
+    def _wanted(self, given: Iterable[str], want: Sequence[str] | None) -> list[str]:
+        given = set(given)
+        return [n for n in self.task.targets if (n in want if want is not None else n not in given)]
+
+    def _request(
+        self,
+        stored: Mapping[str, np.ndarray],
+        wanted: Sequence[str],
+        guidance: Guidance,
+        index: np.ndarray,
+    ) -> Request:
+        """Returns what the samples of these numbers are given."""
+        task, rows = self.task, {}
+        for name in (*task.targets, *task.conditions):
+            if name in stored:
+                rows[name] = jnp.asarray(stored[name][index % len(stored[name])])
+            elif name in task.conditions and task.conditions[name].classes:
+                rows[name] = jnp.asarray(index % task.conditions[name].classes, jnp.int32)
+            else:
+                rows[name] = task.blank_given(name, len(index))
+        known = Named({name: jnp.asarray(name in stored) for name in task.targets})
+        wants = Named({name: jnp.asarray(name in wanted) for name in task.targets})
+        return Request(Named(rows), known, wants, self._branches(stored, guidance))
+
+    def _branches(self, given: Iterable[str], guidance: Guidance) -> tuple[Branch, ...]:
+        """Returns the directions of guidance; none if all scales are 1."""
+        task, every = self.task, (*self.task.targets, *self.task.conditions)
+        scales: dict[tuple[str, ...], dict[str, float]] = {}
+        if isinstance(guidance, Mapping):
+            for pair, scale in guidance.items():
+                target, _, source = pair.partition(":")
+                scales.setdefault((source,), {})[target] = scale
+        else:
+            scale = task.guidance if guidance is None else guidance
+            sources = (*(name for name in given if name in task.targets), *task.conditions)
+            if scale != 1.0 and sources:
+                scales[sources] = dict.fromkeys(task.targets, scale)
+        return tuple(
+            Branch(
+                Named({name: jnp.asarray(name in hidden) for name in every}),
+                Named({name: jnp.float32(scale.get(name, 1.0)) for name in task.targets}),
+            )
+            for hidden, scale in scales.items()
+        )
+
+    def pack(self, name: str, values: Any) -> np.ndarray:
+        """Returns the stored form of values of a modality, one or a stack.
+
+        Raises:
+            ValueError: the modality is unknown, or they are none of its values.
+        """
+        try:
+            stored = self.modality(name).pack(values)
+        except ValueError as error:
+            raise ValueError(f"{name!r} {error}") from error
+        if name in self.task.targets and self.modality(name).vocabulary and (stored < 0).any():
+            raise ValueError(
+                f"{name!r} -1 is none, which only a condition can be; leave it out instead"
+            )
+        occurs = self.frozen.get(name, {}).get("occurs")
+        if occurs is not None and stored.dtype == np.uint8:
+            occurs = np.asarray(occurs)
+            letters = dict.fromkeys("".join(self.modality(name).unpack(stored)))
+            strange = "".join(c for c in letters if not occurs[list(c.encode())].all())
+            if strange:
+                known = bytes(byte for byte in np.flatnonzero(occurs) if byte).decode("latin-1")
+                raise ValueError(
+                    f"{name!r} holds {strange!r}, which does not occur in the training data; what "
+                    f"occurs: {known!r}"
+                )
+        return stored
+
+    def modality(self, name: str) -> Modality:
+        """Returns a modality of the model by name.
+
+        Raises:
+            ValueError: the model does not have it; names those that it has.
+        """
+        if name not in self.task.conditions and name not in self.task.targets:
+            known = ", ".join([*self.task.targets, *self.task.conditions])
+            raise ValueError(f"unknown modality {name!r}; this model knows: {known}")
+        return self.task.modality(name)
+
+    @functools.lru_cache(maxsize=8)  # noqa: B019 (a generator lives as long as the program)
+    def _compiled(self, samplers: Named[Sampler], worse: DiffusionTask | None) -> Any:
+        def run(params: Params, frozen: Any, keys: Any, request: Request, other: Params) -> Any:
+            bad = None if worse is None else worse.predict(other)
+            return self.task.sample(params, frozen, keys, request, samplers=samplers, worse=bad)
+
+        return jax.jit(run)
+
+    @functools.lru_cache(maxsize=8)  # noqa: B019 (see above)
+    def _compiled_score(self, name: str, rounds: int) -> Any:
+        return jax.jit(functools.partial(self.task.evidence, name=name, rounds=rounds))
