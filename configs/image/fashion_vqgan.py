@@ -2,6 +2,10 @@
 
 vqdit prepare fashion_mnist
 python train.py --config=configs/image/fashion_vqgan.py
+
+The adversary's weight is adaptive. As a plain factor 0.05 gave it two thirds of the gradient, and
+pictures became less faithful: 400 steps after it began L1 was 0.113, instead of 0.072 now and
+0.069 without an adversary.
 """
 
 from vqdit.data import Data, FashionMNIST
@@ -23,6 +27,7 @@ def config() -> Experiment:
             adversary=Adversary(
                 discriminator=PatchGAN(channels=16, layers=2),
                 weight=0.05,
+                adaptive=True,
                 start=1000,
                 lecam=0.001,
                 optimizer=AdamW(learning_rate=5e-4, warmup=100, b1=0.5, b2=0.9),
