@@ -7,7 +7,9 @@ computed on the device it lay on when it was saved, that is verified on those it
 """
 
 import contextlib
+import errno
 import logging
+import re
 import shutil
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -28,6 +30,8 @@ MARK = "_CHECKPOINT_METADATA"
 """The file that Orbax writes last."""
 WRITERS = ("vqdit", "jax", "flax", "optax", "orbax-checkpoint")
 """Packages whose versions a checkpoint names."""
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE)
+"""What the system says of disks that are full, read-only, broken or gone."""
 log = logging.getLogger(__name__)
 
 
@@ -40,7 +44,15 @@ class CorruptCheckpoint(OSError):
 
 
 class FailedSave(OSError):
-    """A checkpoint could not be written. Those before it are as they were."""
+    """A checkpoint could not be written. Those before it are as they were.
+
+    Attributes:
+        is_of_disk: whether what failed is the disk of one of the processes, and nothing else.
+    """
+
+    def __init__(self, message: str, *, is_of_disk: bool) -> None:
+        super().__init__(message)
+        self.is_of_disk = is_of_disk
 
 
 class Keep(Component):
@@ -112,8 +124,13 @@ class Checkpoints:
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.close()
+        else:  # alone: other processes may not come here
+            if self._pending is not None and (error := self._pending[1].exception()):
+                log.error("checkpoint %d: %s", self._pending[0], _short(error))
+            self._let_go()
 
     def steps(self) -> list[int]:
         """Returns the steps of the checkpoints, in order; Orbax names only complete ones so."""
@@ -166,7 +183,11 @@ class Checkpoints:
         """Waits until a checkpoint is complete, and writes down what its files are."""
         pending.result()
         if sharding.process()[0] == 0:
-            manifest.write(self.folder / str(step))
+            try:
+                manifest.write(self.folder / str(step))
+            except OSError as error:  # its fingerprints still verify it
+                log.error("checkpoint %d has no checksums of its files: %s", step, error)
+                manifest.remove(self.folder / str(step))
 
     def wait(self) -> None:
         """Returns when the last save is on disk.
@@ -180,18 +201,29 @@ class Checkpoints:
         error = pending.exception()
         if sharding.all_agree(error is None):
             return
+        is_of_disk = sharding.all_agree(error is None or _is_of_disk(error))
         self._drop(step)
         why = _short(error) if error else "another process failed"
-        raise FailedSave(f"checkpoint {step} could not be written to {self.folder}: {why}")
+        message = f"checkpoint {step} could not be written to {self.folder}: {why}"
+        raise FailedSave(message, is_of_disk=is_of_disk) from error
+
+    def has_ended(self) -> bool:
+        """Returns whether a save is over in all processes, and `wait` has yet to tell how."""
+        return self._pending is not None and sharding.all_agree(self._pending[1].done())
 
     def _drop(self, step: int) -> None:
         """Removes what there is of a save that failed, and with it what Orbax knows of it."""
-        with contextlib.suppress(Exception):  # it raises again what failed
-            self._manager().close()
-        self._orbax = None
+        self._let_go()
         if sharding.process()[0] == 0:
             self._clean()
             shutil.rmtree(self.folder / str(step), ignore_errors=True)
+
+    def _let_go(self) -> None:
+        """Forgets Orbax's part, which raises again what it raised before."""
+        with contextlib.suppress(Exception):
+            if self._orbax is not None:
+                self._orbax.close()
+        self._orbax = None
 
     def _clean(self) -> None:
         for leftover in self.folder.glob("*.orbax-checkpoint-tmp*"):
@@ -359,6 +391,17 @@ def _compare(found: dict[str, Any], wanted: dict[str, Any], step: int, partial: 
     if lines:
         shown = "\n  ".join(lines[:20]) + (f"\n  and {len(lines) - 20} more" * (len(lines) > 20))
         raise CheckpointMismatch(f"checkpoint {step} does not fit the experiment:\n  {shown}")
+
+
+def _is_of_disk(error: BaseException | None) -> bool:
+    """Returns whether the system says that a disk is full, read-only or broken."""
+    while error is not None:
+        said = re.search(r"os_error_code='(\d+)'", str(error))  # as tensorstore tells it
+        number = int(said[1]) if said else getattr(error, "errno", None)
+        if number in DISK:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _short(error: BaseException) -> str:

@@ -15,9 +15,12 @@ from vqdit.platform import counted
 
 
 def model_flops(function: Callable[..., Any], *args: Any) -> float:
-    """Returns the model FLOPs of a function of arrays, or of their shapes and dtypes."""
+    """Returns the model FLOPs of a function of arrays, or of their shapes and dtypes.
 
-    def fresh(*args: Any) -> Any:  # what JAX traced before, for a device, does not count
+    Blocks of networks are not recomputed; what quantizers compute again of a large codebook counts.
+    """
+
+    def fresh(*args: Any) -> Any:  # JAX would know what it traced before, for a device
         return function(*args)
 
     with counted():

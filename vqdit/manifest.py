@@ -25,6 +25,12 @@ def write(folder: Path) -> None:
     os.replace(draft, folder / NAME)
 
 
+def remove(folder: Path) -> None:
+    """Removes the manifest of a folder, and what there is of a draft."""
+    for name in (NAME, f".{NAME}"):
+        (folder / name).unlink(missing_ok=True)
+
+
 def exists(folder: Path) -> bool:
     """Returns whether a folder has a manifest."""
     return (folder / NAME).is_file()

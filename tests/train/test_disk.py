@@ -1,5 +1,6 @@
 """A disk that is full for a while, or for good: the limit of a file's size stands for it."""
 
+import errno
 import json
 import resource
 import signal
@@ -81,13 +82,69 @@ def test_a_run_goes_on_while_the_disk_is_full_and_loses_no_line(tmp_path, monkey
 
 
 def test_a_run_stops_at_once_if_that_is_the_policy(tmp_path, monkeypatch, limit):
-    full_between(monkeypatch, limit, first=4, last=99)
-    with pytest.raises(FailedSave, match="checkpoint 4 could not be written"):
-        tiny.run(tiny.tokenizer(checkpoint_every=2, failed_save="stop"), tmp_path / "run")
+    full_between(monkeypatch, limit, first=20, last=99)
+    experiment = tiny.tokenizer(steps=60, checkpoint_every=20, failed_save="stop")
+    with pytest.raises(FailedSave, match="checkpoint 20 could not be written") as error:
+        tiny.run(experiment, tmp_path / "run")
+    (stopped,) = (note for note in error.value.__notes__ if note.startswith("after step"))
+    assert 20 < int(stopped.split()[-1]) < 40  # before the next is due
     limit(None)
     monkeypatch.undo()
-    assert tiny.run(tiny.tokenizer(checkpoint_every=2), tmp_path / "run").step == 8
-    assert "resumed at step 2" in (tmp_path / "run" / "log.txt").read_text()
+    assert not Checkpoints(tmp_path / "run" / "checkpoints").steps()
+
+
+def test_what_is_not_of_the_disk_stops_every_run(tmp_path, monkeypatch):
+    def broken(checkpoints, step, pending):
+        raise TypeError("a defect")
+
+    monkeypatch.setattr(Checkpoints, "_finish", broken)
+    with pytest.raises(FailedSave, match="TypeError: a defect") as error:
+        tiny.run(tiny.tokenizer(checkpoint_every=2), tmp_path / "run")
+    assert isinstance(error.value.__cause__, TypeError)
+
+
+def test_a_checkpoint_without_checksums_is_one(tmp_path, monkeypatch, caplog):
+    def full(folder):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with Checkpoints(tmp_path, Keep(last=1)) as checkpoints:
+        checkpoints.save(1, STATE)
+        checkpoints.wait()
+        monkeypatch.setattr("vqdit.checkpoint.manifest.write", full)
+        checkpoints.save(2, STATE)
+        checkpoints.wait()
+        assert checkpoints.steps() == [2]
+        chex.assert_trees_all_equal(checkpoints.restore(STATE), STATE)
+
+
+def test_an_error_is_not_hidden_by_a_save_that_fails_too(tmp_path, limit):
+    with pytest.raises(ZeroDivisionError), Checkpoints(tmp_path, Keep()) as checkpoints:
+        limit(10_000)
+        checkpoints.save(1, STATE)
+        raise ZeroDivisionError
+
+
+def test_lines_that_were_never_written_are_cut_too(tmp_path, limit):
+    writer = JsonlWriter(tmp_path / "metrics.jsonl")
+    for step in (1, 2):
+        writer.write(step, loss=1.0)
+    limit(40)
+    for step in (3, 4):
+        writer.write(step, loss=1.0)
+    writer.cut(1)  # also on the full disk
+    assert lines(tmp_path) == [{"step": 1, "loss": 1.0}]
+    limit(None)
+    writer.write(2, loss=2.0)
+    assert lines(tmp_path) == [{"step": 1, "loss": 1.0}, {"step": 2, "loss": 2.0}]
+
+
+def test_what_waits_is_written_at_the_end(tmp_path, limit, caplog):
+    writer = JsonlWriter(tmp_path / "metrics.jsonl")
+    limit(10)
+    writer.write(1, loss=1.0)
+    limit(None)
+    writer.flush()
+    assert lines(tmp_path) == [{"step": 1, "loss": 1.0}]
 
 
 def test_a_last_checkpoint_that_fails_is_an_error(tmp_path, monkeypatch, limit):

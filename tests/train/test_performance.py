@@ -1,12 +1,17 @@
 """`performance.jsonl`: where the time of a run went."""
 
+import dataclasses
 import json
 
 import pytest
 
+from tests import tiny
+from vqdit.checkpoint import Checkpoints, Keep
 from vqdit.chips import Chip
 from vqdit.train import performance
 from vqdit.train.performance import Ledger, Performance
+from vqdit.train.run import Run
+from vqdit.train.writers import JsonlWriter
 
 
 class Clock:
@@ -49,18 +54,18 @@ def test_a_line_tells_steps_from_compilation_waiting_and_evaluation(clock, tmp_p
     measured = Performance(ledger, tmp_path / "performance.jsonl", batch_size=16)
     measured.go_on(0)
     spend(ledger, clock, compile=20.0, data=1.0, step=4.0, evaluate=10.0)
-    line = measured.line(11)  # the first of the 11 compiled
+    line = measured.line(10)
     assert line == {
         "steps_per_second": 10 / 5.0,
         "examples_per_second": 16 * 10 / 5.0,
         "step_seconds": 4.0 / 10,
-        "data_wait_seconds": 1.0 / 10,
+        "data_wait_seconds": 1.0,
         "compile_seconds": 20.0,
         "elapsed_seconds": 40.0,
         "goodput": 4.0 / 40.0,
     }
     spend(ledger, clock, data=4.0, step=16.0)
-    line = measured.line(21)
+    line = measured.line(20)
     assert line["steps_per_second"] == 10 / 20.0
     assert line["compile_seconds"] == 0.0
     assert line["goodput"] == 20.0 / 60.0
@@ -85,6 +90,51 @@ def test_what_was_lost_in_a_crash_counts_as_time_but_not_as_use(clock, tmp_path)
     line = again.line(3)
     assert line["elapsed_seconds"] == 40.0 + 10.0
     assert line["goodput"] == (10.0 + 10.0) / 50.0
+
+
+def test_the_time_of_a_start_without_a_line_of_its_own_after_a_cut_stays_known(clock, tmp_path):
+    path = tmp_path / "performance.jsonl"
+    write(path, 500, {"elapsed_seconds": 500.0, "goodput": 1.0})
+    write(path, 1000, {"elapsed_seconds": 1000.0, "goodput": 1.0})
+    writer = JsonlWriter(path)
+    for _ in range(2):  # the first of these two dies before it has a line
+        measured = Performance(Ledger("start", clock), path, batch_size=1)
+        writer.cut(500)
+        if line := measured.go_on(500):
+            writer.write(500, **line)
+    ledger = Ledger("step", clock)
+    measured = Performance(ledger, path, batch_size=1)
+    assert measured.go_on(500) == {}
+    clock.now += 50.0
+    line = measured.line(550)
+    assert line["elapsed_seconds"] == 1050.0
+    assert line["goodput"] == pytest.approx(550.0 / 1050.0)
+
+
+def test_a_run_books_its_time_and_goes_on_with_it(tmp_path):
+    tiny.run(tiny.tokenizer(), tmp_path)
+    tiny.run(tiny.tokenizer(steps=12), tmp_path)
+    found = [json.loads(text) for text in (tmp_path / "performance.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in found] == list(range(1, 13))
+    assert [line["step"] for line in found if line["compile_seconds"] > 0] == [1, 9]
+    assert all(line["step_seconds"] > 0 and 0 <= line["goodput"] < 1 for line in found)
+    elapsed = [line["elapsed_seconds"] for line in found]
+    assert elapsed == sorted(elapsed) and elapsed[0] > found[0]["compile_seconds"]
+    steps = sum(line["step_seconds"] for line in found)
+    assert found[-1]["goodput"] == pytest.approx(steps / elapsed[-1], rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", [tiny.tokenizer, tiny.gan])
+def test_the_model_flops_of_a_step_grow_with_its_batch(kind, tmp_path):
+    found = []
+    for size in (16, 32):
+        folder = tmp_path / str(size)
+        folder.mkdir()
+        data = dataclasses.replace(kind().data, batch_size=size)
+        run = Run(kind(data=data), folder, tiny.resolver({}))
+        with Checkpoints(folder / "none", Keep()) as none:
+            found.append(run.step_flops(run.start(none)))
+    assert found[0] > 0 and found[1] == pytest.approx(2 * found[0], rel=0.01)
 
 
 def test_mfu_is_the_share_of_the_peak(clock, tmp_path, monkeypatch):

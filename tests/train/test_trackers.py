@@ -3,6 +3,7 @@
 import json
 import signal
 import sys
+import threading
 from types import SimpleNamespace
 
 import jax
@@ -15,6 +16,7 @@ from vqdit.cli.overrides import override
 from vqdit.cli.train import main
 from vqdit.train import loop
 from vqdit.train.faults import Interrupts
+from vqdit.train.trackers import TensorBoard
 
 
 class FakeWandb(SimpleNamespace):
@@ -135,6 +137,7 @@ def test_every_number_goes_to_both_and_what_a_kill_lost_is_not_there_twice(
     assert {"validation/psnr", "steps_per_second"} <= {name for _, name in expected}
     assert tensorboard.purges == [1, 3]  # the last checkpoint is of step 2
     assert tensorboard.shown == {str(folder / "tensorboard"): expected}
+    assert expected.pop((2, "lost_seconds")) > 0  # of step 3; Weights & Biases is beyond step 2
     assert found.keys() == expected.keys()
     same = {key for key in expected if key[0] != 3 or key[1] == "loss"}  # timings are the first's
     assert {key: found[key] for key in same} == {key: expected[key] for key in same}
@@ -186,3 +189,17 @@ def test_the_command_line_and_json_know_log_to():
     assert config.from_json(json.loads(json.dumps(config.to_json(found)))) == found
     with pytest.raises(ValueError, match="log-to|log_to"):
         override(tiny.tokenizer(), ["--log-to=tensorbord"])
+
+
+def test_a_tensorboard_whose_thread_has_died_is_let_go(tmp_path):
+    """After an error of the disk its thread is gone, and the next point would wait for ever."""
+
+    def add_scalar(*point):
+        raise AssertionError("this would wait for ever")
+
+    events = SimpleNamespace(_worker=threading.Thread())
+    written = SimpleNamespace(event_writer=events)
+    tensorboard = TensorBoard(tmp_path)
+    tensorboard._writer = SimpleNamespace(file_writer=written, add_scalar=add_scalar)
+    tensorboard.write(1, loss=1.0)
+    tensorboard.close()

@@ -29,7 +29,7 @@ from vqdit.train import workdir as workdirs
 from vqdit.train.doctor import Doctor
 from vqdit.train.faults import Interrupts
 from vqdit.train.performance import Ledger, Performance
-from vqdit.train.run import Run
+from vqdit.train.run import FailedPreview, Run
 from vqdit.train.state import TrainState
 from vqdit.train.trackers import check, trackers
 from vqdit.train.watchdog import Watchdog
@@ -165,7 +165,8 @@ class _Loop:
         with self.interrupts.at_rest():
             for writer in (self.metrics, self.speeds, *self.trackers):
                 writer.cut(start)
-        self.performance.go_on(start)
+        if line := self.performance.go_on(start):
+            self.speeds.write(start, **line)
         number, count = sharding.process()
         batches = experiment.data.train_batches(
             experiment.seed, start + ahead, process_index=number, process_count=count
@@ -173,6 +174,7 @@ class _Loop:
         progress = Progress(self.run.folder.name, start, experiment.steps)
         tracer = Tracer(self.run.folder / "profile", experiment.profile)
         monitor, step = nonfinite.Monitor(experiment.nonfinite), start
+        values = None
         try:
             if start and not self._look(start, state, self.metrics.names(start)):
                 return self._stopped(start)
@@ -183,8 +185,11 @@ class _Loop:
                 tracer.before(step + 1)
                 with self.interrupts.at_rest(functools.partial(self._save, step, state)):
                     batch = sharding.put_batch(next(batches), self.run.mesh)
+                if values is not None and not values["skipped"].is_ready():
+                    self.ledger.was("step")  # the devices were at work
                 self.ledger.begin(part)
                 state, values = self._next(state, batch)
+                self.ledger.begin("step")
                 step += 1
                 tracer.after(step, state)
 
@@ -193,11 +198,14 @@ class _Loop:
                     return _Diverging(row, ahead, state.key)
                 if logs := last or step % experiment.log_every == 0:
                     self._log(step, values, progress)
+                    for kept in (self.checkpoints, self.averages):
+                        if kept.has_ended():
+                            self._await(kept)
                 looked = self._look(step, state)
                 stopping = self.interrupts.should_stop(step)
                 asked = self.interrupts.should_save(together=logs)
                 if last or stopping or asked or _due(step, experiment.checkpoint_every):
-                    self._begin_looking()
+                    self._begin_looking(state)
                     metrics = self.results if self.evaluated == step else None
                     self._begin_save(step, state, metrics)
                 if asked:
@@ -211,6 +219,8 @@ class _Loop:
                 self._save_if_safe(step, state)
             raise
         finally:
+            for writer in (self.metrics, self.speeds):
+                writer.flush()
             with self.interrupts.at_rest(functools.partial(self._save, step, state)):
                 batches.close()  # waits for the threads that read the data
                 for tracker in self.trackers:
@@ -219,8 +229,10 @@ class _Loop:
             tracer.close()
         return self._finish(state)
 
-    def _begin_looking(self) -> None:
+    def _begin_looking(self, state: TrainState) -> None:
+        """Notes that the time from now on is not training's, once all steps are done."""
         self.watchdog.begin("evaluate")
+        jax.block_until_ready(state.step)
         self.ledger.begin("evaluate")
 
     def _begin_save(
@@ -235,7 +247,7 @@ class _Loop:
         try:
             checkpoints.wait()
         except FailedSave as error:
-            if self.experiment.failed_save == "stop":
+            if self.experiment.failed_save == "stop" or not error.is_of_disk:
                 raise
             newest = checkpoints.latest()
             stands = "no checkpoint yet" if newest is None else f"{newest} as the newest"
@@ -252,7 +264,9 @@ class _Loop:
 
     def _save(self, step: int, state: TrainState) -> None:
         """Saves, and waits until that is done."""
-        self._begin_save(step, state)
+        with contextlib.suppress(FailedSave):  # of an earlier step: what matters now is this one
+            self.checkpoints.wait()
+        self.checkpoints.save(step, state)
         self.checkpoints.wait()
 
     def _save_if_safe(self, step: int, state: TrainState) -> None:
@@ -270,6 +284,7 @@ class _Loop:
     def _stopped(self, step: int) -> Outcome:
         """Saves nothing more, and leaves."""
         self.checkpoints.wait()
+        self._await(self.averages)
         log.info("saved step %d; the same command goes on from there", step)
         return Outcome(step, {}, None, self.interrupts.exit_code)
 
@@ -296,8 +311,12 @@ class _Loop:
             False if a signal came, so that something was left for later.
         """
         experiment, last = self.experiment, step == self.experiment.steps
+        every = (experiment.evaluate_every, experiment.preview_every)
+        posthoc = experiment.posthoc.every if experiment.posthoc else 0
+        if not last and not any(_due(step, steps) for steps in (*every, posthoc)):
+            return True
         evaluated = any(name.startswith("validation/") for name in written)
-        self._begin_looking()
+        self._begin_looking(state)
         with self.interrupts.at_rest(functools.partial(self._save, step, state)):
             if last or (_due(step, experiment.evaluate_every) and not evaluated):
                 results = self.run.evaluate(state, lambda: self.interrupts.pressing)
@@ -319,10 +338,10 @@ class _Loop:
     def _make_preview(self, state: TrainState, *, last: bool) -> None:
         try:
             self.preview = self.run.preview(state)
-        except OSError as error:
+        except FailedPreview as error:
             if last or self.experiment.failed_save == "stop":
                 raise
-            log.error("no preview of step %d: %s; the run goes on", int(state.step), error)
+            log.error("%s; the run goes on", error)
 
     def _has_preview(self, step: int) -> bool:
         return any(self.run.folder.glob(f"previews/step_{step:07d}.*"))
@@ -353,6 +372,7 @@ class _Loop:
         if policy.policy != "rollback" or went_back == policy.rollbacks:
             raise nonfinite.diverged(folder, ended.row, went_back)
         for kept in (self.checkpoints, self.averages):
+            self._await(kept)
             _forget(kept, ended.row[0].step)
         self.watchdog.begin("start")
         self.ledger.begin("start")

@@ -2,7 +2,7 @@
 
 Goodput is the share of a run's time that was spent on steps that it still has. Compilation, waits
 for data, evaluations, saves, and steps that were taken again after a crash are the rest. What
-passes between two starts is not known and not counted.
+passes between the last line of a start and the next start is not known and not counted.
 """
 
 import json
@@ -35,6 +35,10 @@ class Ledger:
         self._spent[self._part] += now - self._since
         self._part, self._since = part, now
 
+    def was(self, part: str) -> None:
+        """Says that the time since the last beginning was spent on something else."""
+        self._part = part
+
     @property
     def spent(self) -> defaultdict[str, float]:
         """Seconds until now, by part."""
@@ -57,16 +61,20 @@ class Performance:
     def __init__(self, ledger: Ledger, path: Path, batch_size: int, flops: float = 0.0) -> None:
         self._ledger, self._path = ledger, path
         self._batch_size, self._flops = batch_size, flops
-        self._earlier = max((line["elapsed_seconds"] for line in _lines(path)), default=0.0)
+        self._earlier = _history(path)[0]
         self._useful = 0.0
         self._step, self._before = 0, ledger.spent
 
-    def go_on(self, step: int) -> None:
-        """Says that steps are taken from this one on; the lines beyond it have been cut off."""
-        self._useful = 0.0
-        for line in _lines(self._path):
-            self._useful = line["goodput"] * line["elapsed_seconds"]
+    def go_on(self, step: int) -> dict[str, float]:
+        """Says that steps are taken from this one on; the lines beyond it have been cut off.
+
+        Returns:
+            A line in their place, which keeps their time: lost_seconds; nothing if there were none.
+        """
+        kept, self._useful = _history(self._path)
         self._step, self._before = step, self._ledger.spent
+        lost = self._earlier - kept
+        return {"lost_seconds": lost} if lost > 0.0 else {}
 
     def line(self, step: int) -> dict[str, float]:
         """Returns how the steps since the last line went.
@@ -76,9 +84,10 @@ class Performance:
 
         Returns:
             steps_per_second, examples_per_second: with the wait for data, without compilation.
-            step_seconds, data_wait_seconds: of a step, and of waiting for its data; means.
-            compile_seconds: of the first step of this start, if it is among them, else 0.
-            elapsed_seconds: of all starts so far.
+            step_seconds: of one step, without the wait.
+            data_wait_seconds: of all waits in which the devices had nothing to do.
+            compile_seconds: until the first step of this start was on its way; later 0.
+            elapsed_seconds: of all starts so far, each to its last line.
             goodput: share of them that was spent on steps which count.
             memory_gb: most memory used on one device, in 10^9 bytes, where the device says it.
             mfu: share of the devices' peak, where that is known.
@@ -91,16 +100,13 @@ class Performance:
         self._step, self._before = step, spent
         self._useful += stepping
         elapsed = self._earlier + sum(spent.values())
-        if compiling and done > 1:
-            done -= 1
-        elif compiling:  # the first step is the only one
-            stepping = compiling
-        rate = done / (stepping + waiting) if done else 0.0
+        training = stepping + waiting
+        rate = done / training if training else 0.0
         found = {
             "steps_per_second": rate,
             "examples_per_second": rate * self._batch_size,
             "step_seconds": stepping / max(done, 1),
-            "data_wait_seconds": waiting / max(done, 1),
+            "data_wait_seconds": waiting,
             "compile_seconds": compiling,
             "elapsed_seconds": elapsed,
             "goodput": self._useful / elapsed if elapsed else 0.0,
@@ -118,14 +124,16 @@ def _peak(device: Any) -> int:
     return (device.memory_stats() or {}).get("peak_bytes_in_use", 0)
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
-    """Returns the lines that are whole and say how long the run took."""
-    found: list[dict[str, Any]] = []
+def _history(path: Path) -> tuple[float, float]:
+    """Returns the seconds that the lines of a file tell of: all, and those of steps."""
+    elapsed = useful = 0.0
     for text in path.read_text().splitlines() if path.is_file() else ():
         try:
             line = json.loads(text)
         except json.JSONDecodeError:
             continue
-        if {"elapsed_seconds", "goodput"} <= line.keys():
-            found.append(line)
-    return found
+        if "goodput" in line:
+            elapsed = max(elapsed, line["elapsed_seconds"])
+            useful = line["goodput"] * line["elapsed_seconds"]
+        elapsed += line.get("lost_seconds", 0.0)
+    return elapsed, useful

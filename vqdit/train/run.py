@@ -24,6 +24,10 @@ from vqdit.train.step import train_step
 log = logging.getLogger(__name__)
 
 
+class FailedPreview(OSError):
+    """A preview could not be written."""
+
+
 class Run:
     """One experiment in its workdir, with everything compiled that its loop calls.
 
@@ -116,15 +120,24 @@ class Run:
         return {} if total is None else measures.compute(total)
 
     def preview(self, state: TrainState) -> Path:
-        """Writes a picture of what the run can do; returns the file (one process does)."""
+        """Writes a picture of what the run can do; returns the file (one process does).
+
+        Raises:
+            FailedPreview: it could not be written.
+        """
         batch = next(iter(self.batches("validation")))
         params, key = states.averaged(state), stream(state.key, "preview")
         preview = sharding.host(self._preview(params, state.stats, self.frozen, batch, key))
         path = self.folder / "previews" / f"step_{int(state.step):07d}"
         if sharding.process()[0] != 0:
             return path
-        path.parent.mkdir(exist_ok=True)
-        return self.task.write_preview(preview, path)
+        try:
+            path.parent.mkdir(exist_ok=True)
+            return self.task.write_preview(preview, path)
+        except OSError as error:
+            for begun in path.parent.glob(f"{path.name}.*"):
+                begun.unlink(missing_ok=True)
+            raise FailedPreview(f"no preview of step {int(state.step)}: {error}") from error
 
 
 def _calls(method: Any) -> Any:

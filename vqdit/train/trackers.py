@@ -6,6 +6,7 @@ Each is an extra of the package and is imported only where it is asked for. A tr
 
 import importlib
 import json
+import logging
 import os
 import secrets
 from collections.abc import Sequence
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from vqdit import sharding
+
+log = logging.getLogger(__name__)
 
 MODULES = {"tensorboard": "tensorboardX", "wandb": "wandb"}
 """What is imported for each; the names are those of `Experiment.log_to` and of the extras."""
@@ -28,7 +31,11 @@ class TensorBoard:
     def write(self, step: int, **values: float) -> None:
         """Writes the numbers of a step."""
         for name, value in values.items():
-            self._writer.add_scalar(name, value, step)
+            if self._writer is not None and not self._is_writing():
+                log.error("TensorBoard's files cannot be written any more; see the error above")
+                self._writer = None
+            if self._writer is not None:
+                self._writer.add_scalar(name, value, step)
 
     def cut(self, step: int) -> None:
         """Begins a file, because of which TensorBoard drops what earlier ones say after `step`."""
@@ -39,9 +46,15 @@ class TensorBoard:
 
     def close(self) -> None:
         """Writes what is left."""
-        if self._writer is not None:
+        if self._writer is not None and self._is_writing():
             self._writer.close()
-            self._writer = None
+        self._writer = None
+
+    def _is_writing(self) -> bool:
+        """Whether its thread lives: after an error, as on a full disk, one would wait for it."""
+        events = getattr(getattr(self._writer, "file_writer", None), "event_writer", None)
+        thread = getattr(events, "_worker", None)
+        return thread is None or thread.is_alive()
 
 
 class Wandb:

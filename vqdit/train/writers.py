@@ -66,6 +66,8 @@ class JsonlWriter:
 
     def _append(self) -> None:
         """Writes what is not yet written, or nothing of it."""
+        if not self._unwritten:
+            return
         end = self.path.stat().st_size if self.path.exists() else 0
         try:
             with self.path.open("a") as file:
@@ -76,6 +78,14 @@ class JsonlWriter:
             raise
         self._unwritten = ""
 
+    def flush(self) -> None:
+        """Writes what is left, if that is possible now."""
+        try:
+            self._append()
+        except OSError as error:
+            count = self._unwritten.count("\n")
+            log.error("%d lines of %s are lost: %s", count, self.path, error)
+
     def names(self, step: int) -> set[str]:
         """Returns the names of all values that were written for a step."""
         if not self.path.is_file():
@@ -85,18 +95,31 @@ class JsonlWriter:
 
     def cut(self, step: int) -> None:
         """Drops what a resumed run will write again: lines beyond `step`, and a torn last line."""
-        if sharding.process()[0] != 0 or not self.path.is_file():
+        if sharding.process()[0] != 0:
             return
-        kept = []
-        for line in self.path.read_text().splitlines():
-            try:
-                if json.loads(line)["step"] <= step:
-                    kept.append(line)
-            except (json.JSONDecodeError, KeyError, TypeError):
-                continue
+        self._unwritten = _until(step, self._unwritten)
+        if not self.path.is_file():
+            return
+        text = self.path.read_text()
+        kept = _until(step, text)
+        if text.startswith(kept):
+            os.truncate(self.path, len(kept.encode()))  # needs no room
+            return
         temporary = self.path.with_suffix(".tmp")
-        temporary.write_text("".join(f"{line}\n" for line in kept))
+        temporary.write_text(kept)
         os.replace(temporary, self.path)
+
+
+def _until(step: int, text: str) -> str:
+    """Returns the whole lines of steps that are not beyond `step`."""
+    kept = []
+    for line in text.splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(f"{line}\n")
+        except (json.JSONDecodeError, KeyError, TypeError):
+            continue
+    return "".join(kept)
 
 
 class Tracer:
