@@ -141,6 +141,12 @@ class Experiment(Component):
         for field in ("evaluate_every", "preview_every", "checkpoint_every", "keep_every"):
             if getattr(self, field) < 0:
                 raise ValueError(f"Experiment needs {field} >= 0, got {getattr(self, field)}")
+        traced = self.profile.start + self.profile.steps - 1
+        if self.profile.steps and traced > self.steps:
+            raise ValueError(
+                f"profile.start={self.profile.start} and profile.steps={self.profile.steps} trace "
+                f"steps to {traced}, but the run has {self.steps}"
+            )
         if not 0.0 <= self.ema < 1.0:
             raise ValueError(f"Experiment needs ema in [0, 1), got {self.ema}; 0.9999 is usual")
 

@@ -145,3 +145,14 @@ def test_mfu_is_the_share_of_the_peak(clock, tmp_path, monkeypatch):
     measured.go_on(0)
     clock.now += 5.0
     assert measured.line(10)["mfu"] == pytest.approx(1e12 * 10 / 5.0 / 4e12)
+
+
+def test_a_start_that_is_stopped_leaves_its_time(clock, tmp_path):
+    ledger = Ledger("start", clock)
+    measured = Performance(ledger, tmp_path / "performance.jsonl", batch_size=1)
+    measured.go_on(0)
+    spend(ledger, clock, compile=8.0, step=2.0)
+    line = measured.last(1)
+    assert (line["elapsed_seconds"], line["goodput"]) == (10.0, 0.2)
+    spend(ledger, clock, evaluate=5.0)
+    assert measured.last(1) == {"lost_seconds": 5.0}  # no step since

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from vqdit.experiment import Profile
+from vqdit.experiment import Experiment, Profile
 from vqdit.train.writers import JsonlWriter, Progress, Tracer, configure_logging
 
 
@@ -111,3 +111,9 @@ def test_names_are_those_of_one_step(tmp_path):
     writer.write(2, other=1.0)
     assert writer.names(2) == {"step", "loss", "other"}
     assert writer.names(3) == set()
+
+
+def test_steps_to_trace_are_steps_of_the_run():
+    with pytest.raises(ValueError, match="trace steps to 104, but the run has 100"):
+        Experiment(steps=100, profile=Profile(start=100, steps=5))
+    Experiment(steps=104, profile=Profile(start=100, steps=5))

@@ -144,7 +144,7 @@ class Interrupts:
                     self._leave(code)
                 elif self._rescue is not None:
                     _try(self._rescue)
-                    log.info("left at once, as nothing is lost; the same command goes on")
+                    log.info("left at once: nothing is lost; the same command goes on, or starts")
                     self._leave(code)
             due = time.monotonic() + GRACE
 

@@ -145,6 +145,11 @@ class _Loop:
         with self.interrupts.at_rest():
             state = self.run.start(self.checkpoints)
         workdirs.claim(self.run.folder, self.experiment)
+        count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+        log.info("%s parameters; compiling the step", f"{count:,}")
+        profile = self.experiment.profile
+        if profile.steps and state.step >= profile.start:
+            log.warning("nothing is traced: step %d, profile.start, is done", profile.start)
         self.step = sharding.compile_step(self.run.step, state)
         self.compiled, went_back = False, 0
         self.performance = Performance(
@@ -285,6 +290,7 @@ class _Loop:
         """Saves nothing more, and leaves."""
         self.checkpoints.wait()
         self._await(self.averages)
+        self.speeds.write(step, **self.performance.last(step))
         log.info("saved step %d; the same command goes on from there", step)
         return Outcome(step, {}, None, self.interrupts.exit_code)
 

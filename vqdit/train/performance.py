@@ -2,7 +2,7 @@
 
 Goodput is the share of a run's time that was spent on steps that it still has. Compilation, waits
 for data, evaluations, saves, and steps that were taken again after a crash are the rest. What
-passes between the last line of a start and the next start is not known and not counted.
+passes between two starts, or after the last line of one that crashed, is not known.
 """
 
 import json
@@ -76,6 +76,13 @@ class Performance:
         lost = self._earlier - kept
         return {"lost_seconds": lost} if lost > 0.0 else {}
 
+    def last(self, step: int) -> dict[str, float]:
+        """Returns the last line of a start that ends early: of the steps that have none, if any."""
+        if step > self._step:
+            return self.line(step)
+        spent = self._ledger.spent
+        return {"lost_seconds": sum(spent.values()) - sum(self._before.values())}
+
     def line(self, step: int) -> dict[str, float]:
         """Returns how the steps since the last line went.
 
@@ -87,7 +94,7 @@ class Performance:
             step_seconds: of one step, without the wait.
             data_wait_seconds: of all waits in which the devices had nothing to do.
             compile_seconds: until the first step of this start was on its way; later 0.
-            elapsed_seconds: of all starts so far, each to its last line.
+            elapsed_seconds: of all starts so far; of those that crashed, to their last line.
             goodput: share of them that was spent on steps which count.
             memory_gb: most memory used on one device, in 10^9 bytes, where the device says it.
             mfu: share of the devices' peak, where that is known.
