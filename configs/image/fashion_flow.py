@@ -3,6 +3,9 @@
 python train.py --config=configs/image/fashion_vqvae.py
 python train.py --config=configs/image/fashion_flow.py
 python sample.py --workdir=runs/fashion_flow --given label=3
+
+6,000 steps took 48 minutes on two CPU cores that had other work too. After 2,000 a judge sees the
+class asked for in 58 % of the samples, after 6,000 in 84 %.
 """
 
 from vqdit.data import Data, FashionMNIST
@@ -34,7 +37,7 @@ def config() -> Experiment:
         data=Data(source=FashionMNIST(), batch_size=64),
         optimizer=AdamW(learning_rate=1e-3, warmup=100),
         ema=0.998,
-        steps=2000,
+        steps=6000,
         evaluate_every=1000,
         preview_every=1000,
         checkpoint_every=500,
