@@ -1,9 +1,7 @@
 """How fast a DiT trains and samples on the devices at hand, over latents that are there already.
 
-*Model FLOPs* are those of the products in the forward pass, counted from the program (a
-multiplication and an addition are two), and three times as many for a training step: what is
-recomputed to save memory is no achievement. MFU is their rate over the peak that the chips'
-maker states for bfloat16. Chowdhery et al., "PaLM", arXiv:2204.02311, appendix B.
+MFU is the rate of model FLOPs (`vqdit.flops`; those of a training step are three times the forward
+pass's) over the peak that the chips' maker states for bfloat16.
 """
 
 import functools
@@ -210,9 +208,8 @@ def forward_flops(task: Latents) -> float:
         time = jnp.zeros((1, 1))
         return task.predict(params, data, Named(image=time, label=time))
 
-    return model_flops(
-        forward, jax.eval_shape(lambda: task.init(jax.random.key(0), {}, task.batch(1))[0])
-    )
+    params = jax.eval_shape(lambda: task.init(jax.random.key(0), {}, task.batch(1))[0])
+    return model_flops(forward, params)
 
 
 def _compile(function: Any, *args: Any) -> tuple[Any, float]:

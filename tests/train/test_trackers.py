@@ -202,4 +202,5 @@ def test_a_tensorboard_whose_thread_has_died_is_let_go(tmp_path):
     tensorboard = TensorBoard(tmp_path)
     tensorboard._writer = SimpleNamespace(file_writer=written, add_scalar=add_scalar)
     tensorboard.write(1, loss=1.0)
+    assert tensorboard._writer is None
     tensorboard.close()

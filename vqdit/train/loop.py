@@ -148,7 +148,7 @@ class _Loop:
         count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
         log.info("%s parameters; compiling the step", f"{count:,}")
         profile = self.experiment.profile
-        if profile.steps and state.step >= profile.start:
+        if profile.steps and int(state.step) >= profile.start:
             log.warning("nothing is traced: step %d, profile.start, is done", profile.start)
         self.step = sharding.compile_step(self.run.step, state)
         self.compiled, went_back = False, 0
@@ -317,26 +317,27 @@ class _Loop:
             False if a signal came, so that something was left for later.
         """
         experiment, last = self.experiment, step == self.experiment.steps
-        every = (experiment.evaluate_every, experiment.preview_every)
-        posthoc = experiment.posthoc.every if experiment.posthoc else 0
-        if not last and not any(_due(step, steps) for steps in (*every, posthoc)):
-            return True
         evaluated = any(name.startswith("validation/") for name in written)
+        evaluates = last or (_due(step, experiment.evaluate_every) and not evaluated)
+        previews = last or (_due(step, experiment.preview_every) and not self._has_preview(step))
+        averages = experiment.posthoc and (last or _due(step, experiment.posthoc.every))
+        if not (evaluates or previews or averages):
+            return True
         self._begin_looking(state)
         with self.interrupts.at_rest(functools.partial(self._save, step, state)):
-            if last or (_due(step, experiment.evaluate_every) and not evaluated):
+            if evaluates:
                 results = self.run.evaluate(state, lambda: self.interrupts.pressing)
                 if results is None:
                     return False
                 if not evaluated:
                     self._write_evaluation(step, results)
                 self.results, self.evaluated = results, step
-            if last or (_due(step, experiment.preview_every) and not self._has_preview(step)):
+            if previews:
                 if self.interrupts.pressing:
                     return False
                 self.watchdog.progress()
                 self._make_preview(state, last=last)
-        if experiment.posthoc and (last or _due(step, experiment.posthoc.every)):
+        if averages:
             self._await(self.averages)
             self.averages.save(step, state.profiles)
         return True
