@@ -10,7 +10,6 @@ traced.
 import contextlib
 import functools
 import logging
-import shutil
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,17 +18,16 @@ import jax
 import numpy as np
 
 from vqdit import chips, sharding
-from vqdit.checkpoint import KEEP_ALL, Checkpoints, FailedSave, Keep
 from vqdit.data import Batch
 from vqdit.experiment import Experiment
 from vqdit.tasks.base import Resolve
 from vqdit.train import nonfinite
-from vqdit.train import state as states
 from vqdit.train import workdir as workdirs
 from vqdit.train.doctor import Doctor
 from vqdit.train.faults import Interrupts
 from vqdit.train.performance import Ledger, Performance
 from vqdit.train.run import FailedPreview, Run
+from vqdit.train.saver import Saver
 from vqdit.train.state import TrainState
 from vqdit.train.trackers import check, trackers
 from vqdit.train.watchdog import Watchdog
@@ -93,12 +91,11 @@ def train(
             with (
                 Interrupts() as interrupts,
                 Watchdog(experiment.deadlines, folder / FAULTS) as watchdog,
-                Checkpoints(folder / workdirs.CHECKPOINTS, _keep(experiment)) as checkpoints,
-                Checkpoints(folder / workdirs.AVERAGES, KEEP_ALL) as averages,
+                Saver(experiment, folder) as saver,
             ):
                 with interrupts.at_rest():
                     run = Run(experiment, folder, resolve, watchdog.progress, strict=strict)
-                return _Loop(run, checkpoints, averages, interrupts, watchdog, ledger).train()
+                return _Loop(run, saver, interrupts, watchdog, ledger).train()
         except Exception:
             log.exception("stopped by an error")
             raise
@@ -123,14 +120,12 @@ class _Loop:
     def __init__(
         self,
         run: Run,
-        checkpoints: Checkpoints,
-        averages: Checkpoints,
+        saver: Saver,
         interrupts: Interrupts,
         watchdog: Watchdog,
         ledger: Ledger,
     ) -> None:
-        self.run, self.experiment = run, run.experiment
-        self.checkpoints, self.averages = checkpoints, averages
+        self.run, self.experiment, self.saver = run, run.experiment, saver
         self.interrupts, self.watchdog, self.ledger = interrupts, watchdog, ledger
         self.trackers = trackers(run.experiment.log_to, run.folder)
         self.metrics = JsonlWriter(run.folder / "metrics.jsonl", self.trackers)
@@ -143,7 +138,7 @@ class _Loop:
     def train(self) -> Outcome:
         """Trains to the end, or until something stops it."""
         with self.interrupts.at_rest():
-            state = self.run.start(self.checkpoints)
+            state = self.run.start(self.saver.checkpoints)
         workdirs.claim(self.run.folder, self.experiment)
         count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
         log.info("%s parameters; compiling the step", f"{count:,}")
@@ -188,7 +183,7 @@ class _Loop:
                 self.watchdog.begin(part)
                 self.ledger.begin("data")
                 tracer.before(step + 1)
-                with self.interrupts.at_rest(functools.partial(self._save, step, state)):
+                with self.interrupts.at_rest(functools.partial(self.saver.save, step, state)):
                     batch = sharding.put_batch(next(batches), self.run.mesh)
                 if values is not None and not values["skipped"].is_ready():
                     self.ledger.was("step")  # the devices were at work
@@ -203,16 +198,14 @@ class _Loop:
                     return _Diverging(row, ahead, state.key)
                 if logs := last or step % experiment.log_every == 0:
                     self._log(step, values, progress)
-                    for kept in (self.checkpoints, self.averages):
-                        if kept.has_ended():
-                            self._await(kept)
+                    self.saver.settle_ended()
                 looked = self._look(step, state)
                 stopping = self.interrupts.should_stop(step)
                 asked = self.interrupts.should_save(together=logs)
                 if last or stopping or asked or _due(step, experiment.checkpoint_every):
                     self._begin_looking(state)
                     metrics = self.results if self.evaluated == step else None
-                    self._begin_save(step, state, metrics)
+                    self.saver.begin(step, state, metrics)
                 if asked:
                     log.info("saving step %d, as SIGUSR1 asked", step)
                 if stopping and not (last and looked):
@@ -221,12 +214,12 @@ class _Loop:
             error.add_note(f"after step {step}")
             log.error("stopped by %s after step %d", type(error).__name__, step)
             if step > start:
-                self._save_if_safe(step, state)
+                self.saver.save_if_safe(step, state)
             raise
         finally:
             for writer in (self.metrics, self.speeds):
                 writer.flush()
-            with self.interrupts.at_rest(functools.partial(self._save, step, state)):
+            with self.interrupts.at_rest(functools.partial(self.saver.save, step, state)):
                 batches.close()  # waits for the threads that read the data
                 for tracker in self.trackers:
                     tracker.close()
@@ -240,24 +233,6 @@ class _Loop:
         jax.block_until_ready(state.step)
         self.ledger.begin("evaluate")
 
-    def _begin_save(
-        self, step: int, state: TrainState, metrics: dict[str, float] | None = None
-    ) -> None:
-        """Begins to save, whatever became of the save before."""
-        self._await(self.checkpoints)
-        self.checkpoints.save(step, state, metrics)
-
-    def _await(self, checkpoints: Checkpoints) -> None:
-        """Waits for a save, and follows the experiment's policy if it failed."""
-        try:
-            checkpoints.wait()
-        except FailedSave as error:
-            if self.experiment.failed_save == "stop" or not error.is_of_disk:
-                raise
-            newest = checkpoints.latest()
-            stands = "no checkpoint yet" if newest is None else f"{newest} as the newest"
-            log.error("%s; the run goes on, with %s", error, stands)
-
     def _next(self, state: TrainState, batch: Batch) -> tuple[TrainState, Any]:
         """Takes one step. While the first one compiles, nothing new needs saving."""
         if self.compiled:
@@ -267,29 +242,9 @@ class _Loop:
         self.compiled = True
         return ended
 
-    def _save(self, step: int, state: TrainState) -> None:
-        """Saves, and waits until that is done."""
-        with contextlib.suppress(FailedSave):  # of an earlier step: what matters now is this one
-            self.checkpoints.wait()
-        self.checkpoints.save(step, state)
-        self.checkpoints.wait()
-
-    def _save_if_safe(self, step: int, state: TrainState) -> None:
-        """Saves the last finished state after an error, unless it is damaged.
-
-        Several processes do not: one of them alone could not.
-        """
-        if jax.process_count() == 1 and states.is_whole(state):
-            try:
-                self._save(step, state)
-                log.info("saved step %d", step)
-            except Exception:
-                log.exception("could not save step %d; the last checkpoint stays", step)
-
     def _stopped(self, step: int) -> Outcome:
         """Saves nothing more, and leaves."""
-        self.checkpoints.wait()
-        self._await(self.averages)
+        self.saver.stop()
         self.speeds.write(step, **self.performance.last(step))
         log.info("saved step %d; the same command goes on from there", step)
         return Outcome(step, {}, None, self.interrupts.exit_code)
@@ -324,7 +279,7 @@ class _Loop:
         if not (evaluates or previews or averages):
             return True
         self._begin_looking(state)
-        with self.interrupts.at_rest(functools.partial(self._save, step, state)):
+        with self.interrupts.at_rest(functools.partial(self.saver.save, step, state)):
             if evaluates:
                 results = self.run.evaluate(state, lambda: self.interrupts.pressing)
                 if results is None:
@@ -338,8 +293,7 @@ class _Loop:
                 self.watchdog.progress()
                 self._make_preview(state, last=last)
         if averages:
-            self._await(self.averages)
-            self.averages.save(step, state.profiles)
+            self.saver.begin_averages(step, state)
         return True
 
     def _make_preview(self, state: TrainState, *, last: bool) -> None:
@@ -360,8 +314,7 @@ class _Loop:
 
     def _finish(self, state: TrainState) -> Outcome:
         """Notes that the run is complete."""
-        self.checkpoints.wait()
-        self.averages.wait()
+        self.saver.finish()
         if self.results is None or self.preview is None:
             raise RuntimeError(f"the run in {self.run.folder} ended without results")
         step = int(state.step)
@@ -378,12 +331,10 @@ class _Loop:
         nonfinite.write_dumps(folder, self.experiment, *ended)
         if policy.policy != "rollback" or went_back == policy.rollbacks:
             raise nonfinite.diverged(folder, ended.row, went_back)
-        for kept in (self.checkpoints, self.averages):
-            self._await(kept)
-            _forget(kept, ended.row[0].step)
+        self.saver.forget(ended.row[0].step)
         self.watchdog.begin("start")
         self.ledger.begin("start")
-        state = self.run.start(self.checkpoints)
+        state = self.run.start(self.saver.checkpoints)
         data_step = ended.row[-1].step + ended.ahead
         log.warning(
             "%s is the last of %d that were skipped: back at step %d, with the data after it",
@@ -393,21 +344,6 @@ class _Loop:
         )
         placed = jax.device_put(np.int32(data_step), state.data_step.sharding)
         return state._replace(data_step=placed)
-
-
-def _forget(checkpoints: Checkpoints, step: int) -> None:
-    """Removes the checkpoints from a step on: the run takes another way from there."""
-    checkpoints.close()
-    if sharding.process()[0] == 0:
-        for later in checkpoints.steps():
-            if later >= step:
-                shutil.rmtree(checkpoints.folder / str(later))
-    sharding.together("checkpoints forgotten")
-
-
-def _keep(experiment: Experiment) -> Keep:
-    """Returns which checkpoints stay."""
-    return Keep(last=experiment.keep, every=experiment.keep_every, best=experiment.keep_best)
 
 
 def _due(step: int, every: int) -> bool:
