@@ -55,7 +55,9 @@ def test_the_record_says_what_was_measured(what, capsys):
     ("argv", "message"),
     [
         (["--batch=8"], "--model is missing"),
-        (["--model=S/2"], "--batch must be at least 1, got 0"),
+        (["--model=S/2"], "--batch is missing"),
+        (["--model=S/2", "--batch=0"], "--batch must be at least 1, got 0"),
+        (["--model=S/2", "--batch=1", "--guidance=2"], "--guidance is of sampling: add --sample"),
         (["--model=M/2", "--batch=8"], "unknown DiT 'M/2'; names are a size of S, B, L, XL"),
         (["--model=S/2", "--batch=8", "--steps=0"], "--steps must be at least 1, got 0"),
         (["--model=S/2", "--batch=8", "--dtype=fp8"], "--dtype must be bfloat16 or float32, got"),

@@ -171,7 +171,7 @@ def test_all_spoiled_is_an_error(tmp_path):
     with Checkpoints(tmp_path, Keep(last=3)) as checkpoints:
         checkpoints.save(1, state(1))
     spoil(tmp_path, 1)
-    with pytest.raises(CorruptCheckpoint):
+    with pytest.raises(CorruptCheckpoint, match="none is left: put back copies, or begin"):
         Checkpoints(tmp_path).restore(like(state()))
 
 

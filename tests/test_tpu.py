@@ -12,6 +12,7 @@ import sys
 import pytest
 
 from vqdit import config
+from vqdit.cli.main import main
 
 pytestmark = [
     pytest.mark.slow,
@@ -20,7 +21,12 @@ pytestmark = [
     ),
 ]
 POD = "image/imagenet256_dit_xl2"
-STATED = {POD: "v5e:4x8", "image/imagenet256_vqvae": "v5e:4x4"}
+STATED = {
+    POD: "v5e:4x8",
+    "image/imagenet256_vqvae": "v6e:2x4",
+    "image/imagenet256_vqgan": "v6e:2x4",
+    "image/imagenet256_vqgan_plus": "v6e:2x4",
+}
 """Topologies of configs that are for more than one chip; the others need no more."""
 
 PROGRAM = """
@@ -61,6 +67,15 @@ def test_dit_xl2_fits_a_pod_slice_and_a_quarter_of_it():
         assert times >= 28  # of each layer by itself
         # In bfloat16, forward and backward: twice two bytes of 675 million, and little more.
         assert 2 * 2 * 0.65e9 < size < 2 * 2 * 0.75e9
+
+
+def test_what_has_no_room_is_said(capsys):
+    """The compiler gives up by itself where temporaries alone are more than a chip has."""
+    argv = ["plan", "--config=image/imagenet256_vqgan_plus", "--target=v5e:1x1"]
+    assert main(argv) == 1
+    said = capsys.readouterr().out
+    assert "imagenet256_vqgan_plus on v5e:1x1: DOES NOT FIT" in said
+    assert "exceeds available HBM (15.75G)" in said and "xla" not in said
 
 
 def test_tensor_parallelism_fits_too():

@@ -71,7 +71,9 @@ class Keep(Component):
 
     def __post_init__(self) -> None:
         if self.last < 1 or self.every < 0:
-            raise ValueError(f"Keep needs last >= 1 and every >= 0, got {self.last=} {self.every=}")
+            raise ValueError(
+                f"Keep needs last >= 1 and every >= 0, got last={self.last} every={self.every}"
+            )
 
     @property
     def _metric(self) -> str:
@@ -267,15 +269,19 @@ class Checkpoints:
             try:
                 state = self._restore(abstract, candidate, tuple(only))
             except CorruptCheckpoint as error:
-                if strict or candidate == steps[0]:
+                if strict or step is not None:
                     raise
+                if candidate == steps[0]:
+                    raise CorruptCheckpoint(
+                        f"{error}; none is left: put back copies, or begin in another folder"
+                    ) from error
                 log.error("%s; trying the one before", error)
                 damaged.append(candidate)
             else:
                 if self._keep is not None:
                     self._set_aside(damaged)
                 return state
-        raise CorruptCheckpoint(f"no good checkpoint in {self.folder}")
+        raise AssertionError("the last of them returned or raised")
 
     def _set_aside(self, steps: list[int]) -> None:
         """Renames damaged checkpoints, so that the run can save these steps again."""

@@ -60,7 +60,7 @@ class Profile(Component):
     """Steps of which `WORKDIR/profile` keeps a trace, for xprof or Perfetto.
 
     Attributes:
-        start: number of the first one, from 1; not the very first, which compiles.
+        start: number of the first one, from 1; that one compiles, and makes a large trace.
         steps: how many; 0 traces none.
     """
 
@@ -85,7 +85,8 @@ class Experiment(Component):
         ema_warmup: whether they soon forget the first steps; False keeps the decay constant.
         posthoc: further averages, from which one of any width is made after training.
         mesh: how the devices are arranged.
-        accumulate: parts of a batch that are taken one after the other, to save memory; the step
+        accumulate: parts of a batch that are taken one after the other, to save memory (not on a
+            CPU, where it serves to try what runs elsewhere); the step
             is that of the whole batch. Where examples lack a modality, each part has a mean of its
             own, and what an adversary and the metrics say is a mean over the parts.
         steps: length of the run.

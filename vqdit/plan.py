@@ -10,6 +10,7 @@ import functools
 import importlib.util
 import math
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,6 +37,10 @@ GPUS = {
     "h200": ("NVIDIA H200", (9, 0), 132, 1.98),
 }
 """What the CUDA compiler asks of a GPU beside what `vqdit.chips` has."""
+
+
+class DoesNotFit(ValueError):
+    """The compiler itself found no room in the memory of a chip."""
 
 
 class Plan(NamedTuple):
@@ -93,6 +98,7 @@ def plan(experiment: Experiment, target: str, find: Callable[[str], Task]) -> Pl
     Raises:
         ValueError: the target is unknown, or the experiment does not fit it.
         ImportError: its compiler is not installed.
+        DoesNotFit: the compiler gave up, for want of memory.
     """
     devices = _devices(target)
     mesh = experiment.mesh.build(devices)
@@ -109,9 +115,13 @@ def plan(experiment: Experiment, target: str, find: Callable[[str], Task]) -> Pl
     )
     program: Any = sharding.compile_step(step, state)
     traced = program.trace(state, frozen, batch)
-    compiled = traced.lower(lowering_platforms=(_platform(devices),)).compile(
-        compiler_options=_options(devices)
-    )
+    lowered = traced.lower(lowering_platforms=(_platform(devices),))
+    try:
+        compiled = lowered.compile(compiler_options=_options(devices))
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise DoesNotFit(_want(str(error))) from error
     return _read(compiled, traced.jaxpr, devices, state, frozen, batch)
 
 
@@ -152,9 +162,12 @@ def _devices(target: str) -> list[Any]:
             f"unknown target {target!r}; a TPU's topology such as v5e:4x4 or v6e:2x4, or GPUs: "
             f"{', '.join(f'{name}:8' for name in GPUS)}"
         )
-    if importlib.util.find_spec("libtpu") is None:
+    if not _has("libtpu"):
         raise ImportError("the TPU's compiler is not installed: pip install libtpu")
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # it would wait for a TPU's metadata server
+    os.environ.setdefault(
+        "ALLOW_MULTIPLE_LIBTPU_LOAD", "1"
+    )  # no TPU is used: others may compile too
     try:
         topology = topologies.get_topology_desc(platform="tpu", topology_name=target)
     except Exception as error:
@@ -165,7 +178,7 @@ def _devices(target: str) -> list[Any]:
 def _gpus(kind: str, count: int) -> list[Any]:
     name, (major, minor), cores, clock = GPUS[kind]
     chip = _chip(name)
-    if importlib.util.find_spec("jax_plugins.xla_cuda13") is None:
+    if not _has("jax_plugins.xla_cuda13"):
         raise ImportError("the GPU's compiler is not installed: pip install 'vqdit[cuda]'")
     os.environ.setdefault("JAX_SKIP_CUDA_CONSTRAINTS_CHECK", "1")  # there is no driver to ask
     jax.local_devices()  # JAX finds its compilers when it is first asked for devices
@@ -196,6 +209,14 @@ def _gpus(kind: str, count: int) -> list[Any]:
     return list(topology.devices)
 
 
+def _has(module: str) -> bool:
+    """Returns whether a module is installed; looking for one imports the package that has it."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
 def _chip(kind: str) -> Chip:
     chip = chips.find(kind)
     if chip is None:
@@ -210,6 +231,12 @@ def _platform(devices: list[Any]) -> str:
 def _options(devices: list[Any]) -> dict[str, str]:
     """Kernels cannot be timed on a GPU that is not here."""
     return {"xla_gpu_autotune_level": "0"} if _platform(devices) == "cuda" else {}
+
+
+def _want(message: str) -> str:
+    """Returns the sentence of a compiler's message that says what it had no room for."""
+    sentence = re.search(r"Ran out of memory.*?[.](?=\s|$)", message, re.DOTALL)
+    return sentence[0] if sentence else message.splitlines()[0]
 
 
 def _like(function: Callable[[], Any], where: Any) -> Any:

@@ -57,7 +57,7 @@ class Mesh(Component):
         if min(self.fsdp, self.tensor) < 1 or (self.data < 1 and self.data != -1):
             raise ValueError(
                 "Mesh needs fsdp >= 1, tensor >= 1 and data >= 1 (or -1), got "
-                f"{self.data=} {self.fsdp=} {self.tensor=}"
+                f"data={self.data} fsdp={self.fsdp} tensor={self.tensor}"
             )
 
     def build(self, devices: list[Any] | None = None) -> jax.sharding.Mesh:

@@ -6,7 +6,7 @@
 
 The losses are those of LlamaGen (arXiv:2406.06525): squared error, LPIPS, and from step 20,000 on
 a PatchGAN with the hinge loss and weight 0.5; LeCAM and blurred halvings come from VQGAN+
-(arXiv:2409.16211). Meant for eight GPUs of 80 GB or a slice of TPU v6e, whose chips have 32 GB.
+(arXiv:2409.16211). Meant for eight GPUs of 80 GB or eight chips of TPU v6e (2x4), which have 32 GB.
 """
 
 from vqdit.data import TFDS, Data, HorizontalFlip

@@ -5,7 +5,7 @@
 
 The 1-D tokenizer of the same pictures: --task.model=TiTok --task.model.size=256,256
 --task.model.patch=16 --task.model.depth=12 --task.model.width=768 --task.model.heads=12
---task.model.tokens=64. Meant for eight GPUs of 80 GB or a slice of TPU v6e.
+--task.model.tokens=64. Meant for eight GPUs of 80 GB or eight chips of TPU v6e (2x4).
 """
 
 from vqdit.data import TFDS, Data, HorizontalFlip

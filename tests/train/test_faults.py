@@ -95,6 +95,23 @@ def test_handlers_are_put_back():
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
 
 
+EARLY = """
+import os, signal, time
+from vqdit.cli import train
+train._main = lambda argv: os.kill(os.getpid(), signal.{name}) or time.sleep(1.0) or 0
+print("ended with", train.main([]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "said"), [("SIGTERM", 75, ""), ("SIGUSR1", 0, "ended with 0\n")]
+)
+def test_a_signal_before_a_run_has_begun_loses_nothing(name, code, said):
+    command = [sys.executable, "-c", EARLY.format(name=name)]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stdout) == (code, said), found.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
 def test_a_running_training_saves_and_leaves_and_goes_on(tmp_path, number, code):
@@ -129,6 +146,7 @@ def test_a_running_training_saves_and_leaves_and_goes_on(tmp_path, number, code)
     assert steps == list(range(1, step + 3))
 
 
+SPEEDS = "performance.jsonl"
 EVERY = {"evaluate_every": 4, "preview_every": 4, "checkpoint_every": 0}
 CHILD = """
 import signal, sys, time
@@ -205,6 +223,9 @@ def test_sigterm_is_noticed_wherever_the_main_thread_is_and_nothing_is_lost(wher
     kept = [p.name for p in tmp_path.glob("broken/checkpoints/*") if p.name.isdigit()]
     # Data are read ahead: the run may be anywhere before the batch that does not come.
     assert kept in {"compile": [[]], "data": [[str(n)] for n in range(1, 8)]}.get(where, [["4"]])
+    spent = [line.get("elapsed_seconds", 0.0) for line in lines(tmp_path / "broken", SPEEDS)]
+    lost = [line.get("lost_seconds", 0.0) for line in lines(tmp_path / "broken", SPEEDS)]
+    assert max(spent) + sum(lost) > 3.0  # the grace at least, wherever it was spent
     experiment = tiny.tokenizer(**EVERY)
     assert tiny.run(experiment, tmp_path / "broken").exit_code == 0
     tiny.run(experiment, tmp_path / "straight")

@@ -331,3 +331,11 @@ def test_a_finished_run_without_checkpoints_trains_again(tmp_path, monkeypatch):
 def test_the_profile_is_in_the_workdir(tmp_path):
     tiny.run(tiny.tokenizer(profile=Profile(start=2, steps=1), steps=3), tmp_path)
     assert list((tmp_path / "profile").rglob("*.xplane.pb"))
+
+
+def test_a_best_that_cannot_be_told_is_refused_before_the_first_step(tmp_path):
+    with pytest.raises(ValueError, match="keep_best='psrn' names no metric .* psnr"):
+        tiny.run(tiny.tokenizer(keep_best="psrn"), tmp_path)
+    assert not (tmp_path / "metrics.jsonl").exists()
+    tiny.run(tiny.tokenizer(keep_best="-l1", evaluate_every=3, checkpoint_every=4), tmp_path)
+    assert "no step but the last is both evaluated and saved" in (tmp_path / "log.txt").read_text()

@@ -141,7 +141,8 @@ def test_mfu_is_the_share_of_the_peak(clock, tmp_path, monkeypatch):
     monkeypatch.setattr(performance.chips, "find", lambda kind: Chip(1e12, 1.0, 1.0, 1.0))
     monkeypatch.setattr(performance.jax, "device_count", lambda: 4)
     ledger = Ledger("step", clock)
-    measured = Performance(ledger, tmp_path / "performance.jsonl", batch_size=8, flops=1e12)
+    measured = Performance(ledger, tmp_path / "performance.jsonl", batch_size=8)
+    measured.flops = 1e12
     measured.go_on(0)
     clock.now += 5.0
     assert measured.line(10)["mfu"] == pytest.approx(1e12 * 10 / 5.0 / 4e12)
@@ -156,3 +157,13 @@ def test_a_start_that_is_stopped_leaves_its_time(clock, tmp_path):
     assert (line["elapsed_seconds"], line["goodput"]) == (10.0, 0.2)
     spend(ledger, clock, evaluate=5.0)
     assert measured.last(1) == {"lost_seconds": 5.0}  # no step since
+    assert measured.last(1) == {"lost_seconds": 0.0}
+
+
+def test_a_start_that_ends_before_its_first_step_leaves_all_of_its_time(clock, tmp_path):
+    ledger = Ledger("start", clock)
+    measured = Performance(ledger, tmp_path / "performance.jsonl", batch_size=1)
+    clock.now += 3.0
+    measured.go_on(0)
+    spend(ledger, clock, compile=8.0)
+    assert measured.last(0) == {"lost_seconds": 11.0}

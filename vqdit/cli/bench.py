@@ -42,7 +42,11 @@ def main(argv: list[str]) -> int:
         print(USAGE)
         return 0
     options = parse(argv, OPTIONS, required="model")
-    batch, steps = options.get("batch", 0), options.get("steps", 20)
+    if "batch" not in options:
+        raise ValueError("--batch is missing: how many examples a step has, such as --batch=256")
+    if "guidance" in options and "sample" not in options:
+        raise ValueError("--guidance is of sampling: add --sample, or leave it out")
+    batch, steps = options["batch"], options.get("steps", 20)
     if batch < 1:
         raise ValueError(f"--batch must be at least 1, got {batch}; it is the examples of a step")
     for name, least in (("steps", 1), ("size", 1), ("channels", 1)):

@@ -37,14 +37,19 @@ def main(argv: list[str]) -> int:
     os.environ.setdefault("JAX_PLATFORMS", "cpu")  # where it compiles is not what it compiles for
     from vqdit import config as configs
     from vqdit.cli.overrides import override
-    from vqdit.plan import finder, plan
+    from vqdit.plan import DoesNotFit, finder, plan
 
     stem, config = configs.load(name)
     config = override(config, overrides)
     experiments = config if isinstance(config, dict) else {stem: config}
     fits = True
     for label, experiment in experiments.items():
-        found = plan(experiment, target, finder(experiments))
+        try:
+            found = plan(experiment, target, finder(experiments))
+        except DoesNotFit as error:
+            print(f"{label} on {target}: DOES NOT FIT\n  {error}")
+            fits = False
+            continue
         print(f"{label} on {target}: {found.chips} x {found.kind}")
         print("\n".join(f"  {line}" for line in report(found, experiment, cost)))
         fits = fits and found.fits

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vqdit.cli.options import command, near, take
+from vqdit.train.exits import nothing_to_save
 
 USAGE = """usage: train.py --config=CONFIG [--workdir=DIR] [--any.field=value ...]
 
@@ -39,6 +40,11 @@ Experiments = dict[str, Any]
 
 def main(argv: list[str]) -> int:
     """Runs the command."""
+    with nothing_to_save():
+        return _main(argv)
+
+
+def _main(argv: list[str]) -> int:
     name, rest = take(argv, "--config")
     workdir, rest = take(rest, "--workdir")
     place, rest = _place(rest)

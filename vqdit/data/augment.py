@@ -69,7 +69,7 @@ class Affine(Augmentation):
         if min(self.rotate, self.scale, self.shift) < 0.0:
             raise ValueError(
                 "Affine needs rotate, scale and shift >= 0, got "
-                f"{self.rotate=} {self.scale=} {self.shift=}"
+                f"rotate={self.rotate} scale={self.scale} shift={self.shift}"
             )
 
     def apply(self, image: Pixels, generator: np.random.Generator) -> Pixels:

@@ -39,10 +39,15 @@ class Interrupts:
     of a step: a Python handler installed after `initialize` would switch the notifier off, and the
     processes would not stop at the same step. SIGUSR1 to any of them is told to all when they next
     log.
+
+    Attributes:
+        requested: the signal that asks to stop, if one came.
+        parting: called before the thread ends the process.
     """
 
     def __init__(self, leave: Callable[[int], None] = leave) -> None:
         self.requested: signal.Signals | None = None
+        self.parting: Callable[[], None] = _nothing
         self._leave, self._save_requested = leave, False
         self._old: dict[signal.Signals, Any] = {}
         self._lock = threading.Lock()
@@ -143,7 +148,8 @@ class Interrupts:
                 if at_once:
                     self._leave(code)
                 elif self._rescue is not None:
-                    _try(self._rescue)
+                    _try(self._rescue, "could not save; the last checkpoint stays")
+                    _try(self.parting, "could not note how long this start took")
                     log.info("left at once: nothing is lost; the same command goes on, or starts")
                     self._leave(code)
             due = time.monotonic() + GRACE
@@ -158,8 +164,8 @@ def _nothing() -> None:
     pass
 
 
-def _try(save: Callable[[], None]) -> None:
+def _try(call: Callable[[], None], failure: str) -> None:
     try:
-        save()
+        call()
     except Exception:
-        log.exception("could not save; the last checkpoint stays")
+        log.exception(failure)

@@ -10,6 +10,7 @@ traced.
 import contextlib
 import functools
 import logging
+import math
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -130,6 +131,10 @@ class _Loop:
         self.trackers = trackers(run.experiment.log_to, run.folder)
         self.metrics = JsonlWriter(run.folder / "metrics.jsonl", self.trackers)
         self.speeds = JsonlWriter(run.folder / "performance.jsonl", self.trackers)
+        size = run.experiment.data.batch_size
+        self.performance = Performance(ledger, self.speeds.path, size)
+        self.at = saver.checkpoints.latest() or 0  # the number of finished steps
+        interrupts.parting = self._note_time
         self.doctor = Doctor()
         self.results: dict[str, float] | None = None
         self.evaluated = 0  # the step that they are of
@@ -137,6 +142,13 @@ class _Loop:
 
     def train(self) -> Outcome:
         """Trains to the end, or until something stops it."""
+        try:
+            return self._train()
+        except BaseException:
+            self._note_time()
+            raise
+
+    def _train(self) -> Outcome:
         with self.interrupts.at_rest():
             state = self.run.start(self.saver.checkpoints)
         workdirs.claim(self.run.folder, self.experiment)
@@ -145,14 +157,11 @@ class _Loop:
         profile = self.experiment.profile
         if profile.steps and int(state.step) >= profile.start:
             log.warning("nothing is traced: step %d, profile.start, is done", profile.start)
+        self._check_best(state)
         self.step = sharding.compile_step(self.run.step, state)
         self.compiled, went_back = False, 0
-        self.performance = Performance(
-            self.ledger,
-            self.speeds.path,
-            self.experiment.data.batch_size,
-            self.run.step_flops(state) if chips.find(jax.devices()[0].device_kind) else 0.0,
-        )
+        if chips.find(jax.devices()[0].device_kind):
+            self.performance.flops = self.run.step_flops(state)
         while isinstance(ended := self._steps(state), _Diverging):
             state = self._go_back(ended, went_back)
             went_back += 1
@@ -162,6 +171,7 @@ class _Loop:
         """Trains from a state on, which is donated."""
         experiment, start = self.experiment, int(state.step)
         ahead = int(state.data_step) - start
+        self.at = start
         with self.interrupts.at_rest():
             for writer in (self.metrics, self.speeds, *self.trackers):
                 writer.cut(start)
@@ -190,7 +200,7 @@ class _Loop:
                 self.ledger.begin(part)
                 state, values = self._next(state, batch)
                 self.ledger.begin("step")
-                step += 1
+                self.at = step = step + 1
                 tracer.after(step, state)
 
                 last = step == experiment.steps
@@ -227,6 +237,27 @@ class _Loop:
             tracer.close()
         return self._finish(state)
 
+    def _check_best(self, state: TrainState) -> None:
+        """Makes sure that the best checkpoint can be told.
+
+        Raises:
+            ValueError: nothing that is measured has the name of what tells it.
+        """
+        best, every = self.experiment.keep_best, self.experiment.evaluate_every
+        if not best:
+            return
+        known = self.run.metric_names(state)
+        if best.removeprefix("-") not in known:
+            raise ValueError(
+                f"keep_best={best!r} names no metric of the validation split; there are "
+                f"{', '.join(known)}, with a - before it for the lowest"
+            )
+        both = math.lcm(every, self.experiment.checkpoint_every)
+        if not 0 < both <= self.experiment.steps:
+            log.warning(
+                "no step but the last is both evaluated and saved, so keep_best says nothing"
+            )
+
     def _begin_looking(self, state: TrainState) -> None:
         """Notes that the time from now on is not training's, once all steps are done."""
         self.watchdog.begin("evaluate")
@@ -245,9 +276,14 @@ class _Loop:
     def _stopped(self, step: int) -> Outcome:
         """Saves nothing more, and leaves."""
         self.saver.stop()
-        self.speeds.write(step, **self.performance.last(step))
+        self._note_time()
         log.info("saved step %d; the same command goes on from there", step)
         return Outcome(step, {}, None, self.interrupts.exit_code)
+
+    def _note_time(self) -> None:
+        """Writes down the time of a start that ends early."""
+        self.speeds.write(self.at, **self.performance.last(self.at))
+        self.speeds.flush()
 
     def _log(self, step: int, values: Named[Float[Array, ""]], progress: Progress) -> None:
         """Writes and shows the metrics of a step."""

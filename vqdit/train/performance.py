@@ -55,14 +55,17 @@ class Performance:
         ledger: of this start.
         path: the file, whose lines of earlier starts say what these took.
         batch_size: examples of a step.
+
+    Attributes:
         flops: model FLOPs of a step over all devices; 0 where nobody asks.
     """
 
-    def __init__(self, ledger: Ledger, path: Path, batch_size: int, flops: float = 0.0) -> None:
+    def __init__(self, ledger: Ledger, path: Path, batch_size: int) -> None:
         self._ledger, self._path = ledger, path
-        self._batch_size, self._flops = batch_size, flops
+        self._batch_size, self.flops = batch_size, 0.0
         self._earlier = _history(path)[0]
         self._useful = 0.0
+        self._told = 0.0  # seconds of this start that the file has
         self._step, self._before = 0, ledger.spent
 
     def go_on(self, step: int) -> dict[str, float]:
@@ -73,15 +76,19 @@ class Performance:
         """
         kept, self._useful = _history(self._path)
         self._step, self._before = step, self._ledger.spent
+        self._told = max(kept - self._earlier, 0.0)
         lost = self._earlier - kept
         return {"lost_seconds": lost} if lost > 0.0 else {}
 
     def last(self, step: int) -> dict[str, float]:
-        """Returns the last line of a start that ends early: of the steps that have none, if any."""
+        """Returns the last line of a start that ends early.
+
+        It is that of the steps which have none yet; if there are none, what was spent for nothing.
+        """
         if step > self._step:
             return self.line(step)
-        spent = self._ledger.spent
-        return {"lost_seconds": sum(spent.values()) - sum(self._before.values())}
+        told, self._told = self._told, sum(self._ledger.spent.values())
+        return {"lost_seconds": self._told - told}
 
     def line(self, step: int) -> dict[str, float]:
         """Returns how the steps since the last line went.
@@ -106,7 +113,8 @@ class Performance:
         done = step - self._step
         self._step, self._before = step, spent
         self._useful += stepping
-        elapsed = self._earlier + sum(spent.values())
+        self._told = sum(spent.values())
+        elapsed = self._earlier + self._told
         training = stepping + waiting
         rate = done / training if training else 0.0
         found = {
@@ -122,8 +130,8 @@ class Performance:
         if memory := [used for used in map(_peak, devices) if used]:
             found["memory_gb"] = max(memory) / 1e9
         chip = chips.find(devices[0].device_kind)
-        if chip is not None and self._flops:
-            found["mfu"] = rate * self._flops / (chip.flops * jax.device_count())
+        if chip is not None and self.flops:
+            found["mfu"] = rate * self.flops / (chip.flops * jax.device_count())
         return found
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from vqdit import metrics as measures
 from vqdit import sharding
@@ -99,6 +100,13 @@ class Run:
         """Returns the model FLOPs of a step over the global batch."""
         batch = self.experiment.data.first_batch(self.experiment.seed)
         return model_flops(self.step, state, self.frozen, batch)
+
+    def metric_names(self, state: TrainState) -> list[str]:
+        """Returns what `evaluate` measures, without doing so."""
+        batch = self.experiment.data.first_batch(self.experiment.seed)
+        inputs = states.averaged(state), state.stats, self.frozen, batch, state.key
+        found = jax.eval_shape(self._evaluate, *inputs)
+        return list(measures.compute(jax.tree.map(lambda leaf: np.ones(leaf.shape), found)))
 
     def evaluate(
         self, state: TrainState, is_pressing: Callable[[], bool] = lambda: False

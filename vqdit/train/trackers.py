@@ -69,8 +69,8 @@ class Wandb:
         self._run: Any = None
 
     def write(self, step: int, **values: float) -> None:
-        """Logs the numbers of a step, unless later ones have been logged."""
-        if step >= self._run.step:
+        """Logs the numbers of a step, unless later ones have been logged, or the run is closed."""
+        if self._run is not None and step >= self._run.step:
             self._run.log(values, step=step)
 
     def cut(self, step: int) -> None:
