@@ -26,8 +26,8 @@ GUIDANCE = 1.5
 def ours(model: str, batch: int, what: str, steps: int) -> float:
     """Returns milliseconds of a step, by `vqdit bench`."""
     command = [sys.executable, "-m", "vqdit", "bench", f"--model={model}", f"--batch={batch}"]
-    command += [f"--steps={steps}", f"--guidance={GUIDANCE}"]
-    command += ["--sample"] if what == "sampling" else []
+    command += [f"--steps={steps}"]
+    command += ["--sample", f"--guidance={GUIDANCE}"] if what == "sampling" else []
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])["step_ms"]
 

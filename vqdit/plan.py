@@ -163,7 +163,7 @@ def _devices(target: str) -> list[Any]:
             f"{', '.join(f'{name}:8' for name in GPUS)}"
         )
     if not _has("libtpu"):
-        raise ImportError("the TPU's compiler is not installed: pip install libtpu")
+        raise ImportError("the TPU's compiler is not installed: pip install 'vqdit[tpu]'")
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # it would wait for a TPU's metadata server
     os.environ.setdefault(
         "ALLOW_MULTIPLE_LIBTPU_LOAD", "1"
@@ -273,7 +273,7 @@ def _read(
         "temporary": planned.temp_size_in_bytes,
     }
     flops = count_flops(jaxpr.jaxpr) / count
-    program = hlo.Program(compiled.as_text())
+    program = hlo.Program(_text(compiled))
     traffic, exchanges = float(program.traffic()), program.collectives()
     # A sum over devices is a reduction and a gathering.
     sent = sum(one.bytes * (2 if name == "all-reduce" else 1) for name, one in exchanges.items())
@@ -283,6 +283,17 @@ def _read(
         "links": sent / chip.link,
     }
     return Plan(count, kind, memory, flops, traffic, exchanges, program.kernels(), bounds)
+
+
+def _text(compiled: Any) -> str:
+    """Returns the compiled program, for a person and for `hlo`."""
+    try:
+        return compiled.as_text()
+    except jax.errors.JaxRuntimeError as error:
+        raise ImportError(
+            "what the compiler made cannot be read: it is not of this JAX's age; "
+            f"pip install 'vqdit[tpu]' brings the one that is ({error})"
+        ) from error
 
 
 def _bytes(tree: Any) -> int:

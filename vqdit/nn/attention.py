@@ -81,17 +81,17 @@ def shares(
     mask: Bool[Array, "b m"] | None = None,
 ) -> Float[Array, "b h l m"]:
     """Returns how much of its attention each query gives to each key: rows that sum to 1."""
-    return jax.nn.softmax(_scores(jnp.swapaxes(q, 1, 2), jnp.swapaxes(k, 1, 2), mask), axis=-1)
+    products = _products(jnp.swapaxes(q, 1, 2), jnp.swapaxes(k, 1, 2), mask)
+    return jax.nn.softmax(products * q.shape[-1] ** -0.5, axis=-1)
 
 
-def _scores(
+def _products(
     q: Float[Array, "b h l d"], k: Float[Array, "b h m d"], mask: Bool[Array, "b m"] | None
 ) -> Float[Array, "b h l m"]:
-    scores = jnp.einsum("b h l d, b h m d -> b h l m", q, k, preferred_element_type=jnp.float32)
-    scores = scores * q.shape[-1] ** -0.5
+    products = jnp.einsum("b h l d, b h m d -> b h l m", q, k, preferred_element_type=jnp.float32)
     if mask is None:
-        return scores
-    return jnp.where(mask[:, None, None, :], scores, jnp.finfo(jnp.float32).min)
+        return products
+    return jnp.where(mask[:, None, None, :], products, jnp.finfo(jnp.float32).min)
 
 
 @jax.custom_vjp
@@ -116,7 +116,8 @@ def _plain_forward(
     What divides the rows of the softmax divides the result instead, which has fewer columns.
     """
     q, k, v = (jnp.swapaxes(part, 1, 2) for part in (q, k, v))
-    scores = _scores(q, k, mask)
+    q = q * q.shape[-1] ** -0.5
+    scores = _products(q, k, mask)
     power = jnp.exp(scores - jnp.max(scores, axis=-1, keepdims=True))
     total = jnp.sum(power, axis=-1, keepdims=True)
     out = jnp.einsum(
@@ -132,15 +133,19 @@ def _plain_forward(
 def _plain_backward(
     kept: tuple[Array, ...], g: Float[Array, "b l h d"]
 ) -> tuple[Float[Array, "b _ h d"] | None, ...]:
-    """Returns the gradients of q, k and v: with P the shares, dS = P (g v^T - sum_d g out)."""
+    """Returns the gradients of q, k and v.
+
+    With P the shares, dV = P^T g and dS = P (g v^T - sum_d g out). As P = power / total, it is g
+    that is divided, which has fewer columns.
+    """
     q, k, v, power, total, out = kept
-    g = jnp.swapaxes(g, 1, 2)
-    share = power / total
-    of_v = jnp.einsum("b h l m, b h l d -> b h m d", share.astype(g.dtype), g)
-    of_share = jnp.einsum("b h l d, b h m d -> b h l m", g, v, preferred_element_type=jnp.float32)
+    g = jnp.swapaxes(g, 1, 2) / total
     mean = jnp.sum(g * out, axis=-1, keepdims=True)
-    of_scores = (share * (of_share - mean) * q.shape[-1] ** -0.5).astype(q.dtype)
-    of_q = jnp.einsum("b h l m, b h m d -> b h l d", of_scores, k)
+    g = g.astype(v.dtype)
+    of_v = jnp.einsum("b h l m, b h l d -> b h m d", power.astype(v.dtype), g)
+    of_power = jnp.einsum("b h l d, b h m d -> b h l m", g, v, preferred_element_type=jnp.float32)
+    of_scores = (power * (of_power - mean)).astype(q.dtype)
+    of_q = jnp.einsum("b h l m, b h m d -> b h l d", of_scores, k) * q.shape[-1] ** -0.5
     of_k = jnp.einsum("b h l m, b h l d -> b h m d", of_scores, q)
     return *(jnp.swapaxes(part, 1, 2) for part in (of_q, of_k, of_v)), None
 

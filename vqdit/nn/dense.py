@@ -64,4 +64,5 @@ class Projections(nn.Module):
 def _product(
     x: Float[Array, "*b d"], kernel: Float[Array, "d e"], bias: Float[Array, " e"]
 ) -> Float[Array, "*b e"]:
-    return checkpoint_name(x @ kernel + bias, "product")
+    rows = x.reshape(-1, x.shape[-1])  # of a matrix: else XLA transposes for the gradient of W
+    return checkpoint_name((rows @ kernel + bias).reshape(*x.shape[:-1], -1), "product")
