@@ -1,6 +1,6 @@
 """Every shipped config compiles for a TPU, sharded, and fits its memory; the plan says so.
 
-The TPU compiler needs no TPU: `pip install 'vqdit[tpu]'` brings it. It runs in a process of its own.
+The TPU compiler needs no TPU: `pip install 'vqdit[tpu]'` brings it. It runs in its own process.
 """
 
 import importlib.util

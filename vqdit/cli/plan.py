@@ -13,8 +13,8 @@ a roofline: that at the chip's peak, if all else is hidden behind it. It is no m
 
   --config=CONFIG       a Python file with config(), or the name of a shipped config
   --target=TARGET       a topology of a TPU, such as v5e:4x4, v6e:2x4 or v5p:2x2x2 (needs
-                        `pip install 'vqdit[tpu]'`), or GPUs, such as h100:8, h200:1 or a100:8 (needs
-                        `pip install 'vqdit[cuda]'`); neither needs the accelerator itself
+                        `pip install 'vqdit[tpu]'`), or GPUs, such as h100:8, h200:1 or a100:8
+                        (`pip install 'vqdit[cuda]'`); neither needs the accelerator itself
   --price=P             of one chip for an hour, in any currency: adds the cost of 1,000 steps
   --any.field=value     overrides a field of the config, such as --mesh.fsdp=8
 

@@ -79,6 +79,10 @@ def train(
     check(experiment.log_to)
     done = workdirs.finished(folder, experiment)
     if done is not None:
+        if done[0] > experiment.steps:
+            log.warning(
+                "%s has %d steps already; %d were asked for", folder, done[0], experiment.steps
+            )
         return Outcome(*done, 0)
     ledger = Ledger("start")
     workdirs.make_folder(folder)
