@@ -285,7 +285,9 @@ class _Loop:
         return Outcome(step, {}, None, self.interrupts.exit_code)
 
     def _note_time(self) -> None:
-        """Writes down the time of a start that ends early."""
+        """Writes down the time of a start that ends early, if the workdir is this run's by then."""
+        if not (self.run.folder / workdirs.CONFIG).is_file():
+            return
         self.speeds.write(self.at, **self.performance.last(self.at))
         self.speeds.flush()
 
