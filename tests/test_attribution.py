@@ -153,7 +153,7 @@ def train(task, texts, labels, steps):
     def run(params):
         def step(carry, number):
             params, state = carry
-            key = jax.random.fold_in(jax.random.key(1), number)
+            key = jax.random.fold_in(jax.random.key(2), number)
 
             def loss(params):
                 return task.loss(params, {}, frozen, batch, key, number)[0]

@@ -23,7 +23,7 @@ pytestmark = [
 POD = "image/imagenet256_dit_xl2"
 STATED = {
     POD: "v5e:4x8",
-    "image/imagenet256_vqvae": "v6e:2x4",
+    "image/imagenet256_vqvae": "v5e:4x4",
     "image/imagenet256_vqgan": "v6e:2x4",
     "image/imagenet256_vqgan_plus": "v6e:2x4",
 }

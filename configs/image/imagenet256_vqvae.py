@@ -3,7 +3,7 @@
     vqdit prepare tfds:imagenet2012     (needs the archives; TFDS says where to put them)
     python train.py --config=configs/image/imagenet256_vqvae.py
 
-Meant for eight GPUs of 80 GB or eight chips of TPU v6e (2x4), which have 32 GB.
+Meant for eight GPUs of 80 GB or sixteen chips of TPU v5e (4x4).
 """
 
 from vqdit.data import TFDS, Data, HorizontalFlip

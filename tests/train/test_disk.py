@@ -1,6 +1,7 @@
 """A disk that is full for a while, or for good: the limit of a file's size stands for it."""
 
 import errno
+import gc
 import json
 import resource
 import signal
@@ -18,6 +19,13 @@ from vqdit.train.writers import JsonlWriter
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 STATE = {"w": jnp.asarray(np.random.default_rng(0).normal(size=(200, 200)), jnp.float32)}
+
+
+@pytest.fixture(autouse=True)
+def ended():
+    """What is left of a failed save ends with its test, and not in another one."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture
