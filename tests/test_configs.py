@@ -18,7 +18,7 @@ from vqdit.cli.overrides import override
 from vqdit.data import Batch, Data, Feature, Source
 from vqdit.data.sources import PRESENT
 from vqdit.experiment import Experiment
-from vqdit.losses import LPIPS
+from vqdit.losses import LPIPS, Mel
 from vqdit.modalities import Audio, Image, Label, Modality
 from vqdit.models import ConvAutoencoder, DiT, PatchGAN, TiTok, Tokens, VQGANPlus
 from vqdit.quantizers import VQ
@@ -261,6 +261,7 @@ def shrunk(experiment: Experiment, tokenizers: dict[str, TokenizerTask], **field
         VQ: lambda vq: {"codebook_size": 16, "dim": 4, "start": min(vq.start, 1)},
         PatchGAN: lambda _: {"channels": 4},
         Adversary: lambda _: {"start": 0},
+        Mel: lambda _: {"windows": (32, 64)},
         DiT: lambda _: {"depth": 2, "dim": 16, "heads": 2},
         Sampler: lambda _: {"steps": 2},
         Label: lambda _: {"classes": CLASSES, "names": ()},
