@@ -168,8 +168,10 @@ def _devices(target: str) -> list[Any]:
     os.environ.setdefault(
         "ALLOW_MULTIPLE_LIBTPU_LOAD", "1"
     )  # no TPU is used: others may compile too
+    # A host has 2 x 2 chips unless it is told otherwise: a single one is.
+    small = {"chips_per_host_bounds": [1, 1, 1]} if re.fullmatch(r"1(x1)*", size) else {}
     try:
-        topology = topologies.get_topology_desc(platform="tpu", topology_name=target)
+        topology = topologies.get_topology_desc(platform="tpu", topology_name=target, **small)
     except Exception as error:
         raise ValueError(f"the TPU's compiler has no topology {target!r}: {error}") from error
     return list(topology.devices)
