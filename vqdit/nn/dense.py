@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
+from vqdit.platform import platform
 from vqdit.sharding import several_weights, weights
 from vqdit.typing import Array, Float
 
@@ -64,5 +65,8 @@ class Projections(nn.Module):
 def _product(
     x: Float[Array, "*b d"], kernel: Float[Array, "d e"], bias: Float[Array, " e"]
 ) -> Float[Array, "*b e"]:
-    rows = x.reshape(-1, x.shape[-1])  # of a matrix: else XLA transposes for the gradient of W
+    if platform().name != "cpu":
+        return checkpoint_name(x @ kernel + bias, "product")
+    # Of more axes a CPU's compiler transposes both operands for the gradient of the kernel.
+    rows = x.reshape(-1, x.shape[-1])
     return checkpoint_name((rows @ kernel + bias).reshape(*x.shape[:-1], -1), "product")
