@@ -7,7 +7,7 @@ import pytest
 from vqdit import config, hlo
 from vqdit.cli import main as command
 from vqdit.cli.plan import report
-from vqdit.plan import Plan, finder, plan
+from vqdit.plan import Plan, _has, _want, finder, plan
 
 PLAN = Plan(
     chips=8,
@@ -51,6 +51,26 @@ def test_bad_targets_are_named(target, message):
 def test_without_a_compiler_it_says_what_to_install():
     with pytest.raises(ImportError, match=r"pip install 'vqdit\[tpu\]'"):
         plan(config.load("quickstart")[1]["image"], "v5e:2x2", finder({}))
+
+
+@pytest.mark.skipif(_has("jax_plugins.xla_cuda13"), reason="the CUDA compiler is installed")
+def test_without_a_compiler_of_gpus_it_says_what_to_install_too():
+    with pytest.raises(ImportError, match=r"pip install 'vqdit\[cuda\]'"):
+        plan(config.load("quickstart")[1]["image"], "h100:1", finder({}))
+
+
+@pytest.mark.parametrize(
+    ("message", "want"),
+    [
+        (
+            "RESOURCE_EXHAUSTED: E1000: Ran out of memory, (79.8G) exceeds (15.75G). HLO: x.",
+            "Ran out of memory, (79.8G) exceeds (15.75G).",
+        ),
+        ("RESOURCE_EXHAUSTED: no room\nand more", "RESOURCE_EXHAUSTED: no room"),
+    ],
+)
+def test_what_the_compiler_had_no_room_for_is_one_sentence(message, want):
+    assert _want(message) == want
 
 
 def test_references_are_found_among_configs():

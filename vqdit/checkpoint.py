@@ -261,27 +261,27 @@ class Checkpoints:
             CheckpointMismatch: leaves differ from `abstract`, listed by path.
             CorruptCheckpoint: the data are not those saved.
         """
-        steps = self.steps() if step is None else [step]
+        if step is not None:
+            return self._restore(abstract, step, tuple(only))
+        steps = self.steps()
         if not steps:
             raise FileNotFoundError(f"no checkpoint in {self.folder}")
-        damaged: list[int] = []
+        damaged: dict[int, CorruptCheckpoint] = {}
         for candidate in reversed(steps):
             try:
                 state = self._restore(abstract, candidate, tuple(only))
             except CorruptCheckpoint as error:
-                if strict or step is not None:
+                if strict:
                     raise
-                if candidate == steps[0]:
-                    raise CorruptCheckpoint(
-                        f"{error}; none is left: put back copies, or begin in another folder"
-                    ) from error
-                log.error("%s; trying the one before", error)
-                damaged.append(candidate)
+                log.error("%s", error)
+                damaged[candidate] = error
             else:
                 if self._keep is not None:
-                    self._set_aside(damaged)
+                    self._set_aside(list(damaged))
                 return state
-        raise AssertionError("the last of them returned or raised")
+        raise CorruptCheckpoint(
+            f"{damaged[steps[0]]}; none is left: put back copies, or begin in another folder"
+        )
 
     def _set_aside(self, steps: list[int]) -> None:
         """Renames damaged checkpoints, so that the run can save these steps again."""

@@ -165,9 +165,7 @@ def _devices(target: str) -> list[Any]:
     if not _has("libtpu"):
         raise ImportError("the TPU's compiler is not installed: pip install 'vqdit[tpu]'")
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # it would wait for a TPU's metadata server
-    os.environ.setdefault(
-        "ALLOW_MULTIPLE_LIBTPU_LOAD", "1"
-    )  # no TPU is used: others may compile too
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # others may compile beside this
     # A host has 2 x 2 chips unless it is told otherwise: a single one is.
     small = {"chips_per_host_bounds": [1, 1, 1]} if re.fullmatch(r"1(x1)*", size) else {}
     try:

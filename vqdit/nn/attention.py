@@ -81,17 +81,18 @@ def shares(
     mask: Bool[Array, "b m"] | None = None,
 ) -> Float[Array, "b h l m"]:
     """Returns how much of its attention each query gives to each key: rows that sum to 1."""
-    products = _products(jnp.swapaxes(q, 1, 2), jnp.swapaxes(k, 1, 2), mask)
-    return jax.nn.softmax(products * q.shape[-1] ** -0.5, axis=-1)
+    q = jnp.swapaxes(q, 1, 2) * q.shape[-1] ** -0.5
+    return jax.nn.softmax(_scores(q, jnp.swapaxes(k, 1, 2), mask), axis=-1)
 
 
-def _products(
+def _scores(
     q: Float[Array, "b h l d"], k: Float[Array, "b h m d"], mask: Bool[Array, "b m"] | None
 ) -> Float[Array, "b h l m"]:
-    products = jnp.einsum("b h l d, b h m d -> b h l m", q, k, preferred_element_type=jnp.float32)
+    """Returns the products of queries, which are scaled already, and keys."""
+    scores = jnp.einsum("b h l d, b h m d -> b h l m", q, k, preferred_element_type=jnp.float32)
     if mask is None:
-        return products
-    return jnp.where(mask[:, None, None, :], products, jnp.finfo(jnp.float32).min)
+        return scores
+    return jnp.where(mask[:, None, None, :], scores, jnp.finfo(jnp.float32).min)
 
 
 @jax.custom_vjp
@@ -117,7 +118,7 @@ def _plain_forward(
     """
     q, k, v = (jnp.swapaxes(part, 1, 2) for part in (q, k, v))
     q = q * q.shape[-1] ** -0.5
-    scores = _products(q, k, mask)
+    scores = _scores(q, k, mask)
     power = jnp.exp(scores - jnp.max(scores, axis=-1, keepdims=True))
     total = jnp.sum(power, axis=-1, keepdims=True)
     out = jnp.einsum(
