@@ -25,7 +25,7 @@ WALLS = {
     "chex": (),
 }
 LAYERS = [
-    {"typing", "random", "platform", "chips", "hlo", "manifest", "leaves", "distributed"},
+    {"typing", "random", "platform", "chips", "hlo", "manifest", "leaves", "distributed", "logs"},
     {"flops"},
     {"sharding"},
     {"quantizers", "regularizers", "processes", "metrics", "nn"},

@@ -1,7 +1,6 @@
 """`vqdit train`: several experiments in order, what it writes and says, and what it refuses."""
 
 import json
-import logging
 import os
 import shutil
 import signal
@@ -18,7 +17,6 @@ from vqdit.cli.main import main
 from vqdit.cli.options import command
 from vqdit.train import loop
 from vqdit.train.faults import Interrupts
-from vqdit.train.writers import configure_logging
 
 NAMES = ("tokenizer", "flow", "generator")
 PAIR = CONFIG.replace('"flow": tiny.flow_generator(),', "")
@@ -360,14 +358,6 @@ def test_the_code_of_an_interruption_ends_the_whole(mine, monkeypatch, capsys):
     monkeypatch.setattr(loop, "train", lambda *args, strict: loop.Outcome(3, {}, None, 130))
     assert main(["train", "--config=pair.py"]) == 130
     assert capsys.readouterr().out == ""
-
-
-def test_the_log_follows_the_terminal(capsys):
-    """Progress bars and tests put another stream in the place of stderr."""
-    configure_logging(None)
-    for word in ("one", "two"):
-        logging.getLogger("vqdit.test").info(word)
-        assert capsys.readouterr().err == f"{word}\n"
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 from vqdit.experiment import Experiment, Profile
-from vqdit.train.writers import JsonlWriter, Progress, Tracer, configure_logging
+from vqdit.train.writers import JsonlWriter, Progress, Tracer
 
 
 def test_lines_are_json_with_the_step_first_and_exact_numbers(tmp_path):
@@ -61,17 +61,6 @@ def test_progress_is_quiet_between_lines_and_speaks_at_the_end(capsys, monkeypat
         progress.update(step, {"loss": 1.0}, {"steps_per_second": 1.0, "examples_per_second": 1.0})
     shown = [line.split()[1] for line in capsys.readouterr().err.splitlines()]
     assert shown == ["1/4", "4/4"]
-
-
-def test_the_log_goes_to_the_file(tmp_path):
-    import logging
-
-    handler = configure_logging(tmp_path / "log.txt")
-    assert handler is not None
-    logging.getLogger("vqdit.test").info("hello")
-    logging.getLogger("vqdit").removeHandler(handler)
-    handler.close()
-    assert (tmp_path / "log.txt").read_text().endswith("INFO hello\n")
 
 
 @pytest.mark.parametrize(

@@ -26,9 +26,7 @@ def main(argv: list[str]) -> int:
         if name not in options:
             raise ValueError(f"--{name} is missing; see --help")
     from vqdit.train import averages
-    from vqdit.train.writers import configure_logging
 
-    configure_logging(None)
     source, out = Path(options["workdir"]), Path(options["out"])
     params, step = averages.reconstruct(source, options["width"], options.get("step"))
     averages.write(source, out, params, step)

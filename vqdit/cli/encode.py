@@ -42,9 +42,7 @@ def main(argv: list[str]) -> int:
     from vqdit import data
     from vqdit.tokenizer import Tokenizer
     from vqdit.train import workdir
-    from vqdit.train.writers import configure_logging
 
-    configure_logging(None)
     tokenizer = vqdit.load(folder)
     if not isinstance(tokenizer, Tokenizer):
         raise ValueError(f"{folder} is a DiT; name the workdir of a tokenizer")

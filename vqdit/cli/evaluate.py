@@ -55,10 +55,8 @@ def main(argv: list[str]) -> int:
     from vqdit.generator import BATCH
     from vqdit.metrics.coherence import FITTED
     from vqdit.train import workdir
-    from vqdit.train.writers import configure_logging
 
     _check(options, HELD_OUT)
-    configure_logging(None)
     model = load_generator(options["workdir"])
     run = workdir.find_run(Path(options["workdir"]))
     source = whole(workdir.read_experiment(run).data.source)

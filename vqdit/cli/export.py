@@ -25,9 +25,7 @@ def main(argv: list[str]) -> int:
         raise ValueError("vqdit export needs a WORKDIR, as in vqdit export runs/dit --out=dit")
 
     from vqdit.pretrained import generator
-    from vqdit.train.writers import configure_logging
 
-    configure_logging(None)
     folder, moments = generator.export(Path(options["workdir"]), Path(options["out"]))
     print(f"{folder}: DiTTransformer2DModel")
     print("  it takes latents as x = (z - mean) / std of what the tokenizer gives, with")

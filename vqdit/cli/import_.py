@@ -55,9 +55,7 @@ def main(argv: list[str]) -> int:
         raise ValueError(f"--kind must be one of {', '.join(KINDS)}, got {kind!r}")
 
     from vqdit import pretrained
-    from vqdit.train.writers import configure_logging
 
-    configure_logging(None)
     size, heads = options.get("size", pretrained.SIZE), options.get("heads", 0)
     imported = pretrained.convert(options["source"], size=size, kind=kind, heads=heads)
     if isinstance(imported, pretrained.Pretrained):

@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from vqdit import logs
 from vqdit.cli.options import near
 from vqdit.train.exits import leave
 
@@ -76,6 +77,7 @@ def run(command: Callable[[list[str]], int], argv: list[str] | None = None) -> i
     Bad input (ValueError, OSError, ImportError) ends with its message and code 2, Ctrl-C with 130;
     anything else is a defect, and shows where it happened.
     """
+    logs.to_terminal()
     try:
         return command(sys.argv[1:] if argv is None else argv)
     except (ValueError, OSError, ImportError) as error:

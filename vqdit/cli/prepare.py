@@ -54,9 +54,7 @@ def main(argv: list[str]) -> int:
 
     from vqdit import data
     from vqdit.data.sources import SPLITS
-    from vqdit.train.writers import configure_logging
 
-    configure_logging(None)
     if fields.pop("download", False):
         from vqdit.data.fashion_mnist import download
 

@@ -47,9 +47,7 @@ def main(argv: list[str]) -> int:
     from vqdit.tasks.autoencoder import side_by_side
     from vqdit.tokenizer import Tokenizer
     from vqdit.train import workdir
-    from vqdit.train.writers import configure_logging
 
-    configure_logging(None)
     split, out = options.get("split", "test"), Path(options.get("out", "reconstructions"))
     check_split(split)
     run = _last_tokenizer(Path(options["workdir"]))

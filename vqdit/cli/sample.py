@@ -87,9 +87,7 @@ def main(argv: list[str]) -> int:
 
     from vqdit.generator import BATCH
     from vqdit.train.workdir import make_folder
-    from vqdit.train.writers import configure_logging
 
-    configure_logging(None)
     model = load_generator(options["workdir"])
     given = read_given(model, options.get("given", []))
     longest = max((len(values) for values in given.values()), default=1)

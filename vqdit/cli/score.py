@@ -51,9 +51,7 @@ def main(argv: list[str]) -> int:
 
     from vqdit.generator import BATCH
     from vqdit.train.workdir import make_folder
-    from vqdit.train.writers import configure_logging
 
-    configure_logging(None)
     out = Path(options.get("out", "scores.json"))
     model = load_generator(options["workdir"])
     given = read_given(model, options.get("given", []))

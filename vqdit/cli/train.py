@@ -65,7 +65,6 @@ def _main(argv: list[str]) -> int:
     from vqdit.cli.fields import print_fields
     from vqdit.cli.overrides import override
     from vqdit.train.workdir import make_folder
-    from vqdit.train.writers import configure_logging
 
     stem, config = configs.load(name)
     config = override(config, overrides)
@@ -78,7 +77,6 @@ def _main(argv: list[str]) -> int:
     experiments = config if several else {stem: config}
     folder = Path(workdir or Path("runs") / stem)
     runs = {name: folder / name if several else folder for name in experiments}
-    configure_logging(None)
     _check_order(folder, list(experiments) if several else [])
     _check(experiments, runs)
     make_folder(folder, "--workdir")

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from vqdit import chips, sharding
+from vqdit import chips, logs, sharding
 from vqdit.data import Batch
 from vqdit.experiment import Experiment
 from vqdit.tasks.base import Resolve
@@ -32,7 +32,7 @@ from vqdit.train.saver import Saver
 from vqdit.train.state import TrainState
 from vqdit.train.trackers import check, trackers
 from vqdit.train.watchdog import Watchdog
-from vqdit.train.writers import JsonlWriter, Progress, Tracer, configure_logging
+from vqdit.train.writers import JsonlWriter, Progress, Tracer
 from vqdit.typing import Array, Float, Named
 
 log = logging.getLogger(__name__)
@@ -89,26 +89,22 @@ def train(
     with workdirs.alone(folder):
         changes = workdirs.changes(folder, experiment)
         workdirs.clear_failed_start(folder)
-        handler = configure_logging(folder / "log.txt" if sharding.process()[0] == 0 else None)
-        try:
-            for change in changes:
-                log.info("changed on resume: %s", change)
-            with (
-                Interrupts() as interrupts,
-                Watchdog(experiment.deadlines, folder / FAULTS) as watchdog,
-                Saver(experiment, folder) as saver,
-            ):
-                with interrupts.at_rest():
-                    run = Run(experiment, folder, resolve, watchdog.progress, strict=strict)
-                return _Loop(run, saver, interrupts, watchdog, ledger).train()
-        except Exception:
-            log.exception("stopped by an error")
-            raise
-        finally:
-            if handler is not None:
-                logging.getLogger("vqdit").removeHandler(handler)
-                with contextlib.suppress(OSError):  # the disk may be full
-                    handler.close()
+        is_first = sharding.process()[0] == 0
+        with logs.to_file(folder / "log.txt") if is_first else contextlib.nullcontext():
+            try:
+                for change in changes:
+                    log.info("changed on resume: %s", change)
+                with (
+                    Interrupts() as interrupts,
+                    Watchdog(experiment.deadlines, folder / FAULTS) as watchdog,
+                    Saver(experiment, folder) as saver,
+                ):
+                    with interrupts.at_rest():
+                        run = Run(experiment, folder, resolve, watchdog.progress, strict=strict)
+                    return _Loop(run, saver, interrupts, watchdog, ledger).train()
+            except Exception:
+                log.exception("stopped by an error")
+                raise
 
 
 class _Diverging(NamedTuple):

@@ -1,4 +1,4 @@
-"""What a run writes: `metrics.jsonl`, `performance.jsonl`, `log.txt`, `profile/`, progress."""
+"""What a run writes: `metrics.jsonl`, `performance.jsonl`, `profile/`, progress."""
 
 import contextlib
 import json
@@ -150,37 +150,6 @@ class Tracer:
         if self._is_on:
             jax.profiler.stop_trace()
             self._is_on = False
-
-
-class _Terminal(logging.StreamHandler):
-    """Writes to what `sys.stderr` is now: a progress bar puts itself there while it is shown."""
-
-    @property
-    def stream(self) -> Any:
-        return sys.stderr
-
-    @stream.setter
-    def stream(self, value: Any) -> None:
-        del value
-
-
-def configure_logging(file: Path | None) -> logging.Handler | None:
-    """Sends the log of vqdit to the terminal, and to `file`; returns the file's handler."""
-    root = logging.getLogger("vqdit")
-    root.setLevel(logging.INFO)
-    root.propagate = False
-    if not root.handlers:
-        terminal = _Terminal()
-        terminal.setFormatter(logging.Formatter("%(message)s"))
-        # What stopped a run is told by whoever called it; the traceback belongs into the file.
-        terminal.addFilter(lambda record: record.exc_info is None)
-        root.addHandler(terminal)
-    if file is None:
-        return None
-    handler = logging.FileHandler(file)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    root.addHandler(handler)
-    return handler
 
 
 class Progress:
