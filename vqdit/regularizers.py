@@ -31,8 +31,8 @@ class KL(Component):
 
     Attributes:
         dim: width d of the latents; the encoder gives 2 d channels.
-        weight: of the divergence, which is summed over an example's latents, while the error of
-            the reconstruction is a mean.
+        weight: of the divergence, summed over an example's latents, beside the reconstruction's
+            error, summed over its data; as in Rombach et al.
     """
 
     dim: int = 4

@@ -1,6 +1,6 @@
 """Devices: the mesh, where arrays lie on it, and how functions are compiled for it.
 
-The only module that knows of devices. Models and losses are written for one device; under
+The only module that lays arrays on devices. Models and losses are written for one device; under
 `jax.jit` on global arrays their sums are global by construction.
 """
 

@@ -66,7 +66,7 @@ def test_lecam_by_numpy():
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
-def test_the_penalty_of_a_linear_discriminator_is_its_slope_squared():
+def test_the_penalty_of_a_linear_discriminator_is_half_its_slope_squared():
     weight = jnp.asarray(np.random.default_rng(0).normal(size=(3, 3, 2)), jnp.float32)
     x = jnp.asarray(np.random.default_rng(1).normal(size=(4, 3, 3, 2)), jnp.float32)
     slope = float(jnp.sum(weight**2))
@@ -74,10 +74,10 @@ def test_the_penalty_of_a_linear_discriminator_is_its_slope_squared():
     def one_logit(x):
         return jnp.einsum("b h w c, h w c -> b", x, weight)
 
-    np.testing.assert_allclose(r1(one_logit, x), [slope] * 4, rtol=1e-5)
+    np.testing.assert_allclose(r1(one_logit, x), [slope / 2] * 4, rtol=1e-5)
     # Of patches, D is the mean: two patches, one of which sees nothing, halve the slope.
     pair = r1(lambda x: jnp.stack([one_logit(x), jnp.zeros(4)], axis=1), x)
-    np.testing.assert_allclose(pair, [slope / 4] * 4, rtol=1e-5)
+    np.testing.assert_allclose(pair, [slope / 8] * 4, rtol=1e-5)
 
 
 def test_losses_at_the_output_give_the_gradient_of_their_sum():

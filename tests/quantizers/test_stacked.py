@@ -76,6 +76,35 @@ def test_projections_of_all_levels_learn_from_the_decoder():
     assert all(jnp.abs(level["out"]).max() > 0 for level in gradient)
 
 
+def test_no_key_is_used_twice(key, monkeypatch):
+    """Dropout and every level draw from keys of their own."""
+    used = []
+
+    class Spy(VQ):
+        def quantize(self, params, stats, z, *, key, step=None, mask=None):
+            used.append(("level", key))
+            return super().quantize(params, stats, z, key=key, step=step, mask=mask)
+
+    def spy(name):
+        draw = getattr(jax.random, name)
+
+        def drawn(key, *args, **kwargs):
+            used.append((name, key))
+            return draw(key, *args, **kwargs)
+
+        return drawn
+
+    rvq = RVQ(quantizer=Spy(codebook_size=8, dim=4), depth=4, dropout=0.5)
+    params, stats = rvq.init(key)
+    for name in ("bernoulli", "randint"):
+        monkeypatch.setattr(jax.random, name, spy(name))
+    rvq.quantize(params, stats, jnp.ones((2, 4)), key=key)
+    keys = {tuple(np.asarray(jax.random.key_data(key)).tolist()) for _, key in used}
+    assert {name for name, _ in used} == {"level", "bernoulli", "randint"}
+    # Each level is looked up twice with its key, but for the first.
+    assert len(keys) == 4 + 2
+
+
 def test_dropout_draws_every_depth_and_the_last_level_too():
     rvq = RVQ(quantizer=INNER, depth=4, dropout=0.5)
     params, stats = rvq.init(jax.random.key(0))

@@ -94,8 +94,14 @@ def test_zero_init_moves_nothing_at_first():
     guide = Guide(zero_init=0.04)
     assert not run(guide, t=1.0)["image"].any() and not run(guide, t=0.98)["image"].any()
     np.testing.assert_array_equal(run(guide, t=0.96)["image"], run(Guide())["image"])
-    with pytest.raises(ValueError, match="zero_init is for the velocities of Flow, got DDPM"):
-        guide.check(DDPM())
+    for process, name in (
+        (DDPM(), r"DDPM\(prediction='eps'\)"),
+        (Flow(prediction="x_0"), "Flow.*x_0"),
+    ):
+        with pytest.raises(
+            ValueError, match=f"zero_init is for the velocities of Flow.* got {name}"
+        ):
+            guide.check(process)
     guide.check(Flow())
     guide.check(Masked())
 

@@ -90,7 +90,7 @@ def test_each_player_has_the_gradient_of_its_own_loss(full, batch):
             )
         )(x)
         penalty = 2 * jnp.mean(jnp.sum(slope**2, axis=(1, 2, 3)))
-        return hinge + 0.05 * lecam + 10.0 * penalty
+        return hinge + 0.05 * lecam + 10.0 / 2 * penalty
 
     g_value, g_gradient = jax.jit(jax.value_and_grad(generator), compiler_options=QUICK)(params)
     d_value, d_gradient = jax.jit(jax.value_and_grad(discriminator), compiler_options=QUICK)(params)

@@ -26,7 +26,7 @@ def kl_task(**fields):
     return KLTask(
         modality=Image(size=(8, 8), channels=1),
         model=ConvAutoencoder(channels=(4, 8), blocks=1),
-        regularizer=KL(dim=3),
+        regularizer=KL(dim=3, weight=0.01),
         **fields,
     )
 
@@ -53,7 +53,9 @@ def test_it_learns_and_logs_both_terms(folder):
     losses = [line for line in lines if "loss" in line]
     assert losses[-1]["reconstruction"] < 0.5 * losses[0]["reconstruction"]
     for line in losses:
-        assert line["loss"] == pytest.approx(line["reconstruction"] + 1e-6 * line["kl"], rel=1e-5)
+        assert line["loss"] == pytest.approx(
+            line["reconstruction"] + 0.01 * line["kl"] / 64, rel=1e-5
+        )
     assert lines[-1]["validation/kl"] > 0
 
 

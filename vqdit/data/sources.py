@@ -12,7 +12,7 @@ SPLITS = ("train", "validation", "test")
 DTYPES = ("uint8", "int16", "int32", "float32")
 """How columns can be stored."""
 PRESENT = "present_"
-"""Before the name of a column: True where an example has it; without it, all do."""
+"""Before the name of a column: another, which is True where an example has it."""
 MIRRORED = "_mirrored"
 """After the name of a column of encoded images: the tokens of their mirror images."""
 

@@ -1,4 +1,4 @@
-"""Losses of tokenizers; those of diffusion belong to their process."""
+"""Losses of tokenizers, and what a DiT minimises beside the loss of its processes."""
 
 from vqdit.losses.mel import Mel
 from vqdit.losses.perceptual import LPIPS, FeatureMatching, Perceptual

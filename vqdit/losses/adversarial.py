@@ -68,8 +68,8 @@ def lecam(
 ) -> Float[Array, " b"]:
     """Keeps logits from running away: relu(r - m_fake)^2 + relu(m_real - f)^2 of each pair.
 
-    Tseng et al., "Regularizing GANs under Limited Data", arXiv:2104.03310; m are moving averages
-    of the mean logits.
+    Tseng et al., "Regularizing GANs under Limited Data", arXiv:2104.03310, of whose code the
+    relus are; m are moving averages of the mean logits.
     """
     return per_example(jax.nn.relu(real - mean_fake) ** 2) + per_example(
         jax.nn.relu(mean_real - fake) ** 2
@@ -79,12 +79,12 @@ def lecam(
 def r1(
     discriminator: Callable[[Float[Array, "b *size c"]], Logits], x: Float[Array, "b *size c"]
 ) -> Float[Array, " b"]:
-    """Returns |d D(x_i) / d x_i|^2 of each real example; D is the mean of its logits.
+    """Returns |d D(x_i) / d x_i|^2 / 2 of each real example; D is the mean of its logits.
 
-    Mescheder et al., arXiv:1801.04406, eq. 9, without its factor gamma / 2.
+    Mescheder et al., arXiv:1801.04406, eq. 9; its gamma is the weight of this.
     """
     gradient = jax.grad(lambda x: jnp.sum(per_example(discriminator(x))))(x)
-    return jnp.sum(gradient**2, axis=tuple(range(1, x.ndim)))
+    return 0.5 * jnp.sum(gradient**2, axis=tuple(range(1, x.ndim)))
 
 
 def per_example(values: Logits) -> Float[Array, " b"]:

@@ -43,7 +43,8 @@ def adaptive_weight(
 ) -> Float[Array, ""]:
     """Returns lambda = clip(|dL/dW| / (|dL_g/dW| + 1e-4), 0, 1e4), W the decoder's last kernel.
 
-    It makes both losses equally strong there. Esser et al. (VQGAN), arXiv:2012.09841, eq. 7.
+    It makes both losses equally strong there. Esser et al. (VQGAN), arXiv:2012.09841, eq. 7; 1e-4,
+    for the paper's 1e-6, and the bounds are those of its code.
 
     Args:
         last_layer: from the kernel to the decoder's output, all else fixed: going back through

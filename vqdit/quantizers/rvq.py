@@ -16,6 +16,7 @@ import numpy as np
 
 from vqdit.quantizers.base import Quantized, Quantizer
 from vqdit.quantizers.vq import VQ
+from vqdit.random import stream
 from vqdit.typing import Array, Bool, Float, Int, Key, Named, Params, Stats
 
 
@@ -82,10 +83,10 @@ class RVQ(Quantizer):
         mask: Bool[Array, "*b"] | None = None,
     ) -> Quantized:
         residual, z_q, codes, losses = self.check(z), jnp.zeros(z.shape, jnp.float32), [], []
-        kept = self._kept(key, z.shape[:-1])
+        kept = self._kept(None if key is None else stream(key, "dropout"), z.shape[:-1])
         for level in range(self.depth):
             learned = self._of(params, level), self._of(stats, level)
-            level_key = None if key is None else jax.random.fold_in(key, level)
+            level_key = None if key is None else stream(key, f"level_{level}")
             is_kept = kept > level
             call = functools.partial(
                 self._quantize,

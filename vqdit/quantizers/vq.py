@@ -59,7 +59,8 @@ class VQ(Quantizer):
             decoder find each other; then k-means places the codes on the encoder's vectors.
         kmeans_iterations: Lloyd iterations of that start (also of `init`, if it is given data).
         shards: devices over which the codebook is laid; see `nearest`.
-        weights: of the losses "commitment" and, if codes learn by gradient, "codebook".
+        weights: of the losses "commitment" and "codebook". Both are named always; "codebook"
+            counts if codes learn by gradient, and neither does with "diveq".
     """
 
     codebook_size: int = 1024

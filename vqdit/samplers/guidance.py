@@ -62,10 +62,11 @@ class Guide(Component):
 
     def check(self, process: Process) -> None:
         """Raises ValueError if predictions of that process cannot be guided so."""
-        if self.zero_init and isinstance(process, Gaussian) and not isinstance(process, Flow):
+        moves_by_v = isinstance(process, Flow) and process.prediction == "v"
+        if self.zero_init and isinstance(process, Gaussian) and not moves_by_v:
             raise ValueError(
-                f"Guide.zero_init is for the velocities of Flow, got {type(process).__name__}; "
-                "leave it at 0"
+                "Guide.zero_init is for the velocities of Flow, of which 0 moves nothing; got "
+                f"{type(process).__name__}(prediction={process.prediction!r}); leave it at 0"
             )
 
     def combine(

@@ -34,8 +34,9 @@ class Unmasking(MaskedSampler):
     Attributes:
         steps: number of network evaluations; 8 to 16 are usual, more than positions is a waste.
         temperature: of the codes' distribution; 0 takes the most likely code.
-        noise: weight of the Gumbel noise on the confidence, annealed linearly to 0: larger is
-            more varied, smaller more confident. 4.5 in MaskGIT.
+        noise: weight of the Gumbel noise on the confidence, annealed by the time t at which a
+            step starts (MaskGIT's code takes s, at which it ends): larger is more varied, smaller
+            more confident. 4.5 in MaskGIT.
         top_p: share of the probability from whose likeliest codes is drawn; 1 is all.
         order: which are revealed first: the most confident, which favours what is likely; as the
             Halton sequence spreads them; or at random. Only the last two keep the distribution.

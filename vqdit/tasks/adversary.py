@@ -41,7 +41,7 @@ class Adversary(Component):
         adaptive: also weigh the generator's loss so that its gradient at the decoder's last layer
             is as large as that of the reconstruction, as in VQGAN.
         lecam: weight of LeCAM, which keeps the logits near their averages; 0.001 to 0.05 is usual.
-        r1: weight of the gradient penalty on originals; 10 is usual for `StyleGAN`.
+        r1: gamma of the gradient penalty on originals; 10 is usual for `StyleGAN`.
         r1_every: steps between penalties; each counts so many times.
         optimizer: of the discriminator, for the steps from `start` on.
     """

@@ -1,9 +1,14 @@
 """Training an autoencoder with continuous latents: a normal posterior instead of a codebook.
 
-    L = |x - D(z)|  +  w KL(q(z|x) | N(0, 1)),        z ~ q(z|x) in training, its mean afterwards.
+    L = |x - D(z)|  +  w KL(q(z|x) | N(0, 1)),        z ~ q(z|x) in training, its mean afterwards,
+
+where the error is a sum over the data, as the divergence is one over the latents. What is minimised
+is L by element of the data, so that errors are means as they are with codes.
 
 Rombach et al., "Latent Diffusion Models", arXiv:2112.10752, appendix G.
 """
+
+import math
 
 import jax.numpy as jnp
 import numpy as np
@@ -26,7 +31,8 @@ class KLTask(AutoencoderTask):
 
     @property
     def weights(self) -> Named[float]:
-        return Named(kl=self.regularizer.weight)
+        elements = math.prod(self.modality.grid) * self.modality.channels
+        return Named(kl=self.regularizer.weight / elements)
 
     @property
     def dim(self) -> int:

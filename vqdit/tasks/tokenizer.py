@@ -2,8 +2,8 @@
 
     L = |x - D(z_q)|  +  beta |z - sg(z_q)|^2,        z = E(x),  z_q = codebook(z).
 
-van den Oord et al., "Neural Discrete Representation Learning", arXiv:1711.00937, eq. 3; the
-codebook term is replaced by the quantizer's own update.
+van den Oord et al., "Neural Discrete Representation Learning", arXiv:1711.00937, eq. 3. How the
+codebook learns is the quantizer's: by a loss of its own, the equation's second term, or by its update.
 """
 
 from typing import Any
