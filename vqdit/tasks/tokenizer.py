@@ -3,7 +3,7 @@
     L = |x - D(z_q)|  +  beta |z - sg(z_q)|^2,        z = E(x),  z_q = codebook(z).
 
 van den Oord et al., "Neural Discrete Representation Learning", arXiv:1711.00937, eq. 3. How the
-codebook learns is the quantizer's: by a loss of its own, the equation's second term, or by its update.
+codebook learns is the quantizer's: by the second term of that equation, or by its own update.
 """
 
 from typing import Any
