@@ -263,7 +263,7 @@ class Counting(Sampler):
     def init(self, process, x_1, times):
         return jnp.zeros(())
 
-    def step(self, keys, process, prediction, x_t, t, s, carry, known):
+    def step(self, keys, process, prediction, x_t, t, s, carry):
         return jnp.full_like(x_t, carry + 1), carry + 1
 
 
@@ -391,4 +391,4 @@ def test_every_sampler_must_say_how_it_steps():
     with pytest.raises(TypeError, match="Sampler must define check"):
         Sampler().check(Masked())
     with pytest.raises(TypeError, match="Sampler must define correct"):
-        Sampler().correct(keys(), Flow(), *[jnp.zeros((BATCH, 1, 1))] * 3, *jnp.ones(2), (), None)
+        Sampler().correct(keys(), Flow(), *[jnp.zeros((BATCH, 1, 1))] * 3, *jnp.ones(2), ())

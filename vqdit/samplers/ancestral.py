@@ -13,7 +13,7 @@ from vqdit.processes.base import Process
 from vqdit.random import normal
 from vqdit.samplers.base import Carry
 from vqdit.samplers.gaussian import GaussianSampler, gaussian
-from vqdit.typing import Array, Bool, Float, Key
+from vqdit.typing import Array, Float, Key
 
 
 class Ancestral(GaussianSampler):
@@ -35,9 +35,7 @@ class Ancestral(GaussianSampler):
         t: Float[Array, ""],
         s: Float[Array, ""],
         carry: Carry,
-        known: Bool[Array, "b l"] | None,
     ) -> tuple[Float[Array, "b l d"], Carry]:
-        del known
         process = gaussian(process)
         x_0, eps = process.x_0_and_eps(prediction, x_t, t)
         alpha_s, sigma_s = process.alpha(s), process.sigma(s)

@@ -64,9 +64,8 @@ class Sampler(Component):
         t: Float[Array, ""],
         s: Float[Array, ""],
         carry: Carry,
-        known: Bool[Array, "b l"] | None,
     ) -> tuple[X, Carry]:
-        """Takes x from t to s < t. `generate` puts back what is `known` (None: nothing is)."""
+        """Takes x from t to s < t; `generate` puts back what is known."""
         raise TypeError(f"{type(self).__name__} must define step")
 
     def correct(
@@ -79,7 +78,6 @@ class Sampler(Component):
         t: Float[Array, ""],
         s: Float[Array, ""],
         carry: Carry,
-        known: Bool[Array, "b l"] | None,
     ) -> tuple[X, Carry]:
         """Takes x from t to s > 0 again, now that the network has seen what `step` found at s.
 
@@ -176,7 +174,7 @@ def trajectory(
             n: jax.vmap(jax.random.fold_in, (0, None))(streams(keys, n), number) for n in samplers
         }
         for n, sampler in samplers.items():
-            place = before[n], t[n], s[n], carries[n], known.get(n)
+            place = before[n], t[n], s[n], carries[n]
             moved = sampler.step(step_keys[n], processes[n], predictions[n], *place)
             x[n], kept[n] = _only_if(s[n] < t[n], moved, (before[n], carries[n]))
             x[n] = _put_back(x[n], before[n], known.get(n))
@@ -186,7 +184,7 @@ def trajectory(
             predictions, new = predict(seen(x, s, number + 1), at_s), {}
             for n, sampler in twice.items():
                 found = processes[n], predictions[n], x[n]
-                place = before[n], t[n], s[n], kept[n], known.get(n)
+                place = before[n], t[n], s[n], kept[n]
                 moved = sampler.correct(streams(step_keys[n], "correct"), *found, *place)
                 new[n] = _only_if(_corrects(t[n], s[n]), moved, (x[n], kept[n]))
             return (

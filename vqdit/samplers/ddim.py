@@ -7,7 +7,7 @@ Song et al., "Denoising Diffusion Implicit Models", arXiv:2010.02502; the step i
 from vqdit.processes.base import Process
 from vqdit.samplers.base import Carry
 from vqdit.samplers.gaussian import GaussianSampler, denoise, gaussian
-from vqdit.typing import Array, Bool, Float, Key
+from vqdit.typing import Array, Float, Key
 
 
 class DDIM(GaussianSampler):
@@ -37,9 +37,7 @@ class DDIM(GaussianSampler):
         t: Float[Array, ""],
         s: Float[Array, ""],
         carry: Carry,
-        known: Bool[Array, "b l"] | None,
     ) -> tuple[Float[Array, "b l d"], Carry]:
-        del known
         process = gaussian(process)
         x_0, eps = process.x_0_and_eps(prediction, x_t, t)
         return denoise(keys, process, x_0, eps, t, s, self.eta), carry

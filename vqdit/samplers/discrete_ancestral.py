@@ -12,7 +12,7 @@ from vqdit.processes.base import Process
 from vqdit.processes.categorical import MASK, Categorical
 from vqdit.samplers.base import Carry, Sampler
 from vqdit.samplers.drawing import check_drawing, draw, tempered
-from vqdit.typing import Array, Bool, Float, Int, Key
+from vqdit.typing import Array, Float, Int, Key
 
 
 class DiscreteAncestral(Sampler):
@@ -49,11 +49,9 @@ class DiscreteAncestral(Sampler):
         t: Float[Array, ""],
         s: Float[Array, ""],
         carry: Carry,
-        known: Bool[Array, "b l"] | None,
     ) -> tuple[Int[Array, "b l q"], Carry]:
         if not isinstance(process, Categorical):
             raise TypeError(f"DiscreteAncestral draws codes, got {type(process).__name__}")
-        del known  # is put back
         logits = process.logits(prediction, x_t.shape[-1])
         belief = tempered(logits, self.temperature, self.top_p)
         shape = (x_t.shape[0], 1, 1)

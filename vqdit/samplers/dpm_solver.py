@@ -22,7 +22,7 @@ from vqdit.random import normal
 from vqdit.samplers.base import Carry
 from vqdit.samplers.gaussian import GaussianSampler, gaussian, log_snr
 from vqdit.samplers.multistep import History, phi
-from vqdit.typing import Array, Bool, Float, Int, Key
+from vqdit.typing import Array, Float, Int, Key
 
 FEW = 15
 """Below so many steps the last ones are of lower order, which is more stable."""
@@ -67,9 +67,7 @@ class DPMSolver(GaussianSampler):
         t: Float[Array, ""],
         s: Float[Array, ""],
         carry: Carry,
-        known: Bool[Array, "b l"] | None,
     ) -> tuple[Float[Array, "b l d"], Carry]:
-        del known
         process = gaussian(process)
         x_0, _ = process.x_0_and_eps(prediction, x_t, t)
         h = log_snr(process, s) - log_snr(process, t)

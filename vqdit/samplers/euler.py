@@ -10,7 +10,7 @@ from vqdit.samplers.base import Carry
 from vqdit.samplers.ddim import DDIM
 from vqdit.samplers.gaussian import GaussianSampler, gaussian
 from vqdit.samplers.ode import along, slope
-from vqdit.typing import Array, Bool, Float, Key
+from vqdit.typing import Array, Float, Key
 
 
 class Euler(GaussianSampler):
@@ -32,9 +32,8 @@ class Euler(GaussianSampler):
         t: Float[Array, ""],
         s: Float[Array, ""],
         carry: Carry,
-        known: Bool[Array, "b l"] | None,
     ) -> tuple[Float[Array, "b l d"], Carry]:
-        del keys, known
+        del keys
         process = gaussian(process)
         return along(process, x_t, slope(process, prediction, x_t, t), t, s), carry
 

@@ -14,12 +14,12 @@ learned variance is not guided: it stays that of the good one.
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from vqdit.processes import Flow, Gaussian
 from vqdit.processes.base import Process, X
 from vqdit.samplers.base import Predict
+from vqdit.samplers.drawing import check_drawing, tempered
 from vqdit.typing import Array, Bool, Component, Float, Named
 
 
@@ -66,7 +66,7 @@ class Guide(Component):
         if self.zero_init and isinstance(process, Gaussian) and not moves_by_v:
             raise ValueError(
                 "Guide.zero_init is for the velocities of Flow, of which 0 moves nothing; got "
-                f"{type(process).__name__}(prediction={process.prediction!r}); leave it at 0"
+                f"{process}; leave it at 0"
             )
 
     def combine(
@@ -210,35 +210,25 @@ def sharpened(
         names: of modalities of codes.
         temperature: what logits are divided by, > 0; 1 leaves them as they are.
         top_p: in (0, 1]: of each code only the likeliest values are left that together have at
-            least this probability. Holtzman et al., "The Curious Case of Neural Text
-            Degeneration", arXiv:1904.09751.
+            least this probability.
 
     Raises:
         ValueError: a number is out of range.
     """
     if temperature <= 0.0:
         raise ValueError(f"sharpened needs temperature > 0, got {temperature}")
-    if not 0.0 < top_p <= 1.0:
-        raise ValueError(f"sharpened needs top_p in (0, 1], got {top_p}")
+    check_drawing("sharpened", temperature, top_p)
 
     def transformed(x: Named[X], t: Named[Float[Array, "b _"]]) -> Named[Float[Array, "b _ _"]]:
         predictions = predict(x, t)
         result = {}
         for name in names:
-            flat = predictions[name].astype(jnp.float32) / temperature
+            flat = predictions[name].astype(jnp.float32)
             logits = flat.reshape(*flat.shape[:2], x[name].shape[-1], -1)  # b l q k
-            result[name] = (_nucleus(logits, top_p) if top_p < 1.0 else logits).reshape(flat.shape)
+            result[name] = tempered(logits, temperature, top_p).reshape(flat.shape)
         return predictions | result
 
     return transformed
-
-
-def _nucleus(logits: Float[Array, "b l q k"], top_p: float) -> Float[Array, "b l q k"]:
-    p = jax.nn.softmax(logits, axis=-1)
-    falling = jnp.flip(jnp.sort(p, axis=-1), axis=-1)
-    before = jnp.cumsum(falling, axis=-1) - falling
-    least = jnp.min(jnp.where(before < top_p, falling, 1.0), axis=-1, keepdims=True)
-    return jnp.where(p >= least, logits, -jnp.inf)
 
 
 def _hide(

@@ -11,7 +11,7 @@ from vqdit.processes.base import Process
 from vqdit.samplers.base import Carry
 from vqdit.samplers.gaussian import GaussianSampler, gaussian
 from vqdit.samplers.ode import along, slope
-from vqdit.typing import Array, Bool, Float, Key
+from vqdit.typing import Array, Float, Key
 
 
 class Heun(GaussianSampler):
@@ -44,9 +44,8 @@ class Heun(GaussianSampler):
         t: Float[Array, ""],
         s: Float[Array, ""],
         carry: Carry,
-        known: Bool[Array, "b l"] | None,
     ) -> tuple[Float[Array, "b l d"], Carry]:
-        del keys, carry, known
+        del keys, carry
         process = gaussian(process)
         direction = slope(process, prediction, x_t, t)
         return along(process, x_t, direction, t, s), direction
@@ -61,9 +60,8 @@ class Heun(GaussianSampler):
         t: Float[Array, ""],
         s: Float[Array, ""],
         carry: Carry,
-        known: Bool[Array, "b l"] | None,
     ) -> tuple[Float[Array, "b l d"], Carry]:
-        del keys, known
+        del keys
         process = gaussian(process)
         mean = 0.5 * (carry + slope(process, prediction_at_s, x_s, s))
         return along(process, x_t, mean, t, s), carry

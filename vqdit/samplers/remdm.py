@@ -69,10 +69,8 @@ class ReMDM(MaskedSampler):
         t: Float[Array, ""],
         s: Float[Array, ""],
         carry: Carry,
-        known: Bool[Array, "b l"] | None,
     ) -> tuple[Int[Array, "b l q"], Carry]:
         process = masked(process)
-        del known  # is put back
         logits = tempered(process.logits(prediction, x_t.shape[-1]), self.temperature, self.top_p)
         is_masked = x_t == MASK
         m_t, m_s = process.mask_probability(t), process.mask_probability(s)
@@ -163,10 +161,8 @@ class ReMDMLoop(MaskedSampler):
         t: Float[Array, ""],
         s: Float[Array, ""],
         carry: Carry,
-        known: Bool[Array, "b l"] | None,
     ) -> tuple[Int[Array, "b l q"], Carry]:
         process, (number, count) = masked(process), carry
-        del known  # is put back
         logits = tempered(process.logits(prediction, x_t.shape[-1]), self.temperature, self.top_p)
         m_t, m_s = process.mask_probability(t), process.mask_probability(s)
         clock = _clock(number, count)

@@ -20,7 +20,7 @@ from vqdit.processes.gaussian import Gaussian
 from vqdit.samplers.base import Carry
 from vqdit.samplers.gaussian import GaussianSampler, gaussian, log_snr
 from vqdit.samplers.multistep import History, phi
-from vqdit.typing import Array, Bool, Float, Int, Key
+from vqdit.typing import Array, Float, Int, Key
 
 
 class Progress(NamedTuple):
@@ -65,9 +65,8 @@ class UniPC(GaussianSampler):
         t: Float[Array, ""],
         s: Float[Array, ""],
         carry: Carry,
-        known: Bool[Array, "b l"] | None,
     ) -> tuple[Float[Array, "b l d"], Carry]:
-        del keys, known
+        del keys
         process, history = gaussian(process), carry.history
         x_0, _ = process.x_0_and_eps(prediction, x_t, t)
 

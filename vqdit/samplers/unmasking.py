@@ -25,7 +25,7 @@ from vqdit.samplers.base import Carry
 from vqdit.samplers.drawing import check_drawing, draw, gumbel, tempered
 from vqdit.samplers.halton import halton_order
 from vqdit.samplers.masked import MaskedSampler, masked
-from vqdit.typing import Array, Bool, Float, Int, Key
+from vqdit.typing import Array, Float, Int, Key
 
 
 class Unmasking(MaskedSampler):
@@ -68,10 +68,8 @@ class Unmasking(MaskedSampler):
         t: Float[Array, ""],
         s: Float[Array, ""],
         carry: Carry,
-        known: Bool[Array, "b l"] | None,
     ) -> tuple[Int[Array, "b l q"], Carry]:
         process = masked(process)
-        del known  # a known position carries its code, so it is not masked
         logits = process.logits(prediction, x_t.shape[-1])  # b l q k
         code_keys, order_keys = streams(keys, "code"), streams(keys, "order")
         drawn = draw(code_keys, tempered(logits, self.temperature, self.top_p))
