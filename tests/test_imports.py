@@ -25,7 +25,18 @@ WALLS = {
     "chex": (),
 }
 LAYERS = [
-    {"typing", "random", "platform", "chips", "hlo", "manifest", "leaves", "distributed", "logs"},
+    {
+        "typing",
+        "random",
+        "platform",
+        "chips",
+        "hlo",
+        "manifest",
+        "leaves",
+        "distributed",
+        "logs",
+        "masking",
+    },
     {"flops"},
     {"sharding"},
     {"quantizers", "regularizers", "processes", "metrics", "nn"},

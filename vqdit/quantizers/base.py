@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
+from vqdit.masking import masked_mean
 from vqdit.typing import Array, Bool, Component, Float, Int, Key, Named, Params, Stats
 
 LARGEST = 2**31 - 1
@@ -145,13 +146,6 @@ def squared_error(
 ) -> Float[Array, ""]:
     """Returns the mean over real vectors and their elements of (x - y)^2."""
     return masked_mean(jnp.mean((x - y) ** 2, axis=-1), mask)
-
-
-def masked_mean(values: Float[Array, "*b"], mask: Bool[Array, "*b"] | None) -> Float[Array, ""]:
-    """Returns the mean of the values whose vectors are real; 0 if none is."""
-    if mask is None:
-        return jnp.mean(values)
-    return jnp.sum(jnp.where(mask, values, 0.0)) / jnp.maximum(jnp.sum(mask), 1)
 
 
 def rows_of(codebook: Float[Array, "k d"], codes: Int[Array, "*b"]) -> Float[Array, "*b d"]:

@@ -12,11 +12,11 @@ import math
 import jax
 import jax.numpy as jnp
 
+from vqdit.masking import masked_mean
 from vqdit.quantizers import assignment
 from vqdit.quantizers.base import (
     Quantized,
     Quantizer,
-    masked_mean,
     require_codebook,
     require_weights,
     rows,

@@ -9,13 +9,12 @@ Tokenization with Index Backpropagation Quantization", arXiv:2412.02692, algorit
 """
 
 import jax
-import jax.numpy as jnp
 
+from vqdit.masking import masked_mean, mean_weights
 from vqdit.quantizers import assignment
 from vqdit.quantizers.base import (
     Quantized,
     Quantizer,
-    masked_mean,
     require_codebook,
     require_weights,
     rows,
@@ -83,8 +82,7 @@ class IBQ(Quantizer):
         sharp = logits._replace(temperature=self.temperature)
         norm = assignment.normalizer(sharp, largest / self.temperature)
         entropy = norm.entropy.reshape(z.shape[:-1])
-        weight = jnp.ones(entropy.size) if mask is None else mask.reshape(-1).astype(jnp.float32)
-        weight = weight / jnp.maximum(jnp.sum(weight), 1.0)
+        weight = mean_weights(mask, entropy.size)
         losses = Named(
             soft=squared_error(z_q, z, mask),
             commitment=squared_error(constant(q), z, mask),

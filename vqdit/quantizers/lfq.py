@@ -15,10 +15,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vqdit.masking import masked_mean, mean_weights
 from vqdit.quantizers.base import (
     Quantized,
     Quantizer,
-    masked_mean,
     require_size,
     require_weights,
     rows,
@@ -132,8 +132,7 @@ class LFQ(Quantizer):
         self, logits: Float[Array, "*b d"], mask: Bool[Array, "*b"] | None
     ) -> Float[Array, ""]:
         logits = rows(logits)
-        weight = jnp.ones(len(logits)) if mask is None else mask.reshape(-1).astype(jnp.float32)
-        weight = weight / jnp.maximum(jnp.sum(weight), 1.0)
+        weight = mean_weights(mask, len(logits))
         groups = np.array_split(np.arange(self.bits), math.ceil(self.bits / self.entropy_group))
         return sum((_group_entropy(logits[:, group], weight) for group in groups), jnp.zeros(()))
 

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import optax
 
 from vqdit.losses import adversarial
+from vqdit.masking import masked_mean
 from vqdit.models.discriminators import Discriminator, PatchGAN
 from vqdit.optimizers import AdamW, Optimizer
 from vqdit.typing import Array, Bool, Component, Float, Int, Key, Named, Params
@@ -91,7 +92,7 @@ class Adversary(Component):
     ) -> Float[Array, ""]:
         """Returns the loss of reconstructions, without weight; no gradient reaches `params`."""
         logits = self.discriminator.apply(jax.lax.stop_gradient(params), y)
-        return mean(adversarial.generator_loss(self.loss, logits), valid)
+        return masked_mean(adversarial.generator_loss(self.loss, logits), valid)
 
     def discriminator_loss(
         self,
@@ -108,18 +109,23 @@ class Adversary(Component):
         """
         x, y = jax.lax.stop_gradient((x, y))
         real, fake = (self.discriminator.apply(params, data) for data in (x, y))
-        loss = mean(adversarial.discriminator_loss(self.loss, real, fake), valid)
+        loss = masked_mean(adversarial.discriminator_loss(self.loss, real, fake), valid)
         logits = Averages(
-            *(mean(adversarial.per_example(jax.lax.stop_gradient(f)), valid) for f in (real, fake))
+            *(
+                masked_mean(adversarial.per_example(jax.lax.stop_gradient(f)), valid)
+                for f in (real, fake)
+            )
         )
         metrics = {
             "discriminator": loss,
-            "discriminator_accuracy": mean(adversarial.accuracy(self.loss, real, fake), valid),
+            "discriminator_accuracy": masked_mean(
+                adversarial.accuracy(self.loss, real, fake), valid
+            ),
             "logits_real": logits.real,
             "logits_fake": logits.fake,
         }
         if self.lecam > 0.0:
-            metrics["lecam"] = mean(adversarial.lecam(real, fake, *averages), valid)
+            metrics["lecam"] = masked_mean(adversarial.lecam(real, fake, *averages), valid)
             loss = loss + self.lecam * metrics["lecam"]
         if self.r1 > 0.0:
             metrics["r1"] = self._r1(params, x, valid, step)
@@ -137,7 +143,7 @@ class Adversary(Component):
 
         def penalty(params: Params) -> Float[Array, ""]:
             each = adversarial.r1(lambda x: self.discriminator.apply(params, x), x)
-            return self.r1_every * mean(each, valid)
+            return self.r1_every * masked_mean(each, valid)
 
         due = (step - self.start) % self.r1_every == 0
         return jax.lax.cond(due, penalty, lambda params: jnp.zeros(()), params)
@@ -176,8 +182,3 @@ def starting_at(start: int, inner: optax.GradientTransformation) -> optax.Gradie
         return moved, Waiting(state.count + 1, after)
 
     return optax.GradientTransformation(init, update)
-
-
-def mean(values: Float[Array, " b"], valid: Bool[Array, " b"]) -> Float[Array, ""]:
-    """Returns the mean over valid examples; 0 if there are none."""
-    return jnp.sum(jnp.where(valid, values, 0.0)) / jnp.maximum(jnp.sum(valid), 1)

@@ -23,6 +23,7 @@ from vqdit.data.sources import Feature
 from vqdit.losses import Perceptual, l1, l2
 from vqdit.losses.gradients import adaptive_weight, at_output, shares, with_gradient
 from vqdit.losses.reconstruction import RECONSTRUCTION
+from vqdit.masking import masked_mean
 from vqdit.metrics import SSIM_WINDOW, Mean, Metrics, psnr, ssim
 from vqdit.modalities import Image, Modality
 from vqdit.modalities.image import grid as tile
@@ -30,7 +31,7 @@ from vqdit.modalities.image import save
 from vqdit.models.autoencoder import Autoencoder, ConvAutoencoder
 from vqdit.optimizers import Optimizer
 from vqdit.random import stream
-from vqdit.tasks.adversary import Adversary, mean
+from vqdit.tasks.adversary import Adversary
 from vqdit.tasks.base import Aux, Frozen, Load, Resolve, Task, Trees, require
 from vqdit.typing import Array, Bool, Float, Int, Key, Named, Params, Stats
 
@@ -277,11 +278,11 @@ class AutoencoderTask(Task):
     ) -> tuple[Float[Array, ""], Named[Float[Array, ""]]]:
         """Returns the weighted loss of the reconstruction y, and its parts."""
         pixels = RECONSTRUCTION[self.reconstruction]
-        losses = {"reconstruction": lambda y: mean(pixels(x, y), valid)}
+        losses = {"reconstruction": lambda y: masked_mean(pixels(x, y), valid)}
         weights: dict[str, Any] = {"reconstruction": 1.0}
         for loss in self.perceptual:
             distance = functools.partial(loss.distance, frozen[loss.name], x)
-            losses[loss.name] = lambda y, distance=distance: mean(distance(y), valid)
+            losses[loss.name] = lambda y, distance=distance: masked_mean(distance(y), valid)
             weights[loss.name] = loss.weight
         if self.adversary is not None:
             adversary, discriminator = self.adversary, params["discriminator"]

@@ -16,6 +16,7 @@ import numpy as np
 from vqdit.data.batch import GIVEN, Batch
 from vqdit.data.sources import Feature
 from vqdit.losses import REPA, uncertainty
+from vqdit.masking import masked_mean
 from vqdit.metrics import Mean, Metrics
 from vqdit.processes import Independent, JointLaw
 from vqdit.processes.base import X
@@ -237,5 +238,4 @@ class DiffusionTask(GenerationTask):
 
 def _mean(losses: Float[Array, "b *l"], valid: Bool[Array, " b"]) -> Float[Array, ""]:
     """Returns the mean over positions and valid examples; 0 if there is none."""
-    losses = jnp.mean(losses, axis=tuple(range(1, losses.ndim)))
-    return jnp.sum(jnp.where(valid, losses, 0.0)) / jnp.maximum(jnp.sum(valid), 1)
+    return masked_mean(jnp.mean(losses, axis=tuple(range(1, losses.ndim))), valid)

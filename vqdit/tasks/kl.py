@@ -13,6 +13,7 @@ import math
 import jax.numpy as jnp
 import numpy as np
 
+from vqdit.masking import masked_mean
 from vqdit.metrics import Mean, Metrics
 from vqdit.random import stream
 from vqdit.regularizers import KL
@@ -54,8 +55,7 @@ class KLTask(AutoencoderTask):
         del params, stats, step
         posterior = self.regularizer.posterior(h)
         valid = mask.reshape(len(mask), -1)[:, 0]
-        each = jnp.where(valid, self.regularizer.loss(posterior), 0.0)
-        kl = jnp.sum(each) / jnp.maximum(jnp.sum(valid), 1)
+        kl = masked_mean(self.regularizer.loss(posterior), valid)
         z = self.regularizer.sample(posterior, stream(key, "posterior"))
         return Narrowed(z, Named(kl=kl), Named(), None)
 

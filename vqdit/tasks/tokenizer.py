@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vqdit.masking import masked_mean
 from vqdit.metrics import COUNTABLE, CodeUse, Mean, Metrics, codebook_health
 from vqdit.quantizers import VQ, Quantized, Quantizer
 from vqdit.random import stream
@@ -70,8 +71,7 @@ class TokenizerTask(AutoencoderTask):
         mask: Bool[Array, "b *grid"],
     ) -> Named[Float[Array, ""]]:
         """How well the codebook is used in this step, and what it loses of h."""
-        error = jnp.mean((h - quantized.z_q) ** 2, axis=-1)
-        error = jnp.sum(jnp.where(mask, error, 0.0)) / jnp.maximum(jnp.sum(mask), 1)
+        error = masked_mean(jnp.mean((h - quantized.z_q) ** 2, axis=-1), mask)
         use = codebook_health(
             quantized.codes, self.quantizer.codebook_sizes, mask, self.quantizer.use(stats)
         )
