@@ -10,6 +10,7 @@ arXiv:2312.02696, eqs. 21 and 22, with u linear in a sinusoid of t.
 import jax.numpy as jnp
 
 from vqdit.nn.embeddings import sinusoid
+from vqdit.processes.base import TIME_SCALE
 from vqdit.typing import Array, Float
 
 WIDTH = 128
@@ -23,7 +24,7 @@ def blank() -> Float[Array, " d"]:
 
 def log_expected(weights: Float[Array, " d"], t: Float[Array, "*b"]) -> Float[Array, "*b"]:
     """Returns u(t), the logarithm of the loss that is expected at t in [0, 1]."""
-    return sinusoid(1000.0 * t, WIDTH) @ weights
+    return sinusoid(TIME_SCALE * t, WIDTH) @ weights
 
 
 def weighted(

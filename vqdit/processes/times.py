@@ -1,4 +1,4 @@
-"""More laws by which training draws its times.
+"""Laws by which training draws its times, beside the two of `processes/base.py`.
 
 Mode and CosMap are those of Esser et al., "Scaling Rectified Flow Transformers", arXiv:2403.03206,
 section 3.1. `Shifted` moves any law towards noise.
@@ -63,5 +63,9 @@ class Shifted(TimeLaw):
             raise ValueError(f"Shifted needs shift > 0, got {self.shift}; 1 shifts nothing")
 
     def quantile(self, u: Float[Array, "*b"]) -> Float[Array, "*b"]:
-        t = self.law.quantile(u)
-        return jnp.minimum(self.shift * t / (1.0 + (self.shift - 1.0) * t), 1.0)
+        return jnp.minimum(shifted(self.law.quantile(u), self.shift), 1.0)
+
+
+def shifted(t: Float[Array, "*b"], shift: float) -> Float[Array, "*b"]:
+    """Returns the times whose odds of noise, t / (1 - t), are `shift` times those of t."""
+    return shift * t / (1.0 + (shift - 1.0) * t)

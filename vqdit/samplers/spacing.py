@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from vqdit.processes import DDPM, Gaussian
 from vqdit.processes.base import Process
+from vqdit.processes.times import shifted
 from vqdit.typing import Array, Component, Float, Int
 
 
@@ -49,7 +50,7 @@ class Shifted(Spacing):
 
     def times(self, process: Gaussian, times: Float[Array, " times"]) -> Float[Array, " times"]:
         del process
-        return self.shift * times / (1.0 + (self.shift - 1.0) * times)
+        return shifted(times, self.shift)
 
 
 class Karras(Spacing):
