@@ -48,6 +48,10 @@ def test_a_window_that_is_none_is_refused_by_value(kind, reveal):
             lambda: Symbols(tokenizer="image"),
             "Symbols takes no tokenizer, got 'image'; use Target",
         ),
+        (
+            lambda: Symbols(posterior="sample"),
+            "Symbols are codes, which have no posterior to sample; leave posterior at 'mean'",
+        ),
         (lambda: Target(patch=-1), "Target needs patch >= 0, got -1"),
         (
             lambda: Target(process=Flow()),

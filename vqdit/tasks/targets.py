@@ -99,6 +99,11 @@ class Symbols(Target):
             )
         if self.tokenizer:
             raise ValueError(f"Symbols takes no tokenizer, got {self.tokenizer!r}; use Target")
+        if self.posterior != "mean":
+            raise ValueError(
+                f"Symbols are codes, which have no posterior to {self.posterior}; "
+                "leave posterior at 'mean'"
+            )
 
 
 class Condition(Component):
