@@ -266,11 +266,15 @@ class Generator:
                         f"guidance {pair!r} has no source {source!r}; {target!r} can be guided by: "
                         f"{others}"
                     )
-        elif guidance not in (None, 1.0) and not given and not self.task.conditions:
+                self.task.check_hidden([source])
+            return
+        if guidance not in (None, 1.0) and not given and not self.task.conditions:
             raise ValueError(
                 f"guidance {guidance} moves towards what is given, and nothing is; give something, "
                 "guide a pair such as image:text, or leave it at 1"
             )
+        if (self.task.guidance if guidance is None else guidance) != 1.0:
+            self.task.check_hidden(self.task.conditions)
 
     def _check_autoguide(self, other: "Generator", guidance: Guidance) -> None:
         if isinstance(guidance, Mapping):

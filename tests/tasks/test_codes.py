@@ -73,8 +73,8 @@ def test_it_trains_samples_and_scores(process):
 def test_a_sampler_is_told_the_grid_of_its_tokens():
     sampler = Unmasking(steps=joint.STEPS, order="halton")
     built = task(Masked(), sampler)
-    assert sampler.on(built.space("text").grid).grid == built.modality("text").grid
-    assert ReMDM().on((2, 2)) == ReMDM()
+    assert sampler.over(built.space("text").grid).grid == built.modality("text").grid
+    assert ReMDM().over((2, 2)) == ReMDM()
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,12 @@ Bao et al., "One Transformer Fits All Distributions in Multi-Modal Diffusion at 
 
 import functools
 import math
+from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
 
+from vqdit.data.sources import Feature
 from vqdit.processes.base import X
 from vqdit.random import streams
 from vqdit.samplers import Guide, Sampler, autoguided, guided, trajectory
@@ -40,6 +42,23 @@ class GenerationTask(MultimodalTask):
         shared_steps(self._samplers)
         for target in self.targets.values():
             self.guide.check(target.process)
+
+    def check(self, features: Named[Feature]) -> None:
+        super().check(features)
+        if self.guidance != 1.0:
+            self.check_hidden(self.conditions)
+
+    def check_hidden(self, names: Iterable[str]) -> None:
+        """Raises ValueError if one of these is a condition that training never hid.
+
+        Guidance moves away from what is predicted without it, which nobody taught the network.
+        """
+        for name in names:
+            if name in self.conditions and self.conditions[name].drop == 0.0:
+                raise ValueError(
+                    f"guidance hides {name!r}, which training with conditions.{name}.drop=0 never "
+                    "did; leave guidance at 1, or train with drop=0.1"
+                )
 
     def sample(
         self,
@@ -90,7 +109,7 @@ class GenerationTask(MultimodalTask):
     ) -> tuple[Named[X], Named[X]]:
         """Generates tokens as `sample` does; also returns all tokens before each step."""
         samplers = samplers or self._samplers
-        samplers = Named({n: sampler.on(self.space(n).grid) for n, sampler in samplers.items()})
+        samplers = Named({n: sampler.over(self.space(n).grid) for n, sampler in samplers.items()})
         x_1 = self.start(frozen, keys, request)
         processes, how = self.processes, (self.guide, self.processes)
         if worse is None:

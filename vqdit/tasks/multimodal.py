@@ -136,13 +136,17 @@ class MultimodalTask(Task):
                 )
 
     def check_encoded(self, name: str, feature: Feature) -> None:
-        """Raises ValueError unless the tokens in the data are those of the target's tokenizer."""
+        """Raises ValueError unless the tokens in the data are those of the target's tokenizer.
+
+        Whose they are is known once the tokenizers are loaded; before, their shape alone is.
+        """
         if name not in self.tokenizers:
             raise ValueError(
                 f"{name!r} in the data are tokens of a tokenizer, which {name!r} in the config has "
                 "none of; make it a Target with one"
             )
-        own, shape = self.fingerprints.get(name, "none"), self.tokenizers[name].encoded_shape
+        own = self.fingerprints.get(name, feature.encoded)
+        shape = self.tokenizers[name].encoded_shape
         if (feature.encoded, feature.shape) != (own, shape):
             raise ValueError(
                 f"{name!r} in the data was encoded by the tokenizer {feature.encoded} into "

@@ -51,6 +51,8 @@ class Target(Component):
                 f"{type(self).__name__} needs reveal=(start, end) with 0 <= start < end <= 1, "
                 f"got {self.reveal}"
             )
+        if self.weight <= 0.0:
+            raise ValueError(f"{type(self).__name__} needs weight > 0, got {self.weight}")
         if self.patch < 0:
             raise ValueError(f"{type(self).__name__} needs patch >= 0, got {self.patch}")
         if not 0.0 <= self.inpaint <= 1.0 or (self.inpaint and self.process.is_discrete):
@@ -131,8 +133,8 @@ class Condition(Component):
                 f"Condition takes only a label by the route 'adaln', got "
                 f"{type(self.modality).__name__}; use route='cross'"
             )
-        if not 0.0 <= self.drop <= 1.0:
-            raise ValueError(f"Condition needs drop in [0, 1], got {self.drop}")
+        if not 0.0 <= self.drop < 1.0:
+            raise ValueError(f"Condition needs drop in [0, 1), got {self.drop}")
 
     @property
     def tokens(self) -> Tokens:
