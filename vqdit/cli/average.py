@@ -29,7 +29,7 @@ def main(argv: list[str]) -> int:
 
     source, out = Path(options["workdir"]), Path(options["out"])
     params, step = averages.reconstruct(source, options["width"], options.get("step"))
-    averages.write(source, out, params, step)
+    averages.write(source, out, params, step, option="--out")
     print(f"{out}: the average of width {options['width']:g} at step {step}")
     print(f"  sample: {command('sample')} --workdir={out} --num=64 --out=samples")
     return 0

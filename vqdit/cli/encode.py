@@ -86,7 +86,7 @@ def _encode(tokenizer: Any, source: Any, out: Path) -> dict[str, int]:
         tokens = compiled(*arrays, raw)
         return np.asarray(tokens) if codes else np.concatenate(tokens, axis=-1)
 
-    counts = encoded.write(out, source, task.name, feature, encode)
+    counts = encoded.write(out, source, task.name, feature, encode, option="--out")
     space = TokenSpace(tokenizer=task, process=Flow())
     batches = Data(source=Encoded(path=str(out)), batch_size=encoded.ROWS).split_batches("train")
     frozen = space.freeze(Trained(task, *arrays), batches, task.name)

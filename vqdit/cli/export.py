@@ -26,7 +26,8 @@ def main(argv: list[str]) -> int:
 
     from vqdit.pretrained import generator
 
-    folder, moments = generator.export(Path(options["workdir"]), Path(options["out"]))
+    source, out = Path(options["workdir"]), Path(options["out"])
+    folder, moments = generator.export(source, out, option="--out")
     print(f"{folder}: DiTTransformer2DModel")
     print("  it takes latents as x = (z - mean) / std of what the tokenizer gives, with")
     for name, values in moments.items():

@@ -70,7 +70,8 @@ def _write_tokenizer(imported: Any, options: Mapping[str, Any]) -> int:
     from vqdit import pretrained
 
     folder = Path(options["out"])
-    pretrained.write(imported, folder, pictures=options.get("data", "pictures"))
+    pictures = options.get("data", "pictures")
+    pretrained.write(imported, folder, pictures=pictures, option="--out")
     task = imported.task
     sizes = task.codebook_sizes
     tokens = f"codes of {sizes[0]:,}, {task.dim} dimensions" if sizes else ""
@@ -98,6 +99,7 @@ def _write_dit(found: Any, options: Mapping[str, Any]) -> int:
         tokenizer=options["tokenizer"],
         scaling=options.get("scaling-factor", generator.SCALING),
         pictures=options.get("data", "pictures"),
+        option="--out",
     )
     image, label = found.inputs["image"], found.inputs["label"]
     print(f"DiT, {_count(found.params):,} parameters, {label.codes:,} classes")

@@ -32,8 +32,6 @@ SIGUSR1 saves at the end of the step, and the run goes on."""
 HELP = ("-h", "--help")
 STRICT = "--strict"
 PLACE = ("--coordinator", "--processes", "--process")
-ORDER = "experiments.json"
-"""The names of a config's several experiments, in the folder that holds their workdirs."""
 Experiments = dict[str, Any]
 """Experiments by name. (Their class would import JAX for --help.)"""
 
@@ -99,7 +97,7 @@ def _place(argv: list[str]) -> tuple[tuple[str | None, int | None, int | None], 
 
 def _check_order(folder: Path, names: list[str]) -> None:
     """Refuses a folder that holds other experiments than those named; [] is a single one."""
-    from vqdit.train.workdir import CONFIG
+    from vqdit.train.workdir import CONFIG, ORDER
 
     order = folder / ORDER
     there = json.loads(order.read_text()) if order.is_file() else []
@@ -149,7 +147,7 @@ def _train(experiments: Experiments, runs: dict[str, Path], folder: Path, strict
     from vqdit.train.exits import DIVERGED
     from vqdit.train.loop import train
     from vqdit.train.nonfinite import Diverged
-    from vqdit.train.workdir import write_json
+    from vqdit.train.workdir import ORDER, write_json
 
     if folder not in runs.values():
         write_json(folder / ORDER, list(experiments))
