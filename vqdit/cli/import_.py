@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vqdit.cli.options import parse
+from vqdit.cli.options import parse, with_help
 
 USAGE = """usage: vqdit import SOURCE --out=WORKDIR [OPTIONS]
 
@@ -41,12 +41,10 @@ OPTIONS = {
 KINDS = ("dit", "sit")
 
 
+@with_help(USAGE)
 def main(argv: list[str]) -> int:
     """Runs the command."""
-    if not argv or "-h" in argv or "--help" in argv:
-        print(USAGE)
-        return 0 if argv else 2
-    options = parse(argv, OPTIONS, words=("source",), required="out")
+    options = parse(argv, OPTIONS, words=("source",), required=("out",))
     if "source" not in options:
         raise ValueError("vqdit import needs a SOURCE, as in vqdit import vae --out=runs/vae")
 

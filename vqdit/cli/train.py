@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from vqdit.cli.options import command, near, take
+from vqdit.cli.options import HELP, command, near, take
 from vqdit.train.exits import nothing_to_save
 
 USAGE = """usage: train.py --config=CONFIG [--workdir=DIR] [--any.field=value ...]
@@ -29,7 +29,6 @@ Exit codes: 0 done, 2 bad input, 3 too many steps whose loss or gradient was not
 75 stopped by SIGTERM after saving (run again to go on), 124 no progress within a deadline (run
 again to go on from the last checkpoint), 130 stopped by Ctrl-C after saving.
 SIGUSR1 saves at the end of the step, and the run goes on."""
-HELP = ("-h", "--help")
 STRICT = "--strict"
 PLACE = ("--coordinator", "--processes", "--process")
 Experiments = dict[str, Any]
