@@ -118,9 +118,25 @@ def test_the_text_is_that_of_the_label(model):
     assert none["label"].tolist() == [-1] * 4
 
 
+def test_batches_are_filled_up_with_the_first_samples_and_keep_everyones_own(model):
+    stored, branches = {"text": model.pack("text", ["one", "two"])}, model.branches([], 2.0)
+    asked = np.asarray([5, 3, 4]), 2, stored, ["image"]
+    batches = list(model.batches(*asked, branches=branches, seed=7))
+    assert [rows.tolist() for rows, _, _ in batches] == [[0, 1], [2, 0]]
+    for numbers, (_, request, keys) in zip(([5, 3], [4, 5]), batches, strict=True):
+        own = per_example(jax.random.key(7), jnp.asarray(numbers))
+        assert (jax.random.key_data(keys) == jax.random.key_data(own)).all()
+        texts = model.modality("text").unpack(np.asarray(request.given["text"]))
+        assert texts.tolist() == [["one", "two"][number % 2] for number in numbers]
+        assert request.given["label"].tolist() == numbers  # the classes in turn
+        assert {name for name, known in request.known.items() if known} == {"text"}
+        assert {name for name, wanted in request.wanted.items() if wanted} == {"image"}
+        assert request.branches == branches
+
+
 def test_pairs_of_guidance_are_branches_with_their_scales(model):
     pairs = {"image:text": 3.0, "audio:text": 2.0, "text:label": 1.5}
-    branches = model._branches({}, pairs)
+    branches = model.branches({}, pairs)
     found = [
         (
             {name for name, hidden in branch.hidden.items() if hidden},
@@ -136,10 +152,10 @@ def test_pairs_of_guidance_are_branches_with_their_scales(model):
 
 def test_one_scale_hides_all_that_is_given(model):
     for given, hidden in ((["text", "audio"], {"text", "audio", "label"}), ([], {"label"})):
-        (branch,) = model._branches(given, 2.5)
+        (branch,) = model.branches(given, 2.5)
         assert {name for name, hides in branch.hidden.items() if hides} == hidden
         assert {float(scale) for scale in branch.scale.values()} == {2.5}
-    assert model._branches(["text"], 1.0) == () == model._branches(["text"], None)
+    assert model.branches(["text"], 1.0) == () == model.branches(["text"], None)
 
 
 def test_guidance_changes_what_it_is_for(model):

@@ -33,7 +33,8 @@ def why(model):
 def path_of(model, count, seed=0):
     """All tokens before each step, and after the last: [n + 1, b, l, q] by name."""
     index = np.arange(count)
-    request = model._request({}, list(model.task.targets), None, index)
+    branches = model.branches([], None)
+    request = model.request(index, {}, list(model.task.targets), branches)
     keys = per_example(jax.random.key(seed), jnp.asarray(index))
     x_0, path = jax.jit(model.task.trajectory)(model.params, model.frozen, keys, request)
     return {name: np.concatenate([path[name], x_0[name][None]]) for name in x_0}

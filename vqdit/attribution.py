@@ -29,7 +29,6 @@ import numpy as np
 from vqdit.generator import Generator
 from vqdit.modalities import Modality
 from vqdit.processes.base import X
-from vqdit.random import per_example
 from vqdit.tasks.base import Frozen
 from vqdit.tasks.diffusion import DiffusionTask
 from vqdit.tasks.request import Request
@@ -112,7 +111,7 @@ def attribute(
         One per sample and given modality, labels of conditions among them.
     """
     task, count = generator.task, len(next(iter(x_0.values())))
-    request = generator._request(stored, wanted, 1.0, np.arange(count))
+    request = generator.request(np.arange(count), stored, wanted)
     known = [name for name in task.targets if name in stored]
     labels = [name for name, condition in task.conditions.items() if condition.classes]
     sources = (*known, *labels)
@@ -137,15 +136,11 @@ def attribute(
     for name in wanted:
         run = _compiled_evidence(task, name, rounds)
         scores, size = np.zeros(len(sample), np.float32), min(batch_size, len(sample))
-        for start in range(0, len(sample), size):
-            cases = (start + np.arange(size)) % len(sample)  # the last batch is filled up
-            index = sample[cases]
-            request = generator._request(stored, wanted, 1.0, index)
+        for cases, request, keys in generator.batches(sample, size, stored, wanted, seed=seed):
             seen = {c: jnp.where(hidden[c][cases][:, 0], -1, request.given[c]) for c in labels}
             request = request._replace(given=request.given | seen)
             masks = Named({n: jnp.asarray(hidden[n][cases]) for n in known})
-            keys = per_example(jax.random.key(seed), jnp.asarray(index))
-            inputs = (keys, request, masks, x_0[name][index])
+            inputs = (keys, request, masks, x_0[name][sample[cases]])
             scores[cases] = run(generator.params, generator.frozen, *inputs)
         changes[name] = scores - scores[sample]
     return [

@@ -20,7 +20,6 @@ from vqdit.attribution import ROUNDS, Attribution, attribute
 from vqdit.generator import BATCH, Generator, Guidance
 from vqdit.nn.patches import fold
 from vqdit.processes.base import X
-from vqdit.random import per_example
 from vqdit.samplers import Sampler
 from vqdit.tasks.base import Frozen
 from vqdit.tasks.diffusion import DiffusionTask
@@ -106,19 +105,18 @@ def explain(
     given, task = given or {}, generator.task
     generator.check(given, want, samplers or {}, guidance)
     stored = {name: generator.pack(name, values) for name, values in given.items()}
-    wanted = generator._wanted(given, want)
-    own = {name: target.sampler for name, target in task.targets.items()}
-    chosen = Named({**own, **(samplers or {})})
+    wanted, branches = generator.wanted(given, want), generator.branches(given, guidance)
+    chosen = generator.samplers(samplers)
 
     count, size = min(first, num), min(batch_size, num)
-    run, parts = _compiled_trajectory(task, chosen, min(count, size)), []
-    for start in range(0, count, size):
-        index = start + np.arange(size)
-        request = generator._request(stored, wanted, guidance, index)
-        keys = per_example(jax.random.key(seed), jnp.asarray(index))
-        parts.append(run(generator.params, generator.frozen, keys, request))
+    index, run = np.arange(count), _compiled_trajectory(task, chosen, min(count, size))
+    asked = index, size, stored, wanted
+    parts = [
+        run(generator.params, generator.frozen, keys, request)
+        for _, request, keys in generator.batches(*asked, branches=branches, seed=seed)
+    ]
     results, x_0, path = jax.tree.map(lambda *batches: jnp.concatenate(batches)[:count], *parts)
-    request = generator._request(stored, wanted, guidance, np.arange(count))
+    request = generator.request(index, stored, wanted)
     times = task.times(request, chosen)
 
     discrete = [name for name in wanted if task.targets[name].process.is_discrete]
@@ -159,12 +157,9 @@ def _compiled_trajectory(task: DiffusionTask, samplers: Named[Sampler], keep: in
         params: Params, frozen: Frozen, keys: Key[Array, " b"], request: Request
     ) -> tuple[Named[Array], Named[X], Named[X]]:
         x_0, path = task.trajectory(params, frozen, keys, request, samplers=samplers)
-        results = {}
-        for name in x_0:
-            decoded = task.space(name).decode(frozen[name], x_0[name])
-            results[name] = jnp.where(request.known[name], request.given[name], decoded)
+        results = task.decode(frozen, request, x_0)
         path = jax.tree.map(lambda x: x[:, :keep].swapaxes(0, 1), path)
-        return *jax.tree.map(lambda x: x[:keep], (Named(results), x_0)), path
+        return *jax.tree.map(lambda x: x[:keep], (results, x_0)), path
 
     return jax.jit(run)
 

@@ -1,7 +1,7 @@
 """A trained DiT as a Python object: any modalities in, any others out."""
 
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -16,7 +16,7 @@ from vqdit.tasks.editing import Change, Changed, changed
 from vqdit.tasks.interpolation import Interpolated, Interpolation, interpolated
 from vqdit.tasks.request import Request
 from vqdit.train.workdir import Restored
-from vqdit.typing import Array, Named, Params
+from vqdit.typing import Array, Key, Named, Params
 
 BATCH = 64
 """Samples that are generated at a time, unless the caller says otherwise."""
@@ -90,52 +90,47 @@ class Generator:
         """
         if num < 1 or batch_size < 1:
             raise ValueError(f"sample needs num and batch_size >= 1, got {num=} {batch_size=}")
-        given = given or {}
+        given, edits = given or {}, edits or {}
         self.check(given, want, samplers or {}, guidance, autoguide)
         stored = {name: self.pack(name, values) for name, values in given.items()}
-        wanted = self._wanted(given, want)
-        edits = edits or {}
+        wanted = self.wanted(given, want)
         changes = {name: self._changed(name, wanted, edit, num) for name, edit in edits.items()}
         is_path = any(isinstance(change, Interpolated) for change in changes.values())
-        own = {name: target.sampler for name, target in self.task.targets.items()}
+        if is_path:
+            stored |= self._no_labels(stored)
         task, params = (None, None) if autoguide is None else (autoguide.task, autoguide.params)
-        run = self._compiled(Named({**own, **(samplers or {})}), task)
-        size = min(batch_size, num)
-        parts = []
-        for start in range(0, num, size):
-            index = start + np.arange(size)
-            request = self._request(stored, wanted, guidance, index)
-            rows = {n: change.take(index) for n, change in changes.items()}
-            request = request._replace(edits=Named({n: row.edit for n, row in rows.items()}))
-            if autoguide is not None:
-                request = request._replace(branches=(self._away(guidance),))
+        branches = self.branches(given, guidance) if autoguide is None else self._away(guidance)
+        run = self._compiled(self.samplers(samplers), task)
+        asked, parts = (np.arange(num), min(batch_size, num), stored, wanted), []
+        for rows, request, keys in self.batches(*asked, branches=branches, seed=seed):
+            edited = {name: change.take(rows) for name, change in changes.items()}
+            request = request._replace(edits=Named({n: each.edit for n, each in edited.items()}))
             if is_path:
-                request = request._replace(given=request.given | self._no_labels(stored, size))
-            shared = np.zeros_like(index) if is_path else index
-            keys = per_example(jax.random.key(seed), jnp.asarray(shared))
+                keys = per_example(jax.random.key(seed), jnp.zeros_like(rows))
             out = run(self.params, self.frozen, keys, request, params)
-            shown = {name: np.asarray(out[name]) for name in out if name in (*wanted, *stored)}
-            shown |= {name: row.pasted(shown[name]) for name, row in rows.items()}
-            labels = {
+            shown = {name: np.asarray(out[name]) for name in out if name in (*wanted, *given)}
+            shown |= {name: each.pasted(shown[name]) for name, each in edited.items()}
+            shown |= {
                 name: np.asarray(request.given[name])
                 for name, condition in self.task.conditions.items()
-                if name in stored or condition.classes
+                if name in given or condition.classes
             }
-            parts.append(shown | labels)
+            parts.append(shown)
         return {
             name: self.modality(name).unpack(np.concatenate([part[name] for part in parts])[:num])
             for name in parts[0]
         }
 
-    def _away(self, guidance: Guidance) -> Branch:
+    def _away(self, guidance: Guidance) -> tuple[Branch, ...]:
         """Returns the direction away from another model, to which nothing is hidden."""
         task = self.task
         scale = task.guidance if guidance is None else guidance
-        return Branch(Named(), Named({name: jnp.float32(scale) for name in task.targets}))
+        return (Branch(Named(), Named({name: jnp.float32(scale) for name in task.targets})),)
 
-    def _no_labels(self, given: Iterable[str], count: int) -> dict[str, Array]:
+    def _no_labels(self, given: Iterable[str]) -> dict[str, np.ndarray]:
         """Returns "none" for every condition that is not given."""
-        return {c: self.task.blank_given(c, count) for c in self.task.conditions if c not in given}
+        rest = [name for name in self.task.conditions if name not in given]
+        return {name: np.asarray(self.task.blank_given(name, 1)) for name in rest}
 
     def _changed(
         self, name: str, wanted: Sequence[str], edit: Change | Interpolation, num: int
@@ -200,15 +195,11 @@ class Generator:
         run = self._compiled_score(name, rounds)
         item, candidate = (axis.ravel() for axis in np.indices((count, len(stack))))
         scores = np.zeros(len(item), np.float32)
-        size = min(batch_size, len(item))
-        for start in range(0, len(item), size):
-            pairs = (start + np.arange(size)) % len(item)
-            request = self._request(stored, [name], 1.0, item[pairs])
-            none = self._no_labels(stored, size)
-            scored = {name: jnp.asarray(stack[candidate[pairs]])}
-            request = request._replace(given=request.given | none | scored)
-            keys = per_example(jax.random.key(seed), jnp.asarray(item[pairs]))
-            scores[pairs] = -np.asarray(run(self.params, self.frozen, keys, request))
+        stored, size = stored | self._no_labels(stored), min(batch_size, len(item))
+        for rows, request, keys in self.batches(item, size, stored, [name], seed=seed):
+            scored = {name: jnp.asarray(stack[candidate[rows]])}
+            request = request._replace(given=request.given | scored)
+            scores[rows] = -np.asarray(run(self.params, self.frozen, keys, request))
         return scores.reshape(count, len(stack))
 
     def check(
@@ -230,7 +221,7 @@ class Generator:
                 )
             if name in given:
                 raise ValueError(f"{name!r} is given and wanted; leave it out of one of them")
-        if not self._wanted(given, want):
+        if not self.wanted(given, want):
             known = ", ".join(self.task.conditions)
             raise ValueError(
                 f"nothing is left to generate: this model generates {', '.join(targets)}, "
@@ -242,7 +233,7 @@ class Generator:
                 raise ValueError(f"a sampler for {name!r}, but this model generates {known}")
             sampler.check(targets[name].process)
         if autoguide is None:
-            self._check_guidance(given, self._wanted(given, want), guidance)
+            self._check_guidance(given, self.wanted(given, want), guidance)
         else:
             self._check_autoguide(autoguide, guidance)
 
@@ -301,18 +292,52 @@ class Generator:
                     "away from; take one that was trained over the same"
                 )
 
-    def _wanted(self, given: Iterable[str], want: Sequence[str] | None) -> list[str]:
+    def wanted(self, given: Iterable[str], want: Sequence[str] | None) -> list[str]:
+        """Returns the names of what is generated; see `sample`."""
         given = set(given)
         return [n for n in self.task.targets if (n in want if want is not None else n not in given)]
 
-    def _request(
+    def samplers(self, chosen: Mapping[str, Sampler] | None) -> Named[Sampler]:
+        """Returns the samplers of all targets: the config's, but for the chosen ones."""
+        own = {name: target.sampler for name, target in self.task.targets.items()}
+        return Named({**own, **(chosen or {})})
+
+    def batches(
         self,
+        index: np.ndarray,
+        size: int,
         stored: Mapping[str, np.ndarray],
         wanted: Sequence[str],
-        guidance: Guidance,
+        *,
+        branches: tuple[Branch, ...] = (),
+        seed: int,
+    ) -> Iterator[tuple[np.ndarray, Request, Key[Array, " size"]]]:
+        """Asks for samples in batches of one size, so that one shape compiles.
+
+        Args:
+            index: numbers of the samples, int [n].
+            size: of a batch; the last one is filled up with the first samples.
+            stored: what is given, in stored form; sample i has item i mod F.
+            wanted: names of what is generated.
+            branches: of guidance.
+            seed: of the noise.
+
+        Yields:
+            Which samples they are, int [size] from 0 to n - 1, what they are given, and their keys.
+        """
+        for start in range(0, len(index), size):
+            rows = (start + np.arange(size)) % len(index)
+            keys = per_example(jax.random.key(seed), jnp.asarray(index[rows]))
+            yield rows, self.request(index[rows], stored, wanted, branches), keys
+
+    def request(
+        self,
         index: np.ndarray,
+        stored: Mapping[str, np.ndarray],
+        wanted: Sequence[str],
+        branches: tuple[Branch, ...] = (),
     ) -> Request:
-        """Returns what the samples of these numbers are given."""
+        """Returns what the samples of these numbers are given; see `batches`."""
         task, rows = self.task, {}
         for name in (*task.targets, *task.conditions):
             if name in stored:
@@ -323,9 +348,9 @@ class Generator:
                 rows[name] = task.blank_given(name, len(index))
         known = Named({name: jnp.asarray(name in stored) for name in task.targets})
         wants = Named({name: jnp.asarray(name in wanted) for name in task.targets})
-        return Request(Named(rows), known, wants, self._branches(stored, guidance))
+        return Request(Named(rows), known, wants, branches)
 
-    def _branches(self, given: Iterable[str], guidance: Guidance) -> tuple[Branch, ...]:
+    def branches(self, given: Iterable[str], guidance: Guidance) -> tuple[Branch, ...]:
         """Returns the directions of guidance; none if all scales are 1."""
         task, every = self.task, (*self.task.targets, *self.task.conditions)
         scales: dict[tuple[str, ...], dict[str, float]] = {}

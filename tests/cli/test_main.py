@@ -108,3 +108,16 @@ def test_damaged_json_of_a_workdir_is_bad_input(tmp_path, refused):
         f"{tmp_path}/config.json is damaged: unknown component 'os:system'; "
         "the file was not written by this vqdit"
     )
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ([], "--workdir and --candidates are missing; see --help"),
+        (["--workdir=nowhere"], "--candidates is missing; see --help"),
+        (["--rounds=0"], "--rounds must be at least 1, got 0"),
+        (["--seed=-1"], "--seed must be from 0 to 2^32 - 1, got -1"),
+    ],
+)
+def test_what_cannot_be_scored_is_refused_before_a_model_is_looked_for(argv, message, refused):
+    assert refused("score", *argv) == message

@@ -5,9 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from vqdit.cli.options import command, near, parse, take
+from vqdit.cli.options import COUNT, SEED, command, near, parse, take, with_help
 
-KNOWN = {"num": int, "guidance": float, "out": str, "batch-size": int, "given": str, "fast": bool}
+KNOWN = {
+    "num": int,
+    "guidance": float,
+    "out": str,
+    "batch-size": COUNT,
+    "seed": SEED,
+    "given": str,
+    "fast": bool,
+}
 
 
 @pytest.mark.parametrize(
@@ -78,13 +86,32 @@ def test_words_are_named_in_order():
         (["--guidance=nan"], "--guidance must be finite, got 'nan'"),
         (["--guidance=inf"], "--guidance must be finite, got 'inf'"),
         (["--fast=1"], "--fast takes no value, got '1'"),
-        ([], "--out is missing; see --help"),
+        (["--batch-size=0"], "--batch-size must be at least 1, got 0"),
+        (["--batch_size=few"], "--batch-size must be an integer, got 'few'"),
+        (["--seed=-1"], "--seed must be from 0 to 2^32 - 1, got -1"),
+        (["--seed=4294967296"], "--seed must be from 0 to 2^32 - 1, got 4294967296"),
+        ([], "--out and --given are missing; see --help"),
+        (["--given=a"], "--out is missing; see --help"),
     ],
 )
 def test_a_bad_option_is_refused(argv, message):
     with pytest.raises(ValueError) as error:
-        parse(argv, KNOWN, required="out")
+        parse(argv, KNOWN, required=("out", "given"))
     assert str(error.value) == message
+
+
+def test_the_ends_of_a_range_are_within_it():
+    for seed in (0, 2**32 - 1):
+        assert parse([f"--seed={seed}", "--batch-size=1"], KNOWN) == {"seed": seed, "batch-size": 1}
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "shown"),
+    [(["--help"], 0, "usage\n"), (["--num=x", "-h"], 0, "usage\n"), (["help"], 7, ""), ([], 7, "")],
+)
+def test_help_is_shown_instead_of_running_the_command(argv, code, shown, capsys):
+    assert with_help("usage")(lambda argv: 7)(argv) == code
+    assert capsys.readouterr().out == shown
 
 
 def test_near_names_the_nearest_or_nothing():

@@ -75,7 +75,8 @@ def test_a_table_is_prepared(folder, capsys):
             ["digit"],
             "unknown data set 'digit'; did you mean digits?; one of: digits, fashion_mnist, ",
         ),
-        (["--size=3"], "unknown data set ''; one of: digits, "),
+        ([], "vqdit prepare needs a NAME, as in vqdit prepare digits; see --help"),
+        (["--size=3"], "vqdit prepare needs a NAME, as in vqdit prepare digits; see --help"),
         (["tfds:"], "unknown data set 'tfds:'"),
         (["digits", "--size=3"], "digits takes no --size; see --help"),
         (["digits", "here"], "digits takes no path, got 'here'; see --help"),
@@ -116,8 +117,3 @@ def test_spoken_fashion_without_its_program_is_refused(folder, refused, monkeypa
     message = refused("prepare", "spoken_fashion")
     assert message.startswith("SpokenFashion needs the program espeak-ng, which is not installed")
     assert not (folder / "data").exists()
-
-
-def test_without_a_name_the_usage_is_shown(capsys):
-    assert main(["prepare"]) == 2
-    assert capsys.readouterr().out.startswith("usage: vqdit prepare NAME [PATH]")

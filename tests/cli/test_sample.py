@@ -111,7 +111,7 @@ def asked(monkeypatch):
     def fake(self, num, **kwargs):
         self.check(kwargs["given"], kwargs["want"], kwargs["samplers"], kwargs["guidance"])
         asked.update(num=num, **kwargs)
-        names = [*self._wanted(kwargs["given"], kwargs["want"]), *kwargs["given"], "label"]
+        names = [*self.wanted(kwargs["given"], kwargs["want"]), *kwargs["given"], "label"]
         blank = {
             name: np.zeros((num, *self.modality(name).shape), self.modality(name).dtype)
             for name in names

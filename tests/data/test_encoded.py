@@ -76,7 +76,7 @@ def test_pixels_of_tokens_cannot_be_changed(folder):
 
 
 def test_what_cannot_be_encoded_is_refused(folder, tmp_path):
-    with pytest.raises(ValueError, match="is there already; choose another --out"):
+    with pytest.raises(ValueError, match="is there already; choose another folder"):
         encoded.write(folder, Digits(), "image", FEATURE, encode)
     with pytest.raises(ValueError, match="the data have no 'video'; they have: audio, image"):
         encoded.write(tmp_path / "out", Digits(), "video", FEATURE, encode)

@@ -249,7 +249,7 @@ def test_a_network_is_the_same_in_diffusers(port, tmp_path):
     again = pretrained.convert(folder)
     assert (again.model, again.inputs) == (found.model, found.inputs)
     jax.tree.map(np.testing.assert_array_equal, again.params, found.params)
-    with pytest.raises(ValueError, match="holds a model already; choose another --out"):
+    with pytest.raises(ValueError, match="holds a model already; choose another folder"):
         diffusers_dit.write(found, folder)
 
 

@@ -45,8 +45,10 @@ def test_the_command_makes_a_workdir_that_is_loaded(run, tmp_path, capsys):
     assert vqdit.load(out).encode(images).shape == vqdit.load(run).encode(images).shape
     with pytest.raises(FileNotFoundError, match="kept no averages; train with --posthoc"):
         averages.reconstruct(out, 0.1)
-    with pytest.raises(ValueError, match="holds a run already"):
+    with pytest.raises(ValueError, match="holds a run already; choose another --out"):
         average.main([f"--workdir={run}", "--width=0.2", f"--out={out}"])
+    with pytest.raises(ValueError, match="holds a run already; choose another folder"):
+        averages.write(run, out, expected, 8)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import errno
 
 import pytest
 
-from vqdit.train.workdir import make_folder
+from vqdit.train.workdir import alone, make_folder
 
 
 def test_a_folder_is_made_with_its_parents(tmp_path):
@@ -32,3 +32,13 @@ def test_a_folder_without_permission_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(type(tmp_path), "touch", touch)
     with pytest.raises(OSError, match="Permission denied; choose another --workdir"):
         make_folder(tmp_path, "--workdir")
+
+
+def test_a_folder_in_use_is_refused_with_the_option(tmp_path):
+    with alone(tmp_path):
+        with pytest.raises(ValueError, match="wait for it, stop it, or use another --workdir"):
+            with alone(tmp_path):
+                pass
+        with pytest.raises(ValueError, match="wait for it, stop it, or use another --out"):
+            with alone(tmp_path, "--out"):
+                pass

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from vqdit.cli.options import command, parse
+from vqdit.cli.options import command, parse, with_help
 
 USAGE = """usage: vqdit average --workdir=RUN --width=W --out=DIR [--step=N]
 
@@ -16,20 +16,15 @@ width, from the ones that it kept (train with --posthoc=PosthocEMA).
 OPTIONS = {"workdir": str, "width": float, "out": str, "step": int}
 
 
+@with_help(USAGE)
 def main(argv: list[str]) -> int:
     """Runs the command."""
-    if "-h" in argv or "--help" in argv:
-        print(USAGE)
-        return 0
-    options = parse(argv, OPTIONS, required="workdir")
-    for name in ("width", "out"):
-        if name not in options:
-            raise ValueError(f"--{name} is missing; see --help")
+    options = parse(argv, OPTIONS, required=("workdir", "width", "out"))
     from vqdit.train import averages
 
     source, out = Path(options["workdir"]), Path(options["out"])
     params, step = averages.reconstruct(source, options["width"], options.get("step"))
-    averages.write(source, out, params, step)
+    averages.write(source, out, params, step, option="--out")
     print(f"{out}: the average of width {options['width']:g} at step {step}")
     print(f"  sample: {command('sample')} --workdir={out} --num=64 --out=samples")
     return 0

@@ -2,7 +2,7 @@
 
 import json
 
-from vqdit.cli.options import parse
+from vqdit.cli.options import COUNT, parse, with_help
 
 USAGE = """usage: vqdit bench --model=XL/2 --batch=N [OPTIONS]
 
@@ -22,36 +22,26 @@ mfu (share of the chips' bfloat16 peak), memory_gb, compile_s, gflops_image and 
   --channels=C         of the latents (default: 4)"""
 OPTIONS = {
     "model": str,
-    "batch": int,
+    "batch": COUNT,
     "sample": bool,
-    "steps": int,
+    "steps": COUNT,
     "guidance": float,
     "dtype": str,
     "remat": str,
-    "size": int,
-    "channels": int,
+    "size": COUNT,
+    "channels": COUNT,
 }
 DTYPES = ("bfloat16", "float32")
 REMAT = {"nothing": True, "attention": "attention", "dots": "dots"}
 """What `DiT.remat` is, by what is kept."""
 
 
+@with_help(USAGE)
 def main(argv: list[str]) -> int:
     """Runs the command."""
-    if "-h" in argv or "--help" in argv:
-        print(USAGE)
-        return 0
-    options = parse(argv, OPTIONS, required="model")
-    if "batch" not in options:
-        raise ValueError("--batch is missing: how many examples a step has, such as --batch=256")
+    options = parse(argv, OPTIONS, required=("model", "batch"))
     if "guidance" in options and "sample" not in options:
         raise ValueError("--guidance is of sampling: add --sample, or leave it out")
-    batch, steps = options["batch"], options.get("steps", 20)
-    if batch < 1:
-        raise ValueError(f"--batch must be at least 1, got {batch}; it is the examples of a step")
-    for name, least in (("steps", 1), ("size", 1), ("channels", 1)):
-        if options.get(name, least) < least:
-            raise ValueError(f"--{name} must be at least {least}, got {options[name]}")
     if options.get("dtype", "float32") not in DTYPES:
         raise ValueError(f"--dtype must be {' or '.join(DTYPES)}, got {options['dtype']!r}")
     if options.get("remat", "dots") not in REMAT:
@@ -62,6 +52,7 @@ def main(argv: list[str]) -> int:
     from vqdit.bench import Latents, bench_sampling, bench_training
     from vqdit.models import DiT
 
+    batch, steps = options["batch"], options.get("steps", 20)
     usual = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     dtype = options.get("dtype", usual)
     model = DiT.named(

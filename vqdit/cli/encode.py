@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from vqdit.cli import prepare
-from vqdit.cli.options import parse
+from vqdit.cli.options import parse, with_help
 
 USAGE = """usage: vqdit encode --workdir=TOKENIZER --out=DIR [--data=NAME [OPTIONS]]
 
@@ -24,14 +24,10 @@ OF_DATA = {name: kind for name, kind in prepare.OPTIONS.items() if name != "down
 OPTIONS = {"workdir": str, "out": str, "data": str, "path": str, **OF_DATA}
 
 
+@with_help(USAGE)
 def main(argv: list[str]) -> int:
     """Runs the command."""
-    if not argv or "-h" in argv or "--help" in argv:
-        print(USAGE)
-        return 0 if argv else 2
-    options = parse(argv, OPTIONS, required="out")
-    if "workdir" not in options:
-        raise ValueError("--workdir is missing; see --help")
+    options = parse(argv, OPTIONS, required=("workdir", "out"))
     folder, out = Path(options.pop("workdir")), Path(options.pop("out"))
     name = options.pop("data", "")
     if options and not name:
@@ -86,7 +82,7 @@ def _encode(tokenizer: Any, source: Any, out: Path) -> dict[str, int]:
         tokens = compiled(*arrays, raw)
         return np.asarray(tokens) if codes else np.concatenate(tokens, axis=-1)
 
-    counts = encoded.write(out, source, task.name, feature, encode)
+    counts = encoded.write(out, source, task.name, feature, encode, option="--out")
     space = TokenSpace(tokenizer=task, process=Flow())
     batches = Data(source=Encoded(path=str(out)), batch_size=encoded.ROWS).split_batches("train")
     frozen = space.freeze(Trained(task, *arrays), batches, task.name)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vqdit.cli.options import parse
+from vqdit.cli.options import COUNT, SEED, Integer, parse, with_help
 from vqdit.cli.sample import load_generator
 
 if TYPE_CHECKING:
@@ -34,23 +34,21 @@ OPTIONS = {
     "workdir": str,
     "coherence": bool,
     "scoring": bool,
-    "num": int,
+    "num": Integer("at least 2", 2),
     "split": str,
     "guidance": float,
-    "batch-size": int,
-    "seed": int,
+    "batch-size": COUNT,
+    "seed": SEED,
     "out": str,
 }
 REAL = 1000
 """Recognisers, and pictures, are judged by so many real examples, or by `--num` if that is more."""
 
 
+@with_help(USAGE)
 def main(argv: list[str]) -> int:
     """Runs the command."""
-    if "-h" in argv or "--help" in argv:
-        print(USAGE)
-        return 0
-    options = parse(argv, OPTIONS, required="workdir")
+    options = parse(argv, OPTIONS, required=("workdir",))
     from vqdit.evaluation import HELD_OUT, draw, measure, recognisers, score_images, whole
     from vqdit.generator import BATCH
     from vqdit.metrics.coherence import FITTED
@@ -109,11 +107,6 @@ def _check(options: dict[str, Any], held_out: tuple[str, ...]) -> None:
             "nothing to evaluate; add --coherence, which measures whether modalities agree, or "
             "--scoring, which classifies images by likelihood"
         )
-    for name, least in (("num", 2), ("batch-size", 1)):
-        if options.get(name, least) < least:
-            raise ValueError(f"--{name} must be at least {least}, got {options[name]}")
-    if not 0 <= options.get("seed", 0) < 2**32:
-        raise ValueError(f"--seed must be from 0 to 2^32 - 1, got {options['seed']}")
     if options.get("split", "test") not in held_out:
         raise ValueError(
             f"--split must be {' or '.join(held_out)}, which the model has not seen, got "

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from vqdit.cli.options import parse
+from vqdit.cli.options import parse, with_help
 
 USAGE = """usage: vqdit export WORKDIR --out=DIR
 
@@ -15,18 +15,17 @@ above all, a DiT must have been trained with --task.model.time_shift=1.
 OPTIONS = {"out": str}
 
 
+@with_help(USAGE)
 def main(argv: list[str]) -> int:
     """Runs the command."""
-    if not argv or "-h" in argv or "--help" in argv:
-        print(USAGE)
-        return 0 if argv else 2
-    options = parse(argv, OPTIONS, words=("workdir",), required="out")
+    options = parse(argv, OPTIONS, words=("workdir",), required=("out",))
     if "workdir" not in options:
         raise ValueError("vqdit export needs a WORKDIR, as in vqdit export runs/dit --out=dit")
 
     from vqdit.pretrained import generator
 
-    folder, moments = generator.export(Path(options["workdir"]), Path(options["out"]))
+    source, out = Path(options["workdir"]), Path(options["out"])
+    folder, moments = generator.export(source, out, option="--out")
     print(f"{folder}: DiTTransformer2DModel")
     print("  it takes latents as x = (z - mean) / std of what the tokenizer gives, with")
     for name, values in moments.items():

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vqdit.cli.options import parse
+from vqdit.cli.options import parse, with_help
 
 USAGE = """usage: vqdit import SOURCE --out=WORKDIR [OPTIONS]
 
@@ -41,12 +41,10 @@ OPTIONS = {
 KINDS = ("dit", "sit")
 
 
+@with_help(USAGE)
 def main(argv: list[str]) -> int:
     """Runs the command."""
-    if not argv or "-h" in argv or "--help" in argv:
-        print(USAGE)
-        return 0 if argv else 2
-    options = parse(argv, OPTIONS, words=("source",), required="out")
+    options = parse(argv, OPTIONS, words=("source",), required=("out",))
     if "source" not in options:
         raise ValueError("vqdit import needs a SOURCE, as in vqdit import vae --out=runs/vae")
 
@@ -70,7 +68,8 @@ def _write_tokenizer(imported: Any, options: Mapping[str, Any]) -> int:
     from vqdit import pretrained
 
     folder = Path(options["out"])
-    pretrained.write(imported, folder, pictures=options.get("data", "pictures"))
+    pictures = options.get("data", "pictures")
+    pretrained.write(imported, folder, pictures=pictures, option="--out")
     task = imported.task
     sizes = task.codebook_sizes
     tokens = f"codes of {sizes[0]:,}, {task.dim} dimensions" if sizes else ""
@@ -98,6 +97,7 @@ def _write_dit(found: Any, options: Mapping[str, Any]) -> int:
         tokenizer=options["tokenizer"],
         scaling=options.get("scaling-factor", generator.SCALING),
         pictures=options.get("data", "pictures"),
+        option="--out",
     )
     image, label = found.inputs["image"], found.inputs["label"]
     print(f"DiT, {_count(found.params):,} parameters, {label.codes:,} classes")

@@ -1,15 +1,53 @@
 """What the commands share: reading options, and naming one another to the user."""
 
 import difflib
+import functools
 import math
 import shlex
 import shutil
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 KINDS = {int: "an integer", float: "a number", str: "a text"}
+HELP = ("-h", "--help")
+
+
+class Integer(NamedTuple):
+    """What an option takes that is an integer within bounds.
+
+    Attributes:
+        rule: how they are told.
+        least: the least one.
+        end: all are below it.
+    """
+
+    rule: str
+    least: int
+    end: float = math.inf
+
+
+COUNT = Integer("at least 1", 1)
+SEED = Integer("from 0 to 2^32 - 1", 0, 2**32)
+Kind = type | Integer
+Command = Callable[[list[str]], int]
+
+
+def with_help(usage: str) -> Callable[[Command], Command]:
+    """Makes a command print its usage, and do nothing else, if it is asked for help."""
+
+    def wrap(run: Command) -> Command:
+        @functools.wraps(run)
+        def main(argv: list[str]) -> int:
+            if not set(argv).isdisjoint(HELP):
+                print(usage)
+                return 0
+            return run(argv)
+
+        return main
+
+    return wrap
 
 
 def near(name: str, known: Iterable[str], before: str = "") -> str:
@@ -38,23 +76,23 @@ def take(argv: Sequence[str], option: str) -> tuple[str | None, list[str]]:
 
 def parse(
     argv: Sequence[str],
-    known: Mapping[str, type],
+    known: Mapping[str, Kind],
     *,
     words: Sequence[str] = (),
     repeated: Sequence[str] = (),
-    required: str = "",
+    required: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Reads `--name=value` and `--name value`; underscores may stand for dashes.
 
     Args:
         argv: the arguments.
-        known: the options and their types; one of type bool takes no value.
+        known: the options and what they take; one of type bool takes no value.
         words: names of what may stand without an option, in order.
         repeated: options that may be given several times, and make lists.
-        required: the option that must be given.
+        required: options that must be given.
 
     Raises:
-        ValueError: an option is unknown or missing, has no value, or one of the wrong type.
+        ValueError: an option is unknown or missing, has no value, or one that it does not take.
     """
     options: dict[str, Any] = {}
     arguments, expected = iter(argv), iter(words)
@@ -79,8 +117,9 @@ def parse(
             options.setdefault(name, []).append(converted)
         else:
             options[name] = converted
-    if required and required not in options:
-        raise ValueError(f"--{required} is missing; see --help")
+    if missing := [f"--{name}" for name in required if name not in options]:
+        are = "is" if len(missing) == 1 else "are"
+        raise ValueError(f"{' and '.join(missing)} {are} missing; see --help")
     return options
 
 
@@ -90,7 +129,12 @@ def _value(option: str, value: str | None) -> str:
     return value
 
 
-def _converted(name: str, value: str, kind: type) -> Any:
+def _converted(name: str, value: str, kind: Kind) -> Any:
+    if isinstance(kind, Integer):
+        number = _converted(name, value, int)
+        if not kind.least <= number < kind.end:
+            raise ValueError(f"--{name} must be {kind.rule}, got {number}")
+        return number
     try:
         converted = kind(value)
     except ValueError as error:

@@ -3,7 +3,7 @@
 import os
 from typing import Any
 
-from vqdit.cli.options import take
+from vqdit.cli.options import take, with_help
 
 USAGE = """usage: vqdit plan --config=CONFIG --target=TARGET [--price=P] [--any.field=value ...]
 
@@ -21,11 +21,9 @@ a roofline: that at the chip's peak, if all else is hidden behind it. It is no m
 Exit codes: 0 it fits, 1 it does not, 2 bad input."""
 
 
+@with_help(USAGE)
 def main(argv: list[str]) -> int:
     """Runs the command."""
-    if "-h" in argv or "--help" in argv:
-        print(USAGE)
-        return 0
     name, rest = take(argv, "--config")
     target, rest = take(rest, "--target")
     price, overrides = take(rest, "--price")

@@ -3,7 +3,7 @@
 import shlex
 from typing import Any
 
-from vqdit.cli.options import near, parse
+from vqdit.cli.options import near, parse, with_help
 
 USAGE = """usage: vqdit prepare NAME [PATH] [OPTIONS]
 
@@ -43,13 +43,13 @@ SOURCES = {
 """The class of each data set, and what it takes."""
 
 
+@with_help(USAGE)
 def main(argv: list[str]) -> int:
     """Runs the command."""
-    if not argv or "-h" in argv or "--help" in argv:
-        print(USAGE)
-        return 0 if argv else 2
     options = parse(argv, OPTIONS, words=("name", "path"))
-    name = options.pop("name", "")
+    if "name" not in options:
+        raise ValueError("vqdit prepare needs a NAME, as in vqdit prepare digits; see --help")
+    name = options.pop("name")
     cls, fields = read(name, options)
 
     from vqdit import data

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from vqdit.cli.options import parse
+from vqdit.cli.options import parse, with_help
 
 USAGE = """usage: vqdit reconstruct --workdir=DIR [--split=test] [--out=DIR]
 
@@ -29,12 +29,10 @@ SHOWS = (
 """What is on the pictures, in their order."""
 
 
+@with_help(USAGE)
 def main(argv: list[str]) -> int:
     """Runs the command."""
-    if "-h" in argv or "--help" in argv:
-        print(USAGE)
-        return 0
-    options = parse(argv, OPTIONS, required="workdir")
+    options = parse(argv, OPTIONS, required=("workdir",))
 
     import jax
     import numpy as np

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from vqdit.cli.options import command, near, parse
+from vqdit.cli.options import COUNT, SEED, command, near, parse, with_help
 from vqdit.cli.page import table, write_page
 
 USAGE = """usage: sample.py --workdir=DIR [--given NAME=VALUE ...] [--want NAME ...] [OPTIONS]
@@ -46,21 +46,21 @@ Writes index.html (open it in a browser), samples.npz (one array per modality), 
 files, and samples.json."""
 OPTIONS = {
     "workdir": str,
-    "num": int,
+    "num": COUNT,
     "given": str,
     "want": str,
     "init": str,
     "mask": str,
     "strength": float,
     "interpolate": str,
-    "steps": int,
+    "steps": COUNT,
     "guidance": str,
     "autoguide": str,
     "sampler": str,
     "temperature": str,
     "explain": bool,
-    "batch-size": int,
-    "seed": int,
+    "batch-size": COUNT,
+    "seed": SEED,
     "out": str,
 }
 REPEATED = ("given", "want", "guidance", "sampler", "temperature")
@@ -71,17 +71,10 @@ SHOWN = 64
 """Samples on the page and in the grid."""
 
 
+@with_help(USAGE)
 def main(argv: list[str]) -> int:
     """Runs the command."""
-    if "-h" in argv or "--help" in argv:
-        print(USAGE)
-        return 0
-    options = parse(argv, OPTIONS, repeated=REPEATED, required="workdir")
-    for name in ("num", "batch-size", "steps"):
-        if options.get(name, 1) < 1:
-            raise ValueError(f"--{name} must be at least 1, got {options[name]}")
-    if not 0 <= options.get("seed", 0) < 2**32:
-        raise ValueError(f"--seed must be from 0 to 2^32 - 1, got {options['seed']}")
+    options = parse(argv, OPTIONS, repeated=REPEATED, required=("workdir",))
 
     import numpy as np
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from vqdit.cli.options import parse
+from vqdit.cli.options import COUNT, SEED, parse, with_help
 from vqdit.cli.sample import load_generator, read_given
 
 USAGE = """usage: vqdit score --workdir=DIR [--given NAME=VALUE] --candidates NAME=VALUE [OPTIONS]
@@ -28,24 +28,18 @@ OPTIONS = {
     "workdir": str,
     "given": str,
     "candidates": str,
-    "rounds": int,
-    "batch-size": int,
-    "seed": int,
+    "rounds": COUNT,
+    "batch-size": COUNT,
+    "seed": SEED,
     "out": str,
 }
 
 
+@with_help(USAGE)
 def main(argv: list[str]) -> int:
     """Runs the command."""
-    if "-h" in argv or "--help" in argv:
-        print(USAGE)
-        return 0
-    options = parse(argv, OPTIONS, repeated=("given", "candidates"), required="workdir")
-    for name in ("rounds", "batch-size"):
-        if options.get(name, 1) < 1:
-            raise ValueError(f"--{name} must be at least 1, got {options[name]}")
-    if "candidates" not in options:
-        raise ValueError("--candidates is missing; see --help")
+    required = ("workdir", "candidates")
+    options = parse(argv, OPTIONS, repeated=("given", "candidates"), required=required)
 
     import numpy as np
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from vqdit.cli.options import command, near, take
+from vqdit.cli.options import HELP, command, near, take
 from vqdit.train.exits import nothing_to_save
 
 USAGE = """usage: train.py --config=CONFIG [--workdir=DIR] [--any.field=value ...]
@@ -29,11 +29,8 @@ Exit codes: 0 done, 2 bad input, 3 too many steps whose loss or gradient was not
 75 stopped by SIGTERM after saving (run again to go on), 124 no progress within a deadline (run
 again to go on from the last checkpoint), 130 stopped by Ctrl-C after saving.
 SIGUSR1 saves at the end of the step, and the run goes on."""
-HELP = ("-h", "--help")
 STRICT = "--strict"
 PLACE = ("--coordinator", "--processes", "--process")
-ORDER = "experiments.json"
-"""The names of a config's several experiments, in the folder that holds their workdirs."""
 Experiments = dict[str, Any]
 """Experiments by name. (Their class would import JAX for --help.)"""
 
@@ -99,7 +96,7 @@ def _place(argv: list[str]) -> tuple[tuple[str | None, int | None, int | None], 
 
 def _check_order(folder: Path, names: list[str]) -> None:
     """Refuses a folder that holds other experiments than those named; [] is a single one."""
-    from vqdit.train.workdir import CONFIG
+    from vqdit.train.workdir import CONFIG, ORDER
 
     order = folder / ORDER
     there = json.loads(order.read_text()) if order.is_file() else []
@@ -149,7 +146,7 @@ def _train(experiments: Experiments, runs: dict[str, Path], folder: Path, strict
     from vqdit.train.exits import DIVERGED
     from vqdit.train.loop import train
     from vqdit.train.nonfinite import Diverged
-    from vqdit.train.workdir import write_json
+    from vqdit.train.workdir import ORDER, write_json
 
     if folder not in runs.values():
         write_json(folder / ORDER, list(experiments))

@@ -53,7 +53,13 @@ class Encoded(Source):
 
 
 def write(
-    folder: Path, source: Source, column: str, feature: Feature, encode: Encode
+    folder: Path,
+    source: Source,
+    column: str,
+    feature: Feature,
+    encode: Encode,
+    *,
+    option: str = "folder",
 ) -> dict[str, int]:
     """Writes a data set with the tokens of a column in its place.
 
@@ -63,6 +69,7 @@ def write(
         column: what is encoded.
         feature: of the tokens, with the tokenizer's fingerprint.
         encode: takes stored examples and returns their tokens; always ROWS of them.
+        option: what the caller chooses another folder by, for messages.
 
     Returns:
         The number of examples in each split.
@@ -72,7 +79,7 @@ def write(
         OSError: it cannot be written.
     """
     if folder.exists():
-        raise ValueError(f"{folder} is there already; choose another --out")
+        raise ValueError(f"{folder} is there already; choose another {option}")
     features = source.features()
     if column not in features:
         raise ValueError(f"the data have no {column!r}; they have: {', '.join(features)}")

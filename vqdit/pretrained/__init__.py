@@ -9,9 +9,6 @@
 
 from pathlib import Path
 
-import jax.numpy as jnp
-
-from vqdit.checkpoint import KEEP_ALL, Checkpoints
 from vqdit.data import Data, ImageFolder
 from vqdit.experiment import Experiment
 from vqdit.pretrained import diffusers, diffusers_dit, dit, llamagen, taming
@@ -98,28 +95,27 @@ def convert(
     )
 
 
-def write(imported: Imported, folder: Path, *, pictures: str = "pictures") -> Path:
+def write(
+    imported: Imported, folder: Path, *, pictures: str = "pictures", option: str = "folder"
+) -> Path:
     """Writes a workdir that `vqdit.load`, `vqdit reconstruct` and a DiT's `tokenizer` take.
 
     Args:
         imported: what `convert` returned.
         folder: a new one, or an empty one.
         pictures: folder of images that the workdir's experiment names as its data.
+        option: what the caller chooses another folder by, for messages.
 
     Raises:
         ValueError: there is a run in the folder.
         OSError: it cannot be written.
     """
-    workdir.make_new(folder)
     task, params, stats = imported
     source = ImageFolder(path=pictures, size=task.modality.grid[0], channels=task.modality.channels)
     experiment = Experiment(task=task, data=Data(source=source))
-    with workdir.alone(folder), Checkpoints(folder / "checkpoints", KEEP_ALL) as checkpoints:
-        state = {"step": jnp.zeros((), jnp.int32), "params": params, "stats": stats}
-        checkpoints.save(0, state)
-        checkpoints.wait()
-        workdir.load_frozen(folder, task, _nothing, lambda: ())
-        workdir.claim(folder, experiment)
+    task, frozen = task.load(_nothing, lambda: ())
+    run = Restored(experiment, task, params, stats, frozen, 0)
+    workdir.write_run(folder, run, option=option)
     return folder
 
 

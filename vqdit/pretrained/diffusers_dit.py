@@ -142,7 +142,7 @@ def _without_copies(tensors: Mapping[str, Stored], depth: int) -> dict[str, Stor
     return {name: tensor for name, tensor in tensors.items() if name not in copies}
 
 
-def write(found: Pretrained, folder: Path) -> Path:
+def write(found: Pretrained, folder: Path, *, option: str = "folder") -> Path:
     """Writes a folder that `DiTTransformer2DModel.from_pretrained` loads: the same function.
 
     Its timestep is what the network embeds: 1000 t of `Flow`, the number of the step of `DDPM`.
@@ -150,6 +150,7 @@ def write(found: Pretrained, folder: Path) -> Path:
     Args:
         found: the network, its target called `image` and its condition `label`.
         folder: a new one, or an empty one.
+        option: what the caller chooses another folder by, for messages.
 
     Raises:
         ValueError: diffusers has no such network, or there is a model in the folder.
@@ -159,7 +160,7 @@ def write(found: Pretrained, folder: Path) -> Path:
 
     config = _config(found)
     if (folder / "config.json").exists():
-        raise ValueError(f"{folder} holds a model already; choose another --out")
+        raise ValueError(f"{folder} holds a model already; choose another {option}")
     folder.mkdir(parents=True, exist_ok=True)
     tensors = spread(found.model, NAMES, found.params)
     for block in range(1, found.model.depth):

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from vqdit.api import resolver
-from vqdit.checkpoint import KEEP_ALL, Checkpoints
 from vqdit.data import Data, ImageFolder
 from vqdit.experiment import Experiment
 from vqdit.modalities import Label
@@ -34,6 +33,7 @@ def write(
     tokenizer: str,
     scaling: float = SCALING,
     pictures: str = "pictures",
+    option: str = "folder",
 ) -> Path:
     """Writes a workdir that `vqdit.load` and `vqdit sample` take.
 
@@ -43,6 +43,7 @@ def write(
         tokenizer: workdir of the tokenizer whose latents the DiT was trained on.
         scaling: what the latents were multiplied by.
         pictures: folder of images that the workdir's experiment names as its data.
+        option: what the caller chooses another folder by, for messages.
 
     Raises:
         FileNotFoundError: the tokenizer is not there.
@@ -62,26 +63,25 @@ def write(
             f"{_described(given)}; name the tokenizer that the DiT was trained with, imported with "
             "the --size of its images"
         )
-    workdir.make_new(folder)
-    params, stats = lent.params, lent.stats
     moments = {"mean": jnp.zeros(taken.width), "std": jnp.full(taken.width, 1.0 / scaling)}
+    frozen = {IMAGE: {"params": lent.params, "stats": lent.stats, **moments}}
     modality = lent.task.modality
     source = ImageFolder(path=pictures, size=modality.grid[0], channels=modality.channels)
-    with workdir.alone(folder), Checkpoints(folder / "checkpoints", KEEP_ALL) as checkpoints:
-        checkpoints.save(0, {"step": jnp.zeros((), jnp.int32), "params": found.params, "stats": {}})
-        checkpoints.wait()
-        frozen = {IMAGE: {"params": params, "stats": stats, **moments}}
-        workdir.keep_frozen(folder, resolved, frozen)
-        workdir.claim(folder, Experiment(task=task, data=Data(source=source)))
+    experiment = Experiment(task=task, data=Data(source=source))
+    run = workdir.Restored(experiment, resolved, found.params, {}, frozen, 0)
+    workdir.write_run(folder, run, option=option)
     return folder
 
 
-def export(source: Path, folder: Path) -> tuple[Path, dict[str, list[float]]]:
+def export(
+    source: Path, folder: Path, *, option: str = "folder"
+) -> tuple[Path, dict[str, list[float]]]:
     """Writes the DiT of a workdir as a folder of diffusers; see `diffusers_dit.write`.
 
     Args:
         source: the workdir, with one target, over latents, and one condition.
         folder: a new one.
+        option: what the caller chooses another folder by, for messages.
 
     Returns:
         The folder, and the mean and std by which the network's latents are standardised.
@@ -110,7 +110,7 @@ def export(source: Path, folder: Path) -> tuple[Path, dict[str, list[float]]]:
         if part not in (ALIGNED, UNCERTAINTY)  # only training needs what these learned
     }
     found = Pretrained(model, inputs, renamed, task.targets[name].process)
-    diffusers_dit.write(found, folder)
+    diffusers_dit.write(found, folder, option=option)
     moments = {part: np.asarray(frozen[name][part]).tolist() for part in ("mean", "std")}
     return folder, moments
 

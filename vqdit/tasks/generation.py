@@ -86,16 +86,15 @@ class GenerationTask(MultimodalTask):
             noise decodes.
         """
         x_0, _ = self.trajectory(params, frozen, keys, request, samplers=samplers, worse=worse)
-        return Named(
-            {
-                name: jnp.where(
-                    request.known[name],
-                    request.given[name],
-                    self.space(name).decode(frozen[name], x_0[name]),
-                )
-                for name in self.targets
-            }
-        )
+        return self.decode(frozen, request, x_0)
+
+    def decode(self, frozen: Frozen, request: Request, x_0: Named[X]) -> Named[Array]:
+        """Returns every target in stored form: what is given as it is, the rest as it decodes."""
+        found = {}
+        for name in self.targets:
+            decoded = self.space(name).decode(frozen[name], x_0[name])
+            found[name] = jnp.where(request.known[name], request.given[name], decoded)
+        return Named(found)
 
     def trajectory(
         self,

@@ -1,7 +1,6 @@
 """Averages of parameters that are made after training, from those that a run kept."""
 
 import dataclasses
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vqdit import ema
-from vqdit.checkpoint import KEEP_ALL, Checkpoints
+from vqdit.checkpoint import Checkpoints
 from vqdit.train import workdir
 from vqdit.typing import Params
 
@@ -58,7 +57,7 @@ def reconstruct(folder: Path, width: float, step: int | None = None) -> tuple[Pa
     return jax.tree.map(lambda a, leaf: jnp.asarray(a, leaf.dtype), total, params), end
 
 
-def write(source: Path, folder: Path, params: Params, step: int) -> None:
+def write(source: Path, folder: Path, params: Params, step: int, *, option: str = "folder") -> None:
     """Writes a workdir like that of a run, with other parameters.
 
     Args:
@@ -66,15 +65,13 @@ def write(source: Path, folder: Path, params: Params, step: int) -> None:
         folder: a new one, or an empty one.
         params: in place of the run's own.
         step: of the result.
+        option: what the caller chooses another folder by, for messages.
 
     Raises:
         ValueError: there is a run in the folder.
+        OSError: it cannot be written.
     """
-    restored = workdir.restore(source)
-    workdir.make_new(folder)
-    with workdir.alone(folder), Checkpoints(folder / workdir.CHECKPOINTS, KEEP_ALL) as checkpoints:
-        state = {"step": jnp.int32(step), "params": params, "stats": restored.stats}
-        checkpoints.save(step, state)
-        checkpoints.wait()
-        shutil.copytree(workdir.find_run(source) / workdir.FROZEN, folder / workdir.FROZEN)
-        workdir.claim(folder, dataclasses.replace(restored.experiment, ema=0.0, posthoc=None))
+    run = workdir.restore(source)
+    experiment = dataclasses.replace(run.experiment, ema=0.0, posthoc=None)
+    averaged = run._replace(experiment=experiment, params=params, step=step)
+    workdir.write_run(folder, averaged, option=option)

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from vqdit import config, sharding
-from vqdit.checkpoint import Checkpoints, load_tree, save_tree
+from vqdit.checkpoint import KEEP_ALL, Checkpoints, load_tree, save_tree
 from vqdit.data import Batch
 from vqdit.experiment import Experiment
 from vqdit.tasks.base import Frozen, Resolve, Task, Trees
@@ -26,10 +26,12 @@ log = logging.getLogger(__name__)
 
 CONFIG, DATA, FROZEN, RESULT = "config.json", "data.json", "frozen", "result.json"
 CHECKPOINTS, AVERAGES = "checkpoints", "averages"
+ORDER = "experiments.json"
+"""The names of a config's several experiments, in the folder that holds their workdirs."""
 
 
 class Restored(NamedTuple):
-    """A run as it is read for inference."""
+    """A run as `restore` reads it for inference, and as `write_run` writes it."""
 
     experiment: Experiment
     task: Task
@@ -82,26 +84,14 @@ def clear_failed_start(folder: Path) -> None:
         (folder / DATA).unlink(missing_ok=True)
 
 
-def make_new(folder: Path) -> None:
-    """Makes a folder for a run that is not trained here.
-
-    Raises:
-        ValueError: there is a run in it.
-        OSError: it cannot be written.
-    """
-    if (folder / CONFIG).exists() or (folder / CHECKPOINTS).exists():
-        raise ValueError(f"{folder} holds a run already; choose another --out")
-    make_folder(folder, "--out")
-
-
 @contextlib.contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def alone(folder: Path, option: str = "--workdir") -> Iterator[None]:
     """Holds the workdir's lock, so that two runs cannot write into it at once.
 
     The system gives the lock back when the process ends, however it ends.
 
     Raises:
-        ValueError: another process on this machine holds it.
+        ValueError: another process on this machine holds it; names the option that chooses another.
     """
     if sharding.process()[0] != 0:
         yield
@@ -116,7 +106,7 @@ def alone(folder: Path) -> Iterator[None]:
                 return
             raise ValueError(
                 f"another run is at work in the workdir {folder}; wait for it, stop it, or use "
-                "another --workdir"
+                f"another {option}"
             ) from error
         yield
 
@@ -268,6 +258,29 @@ def restore(folder: Path) -> Restored:
     return Restored(experiment, task, found[which], found["stats"], frozen, int(found["step"]))
 
 
+def write_run(folder: Path, run: Restored, *, option: str = "folder") -> None:
+    """Writes a run that was not trained here, with one checkpoint, for `restore` to read.
+
+    Args:
+        folder: a new one, or an empty one.
+        run: what it holds; of an experiment that keeps no second, averaged parameters (ema 0).
+        option: what the caller chooses another folder by, for messages.
+
+    Raises:
+        ValueError: there is a run in the folder.
+        OSError: it cannot be written.
+    """
+    if (folder / CONFIG).exists() or (folder / CHECKPOINTS).exists():
+        raise ValueError(f"{folder} holds a run already; choose another {option}")
+    make_folder(folder, option)
+    with alone(folder, option), Checkpoints(folder / CHECKPOINTS, KEEP_ALL) as checkpoints:
+        state = {"step": jnp.int32(run.step), "params": run.params, "stats": run.stats}
+        checkpoints.save(run.step, state)
+        checkpoints.wait()
+        keep_frozen(folder, run.task, run.frozen)
+        claim(folder, run.experiment)
+
+
 def find_run(folder: Path) -> Path:
     """Returns the run in `folder`: itself, or the last of a dict's experiments.
 
@@ -276,7 +289,7 @@ def find_run(folder: Path) -> Path:
     """
     if (folder / CONFIG).is_file():
         return folder
-    order = folder / "experiments.json"
+    order = folder / ORDER
     if order.is_file():
         names = json.loads(order.read_text())
         runs = [folder / name for name in names if (folder / name / CONFIG).is_file()]
@@ -290,7 +303,7 @@ def find_run(folder: Path) -> Path:
 
 def runs_of(folder: Path) -> list[Path]:
     """Returns all runs of a folder, in the order in which they were trained."""
-    order = folder / "experiments.json"
+    order = folder / ORDER
     if (folder / CONFIG).is_file() or not order.is_file():
         return [find_run(folder)]
     names = json.loads(order.read_text())
