@@ -83,6 +83,34 @@ def test_losses_are_those_of_the_images(encoded, name, posterior):
     assert found[name] == pytest.approx(found[""], rel=1e-4) and found[name] > 0.1
 
 
+def test_a_dit_trains_from_them_and_from_no_others(encoded, refused, tmp_path):
+    config = tmp_path / "cached.py"
+    config.write_text(
+        f"""
+from pathlib import Path
+from tests import tiny
+from tests.cli.test_encode import data, diffusion
+
+
+def config():
+    folder = Path({str(encoded)!r})
+    return tiny.generator(task=diffusion(folder, "codes"), data=data(folder, "codes"), steps=2)
+"""
+    )
+    train = ["train", f"--config={config}", f"--workdir={tmp_path / 'run'}"]
+    assert main(train) == 0
+    assert (tmp_path / "run/result.json").is_file()
+    task, other = tiny.tokenizer().task, tmp_path / "other"
+    batch = Data(source=Digits(), batch_size=32).first_batch(0)
+    pretrained.write(
+        pretrained.Imported(task, *jax.jit(task.init)(jax.random.key(9), {}, batch)), other
+    )
+    again = ["train", f"--config={config}", f"--workdir={tmp_path / 'again'}"]
+    message = refused(*again, f"--task.targets.image.tokenizer={other}")
+    assert "'image' in the data was encoded by the tokenizer" in message
+    assert f"and '{other}' is the tokenizer" in message
+
+
 def test_tokens_of_another_tokenizer_are_refused(encoded):
     task, _ = diffusion(encoded, "codes").load(resolver({}), lambda: [])
     features = data(encoded, "codes").features()

@@ -9,7 +9,7 @@ from jax._src.cudnn import fused_attention_stablehlo as fused
 from vqdit import sharding
 from vqdit.nn.attention import attention, chosen, shares
 from vqdit.nn.splash import splash
-from vqdit.platform import compiled_for
+from vqdit.platform import Platform, compiled_for
 
 LENGTHS = {"queries": 5, "keys": 131}
 
@@ -122,11 +122,21 @@ def test_splash_runs_on_each_device_with_its_examples():
     np.testing.assert_allclose(out, formula(q, k, v, None), atol=1e-5)
 
 
+@pytest.mark.parametrize(("kernel", "home"), [("cudnn", "cuda"), ("splash", "tpu")])
+def test_a_kernel_of_other_devices_is_refused(kernel, home):
+    with pytest.raises(ValueError) as error:
+        attention(*drawn(64, 64), implementation=kernel)
+    assert str(error.value) == (
+        f"attention='{kernel}' runs on {home} alone, and this is cpu; use attention='auto'"
+    )
+
+
 @pytest.mark.parametrize(("queries", "keys", "is_masked"), [(64, 64, 0), (63, 77, 0), (63, 77, 1)])
 def test_cudnn_is_called_with_even_lengths(monkeypatch, queries, keys, is_masked):
     """Lowered for CUDA: the kernel itself needs a GPU. It has no gradient at odd lengths."""
     version = type("Versions", (), {"cudnn_get_version": staticmethod(lambda: 91000)})
     monkeypatch.setattr(fused, "cuda_versions", version)
+    monkeypatch.setattr("vqdit.nn.attention.platform", lambda: Platform("cuda"))
     mask = half_real(keys) if is_masked else None
 
     def total(q, k, v):

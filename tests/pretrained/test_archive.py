@@ -156,6 +156,21 @@ def test_safetensors_are_read_in_any_precision(tmp_path):
         np.testing.assert_array_equal(value.read().astype(np.float32), [[0, 1, 2], [3, 4, 5]])
 
 
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_a_tensor_that_is_not_finite_is_named_when_it_is_read(wrong, tmp_path):
+    from safetensors.numpy import save_file
+
+    file = tmp_path / "a.safetensors"
+    good, bad = np.ones((2, 3), np.float32), np.ones((2, 3), np.float16)
+    bad[1, 2] = wrong
+    save_file({"good": good, "bad": bad, "count": np.asarray([7])}, file)
+    tensors = read_tensors(file)
+    np.testing.assert_array_equal(tensors["good"].read(), good)
+    assert tensors["count"].read() == [7]
+    with pytest.raises(ValueError, match="'bad' in .* is not finite: 1 of its 6 numbers"):
+        tensors["bad"].read()
+
+
 def test_what_torch_saves_is_read(tmp_path):
     torch = pytest.importorskip("torch")
     base = torch.arange(24, dtype=torch.float32).reshape(4, 6)

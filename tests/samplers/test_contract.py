@@ -1,5 +1,7 @@
 """Every sampler with an oracle network gives the exact sample, and leaves the known alone."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -96,6 +98,15 @@ def test_an_oracle_network_gives_the_exact_sample(sampler, process):
     x_1 = process.prior(keys(), x_0.shape[1:])
     x = run(sampler, process, oracle(process, x_0, space), x_1)
     np.testing.assert_allclose(x, x_0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("sampler", "process"), TABLE)
+def test_it_is_told_of_the_grid(sampler, process):
+    """A field may not have the name of a method: that is how one was lost."""
+    del process
+    assert dataclasses.replace(sampler.over((2, 3)), **vars(sampler)) == sampler
+    methods = {name for name in dir(Sampler) if callable(getattr(Sampler, name))}
+    assert not methods & {field.name for field in dataclasses.fields(sampler)}
 
 
 @pytest.mark.parametrize(("sampler", "process"), TABLE)

@@ -54,7 +54,6 @@ def test_a_window_that_is_none_is_refused_by_value(kind, reveal):
         ),
         (lambda: Target(patch=-1), "Target needs patch >= 0, got -1"),
         (lambda: Target(weight=0.0), "Target needs weight > 0, got 0.0"),
-        (lambda: Condition(drop=1.0), "Condition needs drop in [0, 1), got 1.0"),
         (
             lambda: Target(process=Flow()),
             "Unmasking decodes the Masked process, got Flow; use Euler for latents",
@@ -63,7 +62,7 @@ def test_a_window_that_is_none_is_refused_by_value(kind, reveal):
             lambda: Symbols(sampler=Euler()),
             "Euler runs Gaussian processes (Flow, DDPM), got Masked; use Unmasking for codes",
         ),
-        (lambda: Condition(drop=1.5), "Condition needs drop in [0, 1), got 1.5"),
+        (lambda: Condition(drop=1.5), "Condition needs drop in [0, 1], got 1.5"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_the_remedy(build, message):

@@ -9,6 +9,7 @@ import pytest
 
 from tests import joint
 from vqdit.data import Batch
+from vqdit.data.sources import Feature
 from vqdit.modalities import Image, Label, Text
 from vqdit.models import DiT
 from vqdit.samplers import Unmasking
@@ -50,7 +51,7 @@ def test_a_text_is_seen_in_training_unless_it_is_dropped(block):
 
 
 def test_a_text_can_be_given_or_not_and_guided_by():
-    generator = joint.generator(task())
+    generator = joint.generator(task(caption=dataclasses.replace(CAPTION, drop=0.1)))
     given = {"caption": ["abc"]}
     plain = generator.sample(8, given=given)
     assert set(plain) == {"label", "caption"} and list(plain["caption"]) == ["abc"] * 8
@@ -58,6 +59,19 @@ def test_a_text_can_be_given_or_not_and_guided_by():
     alone = generator.sample(8)
     assert set(alone) == {"label"} and ((alone["label"] >= 0) & (alone["label"] < 4)).all()
     assert generator.sample(8, given=given, guidance=3.0)["label"].shape == (8,)
+
+
+def test_what_was_never_hidden_does_not_guide():
+    generator, given = joint.generator(task()), {"caption": ["abc"]}
+    remedy = "leave guidance at 1, or train with drop=0.1"
+    for guidance in (3.0, {"label:caption": 3.0}):
+        with pytest.raises(ValueError, match="guidance hides 'caption'") as error:
+            generator.sample(1, given=given, guidance=guidance)
+        assert str(error.value).endswith(remedy)
+    features = Named(label=Feature((), classes=4), caption=Feature((3,)))
+    generator.task.check(features)
+    with pytest.raises(ValueError, match="guidance hides 'caption'"):
+        dataclasses.replace(generator.task, guidance=3.0).check(features)
 
 
 def test_a_condition_that_cannot_come_in_is_refused():

@@ -22,6 +22,8 @@ CUDNN_FROM = 64
 """Keys and queries from which the fused kernel pays; the condition of a cross-attention has two."""
 SPLASH_FROM = 256
 """Keys and queries from which a TPU spends more on moving scores than its kernel on padding."""
+HOME = {"cudnn": "cuda", "splash": "tpu"}
+"""Where the fused kernels run."""
 
 
 def attention(
@@ -40,7 +42,11 @@ def attention(
         v: values.
         mask: True where a key is real; padding is never attended to.
         implementation: what computes it.
+
+    Raises:
+        ValueError: it is a kernel of other devices.
     """
+    check_implementation(implementation)
     if implementation == "auto":
         lengths = (q.shape[1], k.shape[1])
         implementation = chosen(platform().name, v.dtype, lengths, q.shape[-1])
@@ -55,6 +61,16 @@ def attention(
     else:
         return _plain(q, k, v, mask)
     return checkpoint_name(out, "attention")
+
+
+def check_implementation(implementation: Implementation) -> None:
+    """Raises ValueError if that kernel does not run on what is compiled for."""
+    home = HOME.get(implementation)
+    if home and platform().name not in (home, "counted"):
+        raise ValueError(
+            f"attention={implementation!r} runs on {home} alone, and this is {platform().name}; "
+            "use attention='auto'"
+        )
 
 
 def chosen(platform: str, dtype: jnp.dtype, lengths: tuple[int, int], width: int) -> Implementation:

@@ -82,12 +82,30 @@ def read_tensors(file: Path) -> dict[str, Stored]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is neither, is damaged, or has no state dict.
+        ValueError: it is neither, is damaged, or has no state dict. A tensor that is not finite
+            raises it when it is read.
     """
     if not file.is_file():
         raise FileNotFoundError(f"no file {file}")
-    if file.suffix == ".safetensors":
-        return _read_safetensors(file)
+    tensors = _read_safetensors(file) if file.suffix == ".safetensors" else _read_torch_file(file)
+    return {name: _finite(name, tensor, file) for name, tensor in tensors.items()}
+
+
+def _finite(name: str, tensor: Stored, file: Path) -> Stored:
+    def read() -> np.ndarray:
+        values = tensor.read()
+        wrong = values.size - int(np.isfinite(values.astype(np.float32)).sum())
+        if wrong:
+            raise ValueError(
+                f"{name!r} in {file} is not finite: {wrong} of its {values.size} numbers are NaN "
+                "or infinite; the model that was saved had diverged, take an earlier checkpoint"
+            )
+        return values
+
+    return Stored(tensor.shape, read)
+
+
+def _read_torch_file(file: Path) -> dict[str, Stored]:
     if not zipfile.is_zipfile(file):
         raise ValueError(
             f"{file} is neither safetensors nor what torch.save has written since torch 1.6 (a zip "

@@ -9,6 +9,7 @@ from vqdit.data.sources import Feature
 from vqdit.leaves import fingerprint
 from vqdit.modalities import Modality
 from vqdit.models.dit import DiT, Tokens
+from vqdit.nn.attention import check_implementation
 from vqdit.processes import Process
 from vqdit.processes.base import X
 from vqdit.samplers.base import Predict
@@ -119,6 +120,7 @@ class MultimodalTask(Task):
         return Named({**conditions, **{name: self.space(name).tokens for name in self.targets}})
 
     def check(self, features: Named[Feature]) -> None:
+        check_implementation(self.model.attention)
         for name in [*self.conditions, *self.targets]:
             target = self.targets.get(name)
             if target is not None and target.tokenizer and name not in self.tokenizers:

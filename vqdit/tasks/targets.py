@@ -133,8 +133,8 @@ class Condition(Component):
                 f"Condition takes only a label by the route 'adaln', got "
                 f"{type(self.modality).__name__}; use route='cross'"
             )
-        if not 0.0 <= self.drop < 1.0:
-            raise ValueError(f"Condition needs drop in [0, 1), got {self.drop}")
+        if not 0.0 <= self.drop <= 1.0:
+            raise ValueError(f"Condition needs drop in [0, 1], got {self.drop}")
 
     @property
     def tokens(self) -> Tokens:
