@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 
 import pytest
 
@@ -299,11 +300,28 @@ def test_a_resumable_field_covers_what_is_inside():
     assert [change.resumable for change in config.differences(old, new)] == [False]
 
 
+def test_modules_that_the_user_calls_parts_are_read_and_no_others(tmp_path, monkeypatch):
+    (tmp_path / "my_parts.py").write_text(
+        "from vqdit.typing import Component\n\n\nclass Pool(Component):\n    size: int = 2\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    written = {"type": "my_parts:Pool", "size": 3}
+    with pytest.raises(ConfigError, match="unknown component 'my_parts:Pool'.*VQDIT_PARTS"):
+        config.from_json(written)
+    assert "my_parts" not in sys.modules
+    monkeypatch.setenv("VQDIT_PARTS", "other, my_parts")
+    pool = config.from_json(written)
+    assert pool.size == 3 and config.to_json(pool) == written
+    for name in ("my_parts_too:Pool", "my_parts:Component", "subprocess:Popen"):
+        with pytest.raises(ConfigError, match="unknown component"):
+            config.from_json({"type": name})
+
+
 def test_what_is_no_component_cannot_be_written():
     class Loose(Component):
         x: int = 1
 
-    with pytest.raises(ConfigError, match="Loose is not part of vqdit"):
+    with pytest.raises(ConfigError, match="Loose is not part of vqdit.* and set VQDIT_PARTS=mine"):
         config.to_json(Loose())
     with pytest.raises(ConfigError, match=r"\{1, 2\} cannot be part of a config"):
         config.to_json({1, 2})

@@ -8,6 +8,7 @@ import dataclasses
 import difflib
 import importlib
 import importlib.util
+import os
 import traceback
 from pathlib import Path
 from types import UnionType
@@ -16,8 +17,11 @@ from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_ty
 from vqdit.experiment import Experiment
 from vqdit.typing import Component, Named
 
-OURS = "vqdit."
-"""JSON may name classes of modules that begin with this, and no others."""
+PARTS = "VQDIT_PARTS"
+"""The environment variable of modules whose classes JSON may name, beside vqdit's: `mine,lab`.
+
+Reading a workdir imports what it names, so these are modules that their user trusts.
+"""
 
 NAMED = "Named"
 """What JSON calls a `Named`."""
@@ -127,10 +131,10 @@ def to_json(value: Any) -> Any:
     """Returns what `json.dump` takes; `from_json` gives an equal value back."""
     if isinstance(value, Component):
         cls, name = type(value), f"{type(value).__module__}:{type(value).__qualname__}"
-        if not name.startswith(OURS):
+        if not _is_part(type(value).__module__):
             raise ConfigError(
-                f"{cls.__name__} is not part of vqdit, so no workdir could be read back; "
-                "put its class into a module of the package"
+                f"{cls.__name__} is not part of vqdit, so no workdir could be read back; put its "
+                f"class into a module that can be imported, such as mine.py, and set {PARTS}=mine"
             )
         fields = {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(cls)}
         return {"type": name, **fields}
@@ -196,14 +200,23 @@ def _fits(value: Any, kind: Any) -> bool:
 
 def _trusted(name: str) -> type[Component]:
     module, _, attribute = name.partition(":")
-    if module.startswith(OURS):
+    if _is_part(module):
         try:
             found = getattr(importlib.import_module(module), attribute, None)
         except ImportError:
             found = None
         if isinstance(found, type) and issubclass(found, Component) and found is not Component:
             return found
-    raise ConfigError(f"unknown component {name!r}; the file was not written by this vqdit")
+    raise ConfigError(
+        f"unknown component {name!r}; the file was not written by this vqdit, or with {PARTS} set "
+        "to a module of your own"
+    )
+
+
+def _is_part(module: str) -> bool:
+    """Returns whether a module is vqdit's, or one that the user calls a part of it."""
+    own = [name.strip() for name in os.environ.get(PARTS, "").split(",") if name.strip()]
+    return any(f"{module}.".startswith(f"{part}.") for part in ("vqdit", *own))
 
 
 def differences(old: Any, new: Any, path: str = "", resumable: bool = False) -> list[Difference]:

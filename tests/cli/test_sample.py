@@ -103,6 +103,17 @@ def test_sixteen_samples_in_a_folder_named_samples_are_the_default(trained, tmp_
     assert (settings["num"], settings["batch_size"], settings["seed"]) == (16, 64, 0)
 
 
+def test_fewer_samples_leave_none_of_before(trained, tmp_path):
+    run = ["sample", f"--workdir={trained}/runs/flow", f"--out={tmp_path}"]
+    (tmp_path / "image_0005.png").write_text("someone's")
+    assert main([*run, "--num=5"]) == 0
+    assert (tmp_path / "image_0005.png").read_text() == "someone's"  # there were no samples yet
+    (tmp_path / "image_of_me.png").write_text("mine")
+    assert main([*run, "--num=2"]) == 0
+    left = sorted(path.name for path in tmp_path.glob("*_*.*"))
+    assert left == ["image_0000.png", "image_0001.png", "image_of_me.png"]
+
+
 @pytest.fixture
 def asked(monkeypatch):
     """Notes what the command asks of the model, and gives black images for it."""

@@ -316,6 +316,7 @@ def test_a_workdir_needs_the_right_tokenizer(file, port, tokenizer, tmp_path, ca
 
     assert "is a DiT, and needs the workdir of the tokenizer" in refused()
     assert "--kind must be one of dit, sit, got 'dlt'" in refused("--kind=dlt")
+    assert "--size is for a tokenizer, and" in refused("--size=8")
     assert "multiplied by a number above 0" in refused(
         f"--tokenizer={tokenizer}", "--scaling-factor=0"
     )

@@ -281,6 +281,15 @@ def test_a_run_is_never_written_over(folder, imported, capsys):
         (["--out=x"], "vqdit import needs a SOURCE"),
         (["vae"], "--out"),
         (["nothing", "--out=x"], "no file or folder nothing"),
+        (["nothing", "--out=x", "--heads=0"], "--heads must be at least 1, got"),
+        (
+            [".", "--out=x", "--heads=3"],
+            "--heads is for a checkpoint, and . is a folder, whose con",
+        ),
+        (
+            [".", "--out=x", "--kind=sit"],
+            "--kind is for a checkpoint, and . is a folder, whose con",
+        ),
     ],
 )
 def test_what_is_wrong_with_the_command_is_told(argv, message, capsys):

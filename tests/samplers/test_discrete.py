@@ -115,7 +115,7 @@ def test_as_many_are_masked_at_every_time_as_in_training(sampler, process):
 
 @pytest.mark.parametrize("process", [Masked(), Masked(schedule="cosine")])
 def test_the_loop_masks_again_while_the_share_of_masks_stays(process):
-    sampler = ReMDMLoop(steps=20, eta=0.2, on=0.6, off=0.2, hold=0.3)
+    sampler = ReMDMLoop(steps=20, eta=0.2, loop_from=0.6, loop_to=0.2, hold=0.3)
     even = jnp.linspace(1.0, 0.0, 21)
     times = sampler.times(process, even)
     assert times[0] == 1.0 and times[-1] == 0.0 and (np.diff(times) < 0.0).all()
@@ -136,8 +136,8 @@ def test_the_loop_masks_again_while_the_share_of_masks_stays(process):
     ("fields", "message"),
     [
         ({"eta": 1.5}, r"eta in \[0, 1\], got 1.5"),
-        ({"on": 0.2, "off": 0.3}, "0 < off < on < 1, got off=0.3 and on=0.2"),
-        ({"on": 1.0}, "0 < off < on < 1"),
+        ({"loop_from": 0.2, "loop_to": 0.3}, "0 < loop_to < loop_from < 1, got 0.3 and 0.2"),
+        ({"loop_from": 1.0}, "0 < loop_to < loop_from < 1"),
         ({"hold": 0.0}, r"hold in \(0, 1\), got 0.0"),
     ],
 )

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vqdit.cli.options import parse, with_help
+from vqdit.cli.options import COUNT, parse, with_help
 
 USAGE = """usage: vqdit import SOURCE --out=WORKDIR [OPTIONS]
 
@@ -31,12 +31,12 @@ and for a DiT
 Files are read without torch, and nothing in them is run."""
 OPTIONS = {
     "out": str,
-    "size": int,
+    "size": COUNT,
     "data": str,
     "tokenizer": str,
     "scaling-factor": float,
     "kind": str,
-    "heads": int,
+    "heads": COUNT,
 }
 KINDS = ("dit", "sit")
 
@@ -51,12 +51,21 @@ def main(argv: list[str]) -> int:
     kind = options.get("kind", KINDS[0])
     if kind not in KINDS:
         raise ValueError(f"--kind must be one of {', '.join(KINDS)}, got {kind!r}")
+    for option in ("kind", "heads"):
+        if option in options and Path(options["source"]).is_dir():
+            raise ValueError(
+                f"--{option} is for a checkpoint, and {options['source']} is a folder, whose "
+                "config.json says it; leave it out"
+            )
 
     from vqdit import pretrained
 
     size, heads = options.get("size", pretrained.SIZE), options.get("heads", 0)
     imported = pretrained.convert(options["source"], size=size, kind=kind, heads=heads)
     if isinstance(imported, pretrained.Pretrained):
+        for option in ("size", "data"):
+            if option in options:
+                raise ValueError(f"--{option} is for a tokenizer, and {options['source']} is a DiT")
         return _write_dit(imported, options)
     for option in ("tokenizer", "scaling-factor"):
         if option in options:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,8 @@ OPTIONS = {
 }
 REPEATED = ("given", "want", "guidance", "sampler", "temperature")
 EDITING = ("init", "mask", "strength", "interpolate")
+RECORD = "samples.json"
+"""Of the settings: a folder that has it holds samples."""
 WHITE = 128
 """Pixels of a mask that are at least so bright are generated anew."""
 SHOWN = 64
@@ -102,6 +105,7 @@ def main(argv: list[str]) -> int:
     num = options.get("num", longest if longest > 1 else 16)
     samples = model.sample(num, edits=edits, autoguide=worse, **settings)
 
+    _clear(out)
     np.savez(out / "samples.npz", **samples)  # pyright: ignore[reportArgumentType]
     for name, values in samples.items():
         model.modality(name).write(values, out)
@@ -124,9 +128,17 @@ def main(argv: list[str]) -> int:
         "samplers": {name: repr(sampler) for name, sampler in settings["samplers"].items()},
         "guidance": model.task.guidance if settings["guidance"] is None else settings["guidance"],
     }
-    (out / "samples.json").write_text(json.dumps(record, indent=2) + "\n")
+    (out / RECORD).write_text(json.dumps(record, indent=2) + "\n")
     print(f"{num} samples in {out}: index.html, samples.npz, grid.png, files, samples.json")
     return 0
+
+
+def _clear(out: Path) -> None:
+    """Removes the numbered files of earlier samples, which may have been more."""
+    if (out / RECORD).is_file():
+        for file in [*out.iterdir()]:
+            if re.fullmatch(r"(image|audio)_\d{4,}\.(png|wav)", file.name):
+                file.unlink()
 
 
 def load_generator(path: str) -> Any:

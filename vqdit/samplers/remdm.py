@@ -101,9 +101,9 @@ class ReMDM(MaskedSampler):
 class ReMDMLoop(MaskedSampler):
     """Remasking sampling for the Masked process, while the share of masked codes stays as it is.
 
-    The clock, which falls from 1 to 0 in equal steps, has three phases: down to `on` codes are
-    revealed until a share `hold` is masked; down to `off` it stays (but for a hundredth, as what
-    stands still is not generated) while codes are masked and revealed again; then the rest is
+    The clock, which falls from 1 to 0 in equal steps, has three phases: down to `loop_from` codes
+    are revealed until a share `hold` is masked; down to `loop_to` it stays (but for a hundredth, as
+    what stands still is not generated) while codes are masked and revealed again; then the rest is
     revealed.
 
     Attributes:
@@ -112,8 +112,8 @@ class ReMDMLoop(MaskedSampler):
         top_p: share of the probability from whose likeliest codes is drawn; 0.9 in the paper.
         eta: the probability with which a code is masked again in a step of the loop; at most what
             leaves the share as it is.
-        on: where the loop begins.
-        off: where it ends.
+        loop_from: where the loop begins; t_on in the paper.
+        loop_to: where it ends; t_off.
         hold: share of masked codes in the loop: 1 - alpha(t_on) in the paper.
     """
 
@@ -121,8 +121,8 @@ class ReMDMLoop(MaskedSampler):
     temperature: float = 1.0
     top_p: float = 1.0
     eta: float = 0.02
-    on: float = 0.55
-    off: float = 0.05
+    loop_from: float = 0.55
+    loop_to: float = 0.05
     hold: float = 0.1
 
     def __post_init__(self) -> None:
@@ -130,16 +130,17 @@ class ReMDMLoop(MaskedSampler):
         check_drawing("ReMDMLoop", self.temperature, self.top_p)
         if not 0.0 <= self.eta <= 1.0:
             raise ValueError(f"ReMDMLoop needs eta in [0, 1], got {self.eta}")
-        if not 0.0 < self.off < self.on < 1.0:
+        if not 0.0 < self.loop_to < self.loop_from < 1.0:
             raise ValueError(
-                f"ReMDMLoop needs 0 < off < on < 1, got off={self.off} and on={self.on}"
+                "ReMDMLoop needs 0 < loop_to < loop_from < 1, got "
+                f"{self.loop_to} and {self.loop_from}"
             )
         if not 0.0 < self.hold < 1.0:
             raise ValueError(f"ReMDMLoop needs hold in (0, 1), got {self.hold}")
 
     def times(self, process: Process, times: Float[Array, " times"]) -> Float[Array, " times"]:
         number, count = numbered(times)
-        clock = jnp.asarray([0.0, self.off, self.on, 1.0])
+        clock = jnp.asarray([0.0, self.loop_to, self.loop_from, 1.0])
         share = jnp.asarray([0.0, 0.99 * self.hold, self.hold, 1.0])
         spaced = process.time_at(jnp.interp(_clock(number, count), clock, share))
         return jnp.where((number == 0) | (number == count), times, spaced)
@@ -166,7 +167,7 @@ class ReMDMLoop(MaskedSampler):
         logits = tempered(process.logits(prediction, x_t.shape[-1]), self.temperature, self.top_p)
         m_t, m_s = process.mask_probability(t), process.mask_probability(s)
         clock = _clock(number, count)
-        loops = (clock <= self.on) & (clock > self.off)
+        loops = (clock <= self.loop_from) & (clock > self.loop_to)
         sigma = jnp.where(loops, jnp.minimum(self.eta, _most(m_t, m_s)), 0.0)
         x_s, _ = _remask(keys, logits, x_t, m_t, m_s, sigma)
         return x_s, (number + 1, count)
