@@ -85,6 +85,7 @@ def test_words_are_named_in_order():
         (["--guidance=much"], "--guidance must be a number, got 'much'"),
         (["--guidance=nan"], "--guidance must be finite, got 'nan'"),
         (["--guidance=inf"], "--guidance must be finite, got 'inf'"),
+        (["--guidance=-1e39"], "--guidance must be finite, got '-1e39'"),  # in float32
         (["--fast=1"], "--fast takes no value, got '1'"),
         (["--batch-size=0"], "--batch-size must be at least 1, got 0"),
         (["--batch_size=few"], "--batch-size must be an integer, got 'few'"),

@@ -31,6 +31,12 @@ def test_a_kept_average_is_given_back(run):
     chex.assert_trees_all_close(found, wide, atol=1e-6)
 
 
+def test_a_run_too_short_to_keep_one_says_so(tmp_path):
+    tiny.run(tiny.tokenizer(posthoc=PosthocEMA(every=9), steps=8), tmp_path / "run")
+    said = (tmp_path / "run/log.txt").read_text()
+    assert "posthoc.every=9 is more than all 8 steps: no average will be kept" in said
+
+
 def test_the_command_makes_a_workdir_that_is_loaded(run, tmp_path, capsys):
     out = tmp_path / "averaged"
     assert average.main([f"--workdir={run}", "--width=0.2", f"--out={out}"]) == 0

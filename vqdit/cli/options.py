@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+FLOAT32_MAX = 3.4028234e38
 KINDS = {int: "an integer", float: "a number", str: "a text"}
 HELP = ("-h", "--help")
 
@@ -139,7 +140,7 @@ def _converted(name: str, value: str, kind: Kind) -> Any:
         converted = kind(value)
     except ValueError as error:
         raise ValueError(f"--{name} must be {KINDS[kind]}, got {value!r}") from error
-    if kind is float and not math.isfinite(converted):
+    if kind is float and not abs(converted) <= FLOAT32_MAX:  # not NaN either
         raise ValueError(f"--{name} must be finite, got {value!r}")
     return converted
 

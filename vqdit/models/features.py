@@ -13,7 +13,8 @@ VGG16_STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 51
 class Features(Component):
     """A network with fixed parameters, from data in [-1, 1] to one or several features.
 
-    One of your own derives from this class: any function of arrays, any Flax module.
+    One of your own derives from this class: any function of arrays, any Flax module. Configs name
+    it by `VQDIT_PARTS`; see docs/adding_a_quantizer.md.
     """
 
     def load(self) -> Params:

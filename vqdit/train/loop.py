@@ -94,6 +94,12 @@ def train(
             try:
                 for change in changes:
                     log.info("changed on resume: %s", change)
+                if experiment.posthoc and experiment.posthoc.every > experiment.steps:
+                    log.warning(
+                        "posthoc.every=%d is more than all %d steps: no average will be kept",
+                        experiment.posthoc.every,
+                        experiment.steps,
+                    )
                 with (
                     Interrupts() as interrupts,
                     Watchdog(experiment.deadlines, folder / FAULTS) as watchdog,
