@@ -106,7 +106,7 @@ def test_damaged_json_of_a_workdir_is_bad_input(tmp_path, refused):
     message = refused("sample", f"--workdir={tmp_path}")
     assert message == (
         f"{tmp_path}/config.json is damaged: unknown component 'os:system'; "
-        "the file was not written by this vqdit"
+        "the file was not written by this vqdit, or with VQDIT_PARTS set to a module of your own"
     )
 
 
