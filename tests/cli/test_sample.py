@@ -141,6 +141,7 @@ def asked(monkeypatch):
         (["label=3,5", "label=9"], [3, 5, 9], 3),
         (["label=none"], [-1], 16),
         (["label=4", "label=none"], [4, -1], 2),
+        (["label=4,none,2"], [4, -1, 2], 3),
     ],
 )
 def test_labels_are_given_by_number_list_or_none(given, labels, num, asked, trained, tmp_path):

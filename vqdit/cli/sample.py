@@ -66,6 +66,8 @@ OPTIONS = {
 }
 REPEATED = ("given", "want", "guidance", "sampler", "temperature")
 EDITING = ("init", "mask", "strength", "interpolate")
+NONE = "none"
+"""What is given of a condition to leave it out."""
 RECORD = "samples.json"
 """Of the settings: a folder that has it holds samples."""
 WHITE = 128
@@ -169,11 +171,11 @@ def read_given(model: Any, pairs: Iterable[str], option: str = "--given") -> dic
         name, equals, value = pair.partition("=")
         if not equals or not value:
             raise ValueError(f"{option} takes NAME=VALUE such as text=seven, got {pair!r}")
-        modality = model.modality(name)
-        if name in model.task.conditions and value == "none":
-            given.setdefault(name, []).append(np.int32(-1))
-        else:
-            given.setdefault(name, []).extend(modality.read(value))
+        modality, condition = model.modality(name), model.task.conditions.get(name)
+        parts = value.split(",") if condition and condition.classes else [value]
+        for part in parts if condition and NONE in parts else [value]:
+            none = condition and part == NONE
+            given.setdefault(name, []).extend([np.int32(-1)] if none else modality.read(part))
     stacks = {name: np.stack(values) for name, values in given.items()}
     for name, values in stacks.items():
         model.pack(name, values)  # shows what is wrong with them
