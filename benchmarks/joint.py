@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from vqdit import logs
 from vqdit.api import load, resolver
 from vqdit.data import Missing
 from vqdit.evaluation import HELD_OUT, draw, recognisers
@@ -137,6 +138,7 @@ def main() -> None:
     parser.add_argument("--num", type=int, default=2000)
     parser.add_argument("--missing", default="audio")
     args = parser.parse_args()
+    logs.to_terminal()
     args.out.mkdir(parents=True, exist_ok=True)
     print(json.dumps(measure(args.workdir, args.out, args.num, args.missing), indent=2))
 

@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vqdit import logs
 from vqdit import metrics as measures
 from vqdit.api import resolver
 from vqdit.data import Data, FashionMNIST
@@ -167,6 +168,7 @@ def main() -> None:
     parser.add_argument("--only", help="names of quantizers, separated by commas")
     parser.add_argument("--steps", type=int, default=STEPS)
     args = parser.parse_args()
+    logs.to_terminal()
     known = quantizers(args.steps)
     names = args.only.split(",") if args.only else list(known)
     unknown = set(names) - set(known)

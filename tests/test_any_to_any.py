@@ -16,7 +16,7 @@ from vqdit.generator import Generator
 from vqdit.modalities import Label, Text
 from vqdit.random import per_example
 from vqdit.samplers import Euler, Unmasking
-from vqdit.tasks import DiffusionTask, Symbols
+from vqdit.tasks import DiffusionTask, Symbols, scales
 from vqdit.tasks.request import Request
 from vqdit.train.workdir import Restored
 from vqdit.typing import Named
@@ -119,7 +119,10 @@ def test_the_text_is_that_of_the_label(model):
 
 
 def test_batches_are_filled_up_with_the_first_samples_and_keep_everyones_own(model):
-    stored, branches = {"text": model.pack("text", ["one", "two"])}, model.branches([], 2.0)
+    stored, branches = (
+        {"text": model.pack("text", ["one", "two"])},
+        scales.branches(model.task, [], 2.0),
+    )
     asked = np.asarray([5, 3, 4]), 2, stored, ["image"]
     batches = list(model.batches(*asked, branches=branches, seed=7))
     assert [rows.tolist() for rows, _, _ in batches] == [[0, 1], [2, 0]]
@@ -136,7 +139,7 @@ def test_batches_are_filled_up_with_the_first_samples_and_keep_everyones_own(mod
 
 def test_pairs_of_guidance_are_branches_with_their_scales(model):
     pairs = {"image:text": 3.0, "audio:text": 2.0, "text:label": 1.5}
-    branches = model.branches({}, pairs)
+    branches = scales.branches(model.task, {}, pairs)
     found = [
         (
             {name for name, hidden in branch.hidden.items() if hidden},
@@ -152,10 +155,14 @@ def test_pairs_of_guidance_are_branches_with_their_scales(model):
 
 def test_one_scale_hides_all_that_is_given(model):
     for given, hidden in ((["text", "audio"], {"text", "audio", "label"}), ([], {"label"})):
-        (branch,) = model.branches(given, 2.5)
+        (branch,) = scales.branches(model.task, given, 2.5)
         assert {name for name, hides in branch.hidden.items() if hides} == hidden
         assert {float(scale) for scale in branch.scale.values()} == {2.5}
-    assert model.branches(["text"], 1.0) == () == model.branches(["text"], None)
+    assert (
+        scales.branches(model.task, ["text"], 1.0)
+        == ()
+        == scales.branches(model.task, ["text"], None)
+    )
 
 
 def test_guidance_changes_what_it_is_for(model):

@@ -19,6 +19,7 @@ from vqdit.modalities import Image
 from vqdit.models import DiT
 from vqdit.processes import Independent, Masked
 from vqdit.random import per_example
+from vqdit.tasks import scales
 from vqdit.typing import Named
 
 ROUNDS = 4
@@ -127,7 +128,7 @@ def test_labels_that_only_condition_are_hidden_too(kind, folder):
     keys = per_example(jax.random.key(0), jnp.arange(3))
     stored = np.asarray([4, -1, 6], np.int32)
     request = model.request(np.arange(3), {"label": stored}, ["image"])
-    guided = request._replace(branches=model.branches(["label"], None))
+    guided = request._replace(branches=scales.branches(model.task, ["label"], None))
     x_0, _ = jax.jit(model.task.trajectory)(model.params, model.frozen, keys, guided)
     run = jax.jit(functools.partial(model.task.evidence, name="image", rounds=ROUNDS))
     none = request._replace(given=request.given | {"label": jnp.full(3, -1, jnp.int32)})

@@ -12,6 +12,7 @@ from vqdit.explain import explain
 from vqdit.processes import Flow
 from vqdit.random import per_example
 from vqdit.samplers import Euler, Unmasking
+from vqdit.tasks import scales
 from vqdit.typing import Named
 
 
@@ -33,7 +34,7 @@ def why(model):
 def path_of(model, count, seed=0):
     """All tokens before each step, and after the last: [n + 1, b, l, q] by name."""
     index = np.arange(count)
-    branches = model.branches([], None)
+    branches = scales.branches(model.task, [], None)
     request = model.request(index, {}, list(model.task.targets), branches)
     keys = per_example(jax.random.key(seed), jnp.asarray(index))
     x_0, path = jax.jit(model.task.trajectory)(model.params, model.frozen, keys, request)

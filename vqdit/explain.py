@@ -17,13 +17,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from vqdit.attribution import ROUNDS, Attribution, attribute
-from vqdit.generator import BATCH, Generator, Guidance
+from vqdit.generator import BATCH, Generator
 from vqdit.nn.patches import fold
 from vqdit.processes.base import X
 from vqdit.samplers import Sampler
+from vqdit.tasks import scales
 from vqdit.tasks.base import Frozen
 from vqdit.tasks.diffusion import DiffusionTask
 from vqdit.tasks.request import Request
+from vqdit.tasks.scales import Guidance
 from vqdit.typing import Array, Float, Key, Named, Params
 
 FIRST = 8
@@ -105,7 +107,7 @@ def explain(
     given, task = given or {}, generator.task
     generator.check(given, want, samplers or {}, guidance)
     stored = {name: generator.pack(name, values) for name, values in given.items()}
-    wanted, branches = generator.wanted(given, want), generator.branches(given, guidance)
+    wanted, branches = generator.wanted(given, want), scales.branches(task, given, guidance)
     chosen = generator.samplers(samplers)
 
     count, size = min(first, num), min(batch_size, num)

@@ -11,19 +11,17 @@ import numpy as np
 from vqdit.modalities import Modality
 from vqdit.random import per_example
 from vqdit.samplers import Branch, Sampler
+from vqdit.tasks import scales
 from vqdit.tasks.diffusion import DiffusionTask
 from vqdit.tasks.editing import Change, Changed, changed
 from vqdit.tasks.interpolation import Interpolated, Interpolation, interpolated
 from vqdit.tasks.request import Request
+from vqdit.tasks.scales import Guidance
 from vqdit.train.workdir import Restored
 from vqdit.typing import Array, Key, Named, Params
 
 BATCH = 64
 """Samples that are generated at a time, unless the caller says otherwise."""
-
-
-Guidance = float | Mapping[str, float] | None
-"""A scale, or scales of pairs such as {"image:text": 3.0}: the image, guided by the text."""
 
 
 class Generator:
@@ -98,8 +96,11 @@ class Generator:
         is_path = any(isinstance(change, Interpolated) for change in changes.values())
         if is_path:
             stored |= self._no_labels(stored)
-        task, params = (None, None) if autoguide is None else (autoguide.task, autoguide.params)
-        branches = self.branches(given, guidance) if autoguide is None else self._away(guidance)
+        if autoguide is None:
+            task, params, branches = None, None, scales.branches(self.task, given, guidance)
+        else:
+            task, params = autoguide.task, autoguide.params
+            branches = scales.away(self.task, guidance)
         run = self._compiled(self.samplers(samplers), task)
         asked, parts = (np.arange(num), min(batch_size, num), stored, wanted), []
         for rows, request, keys in self.batches(*asked, branches=branches, seed=seed):
@@ -120,12 +121,6 @@ class Generator:
             name: self.modality(name).unpack(np.concatenate([part[name] for part in parts])[:num])
             for name in parts[0]
         }
-
-    def _away(self, guidance: Guidance) -> tuple[Branch, ...]:
-        """Returns the direction away from another model, to which nothing is hidden."""
-        task = self.task
-        scale = task.guidance if guidance is None else guidance
-        return (Branch(Named(), Named({name: jnp.float32(scale) for name in task.targets})),)
 
     def _no_labels(self, given: Iterable[str]) -> dict[str, np.ndarray]:
         """Returns "none" for every condition that is not given."""
@@ -233,64 +228,9 @@ class Generator:
                 raise ValueError(f"a sampler for {name!r}, but this model generates {known}")
             sampler.check(targets[name].process)
         if autoguide is None:
-            self._check_guidance(given, self.wanted(given, want), guidance)
+            scales.check(self.task, given, self.wanted(given, want), guidance)
         else:
-            self._check_autoguide(autoguide, guidance)
-
-    def _check_guidance(self, given: list[str], wanted: list[str], guidance: Guidance) -> None:
-        if isinstance(guidance, Mapping):
-            for pair in guidance:
-                target, colon, source = pair.partition(":")
-                if not colon:
-                    raise ValueError(f"guidance takes pairs such as image:text, got {pair!r}")
-                for name in (target, source):
-                    self.modality(name)
-                if target not in wanted:
-                    raise ValueError(
-                        f"guidance {pair!r} is for {target!r}, which is not generated; generated: "
-                        f"{', '.join(wanted)}"
-                    )
-                sources = [*given, *wanted, *self.task.conditions]
-                if source == target or source not in sources:
-                    others = ", ".join(sorted({*sources} - {target})) or "nothing"
-                    raise ValueError(
-                        f"guidance {pair!r} has no source {source!r}; {target!r} can be guided by: "
-                        f"{others}"
-                    )
-                self.task.check_hidden([source])
-            return
-        if guidance not in (None, 1.0) and not given and not self.task.conditions:
-            raise ValueError(
-                f"guidance {guidance} moves towards what is given, and nothing is; give something, "
-                "guide a pair such as image:text, or leave it at 1"
-            )
-        if (self.task.guidance if guidance is None else guidance) != 1.0:
-            self.task.check_hidden(self.task.conditions)
-
-    def _check_autoguide(self, other: "Generator", guidance: Guidance) -> None:
-        if isinstance(guidance, Mapping):
-            raise ValueError(
-                "guidance away from another model is one scale, not of pairs such as "
-                f"{next(iter(guidance), 'image:text')}"
-            )
-        if guidance is None and self.task.guidance == 1.0:
-            raise ValueError(
-                "guidance away from another model needs a scale, and the config's is 1, which is "
-                "none; say how far, such as guidance 2"
-            )
-        own, others = self.task, other.task
-        if (own.inputs, own.processes) != (others.inputs, others.processes):
-            different = [n for n in own.inputs if own.inputs[n] != others.inputs.get(n)]
-            raise ValueError(
-                "a model can be guided away only from one of the same modalities, processes and "
-                f"tokens; they differ in {', '.join(different) or 'processes or modalities'}"
-            )
-        for name, print_ in own.fingerprints.items():
-            if others.fingerprints.get(name) != print_:
-                raise ValueError(
-                    f"the tokens of {name!r} are of another tokenizer in the model to be guided "
-                    "away from; take one that was trained over the same"
-                )
+            scales.check_autoguide(self.task, autoguide.task, guidance)
 
     def wanted(self, given: Iterable[str], want: Sequence[str] | None) -> list[str]:
         """Returns the names of what is generated; see `sample`."""
@@ -350,27 +290,6 @@ class Generator:
         wants = Named({name: jnp.asarray(name in wanted) for name in task.targets})
         return Request(Named(rows), known, wants, branches)
 
-    def branches(self, given: Iterable[str], guidance: Guidance) -> tuple[Branch, ...]:
-        """Returns the directions of guidance; none if all scales are 1."""
-        task, every = self.task, (*self.task.targets, *self.task.conditions)
-        scales: dict[tuple[str, ...], dict[str, float]] = {}
-        if isinstance(guidance, Mapping):
-            for pair, scale in guidance.items():
-                target, _, source = pair.partition(":")
-                scales.setdefault((source,), {})[target] = scale
-        else:
-            scale = task.guidance if guidance is None else guidance
-            sources = (*(name for name in given if name in task.targets), *task.conditions)
-            if scale != 1.0 and sources:
-                scales[sources] = dict.fromkeys(task.targets, scale)
-        return tuple(
-            Branch(
-                Named({name: jnp.asarray(name in hidden) for name in every}),
-                Named({name: jnp.float32(scale.get(name, 1.0)) for name in task.targets}),
-            )
-            for hidden, scale in scales.items()
-        )
-
     def pack(self, name: str, values: Any) -> np.ndarray:
         """Returns the stored form of values of a modality, one or a stack.
 
@@ -404,9 +323,6 @@ class Generator:
         Raises:
             ValueError: the model does not have it; names those that it has.
         """
-        if name not in self.task.conditions and name not in self.task.targets:
-            known = ", ".join([*self.task.targets, *self.task.conditions])
-            raise ValueError(f"unknown modality {name!r}; this model knows: {known}")
         return self.task.modality(name)
 
     @functools.lru_cache(maxsize=8)  # noqa: B019 (a generator lives as long as the program)

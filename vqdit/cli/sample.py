@@ -173,9 +173,12 @@ def read_given(model: Any, pairs: Iterable[str], option: str = "--given") -> dic
             raise ValueError(f"{option} takes NAME=VALUE such as text=seven, got {pair!r}")
         modality, condition = model.modality(name), model.task.conditions.get(name)
         parts = value.split(",") if condition and condition.classes else [value]
-        for part in parts if condition and NONE in parts else [value]:
-            none = condition and part == NONE
-            given.setdefault(name, []).extend([np.int32(-1)] if none else modality.read(part))
+        values = given.setdefault(name, [])
+        if condition is None or NONE not in parts:
+            values += modality.read(value)
+            continue
+        for part in parts:
+            values += [np.int32(-1)] if part == NONE else modality.read(part)
     stacks = {name: np.stack(values) for name, values in given.items()}
     for name, values in stacks.items():
         model.pack(name, values)  # shows what is wrong with them

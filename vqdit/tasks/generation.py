@@ -8,7 +8,6 @@ Bao et al., "One Transformer Fits All Distributions in Multi-Modal Diffusion at 
 
 import functools
 import math
-from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +17,7 @@ from vqdit.processes.base import X
 from vqdit.random import streams
 from vqdit.samplers import Guide, Sampler, autoguided, guided, trajectory
 from vqdit.samplers.base import Predict, shared_steps
+from vqdit.tasks import scales
 from vqdit.tasks.base import Frozen
 from vqdit.tasks.editing import Edit
 from vqdit.tasks.multimodal import MultimodalTask
@@ -46,19 +46,7 @@ class GenerationTask(MultimodalTask):
     def check(self, features: Named[Feature]) -> None:
         super().check(features)
         if self.guidance != 1.0:
-            self.check_hidden(self.conditions)
-
-    def check_hidden(self, names: Iterable[str]) -> None:
-        """Raises ValueError if one of these is a condition that training never hid.
-
-        Guidance moves away from what is predicted without it, which nobody taught the network.
-        """
-        for name in names:
-            if name in self.conditions and self.conditions[name].drop == 0.0:
-                raise ValueError(
-                    f"guidance hides {name!r}, which training with conditions.{name}.drop=0 never "
-                    "did; leave guidance at 1, or train with drop=0.1"
-                )
+            scales.check_hidden(self, self.conditions)
 
     def sample(
         self,

@@ -101,10 +101,17 @@ class MultimodalTask(Task):
         return Named({name: self.process(name) for name in self.targets})
 
     def modality(self, name: str) -> Modality:
-        """Returns the modality of a target or condition."""
-        return (
-            self.conditions[name].modality if name in self.conditions else self.space(name).modality
-        )
+        """Returns the modality of a target or condition.
+
+        Raises:
+            ValueError: there is none of that name; names those that there are.
+        """
+        if name in self.conditions:
+            return self.conditions[name].modality
+        if name not in self.targets:
+            known = ", ".join([*self.targets, *self.conditions])
+            raise ValueError(f"unknown modality {name!r}; this model knows: {known}")
+        return self.space(name).modality
 
     @property
     def modalities(self) -> Named[Modality]:

@@ -1,0 +1,122 @@
+"""How far a generation is guided, as its user says it: one scale, or scales of pairs.
+
+{"image:text": 3.0} moves the image away from what is predicted without the text; one scale moves
+all that is generated away from what is predicted without anything that is given.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import jax.numpy as jnp
+
+from vqdit.samplers import Branch
+from vqdit.typing import Named
+
+if TYPE_CHECKING:
+    from vqdit.tasks.generation import GenerationTask
+
+Guidance = float | Mapping[str, float] | None
+"""A scale, or scales of pairs such as {"image:text": 3.0}; None: the config's."""
+
+
+def check(
+    task: "GenerationTask", given: Sequence[str], wanted: Sequence[str], guidance: Guidance
+) -> None:
+    """Raises ValueError if a task cannot be guided so by what is given and wanted."""
+    if isinstance(guidance, Mapping):
+        for pair in guidance:
+            target, colon, source = pair.partition(":")
+            if not colon:
+                raise ValueError(f"guidance takes pairs such as image:text, got {pair!r}")
+            for name in (target, source):
+                task.modality(name)
+            if target not in wanted:
+                raise ValueError(
+                    f"guidance {pair!r} is for {target!r}, which is not generated; generated: "
+                    f"{', '.join(wanted)}"
+                )
+            sources = [*given, *wanted, *task.conditions]
+            if source == target or source not in sources:
+                others = ", ".join(sorted({*sources} - {target})) or "nothing"
+                raise ValueError(
+                    f"guidance {pair!r} has no source {source!r}; {target!r} can be guided by: "
+                    f"{others}"
+                )
+            check_hidden(task, [source])
+        return
+    if guidance not in (None, 1.0) and not given and not task.conditions:
+        raise ValueError(
+            f"guidance {guidance} moves towards what is given, and nothing is; give something, "
+            "guide a pair such as image:text, or leave it at 1"
+        )
+    if (task.guidance if guidance is None else guidance) != 1.0:
+        check_hidden(task, task.conditions)
+
+
+def check_autoguide(own: "GenerationTask", others: "GenerationTask", guidance: Guidance) -> None:
+    """Raises ValueError if a task cannot be guided so, away from a model of another task."""
+    if isinstance(guidance, Mapping):
+        raise ValueError(
+            "guidance away from another model is one scale, not of pairs such as "
+            f"{next(iter(guidance), 'image:text')}"
+        )
+    if guidance is None and own.guidance == 1.0:
+        raise ValueError(
+            "guidance away from another model needs a scale, and the config's is 1, which is "
+            "none; say how far, such as guidance 2"
+        )
+    if (own.inputs, own.processes) != (others.inputs, others.processes):
+        different = [n for n in own.inputs if own.inputs[n] != others.inputs.get(n)]
+        raise ValueError(
+            "a model can be guided away only from one of the same modalities, processes and "
+            f"tokens; they differ in {', '.join(different) or 'processes or modalities'}"
+        )
+    for name, print_ in own.fingerprints.items():
+        if others.fingerprints.get(name) != print_:
+            raise ValueError(
+                f"the tokens of {name!r} are of another tokenizer in the model to be guided "
+                "away from; take one that was trained over the same"
+            )
+
+
+def branches(
+    task: "GenerationTask", given: Iterable[str], guidance: Guidance
+) -> tuple[Branch, ...]:
+    """Returns the directions of guidance; none if all scales are 1."""
+    every = (*task.targets, *task.conditions)
+    scales: dict[tuple[str, ...], dict[str, float]] = {}
+    if isinstance(guidance, Mapping):
+        for pair, scale in guidance.items():
+            target, _, source = pair.partition(":")
+            scales.setdefault((source,), {})[target] = scale
+    else:
+        scale = task.guidance if guidance is None else guidance
+        sources = (*(name for name in given if name in task.targets), *task.conditions)
+        if scale != 1.0 and sources:
+            scales[sources] = dict.fromkeys(task.targets, scale)
+    return tuple(
+        Branch(
+            Named({name: jnp.asarray(name in hidden) for name in every}),
+            Named({name: jnp.float32(scale.get(name, 1.0)) for name in task.targets}),
+        )
+        for hidden, scale in scales.items()
+    )
+
+
+def away(task: "GenerationTask", guidance: Guidance) -> tuple[Branch, ...]:
+    """Returns the direction away from another model, to which nothing is hidden."""
+    scale = task.guidance if guidance is None else guidance
+    return (Branch(Named(), Named({name: jnp.float32(scale) for name in task.targets})),)
+
+
+def check_hidden(task: "GenerationTask", names: Iterable[str]) -> None:
+    """Raises ValueError if one of these is a condition that training never hid.
+
+    Guidance moves away from what is predicted without it, which nobody taught the network.
+    """
+    for name in names:
+        if name in task.conditions and task.conditions[name].drop == 0.0:
+            raise ValueError(
+                f"guidance hides {name!r}, which training with conditions.{name}.drop=0 never "
+                "did; leave guidance at 1, or train with drop=0.1"
+            )
