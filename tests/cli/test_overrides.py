@@ -254,6 +254,14 @@ def test_a_component_that_may_be_none_comes_and_goes():
     assert override(TOKENIZER, ["--task.perceptual=LPIPS"]).task.perceptual == (LPIPS(),)
 
 
+def test_a_part_that_is_new_is_made_with_the_fields_given_to_it():
+    """Before it has them it could not be: some have no default, some go together."""
+    args = ["--data.augment=Affine,HorizontalFlip", "--data.augment.0.rotate=9"]
+    assert override(TOKENIZER, args).data.augment == (Affine(rotate=9.0), HorizontalFlip())
+    late = ["--task.adversary.r1=0.0", "--task.adversary=Adversary"]
+    assert override(TOKENIZER, late).task.adversary == Adversary(r1=0.0)
+
+
 class Loose(Experiment):
     some: int | None = 3
     name: str | None = None
@@ -415,6 +423,13 @@ def test_fields_that_may_be_none_and_other_kinds(arg, value):
             "one",
             "--data.augment.3.rotate=1",
             "unknown field --data.augment.3; --data.augment has 0",
+        ),
+        ("two", "--task.repa=REPA", "REPA cannot do without --task.repa.encoder=..."),
+        ("two", "--task.repa.weight=1", "REPA cannot do without --task.repa.encoder=..."),
+        (
+            "two",
+            "--task.repa=REPA --task.repa.encoder=DINO",
+            "--task.repa.encoder=DINO: vqdit has no Features of its own; write one",
         ),
         ("loose", "--some=x", "--some takes {None}|INT, such as 3; got 'x'"),
         ("loose", "--choice=3", "--choice takes {1,2}, such as 1; got '3'"),

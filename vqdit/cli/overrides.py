@@ -98,10 +98,8 @@ class _Overrides:
         if part is not None:
             if "" in tree and [text.lower() for text in tree[""].values] == ["none"]:
                 return None
-            return self._component(
-                _made(part, _defaults(part), tree) if value is None else value, part, tree, path
-            )
-        if isinstance(value, Component):
+            return self._component(value, part, tree, path)
+        if isinstance(value, Component) or (value is None and _is_component(kind)):
             return self._component(value, kind, tree, path)
         if isinstance(value, Named):
             return self._named(value, kind, tree, path)
@@ -112,11 +110,14 @@ class _Overrides:
                 raise self._unknown(_join(path, name), f"--{_shown(path)}", [])
         return _parsed(tree[""], kind, value)
 
-    def _component(self, value: Component, kind: Any, tree: Tree, path: str) -> Component:
-        cls = _class(tree[""], kind) if "" in tree else type(value)
-        fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-        if cls is not type(value):
-            fields = _defaults(cls) | _shared(value, cls)
+    def _component(
+        self, value: Component | None, kind: type[Component], tree: Tree, path: str
+    ) -> Component:
+        now = kind if value is None else type(value)
+        cls = _class(tree[""], kind) if "" in tree else now
+        fields = _defaults(cls)
+        if value is not None:
+            fields |= _values(value) if cls is now else _shared(value, cls)
         kinds = get_type_hints(cls)
         known = [field.name for field in dataclasses.fields(cls)]
         for name, branch in tree.items():
@@ -125,7 +126,7 @@ class _Overrides:
             if name:
                 inner = _join(path, name)
                 fields[name] = self.apply(fields.get(name), kinds[name], branch, inner)
-        return _made(cls, fields, tree) if tree else value
+        return _made(cls, fields, tree, path) if tree else value
 
     def _named(self, value: Named, kind: Any, tree: Tree, path: str) -> Named:
         if "" in tree:
@@ -142,17 +143,19 @@ class _Overrides:
         return Named(items)
 
     def _tuple(self, value: tuple, kind: type[Component], tree: Tree, path: str) -> tuple:
-        items = list(value)
+        items, changes = list(value), {name: branch for name, branch in tree.items() if name}
         if "" in tree:
-            change = tree[""]
-            names = [Change(change.option, (name,)) for name in _split(change.values)]
-            items = [_made(_class(name, kind), {}, {"": name}) for name in names]
-        for name, branch in tree.items():
-            if name and not (name.isdigit() and int(name) < len(items)):
+            option, names = tree[""].option, _split(tree[""].values)
+            items = [None] * len(names)
+            changes |= {
+                str(number): {"": Change(option, (name,)), **changes.get(str(number), {})}
+                for number, name in enumerate(names)
+            }
+        for name, branch in changes.items():
+            if not (name.isdigit() and int(name) < len(items)):
                 numbers = [str(number) for number in range(len(items))]
                 raise self._unknown(_join(path, name), f"--{_shown(path)}", numbers)
-            if name:
-                items[int(name)] = self.apply(items[int(name)], kind, branch, _join(path, name))
+            items[int(name)] = self.apply(items[int(name)], kind, branch, _join(path, name))
         return tuple(items)
 
     def _unknown(self, path: str, owner: str, names: list[str]) -> ConfigError:
@@ -210,7 +213,11 @@ def _split(values: Sequence[str]) -> list[str]:
     return [part.strip() for part in parts if part.strip()]
 
 
-def _made(cls: type[Component], fields: dict[str, Any], tree: Tree) -> Component:
+def _made(cls: type[Component], fields: dict[str, Any], tree: Tree, path: str) -> Component:
+    needed = {f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING}
+    missing = [f"--{_shown(_join(path, name))}=..." for name in sorted(needed - set(fields))]
+    if missing:
+        raise ConfigError(f"{cls.__name__} cannot do without {' '.join(missing)}")
     try:
         return cls(**fields)
     except (TypeError, ValueError) as error:
@@ -227,14 +234,17 @@ def _defaults(cls: type[Component]) -> dict[str, Any]:
     return {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
 
 
+def _values(value: Component) -> dict[str, Any]:
+    return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+
+
 def _shared(value: Component, cls: type[Component]) -> dict[str, Any]:
     """What was set (differs from its default) of the fields that the class has too."""
     defaults, old, new = _defaults(type(value)), get_type_hints(type(value)), get_type_hints(cls)
     return {
-        field.name: getattr(value, field.name)
-        for field in dataclasses.fields(value)
-        if new.get(field.name) == old[field.name]
-        and getattr(value, field.name) != defaults.get(field.name)
+        name: given
+        for name, given in _values(value).items()
+        if new.get(name) == old[name] and given != defaults.get(name)
     }
 
 
@@ -250,6 +260,11 @@ def classes_of(base: type[C]) -> dict[str, type[C]]:
 def _class(change: Change, base: type[Component]) -> type[Component]:
     name, classes = ",".join(change.values), classes_of(base)
     if name not in classes:
+        if list(classes) == [base.__name__] and not dataclasses.fields(base):
+            raise ConfigError(
+                f"{change}: vqdit has no {base.__name__} of its own; write one, and name it in a "
+                "config's file"
+            )
         if list(classes) == [base.__name__]:
             field = f"{change.option}.{_shown(dataclasses.fields(base)[0].name)}"
             raise ConfigError(f"{change} cannot be given; set its fields, such as {field}")
