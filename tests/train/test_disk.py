@@ -7,6 +7,7 @@ import resource
 import signal
 
 import chex
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -30,7 +31,12 @@ def ended():
 
 @pytest.fixture
 def limit():
-    """Sets how many bytes a file may have; None is no limit."""
+    """Sets how many bytes a file may have; None is no limit.
+
+    Nothing is put into the compilation cache meanwhile: cut off, it would fail in other tests.
+    """
+    least = jax.config.jax_persistent_cache_min_compile_time_secs  # pyright: ignore
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1e9)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 
@@ -40,6 +46,7 @@ def limit():
     yield set_limit
     set_limit(None)
     signal.signal(signal.SIGXFSZ, old)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", least)
 
 
 def test_a_save_that_fails_is_named_and_leaves_nothing_but_those_before(tmp_path, limit):
