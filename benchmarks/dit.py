@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from vqdit.bench import WARM_UP
 from vqdit.models.dit import SIZES
 
 EDGE, CHANNELS, CLASSES = 32, 4, 1000
@@ -89,13 +90,13 @@ def theirs(model: str, batch: int, what: str, how: str, steps: int) -> float:
 
 
 def milliseconds(call: Callable[[], None], count: int, torch: Any) -> float:
-    """Returns the time of one call, of several after two to warm up."""
+    """Returns the time of one call, of several after others to warm up."""
 
     def finish() -> None:
         if torch.cuda.is_available():
             torch.cuda.synchronize()
 
-    for _ in range(2):
+    for _ in range(WARM_UP):
         call()
     finish()
     start = time.perf_counter()

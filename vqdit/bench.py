@@ -28,6 +28,7 @@ from vqdit.typing import Array, Float, Int, Key, Named, Params, Stats
 
 CLASSES = 1000
 DROP = 0.1
+WARM_UP = 3
 
 
 class Latents(Task):
@@ -99,7 +100,7 @@ def bench_training(task: Latents, batch: int, steps: int) -> dict[str, Any]:
     Args:
         task: what is trained.
         batch: examples of a step, over all devices.
-        steps: measured ones, after two to warm up.
+        steps: measured ones, after a few to warm up.
 
     Returns:
         The record; see `record`.
@@ -219,9 +220,13 @@ def _compile(function: Any, *args: Any) -> tuple[Any, float]:
 
 
 def _time(run: Callable[[Any], Any], state: Any, steps: int) -> float:
-    """Returns the seconds of one step, of several in a row after two to warm up."""
-    for _ in range(2):
-        state = jax.block_until_ready(run(state))
+    """Returns the seconds of one step, of several in a row after others in a row to warm up.
+
+    The memory of steps that wait for one another is there only after more than one of them.
+    """
+    for _ in range(WARM_UP):
+        state = run(state)
+    jax.block_until_ready(state)
     start = time.perf_counter()
     for _ in range(steps):
         state = run(state)

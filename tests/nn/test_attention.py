@@ -1,5 +1,6 @@
 """Attention: every implementation that runs here against the formula, and which one is taken."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -64,6 +65,30 @@ def test_the_gradient_by_hand_is_that_of_the_shares(dtype, is_masked):
         scale = jnp.abs(other).max()
         tolerance = 1e-5 if dtype == "float32" else 2e-2
         np.testing.assert_allclose(one.astype("f4") / scale, other / scale, atol=tolerance)
+
+
+@pytest.mark.parametrize("is_masked", [False, True])
+def test_a_batch_has_the_gradients_of_its_examples(is_masked):
+    """On a CPU an even batch is computed in halves, and one example is not."""
+    random = np.random.default_rng(2)
+    q, k, v, weight = (jnp.asarray(random.normal(size=(4, 9, 2, 8)), "f4") for _ in range(4))
+    mask = jnp.arange(9)[None] < jnp.asarray([[9], [3], [5], [1]]) if is_masked else None
+
+    def gradients(q, k, v, weight, mask):
+        def total(q, k, v):
+            return jnp.sum(attention(q, k, v, mask=mask, implementation="xla") * weight)
+
+        return jax.jit(jax.value_and_grad(total, (0, 1, 2)))(q, k, v)
+
+    value, found = gradients(q, k, v, weight, mask)
+    each = [
+        gradients(*(part[row : row + 1] for part in (q, k, v, weight)), one)
+        for row in range(4)
+        for one in [mask[row : row + 1] if is_masked else None]
+    ]
+    np.testing.assert_allclose(value, sum(value for value, _ in each), rtol=1e-5)
+    expected = jax.tree.map(lambda *rows: jnp.concatenate(rows), *(found for _, found in each))
+    chex.assert_trees_all_close(found, expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("is_masked", [False, True])

@@ -8,7 +8,7 @@ attention of the TPU ("splash"), in which the scores never leave the chip. "auto
 the devices that the program is compiled for, the precision and the lengths.
 """
 
-from typing import Literal
+from typing import Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ from jax.ad_checkpoint import checkpoint_name
 from vqdit.platform import platform
 from vqdit.typing import Array, Bool, Float
 
+T = TypeVar("T")
 Implementation = Literal["auto", "xla", "cudnn", "splash"]
 CUDNN_FROM = 64
 """Keys and queries from which the fused kernel pays; the condition of a cross-attention has two."""
@@ -119,10 +120,45 @@ def _plain(
     mask: Bool[Array, "b m"] | None,
 ) -> Float[Array, "b l h d"]:
     """Attention by plain products, with a gradient by hand: half the time on a CPU."""
-    return _plain_forward(q, k, v, mask)[0]
+    return _products(q, k, v, mask)[0]
 
 
 def _plain_forward(
+    q: Float[Array, "b l h d"],
+    k: Float[Array, "b m h d"],
+    v: Float[Array, "b m h d"],
+    mask: Bool[Array, "b m"] | None,
+) -> tuple[Float[Array, "b l h d"], tuple[tuple[Array, ...], ...]]:
+    """Returns the result, and for each part of the batch what its gradient needs."""
+    each = [_products(*part) for part in _parts((q, k, v, mask))]
+    return jnp.concatenate([out for out, _ in each]), tuple(kept for _, kept in each)
+
+
+def _plain_backward(
+    kept: tuple[tuple[Array, ...], ...], g: Float[Array, "b l h d"]
+) -> tuple[Float[Array, "b _ h d"] | None, ...]:
+    """Returns the gradients of q, k and v."""
+    each = [_gradients(*part) for part in zip(kept, _parts(g), strict=True)]
+    return *(jnp.concatenate(parts) for parts in zip(*each, strict=True)), None
+
+
+_plain.defvjp(_plain_forward, _plain_backward)
+
+
+def _parts(batch: T) -> list[T]:
+    """Returns the halves of a batch on one CPU, else all of it.
+
+    Halves have nothing to do with one another, so one's products and the other's passes over the
+    scores, which a CPU's cores cannot all share in, run at the same time.
+    """
+    size = len(jax.tree.leaves(batch)[0])
+    if size % 2 or platform().name != "cpu" or platform().devices > 1:
+        return [batch]
+    halves = slice(None, size // 2), slice(size // 2, None)
+    return [jax.tree.map(lambda rows, half=half: rows[half], batch) for half in halves]
+
+
+def _products(
     q: Float[Array, "b l h d"],
     k: Float[Array, "b m h d"],
     v: Float[Array, "b m h d"],
@@ -147,9 +183,9 @@ def _plain_forward(
     return jnp.swapaxes(out, 1, 2).astype(v.dtype), (q, k, v, power, total, out)
 
 
-def _plain_backward(
+def _gradients(
     kept: tuple[Array, ...], g: Float[Array, "b l h d"]
-) -> tuple[Float[Array, "b _ h d"] | None, ...]:
+) -> tuple[Float[Array, "b _ h d"], ...]:
     """Returns the gradients of q, k and v.
 
     With P the shares, dV = P^T g and dS = P (g v^T - sum_d g out). As P = power / total, it is g
@@ -164,10 +200,7 @@ def _plain_backward(
     of_scores = (power * (of_power - mean)).astype(q.dtype)
     of_q = jnp.einsum("b h l m, b h m d -> b h l d", of_scores, k) * q.shape[-1] ** -0.5
     of_k = jnp.einsum("b h l m, b h l d -> b h m d", of_scores, q)
-    return *(jnp.swapaxes(part, 1, 2) for part in (of_q, of_k, of_v)), None
-
-
-_plain.defvjp(_plain_forward, _plain_backward)
+    return tuple(jnp.swapaxes(part, 1, 2) for part in (of_q, of_k, of_v))
 
 
 def _cudnn(
