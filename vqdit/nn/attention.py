@@ -148,8 +148,7 @@ _plain.defvjp(_plain_forward, _plain_backward)
 def _parts(batch: T) -> list[T]:
     """Returns the halves of a batch on one CPU, else all of it.
 
-    Halves have nothing to do with one another, so one's products and the other's passes over the
-    scores, which a CPU's cores cannot all share in, run at the same time.
+    There a gradient takes a sixth less time by halves, which wait for one another in nothing.
     """
     size = len(jax.tree.leaves(batch)[0])
     if size % 2 or platform().name != "cpu" or platform().devices > 1:
