@@ -104,7 +104,7 @@ class _Overrides:
         if isinstance(value, Named):
             return self._named(value, kind, tree, path)
         if get_origin(kind) is tuple and _is_component(get_args(kind)[0]):
-            return self._tuple(value, get_args(kind)[0], tree, path)
+            return self._tuple(value or (), get_args(kind)[0], tree, path)
         for name in tree:
             if name:
                 raise self._unknown(_join(path, name), f"--{_shown(path)}", [])
@@ -126,7 +126,7 @@ class _Overrides:
             if name:
                 inner = _join(path, name)
                 fields[name] = self.apply(fields.get(name), kinds[name], branch, inner)
-        return _made(cls, fields, tree, path) if tree else value
+        return _made(cls, fields, tree, path)
 
     def _named(self, value: Named, kind: Any, tree: Tree, path: str) -> Named:
         if "" in tree:
