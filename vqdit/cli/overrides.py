@@ -126,7 +126,7 @@ class _Overrides:
             if name:
                 inner = _join(path, name)
                 fields[name] = self.apply(fields.get(name), kinds[name], branch, inner)
-        return _made(cls, fields, tree, path)
+        return _made(cls, fields, tree, path) if tree or value is None else value
 
     def _named(self, value: Named, kind: Any, tree: Tree, path: str) -> Named:
         if "" in tree:
