@@ -29,6 +29,7 @@ from vqdit.typing import Array, Float, Int, Key, Named, Params, Stats
 CLASSES = 1000
 DROP = 0.1
 WARM_UP = 3
+"""Calls before the measured ones; `benchmarks/dit.py` grants its peers as many."""
 
 
 class Latents(Task):

@@ -81,11 +81,11 @@ def test_a_batch_has_the_gradients_of_its_examples(is_masked):
         return jax.jit(jax.value_and_grad(total, (0, 1, 2)))(q, k, v)
 
     value, found = gradients(q, k, v, weight, mask)
-    each = [
-        gradients(*(part[row : row + 1] for part in (q, k, v, weight)), one)
+    examples = [
+        jax.tree.map(lambda part, row=row: part[row : row + 1], (q, k, v, weight, mask))
         for row in range(4)
-        for one in [mask[row : row + 1] if is_masked else None]
     ]
+    each = [gradients(*example) for example in examples]
     np.testing.assert_allclose(value, sum(value for value, _ in each), rtol=1e-5)
     expected = jax.tree.map(lambda *rows: jnp.concatenate(rows), *(found for _, found in each))
     chex.assert_trees_all_close(found, expected, rtol=1e-5, atol=1e-6)
