@@ -18,12 +18,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
-import jax.numpy as jnp
 
 from vqdit import manifest, sharding
-from vqdit.leaves import fingerprints, flatten
-from vqdit.sharding import one_device
-from vqdit.typing import Array, Component
+from vqdit.leaves import differences, fingerprints, flatten, stored, typed
+from vqdit.typing import Component
 
 T = TypeVar("T")
 MARK = "_CHECKPOINT_METADATA"
@@ -305,9 +303,13 @@ class Checkpoints:
             metadata = self._manager().metadata(step)
         except Exception as error:  # Orbax wraps every failure in one of many types
             raise self._corrupt(step, f"it cannot be read ({_short(error)})") from error
-        _compare(metadata.metadata, {path: wanted[path] for path in chosen}, step, bool(only))
+        expected = {path: stored(wanted[path]) for path in chosen}
+        if lines := differences(metadata.metadata, expected, is_part=bool(only)):
+            more = f"\n  and {len(lines) - 20} more" if len(lines) > 20 else ""
+            shown = "\n  ".join(lines[:20]) + more
+            raise CheckpointMismatch(f"checkpoint {step} does not fit the experiment:\n  {shown}")
         request = {
-            path: _stored(wanted[path]) if path in chosen else ocp.PLACEHOLDER
+            path: expected[path] if path in chosen else ocp.PLACEHOLDER
             for path in metadata.metadata
         }
         try:
@@ -320,7 +322,7 @@ class Checkpoints:
             if int(mark) != marks.get(path):
                 raise self._corrupt(step, f"the data of {path} are not those saved")
         leaves = [
-            _typed(flat[path], leaf) if path in chosen else leaf for path, leaf in wanted.items()
+            typed(flat[path], leaf) if path in chosen else leaf for path, leaf in wanted.items()
         ]
         return jax.tree.unflatten(jax.tree.structure(abstract), leaves)
 
@@ -365,40 +367,6 @@ def load_tree(folder: Path, abstract: T) -> T:
         return checkpoints.restore(abstract, 0)
 
 
-def _is_abstract_key(leaf: Any) -> bool:
-    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-def _stored(leaf: Any) -> Any:
-    """Returns shape, dtype and sharding of a leaf as it is stored."""
-    if _is_abstract_key(leaf):
-        data = jax.eval_shape(jax.random.key_data, leaf)
-        return jax.ShapeDtypeStruct(data.shape, data.dtype, sharding=leaf.sharding or one_device())
-    sharding = leaf.sharding or one_device()
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-
-
-def _typed(array: Array, leaf: Any) -> Array:
-    return jax.random.wrap_key_data(array) if _is_abstract_key(leaf) else array
-
-
-def _compare(found: dict[str, Any], wanted: dict[str, Any], step: int, partial: bool) -> None:
-    """Raises CheckpointMismatch with one line per leaf that differs."""
-    lines = []
-    for path in sorted(set(found) | set(wanted)):
-        if path not in found:
-            lines.append(f"{path}: expected {_describe(wanted[path])}, found nothing")
-        elif path not in wanted:
-            if not partial:
-                lines.append(f"{path}: expected nothing, found {_describe(found[path])}")
-        elif _describe(found[path]) != _describe(_stored(wanted[path])):
-            expected = _describe(_stored(wanted[path]))
-            lines.append(f"{path}: expected {expected}, found {_describe(found[path])}")
-    if lines:
-        shown = "\n  ".join(lines[:20]) + (f"\n  and {len(lines) - 20} more" * (len(lines) > 20))
-        raise CheckpointMismatch(f"checkpoint {step} does not fit the experiment:\n  {shown}")
-
-
 def _is_of_disk(error: BaseException | None) -> bool:
     """Returns whether the system says that a disk is full, read-only or broken."""
     while error is not None:
@@ -416,7 +384,3 @@ def _short(error: BaseException) -> str:
     if len(first) > 200:
         first = f"{first[:100]} ... {first[-100:]}"
     return f"{type(error).__name__}: {first}"
-
-
-def _describe(leaf: Any) -> str:
-    return f"{jnp.dtype(leaf.dtype).name}{list(leaf.shape)}"

@@ -1,11 +1,13 @@
-"""The leaves of a tree of arrays: what they are called, and whether their bits are the same."""
+"""The leaves of a tree of arrays: how they are called and stored, and whether two are the same."""
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from vqdit.sharding import one_device
 from vqdit.typing import Array, UInt32
 
 
@@ -14,9 +16,46 @@ def flatten(tree: Any) -> dict[str, Any]:
     flat = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         name = "/".join(_part(part) for part in path)
-        is_key = isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-        flat[name] = jax.random.key_data(leaf) if is_key else leaf
+        flat[name] = (
+            jax.random.key_data(leaf) if isinstance(leaf, jax.Array) and _is_key(leaf) else leaf
+        )
     return flat
+
+
+def stored(leaf: Any) -> jax.ShapeDtypeStruct:
+    """Returns shape, dtype and sharding (by default: one device) of an abstract leaf as stored."""
+    data = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
+    return jax.ShapeDtypeStruct(data.shape, data.dtype, sharding=leaf.sharding or one_device())
+
+
+def typed(array: Array, leaf: Any) -> Array:
+    """Returns what was stored as the abstract leaf has it."""
+    return jax.random.wrap_key_data(array) if _is_key(leaf) else array
+
+
+def differences(
+    found: Mapping[str, Any], expected: Mapping[str, Any], *, is_part: bool = False
+) -> list[str]:
+    """Returns one line for each leaf, as it is stored, that is not the expected one.
+
+    Args:
+        found: leaves by path.
+        expected: leaves by path.
+        is_part: whether others may be found beside the expected ones.
+    """
+
+    def describe(leaves: Mapping[str, Any], path: str) -> str:
+        if path not in leaves:
+            return "nothing"
+        return f"{jnp.dtype(leaves[path].dtype).name}{list(leaves[path].shape)}"
+
+    paths = sorted(expected if is_part else {*found, *expected})
+    pairs = [(path, describe(expected, path), describe(found, path)) for path in paths]
+    return [f"{path}: expected {one}, found {other}" for path, one, other in pairs if one != other]
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _part(part: Any) -> str:
