@@ -1,6 +1,7 @@
 """Prepared data: what is written is read back, whole or not at all, and known by its content."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -232,3 +233,47 @@ def test_data_go_to_the_home_folder_unless_told_otherwise(monkeypatch):
     assert root() == Path.home() / ".cache" / "vqdit" / "data"
     monkeypatch.setenv("VQDIT_DATA", "~/pictures")
     assert root() == Path.home() / "pictures"
+
+
+def flip(file):
+    """Flips one bit in the middle of the first record's data."""
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (lambda file: file.unlink(), "rows-train.array_record-00000-of-00001 is missing"),
+        (lambda file: os.truncate(file, 100), "rows-train.array_record.* has 100 of .* bytes"),
+        (flip, "the split 'train' in .* cannot be read"),
+    ],
+)
+def test_damaged_records_are_named_with_a_remedy(tmp_path, harm, said):
+    write(tmp_path / "a", examples(6, BIG), BIG)
+    (file,) = (tmp_path / "a").rglob("*-train.array_record*")
+    harm(file)
+    with pytest.raises(records.DamagedData, match=f"damaged: .*{said}.*; put back a copy, or"):
+        records.Records(tmp_path / "a", "train").take(np.arange(6))
+
+
+def test_a_damaged_description_is_named_with_a_remedy(tmp_path):
+    write(tmp_path / "a", examples())
+    os.truncate(tmp_path / "a" / records.DESCRIPTION, 100)
+    with pytest.raises(records.DamagedData, match=r"damaged: .*vqdit.json cannot be read \(JSON"):
+        records.features_of(tmp_path / "a")
+    write(tmp_path / "b", examples())
+    (info,) = (tmp_path / "b").rglob("dataset_info.json")
+    os.truncate(info, 100)
+    with pytest.raises(records.DamagedData, match=r"dataset_info.json has 100 of"):
+        records.Records(tmp_path / "b", "train")
+
+
+def test_data_without_the_sizes_of_their_files_are_read_all_the_same(tmp_path):
+    rows = examples()
+    description = write(tmp_path / "a", rows)
+    del description["files"]
+    (tmp_path / "a" / records.DESCRIPTION).write_text(json.dumps(description))
+    read = records.Records(tmp_path / "a", "train").take(np.asarray([2]))
+    np.testing.assert_array_equal(read["image"][0], rows[2]["image"])

@@ -45,9 +45,10 @@ class Encoded(Source):
     def _folder(self) -> Path:
         folder = Path(self.path).expanduser()
         if not records.is_prepared(folder):
+            why = f"{folder} has no {records.DESCRIPTION}" if folder.exists() else f"no {folder}"
             raise FileNotFoundError(
-                f"no encoded data in {folder}; make them with "
-                f"`vqdit encode --workdir=TOKENIZER --out={folder}`"
+                f"no encoded data: {why}; make them with `vqdit encode --workdir=TOKENIZER "
+                "--out=DIR`, DIR being a new folder"
             )
         return folder.resolve()
 

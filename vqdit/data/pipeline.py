@@ -52,7 +52,12 @@ class Data(Component):
         return self.source.features()
 
     def check(self) -> None:
-        """Raises ValueError if there are too few examples for a batch, or tokens are augmented."""
+        """Makes sure of what a run needs, which may be hours before it is read.
+
+        Raises:
+            ValueError: there are too few examples for a batch, or tokens are augmented.
+            OSError: data of training or validation are missing.
+        """
         image = self.features().get("image")
         for augmentation in (*self.augment, *self.augment_given):
             if image is not None and image.encoded and not augmentation.mirrors:
@@ -60,7 +65,7 @@ class Data(Component):
                     f"{type(augmentation).__name__} changes pixels, and the data have the tokens "
                     "of images; use HorizontalFlip, or train from the images"
                 )
-        count = len(self.source.split("train"))
+        count, _ = len(self.source.split("train")), self.source.split("validation")
         if count < self.batch_size:
             raise ValueError(
                 f"the training split has {count} examples, fewer than the batch_size "

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from vqdit.data.builders.records import reading
 from vqdit.data.pictures import check_form, fit
 from vqdit.data.sources import PRESENT, Arrays, Feature, Source, Split, check_split, root
 from vqdit.typing import Named
@@ -101,7 +102,8 @@ class _Stock:
 
     def take(self, rows: np.ndarray) -> Arrays:
         source = self._source
-        found = self._records.__getitems__(rows.tolist())
+        with reading(f"a split of {source.name} in {root() / 'tfds'}"):
+            found = self._records.__getitems__(rows.tolist())
         size = (source.size, source.size)
         images = [fit(_channels(record[source.image], source.channels), size) for record in found]
         arrays: Arrays = {"image": np.stack(images)}

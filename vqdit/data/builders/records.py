@@ -10,7 +10,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,13 @@ REMEMBER = 512 * 2**20
 """A split of at most so many bytes stays in memory once it was read."""
 DESCRIPTION = "vqdit.json"
 VERSION = "1.0.0"
+REMEDY = "put back a copy, or remove the folder and prepare or encode the data again"
 
 Example = Mapping[str, Any]
+
+
+class DamagedData(OSError):
+    """Prepared data are not those that were written."""
 
 
 def write(
@@ -56,6 +61,7 @@ def write(
         builder = _builder(temporary, name, features, splits, digests)
         with contextlib.redirect_stdout(io.StringIO()):  # TFDS speaks of downloads; there are none
             builder.download_and_prepare(file_format="array_record")
+        shutil.rmtree(temporary / "downloads", ignore_errors=True)  # made, and left empty
         counts = {split: builder.info.splits[split].num_examples for split in splits}
         description = {
             "name": name,
@@ -63,6 +69,7 @@ def write(
             "features": {column: _described(feature) for column, feature in features.items()},
             "splits": counts,
             "checksum": _combined(digests),
+            "files": _sizes(temporary),
         }
         (temporary / DESCRIPTION).write_text(json.dumps(description, indent=2))
         try:
@@ -80,8 +87,28 @@ def is_prepared(folder: Path) -> bool:
 
 
 def describe(folder: Path) -> dict[str, Any]:
-    """Returns name, version, features, split sizes and checksum of a prepared data set."""
-    return json.loads((folder / DESCRIPTION).read_text())
+    """Returns name, version, features, sizes and checksum of a prepared data set.
+
+    Raises:
+        DamagedData: its description cannot be read.
+    """
+    with reading(f"{folder / DESCRIPTION}"):
+        return json.loads((folder / DESCRIPTION).read_text())
+
+
+@contextlib.contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Turns whatever fails in reading prepared data into DamagedData, which names them."""
+    try:
+        yield
+    except DamagedData:
+        raise
+    except Exception as error:  # of array_record, protobuf, zlib, Pillow and others
+        why = (str(error).strip().splitlines() or [""])[0][:200]
+        raise DamagedData(
+            f"prepared data are damaged: {what} cannot be read ({type(error).__name__}: {why}); "
+            f"{REMEDY}"
+        ) from error
 
 
 def features_of(folder: Path) -> Named[Feature]:
@@ -95,14 +122,22 @@ def features_of(folder: Path) -> Named[Feature]:
 
 
 class Records:
-    """One split of a prepared data set. Small splits are read once and then kept in memory."""
+    """One split of a prepared data set. Small splits are read once and then kept in memory.
+
+    Raises:
+        DamagedData: files are missing or have another size, now; or an example cannot be read,
+            when it is taken.
+    """
 
     def __init__(self, folder: Path, split: str) -> None:
         import tensorflow_datasets as tfds
 
-        self.features = features_of(folder)
-        builder = tfds.builder_from_directory(folder / describe(folder)["name"] / VERSION)
-        self._source = builder.as_data_source(split)  # pyright: ignore
+        self.features, description = features_of(folder), describe(folder)
+        _check_sizes(folder, description.get("files", {}))
+        self._what = f"the split {split!r} in {folder}"
+        with reading(self._what):
+            builder = tfds.builder_from_directory(folder / description["name"] / VERSION)
+            self._source = builder.as_data_source(split)  # pyright: ignore
         size = sum(
             int(np.prod(feature.shape)) * feature.stored.itemsize
             for feature in self.features.values()
@@ -128,10 +163,33 @@ class Records:
         return {name: values[rows] for name, values in self._cache.items()}
 
     def _fill(self, arrays: Arrays, places: np.ndarray, rows: np.ndarray) -> None:
-        for place, record in zip(places, self._source.__getitems__(rows.tolist()), strict=True):
+        with reading(self._what):
+            found = self._source.__getitems__(rows.tolist())
+        for place, record in zip(places, found, strict=True):
             for name, value in record.items():
                 if name in arrays:
                     arrays[name][place] = value
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    """Returns the bytes of every file of a folder, by its path there."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.stat().st_size for path in files}
+
+
+def _check_sizes(folder: Path, expected: Mapping[str, int]) -> None:
+    """Raises DamagedData unless all files are there in full; what is in them is seen when read."""
+    found = _sizes(folder)
+    wrong = [name for name, size in expected.items() if found.get(name) != size]
+    if wrong:
+        is_there = wrong[0] in found
+        size = (
+            f"has {found[wrong[0]]:,} of {expected[wrong[0]]:,} bytes" if is_there else "is missing"
+        )
+        more = f", and {len(wrong) - 1} more files are not as written" if len(wrong) > 1 else ""
+        raise DamagedData(
+            f"prepared data are damaged: in {folder}, {wrong[0]} {size}{more}; {REMEDY}"
+        )
 
 
 def _described(feature: Feature) -> dict[str, Any]:
@@ -235,4 +293,13 @@ def _combined(digests: Mapping[str, Any]) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()[:16]
 
 
-__all__ = ["SPLITS", "Records", "describe", "features_of", "is_prepared", "write"]
+__all__ = [
+    "SPLITS",
+    "DamagedData",
+    "Records",
+    "describe",
+    "features_of",
+    "is_prepared",
+    "reading",
+    "write",
+]
