@@ -335,6 +335,7 @@ def test_fields_that_may_be_none_and_other_kinds(arg, value):
         ("one", "-steps=3", "unexpected '-steps=3'; an override looks like --steps=500"),
         ("one", "--=3", "unexpected '--=3'; an override looks like --steps=500"),
         ("one", "--.steps=3", "unexpected '--.steps=3'; an override looks like --steps=500"),
+        ("one", "--log-to=x", "--log-to takes {tensorboard,wandb},...; got 'x'"),
         ("one", "--ema=much", "--ema takes FLOAT, such as 0.0; got 'much'"),
         ("one", "--ema=nan", "--ema takes FLOAT, such as 0.0; got 'nan'"),
         ("one", "--ema=1", "--ema=1: Experiment needs ema in [0, 1), got 1.0; 0.9999 is usual"),

@@ -88,12 +88,15 @@ def test_a_table_is_prepared(folder, capsys):
         ),
         (
             ["image_folder", "none"],
-            "no folder none; set --data.source.path to a folder of pictures",
+            "no folder none; give the path (in a training, --data.source.path) of a folder of pic",
         ),
         (["image_folder", "x", "--size=big"], "--size must be an integer, got 'big'"),
         (["image_folder", "x", "--size=0"], "ImageFolder needs size >= 1, got 0"),
         (["image_folder", "x", "--sizes=8"], "unknown option '--sizes=8'; did you mean --size?"),
-        (["table", "none.csv"], "no table none.csv; set --data.source.path to a .jsonl or .csv"),
+        (
+            ["table", "none.csv"],
+            "no table none.csv; give the path (in a training, --data.source.path) of a .jsonl or",
+        ),
         (["tfds:no_such_set"], "TFDS has no data set 'no_such_set'"),
     ],
 )

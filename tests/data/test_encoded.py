@@ -80,5 +80,7 @@ def test_what_cannot_be_encoded_is_refused(folder, tmp_path):
         encoded.write(folder, Digits(), "image", FEATURE, encode)
     with pytest.raises(ValueError, match="the data have no 'video'; they have: audio, image"):
         encoded.write(tmp_path / "out", Digits(), "video", FEATURE, encode)
-    with pytest.raises(FileNotFoundError, match="no encoded data: no .*; make them with `vqdit enc"):
+    with pytest.raises(
+        FileNotFoundError, match="no encoded data: no .*; make them with `vqdit enc"
+    ):
         Encoded(path=str(tmp_path / "out")).features()

@@ -63,7 +63,9 @@ def test_a_missing_file_is_named(raw, data_folder, name):
 
 
 def test_a_missing_folder_is_named(tmp_path, data_folder):
-    with pytest.raises(FileNotFoundError, match=f"in {tmp_path}/nowhere; set --data.source.path"):
+    with pytest.raises(
+        FileNotFoundError, match=f"in {tmp_path}/nowhere; give the path .*--data.source.path"
+    ):
         FashionMNIST(path=str(tmp_path / "nowhere")).split("train")
 
 

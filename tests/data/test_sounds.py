@@ -45,7 +45,11 @@ def test_another_form_is_refused_with_what_was_found_and_is_wanted(tmp_path, sou
 
 def test_what_is_no_sound_or_not_there_is_named(tmp_path):
     (tmp_path / "a.wav").write_bytes(b"no sound at all")
-    with pytest.raises(ValueError, match=f"cannot decode the sound {tmp_path}/a.wav: "):
+    match = f"cannot decode the sound {tmp_path}/a.wav: Format not recognised; make it a WAV or"
+    with pytest.raises(ValueError, match=match):
         read_sound(tmp_path / "a.wav", 6, 8000)
+    soundfile.write(tmp_path / "c.wav", np.asarray([0.0, np.nan, 0.5]), 8000, subtype="FLOAT")
+    with pytest.raises(ValueError, match="c.wav has values that are not finite; replace it"):
+        read_sound(tmp_path / "c.wav", 3, 8000)
     with pytest.raises(FileNotFoundError, match=f"no sound {tmp_path}/b.wav"):
         read_sound(tmp_path / "b.wav", 6, 8000)

@@ -116,7 +116,7 @@ def test_the_column_split_divides_the_rows(folder):
 def test_an_unknown_split_is_refused_with_those_there_are(folder, wrong):
     rows = [row(number, split=SPLITS[number % 3]) for number in range(12)]
     rows[5]["split"] = wrong
-    match = f"rows.jsonl: unknown split '{wrong}'; one of: train, validation, test"
+    match = f"rows.jsonl:6: unknown split '{wrong}'; one of: train, validation, test"
     with pytest.raises(ValueError, match=match):
         write(folder, rows).split("train")
 
@@ -156,10 +156,11 @@ def test_a_column_that_is_always_empty_is_no_modality(folder):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("{'image': 1}", "is not JSON: "),
+        ("{'image': 1}", "is not JSON: Expecting property name enclosed in double quotes at cha"),
         ('["1.png"]', 'must be an object such as {"image": ...}'),
         ('{"image": "pictures/1.png", "label": ["a"]}', "must have text or a number as its label"),
         ('{"image": {"path": "1.png"}}', "must have text or a number as its image"),
+        ('{"image": 3}', "must have a path as its image, got 3"),
     ],
 )
 def test_a_bad_line_is_named_by_its_number(folder, line, message):
@@ -199,8 +200,21 @@ def test_a_byte_order_mark_and_any_language_are_read(folder, name):
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.csv"])
 def test_a_table_that_is_no_text_is_named(folder, name):
     (folder / name).write_bytes(b'image,label\n\xff\xfe{"image": \x00}\n')
-    with pytest.raises(ValueError, match=f"cannot read the table {folder}/{name}: "):
+    match = f"cannot read the table {folder}/{name}: line 2 is not UTF-8; save the table as UTF-8"
+    with pytest.raises(ValueError, match=match):
         Table(path=str(folder / name)).split("train")
+
+
+def test_a_column_that_is_there_twice_is_named(folder):
+    (folder / "rows.csv").write_text("text,label,text\na,1,b\n")
+    with pytest.raises(ValueError, match="rows.csv has two columns 'text'; give each column"):
+        Table(path=str(folder / "rows.csv")).split("train")
+
+
+def test_other_separators_than_commas_are_told(folder):
+    (folder / "rows.csv").write_text("text;label\na;1\n")
+    with pytest.raises(ValueError, match="unknown column 'text;label'.*; cells are separated by c"):
+        Table(path=str(folder / "rows.csv")).split("train")
 
 
 @pytest.mark.parametrize(
@@ -237,7 +251,9 @@ def test_gaps_in_a_column_of_numbers_do_not_change_its_classes(folder):
 
 def test_a_picture_that_is_not_there_is_named_and_leaves_nothing(folder, data_folder):
     source = write(folder, [row(number) for number in range(12)] + [row(77)])
-    with pytest.raises(FileNotFoundError, match=f"no picture {folder}/pictures/77.png"):
+    with pytest.raises(
+        FileNotFoundError, match=f"rows.jsonl:13: no picture {folder}/pictures/77.png"
+    ):
         source.split("train")
     assert list(data_folder.glob("*")) == []
     paint(folder / "pictures" / "77.png", 77)
@@ -266,7 +282,9 @@ def test_the_same_rows_elsewhere_have_the_same_fingerprint(folder, tmp_path):
 
 
 def test_a_table_that_is_not_there_or_of_another_kind_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=f"no table {tmp_path}/rows.csv; set --data"):
+    with pytest.raises(
+        FileNotFoundError, match=f"no table {tmp_path}/rows.csv; give the path .*--data"
+    ):
         Table(path=str(tmp_path / "rows.csv")).split("train")
     (tmp_path / "rows.parquet").touch()
     with pytest.raises(ValueError, match=f"{tmp_path}/rows.parquet must end in .jsonl or .csv"):

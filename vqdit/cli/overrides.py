@@ -193,9 +193,9 @@ def _parsed(change: Change, kind: Any, current: Any) -> Any:
             raise ValueError  # not a number, which no field means
     except ValueError as error:
         example = ",".join(map(str, current)) if isinstance(current, tuple) else current
+        such = "" if example in (None, "") else f", such as {example}"
         raise ConfigError(
-            f"{change.option} takes {_expected(kind)}, such as {example!s}; "
-            f"got {','.join(change.values)!r}"
+            f"{change.option} takes {_expected(kind)}{such}; got {','.join(change.values)!r}"
         ) from error
     return parsed
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from vqdit.data.recorded import Recorded
-from vqdit.data.sources import Feature, root
+from vqdit.data.sources import OPTION, Feature, root
 from vqdit.typing import Named, resumable
 
 GARMENTS = (
@@ -88,8 +88,8 @@ class FashionMNIST(Recorded):
                 return place
         raise FileNotFoundError(
             f"no Fashion-MNIST in {' or '.join(map(str, places))}; install Debian's package "
-            "dataset-fashion-mnist, run `vqdit prepare fashion_mnist --download`, or set "
-            "--data.source.path to a folder with the four IDX files"
+            "dataset-fashion-mnist, run `vqdit prepare fashion_mnist --download`, or "
+            f"give the path {OPTION} of a folder with the four IDX files"
         )
 
 
@@ -148,8 +148,8 @@ def _file(folder: Path, name: str) -> Path:
     file = _find(folder, name)
     if file is None:
         raise FileNotFoundError(
-            f"no {name} (or {name}.gz) in {folder}; set --data.source.path to a folder with the "
-            "four IDX files of Fashion-MNIST"
+            f"no {name} (or {name}.gz) in {folder}; give the path {OPTION} of a folder with "
+            "the four IDX files of Fashion-MNIST"
         )
     return file
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from vqdit.data.pictures import SUFFIXES, check_form, find_pictures, read_picture
 from vqdit.data.recorded import Recorded
-from vqdit.data.sources import SPLITS, Feature, divide
+from vqdit.data.sources import OPTION, SPLITS, Feature, divide
 from vqdit.typing import Named, resumable
 
 SPLIT_LIKE = {*SPLITS, "training", "val", "valid", "dev", "testing"}
@@ -73,7 +73,7 @@ class ImageFolder(Recorded):
         folder = Path(self.path).expanduser()
         if not folder.is_dir():
             raise FileNotFoundError(
-                f"no folder {folder}; set --data.source.path to a folder of pictures"
+                f"no folder {folder}; give the path {OPTION} of a folder of pictures"
             )
         return folder
 

@@ -84,7 +84,10 @@ def open_picture(file: Path, channels: int) -> np.ndarray:
                 image = Image.alpha_composite(white, image)
             image = image.convert("L" if channels == 1 else "RGB")
     except Exception as error:  # damaged files make Pillow raise almost anything
-        raise ValueError(f"cannot decode the picture {file}: {error}") from error
+        why = str(error).replace(f"'{file}'", "it")
+        raise ValueError(
+            f"cannot decode the picture {file}: {why}; replace it, or leave it out"
+        ) from error
     return np.asarray(image).reshape(image.height, image.width, channels)
 
 

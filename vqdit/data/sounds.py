@@ -14,11 +14,11 @@ def read_sound(file: Path, samples: int, rate: int) -> np.ndarray:
         rate: its samples per second, in Hz.
 
     Returns:
-        int16 [samples]; sounds of more bits are rounded.
+        int16 [samples]; sounds of more bits are rounded, and floats beyond -1 and 1 are clipped.
 
     Raises:
-        ValueError: it cannot be decoded, or has another length, rate or number of channels; names
-            the path, and says what was found and what is wanted.
+        ValueError: it cannot be decoded, has NaN or infinity, or another length, rate or number of
+            channels; names the path, and says what was found and what is wanted.
         FileNotFoundError: there is no such file.
     """
     import soundfile
@@ -29,7 +29,12 @@ def read_sound(file: Path, samples: int, rate: int) -> np.ndarray:
         # As integers, a file of floats would be read without its scale.
         sound, found = soundfile.read(file, dtype="float64", always_2d=True)
     except (RuntimeError, OSError) as error:
-        raise ValueError(f"cannot decode the sound {file}: {error}") from error
+        why = str(error).removeprefix(f"Error opening {str(file)!r}: ").rstrip(".")
+        raise ValueError(
+            f"cannot decode the sound {file}: {why}; make it a WAV or FLAC file, or leave it out"
+        ) from error
+    if not np.isfinite(sound).all():
+        raise ValueError(f"the sound {file} has values that are not finite; replace it")
     if (*sound.shape, found) != (samples, 1, rate):
         raise ValueError(
             f"the sound {file} has {len(sound)} samples at {found} Hz on {sound.shape[1]} "

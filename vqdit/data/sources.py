@@ -11,6 +11,8 @@ from vqdit.typing import Component, Named
 SPLITS = ("train", "validation", "test")
 DTYPES = ("uint8", "int16", "int32", "float32")
 """How columns can be stored."""
+OPTION = "(in a training, --data.source.path)"
+"""How a path is given, for messages."""
 PRESENT = "present_"
 """Before the name of a column: another, which is True where an example has it."""
 MIRRORED = "_mirrored"

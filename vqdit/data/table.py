@@ -10,12 +10,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
-import numpy as np
-
 from vqdit.data.pictures import check_form, read_picture
 from vqdit.data.recorded import Recorded
 from vqdit.data.sounds import read_sound
-from vqdit.data.sources import SPLITS, Feature, divide
+from vqdit.data.sources import OPTION, SPLITS, Feature, divide
 from vqdit.data.texts import to_bytes
 from vqdit.typing import Named, resumable
 
@@ -79,9 +77,11 @@ class Table(Recorded):
         rows = self._rows()
         unknown = {column for row in rows for column in row.cells} - {*COLUMNS, "split"}
         if unknown:
+            name = sorted(unknown)[0]
+            hint = "; cells are separated by commas" if ";" in name or "\t" in name else ""
             raise ValueError(
-                f"{self.path} has the unknown column {sorted(unknown)[0]!r}; "
-                f"known ones: {', '.join(COLUMNS)}, split"
+                f"{self.path} has the unknown column {name!r}; known ones: "
+                f"{', '.join(COLUMNS)}, split{hint}"
             )
         present = [column for column in COLUMNS if any(_given(row, column) for row in rows)]
         if not present:
@@ -96,7 +96,7 @@ class Table(Recorded):
                 split = str(row.cells["split"]) if _given(row, "split") else ""
                 if split not in parts:
                     raise ValueError(
-                        f"{self.path}: unknown split {split!r}; one of: {', '.join(SPLITS)}"
+                        f"{row.place}: unknown split {split!r}; one of: {', '.join(SPLITS)}"
                     )
                 parts[split].append(row)
             for split, part in parts.items():
@@ -112,14 +112,17 @@ class Table(Recorded):
         size = (self.size, self.size)
         for row in rows:
             example: dict[str, Any] = {}
-            if _given(row, "image"):
-                picture = self._named(row, "image")
-                example["image"] = read_picture(picture, size, self.channels)
-            if _given(row, "audio"):
-                sound = self._named(row, "audio")
-                example["audio"] = read_sound(sound, self.samples, self.rate)
-            if _given(row, "text"):
-                example["text"] = self._text(row)
+            try:
+                if _given(row, "image"):
+                    picture = self._named(row, "image")
+                    example["image"] = read_picture(picture, size, self.channels)
+                if _given(row, "audio"):
+                    sound = self._named(row, "audio")
+                    example["audio"] = read_sound(sound, self.samples, self.rate)
+                if _given(row, "text"):
+                    example["text"] = to_bytes(str(row.cells["text"]), self.length)
+            except (ValueError, FileNotFoundError) as error:
+                raise type(error)(f"{row.place}: {error}") from error
             if _given(row, "label"):
                 example["label"] = classes.index(_class(row))
             yield example
@@ -128,16 +131,10 @@ class Table(Recorded):
         """The file that is named in a cell."""
         return self._file().parent / str(row.cells[column])
 
-    def _text(self, row: Row) -> np.ndarray:
-        try:
-            return to_bytes(str(row.cells["text"]), self.length)
-        except ValueError as error:
-            raise ValueError(f"{row.place}: {error}") from error
-
     def _file(self) -> Path:
         file = Path(self.path).expanduser()
         if not file.is_file():
-            raise FileNotFoundError(f"no table {file}; set --data.source.path to a .jsonl or .csv")
+            raise FileNotFoundError(f"no table {file}; give the path {OPTION} of a .jsonl or .csv")
         if file.suffix.lower() not in (".jsonl", ".csv"):
             raise ValueError(f"the table {file} must end in .jsonl or .csv")
         return file
@@ -148,13 +145,27 @@ class Table(Recorded):
         try:
             with file.open(newline="", encoding="utf-8-sig") as lines:  # a BOM is no part of it
                 return read(file, lines)
-        except (UnicodeDecodeError, csv.Error) as error:
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"cannot read the table {file}: line {_first_undecoded(file)} is not UTF-8; save "
+                "the table as UTF-8"
+            ) from error
+        except csv.Error as error:
             raise ValueError(f"cannot read the table {file}: {error}") from error
+
+
+def _first_undecoded(file: Path) -> int:
+    """Returns the number of the first line that is not UTF-8."""
+    lines = file.read_bytes().split(b"\n")
+    is_text = [line.decode(errors="ignore").encode() == line for line in lines]
+    return is_text.index(False) + 1
 
 
 def _read_csv(file: Path, lines: TextIO) -> list[Row]:
     reader = csv.DictReader(lines)
-    rows = []
+    rows, names = [], [*(reader.fieldnames or ())]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"{file} has two columns {twice[0]!r}; give each column a name of its own")
     for row in reader:
         if None in row:  # where DictReader keeps what has no column
             raise ValueError(f"{file}:{reader.line_num} has more cells than there are columns")
@@ -171,12 +182,16 @@ def _read_json_lines(file: Path, lines: TextIO) -> list[Row]:
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:
-            raise ValueError(f"{file}:{number} is not JSON: {error}") from error
+            raise ValueError(
+                f"{file}:{number} is not JSON: {error.msg} at character {error.colno}"
+            ) from error
         if not isinstance(row, dict):
             raise ValueError(f'{file}:{number} must be an object such as {{"image": ...}}')
         for column, value in row.items():
             if isinstance(value, (dict, list, bool)):
                 raise ValueError(f"{file}:{number} must have text or a number as its {column}")
+            if column in ("image", "audio") and isinstance(value, int | float) and value == value:
+                raise ValueError(f"{file}:{number} must have a path as its {column}, got {value}")
         rows.append(Row(f"{file}:{number}", row))
     return rows
 
