@@ -1,5 +1,6 @@
 """`vqdit encode`: training from what it writes has the losses of training from the images."""
 
+import dataclasses
 import json
 
 import jax
@@ -126,6 +127,10 @@ def test_tokens_of_another_tokenizer_are_refused(encoded):
     )
     with pytest.raises(ValueError, match="was encoded by the tokenizer .* into .4, 4, 6., and"):
         task.check(data(encoded, "latents").features())
+    # Before the tokenizer is loaded, its shape is all that is known of it.
+    found = dataclasses.replace(task, fingerprints=Named())
+    with pytest.raises(ValueError, match=r"' is the tokenizer of \(4, 4, 1\); encode the data"):
+        found.check(data(encoded, "latents").features())
 
 
 def test_what_is_wrong_with_the_command_is_told(encoded, refused, tmp_path):

@@ -69,3 +69,15 @@ def test_a_task_learns_them_beside_the_network():
     (change,) = learned.pop("uncertainty").values()
     assert jnp.abs(change).max() > 0
     chex.assert_trees_all_close(plain, learned, atol=1e-6)
+
+
+def test_what_is_known_teaches_nothing():
+    """At t = 0 the loss is 0, and its expected logarithm would fall for ever."""
+    losses, t = jnp.asarray([[0.0, 2.0]]), jnp.asarray([[0.0, 0.3]])
+    weights = jax.random.normal(jax.random.key(0), uncertainty.blank().shape)
+    found = uncertainty.weighted(weights, losses, t)
+    alone = uncertainty.weighted(weights, losses[:, 1:], t[:, 1:])
+    np.testing.assert_allclose(found, [[0.0, alone[0, 0]]], rtol=1e-6)
+    gradient = jax.grad(lambda w: uncertainty.weighted(w, losses, t).sum())(weights)
+    only = jax.grad(lambda w: uncertainty.weighted(w, losses[:, 1:], t[:, 1:]).sum())(weights)
+    np.testing.assert_allclose(gradient, only, rtol=1e-6)

@@ -385,8 +385,9 @@ def test_codes_that_look_alike_start_alike():
 
 
 def test_bad_settings_are_refused_with_the_remedy():
-    with pytest.raises(ValueError, match="XL/2"):
-        DiT.named("XXL/3")
+    for name, close in (("xl/2", "XL/2"), ("XXL/2", "XL/2"), ("b-4", "B/4"), ("huge", "XL/2")):
+        with pytest.raises(ValueError, match=f"unknown DiT '{name}'; .* such as '{close}'"):
+            DiT.named(name)
     with pytest.raises(ValueError, match="divide dim"):
         DiT(dim=10, heads=3)
     with pytest.raises(ValueError, match=r"7x7.*patch 2; nearest grids: 6x6 or 8x8"):

@@ -134,6 +134,26 @@ def test_the_port_of_diffusers_predicts_as_itself(port):
     assert wanted.std() > 0.3
 
 
+def test_folders_of_old_versions_and_in_shards_are_the_same(port, tmp_path):
+    """The published folders name the class as diffusers did before 0.28."""
+    (tmp_path / "old").mkdir()
+    folder, model = port
+    changes = {"_class_name": "Transformer2DModel", "norm_type": "ada_norm_zero"}
+    old = copied(folder, tmp_path / "old", **changes)
+    model.save_pretrained(tmp_path / "shards", max_shard_size="20KB")
+    assert len(list((tmp_path / "shards").glob("*.safetensors"))) > 1
+    arrays = inputs()
+    wanted = pretrained.load(folder).apply(*arrays)
+    for other in (old, tmp_path / "shards"):
+        np.testing.assert_array_equal(pretrained.load(other).apply(*arrays), wanted)
+    next((tmp_path / "shards").glob("*-00002-*")).unlink()
+    with pytest.raises(FileNotFoundError, match="no .*00002-of-.* in .*, which .*index.json names"):
+        pretrained.load(tmp_path / "shards")
+    pixart = copied(folder, tmp_path, **(changes | {"norm_type": "ada_norm_single"}))
+    with pytest.raises(ValueError, match="a Transformer2DModel of diffusers cannot be imported"):
+        pretrained.load(pixart)
+
+
 @pytest.mark.parametrize("change", [{"time_shift": 0}, {"mlp_eps": 1e-2}])
 def test_what_the_port_does_otherwise_is_seen(port, change):
     """Keeps the test above honest: neither difference is below its tolerance."""

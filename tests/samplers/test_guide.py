@@ -101,9 +101,22 @@ def test_zero_init_moves_nothing_at_first():
         with pytest.raises(
             ValueError, match=f"zero_init is for the velocities of Flow.* got {name}"
         ):
-            guide.check(process)
-    guide.check(Flow())
-    guide.check(Masked())
+            guide.check([process])
+    guide.check([Flow()])
+    guide.check([Masked(), Flow()])
+    # Also of channels that are not guided: nothing moves.
+    out = run(Guide(zero_init=0.04, channels=3), t=1.0)["image"]
+    assert not out.any()
+
+
+@pytest.mark.parametrize(
+    "guide",
+    [Guide(rescale=0.7), Guide(zero_star=True), Guide(zero_init=0.04), Guide(channels=3)],
+)
+def test_what_changes_no_logits_is_refused_for_logits_alone(guide):
+    with pytest.raises(ValueError, match=r"changes predictions of Gaussian processes, not logits"):
+        guide.check([Masked()])
+    Guide(interval=(0.2, 0.8)).check([Masked()])
 
 
 def test_the_first_channels_alone_may_be_guided():

@@ -14,11 +14,11 @@ from tests import tiny
 from tests.cli import trained
 from vqdit.modalities import Label, Text
 from vqdit.models import DiT
-from vqdit.processes import Conditional, Independent
+from vqdit.processes import Conditional, Flow, Independent
 from vqdit.random import per_example, streams
-from vqdit.samplers import Branch, Unmasking
+from vqdit.samplers import Branch, Euler, Unmasking
 from vqdit.sharding import Mesh, over_batch
-from vqdit.tasks import DiffusionTask, Symbols
+from vqdit.tasks import DiffusionTask, Symbols, Target
 from vqdit.tasks.request import Request
 from vqdit.typing import Named
 
@@ -520,6 +520,13 @@ def test_a_law_that_speaks_of_no_target_is_refused():
     for law in (Conditional(given=("txt",)), Independent(weights=Named(txt=2.0))):
         with pytest.raises(ValueError, match="joint speaks of 'txt'; the targets are text"):
             DiffusionTask(targets=targets, joint=law)
+
+
+@pytest.mark.parametrize("block", ["in_context", "cross_attention"])
+def test_known_positions_need_a_block_that_takes_their_times(block):
+    image = Target(process=Flow(), sampler=Euler(), inpaint=0.5)
+    with pytest.raises(ValueError, match=f"inpaint=0.5 of 'image' needs .* block='{block}' has on"):
+        DiffusionTask(targets=Named(image=image), conditions=Named(), model=DiT(block=block))
 
 
 def test_symbols_alone_need_no_tokenizer(batch):

@@ -30,6 +30,9 @@ def log_expected(weights: Float[Array, " d"], t: Float[Array, "*b"]) -> Float[Ar
 def weighted(
     weights: Float[Array, " d"], losses: Float[Array, "b l"], t: Float[Array, "b #l"]
 ) -> Float[Array, "b l"]:
-    """Returns L of losses at their times; its gradient reaches both."""
+    """Returns L of losses at their times; its gradient reaches both.
+
+    What is known (t = 0) has no loss to expect, and is left as it is: u would fall without end.
+    """
     u = log_expected(weights, t)
-    return losses * jnp.exp(-u) + u
+    return jnp.where(t > 0.0, losses * jnp.exp(-u) + u, losses)

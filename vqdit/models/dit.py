@@ -6,6 +6,7 @@ at the start. Peebles & Xie, "Scalable Diffusion Models with Transformers", arXi
 block is stands in `vqdit.models.blocks`, how they are put together in `vqdit.models.network`.
 """
 
+import difflib
 import math
 from typing import Any, Literal
 
@@ -108,9 +109,11 @@ class DiT(Component):
         """
         size, _, patch = name.partition("/")
         if size not in SIZES or patch not in {"1", "2", "4", "8"}:
+            known = [f"{size}/{patch}" for size in SIZES for patch in (1, 2, 4, 8)]
+            near = difflib.get_close_matches(name.upper(), known, n=1)
             raise ValueError(
                 f"unknown DiT {name!r}; names are a size of {', '.join(SIZES)}, a slash and a "
-                "patch of 1, 2, 4, 8, such as 'XL/2'"
+                f"patch of 1, 2, 4, 8, such as {(near or ['XL/2'])[0]!r}"
             )
         return cls(**{**SIZES[size], "patch": int(patch), **fields})
 

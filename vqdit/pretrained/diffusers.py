@@ -115,6 +115,9 @@ def weights(folder: Path) -> dict[str, Stored]:
     for name in WEIGHTS:
         if (folder / name).is_file():
             return read_tensors(folder / name)
+    for name in WEIGHTS:
+        if (folder / f"{name}.index.json").is_file():
+            return _from_shards(folder / f"{name}.index.json")
     found = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin"))
     if len(found) == 1:
         return read_tensors(found[0])
@@ -122,6 +125,18 @@ def weights(folder: Path) -> dict[str, Stored]:
         names = ", ".join(file.name for file in found)
         raise ValueError(f"{folder} has several weights, {names}; call one of them {WEIGHTS[0]}")
     raise FileNotFoundError(f"no weights in {folder}: it has no {WEIGHTS[0]}")
+
+
+def _from_shards(index: Path) -> dict[str, Stored]:
+    """Returns the tensors of all the files that an index names."""
+    files = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    missing = [name for name in files if not (index.parent / name).is_file()]
+    if missing:
+        raise FileNotFoundError(f"no {missing[0]} in {index.parent}, which {index.name} names")
+    tensors: dict[str, Stored] = {}
+    for name in files:
+        tensors |= read_tensors(index.parent / name)
+    return tensors
 
 
 def _renamed(name: str) -> str:

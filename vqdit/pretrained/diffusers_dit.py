@@ -30,6 +30,8 @@ from vqdit.pretrained.transformer import (
 from vqdit.processes import DDPM
 
 CLASS = "DiTTransformer2DModel"
+OLD_CLASS = "Transformer2DModel"
+"""How folders written before diffusers 0.28 name it, the published ones among them."""
 EMBEDDER = "transformer_blocks.{block}.norm1.emb."
 FIRST = EMBEDDER.format(block=0)
 NAMES = Names(
@@ -83,7 +85,9 @@ EXPRESSED = (
 
 def is_dit(folder: Path) -> bool:
     """True for a folder of diffusers with a DiT."""
-    return json.loads((folder / "config.json").read_text()).get("_class_name") == CLASS
+    config = json.loads((folder / "config.json").read_text())
+    is_old = config.get("_class_name") == OLD_CLASS and config.get("norm_type") == "ada_norm_zero"
+    return is_old or config.get("_class_name") == CLASS
 
 
 def convert(folder: Path) -> Pretrained:

@@ -12,6 +12,7 @@ Diffusion Model with a Bad Version of Itself", arXiv:2406.02507. What a predicti
 learned variance is not guided: it stays that of the good one.
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -60,14 +61,21 @@ class Guide(Component):
         if self.channels < 0:
             raise ValueError(f"Guide needs channels >= 0, got {self.channels}; 0 is all")
 
-    def check(self, process: Process) -> None:
-        """Raises ValueError if predictions of that process cannot be guided so."""
-        moves_by_v = isinstance(process, Flow) and process.prediction == "v"
-        if self.zero_init and isinstance(process, Gaussian) and not moves_by_v:
-            raise ValueError(
-                "Guide.zero_init is for the velocities of Flow, of which 0 moves nothing; got "
-                f"{process}; leave it at 0"
-            )
+    def check(self, processes: Iterable[Process]) -> None:
+        """Raises ValueError if predictions of these processes cannot be guided so."""
+        gaussian = [process for process in processes if isinstance(process, Gaussian)]
+        for field in ("rescale", "zero_star", "zero_init", "channels"):
+            if getattr(self, field) and not gaussian:
+                raise ValueError(
+                    f"Guide.{field} changes predictions of Gaussian processes, not logits, and "
+                    f"there are none; got {getattr(self, field)}, leave it out"
+                )
+        for process in gaussian:
+            if self.zero_init and not (isinstance(process, Flow) and process.prediction == "v"):
+                raise ValueError(
+                    "Guide.zero_init is for the velocities of Flow, of which 0 moves nothing; got "
+                    f"{process}; leave it at 0"
+                )
 
     def combine(
         self,
@@ -87,11 +95,11 @@ class Guide(Component):
         guided = self._moved(plain, worse, scales, t)
         if self.rescale:
             guided = rescaled(guided, plain, self.rescale)
-        if self.zero_init:
-            guided = jnp.where(t[..., None] > 1.0 - self.zero_init, 0.0, guided)
         if self.channels:
             parts = guided[..., : self.channels], plain[..., self.channels :]
             guided = jnp.concatenate(parts, axis=-1)
+        if self.zero_init:
+            guided = jnp.where(t[..., None] > 1.0 - self.zero_init, 0.0, guided)
         return guided if variance is None else jnp.concatenate([guided, variance], axis=-1)
 
     def _moved(

@@ -51,6 +51,13 @@ class DiffusionTask(GenerationTask):
             raise ValueError(
                 f"joint speaks of {strange[0]!r}; the targets are {', '.join(self.targets)}"
             )
+        for name, target in self.targets.items():
+            if target.inpaint and self.model.block in ("in_context", "cross_attention"):
+                raise ValueError(
+                    f"inpaint={target.inpaint} of {name!r} needs a time for every position, and "
+                    f"block={self.model.block!r} has one per modality; use adaln_zero or mm_dit, "
+                    "or inpaint=0"
+                )
         if self.repa is not None:
             self._check_repa(self.repa)
 

@@ -40,8 +40,7 @@ class GenerationTask(MultimodalTask):
     def __post_init__(self) -> None:
         super().__post_init__()
         shared_steps(self._samplers)
-        for target in self.targets.values():
-            self.guide.check(target.process)
+        self.guide.check(target.process for target in self.targets.values())
 
     def check(self, features: Named[Feature]) -> None:
         super().check(features)

@@ -154,13 +154,13 @@ class MultimodalTask(Task):
                 f"{name!r} in the data are tokens of a tokenizer, which {name!r} in the config has "
                 "none of; make it a Target with one"
             )
-        own = self.fingerprints.get(name, feature.encoded)
-        shape = self.tokenizers[name].encoded_shape
-        if (feature.encoded, feature.shape) != (own, shape):
+        shape, own = self.tokenizers[name].encoded_shape, self.fingerprints.get(name, "")
+        if feature.shape != shape or own not in ("", feature.encoded):
             raise ValueError(
                 f"{name!r} in the data was encoded by the tokenizer {feature.encoded} into "
-                f"{feature.shape}, and {self.targets[name].tokenizer!r} is the tokenizer {own}, of "
-                f"{shape}; encode the data with it (vqdit encode), or name the other one"
+                f"{feature.shape}, and {self.targets[name].tokenizer!r} is the tokenizer "
+                f"{f'{own}, of {shape}' if own else f'of {shape}'}; encode the data with it (vqdit "
+                "encode), or name the other one"
             )
 
     def predict(self, params: Params) -> Predict:
