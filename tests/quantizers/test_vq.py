@@ -146,6 +146,26 @@ def test_start_passes_z_then_runs_kmeans_then_averages():
     np.testing.assert_array_equal(after.z_q, placed.codebook[after.codes[..., 0]])
 
 
+@pytest.mark.parametrize("learning", ["ema", "gradient"])
+def test_a_batch_without_vectors_teaches_nothing_and_the_start_waits_for_one(learning):
+    """A modality may be missing in all examples of a batch."""
+    z, _ = blobs(jax.random.key(0), n=64)
+    vq = VQ(codebook_size=16, dim=3, start=2, learning=learning, revive_below=0.5)
+    params, stats = vq.init(jax.random.key(1))
+    codes, nothing = vq.quantize(params, stats, z).codes, jnp.zeros(64, bool)
+    for step in (1, 2, 3):
+        found = vq.update(params, stats, z, codes, jax.random.key(2), jnp.int32(step), mask=nothing)
+        chex.assert_trees_all_equal(found, (params, stats))
+        np.testing.assert_array_equal(vq.quantize(params, stats, z, step=jnp.int32(step)).z_q, z)
+    placed = vq.update(params, stats, z, codes, jax.random.key(2), jnp.int32(3))
+    on_time = vq.update(params, stats, z, codes, jax.random.key(2), jnp.int32(1))
+    chex.assert_trees_all_equal(placed, on_time)
+    after = vq.quantize(*placed, z, step=jnp.int32(4))
+    assert jnp.mean((after.z_q - z) ** 2) < 0.2 * jnp.var(z)
+    again = vq.update(*placed, z, codes, jax.random.key(3), jnp.int32(4), mask=nothing)
+    chex.assert_trees_all_equal(again, placed)
+
+
 def test_cosine_codes_and_output_have_unit_length_and_ignore_scale():
     vq = VQ(codebook_size=16, dim=4, distance="cosine")
     z = jax.random.normal(jax.random.key(0), (64, 4))

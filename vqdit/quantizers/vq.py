@@ -56,7 +56,8 @@ class VQ(Quantizer):
         revive_below: a code whose average count falls below this share of uniform use (1 / K)
             is replaced by a random vector of the batch; 0 never revives.
         start: first step that quantizes. Before it z passes unchanged, so that encoder and
-            decoder find each other; then k-means places the codes on the encoder's vectors.
+            decoder find each other; then k-means places the codes on the encoder's vectors, in
+            the first batch that has any.
         kmeans_iterations: Lloyd iterations of that start (also of `init`, if it is given data).
         shards: devices over which the codebook is laid; see `nearest`.
         weights: of the losses "commitment" and "codebook". Both are named always; "codebook"
@@ -131,7 +132,7 @@ class VQ(Quantizer):
         if z is None:
             shape = self.codebook_size, self.width
             codebook = self._normalize(jax.random.normal(k_codes, shape))
-            count = jnp.ones(self.codebook_size)
+            count = jnp.full(self.codebook_size, 0.0 if self.start else 1.0)
         else:
             vectors = rows(self._project(params, self.check(z)))
             codebook, count = self._kmeans(k_codes, vectors, jnp.ones(len(vectors)))
@@ -161,7 +162,7 @@ class VQ(Quantizer):
         losses = {name: losses[name] for name in self._losses}
         z_q = estimate(self.estimator, key, h, q)
         if step is not None and self.start > 0:
-            started = step >= self.start
+            started = self._has_started(stats, step)
             z_q = jnp.where(started, z_q, h)
             losses = {name: jnp.where(started, value, 0.0) for name, value in losses.items()}
         return Quantized(self._restore(params, z_q), codes, Named(losses))
@@ -181,17 +182,26 @@ class VQ(Quantizer):
         mask = jnp.ones(z.shape[:-1], bool) if mask is None else mask
         weight = jnp.broadcast_to(mask[..., None], codes.shape).reshape(-1).astype(jnp.float32)
         vectors, codes = rows(h), codes.reshape(-1)
+        some = jnp.any(weight > 0)  # of a batch without vectors nothing is learned
         if self.start == 0:
-            return self._learn(key, params, stats, vectors, codes, weight)
-        phase = jnp.clip(step - self.start + 2, 0, 2)  # before, at and after step start - 1
+            learned = self._learn(key, params, stats, vectors, codes, weight)
+            return jax.tree.map(
+                lambda new, old: jnp.where(some, new, old), learned, (params, stats)
+            )
+        begins = step >= self.start - 1
+        phase = jnp.where(self._has_started(stats, step), 2, jnp.where(begins, 1, 0))
         return jax.lax.switch(
-            phase,
+            jnp.where(some, phase, 0),
             [
                 lambda: (params, stats),
                 lambda: self._with_codebook(params, *self._kmeans(key, vectors, weight)),
                 lambda: self._learn(key, params, stats, vectors, codes, weight),
             ],
         )
+
+    def _has_started(self, stats: VQStats | VQUse, step: Int[Array, ""]) -> Bool[Array, ""]:
+        """Returns whether codes are in use: from `start` on, once a batch had vectors."""
+        return (step >= self.start) & jnp.any(stats.count > 0)
 
     def lookup(
         self, params: Params, stats: Stats, codes: Int[Array, "*b q"]
