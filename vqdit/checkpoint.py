@@ -298,7 +298,7 @@ class Checkpoints:
 
         wanted = flatten(abstract)
         chosen = {path for path in wanted if not only or path.split("/")[0] in only}
-        self._check_files(step)
+        self.check_files(step)
         try:
             metadata = self._manager().metadata(step)
         except Exception as error:  # Orbax wraps every failure in one of many types
@@ -326,7 +326,7 @@ class Checkpoints:
         ]
         return jax.tree.unflatten(jax.tree.structure(abstract), leaves)
 
-    def _check_files(self, step: int) -> None:
+    def check_files(self, step: int) -> None:
         """Raises CorruptCheckpoint if a file is not as it was written; one process reads them."""
         folder, lines = self.folder / str(step), []
         if not (folder / MARK).is_file():

@@ -35,6 +35,13 @@ def to_terminal() -> None:
     ROOT.addHandler(terminal)
 
 
+class _File(logging.FileHandler):
+    """A full disk takes no more lines; what stopped a run is told all the same."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        del record
+
+
 @contextlib.contextmanager
 def to_file(file: Path) -> Iterator[None]:
     """Sends the log to the end of a file too, with times and tracebacks.
@@ -43,7 +50,7 @@ def to_file(file: Path) -> Iterator[None]:
         OSError: the file cannot be written.
     """
     ROOT.setLevel(logging.INFO)
-    handler = logging.FileHandler(file)
+    handler = _File(file)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     ROOT.addHandler(handler)
     try:

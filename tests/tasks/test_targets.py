@@ -129,3 +129,13 @@ def test_data_that_do_not_fit_are_refused_by_modality():
     more = dataclasses.replace(task, targets=task.targets | {"label": label}, conditions=Named())
     with pytest.raises(ValueError, match="'label' has 10 classes in the data and 9 in the config"):
         more.check(features)
+    names = tuple("9876543210")
+    label = Symbols(modality=Label(classes=10, names=names), sampler=Unmasking(steps=4))
+    both = {"targets": task.targets | {"label": label}, "conditions": Named()}
+    swapped = dataclasses.replace(task, **both)
+    there = features["label"]._replace(names=names[::-1])
+    match = "classes of 'label' are 0, 1, .* in the data and 9, 8, .* in the config"
+    with pytest.raises(ValueError, match=match):
+        swapped.check(features | {"label": there})
+    swapped.check(features | {"label": there._replace(names=names)})
+    swapped.check(features | {"label": there._replace(names=())})

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 import signal
 
@@ -13,7 +14,7 @@ import pytest
 
 from tests import tiny
 from vqdit import sharding
-from vqdit.checkpoint import Checkpoints
+from vqdit.checkpoint import Checkpoints, CorruptCheckpoint
 from vqdit.data import Digits
 from vqdit.experiment import Profile
 from vqdit.models import PatchGAN
@@ -326,6 +327,30 @@ def test_a_finished_run_without_checkpoints_trains_again(tmp_path, monkeypatch):
         assert tiny.run(tiny.tokenizer(), tmp_path).step == 2
     assert tiny.run(tiny.tokenizer(), tmp_path) == first
     assert workdir.restore(tmp_path).step == 8
+
+
+@pytest.mark.parametrize("harm", ["checkpoint", "result"])
+def test_a_finished_run_that_is_damaged_goes_on_instead(tmp_path, caplog, harm):
+    first = tiny.run(tiny.tokenizer(checkpoint_every=6), tmp_path)
+    if harm == "result":
+        os.truncate(tmp_path / "result.json", 10)
+    else:
+        largest = max((tmp_path / "checkpoints/8").rglob("*"), key=lambda path: path.stat().st_size)
+        largest.write_bytes(largest.read_bytes()[:-1])
+        with pytest.raises(CorruptCheckpoint, match="checkpoint 8 .* is damaged"):
+            loop.train(tiny.tokenizer(checkpoint_every=6), tmp_path, tiny.resolver({}), strict=True)
+    assert tiny.run(tiny.tokenizer(checkpoint_every=6), tmp_path) == first
+    assert "is not taken as complete" in caplog.text
+    assert workdir.finished(tmp_path, tiny.tokenizer(checkpoint_every=6)) is not None
+    assert (tmp_path / "checkpoints/damaged-8").exists() == (harm == "checkpoint")
+
+
+def test_checkpoints_whose_config_is_missing_are_not_taken_over(tmp_path):
+    tiny.run(tiny.tokenizer(), tmp_path)
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(ValueError, match="config.json is missing: it says whose the checkpoints"):
+        tiny.run(tiny.tokenizer(), tmp_path)
+    assert Checkpoints(tmp_path / "checkpoints").latest() == 8
 
 
 def test_the_profile_is_in_the_workdir(tmp_path):

@@ -104,7 +104,8 @@ def _last_tokenizer(folder: Path) -> Path:
     }
     found = [run for run, task in tasks.items() if isinstance(task, AutoencoderTask)]
     if not found:
-        used = {target.tokenizer for task in tasks.values() for target in task.targets.values()}
+        targets = [target for task in tasks.values() for target in task.targets.values()]
+        used = {target.tokenizer for target in targets if target.tokenizer}
         raise ValueError(
             f"no tokenizer in {folder}; give the workdir of one: it uses {', '.join(sorted(used))}"
         )

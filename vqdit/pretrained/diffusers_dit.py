@@ -189,11 +189,6 @@ def _config(found: Pretrained) -> dict[str, Any]:
                 f"diffusers has no DiT with {field.name}={value!r}, only with {other!r}; it cannot "
                 "be exported"
             )
-    if model.time_shift != 1:
-        raise ValueError(
-            "the DiT of diffusers embeds the time with other frequencies than the original; only a "
-            "network with time_shift=1 is the same there (train with --task.model.time_shift=1)"
-        )
     if not image.width or len(set(image.grid)) != 1 or len(image.grid) != 2:
         grid = "x".join(map(str, image.grid))
         raise ValueError(
@@ -204,6 +199,11 @@ def _config(found: Pretrained) -> dict[str, Any]:
         raise ValueError(
             f"the DiT of diffusers is conditioned on a label, not by the route {label.route!r}; it "
             "cannot be exported"
+        )
+    if model.time_shift != 1:
+        raise ValueError(
+            "the DiT of diffusers embeds the time with other frequencies than the original; only a "
+            "network with time_shift=1 is the same there (train with --task.model.time_shift=1)"
         )
     return {
         "_class_name": CLASS,

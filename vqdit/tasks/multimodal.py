@@ -7,7 +7,7 @@ from typing import TypeVar
 from vqdit.data.batch import Batch
 from vqdit.data.sources import Feature
 from vqdit.leaves import fingerprint
-from vqdit.modalities import Modality
+from vqdit.modalities import Label, Modality
 from vqdit.models.dit import DiT, Tokens
 from vqdit.nn.attention import check_implementation
 from vqdit.processes import Process
@@ -142,6 +142,12 @@ class MultimodalTask(Task):
                 raise ValueError(
                     f"{name!r} has {classes} classes in the data and "
                     f"{modality.vocabulary} in the config; they must be the same"
+                )
+            names = modality.names if isinstance(modality, Label) else ()
+            if names and features[name].names not in ((), names):
+                raise ValueError(
+                    f"the classes of {name!r} are {', '.join(features[name].names)} in the data "
+                    f"and {', '.join(names)} in the config; they must be the same, in this order"
                 )
 
     def check_encoded(self, name: str, feature: Feature) -> None:

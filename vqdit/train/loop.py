@@ -359,6 +359,7 @@ class _Loop:
     def _finish(self, state: TrainState) -> Outcome:
         """Notes that the run is complete."""
         self.saver.finish()
+        nonfinite.check_result(state)
         if self.results is None or self.preview is None:
             raise RuntimeError(f"the run in {self.run.folder} ended without results")
         step = int(state.step)

@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from vqdit import sharding
 from vqdit.experiment import Experiment, NonFinite
-from vqdit.typing import Array, Float, Named
+from vqdit.leaves import flatten
+from vqdit.train.state import TrainState
+from vqdit.typing import Array, Bool, Float, Named
 
 log = logging.getLogger(__name__)
 
@@ -108,6 +111,27 @@ def write_dumps(
             "metrics": {name: str(value) for name, value in metrics.items()},
         }
         (folder / f"step_{step:07d}.json").write_text(json.dumps(record, indent=2) + "\n")
+
+
+def check_result(state: TrainState) -> None:
+    """Makes sure that a trained state is one: what is skipped for its loss alone may hide it.
+
+    Raises:
+        Diverged: parameters, statistics or averages are not finite; names the first.
+    """
+    flat = flatten({"params": state.params, "stats": state.stats, "ema": state.ema})
+    wrong = [path for path, is_finite in _finite(flat).items() if not is_finite]
+    if wrong:
+        raise Diverged(
+            f"the training has ended, and {wrong[0]} is not finite; nothing uses it. Train in "
+            "another --workdir with a lower learning rate, a longer warm-up or a smaller "
+            "optimizer.clip"
+        )
+
+
+@jax.jit
+def _finite(flat: dict[str, Array]) -> dict[str, Bool[Array, ""]]:
+    return {path: jnp.all(jnp.isfinite(leaf)) for path, leaf in flat.items()}
 
 
 def diverged(folder: Path, row: list[Skipped], went_back: int) -> Diverged:

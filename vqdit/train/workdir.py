@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from vqdit import config, sharding
-from vqdit.checkpoint import KEEP_ALL, Checkpoints, load_tree, save_tree
+from vqdit.checkpoint import KEEP_ALL, Checkpoints, CorruptCheckpoint, load_tree, save_tree
 from vqdit.data import Batch
 from vqdit.experiment import Experiment
 from vqdit.tasks.base import Frozen, Resolve, Task, Trees
@@ -48,6 +48,11 @@ def changes(folder: Path, experiment: Experiment) -> list[config.Difference]:
         ValueError: one of them is not resumable; all such are named.
     """
     if not (folder / CONFIG).is_file():
+        if Checkpoints(folder / CHECKPOINTS).steps():
+            raise ValueError(
+                f"{folder / CONFIG} is missing: it says whose the checkpoints beside it are; put "
+                "it back, or use another --workdir"
+            )
         return []
     found = config.differences(read_experiment(folder), experiment)
     fixed = [change for change in found if not change.resumable]
@@ -128,7 +133,7 @@ def check_data(folder: Path, fingerprint: dict[str, Any]) -> None:
         if sharding.process()[0] == 0:
             write_json(file, found)
         return
-    noted = json.loads(file.read_text())
+    noted = read_json(file)
     changed = [name for name in noted | found if noted.get(name) != found.get(name)]
     if changed:
         lines = "\n".join(f"  {name}: {noted.get(name)} -> {found.get(name)}" for name in changed)
@@ -152,15 +157,23 @@ def finish(folder: Path, step: int, metrics: dict[str, float], preview: Path) ->
 def finished(folder: Path, experiment: Experiment) -> tuple[int, dict[str, float], Path] | None:
     """Returns step, validation metrics and preview of a run that is complete, else None.
 
+    It is not if its last checkpoint is damaged, or what was noted of it: then training goes on.
+
     Raises:
         ValueError: the workdir holds another experiment.
     """
     if not (folder / RESULT).is_file():
         return None
     changes(folder, experiment)
-    result = json.loads((folder / RESULT).read_text())
-    latest = Checkpoints(folder / CHECKPOINTS).latest() or 0  # it may have been deleted since
-    if min(result["step"], latest) < experiment.steps:
+    checkpoints = Checkpoints(folder / CHECKPOINTS)
+    latest = checkpoints.latest() or 0  # it may have been deleted since
+    try:
+        result = read_json(folder / RESULT)
+        if min(result["step"], latest) < experiment.steps:
+            return None
+        checkpoints.check_files(latest)
+    except (ValueError, CorruptCheckpoint) as error:
+        log.warning("%s; %s is not taken as complete", error, folder)
         return None
     return result["step"], result["validation"], folder / result["preview"]
 
@@ -205,7 +218,7 @@ def read_frozen(folder: Path) -> tuple[Task, Frozen]:
             f"{kept} is missing: it holds what the run in {folder} uses but does not train; "
             "put it back, or train again in another --workdir"
         )
-    task = config.from_json(json.loads((kept / "task.json").read_text()))
+    task = config.from_json(read_json(kept / "task.json"))
     abstract = jax.eval_shape(task.frozen_like)
     frozen = load_tree(kept / "arrays", abstract) if jax.tree.leaves(abstract) else abstract
     return task, frozen
@@ -291,7 +304,7 @@ def find_run(folder: Path) -> Path:
         return folder
     order = folder / ORDER
     if order.is_file():
-        names = json.loads(order.read_text())
+        names = read_json(order)
         runs = [folder / name for name in names if (folder / name / CONFIG).is_file()]
         if runs:
             return runs[-1]
@@ -306,23 +319,45 @@ def runs_of(folder: Path) -> list[Path]:
     order = folder / ORDER
     if (folder / CONFIG).is_file() or not order.is_file():
         return [find_run(folder)]
-    names = json.loads(order.read_text())
+    names = read_json(order)
     return [folder / name for name in names if (folder / name / CONFIG).is_file()]
 
 
 def read_experiment(folder: Path) -> Experiment:
     """Returns the experiment of a run."""
     try:
-        found = config.from_json(json.loads((folder / CONFIG).read_text()))
-    except (json.JSONDecodeError, config.ConfigError) as error:
+        found = config.from_json(read_json(folder / CONFIG))
+    except config.ConfigError as error:
         raise ValueError(f"{folder / CONFIG} is damaged: {error}") from error
     if not isinstance(found, Experiment):
         raise ValueError(f"{folder / CONFIG} holds a {type(found).__name__}, not an Experiment")
     return found
 
 
+def read_json(file: Path) -> Any:
+    """Returns what `write_json` wrote.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    try:
+        return json.loads(file.read_text())
+    except ValueError as error:  # no JSON, or no text
+        raise ValueError(f"{file} is damaged: {error}; put back a copy of it") from error
+
+
 def write_json(file: Path, value: Any) -> None:
-    """Writes a JSON file whole or not at all."""
+    """Writes a JSON file whole or not at all.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     temporary = file.with_suffix(".tmp")
-    temporary.write_text(json.dumps(value, indent=2) + "\n")
-    os.replace(temporary, file)
+    try:
+        temporary.write_text(json.dumps(value, indent=2) + "\n")
+        os.replace(temporary, file)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OSError(
+            f"cannot write {file}: {error.strerror}; make room or mend it, and run the same again"
+        ) from error
