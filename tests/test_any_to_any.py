@@ -10,12 +10,14 @@ import pytest
 import vqdit
 from tests import tiny
 from tests.cli.trained import joint
+from vqdit import sharding
 from vqdit.data import Digits
 from vqdit.data.digits import WORDS
 from vqdit.generator import Generator
 from vqdit.modalities import Label, Text
 from vqdit.random import per_example
 from vqdit.samplers import Euler, Unmasking
+from vqdit.sharding import Mesh
 from vqdit.tasks import DiffusionTask, Symbols, scales
 from vqdit.tasks.request import Request
 from vqdit.train.workdir import Restored
@@ -58,6 +60,31 @@ def test_everything_is_generated_if_nothing_is_given(model):
     again = model.sample(5, want=["text", "image", "audio"], **SIZE)  # the same, in any order
     for name, values in samples.items():
         np.testing.assert_array_equal(again[name], values)
+
+
+def test_eight_devices_share_the_samples_and_the_scores(model, monkeypatch, eight_devices):
+    """Five samples become eight: one on each device."""
+    whole = Mesh.build(Mesh(), jax.devices()[:1])
+    asked = {"given": {"label": 3}, "want": ["text", "image"], "seed": 1}
+    scored = {"label": [3, 4, 5]}, {"text": ["three", "four", "five"]}
+    many = model.sample(5, **asked), model.score(*scored, rounds=2)
+    put, places = sharding.put_examples, []
+
+    def spy(tree, count, mesh):
+        found = put(tree, count, mesh)
+        places.append((count, len(found[0].sharding.device_set)))
+        return found
+
+    monkeypatch.setattr(sharding, "put_examples", spy)
+    again = model.sample(5, **asked)
+    assert places == [(8, 8)]
+    monkeypatch.setattr(sharding, "of_process", lambda: whole)
+    one = model.sample(5, **asked), model.score(*scored, rounds=2)
+    assert places == [(8, 8), (5, 1), (9, 1)]
+    for name in ("text", "image"):
+        np.testing.assert_array_equal(again[name], many[0][name])
+        assert len(many[0][name]) == 5 and agreement(many[0][name], one[0][name]) >= 0.8
+    np.testing.assert_allclose(many[1], one[1], rtol=0.02)
 
 
 def test_what_is_given_comes_back_as_it_was(model, held_out):

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vqdit import sharding
 from vqdit.modalities import Modality
 from vqdit.random import per_example
 from vqdit.samplers import Branch, Sampler
@@ -25,7 +26,7 @@ BATCH = 64
 
 
 class Generator:
-    """A trained DiT with its tokenizers.
+    """A trained DiT with its tokenizers, which samples and scores on all devices of its process.
 
     *Values* are what `sample` takes and returns: arrays as they are stored (uint8 images
     [n, h, w, c], int16 audio [n, t], int labels [n]), and texts as str [n].
@@ -78,7 +79,8 @@ class Generator:
                 one scale, moves away from what it predicts of the same. Karras et al.,
                 arXiv:2406.02507.
             seed: of the noise.
-            batch_size: samples at a time; the last batch is filled up, so one shape compiles.
+            batch_size: samples at a time, or as many more as the devices divide equally; the last
+                batch is filled up, so one shape compiles.
 
         Returns:
             Values of what was wanted and given (bit for bit), `num` of each.
@@ -101,14 +103,17 @@ class Generator:
         else:
             task, params = autoguide.task, autoguide.params
             branches = scales.away(self.task, guidance)
-        run = self._compiled(self.samplers(samplers), task)
-        asked, parts = (np.arange(num), min(batch_size, num), stored, wanted), []
+        mesh = sharding.of_process()
+        size = sharding.divisible(min(batch_size, num), mesh)
+        run, parts = self._compiled(self.samplers(samplers), task, mesh), []
+        own = sharding.put_replicated((self.params, self.frozen, params), mesh)
+        asked = np.arange(num), size, stored, wanted
         for rows, request, keys in self.batches(*asked, branches=branches, seed=seed):
             edited = {name: change.take(rows) for name, change in changes.items()}
             request = request._replace(edits=Named({n: each.edit for n, each in edited.items()}))
             if is_path:
                 keys = per_example(jax.random.key(seed), jnp.zeros_like(rows))
-            out = run(self.params, self.frozen, keys, request, params)
+            out = run(*own, *sharding.put_examples((keys, request), size, mesh))
             shown = {name: np.asarray(out[name]) for name in out if name in (*wanted, *given)}
             shown |= {name: each.pasted(shown[name]) for name, each in edited.items()}
             shown |= {
@@ -187,14 +192,18 @@ class Generator:
         for known, value in stored.items():
             if len(value) not in (1, count):
                 raise ValueError(f"{known} has {len(value)} items, another modality {count}")
-        run = self._compiled_score(name, rounds)
+        mesh = sharding.of_process()
+        run = self._compiled_score(name, rounds, mesh)
+        own = sharding.put_replicated((self.params, self.frozen), mesh)
         item, candidate = (axis.ravel() for axis in np.indices((count, len(stack))))
         scores = np.zeros(len(item), np.float32)
-        stored, size = stored | self._no_labels(stored), min(batch_size, len(item))
+        stored = stored | self._no_labels(stored)
+        size = sharding.divisible(min(batch_size, len(item)), mesh)
         for rows, request, keys in self.batches(item, size, stored, [name], seed=seed):
             scored = {name: jnp.asarray(stack[candidate[rows]])}
             request = request._replace(given=request.given | scored)
-            scores[rows] = -np.asarray(run(self.params, self.frozen, keys, request))
+            out = run(*own, *sharding.put_examples((keys, request), size, mesh))
+            scores[rows] = -np.asarray(out)
         return scores.reshape(count, len(stack))
 
     def check(
@@ -326,13 +335,16 @@ class Generator:
         return self.task.modality(name)
 
     @functools.lru_cache(maxsize=8)  # noqa: B019 (a generator lives as long as the program)
-    def _compiled(self, samplers: Named[Sampler], worse: DiffusionTask | None) -> Any:
-        def run(params: Params, frozen: Any, keys: Any, request: Request, other: Params) -> Any:
+    def _compiled(
+        self, samplers: Named[Sampler], worse: DiffusionTask | None, mesh: jax.sharding.Mesh
+    ) -> Any:
+        def run(params: Params, frozen: Any, other: Params, keys: Any, request: Request) -> Any:
             bad = None if worse is None else worse.predict(other)
             return self.task.sample(params, frozen, keys, request, samplers=samplers, worse=bad)
 
-        return jax.jit(run)
+        return sharding.compile_on(run, mesh)
 
     @functools.lru_cache(maxsize=8)  # noqa: B019 (see above)
-    def _compiled_score(self, name: str, rounds: int) -> Any:
-        return jax.jit(functools.partial(self.task.evidence, name=name, rounds=rounds))
+    def _compiled_score(self, name: str, rounds: int, mesh: jax.sharding.Mesh) -> Any:
+        evidence = functools.partial(self.task.evidence, name=name, rounds=rounds)
+        return sharding.compile_on(evidence, mesh)

@@ -101,6 +101,17 @@ def check_batch(batch_size: int, mesh: jax.sharding.Mesh) -> int:
     return count
 
 
+def divisible(count: int, mesh: jax.sharding.Mesh) -> int:
+    """Returns the least number from `count` on that the devices divide equally."""
+    devices = mesh.shape["data"] * mesh.shape["fsdp"]
+    return -(-count // devices) * devices
+
+
+def of_process() -> jax.sharding.Mesh:
+    """Returns the mesh of this process's devices alone: for generation."""
+    return Mesh().build(None if jax.process_count() == 1 else jax.local_devices())
+
+
 def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:
     """Every device holds the whole array."""
     return NamedSharding(mesh, PartitionSpec())
@@ -274,6 +285,11 @@ def compile_step(function: Callable[..., Any], state: Any) -> Callable[..., Any]
     return jax.jit(_for(function, mesh), donate_argnums=0, out_shardings=(shardings, None))
 
 
+def compile_on(function: Callable[..., T], mesh: jax.sharding.Mesh) -> Callable[..., T]:
+    """Compiles a function for the devices of the mesh; its arguments say what lies where."""
+    return jax.jit(_for(function, mesh))
+
+
 def compile_whole(function: Callable[..., T], mesh: jax.sharding.Mesh) -> Callable[..., T]:
     """Compiles a function whose results every process needs whole, such as metrics."""
     return jax.jit(_for(function, mesh), out_shardings=replicated(mesh))
@@ -300,6 +316,14 @@ def put_batch(batch: T, mesh: jax.sharding.Mesh) -> T:
 def put_replicated(tree: T, mesh: jax.sharding.Mesh) -> T:
     """Puts the same arrays on every device."""
     return jax.device_put(tree, replicated(mesh))
+
+
+def put_examples(tree: T, count: int, mesh: jax.sharding.Mesh) -> T:
+    """Divides arrays of that many rows over the devices, and puts all others on each."""
+    split, whole = over_batch(mesh), replicated(mesh)
+    return jax.tree.map(
+        lambda leaf: jax.device_put(leaf, split if jnp.shape(leaf)[:1] == (count,) else whole), tree
+    )
 
 
 def host(tree: T) -> T:
