@@ -1,5 +1,6 @@
 """Prepared data: what is written is read back, whole or not at all, and known by its content."""
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -277,3 +278,14 @@ def test_data_without_the_sizes_of_their_files_are_read_all_the_same(tmp_path):
     (tmp_path / "a" / records.DESCRIPTION).write_text(json.dumps(description))
     read = records.Records(tmp_path / "a", "train").take(np.asarray([2]))
     np.testing.assert_array_equal(read["image"][0], rows[2]["image"])
+
+
+def test_a_full_disk_is_named_and_nothing_is_left(tmp_path):
+    def rows():
+        yield from examples(3)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    parts = {split: rows() for split in ("train", "validation", "test")}
+    with pytest.raises(OSError, match=f"the disk of {tmp_path} is full; make room, or choose"):
+        records.write(tmp_path / "a", "rows", FEATURES, parts)
+    assert not list(tmp_path.iterdir())

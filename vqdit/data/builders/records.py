@@ -4,6 +4,7 @@ Columns are arrays (stored zlib-packed), pictures (stored as PNG), integers and 
 """
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
@@ -77,6 +78,12 @@ def write(
         except OSError:
             if not (folder / DESCRIPTION).is_file():  # another process was not quicker
                 raise
+    except OSError as error:
+        if error.errno != errno.ENOSPC and "disk space" not in str(error):  # as TFDS says it
+            raise
+        raise OSError(
+            f"the disk of {folder.parent} is full; make room, or choose another folder for the data"
+        ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
