@@ -48,14 +48,19 @@ def test_a_number_out_of_range_is_refused_with_the_range(text):
     [("dgo", "dog"), ("DOG", "dog"), ("cat", "Cat"), ("zebrafinch", "zebra finch")],
 )
 def test_an_unknown_name_is_refused_with_the_nearest(text, near):
-    with pytest.raises(ValueError, match=f"unknown label '{text}'; .* or a name; nearest: {near}"):
+    with pytest.raises(
+        ValueError, match=f"unknown label '{text}'; .* or one of .*; nearest: {near}"
+    ):
         ANIMALS.read(text)
 
 
 @pytest.mark.parametrize("text", ["", "1,", ",", "--1", "1.5", "+", "²", "1-2", "0x1"])
 def test_what_is_no_label_is_refused_with_what_is_one(text):
-    for label, hint in ((ANIMALS, " or a name"), (Label(classes=4), "")):
-        with pytest.raises(ValueError, match=f"unknown label .*; give a number from 0 to 3{hint}$"):
+    many = Label(classes=30, names=tuple(f"n{number}" for number in range(30)))
+    listed = " or one of Cat, dog, t-shirt, blue, zebra finch"
+    for label, hint in ((ANIMALS, listed), (Label(classes=4), ""), (many, " or a name")):
+        match = f"unknown label .*; give a number from 0 to {label.classes - 1}{hint}$"
+        with pytest.raises(ValueError, match=match):
             label.read(text)
 
 

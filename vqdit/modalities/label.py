@@ -12,6 +12,9 @@ from vqdit.modalities.base import Modality
 from vqdit.modalities.text import write_on_picture
 from vqdit.typing import Array, Int
 
+SHOWN = 20
+"""Names that a message lists."""
+
 
 class Label(Modality):
     """Class labels.
@@ -82,9 +85,10 @@ class Label(Modality):
         near = [folded[name] for name in difflib.get_close_matches(value.casefold(), folded, n=3)]
         hint = f"; nearest: {', '.join(near)}" if near else ""
         known = f"a number from 0 to {self.classes - 1}"
-        raise ValueError(
-            f"unknown label {value!r}; give {known}{' or a name' * bool(self.names)}{hint}"
-        )
+        if self.names:
+            few = len(self.names) <= SHOWN
+            known += f" or one of {', '.join(self.names)}" if few else " or a name"
+        raise ValueError(f"unknown label {value!r}; give {known}{hint}")
 
     def write(self, values: np.ndarray, folder: Path) -> None:
         lines = "".join(f"{self._name(label)}\n" for label in values)
