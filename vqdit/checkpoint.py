@@ -274,6 +274,8 @@ class Checkpoints:
                 log.error("%s", error)
                 damaged[candidate] = error
             else:
+                if damaged:
+                    log.warning("checkpoint %d is used instead", candidate)
                 if self._keep is not None:
                     self._set_aside(list(damaged))
                 return state
