@@ -192,7 +192,8 @@ def test_options_of_the_command_itself(refused, mine):
         (
             "pair.py",
             ["--generator.data.source=ImageFolder", "--generator.data.source.path=none"],
-            "no folder none; give the path (in a training, --data.source.path) of a folder of pictures",
+            "no folder none; give the path (in a training, --data.source.path) of a folder of "
+            "pictures",
         ),
         (
             "pair.py",
