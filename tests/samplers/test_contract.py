@@ -57,6 +57,7 @@ TABLE = [
     pytest.param(DPMSolver(steps=5), DDPM(), id="DPMSolver"),
     pytest.param(DPMSolver(steps=5, order=3), Flow(), id="DPMSolver-3-Flow"),
     pytest.param(DPMSolver(steps=5, stochastic=True), DDPM(), id="DPMSolver-stochastic"),
+    pytest.param(DPMSolver(steps=5, order=3, stochastic=True), Flow(), id="DPMSolver-3-stochastic"),
     pytest.param(UniPC(steps=5), DDPM(), id="UniPC"),
     pytest.param(UniPC(steps=5, order=3), Flow(), id="UniPC-3-Flow"),
 ]
@@ -242,7 +243,6 @@ def test_the_network_looks_again_only_where_a_sampler_corrects():
     ("build", "message"),
     [
         (lambda: DDIM(eta=1.5), r"DDIM needs eta in \[0, 1\], got 1.5"),
-        (lambda: DPMSolver(order=3, stochastic=True), "stochastic=True needs order 2, got 3"),
         (lambda: DPMSolver(corrected=True), "corrected=True needs order 3, got 2"),
     ],
 )

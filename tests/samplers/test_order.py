@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from vqdit.processes import DDPM, Flow
+from vqdit.random import normal, streams
 from vqdit.samplers import (
     DDIM,
     Ancestral,
@@ -89,6 +90,45 @@ def test_half_the_step_leaves_an_error_of_the_order(name):
     np.testing.assert_allclose(measured, ORDERS[name][2], atol=0.3)
 
 
+def test_order_3_along_the_sde_is_that_of_k_diffusion():
+    """diffusers' has 1/2 with the wrong sign in the coefficient of D_2, so it is no reference."""
+    process, steps = DDPM(prediction="v"), 20
+    high = noise_level(process, jnp.float32(1.0))
+    levels = jnp.exp(jnp.linspace(jnp.log(high), jnp.log(0.2), steps + 1)) * jnp.asarray(
+        [1.0, *(1.0 + 0.1 * np.sin(np.arange(steps)))]
+    )
+    times = time_of(process, levels).at[0].set(1.0)
+    x_1 = jax.random.normal(jax.random.key(2), (3, 4, 1))
+
+    def predict(x, t):
+        return exact(process, x, t[..., None])
+
+    sampler = DPMSolver(steps=steps, order=3, stochastic=True)
+    found = run(sampler, process, times, predict, x_1)
+
+    keys, fold = jax.random.split(jax.random.key(0), 3), jax.vmap(jax.random.fold_in, (0, None))
+    alpha, sigma = (np.asarray(part(times), float) for part in (process.alpha, process.sigma))
+    level, x, past = sigma / alpha, np.asarray(x_1, float) / alpha[0], []
+    for i in range(steps):
+        now = jnp.asarray(alpha[i] * x, jnp.float32), jnp.full((3, 1), times[i])
+        x_0, _ = process.x_0_and_eps(predict(*now), now[0], times[i])
+        past.append((np.asarray(x_0, float), np.log(level[i] / level[i + 1])))
+        (m_0, h), whole = past[-1], 2.0 * past[-1][1]
+        x = np.exp(-whole) * x - np.expm1(-whole) * m_0
+        if i >= 2:
+            (m_1, h_1), (m_2, h_2) = past[-2], past[-3]
+            d_10, d_11 = (m_0 - m_1) / (h_1 / h), (m_1 - m_2) / (h_2 / h)
+            share, change = h_1 / (h_1 + h_2), d_10 - d_11
+            phi_2 = np.expm1(-whole) / whole + 1.0
+            phi_3 = phi_2 / whole - 0.5
+            x = x + phi_2 * (d_10 + share * change) - phi_3 * change / ((h_1 + h_2) / h)
+        elif i == 1:
+            x = x - 0.5 * np.expm1(-whole) * (m_0 - past[-2][0]) / (past[-2][1] / h)
+        drawn = np.asarray(normal(fold(streams(keys, "x"), i), (4, 1)))
+        x = x + level[i + 1] * np.sqrt(-np.expm1(-2.0 * h)) * drawn
+    np.testing.assert_allclose(found, alpha[-1] * x, atol=1e-4)
+
+
 def test_a_second_look_is_better_than_one():
     """Heun's method that forgot to correct would be Euler's."""
     assert error("heun", 40) < 0.2 * error("euler", 40)
@@ -122,6 +162,7 @@ SAMPLERS = {
     "DPMSolver-3": DPMSolver(steps=HIGHER, order=3),
     "DPMSolver-corrected": DPMSolver(steps=HIGHER, order=3, corrected=True),
     "DPMSolver-stochastic": DPMSolver(steps=HIGHER, stochastic=True),
+    "DPMSolver-3-stochastic": DPMSolver(steps=HIGHER, order=3, stochastic=True),
     "UniPC": UniPC(steps=HIGHER),
     "UniPC-3": UniPC(steps=HIGHER, order=3),
 }

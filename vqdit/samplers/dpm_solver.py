@@ -7,7 +7,8 @@ r_1 of earlier steps to this one,
     x_s = (sigma_s / sigma_t) x_t + alpha_s (1 - e^-h) (m_0 + D_1 / 2)                   order 2,
 
 and order 3 takes D_1 and D_2 from all three. Lu et al., "DPM-Solver++", arXiv:2211.01095,
-algorithm 2 and appendix B; the SDE is that of its section 5.
+algorithm 2 and appendix B. Along the SDE, that of its section 5, noise replaces what of x_t is
+forgotten: 2 h stands for h wherever x_0 comes in.
 
 As published, and in other libraries, D_2 is half the second derivative that the formula takes, so
 that "3M" converges to second order; twice as large it is of third order.
@@ -29,7 +30,7 @@ FEW = 15
 
 
 class DPMSolver(GaussianSampler):
-    """DPM-Solver++(2M) and (3M), and SDE-DPM-Solver++(2M).
+    """DPM-Solver++(2M) and (3M), and SDE-DPM-Solver++ of both orders.
 
     Attributes:
         steps: number of network evaluations; 20 are usual.
@@ -46,8 +47,6 @@ class DPMSolver(GaussianSampler):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.stochastic and self.order == 3:
-            raise ValueError("DPMSolver with stochastic=True needs order 2, got 3")
         if self.corrected and self.order == 2:
             raise ValueError("DPMSolver with corrected=True needs order 3, got 2")
 
@@ -73,11 +72,12 @@ class DPMSolver(GaussianSampler):
         h = log_snr(process, s) - log_snr(process, t)
         past = log_snr(process, carry.times)
         gaps = jnp.append(log_snr(process, t), past[:-1]) - past
-        added = self._higher(x_0, carry, h, gaps / h, self._order_now(carry, s))
+        whole = 2.0 * h if self.stochastic else h
+        added = self._higher(x_0, carry, whole, gaps / h, self._order_now(carry, s))
 
-        scale, twice = process.sigma(s) / process.sigma(t), 2.0 if self.stochastic else 1.0
-        x_s = scale * jnp.exp((1.0 - twice) * h) * x_t
-        x_s = x_s + process.alpha(s) * (-jnp.expm1(-twice * h) * x_0 + added)
+        scale = process.sigma(s) / process.sigma(t)
+        x_s = scale * jnp.exp(h - whole) * x_t
+        x_s = x_s + process.alpha(s) * (-jnp.expm1(-whole) * x_0 + added)
         if self.stochastic:
             std = process.sigma(s) * jnp.sqrt(-jnp.expm1(-2.0 * h))
             x_s = x_s + std * normal(keys, x_t.shape[1:])
@@ -101,8 +101,7 @@ class DPMSolver(GaussianSampler):
         before = history.estimates
         r_0 = jnp.where(order >= 2, ratios[0], 1.0)
         d_1 = (x_0 - before[0]) / r_0
-        twice = 2.0 if self.stochastic else 1.0
-        second = -0.5 * jnp.expm1(-twice * h) * d_1
+        second = -0.5 * jnp.expm1(-h) * d_1
         second = jnp.where(order >= 2, second, 0.0)
         if self.order == 2:
             return second
