@@ -135,7 +135,7 @@ def test_the_port_of_diffusers_predicts_as_itself(port):
 
 
 def test_folders_of_old_versions_and_in_shards_are_the_same(port, tmp_path):
-    """The published folders name the class as diffusers did before 0.28."""
+    """The published folders name the class as earlier versions of diffusers did."""
     (tmp_path / "old").mkdir()
     folder, model = port
     changes = {"_class_name": "Transformer2DModel", "norm_type": "ada_norm_zero"}

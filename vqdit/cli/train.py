@@ -1,6 +1,5 @@
 """`vqdit train --config=X`: trains the experiments of a config, from wherever they stand."""
 
-import json
 import shlex
 import sys
 from pathlib import Path
@@ -96,10 +95,10 @@ def _place(argv: list[str]) -> tuple[tuple[str | None, int | None, int | None], 
 
 def _check_order(folder: Path, names: list[str]) -> None:
     """Refuses a folder that holds other experiments than those named; [] is a single one."""
-    from vqdit.train.workdir import CONFIG, ORDER
+    from vqdit.train.workdir import CONFIG, ORDER, read_json
 
     order = folder / ORDER
-    there = json.loads(order.read_text()) if order.is_file() else []
+    there = read_json(order) if order.is_file() else []
     single = (folder / CONFIG).is_file()
     if (single and names) or not set(there) <= set(names):
         here = ", ".join(names) or "a single one"

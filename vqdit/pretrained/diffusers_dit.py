@@ -31,7 +31,7 @@ from vqdit.processes import DDPM
 
 CLASS = "DiTTransformer2DModel"
 OLD_CLASS = "Transformer2DModel"
-"""How folders written before diffusers 0.28 name it, the published ones among them."""
+"""How earlier versions of diffusers named it; the published folders do."""
 EMBEDDER = "transformer_blocks.{block}.norm1.emb."
 FIRST = EMBEDDER.format(block=0)
 NAMES = Names(
