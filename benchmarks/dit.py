@@ -17,8 +17,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from vqdit.bench import WARM_UP
 from vqdit.models.dit import SIZES
+from vqdit.profiling.benchmark import WARM_UP
 
 EDGE, CHANNELS, CLASSES = 32, 4, 1000
 GUIDANCE = 1.5

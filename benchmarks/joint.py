@@ -21,15 +21,14 @@ from typing import Any
 
 import numpy as np
 
-from vqdit import logs
-from vqdit.api import load, resolver
+from vqdit.config import Experiment
 from vqdit.data import Missing
-from vqdit.evaluation import HELD_OUT, draw, recognisers
-from vqdit.experiment import Experiment
-from vqdit.generator import Generator
-from vqdit.metrics.coherence import FITTED, PictureFeatures, coherence, frechet
+from vqdit.evaluation.coherence import HELD_OUT, draw, recognisers
+from vqdit.evaluation.recognizers import FITTED, PictureFeatures, coherence, frechet
+from vqdit.inference.generator import Generator
+from vqdit.inference.loading import load, resolver
 from vqdit.processes import Conditional, Independent
-from vqdit.train import workdir
+from vqdit.runs import logs, workdir
 from vqdit.train.loop import train
 from vqdit.typing import Named
 

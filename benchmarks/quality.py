@@ -17,9 +17,9 @@ import numpy as np
 
 import vqdit
 from vqdit.data import Source
-from vqdit.generator import Generator
-from vqdit.metrics.coherence import PictureJudge, coverage, pixels
-from vqdit.train import workdir
+from vqdit.evaluation.recognizers import PictureJudge, coverage, pixels
+from vqdit.inference.generator import Generator
+from vqdit.runs import workdir
 
 JUDGED = 10_000
 """The judge sees at most so many training pictures; its cost grows with their square."""

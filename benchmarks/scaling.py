@@ -12,12 +12,13 @@ from typing import Any
 
 import jax
 
-from vqdit import hlo, sharding
-from vqdit.bench import Latents
-from vqdit.ema import Averaging
+from vqdit import parallel
 from vqdit.models import DiT
-from vqdit.optimizers import AdamW
-from vqdit.sharding import Mesh
+from vqdit.optim import AdamW
+from vqdit.optim.ema import Averaging
+from vqdit.parallel import Mesh
+from vqdit.profiling import compiled_program
+from vqdit.profiling.benchmark import Latents
 from vqdit.train import state as states
 from vqdit.train.step import train_step
 
@@ -32,20 +33,20 @@ def task() -> Latents:
     return Latents(model=DiT(depth=8, dim=64, heads=8, remat=True), size=8)
 
 
-def compiled(task: Latents, mesh: Any, batch: int) -> tuple[hlo.Program, Any]:
+def compiled(task: Latents, mesh: Any, batch: int) -> tuple[compiled_program.Program, Any]:
     """Returns the training step for a mesh, and the shapes of its state."""
     optimizer, averaging = AdamW().build(10), Averaging(decay=0.9)
     examples = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding.over_batch(mesh)),
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=parallel.over_batch(mesh)),
         jax.eval_shape(lambda: task.batch(batch)),
     )
     create = functools.partial(states.create, task, optimizer, averaging)
     key = jax.eval_shape(lambda: jax.random.key(0))
-    state = sharding.abstract(create, mesh, {}, examples, key)
-    step: Any = sharding.compile_step(
+    state = parallel.abstract(create, mesh, {}, examples, key)
+    step: Any = parallel.compile_step(
         functools.partial(train_step, task, optimizer, averaging), state
     )
-    return hlo.Program(step.lower(state, {}, examples).compile().as_text()), state
+    return compiled_program.Program(step.lower(state, {}, examples).compile().as_text()), state
 
 
 def rows() -> list[dict[str, Any]]:
@@ -65,9 +66,9 @@ def rows() -> list[dict[str, Any]]:
 def main() -> None:
     """Prints the table."""
     jax.config.update("jax_num_cpu_devices", max(COUNTS))
-    sharding.SMALL = 2**9  # nothing of so small a network would be divided
+    layout.SMALL = 2**9  # nothing of so small a network would be divided
     found = rows()
-    kinds = [kind for kind in hlo.KINDS if any(kind in row for row in found)]
+    kinds = [kind for kind in compiled_program.KINDS if any(kind in row for row in found)]
     print(f"| mesh | devices | {' | '.join(kinds)} |")
     print("|---|---" + "|---" * len(kinds) + "|")
     for row in found:

@@ -23,16 +23,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vqdit import logs
 from vqdit import metrics as measures
-from vqdit.api import resolver
+from vqdit.config import Experiment
 from vqdit.data import Data, FashionMNIST
-from vqdit.experiment import Experiment
+from vqdit.inference.loading import resolver
 from vqdit.losses import LPIPS
 from vqdit.metrics import CodeUse, Mean
 from vqdit.modalities import Image
 from vqdit.models import ConvAutoencoder
-from vqdit.optimizers import AdamW
+from vqdit.optim import AdamW
 from vqdit.quantizers import (
     BSQ,
     FSQ,
@@ -45,8 +44,8 @@ from vqdit.quantizers import (
     Quantizer,
     SimVQ,
 )
+from vqdit.runs import logs, workdir
 from vqdit.tasks import TokenizerTask
-from vqdit.train import workdir
 from vqdit.train.loop import train
 from vqdit.typing import Named
 

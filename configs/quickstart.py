@@ -7,11 +7,11 @@ codes, a second one each tenth of a second of sound into 5; then one masked Diff
 learns all of them together with the letters of the name and the label.
 """
 
+from vqdit.config import Experiment
 from vqdit.data import Affine, Data, Digits
-from vqdit.experiment import Experiment
 from vqdit.modalities import Audio, Image, Label, Text
 from vqdit.models import ConvAutoencoder, DiT
-from vqdit.optimizers import AdamW
+from vqdit.optim import AdamW
 from vqdit.processes import Independent, Masked
 from vqdit.quantizers import VQ
 from vqdit.samplers import Unmasking

@@ -5,14 +5,14 @@ from typing import Any
 
 import jax
 
-from vqdit.api import load
-from vqdit.generator import Generator
+from vqdit.inference.generator import Generator
+from vqdit.inference.loading import load
 from vqdit.modalities import Label, Text
 from vqdit.models import DiT
 from vqdit.processes import Masked
+from vqdit.runs.workdir import Restored
 from vqdit.samplers import Unmasking
 from vqdit.tasks import DiffusionTask, Symbols, Target
-from vqdit.train.workdir import Restored
 from vqdit.typing import Named, Params
 
 STEPS = 6

@@ -10,17 +10,17 @@ import pytest
 import vqdit
 from tests import tiny
 from tests.cli.trained import joint
-from vqdit import sharding
+from vqdit import parallel
 from vqdit.data import Digits
 from vqdit.data.digits import WORDS
-from vqdit.generator import Generator
+from vqdit.inference.generator import Generator
 from vqdit.modalities import Label, Text
+from vqdit.parallel import Mesh
 from vqdit.random import per_example
+from vqdit.runs.workdir import Restored
 from vqdit.samplers import Euler, Unmasking
-from vqdit.sharding import Mesh
 from vqdit.tasks import DiffusionTask, Symbols, scales
 from vqdit.tasks.request import Request
-from vqdit.train.workdir import Restored
 from vqdit.typing import Named
 
 TARGETS = ("audio", "image", "text")
@@ -68,17 +68,17 @@ def test_eight_devices_share_the_samples_and_the_scores(model, monkeypatch, eigh
     asked = {"given": {"label": 3}, "want": ["text", "image"], "seed": 1}
     scored = {"label": [3, 4, 5]}, {"text": ["three", "four", "five"]}
     many = model.sample(5, **asked), model.score(*scored, rounds=2)
-    put, places = sharding.put_examples, []
+    put, places = parallel.put_examples, []
 
     def spy(tree, count, mesh):
         found = put(tree, count, mesh)
         places.append((count, len(found[0].sharding.device_set)))
         return found
 
-    monkeypatch.setattr(sharding, "put_examples", spy)
+    monkeypatch.setattr(parallel, "put_examples", spy)
     again = model.sample(5, **asked)
     assert places == [(8, 8)]
-    monkeypatch.setattr(sharding, "of_process", lambda: whole)
+    monkeypatch.setattr(parallel, "of_process", lambda: whole)
     one = model.sample(5, **asked), model.score(*scored, rounds=2)
     assert places == [(8, 8), (5, 1), (9, 1)]
     for name in ("text", "image"):

@@ -9,13 +9,13 @@ import pytest
 
 import vqdit
 from tests.cli.trained import runs
-from vqdit.api import resolver
 from vqdit.data import Digits
-from vqdit.generator import Generator
+from vqdit.inference.generator import Generator
+from vqdit.inference.loading import resolver
+from vqdit.inference.tokenizer import Tokenizer
+from vqdit.runs import workdir
 from vqdit.samplers import Euler, Unmasking
 from vqdit.tasks import DiffusionTask, TokenizerTask
-from vqdit.tokenizer import Tokenizer
-from vqdit.train import workdir
 from vqdit.typing import Named
 
 

@@ -12,9 +12,9 @@ import pytest
 import vqdit
 from tests import joint
 from tests.cli.trained import runs
-from vqdit.attribution import _regions
 from vqdit.data import Batch
-from vqdit.explain import explain
+from vqdit.inference.attribution import _regions
+from vqdit.inference.explanation import explain
 from vqdit.modalities import Image
 from vqdit.models import DiT
 from vqdit.processes import Independent, Masked

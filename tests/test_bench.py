@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from vqdit.bench import Latents, forward_flops
 from vqdit.cli import bench
-from vqdit.flops import count_flops, model_flops
 from vqdit.models import DiT
 from vqdit.nn.attention import chosen
+from vqdit.profiling.benchmark import Latents, forward_flops
+from vqdit.profiling.flops import count_flops, model_flops
 
 PUBLISHED = {"S/2": 6.06, "B/2": 23.01, "L/2": 80.71, "XL/2": 118.64, "XL/8": 7.39}
 """Of Peebles & Xie, arXiv:2212.09748, table 4: 10^9 multiplications, each with its addition."""

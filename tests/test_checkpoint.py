@@ -10,8 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vqdit import sharding
-from vqdit.checkpoint import (
+from vqdit import parallel
+from vqdit.parallel import Mesh
+from vqdit.runs.array_fingerprints import flatten
+from vqdit.runs.checkpoints import (
     CheckpointMismatch,
     Checkpoints,
     CorruptCheckpoint,
@@ -19,8 +21,6 @@ from vqdit.checkpoint import (
     load_tree,
     save_tree,
 )
-from vqdit.leaves import flatten
-from vqdit.sharding import Mesh
 from vqdit.typing import Named
 
 
@@ -94,13 +94,13 @@ def test_paths_are_readable():
 
 def test_saved_on_eight_devices_restored_on_any(tmp_path):
     mesh = Mesh(data=1, fsdp=8).build(jax.devices())
-    saved = sharding.create(state, mesh)
+    saved = parallel.create(state, mesh)
     assert len(saved.params["kernel"].sharding.device_set) == 8
     assert not saved.params["kernel"].is_fully_replicated
     save_tree(tmp_path / "tree", saved)
     for devices in (8, 4, 1):
         other = Mesh(fsdp=devices).build(jax.devices()[:devices])
-        found = load_tree(tmp_path / "tree", sharding.abstract(state, other))
+        found = load_tree(tmp_path / "tree", parallel.abstract(state, other))
         assert raw(found) == raw(saved)
         assert len(found.params["kernel"].sharding.device_set) == devices
 
@@ -199,7 +199,7 @@ def test_fingerprints_do_not_depend_on_the_layout(tmp_path):
     for fsdp in (1, 8):
         mesh = Mesh(fsdp=fsdp).build(jax.devices()[:fsdp])
         folder = tmp_path / str(fsdp)
-        save_tree(folder, sharding.create(state, mesh))
+        save_tree(folder, parallel.create(state, mesh))
         text = (folder / "0" / "_CHECKPOINT_METADATA").read_text()
         marks.append(json.loads(text)["custom_metadata"]["fingerprints"])
     assert marks[0] == marks[1]

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vqdit.checkpoint import Checkpoints
-from vqdit.leaves import flatten
+from vqdit.runs.array_fingerprints import flatten
+from vqdit.runs.checkpoints import Checkpoints
 
 PROGRAM = """
 import sys
@@ -19,7 +19,7 @@ from pathlib import Path
 import jax
 jax.config.update("jax_platforms", "cpu")
 from tests.test_checkpoint_kill import state
-from vqdit.checkpoint import Checkpoints, Keep
+from vqdit.runs.checkpoints import Checkpoints, Keep
 with Checkpoints(Path(sys.argv[1]), Keep(last=2)) as checkpoints:
     step = checkpoints.latest() or 0
     while True:

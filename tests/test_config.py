@@ -8,13 +8,12 @@ import pytest
 
 from tests import tiny
 from vqdit import config
-from vqdit.config import ConfigError, Difference
+from vqdit.config import ConfigError, Difference, Experiment
 from vqdit.data import Affine, Data, Digits, HorizontalFlip
-from vqdit.experiment import Experiment
-from vqdit.sharding import Mesh
+from vqdit.parallel import Mesh
 from vqdit.typing import Component, Named
 
-GOOD = "from vqdit.experiment import Experiment\n\n\ndef config():\n    return "
+GOOD = "from vqdit.config import Experiment\n\n\ndef config():\n    return "
 
 
 def write(folder, text, name="mine.py"):
@@ -110,7 +109,7 @@ def test_a_file_that_is_not_python_is_refused(tmp_path):
 
 BY_FORCE = """
 from vqdit.data import Data, Digits, HorizontalFlip
-from vqdit.experiment import Experiment
+from vqdit.config import Experiment
 from vqdit.modalities import Image
 from vqdit.tasks import TokenizerTask
 
@@ -199,7 +198,7 @@ def test_json_is_plain_and_names_classes_by_module():
         "type": "Named",
         "items": {
             "a": [1, 2.5, None, "x", True],
-            "b": {"type": "vqdit.sharding:Mesh", "data": -1, "fsdp": 1, "tensor": 1},
+            "b": {"type": "vqdit.parallel.mesh:Mesh", "data": -1, "fsdp": 1, "tensor": 1},
         },
     }
 
@@ -211,12 +210,12 @@ def test_json_is_plain_and_names_classes_by_module():
         "subprocess:Popen",
         "builtins:eval",
         "vqdit.cli.main:importlib",
-        "vqdit.config:traceback",
-        "vqdit.train.workdir:shutil",
+        "vqdit.config.files:traceback",
+        "vqdit.runs.workdir:shutil",
         "vqdit.something:subprocess",
         "vqdit.typing:Component",
         "vqdit.typing:Named",
-        "vqdit.config:ConfigError",
+        "vqdit.config.files:ConfigError",
         "vqdit_evil:Experiment",
         "vqdit",
         "",
@@ -234,11 +233,11 @@ def test_json_constructs_nothing_but_our_components(name):
         ({"type": "Named"}, "unknown component 'Named'"),
         ({"type": "Named", "items": [1]}, "unknown component 'Named'"),
         (
-            {"type": "vqdit.sharding:Mesh", "rows": 3, "columns": 2},
+            {"type": "vqdit.parallel.mesh:Mesh", "rows": 3, "columns": 2},
             "Mesh has no field columns, rows; the file was written by another version of vqdit",
         ),
         (
-            {"type": "vqdit.sharding:Mesh", "fsdp": 0},
+            {"type": "vqdit.parallel.mesh:Mesh", "fsdp": 0},
             "Mesh needs fsdp >= 1",
         ),
     ],

@@ -15,9 +15,9 @@ import pytest
 from tests import tiny
 from vqdit import config
 from vqdit.cli.overrides import override
+from vqdit.config import Experiment
 from vqdit.data import Batch, Data, Feature, Source
 from vqdit.data.sources import PRESENT
-from vqdit.experiment import Experiment
 from vqdit.losses import LPIPS, Mel
 from vqdit.modalities import Audio, Image, Label, Modality
 from vqdit.models import ConvAutoencoder, DiT, PatchGAN, TiTok, Tokens, VQGANPlus

@@ -2,7 +2,7 @@
 
 import pytest
 
-from vqdit.distributed import Place, place, surroundings
+from vqdit.parallel.distributed import Place, place, surroundings
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vqdit import ema
+from vqdit.optim import ema
 
 
 @pytest.mark.parametrize(

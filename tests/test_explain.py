@@ -8,7 +8,7 @@ import pytest
 import vqdit
 from tests import joint
 from tests.cli.trained import runs
-from vqdit.explain import explain
+from vqdit.inference.explanation import explain
 from vqdit.processes import Flow
 from vqdit.random import per_example
 from vqdit.samplers import Euler, Unmasking

@@ -17,7 +17,7 @@ from vqdit import config as configs
 from vqdit.cli.options import take
 from vqdit.cli.overrides import override
 from vqdit.cli.train import _place
-from vqdit.distributed import Place, place
+from vqdit.parallel.distributed import Place, place
 
 ROOT = Path(__file__).parent.parent
 LAUNCH = ROOT / "docs" / "launch"

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from vqdit import logs
+from vqdit.runs import logs
 
 log = logging.getLogger("vqdit.test")
 

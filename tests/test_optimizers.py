@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from vqdit.optimizers import AdamW
+from vqdit.optim import AdamW
 
 PARAMS = {
     "matrix": jnp.full((2, 3), 2.0),

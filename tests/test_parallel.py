@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from benchmarks import scaling
-from vqdit import hlo, sharding
-from vqdit.bench import Latents
-from vqdit.ema import Averaging
+from vqdit import parallel
 from vqdit.models import DiT
-from vqdit.optimizers import AdamW
-from vqdit.sharding import Mesh
+from vqdit.optim import AdamW
+from vqdit.optim.ema import Averaging
+from vqdit.parallel import Mesh
+from vqdit.profiling import compiled_program
+from vqdit.profiling.benchmark import Latents
 from vqdit.train import state as states
 from vqdit.train.step import train_step
 
@@ -25,12 +26,12 @@ MESHES = [Mesh(), Mesh(fsdp=8), Mesh(data=2, fsdp=4), Mesh(tensor=4), Mesh(fsdp=
 
 def compiled(task, mesh, monkeypatch, batch=16):
     """The step on a mesh, its state and its batch; nothing is too small to be divided."""
-    monkeypatch.setattr(sharding, "SMALL", 2**9)
+    monkeypatch.setattr(layout, "SMALL", 2**9)
     optimizer, averaging = AdamW(learning_rate=1e-3).build(10), Averaging(decay=0.9)
-    examples = sharding.put_batch(task.batch(batch), mesh)
+    examples = parallel.put_batch(task.batch(batch), mesh)
     create = functools.partial(states.create, task, optimizer, averaging)
-    state = sharding.create(create, mesh, {}, examples, jax.random.key(0))
-    step = sharding.compile_step(functools.partial(train_step, task, optimizer, averaging), state)
+    state = parallel.create(create, mesh, {}, examples, jax.random.key(0))
+    step = parallel.compile_step(functools.partial(train_step, task, optimizer, averaging), state)
     return step.lower(state, {}, examples).compile(), state, examples
 
 
@@ -39,7 +40,7 @@ def steps(run, state, examples, count=3):
     for _ in range(count):
         state, metrics = run(state, {}, examples)
         losses.append(float(metrics["loss"]))
-    return sharding.host(state.params), losses
+    return parallel.host(state.params), losses
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +76,7 @@ def test_fsdp_divides_the_state_and_gathers_one_weight_at_a_time(monkeypatch):
     )
     assert own <= whole / 6
     largest = max(leaf.nbytes for leaf in jax.tree.leaves(state.params))
-    exchanges = hlo.Program(run.as_text()).exchanges()
+    exchanges = compiled_program.Program(run.as_text()).exchanges()
     gathered = [size for kind, size, _ in exchanges if kind == "all-gather"]
     assert gathered and max(gathered) < largest  # of a layer's, not of all layers'
     tokens = 56 * 16 * 64 * 4  # of the whole batch, once or several times
@@ -84,7 +85,7 @@ def test_fsdp_divides_the_state_and_gathers_one_weight_at_a_time(monkeypatch):
 
 def test_data_parallelism_exchanges_gradients_alone(monkeypatch):
     run, state, _ = compiled(TASK, Mesh().build(jax.devices()), monkeypatch)
-    found = hlo.Program(run.as_text()).collectives()
+    found = compiled_program.Program(run.as_text()).collectives()
     assert set(found) == {"all-reduce"}
     parameters = sum(leaf.nbytes for leaf in jax.tree.leaves(state.params))
     assert found["all-reduce"].bytes == pytest.approx(parameters, rel=0.05)
@@ -105,10 +106,10 @@ def test_tensor_parallelism_keeps_hidden_channels_apart(monkeypatch):
 @pytest.mark.slow
 def test_exchanges_grow_as_the_theory_says(monkeypatch):
     """Weak scaling: the table of docs/scaling.md."""
-    monkeypatch.setattr(sharding, "SMALL", 2**9)
+    monkeypatch.setattr(layout, "SMALL", 2**9)
     table = {(row["axis"], row["devices"]): row for row in scaling.rows()}
     for axis in scaling.AXES:
-        assert not set(table[axis, 1]) & set(hlo.KINDS)
+        assert not set(table[axis, 1]) & set(compiled_program.KINDS)
     for count in (2, 4, 8):
         data, fsdp, tensor = (table[axis, count] for axis in scaling.AXES)
         assert data["all-reduce"].bytes == pytest.approx(data["parameters"], rel=0.01)

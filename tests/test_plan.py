@@ -4,10 +4,11 @@ import importlib.util
 
 import pytest
 
-from vqdit import config, hlo
+from vqdit import config
 from vqdit.cli import main as command
 from vqdit.cli.plan import report
-from vqdit.plan import Plan, _has, _want, finder, plan
+from vqdit.profiling import compiled_program
+from vqdit.profiling.plan import Plan, _has, _want, finder, plan
 
 PLAN = Plan(
     chips=8,
@@ -15,7 +16,7 @@ PLAN = Plan(
     memory={"parameters": 2 * 10**9, "optimizer": 4 * 10**9, "temporary": 3 * 10**9},
     flops=1.97e13,
     traffic=8.19e10,
-    exchanges={"all-gather": hlo.Collective(28, 2 * 10**9)},
+    exchanges={"all-gather": compiled_program.Collective(28, 2 * 10**9)},
     kernels={"tpu_custom_call": 112},
     bounds={"arithmetic": 0.1, "memory": 0.2, "links": 0.01},
 )

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
-from vqdit import sharding
-from vqdit.sharding import Mesh
+from vqdit import parallel
+from vqdit.parallel import Mesh
 
 pytestmark = pytest.mark.usefixtures("eight_devices")
 
@@ -48,7 +48,7 @@ def test_large_arrays_are_split_along_their_largest_axis_that_divides():
         "scalar": (),
     }
     abstract = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()}
-    found = sharding.of_state(abstract, Mesh(fsdp=8).build())
+    found = parallel.of_state(abstract, Mesh(fsdp=8).build())
     expected = {
         "small": PartitionSpec(),
         "tall": PartitionSpec("fsdp", None),
@@ -62,14 +62,14 @@ def test_large_arrays_are_split_along_their_largest_axis_that_divides():
 
 
 def test_without_fsdp_everything_is_replicated():
-    found = sharding.of_state(jax.ShapeDtypeStruct((4096, 4096), jnp.float32), Mesh().build())
+    found = parallel.of_state(jax.ShapeDtypeStruct((4096, 4096), jnp.float32), Mesh().build())
     assert found.spec == PartitionSpec()
 
 
 def test_a_batch_is_split_over_all_devices_in_order():
     mesh = Mesh(fsdp=4).build()
     rows = np.arange(16).reshape(16, 1)
-    batch = sharding.put_batch({"x": rows}, mesh)["x"]
+    batch = parallel.put_batch({"x": rows}, mesh)["x"]
     np.testing.assert_array_equal(batch, rows)
     assert [shard.data.shape for shard in batch.addressable_shards] == [(2, 1)] * 8
 
@@ -77,13 +77,13 @@ def test_a_batch_is_split_over_all_devices_in_order():
 @pytest.mark.parametrize(("size", "near"), [(12, "8 or 16"), (3, "8"), (17, "16 or 24")])
 def test_a_batch_that_does_not_divide_names_the_nearest(size, near):
     with pytest.raises(ValueError, match=f"batch_size {size} does not divide .*nearest: {near}"):
-        sharding.check_batch(size, Mesh().build())
+        parallel.check_batch(size, Mesh().build())
 
 
 def test_a_compiled_step_keeps_the_layout_and_donates():
     mesh = Mesh(fsdp=8).build()
-    state = sharding.create(lambda: {"w": jnp.ones((512, 256))}, mesh)
-    step = sharding.compile_step(lambda s, x: ({"w": s["w"] + x}, x), state)
+    state = parallel.create(lambda: {"w": jnp.ones((512, 256))}, mesh)
+    step = parallel.compile_step(lambda s, x: ({"w": s["w"] + x}, x), state)
     layout = state["w"].sharding
     new, _ = step(state, 1.0)
     assert state["w"].is_deleted()

@@ -33,7 +33,7 @@ PROGRAM = """
 import json, sys
 from vqdit import config
 from vqdit.cli.overrides import override
-from vqdit.plan import finder, plan
+from vqdit.profiling.plan import finder, plan
 
 name, target, *overrides = sys.argv[1:]
 stem, found = config.load(name)

@@ -4,12 +4,12 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from vqdit.api import resolver
+from vqdit.config import Experiment
 from vqdit.data import Affine, Data, Digits
-from vqdit.experiment import Experiment
+from vqdit.inference.loading import resolver
 from vqdit.modalities import Audio, Image, Label, Text
 from vqdit.models import ConvAutoencoder, DiT, PatchGAN
-from vqdit.optimizers import AdamW
+from vqdit.optim import AdamW
 from vqdit.processes import Flow, Independent, Masked
 from vqdit.quantizers import VQ
 from vqdit.samplers import Euler, Unmasking

@@ -10,7 +10,7 @@ Importing this package loads no JAX; `load` does, when it is first used.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vqdit.api import load
+    from vqdit.inference.loading import load
 
 __version__ = "0.1.0"
 __all__ = ["load"]
@@ -18,7 +18,7 @@ __all__ = ["load"]
 
 def __getattr__(name: str) -> Any:
     if name == "load":
-        from vqdit.api import load
+        from vqdit.inference.loading import load
 
         return load
     if name == "pretrained":

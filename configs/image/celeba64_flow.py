@@ -4,10 +4,10 @@ python train.py --config=configs/image/celeba64_vqvae.py
 python train.py --config=configs/image/celeba64_flow.py
 """
 
+from vqdit.config import Experiment
 from vqdit.data import TFDS, Data, HorizontalFlip
-from vqdit.experiment import Experiment
 from vqdit.models import DiT
-from vqdit.optimizers import AdamW
+from vqdit.optim import AdamW
 from vqdit.processes import Flow, LogitNormal
 from vqdit.samplers import Euler
 from vqdit.tasks import DiffusionTask, Target

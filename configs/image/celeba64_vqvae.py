@@ -6,11 +6,11 @@
 From a folder of pictures instead: --data.source=ImageFolder --data.source.path=FACES
 """
 
+from vqdit.config import Experiment
 from vqdit.data import TFDS, Data, HorizontalFlip
-from vqdit.experiment import Experiment
 from vqdit.modalities import Image
 from vqdit.models import ConvAutoencoder
-from vqdit.optimizers import AdamW
+from vqdit.optim import AdamW
 from vqdit.quantizers import VQ
 from vqdit.tasks import TokenizerTask
 

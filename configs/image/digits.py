@@ -6,11 +6,11 @@ First a VQ-VAE turns each 8x8 picture into 16 codes of 7 bits, then a masked Dif
 learns to generate the codes of an asked digit. The quickstart adds sound and text.
 """
 
+from vqdit.config import Experiment
 from vqdit.data import Data, Digits
-from vqdit.experiment import Experiment
 from vqdit.modalities import Image, Label
 from vqdit.models import ConvAutoencoder, DiT
-from vqdit.optimizers import AdamW
+from vqdit.optim import AdamW
 from vqdit.processes import Masked
 from vqdit.quantizers import VQ
 from vqdit.samplers import Unmasking

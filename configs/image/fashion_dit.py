@@ -5,12 +5,12 @@ python train.py --config=configs/image/fashion_dit.py
 python sample.py --workdir=runs/fashion_dit --given label=sneaker
 """
 
+from vqdit.config import Experiment
 from vqdit.data import Data, FashionMNIST
 from vqdit.data.fashion_mnist import GARMENTS
-from vqdit.experiment import Experiment
 from vqdit.modalities import Label
 from vqdit.models import DiT
-from vqdit.optimizers import AdamW
+from vqdit.optim import AdamW
 from vqdit.processes import Masked
 from vqdit.samplers import Unmasking
 from vqdit.tasks import Condition, DiffusionTask, Target

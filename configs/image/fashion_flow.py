@@ -8,11 +8,11 @@ python sample.py --workdir=runs/fashion_flow --given label=3
 class asked for in 58 % of the samples, after 6,000 in 84 %.
 """
 
+from vqdit.config import Experiment
 from vqdit.data import Data, FashionMNIST
-from vqdit.experiment import Experiment
 from vqdit.modalities import Label
 from vqdit.models import DiT
-from vqdit.optimizers import AdamW
+from vqdit.optim import AdamW
 from vqdit.processes import Flow, LogitNormal
 from vqdit.samplers import Euler
 from vqdit.tasks import Condition, DiffusionTask, Target

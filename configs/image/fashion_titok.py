@@ -7,11 +7,11 @@ A ViT on a grid of 7x7 codes instead: --task.model=ViTTokenizer. Sixteen codes s
 49 of fashion_vqvae.py, and a transformer learns slower than convolutions: give it time, or a GPU.
 """
 
+from vqdit.config import Experiment
 from vqdit.data import Data, FashionMNIST
-from vqdit.experiment import Experiment
 from vqdit.modalities import Image
 from vqdit.models import TiTok
-from vqdit.optimizers import AdamW
+from vqdit.optim import AdamW
 from vqdit.quantizers import VQ
 from vqdit.tasks import TokenizerTask
 

@@ -8,11 +8,11 @@ pictures became less faithful: 400 steps after it began L1 was 0.113, instead of
 0.069 without an adversary.
 """
 
+from vqdit.config import Experiment
 from vqdit.data import Data, FashionMNIST
-from vqdit.experiment import Experiment
 from vqdit.modalities import Image
 from vqdit.models import ConvAutoencoder, PatchGAN
-from vqdit.optimizers import AdamW
+from vqdit.optim import AdamW
 from vqdit.quantizers import VQ
 from vqdit.tasks import Adversary, TokenizerTask
 

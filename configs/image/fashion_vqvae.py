@@ -4,11 +4,11 @@ vqdit prepare fashion_mnist
 python train.py --config=configs/image/fashion_vqvae.py
 """
 
+from vqdit.config import Experiment
 from vqdit.data import Data, FashionMNIST
-from vqdit.experiment import Experiment
 from vqdit.modalities import Image
 from vqdit.models import ConvAutoencoder
-from vqdit.optimizers import AdamW
+from vqdit.optim import AdamW
 from vqdit.quantizers import VQ
 from vqdit.tasks import TokenizerTask
 

@@ -6,10 +6,10 @@
 If the folder has sub-folders, add a Condition for their classes, as fashion_dit.py does.
 """
 
+from vqdit.config import Experiment
 from vqdit.data import Data, HorizontalFlip, ImageFolder
-from vqdit.experiment import Experiment
 from vqdit.models import DiT
-from vqdit.optimizers import AdamW
+from vqdit.optim import AdamW
 from vqdit.processes import Masked
 from vqdit.samplers import Unmasking
 from vqdit.tasks import DiffusionTask, Target

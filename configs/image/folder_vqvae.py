@@ -6,11 +6,11 @@ The codes form a 16x16 grid of 10 bits each. For another size, change the modali
 together: --task.modality.size=128,128 --data.source.size=128.
 """
 
+from vqdit.config import Experiment
 from vqdit.data import Data, HorizontalFlip, ImageFolder
-from vqdit.experiment import Experiment
 from vqdit.modalities import Image
 from vqdit.models import ConvAutoencoder
-from vqdit.optimizers import AdamW
+from vqdit.optim import AdamW
 from vqdit.quantizers import VQ
 from vqdit.tasks import TokenizerTask
 

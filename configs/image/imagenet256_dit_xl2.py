@@ -8,11 +8,11 @@ arXiv:2401.08740): batch 256, constant 1e-4 without weight decay, average 0.9999
 scale: a TPU v5e-32, for whose 16 GB a chip it compiles, or eight GPUs of 80 GB.
 """
 
+from vqdit.config import Experiment
 from vqdit.data import TFDS, Data, HorizontalFlip
-from vqdit.experiment import Experiment
 from vqdit.modalities import Label
 from vqdit.models import DiT
-from vqdit.optimizers import AdamW
+from vqdit.optim import AdamW
 from vqdit.processes import Flow
 from vqdit.samplers import Euler
 from vqdit.tasks import Condition, DiffusionTask, Target

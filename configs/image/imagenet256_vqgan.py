@@ -9,12 +9,12 @@ a PatchGAN with the hinge loss and weight 0.5; LeCAM and blurred halvings come f
 (arXiv:2409.16211). Meant for eight GPUs of 80 GB or eight chips of TPU v6e (2x4), which have 32 GB.
 """
 
+from vqdit.config import Experiment
 from vqdit.data import TFDS, Data, HorizontalFlip
-from vqdit.experiment import Experiment
 from vqdit.losses import LPIPS
 from vqdit.modalities import Image
 from vqdit.models import ConvAutoencoder, PatchGAN
-from vqdit.optimizers import AdamW
+from vqdit.optim import AdamW
 from vqdit.quantizers import VQ
 from vqdit.tasks import Adversary, TokenizerTask
 

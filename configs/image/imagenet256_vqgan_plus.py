@@ -8,11 +8,11 @@ The 1-D tokenizer of the same pictures: --task.model=TiTok --task.model.size=256
 --task.model.tokens=64. Meant for eight GPUs of 80 GB or eight chips of TPU v6e (2x4).
 """
 
+from vqdit.config import Experiment
 from vqdit.data import TFDS, Data, HorizontalFlip
-from vqdit.experiment import Experiment
 from vqdit.modalities import Image
 from vqdit.models import VQGANPlus
-from vqdit.optimizers import AdamW
+from vqdit.optim import AdamW
 from vqdit.quantizers import VQ
 from vqdit.tasks import TokenizerTask
 

@@ -6,11 +6,11 @@
 Meant for eight GPUs of 80 GB or sixteen chips of TPU v5e (4x4).
 """
 
+from vqdit.config import Experiment
 from vqdit.data import TFDS, Data, HorizontalFlip
-from vqdit.experiment import Experiment
 from vqdit.modalities import Image
 from vqdit.models import ConvAutoencoder
-from vqdit.optimizers import AdamW
+from vqdit.optim import AdamW
 from vqdit.quantizers import VQ
 from vqdit.tasks import TokenizerTask
 

@@ -7,7 +7,7 @@ import dataclasses
 from typing import cast
 
 from vqdit import config as configs
-from vqdit.experiment import Experiment
+from vqdit.config import Experiment
 
 STEPS = {"image": 600, "audio": 1000, "joint": 5500}
 

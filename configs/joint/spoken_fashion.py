@@ -7,13 +7,13 @@ Needs Debian's packages dataset-fashion-mnist and espeak-ng. A picture of 28x28 
 codes, a second of speech 128, a caption is 24 bytes. The variant for a CPU is spoken_fashion_cpu.
 """
 
+from vqdit.config import Experiment
 from vqdit.data import Data, SpokenFashion
 from vqdit.data.fashion_mnist import GARMENTS
-from vqdit.experiment import Experiment
 from vqdit.losses import Mel
 from vqdit.modalities import Audio, Image, Label, Text
 from vqdit.models import ConvAutoencoder, DiT
-from vqdit.optimizers import AdamW
+from vqdit.optim import AdamW
 from vqdit.processes import Independent, Masked
 from vqdit.quantizers import VQ
 from vqdit.samplers import Unmasking

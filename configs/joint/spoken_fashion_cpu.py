@@ -8,10 +8,10 @@ import dataclasses
 from typing import cast
 
 from vqdit import config as configs
+from vqdit.config import Experiment
 from vqdit.data import Data, SpokenFashion
-from vqdit.experiment import Experiment
 from vqdit.models import ConvAutoencoder, DiT
-from vqdit.optimizers import AdamW
+from vqdit.optim import AdamW
 from vqdit.quantizers import VQ
 from vqdit.tasks import DiffusionTask, TokenizerTask
 

@@ -10,9 +10,9 @@ import pytest
 
 from tests import tiny
 from vqdit import pretrained
-from vqdit.api import resolver
 from vqdit.cli.main import main
 from vqdit.data import Data, Digits, Encoded, HorizontalFlip
+from vqdit.inference.loading import resolver
 from vqdit.modalities import Image
 from vqdit.models import ConvAutoencoder
 from vqdit.processes import Flow, Masked

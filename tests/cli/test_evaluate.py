@@ -6,12 +6,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from vqdit import api
 from vqdit.cli.evaluate import table
 from vqdit.cli.main import main
 from vqdit.data import Digits, FashionMNIST, ImageFolder, Missing, SpokenFashion
-from vqdit.evaluation import measure, recognisers, whole
-from vqdit.metrics.coherence import wilson
+from vqdit.evaluation.coherence import measure, recognisers, whole
+from vqdit.evaluation.recognizers import wilson
 from vqdit.typing import Named
 
 NAMES = ("audio", "image", "label", "text")

@@ -9,10 +9,10 @@ from PIL import Image
 
 from tests import joint
 from tests.cli import trained as helper
-from vqdit.attribution import Attribution
-from vqdit.cli import charts
-from vqdit.cli.explanation import write_explanation
-from vqdit.cli.explanation_pictures import (
+from vqdit.cli.main import main
+from vqdit.cli.report import charts
+from vqdit.cli.report.explanation import write_explanation
+from vqdit.cli.report.explanation_pictures import (
     draw_attention,
     draw_attribution,
     draw_looked,
@@ -20,8 +20,8 @@ from vqdit.cli.explanation_pictures import (
     scale_of,
     signed,
 )
-from vqdit.cli.main import main
-from vqdit.explain import explain
+from vqdit.inference.attribution import Attribution
+from vqdit.inference.explanation import explain
 from vqdit.modalities import Audio, Text
 from vqdit.samplers import Unmasking
 from vqdit.tasks import DiffusionTask, Symbols

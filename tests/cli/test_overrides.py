@@ -9,7 +9,7 @@ from vqdit import config
 from vqdit.cli import overrides
 from vqdit.cli.fields import print_fields
 from vqdit.cli.overrides import classes_of, override
-from vqdit.config import ConfigError
+from vqdit.config import ConfigError, Experiment
 from vqdit.data import (
     TFDS,
     Affine,
@@ -22,14 +22,13 @@ from vqdit.data import (
     Table,
 )
 from vqdit.data.sources import Source
-from vqdit.experiment import Experiment
 from vqdit.losses import LPIPS, Perceptual
 from vqdit.models import Discriminator, StyleGAN
-from vqdit.optimizers import AdamW, Optimizer
+from vqdit.optim import AdamW, Optimizer
+from vqdit.parallel import Mesh
 from vqdit.processes import Flow, LogitNormal, Masked, MinSNR, Process, Shifted
 from vqdit.quantizers import VQ
 from vqdit.samplers import DPMSolver, Euler, Guide, Karras, Sampler, Unmasking
-from vqdit.sharding import Mesh
 from vqdit.tasks import Adversary, DiffusionTask, Task, TokenizerTask
 from vqdit.typing import Component, Named
 

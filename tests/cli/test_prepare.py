@@ -11,8 +11,8 @@ from PIL import Image
 
 from vqdit.cli.main import main
 from vqdit.cli.overrides import override
+from vqdit.config import Experiment
 from vqdit.data import ImageFolder, Table
-from vqdit.experiment import Experiment
 
 
 @pytest.fixture

@@ -8,15 +8,22 @@ import pytest
 from PIL import Image
 
 import vqdit
-from vqdit.cli.charts import LINE
-from vqdit.cli.codebook_pictures import BAR, HEIGHT, WIDTH, appearance, count_codes, histogram
 from vqdit.cli.main import main
+from vqdit.cli.report.charts import LINE
+from vqdit.cli.report.codebook_pictures import (
+    BAR,
+    HEIGHT,
+    WIDTH,
+    appearance,
+    count_codes,
+    histogram,
+)
 from vqdit.data import Digits
+from vqdit.inference.tokenizer import Tokenizer
 from vqdit.modalities import Image as DigitsImage
 from vqdit.modalities.image import grid
 from vqdit.tasks import TokenizerTask
 from vqdit.tasks.autoencoder import side_by_side
-from vqdit.tokenizer import Tokenizer
 
 
 @pytest.fixture(scope="module")

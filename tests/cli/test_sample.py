@@ -11,11 +11,11 @@ import soundfile
 from PIL import Image
 
 from tests import tiny
-from vqdit import generator
 from vqdit.cli.main import main
 from vqdit.cli.overrides import classes_of
 from vqdit.config import to_json
 from vqdit.data import Digits
+from vqdit.inference import generator
 from vqdit.modalities import Audio
 from vqdit.modalities import Image as Modality
 from vqdit.modalities.image import grid

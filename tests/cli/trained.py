@@ -9,7 +9,7 @@ import pytest
 
 from tests import tiny
 from vqdit.cli.main import main
-from vqdit.sharding import Mesh
+from vqdit.parallel import Mesh
 
 CONFIG = """
 from tests import tiny

@@ -8,7 +8,7 @@ import optax
 import pytest
 
 from tests import tiny
-from vqdit.api import resolver
+from vqdit.inference.loading import resolver
 from vqdit.losses import uncertainty
 from vqdit.modalities import Text
 from vqdit.models import DiT

@@ -8,7 +8,7 @@ from vqdit.data import Digits
 from vqdit.data.digits import RATE, TONES, WORDS
 from vqdit.data.spoken_fashion import RATE as SPEECH_RATE
 from vqdit.data.spoken_fashion import Utterances
-from vqdit.metrics.coherence import (
+from vqdit.evaluation.recognizers import (
     CaptionJudge,
     Judge,
     LabelJudge,

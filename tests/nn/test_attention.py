@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from jax._src.cudnn import fused_attention_stablehlo as fused
 
-from vqdit import sharding
+from vqdit import parallel
 from vqdit.nn.attention import attention, chosen, shares
 from vqdit.nn.splash import splash
-from vqdit.platform import Platform, compiled_for
+from vqdit.parallel.target_platform import Platform, compiled_for
 
 LENGTHS = {"queries": 5, "keys": 131}
 
@@ -136,10 +136,10 @@ def test_what_suits_the_device_is_taken(platform, dtype, lengths, width, impleme
 
 def test_splash_runs_on_each_device_with_its_examples():
     q, k, v = (part.repeat(4, axis=0) for part in drawn(**LENGTHS))  # 8 examples
-    mesh = sharding.Mesh(data=2, fsdp=4).build(jax.devices())
+    mesh = parallel.Mesh(data=2, fsdp=4).build(jax.devices())
     with compiled_for(mesh):
         run = jax.jit(lambda q, k, v: splash(q, k, v, interpret=True))
-        placed = jax.device_put((q, k, v), sharding.over_batch(mesh))
+        placed = jax.device_put((q, k, v), parallel.over_batch(mesh))
         out = run(*placed)
         text = run.lower(*placed).compile().as_text()
     assert len(out.sharding.device_set) == 8

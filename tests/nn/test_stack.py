@@ -5,7 +5,7 @@ import pytest
 
 from vqdit.nn import stack
 from vqdit.nn.dense import Dense, Projections
-from vqdit.platform import Platform
+from vqdit.parallel.target_platform import Platform
 
 
 def test_deep_stacks_are_scanned_but_on_a_gpu(monkeypatch):

@@ -14,16 +14,16 @@ from safetensors.flax import save_file
 import vqdit
 from tests import tiny
 from vqdit import pretrained
-from vqdit.api import resolver
 from vqdit.cli.main import main
 from vqdit.data.pictures import SUFFIXES
-from vqdit.leaves import flatten
+from vqdit.inference.loading import resolver
 from vqdit.modalities import Image
 from vqdit.models import VQGAN
 from vqdit.pretrained import diffusers, llamagen, taming
 from vqdit.pretrained.archive import Stored
 from vqdit.quantizers import VQ
 from vqdit.regularizers import KL
+from vqdit.runs.array_fingerprints import flatten
 from vqdit.tasks import KLTask, TokenizerTask
 
 VQ_MODEL = {

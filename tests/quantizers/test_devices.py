@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from vqdit.checkpoint import Checkpoints, Keep
+from vqdit.parallel import Mesh, over_batch, replicated
 from vqdit.quantizers import IBQ, RVQ, VQ, SimVQ
-from vqdit.sharding import Mesh, over_batch, replicated
+from vqdit.runs.checkpoints import Checkpoints, Keep
 
 STEPS = 50
 MOVES = r"= \S+?\[([\d,]+)\]\S* (all-gather|all-to-all|collective-permute)"
@@ -127,7 +127,7 @@ jax.config.update("jax_cpu_collectives_implementation", "gloo")
 jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]))
 import numpy as np
 from tests.quantizers.test_devices import TRAINED, run
-from vqdit.sharding import Mesh, over_batch
+from vqdit.parallel import Mesh, over_batch
 params, stats = run(TRAINED["ema"], over_batch(Mesh().build()))
 if jax.process_index() == 0:
     np.savez(sys.argv[3], *jax.tree.leaves(stats))

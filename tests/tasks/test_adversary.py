@@ -11,10 +11,10 @@ import optax
 import pytest
 
 from tests import tiny
-from vqdit.ema import Averaging
 from vqdit.losses import Perceptual, adversarial
 from vqdit.models import PatchGAN
-from vqdit.optimizers import AdamW
+from vqdit.optim import AdamW
+from vqdit.optim.ema import Averaging
 from vqdit.random import stream
 from vqdit.tasks import Adversary
 from vqdit.tasks.adversary import Averages, starting_at

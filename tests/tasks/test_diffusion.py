@@ -14,10 +14,10 @@ from tests import tiny
 from tests.cli import trained
 from vqdit.modalities import Label, Text
 from vqdit.models import DiT
+from vqdit.parallel import Mesh, over_batch
 from vqdit.processes import Conditional, Flow, Independent
 from vqdit.random import per_example, streams
 from vqdit.samplers import Branch, Euler, Unmasking
-from vqdit.sharding import Mesh, over_batch
 from vqdit.tasks import DiffusionTask, Symbols, Target
 from vqdit.tasks.request import Request
 from vqdit.typing import Named

@@ -15,10 +15,10 @@ from vqdit.modalities import Image
 from vqdit.models import ConvAutoencoder
 from vqdit.processes import Flow
 from vqdit.regularizers import KL
+from vqdit.runs import workdir
 from vqdit.samplers import Euler
 from vqdit.tasks import DiffusionTask, KLTask, Target, Trained
 from vqdit.tasks.token_space import TokenSpace
-from vqdit.train import workdir
 from vqdit.typing import Named
 
 

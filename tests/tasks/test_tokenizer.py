@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from tests import tiny
-from vqdit.ema import Averaging
-from vqdit.optimizers import AdamW
+from vqdit.optim import AdamW
+from vqdit.optim.ema import Averaging
 from vqdit.quantizers import BSQ, FSQ, IBQ, LFQ, RVQ, VQ, GroupedVQ, GumbelVQ, SimVQ
 from vqdit.train import state as states
 from vqdit.train.step import train_step

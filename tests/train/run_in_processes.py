@@ -18,21 +18,20 @@ def main() -> int:
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", int(devices))
 
-    from vqdit import distributed
+    from vqdit.parallel import distributed
 
     if int(processes) > 1:
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
         distributed.start(distributed.place(address, int(processes), int(process)))
 
     from tests import tiny
-    from vqdit import sharding
-    from vqdit.api import resolver
     from vqdit.data import Data
-    from vqdit.optimizers import AdamW
-    from vqdit.sharding import Mesh
+    from vqdit.inference.loading import resolver
+    from vqdit.optim import AdamW
+    from vqdit.parallel import Mesh
     from vqdit.train.loop import train
 
-    sharding.SMALL = 64  # so that something is divided
+    layout.SMALL = 64  # so that something is divided
     ids, batches = [], Data.train_batches
 
     def watched(self, *args, **kwargs):

@@ -7,10 +7,11 @@ import pytest
 
 import vqdit
 from tests import tiny
-from vqdit.checkpoint import Checkpoints
 from vqdit.cli import average
-from vqdit.ema import PosthocEMA
-from vqdit.train import averages, workdir
+from vqdit.optim.ema import PosthocEMA
+from vqdit.runs import workdir
+from vqdit.runs.checkpoints import Checkpoints
+from vqdit.train import averages
 
 
 @pytest.fixture(scope="module")

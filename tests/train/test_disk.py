@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests import tiny
-from vqdit.checkpoint import Checkpoints, FailedSave, Keep
+from vqdit.runs.checkpoints import Checkpoints, FailedSave, Keep
 from vqdit.train.writers import JsonlWriter
 
 # What Orbax writes beside the part that failed ends after it has stopped listening.
@@ -125,7 +125,7 @@ def test_a_checkpoint_without_checksums_is_one(tmp_path, monkeypatch, caplog):
     with Checkpoints(tmp_path, Keep(last=1)) as checkpoints:
         checkpoints.save(1, STATE)
         checkpoints.wait()
-        monkeypatch.setattr("vqdit.checkpoint.manifest.write", full)
+        monkeypatch.setattr("vqdit.runs.checkpoints.manifest.write", full)
         checkpoints.save(2, STATE)
         checkpoints.wait()
         assert checkpoints.steps() == [2]

@@ -14,8 +14,8 @@ import pytest
 
 from tests import tiny
 from tests.train.test_loop import lines, state_of
+from vqdit.config import Deadlines
 from vqdit.data import Data, ImageFolder, pipeline
-from vqdit.experiment import Deadlines
 from vqdit.tasks import TokenizerTask
 from vqdit.train import faults, loop
 from vqdit.train.faults import Interrupts
@@ -155,7 +155,7 @@ from tests import tiny
 from tests.train.test_faults import EVERY
 from vqdit.cli.main import end
 from vqdit.data import pipeline
-from vqdit.experiment import Deadlines
+from vqdit.config import Deadlines
 from vqdit.tasks import TokenizerTask
 from vqdit.train import loop, run
 

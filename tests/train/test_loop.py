@@ -13,14 +13,15 @@ import numpy as np
 import pytest
 
 from tests import tiny
-from vqdit import sharding
-from vqdit.checkpoint import Checkpoints, CorruptCheckpoint
+from vqdit import parallel
+from vqdit.config import Profile
 from vqdit.data import Digits
-from vqdit.experiment import Profile
 from vqdit.models import PatchGAN
-from vqdit.sharding import Mesh
+from vqdit.parallel import Mesh
+from vqdit.runs import workdir
+from vqdit.runs.checkpoints import Checkpoints, CorruptCheckpoint
 from vqdit.tasks import Adversary
-from vqdit.train import loop, workdir
+from vqdit.train import loop
 from vqdit.train.faults import Interrupts
 from vqdit.train.loop import Run
 from vqdit.typing import Named
@@ -35,7 +36,7 @@ def state_of(experiment, folder, **earlier):
     folder.mkdir(exist_ok=True)
     run = Run(experiment, folder, tiny.resolver(earlier))
     with Checkpoints(folder / "checkpoints") as checkpoints:
-        return sharding.host(jax.tree.map(_raw, run.start(checkpoints)))
+        return parallel.host(jax.tree.map(_raw, run.start(checkpoints)))
 
 
 def _raw(leaf):
@@ -132,10 +133,10 @@ def test_the_step_is_traced_once_and_moves_nothing_to_the_host(trained, tmp_path
     def traced(*args):
         return run.step(*args)
 
-    step = sharding.compile_step(traced, state)
+    step = parallel.compile_step(traced, state)
     batches = experiment.data.train_batches(0, 0)
     for _ in range(4):
-        batch = sharding.put_batch(next(batches), run.mesh)
+        batch = parallel.put_batch(next(batches), run.mesh)
         with jax.transfer_guard("disallow"):
             state, metrics = step(state, run.frozen, batch)
     batches.close()
@@ -148,8 +149,8 @@ def test_the_state_is_donated(trained, tmp_path, eight_devices):
     run = Run(experiment, tmp_path, tiny.resolver({"tokenizer": trained}))
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
         state = run.start(checkpoints)
-    step = sharding.compile_step(run.step, state)
-    batch = sharding.put_batch(experiment.data.first_batch(0), run.mesh)
+    step = parallel.compile_step(run.step, state)
+    batch = parallel.put_batch(experiment.data.first_batch(0), run.mesh)
     new, _ = step(state, run.frozen, batch)
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.params))
     assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(new.params))

@@ -14,11 +14,11 @@ import pytest
 
 from tests import tiny
 from tests.train.test_loop import lines, state_of
-from vqdit.checkpoint import Checkpoints, Keep
 from vqdit.cli.main import main
-from vqdit.ema import Averaging
-from vqdit.experiment import NonFinite
+from vqdit.config import NonFinite
+from vqdit.optim.ema import Averaging
 from vqdit.random import stream
+from vqdit.runs.checkpoints import Checkpoints, Keep
 from vqdit.tasks import TokenizerTask
 from vqdit.train import nonfinite, state
 from vqdit.train.nonfinite import Diverged, Monitor

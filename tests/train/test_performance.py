@@ -6,8 +6,8 @@ import json
 import pytest
 
 from tests import tiny
-from vqdit.checkpoint import Checkpoints, Keep
-from vqdit.chips import Chip
+from vqdit.profiling.accelerators import Chip
+from vqdit.runs.checkpoints import Checkpoints, Keep
 from vqdit.train import performance
 from vqdit.train.performance import Ledger, Performance
 from vqdit.train.run import Run
@@ -138,7 +138,7 @@ def test_the_model_flops_of_a_step_grow_with_its_batch(kind, tmp_path):
 
 
 def test_mfu_is_the_share_of_the_peak(clock, tmp_path, monkeypatch):
-    monkeypatch.setattr(performance.chips, "find", lambda kind: Chip(1e12, 1.0, 1.0, 1.0))
+    monkeypatch.setattr(performance.accelerators, "find", lambda kind: Chip(1e12, 1.0, 1.0, 1.0))
     monkeypatch.setattr(performance.jax, "device_count", lambda: 4)
     ledger = Ledger("step", clock)
     measured = Performance(ledger, tmp_path / "performance.jsonl", batch_size=8)

@@ -14,10 +14,10 @@ import jax
 import numpy as np
 import pytest
 
-from vqdit.checkpoint import Checkpoints
-from vqdit.leaves import flatten
+from vqdit.runs import workdir
+from vqdit.runs.array_fingerprints import flatten
+from vqdit.runs.checkpoints import Checkpoints
 from vqdit.train import state as states
-from vqdit.train import workdir
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent.parent

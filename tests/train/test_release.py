@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from vqdit import load
-from vqdit.api import resolver
-from vqdit.checkpoint import Checkpoints
-from vqdit.train import workdir
+from vqdit.inference.loading import resolver
+from vqdit.runs import workdir
+from vqdit.runs.checkpoints import Checkpoints
 from vqdit.train.loop import train
 
 FIXTURE = Path(__file__).parent.parent / "fixtures" / "first_release.tar.xz"

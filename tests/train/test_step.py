@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 
 from tests import tiny
-from vqdit import sharding
+from vqdit import parallel
 from vqdit.data import Data, Digits
-from vqdit.ema import Averaging
 from vqdit.modalities import Label, Text
 from vqdit.models import DiT
-from vqdit.optimizers import AdamW
+from vqdit.optim import AdamW
+from vqdit.optim.ema import Averaging
+from vqdit.parallel import Mesh
 from vqdit.processes import Conditional, Independent, LogitNormal, Shared, Unbalanced, Uniform
 from vqdit.quantizers import VQ
 from vqdit.samplers import Unmasking
-from vqdit.sharding import Mesh
 from vqdit.tasks import Condition, DiffusionTask, KLTask, Symbols
 from vqdit.train import state
 from vqdit.train.step import split, train_step
@@ -121,7 +121,7 @@ def test_a_bottleneck_draws_for_each_part_anew():
 def test_parts_stay_on_their_devices(eight_devices):
     """The rows of a part are those that each device holds already: splitting moves nothing."""
     mesh = Mesh().build()
-    rows = sharding.put_batch(np.arange(32.0, dtype=np.float32).reshape(32, 1), mesh)
+    rows = parallel.put_batch(np.arange(32.0, dtype=np.float32).reshape(32, 1), mesh)
 
     def doubled(rows):
         return split(rows, 4) * 2.0  # part 1: rows 1, 5, 9, ...

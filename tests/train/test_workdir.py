@@ -4,7 +4,7 @@ import errno
 
 import pytest
 
-from vqdit.train.workdir import alone, make_folder
+from vqdit.runs.workdir import alone, make_folder
 
 
 def test_a_folder_is_made_with_its_parents(tmp_path):

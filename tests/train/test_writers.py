@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from vqdit.experiment import Experiment, Profile
+from vqdit.config import Experiment, Profile
 from vqdit.train.writers import JsonlWriter, Progress, Tracer
 
 

@@ -49,8 +49,8 @@ def main(argv: list[str]) -> int:
 
     import jax
 
-    from vqdit.bench import Latents, bench_sampling, bench_training
     from vqdit.models import DiT
+    from vqdit.profiling.benchmark import Latents, bench_sampling, bench_training
 
     batch, steps = options["batch"], options.get("steps", 20)
     usual = "float32" if jax.default_backend() == "cpu" else "bfloat16"

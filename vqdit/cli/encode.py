@@ -36,8 +36,8 @@ def main(argv: list[str]) -> int:
 
     import vqdit
     from vqdit import data
-    from vqdit.tokenizer import Tokenizer
-    from vqdit.train import workdir
+    from vqdit.inference.tokenizer import Tokenizer
+    from vqdit.runs import workdir
 
     tokenizer = vqdit.load(folder)
     if not isinstance(tokenizer, Tokenizer):
@@ -62,11 +62,11 @@ def _encode(tokenizer: Any, source: Any, out: Path) -> dict[str, int]:
     import numpy as np
 
     from vqdit.data import Data, Encoded, Feature, encoded
-    from vqdit.leaves import fingerprint
     from vqdit.processes import Flow
+    from vqdit.runs.array_fingerprints import fingerprint
+    from vqdit.runs.workdir import write_json
     from vqdit.tasks import Trained
     from vqdit.tasks.token_space import TokenSpace
-    from vqdit.train.workdir import write_json
 
     task, arrays = tokenizer.task, (tokenizer.params, tokenizer.stats)
     found = source.features().get(task.name)

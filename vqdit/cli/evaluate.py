@@ -11,7 +11,7 @@ from vqdit.cli.sample import load_generator
 
 if TYPE_CHECKING:
     from vqdit.data import Source
-    from vqdit.evaluation import Values
+    from vqdit.evaluation.coherence import Values
 
 log = logging.getLogger(__name__)
 
@@ -49,10 +49,10 @@ REAL = 1000
 def main(argv: list[str]) -> int:
     """Runs the command."""
     options = parse(argv, OPTIONS, required=("workdir",))
-    from vqdit.evaluation import HELD_OUT, draw, measure, recognisers, score_images, whole
-    from vqdit.generator import BATCH
-    from vqdit.metrics.coherence import FITTED
-    from vqdit.train import workdir
+    from vqdit.evaluation.coherence import HELD_OUT, draw, measure, recognisers, score_images, whole
+    from vqdit.evaluation.recognizers import FITTED
+    from vqdit.inference.generator import BATCH
+    from vqdit.runs import workdir
 
     _check(options, HELD_OUT)
     model = load_generator(options["workdir"])

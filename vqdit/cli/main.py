@@ -7,9 +7,9 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from vqdit import logs
 from vqdit.cli.options import near
-from vqdit.train.exits import leave
+from vqdit.runs import logs
+from vqdit.train.exit_codes import leave
 
 COMMANDS = {
     "train": "train the experiments of a config",

@@ -35,7 +35,7 @@ def main(argv: list[str]) -> int:
     os.environ.setdefault("JAX_PLATFORMS", "cpu")  # where it compiles is not what it compiles for
     from vqdit import config as configs
     from vqdit.cli.overrides import override
-    from vqdit.plan import DoesNotFit, finder, plan
+    from vqdit.profiling.plan import DoesNotFit, finder, plan
 
     stem, config = configs.load(name)
     config = override(config, overrides)

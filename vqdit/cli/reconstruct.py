@@ -38,13 +38,13 @@ def main(argv: list[str]) -> int:
     import numpy as np
 
     from vqdit import metrics as measures
-    from vqdit.cli.codebook_pictures import appearance, count_codes, histogram
+    from vqdit.cli.report.codebook_pictures import appearance, count_codes, histogram
     from vqdit.data.sources import check_split
+    from vqdit.inference.tokenizer import Tokenizer
     from vqdit.modalities.image import save
+    from vqdit.runs import workdir
     from vqdit.tasks import TokenizerTask
     from vqdit.tasks.autoencoder import side_by_side
-    from vqdit.tokenizer import Tokenizer
-    from vqdit.train import workdir
 
     split, out = options.get("split", "test"), Path(options.get("out", "reconstructions"))
     check_split(split)
@@ -96,8 +96,8 @@ def main(argv: list[str]) -> int:
 
 
 def _last_tokenizer(folder: Path) -> Path:
+    from vqdit.runs import workdir
     from vqdit.tasks.autoencoder import AutoencoderTask
-    from vqdit.train import workdir
 
     tasks: dict[Path, Any] = {
         run: workdir.read_experiment(run).task for run in workdir.runs_of(folder)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vqdit.cli.options import COUNT, SEED, command, near, parse, with_help
-from vqdit.cli.page import table, write_page
+from vqdit.cli.report.page import table, write_page
 
 USAGE = """usage: sample.py --workdir=DIR [--given NAME=VALUE ...] [--want NAME ...] [OPTIONS]
 
@@ -83,8 +83,8 @@ def main(argv: list[str]) -> int:
 
     import numpy as np
 
-    from vqdit.generator import BATCH
-    from vqdit.train.workdir import make_folder
+    from vqdit.inference.generator import BATCH
+    from vqdit.runs.workdir import make_folder
 
     model = load_generator(options["workdir"])
     given = read_given(model, options.get("given", []))
@@ -113,7 +113,7 @@ def main(argv: list[str]) -> int:
         model.modality(name).write(values, out)
     parts = [_show(model, samples, list(given), out)]
     if options.get("explain"):
-        from vqdit.cli.explanation import write_explanation
+        from vqdit.cli.report.explanation import write_explanation
 
         parts += write_explanation(model, num, settings, out)
     title = f"{num} samples of {options['workdir']}"
@@ -150,8 +150,8 @@ def load_generator(path: str) -> Any:
         ValueError: it is a tokenizer.
         FileNotFoundError: there is no run, or no checkpoint yet.
     """
-    from vqdit.api import load
-    from vqdit.generator import Generator
+    from vqdit.inference.generator import Generator
+    from vqdit.inference.loading import load
 
     model = load(path)
     if not isinstance(model, Generator):

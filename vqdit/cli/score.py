@@ -43,8 +43,8 @@ def main(argv: list[str]) -> int:
 
     import numpy as np
 
-    from vqdit.generator import BATCH
-    from vqdit.train.workdir import make_folder
+    from vqdit.inference.generator import BATCH
+    from vqdit.runs.workdir import make_folder
 
     out = Path(options.get("out", "scores.json"))
     model = load_generator(options["workdir"])

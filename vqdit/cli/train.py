@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from vqdit.cli.options import HELP, command, near, take
-from vqdit.train.exits import nothing_to_save
+from vqdit.train.exit_codes import nothing_to_save
 
 USAGE = """usage: train.py --config=CONFIG [--workdir=DIR] [--any.field=value ...]
 
@@ -57,10 +57,10 @@ def _main(argv: list[str]) -> int:
         raise ValueError("--config is missing: a Python file, or a name such as quickstart")
 
     from vqdit import config as configs
-    from vqdit import distributed
     from vqdit.cli.fields import print_fields
     from vqdit.cli.overrides import override
-    from vqdit.train.workdir import make_folder
+    from vqdit.parallel import distributed
+    from vqdit.runs.workdir import make_folder
 
     stem, config = configs.load(name)
     config = override(config, overrides)
@@ -95,7 +95,7 @@ def _place(argv: list[str]) -> tuple[tuple[str | None, int | None, int | None], 
 
 def _check_order(folder: Path, names: list[str]) -> None:
     """Refuses a folder that holds other experiments than those named; [] is a single one."""
-    from vqdit.train.workdir import CONFIG, ORDER, read_json
+    from vqdit.runs.workdir import CONFIG, ORDER, read_json
 
     order = folder / ORDER
     there = read_json(order) if order.is_file() else []
@@ -113,8 +113,9 @@ def _check(experiments: Experiments, runs: dict[str, Path]) -> None:
 
     A workdir that was begun keeps what it refers to, so only a fresh one looks for it.
     """
-    from vqdit.api import resolver
-    from vqdit.train import trackers, workdir
+    from vqdit.inference.loading import resolver
+    from vqdit.runs import workdir
+    from vqdit.train import trackers
 
     tasks: dict[str, Any] = {}
 
@@ -140,12 +141,12 @@ def _check(experiments: Experiments, runs: dict[str, Path]) -> None:
 
 
 def _train(experiments: Experiments, runs: dict[str, Path], folder: Path, strict: bool) -> int:
-    from vqdit.api import resolver
+    from vqdit.inference.loading import resolver
+    from vqdit.runs.workdir import ORDER, write_json
     from vqdit.tasks.autoencoder import AutoencoderTask
-    from vqdit.train.exits import DIVERGED
+    from vqdit.train.exit_codes import DIVERGED
     from vqdit.train.loop import train
     from vqdit.train.nonfinite import Diverged
-    from vqdit.train.workdir import ORDER, write_json
 
     if folder not in runs.values():
         write_json(folder / ORDER, list(experiments))

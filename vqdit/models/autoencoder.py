@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from vqdit.nn.conv import Downsample, ResidualBlock, Upsample, group_norm
 from vqdit.nn.patches import fold, unfold
-from vqdit.platform import platform
+from vqdit.parallel.target_platform import platform
 from vqdit.typing import Array, Component, Float, Key, Params
 
 

@@ -20,8 +20,8 @@ from vqdit.nn.norms import ScaledNorm, normalized
 from vqdit.nn.patches import fold, unfold
 from vqdit.nn.rope import rotation
 from vqdit.nn.stack import Remat, rematerialized, unroll
+from vqdit.parallel import activations
 from vqdit.processes.base import X
-from vqdit.sharding import activations
 from vqdit.typing import Array, Bool, Float, Named
 
 Pieces = list[tuple[str, Array]]

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
-from vqdit.platform import platform
+from vqdit.parallel.target_platform import platform
 from vqdit.typing import Array, Bool, Float
 
 T = TypeVar("T")

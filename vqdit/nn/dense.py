@@ -7,8 +7,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
-from vqdit.platform import platform
-from vqdit.sharding import several_weights, weights
+from vqdit.parallel import several_weights, weights
+from vqdit.parallel.target_platform import platform
 from vqdit.typing import Array, Float
 
 XAVIER = nn.initializers.xavier_uniform()

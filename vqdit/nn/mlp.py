@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from vqdit.nn.dense import XAVIER, Dense, Projections
-from vqdit.platform import platform
+from vqdit.parallel.target_platform import platform
 from vqdit.typing import Array, Float
 
 MLP = Literal["gelu", "swiglu"]

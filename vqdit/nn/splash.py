@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental.pallas.ops.tpu import splash_attention as kernels
 
-from vqdit.sharding import per_device
+from vqdit.parallel import per_device
 from vqdit.typing import Array, Bool, Float
 
 LANES = 128

@@ -21,7 +21,7 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax
 
-from vqdit.platform import platform
+from vqdit.parallel.target_platform import platform
 
 Remat = bool | Literal["dots", "attention"]
 SHALLOW = 12

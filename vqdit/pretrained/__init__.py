@@ -9,17 +9,17 @@
 
 from pathlib import Path
 
+from vqdit.config import Experiment
 from vqdit.data import Data, ImageFolder
-from vqdit.experiment import Experiment
+from vqdit.inference.tokenizer import Tokenizer
 from vqdit.pretrained import diffusers, diffusers_dit, dit, llamagen, taming
 from vqdit.pretrained.archive import read_tensors
 from vqdit.pretrained.dit import Kind
 from vqdit.pretrained.layout import Imported, PretrainedMismatch
 from vqdit.pretrained.transformer import Denoiser, Pretrained
+from vqdit.runs import workdir
+from vqdit.runs.workdir import Restored
 from vqdit.tasks import Trained
-from vqdit.tokenizer import Tokenizer
-from vqdit.train import workdir
-from vqdit.train.workdir import Restored
 
 __all__ = [
     "Denoiser",

@@ -6,18 +6,18 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
-from vqdit.api import resolver
+from vqdit.config import Experiment
 from vqdit.data import Data, ImageFolder
-from vqdit.experiment import Experiment
+from vqdit.inference.loading import resolver
 from vqdit.modalities import Label
 from vqdit.models.dit import Tokens
 from vqdit.pretrained import diffusers_dit
 from vqdit.pretrained.transformer import IMAGE, LABEL, Pretrained
 from vqdit.processes import DDPM
+from vqdit.runs import workdir
 from vqdit.samplers import Ancestral, Euler
 from vqdit.tasks import Condition, DiffusionTask, KLTask, Target, Trained
 from vqdit.tasks.diffusion import ALIGNED, UNCERTAINTY
-from vqdit.train import workdir
 from vqdit.typing import Named
 
 SCALING = 0.18215

@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vqdit.leaves import flatten
 from vqdit.modalities import Image
 from vqdit.models import VQGAN
 from vqdit.pretrained.archive import Stored
 from vqdit.quantizers import VQ, GumbelVQ, Quantizer
 from vqdit.quantizers.vq import VQStats
 from vqdit.regularizers import KL
+from vqdit.runs.array_fingerprints import flatten
 from vqdit.tasks import KLTask, TokenizerTask
 from vqdit.tasks.autoencoder import AutoencoderTask
 from vqdit.typing import Params, Stats

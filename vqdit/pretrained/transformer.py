@@ -11,12 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vqdit.leaves import flatten
 from vqdit.models.dit import DiT, Tokens
 from vqdit.nn.embeddings import positions
 from vqdit.pretrained.archive import Stored
 from vqdit.pretrained.layout import mismatch
 from vqdit.processes import Process
+from vqdit.runs.array_fingerprints import flatten
 from vqdit.typing import Array, Float, Int, Named, Params
 
 IMAGE, LABEL = "image", "label"

@@ -17,7 +17,7 @@ import optax
 from vqdit.losses import adversarial
 from vqdit.masking import masked_mean
 from vqdit.models.discriminators import Discriminator, PatchGAN
-from vqdit.optimizers import AdamW, Optimizer
+from vqdit.optim import AdamW, Optimizer
 from vqdit.typing import Array, Bool, Component, Float, Int, Key, Named, Params
 
 LECAM_DECAY = 0.999

@@ -29,7 +29,7 @@ from vqdit.modalities import Image, Modality
 from vqdit.modalities.image import grid as tile
 from vqdit.modalities.image import save
 from vqdit.models.autoencoder import Autoencoder, ConvAutoencoder
-from vqdit.optimizers import Optimizer
+from vqdit.optim import Optimizer
 from vqdit.random import stream
 from vqdit.tasks.adversary import Adversary
 from vqdit.tasks.base import Aux, Frozen, Load, Resolve, Task, Trees, require

@@ -11,7 +11,7 @@ from vqdit.data.batch import Batch
 from vqdit.data.sources import Feature
 from vqdit.metrics import Metrics
 from vqdit.modalities import Modality
-from vqdit.optimizers import Optimizer
+from vqdit.optim import Optimizer
 from vqdit.typing import Array, Component, Float, Int, Key, Named, Params, Stats
 
 Frozen = Any

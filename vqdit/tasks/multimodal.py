@@ -6,12 +6,12 @@ from typing import TypeVar
 
 from vqdit.data.batch import Batch
 from vqdit.data.sources import Feature
-from vqdit.leaves import fingerprint
 from vqdit.modalities import Label, Modality
 from vqdit.models.dit import DiT, Tokens
 from vqdit.nn.attention import check_implementation
 from vqdit.processes import Process
 from vqdit.processes.base import X
+from vqdit.runs.array_fingerprints import fingerprint
 from vqdit.samplers.base import Predict
 from vqdit.tasks.autoencoder import AutoencoderTask
 from vqdit.tasks.base import Frozen, Resolve, Task, Trained, require

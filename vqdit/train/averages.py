@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vqdit import ema
-from vqdit.checkpoint import Checkpoints
-from vqdit.train import workdir
+from vqdit.optim import ema
+from vqdit.runs import workdir
+from vqdit.runs.checkpoints import Checkpoints
 from vqdit.typing import Params
 
 

@@ -22,8 +22,8 @@ from typing import Any
 
 import jax
 
-from vqdit import sharding
-from vqdit.train.exits import INTERRUPTED, REQUEUE, leave
+from vqdit import parallel
+from vqdit.train.exit_codes import INTERRUPTED, REQUEUE, leave
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +111,7 @@ class Interrupts:
         if jax.process_count() > 1 and not together:
             return False
         asked, self._save_requested = self._save_requested, False
-        return not sharding.all_agree(not asked)
+        return not parallel.all_agree(not asked)
 
     @contextlib.contextmanager
     def at_rest(self, save: Callable[[], None] | None = None) -> Iterator[None]:

@@ -18,12 +18,13 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from vqdit import chips, logs, sharding
+from vqdit import parallel
+from vqdit.config import Experiment
 from vqdit.data import Batch
-from vqdit.experiment import Experiment
+from vqdit.profiling import accelerators
+from vqdit.runs import logs, workdir
 from vqdit.tasks.base import Resolve
 from vqdit.train import nonfinite
-from vqdit.train import workdir as workdirs
 from vqdit.train.doctor import Doctor
 from vqdit.train.faults import Interrupts
 from vqdit.train.performance import Ledger, Performance
@@ -77,7 +78,7 @@ def train(
     """
     experiment.check_batch(experiment.mesh.build())
     check(experiment.log_to)
-    done = workdirs.finished(folder, experiment)
+    done = workdir.finished(folder, experiment)
     if done is not None:
         if done[0] > experiment.steps:
             log.warning(
@@ -85,11 +86,11 @@ def train(
             )
         return Outcome(*done, 0)
     ledger = Ledger("start")
-    workdirs.make_folder(folder)
-    with workdirs.alone(folder):
-        changes = workdirs.changes(folder, experiment)
-        workdirs.clear_failed_start(folder)
-        is_first = sharding.process()[0] == 0
+    workdir.make_folder(folder)
+    with workdir.alone(folder):
+        changes = workdir.changes(folder, experiment)
+        workdir.clear_failed_start(folder)
+        is_first = parallel.process()[0] == 0
         with logs.to_file(folder / "log.txt") if is_first else contextlib.nullcontext():
             try:
                 for change in changes:
@@ -157,16 +158,16 @@ class _Loop:
     def _train(self) -> Outcome:
         with self.interrupts.at_rest():
             state = self.run.start(self.saver.checkpoints)
-        workdirs.claim(self.run.folder, self.experiment)
+        workdir.claim(self.run.folder, self.experiment)
         count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
         log.info("%s parameters; compiling the step", f"{count:,}")
         profile = self.experiment.profile
         if profile.steps and int(state.step) >= profile.start:
             log.warning("nothing is traced: step %d, profile.start, is done", profile.start)
         self._check_best(state)
-        self.step = sharding.compile_step(self.run.step, state)
+        self.step = parallel.compile_step(self.run.step, state)
         self.compiled, went_back = False, 0
-        if chips.find(jax.devices()[0].device_kind):
+        if accelerators.find(jax.devices()[0].device_kind):
             self.performance.flops = self.run.step_flops(state)
         while isinstance(ended := self._steps(state), _Diverging):
             state = self._go_back(ended, went_back)
@@ -183,7 +184,7 @@ class _Loop:
                 writer.cut(start)
         if line := self.performance.go_on(start):
             self.speeds.write(start, **line)
-        number, count = sharding.process()
+        number, count = parallel.process()
         batches = experiment.data.train_batches(
             experiment.seed, start + ahead, process_index=number, process_count=count
         )
@@ -200,7 +201,7 @@ class _Loop:
                 self.ledger.begin("data")
                 tracer.before(step + 1)
                 with self.interrupts.at_rest(functools.partial(self.saver.save, step, state)):
-                    batch = sharding.put_batch(next(batches), self.run.mesh)
+                    batch = parallel.put_batch(next(batches), self.run.mesh)
                 if values is not None and not values["skipped"].is_ready():
                     self.ledger.was("step")  # the devices were at work
                 self.ledger.begin(part)
@@ -288,14 +289,14 @@ class _Loop:
 
     def _note_time(self) -> None:
         """Writes down the time of a start that ends early, if the workdir is this run's by then."""
-        if not (self.run.folder / workdirs.CONFIG).is_file():
+        if not (self.run.folder / workdir.CONFIG).is_file():
             return
         self.speeds.write(self.at, **self.performance.last(self.at))
         self.speeds.flush()
 
     def _log(self, step: int, values: Named[Float[Array, ""]], progress: Progress) -> None:
         """Writes and shows the metrics of a step."""
-        numbers = {name: float(value) for name, value in sharding.host(values).items()}
+        numbers = {name: float(value) for name, value in parallel.host(values).items()}
         self.metrics.write(step, **numbers)
         speed = self.performance.line(step)
         progress.update(step, numbers, speed)
@@ -363,7 +364,7 @@ class _Loop:
         if self.results is None or self.preview is None:
             raise RuntimeError(f"the run in {self.run.folder} ended without results")
         step = int(state.step)
-        workdirs.finish(self.run.folder, step, self.results, self.preview)
+        workdir.finish(self.run.folder, step, self.results, self.preview)
         return Outcome(step, self.results, self.preview, 0)
 
     def _go_back(self, ended: _Diverging, went_back: int) -> TrainState:

@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vqdit import sharding
-from vqdit.experiment import Experiment, NonFinite
-from vqdit.leaves import flatten
+from vqdit import parallel
+from vqdit.config import Experiment, NonFinite
+from vqdit.runs.array_fingerprints import flatten
 from vqdit.train.state import TrainState
 from vqdit.typing import Array, Bool, Float, Named
 
@@ -70,10 +70,10 @@ class Monitor:
         return self._row if len(self._row) >= self._most else []
 
     def _judge(self, step: int, metrics: Named[Float[Array, ""]]) -> None:
-        if not sharding.host(metrics["skipped"]):
+        if not parallel.host(metrics["skipped"]):
             self._row = []
             return
-        numbers = {name: float(value) for name, value in sharding.host(metrics).items()}
+        numbers = {name: float(value) for name, value in parallel.host(metrics).items()}
         found = {name: value for name, value in numbers.items() if not math.isfinite(value)}
         self._row = [*self._row, Skipped(step, found)]
         log.warning("%s was not finite, and was skipped", describe(self._row[-1]))
@@ -98,7 +98,7 @@ def write_dumps(
         key: root of the run's randomness.
     """
     words = np.asarray(jax.random.key_data(key)).tolist()
-    if sharding.process()[0] != 0:
+    if parallel.process()[0] != 0:
         return
     folder.mkdir(exist_ok=True)
     for step, metrics in row:

@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 
-from vqdit import chips
+from vqdit.profiling import accelerators
 
 
 class Ledger:
@@ -129,7 +129,7 @@ class Performance:
         devices = jax.local_devices()
         if memory := [used for used in map(_peak, devices) if used]:
             found["memory_gb"] = max(memory) / 1e9
-        chip = chips.find(devices[0].device_kind)
+        chip = accelerators.find(devices[0].device_kind)
         if chip is not None and self.flops:
             found["mfu"] = rate * self.flops / (chip.flops * jax.device_count())
         return found

@@ -10,15 +10,15 @@ import jax
 import numpy as np
 
 from vqdit import metrics as measures
-from vqdit import sharding
-from vqdit.checkpoint import Checkpoints
+from vqdit import parallel
+from vqdit.config import Experiment
 from vqdit.data import Batch
-from vqdit.experiment import Experiment
-from vqdit.flops import model_flops
+from vqdit.profiling.flops import model_flops
 from vqdit.random import stream
+from vqdit.runs import workdir
+from vqdit.runs.checkpoints import Checkpoints
 from vqdit.tasks.base import Frozen, Resolve
 from vqdit.train import state as states
-from vqdit.train import workdir as workdirs
 from vqdit.train.state import TrainState
 from vqdit.train.step import train_step
 
@@ -52,49 +52,48 @@ class Run:
         self.experiment, self.folder, self._progress = experiment, folder, progress
         self._strict = strict
         self.mesh = experiment.mesh.build()
-        workdirs.check_data(folder, experiment.data.source.fingerprint())
+        workdir.check_data(folder, experiment.data.source.fingerprint())
         experiment.task.check(experiment.data.features())
         experiment.data.check()
-        self.task, frozen = workdirs.load_frozen(
+        self.task, frozen = workdir.load_frozen(
             folder, experiment.task, resolve, functools.partial(self.batches, "train")
         )
         self.task.check(experiment.data.features())
-        self.frozen = sharding.put_replicated(frozen, self.mesh)
+        self.frozen = parallel.put_replicated(frozen, self.mesh)
         optimizer = self.task.optimizer(experiment.optimizer, experiment.steps)
         averaging = experiment.averaging
         self._create = functools.partial(states.create, self.task, optimizer, averaging)
         self.step = functools.partial(
             train_step, self.task, optimizer, averaging, accumulate=experiment.accumulate
         )
-        self._evaluate = sharding.compile_whole(_calls(self.task.evaluate), self.mesh)
-        self._preview = sharding.compile_whole(_calls(self.task.preview), self.mesh)
+        self._evaluate = parallel.compile_whole(_calls(self.task.evaluate), self.mesh)
+        self._preview = parallel.compile_whole(_calls(self.task.preview), self.mesh)
 
     def batches(self, split: str) -> Iterable[Batch]:
         """One ordered pass over a split, as global arrays."""
-        number, count = sharding.process()
+        number, count = parallel.process()
         for batch in self.experiment.data.split_batches(
             split, process_index=number, process_count=count
         ):
             self._progress()
-            yield sharding.put_batch(batch, self.mesh)
+            yield parallel.put_batch(batch, self.mesh)
 
     def start(self, checkpoints: Checkpoints) -> TrainState:
         """Returns the state to go on from: restored, fine-tuned from another run, or fresh."""
         seed = self.experiment.seed
         batch = self.experiment.data.first_batch(seed)
         inputs = (self.frozen, batch, jax.random.key(seed))
-        abstract = sharding.abstract(self._create, self.mesh, *inputs)
+        abstract = parallel.abstract(self._create, self.mesh, *inputs)
         if checkpoints.latest() is not None:
             state = checkpoints.restore(abstract, strict=self._strict)
             log.info("resumed at step %d", int(state.step))
             return state
         source = self.experiment.init_from
-        state = sharding.create(self._create, self.mesh, *inputs)
+        state = parallel.create(self._create, self.mesh, *inputs)
         if not source:
             return state
-        return states.starting_from(
-            state, *workdirs.load_initial(Path(source), self.experiment.task, state)
-        )
+        task, params, stats = self.experiment.task, state.params, state.stats
+        return states.starting_from(state, *workdir.load_initial(Path(source), task, params, stats))
 
     def step_flops(self, state: TrainState) -> float:
         """Returns the model FLOPs of a step over the global batch."""
@@ -124,7 +123,7 @@ class Run:
                 return None
             key_of_batch = jax.random.fold_in(key, number)
             part = self._evaluate(params, state.stats, self.frozen, batch, key_of_batch)
-            total = measures.merge(total, sharding.host(part))
+            total = measures.merge(total, parallel.host(part))
         return {} if total is None else measures.compute(total)
 
     def preview(self, state: TrainState) -> Path:
@@ -135,9 +134,9 @@ class Run:
         """
         batch = next(iter(self.batches("validation")))
         params, key = states.averaged(state), stream(state.key, "preview")
-        preview = sharding.host(self._preview(params, state.stats, self.frozen, batch, key))
+        preview = parallel.host(self._preview(params, state.stats, self.frozen, batch, key))
         path = self.folder / "previews" / f"step_{int(state.step):07d}"
-        if sharding.process()[0] != 0:
+        if parallel.process()[0] != 0:
             return path
         try:
             path.parent.mkdir(exist_ok=True)

@@ -8,12 +8,12 @@ from typing import Any
 
 import jax
 
-from vqdit import sharding
-from vqdit.checkpoint import KEEP_ALL, Checkpoints, FailedSave, Keep
-from vqdit.experiment import Experiment
+from vqdit import parallel
+from vqdit.config import Experiment
+from vqdit.runs.checkpoints import KEEP_ALL, Checkpoints, FailedSave, Keep
+from vqdit.runs.workdir import AVERAGES, CHECKPOINTS
 from vqdit.train import state as states
 from vqdit.train.state import TrainState
-from vqdit.train.workdir import AVERAGES, CHECKPOINTS
 
 log = logging.getLogger(__name__)
 
@@ -106,8 +106,8 @@ class Saver:
         self.settle()
         for saved in (self.checkpoints, self._averages):
             saved.close()
-            if sharding.process()[0] == 0:
+            if parallel.process()[0] == 0:
                 for later in saved.steps():
                     if later >= step:
                         shutil.rmtree(saved.folder / str(later))
-        sharding.together("checkpoints forgotten")
+        parallel.together("checkpoints forgotten")

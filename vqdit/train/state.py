@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from vqdit.data.batch import Batch
-from vqdit.ema import Averaging
+from vqdit.optim.ema import Averaging
 from vqdit.random import stream
 from vqdit.tasks.base import Frozen, Task
 from vqdit.typing import Array, Bool, Int, Key, Params, Stats

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import optax
 
 from vqdit.data.batch import Batch
-from vqdit.ema import Averaging
-from vqdit.platform import platform
+from vqdit.optim.ema import Averaging
+from vqdit.parallel.target_platform import platform
 from vqdit.random import stream
 from vqdit.tasks.base import Aux, Frozen, Task
 from vqdit.train.state import TrainState

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vqdit import sharding
+from vqdit import parallel
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +113,7 @@ def check(names: Sequence[str]) -> None:
 
 def trackers(names: Sequence[str], workdir: Path) -> list[Tracker]:
     """Returns trackers, each to be begun by `cut`; of several processes only the first has any."""
-    if sharding.process()[0] != 0:
+    if parallel.process()[0] != 0:
         return []
     return [KINDS[name](workdir) for name in names]
 

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from vqdit.experiment import Deadlines
-from vqdit.train.exits import HUNG, leave
+from vqdit.config import Deadlines
+from vqdit.train.exit_codes import HUNG, leave
 
 log = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import jax
 
-from vqdit import sharding
-from vqdit.experiment import Profile
+from vqdit import parallel
+from vqdit.config import Profile
 from vqdit.train.trackers import Tracker
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ class JsonlWriter:
 
     def write(self, step: int, **values: float) -> None:
         """Writes one line, at once if that is possible."""
-        if sharding.process()[0] != 0:
+        if parallel.process()[0] != 0:
             return
         record: dict[str, Any] = {"step": step}
         for name, value in values.items():
@@ -95,7 +95,7 @@ class JsonlWriter:
 
     def cut(self, step: int) -> None:
         """Drops what a resumed run will write again: lines beyond `step`, and a torn last line."""
-        if sharding.process()[0] != 0:
+        if parallel.process()[0] != 0:
             return
         self._unwritten = _until(step, self._unwritten)
         if not self.path.is_file():
@@ -165,7 +165,7 @@ class Progress:
         self.name, self.steps = name, steps
         self._bar: Any = None
         self._printed = 0.0
-        self._is_shown = sharding.process()[0] == 0
+        self._is_shown = parallel.process()[0] == 0
         if self._is_shown and sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn

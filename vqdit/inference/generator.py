@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vqdit import sharding
+from vqdit import parallel
 from vqdit.modalities import Modality
 from vqdit.random import per_example
+from vqdit.runs.workdir import Restored
 from vqdit.samplers import Branch, Sampler
 from vqdit.tasks import scales
 from vqdit.tasks.diffusion import DiffusionTask
@@ -18,7 +19,6 @@ from vqdit.tasks.editing import Change, Changed, changed
 from vqdit.tasks.interpolation import Interpolated, Interpolation, interpolated
 from vqdit.tasks.request import Request
 from vqdit.tasks.scales import Guidance
-from vqdit.train.workdir import Restored
 from vqdit.typing import Array, Key, Named, Params
 
 BATCH = 64
@@ -103,17 +103,17 @@ class Generator:
         else:
             task, params = autoguide.task, autoguide.params
             branches = scales.away(self.task, guidance)
-        mesh = sharding.of_process()
-        size = sharding.divisible(min(batch_size, num), mesh)
+        mesh = parallel.of_process()
+        size = parallel.divisible(min(batch_size, num), mesh)
         run, parts = self._compiled(self.samplers(samplers), task, mesh), []
-        own = sharding.put_replicated((self.params, self.frozen, params), mesh)
+        own = parallel.put_replicated((self.params, self.frozen, params), mesh)
         asked = np.arange(num), size, stored, wanted
         for rows, request, keys in self.batches(*asked, branches=branches, seed=seed):
             edited = {name: change.take(rows) for name, change in changes.items()}
             request = request._replace(edits=Named({n: each.edit for n, each in edited.items()}))
             if is_path:
                 keys = per_example(jax.random.key(seed), jnp.zeros_like(rows))
-            out = run(*own, *sharding.put_examples((keys, request), size, mesh))
+            out = run(*own, *parallel.put_examples((keys, request), size, mesh))
             shown = {name: np.asarray(out[name]) for name in out if name in (*wanted, *given)}
             shown |= {name: each.pasted(shown[name]) for name, each in edited.items()}
             shown |= {
@@ -192,17 +192,17 @@ class Generator:
         for known, value in stored.items():
             if len(value) not in (1, count):
                 raise ValueError(f"{known} has {len(value)} items, another modality {count}")
-        mesh = sharding.of_process()
+        mesh = parallel.of_process()
         run = self._compiled_score(name, rounds, mesh)
-        own = sharding.put_replicated((self.params, self.frozen), mesh)
+        own = parallel.put_replicated((self.params, self.frozen), mesh)
         item, candidate = (axis.ravel() for axis in np.indices((count, len(stack))))
         scores = np.zeros(len(item), np.float32)
         stored = stored | self._no_labels(stored)
-        size = sharding.divisible(min(batch_size, len(item)), mesh)
+        size = parallel.divisible(min(batch_size, len(item)), mesh)
         for rows, request, keys in self.batches(item, size, stored, [name], seed=seed):
             scored = {name: jnp.asarray(stack[candidate[rows]])}
             request = request._replace(given=request.given | scored)
-            out = run(*own, *sharding.put_examples((keys, request), size, mesh))
+            out = run(*own, *parallel.put_examples((keys, request), size, mesh))
             scores[rows] = -np.asarray(out)
         return scores.reshape(count, len(stack))
 
@@ -342,9 +342,9 @@ class Generator:
             bad = None if worse is None else worse.predict(other)
             return self.task.sample(params, frozen, keys, request, samplers=samplers, worse=bad)
 
-        return sharding.compile_on(run, mesh)
+        return parallel.compile_on(run, mesh)
 
     @functools.lru_cache(maxsize=8)  # noqa: B019 (see above)
     def _compiled_score(self, name: str, rounds: int, mesh: jax.sharding.Mesh) -> Any:
         evidence = functools.partial(self.task.evidence, name=name, rounds=rounds)
-        return sharding.compile_on(evidence, mesh)
+        return parallel.compile_on(evidence, mesh)

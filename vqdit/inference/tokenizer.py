@@ -7,8 +7,8 @@ import jax
 import numpy as np
 
 from vqdit.modalities import Image
+from vqdit.runs.workdir import Restored
 from vqdit.tasks.autoencoder import AutoencoderTask
-from vqdit.train.workdir import Restored
 from vqdit.typing import Array
 
 SLACK = 1e-3

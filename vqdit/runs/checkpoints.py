@@ -19,8 +19,9 @@ from typing import Any, TypeVar
 
 import jax
 
-from vqdit import manifest, sharding
-from vqdit.leaves import differences, fingerprints, flatten, stored, typed
+from vqdit.runs import file_checksums
+from vqdit import parallel
+from vqdit.runs.array_fingerprints import differences, fingerprints, flatten, stored, typed
 from vqdit.typing import Component
 
 T = TypeVar("T")
@@ -182,12 +183,12 @@ class Checkpoints:
     def _finish(self, step: int, pending: Any) -> None:
         """Waits until a checkpoint is complete, and writes down what its files are."""
         pending.result()
-        if sharding.process()[0] == 0:
+        if parallel.process()[0] == 0:
             try:
-                manifest.write(self.folder / str(step))
+                file_checksums.write(self.folder / str(step))
             except OSError as error:  # its fingerprints still verify it
                 log.error("checkpoint %d has no checksums of its files: %s", step, error)
-                manifest.remove(self.folder / str(step))
+                file_checksums.remove(self.folder / str(step))
 
     def wait(self) -> None:
         """Returns when the last save is on disk.
@@ -199,9 +200,9 @@ class Checkpoints:
             return
         (step, pending), self._pending = self._pending, None
         error = pending.exception()
-        if sharding.all_agree(error is None):
+        if parallel.all_agree(error is None):
             return
-        is_of_disk = sharding.all_agree(error is None or _is_of_disk(error))
+        is_of_disk = parallel.all_agree(error is None or _is_of_disk(error))
         self._drop(step)
         why = _short(error) if error else "another process failed"
         message = f"checkpoint {step} could not be written to {self.folder}: {why}"
@@ -209,12 +210,12 @@ class Checkpoints:
 
     def has_ended(self) -> bool:
         """Returns whether a save is over in all processes, and `wait` has yet to tell how."""
-        return self._pending is not None and sharding.all_agree(self._pending[1].done())
+        return self._pending is not None and parallel.all_agree(self._pending[1].done())
 
     def _drop(self, step: int) -> None:
         """Removes what there is of a save that failed, and with it what Orbax knows of it."""
         self._let_go()
-        if sharding.process()[0] == 0:
+        if parallel.process()[0] == 0:
             self._clean()
             shutil.rmtree(self.folder / str(step), ignore_errors=True)
 
@@ -288,12 +289,12 @@ class Checkpoints:
         if not steps:
             return
         self.close()  # Orbax remembers which steps there are
-        if sharding.process()[0] == 0:
+        if parallel.process()[0] == 0:
             for step in steps:
                 target = self.folder / f"damaged-{step}"
                 shutil.rmtree(target, ignore_errors=True)
                 (self.folder / str(step)).rename(target)
-        sharding.together("checkpoints set aside")
+        parallel.together("checkpoints set aside")
 
     def _restore(self, abstract: T, step: int, only: tuple[str, ...]) -> T:
         from orbax.checkpoint import v1 as ocp
@@ -333,9 +334,9 @@ class Checkpoints:
         folder, lines = self.folder / str(step), []
         if not (folder / MARK).is_file():
             lines = [f"{MARK} is missing"]
-        elif sharding.process()[0] == 0 and manifest.exists(folder):
-            lines = manifest.faults(folder)
-        if not sharding.all_agree(not lines):
+        elif parallel.process()[0] == 0 and file_checksums.exists(folder):
+            lines = file_checksums.faults(folder)
+        if not parallel.all_agree(not lines):
             more = f" and {len(lines) - 1} more" if len(lines) > 1 else ""
             raise self._corrupt(step, (lines or ["another process found it damaged"])[0] + more)
 

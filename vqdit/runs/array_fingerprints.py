@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from vqdit.sharding import one_device
+from vqdit.parallel import one_device
 from vqdit.typing import Array, UInt32
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 from jax.extend.core import jaxprs_in_params
 
-from vqdit.platform import counted
+from vqdit.parallel.target_platform import counted
 
 
 def model_flops(function: Callable[..., Any], *args: Any) -> float:

@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from vqdit.generator import Generator
+from vqdit.inference.generator import Generator
+from vqdit.inference.tokenizer import Tokenizer
+from vqdit.runs import workdir
 from vqdit.tasks.autoencoder import AutoencoderTask
 from vqdit.tasks.base import Trained
-from vqdit.tokenizer import Tokenizer
-from vqdit.train import workdir
 
 
 def load(path: str | Path) -> Tokenizer | Generator:

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import PartitionSpec
 
-from vqdit import hlo
-from vqdit.sharding import Mesh
+from vqdit.parallel import Mesh
+from vqdit.profiling import compiled_program
 
 SIDE, TIMES = 128, 10
 
@@ -18,7 +18,7 @@ def test_traffic_counts_the_body_of_a_loop_as_often_as_it_runs():
         return jax.lax.scan(lambda x, w: (jnp.tanh(x @ w), None), x, stack)[0]
 
     shapes = jnp.ones((TIMES, SIDE, SIDE)), jnp.ones((SIDE, SIDE))
-    program = hlo.Program(jax.jit(function).lower(*shapes).compile().as_text())
+    program = compiled_program.Program(jax.jit(function).lower(*shapes).compile().as_text())
     array = 4 * SIDE * SIDE
     # A slice, a product and a tanh: up to seven arrays; the whole stack would be ten at once.
     assert 3 * TIMES * array <= program.traffic() <= 8 * TIMES * array
@@ -33,7 +33,7 @@ def test_an_update_in_place_moves_its_part():
 
     arguments = jnp.zeros((4096, SIDE)), jnp.ones((1, SIDE))
     compiled = jax.jit(function, donate_argnums=0).lower(*arguments).compile()
-    assert hlo.Program(compiled.as_text()).traffic() < 4 * 4096 * SIDE
+    assert compiled_program.Program(compiled.as_text()).traffic() < 4 * 4096 * SIDE
 
 
 def test_collectives_count_with_their_loop():
@@ -49,7 +49,7 @@ def test_collectives_count_with_their_loop():
 
     stack = jax.device_put(jnp.ones((TIMES, SIDE, SIDE)), split)
     x = jax.device_put(jnp.ones((8, SIDE)), whole)
-    program = hlo.Program(jax.jit(function).lower(stack, x).compile().as_text())
+    program = compiled_program.Program(jax.jit(function).lower(stack, x).compile().as_text())
     (kind, one) = next(iter(program.collectives().items()))
     assert kind == "all-gather" and len(program.collectives()) == 1
     assert one.bytes == TIMES * SIDE * SIDE * 4
@@ -66,7 +66,7 @@ def test_collectives_count_with_their_loop():
 )
 def test_results_are_what_a_device_gets(line, kind, size):
     text = f"ENTRY %main (p: f32[1,16]) -> f32[8,16] {{\n  {line}\n}}\n"
-    assert hlo.Program(text).exchanges() == [(kind, size, 1)]
+    assert compiled_program.Program(text).exchanges() == [(kind, size, 1)]
 
 
 def test_a_loop_whose_number_is_not_written_runs_as_often_as_its_condition_says():
@@ -84,4 +84,5 @@ ENTRY %main (p: f32[4]) -> f32[4] {
   %w = (s32[], f32[4]) while(%t), condition=%condition, body=%body
 }
 """
-    assert hlo.Program(text).collectives() == {"all-reduce": hlo.Collective(28, 28 * 16)}
+    found = compiled_program.Program(text).collectives()
+    assert found == {"all-reduce": compiled_program.Collective(28, 28 * 16)}

@@ -11,6 +11,8 @@ from glob import glob
 from typing import NamedTuple
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 
 JAX_OWN = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 
@@ -93,6 +95,24 @@ def start(told: Place | None = None) -> str | None:
     if found is not None:
         jax.distributed.initialize()
     return found
+
+
+def process() -> tuple[int, int]:
+    """Returns this process's number and how many there are."""
+    return jax.process_index(), jax.process_count()
+
+
+def all_agree(verdict: bool) -> bool:
+    """Returns whether the verdict of every process is True; every process must call it."""
+    if jax.process_count() == 1:
+        return verdict
+    return bool(np.all(multihost_utils.process_allgather(np.asarray(verdict))))
+
+
+def together(name: str) -> None:
+    """Returns when every process has come here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
 
 
 def _number(environment: Mapping[str, str], name: str) -> int:

@@ -19,14 +19,15 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import topologies
 
-from vqdit import chips, config, hlo, sharding
-from vqdit.chips import Chip
+from vqdit import config, parallel
+from vqdit.config import Experiment
 from vqdit.data import Batch, Encoded
-from vqdit.experiment import Experiment
-from vqdit.flops import count_flops
+from vqdit.profiling import accelerators, compiled_program
+from vqdit.profiling.accelerators import Chip
+from vqdit.profiling.flops import count_flops
+from vqdit.runs import workdir
 from vqdit.tasks.base import Task
 from vqdit.train import state as states
-from vqdit.train import workdir
 from vqdit.train.step import train_step
 from vqdit.typing import Named
 
@@ -36,7 +37,7 @@ GPUS = {
     "h100": ("NVIDIA H100", (9, 0), 132, 1.98),
     "h200": ("NVIDIA H200", (9, 0), 132, 1.98),
 }
-"""What the CUDA compiler asks of a GPU beside what `vqdit.chips` has."""
+"""What the CUDA compiler asks of a GPU beside what `vqdit.profiling.accelerators` has."""
 
 
 class DoesNotFit(ValueError):
@@ -62,7 +63,7 @@ class Plan(NamedTuple):
     memory: dict[str, int]
     flops: float
     traffic: float
-    exchanges: dict[str, hlo.Collective]
+    exchanges: dict[str, compiled_program.Collective]
     kernels: dict[str, int]
     bounds: dict[str, float]
 
@@ -104,16 +105,16 @@ def plan(experiment: Experiment, target: str, find: Callable[[str], Task]) -> Pl
     mesh = experiment.mesh.build(devices)
     experiment.check_batch(mesh)
     task = experiment.task.connect(find)
-    frozen = _like(task.frozen_like, sharding.replicated(mesh))
-    batch = _like(functools.partial(_batch, experiment, task), sharding.over_batch(mesh))
+    frozen = _like(task.frozen_like, parallel.replicated(mesh))
+    batch = _like(functools.partial(_batch, experiment, task), parallel.over_batch(mesh))
     optimizer = task.optimizer(experiment.optimizer, experiment.steps)
     create = functools.partial(states.create, task, optimizer, experiment.averaging)
     key = jax.eval_shape(lambda: jax.random.key(0))
-    state = sharding.abstract(create, mesh, frozen, batch, key)
+    state = parallel.abstract(create, mesh, frozen, batch, key)
     step = functools.partial(
         train_step, task, optimizer, experiment.averaging, accumulate=experiment.accumulate
     )
-    program: Any = sharding.compile_step(step, state)
+    program: Any = parallel.compile_step(step, state)
     traced = program.trace(state, frozen, batch)
     lowered = traced.lower(lowering_platforms=(_platform(devices),))
     try:
@@ -218,9 +219,9 @@ def _has(module: str) -> bool:
 
 
 def _chip(kind: str) -> Chip:
-    chip = chips.find(kind)
+    chip = accelerators.find(kind)
     if chip is None:
-        raise ValueError(f"nothing is known of {kind!r}; known: {', '.join(chips.CHIPS)}")
+        raise ValueError(f"nothing is known of {kind!r}; known: {', '.join(accelerators.CHIPS)}")
     return chip
 
 
@@ -273,7 +274,7 @@ def _read(
         "temporary": planned.temp_size_in_bytes,
     }
     flops = count_flops(jaxpr.jaxpr) / count
-    program = hlo.Program(_text(compiled))
+    program = compiled_program.Program(_text(compiled))
     traffic, exchanges = float(program.traffic()), program.collectives()
     # A sum over devices is a reduction and a gathering.
     sent = sum(one.bytes * (2 if name == "all-reduce" else 1) for name, one in exchanges.items())

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vqdit.data import Digits, FashionMNIST, Missing, Source, SpokenFashion, digits, spoken_fashion
-from vqdit.metrics.coherence import (
+from vqdit.evaluation.recognizers import (
     CaptionJudge,
     Judge,
     LabelJudge,
@@ -103,7 +103,7 @@ def measure(
     again, they say how precisely this set of examples was measured.
 
     Args:
-        generator: has `sample` and `task` as `vqdit.generator.Generator` does.
+        generator: has `sample` and `task` as `vqdit.inference.generator.Generator` does.
         judges: a recogniser for each of its modalities.
         train: real training values by modality, and `label`; in random order.
         held_out: the same of held-out ones; they are given in turn.
@@ -243,7 +243,7 @@ def score_images(
     """Classifies held-out images by what fits them best: no classifier, only likelihood.
 
     Args:
-        generator: has `score` and `task` as `vqdit.generator.Generator` does.
+        generator: has `score` and `task` as `vqdit.inference.generator.Generator` does.
         judges: a recogniser for each of its modalities.
         train: real training values; its different texts and labels are the candidates.
         held_out: real values of images that the model has not seen.

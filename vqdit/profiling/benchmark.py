@@ -1,7 +1,7 @@
 """How fast a DiT trains and samples on the devices at hand, over latents that are there already.
 
-MFU is the rate of model FLOPs (`vqdit.flops`; those of a training step are three times the forward
-pass's) over the peak that the chips' maker states for bfloat16.
+MFU is the rate of model FLOPs (`vqdit.profiling.flops`; those of a training step are three times
+the forward pass's) over the peak that the chips' maker states for bfloat16.
 """
 
 import functools
@@ -12,13 +12,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from vqdit import chips, sharding
+from vqdit import parallel
 from vqdit.data.batch import Batch
-from vqdit.ema import Averaging
-from vqdit.flops import model_flops
 from vqdit.models.dit import DiT, Tokens
-from vqdit.optimizers import AdamW
+from vqdit.optim import AdamW
+from vqdit.optim.ema import Averaging
 from vqdit.processes import Flow, Uniform
+from vqdit.profiling import accelerators
+from vqdit.profiling.flops import model_flops
 from vqdit.random import per_example, stream
 from vqdit.samplers import Branch, Euler, generate, guided
 from vqdit.tasks.base import Aux, Frozen, Task
@@ -109,14 +110,14 @@ def bench_training(task: Latents, batch: int, steps: int) -> dict[str, Any]:
     Raises:
         ValueError: the batch does not divide by the devices.
     """
-    mesh = sharding.Mesh().build()
-    sharding.check_batch(batch, mesh)
+    mesh = parallel.Mesh().build()
+    parallel.check_batch(batch, mesh)
     optimizer = task.optimizer(AdamW(learning_rate=1e-4), 1000)
-    examples = sharding.put_batch(task.batch(batch), mesh)
+    examples = parallel.put_batch(task.batch(batch), mesh)
     averaging = Averaging(decay=0.9999)
     create = functools.partial(states.create, task, optimizer, averaging)
-    state = sharding.create(create, mesh, {}, examples, jax.random.key(0))
-    step = sharding.compile_step(functools.partial(train_step, task, optimizer, averaging), state)
+    state = parallel.create(create, mesh, {}, examples, jax.random.key(0))
+    step = parallel.compile_step(functools.partial(train_step, task, optimizer, averaging), state)
     compiled, seconds = _compile(step, state, {}, examples)
 
     def run(state: Any) -> Any:
@@ -188,7 +189,7 @@ def record(
     """
     devices = jax.devices()
     kind = devices[0].device_kind
-    chip = chips.find(kind)
+    chip = accelerators.find(kind)
     rate = batch / elapsed
     return {
         "step_ms": 1e3 * elapsed,

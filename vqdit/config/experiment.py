@@ -3,9 +3,9 @@
 from typing import Any, Literal
 
 from vqdit.data import Data
-from vqdit.ema import Averaging, PosthocEMA
-from vqdit.optimizers import AdamW, Optimizer
-from vqdit.sharding import Mesh, check_batch
+from vqdit.optim.ema import Averaging, PosthocEMA
+from vqdit.optim.optimizers import AdamW, Optimizer
+from vqdit.parallel import Mesh, check_batch
 from vqdit.tasks.base import Task
 from vqdit.tasks.tokenizer import TokenizerTask
 from vqdit.typing import Component, resumable

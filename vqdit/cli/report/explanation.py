@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from vqdit.attribution import Attribution
-from vqdit.cli import charts
-from vqdit.cli.charts import SIGNED, colours
-from vqdit.cli.explanation_pictures import (
+from vqdit.cli.report import charts
+from vqdit.cli.report.charts import SIGNED, colours
+from vqdit.cli.report.explanation_pictures import (
     VIEWS,
     draw_attention,
     draw_attribution,
@@ -21,8 +20,9 @@ from vqdit.cli.explanation_pictures import (
     signed,
     unit,
 )
-from vqdit.cli.page import figure, table
-from vqdit.explain import FIRST, Explanation, explain
+from vqdit.cli.report.page import figure, table
+from vqdit.inference.attribution import Attribution
+from vqdit.inference.explanation import FIRST, Explanation, explain
 from vqdit.modalities import Text
 
 

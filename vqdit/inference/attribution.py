@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vqdit.generator import Generator
+from vqdit.inference.generator import Generator
 from vqdit.modalities import Modality
 from vqdit.processes.base import X
 from vqdit.tasks.base import Frozen

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from vqdit.attribution import Attribution
-from vqdit.cli import charts
-from vqdit.cli.charts import FRAME, SHARES, SIGNED, STEPS, colours, stack
-from vqdit.explain import Explanation
+from vqdit.cli.report import charts
+from vqdit.cli.report.charts import FRAME, SHARES, SIGNED, STEPS, colours, stack
+from vqdit.inference.attribution import Attribution
+from vqdit.inference.explanation import Explanation
 
 CELL = 26
 """Edge of a cell with a number in it, in pixels."""

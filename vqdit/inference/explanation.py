@@ -5,7 +5,7 @@ Three looks at one generation, for the first few of the very samples that `Gener
 * *attention*: where the tokens of what is generated looked, at every step and when they were
   revealed (mean over layers and heads). It shows where information may come from;
 * *order*: at which step every token of a discrete process was revealed;
-* *attribution*: which part of what was given caused it; see `vqdit.attribution`.
+* *attribution*: which part of what was given caused it; see `vqdit.inference.attribution`.
 """
 
 import functools
@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vqdit.attribution import ROUNDS, Attribution, attribute
-from vqdit.generator import BATCH, Generator
+from vqdit.inference.attribution import ROUNDS, Attribution, attribute
+from vqdit.inference.generator import BATCH, Generator
 from vqdit.nn.patches import fold
 from vqdit.processes.base import X
 from vqdit.samplers import Sampler

@@ -3,10 +3,10 @@
 import numpy as np
 from PIL import Image, ImageDraw
 
-from vqdit.cli.charts import LINE, blank, line
+from vqdit.cli.report.charts import LINE, blank, line
+from vqdit.inference.tokenizer import Tokenizer
 from vqdit.modalities.image import grid
 from vqdit.tasks import TokenizerTask
-from vqdit.tokenizer import Tokenizer
 
 WIDTH, HEIGHT = 512, 96
 """Pixels of a histogram."""

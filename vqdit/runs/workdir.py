@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from vqdit import config, sharding
-from vqdit.checkpoint import KEEP_ALL, Checkpoints, CorruptCheckpoint, load_tree, save_tree
+from vqdit import config
+from vqdit import parallel
+from vqdit.runs.checkpoints import KEEP_ALL, Checkpoints, CorruptCheckpoint, load_tree, save_tree
 from vqdit.data import Batch
-from vqdit.experiment import Experiment
+from vqdit.config import Experiment
 from vqdit.tasks.base import Frozen, Resolve, Task, Trees
-from vqdit.train.state import TrainState
 from vqdit.typing import Params, Stats
 
 log = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ def make_folder(folder: Path, option: str = "--workdir") -> None:
 
 def clear_failed_start(folder: Path) -> None:
     """Removes what a start that failed before `claim` may have left. Only under the lock."""
-    if not (folder / CONFIG).is_file() and sharding.process()[0] == 0:
+    if not (folder / CONFIG).is_file() and parallel.process()[0] == 0:
         shutil.rmtree(folder / FROZEN, ignore_errors=True)
         (folder / DATA).unlink(missing_ok=True)
 
@@ -98,7 +98,7 @@ def alone(folder: Path, option: str = "--workdir") -> Iterator[None]:
     Raises:
         ValueError: another process on this machine holds it; names the option that chooses another.
     """
-    if sharding.process()[0] != 0:
+    if parallel.process()[0] != 0:
         yield
         return
     with (folder / ".lock").open("a") as file:
@@ -118,7 +118,7 @@ def alone(folder: Path, option: str = "--workdir") -> Iterator[None]:
 
 def claim(folder: Path, experiment: Experiment) -> None:
     """Makes the workdir this experiment's, once nothing is left that could be wrong with it."""
-    if sharding.process()[0] == 0:
+    if parallel.process()[0] == 0:
         write_json(folder / CONFIG, config.to_json(experiment))
 
 
@@ -130,7 +130,7 @@ def check_data(folder: Path, fingerprint: dict[str, Any]) -> None:
     """
     file, found = folder / DATA, json.loads(json.dumps(fingerprint))
     if not file.is_file():
-        if sharding.process()[0] == 0:
+        if parallel.process()[0] == 0:
             write_json(file, found)
         return
     noted = read_json(file)
@@ -150,7 +150,7 @@ def finish(folder: Path, step: int, metrics: dict[str, float], preview: Path) ->
         "validation": metrics,
         "preview": preview.relative_to(folder).as_posix(),
     }
-    if sharding.process()[0] == 0:
+    if parallel.process()[0] == 0:
         write_json(folder / RESULT, result)
 
 
@@ -224,13 +224,15 @@ def read_frozen(folder: Path) -> tuple[Task, Frozen]:
     return task, frozen
 
 
-def load_initial(source: Path, task: Task, state: TrainState) -> Trees:
+def load_initial(source: Path, task: Task, params: Params, stats: Stats) -> Trees:
     """Returns the parameters (averaged, if they are) and statistics of a run's last checkpoint.
 
     Args:
         source: the workdir to start from.
         task: what is to be trained from there.
-        state: its fresh state, for structure and shardings, and for what `source` never had.
+        params: its fresh parameters: their structure and shardings, and the values of those that
+            `source` never had.
+        stats: its fresh statistics, likewise.
 
     Raises:
         FileNotFoundError: there is no run with a checkpoint in `source`.
@@ -247,7 +249,7 @@ def load_initial(source: Path, task: Task, state: TrainState) -> Trees:
         return found[which], found["stats"]
 
     log.info("starting from the parameters of %s", folder)
-    return task.borrow(experiment.task, state.params, state.stats, load)
+    return task.borrow(experiment.task, params, stats, load)
 
 
 def restore(folder: Path) -> Restored:

@@ -1,0 +1,22 @@
+"""Experiments, the Python files that describe them, and their JSON form in workdirs."""
+
+from vqdit.config.differences import Difference, differences
+from vqdit.config.experiment import Deadlines, Experiment, NonFinite, Profile
+from vqdit.config.files import Config, load, shipped
+from vqdit.config.serialization import PARTS, ConfigError, from_json, to_json
+
+__all__ = [
+    "PARTS",
+    "Config",
+    "ConfigError",
+    "Deadlines",
+    "Difference",
+    "Experiment",
+    "NonFinite",
+    "Profile",
+    "differences",
+    "from_json",
+    "load",
+    "shipped",
+    "to_json",
+]

@@ -1,0 +1,114 @@
+"""Components as JSON and back: what `config.json` of a workdir holds."""
+
+import dataclasses
+import importlib
+import os
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from vqdit.typing import Component, Named
+
+PARTS = "VQDIT_PARTS"
+"""The environment variable of modules whose classes JSON may name, beside vqdit's: `mine,lab`.
+
+Reading a workdir imports what it names, so these are modules that their user trusts.
+"""
+
+NAMED = "Named"
+"""What JSON calls a `Named`."""
+
+
+class ConfigError(ValueError):
+    """A config cannot be found, read, overridden or written."""
+
+
+def to_json(value: Any) -> Any:
+    """Returns what `json.dump` takes; `from_json` gives an equal value back."""
+    if isinstance(value, Component):
+        cls, name = type(value), f"{type(value).__module__}:{type(value).__qualname__}"
+        if not _is_part(type(value).__module__):
+            raise ConfigError(
+                f"{cls.__name__} is not part of vqdit, so no workdir could be read back; put its "
+                f"class into a module that can be imported, such as mine.py, and set {PARTS}=mine"
+            )
+        fields = {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(cls)}
+        return {"type": name, **fields}
+    if isinstance(value, Named):
+        return {"type": NAMED, "items": {name: to_json(item) for name, item in value.items()}}
+    if isinstance(value, tuple):
+        return [to_json(item) for item in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise ConfigError(f"{value!r} cannot be part of a config; use components, tuples and numbers")
+
+
+def from_json(value: Any) -> Any:
+    """Rebuilds what `to_json` wrote. Only our own components are ever constructed.
+
+    Raises:
+        ConfigError: a class or field is unknown, as in a file of another version, or a component
+            refuses its values.
+    """
+    if isinstance(value, list):
+        return tuple(from_json(item) for item in value)
+    if not isinstance(value, dict):
+        return value
+    if value.get("type") == NAMED and isinstance(value.get("items"), dict):
+        return Named({name: from_json(item) for name, item in value["items"].items()})
+    cls = _trusted(str(value.get("type")))
+    fields = {name: from_json(item) for name, item in value.items() if name != "type"}
+    unknown = set(fields) - {field.name for field in dataclasses.fields(cls)}
+    if unknown:
+        raise ConfigError(
+            f"{cls.__name__} has no field {', '.join(sorted(unknown))}; "
+            "the file was written by another version of vqdit"
+        )
+    for name, kind in get_type_hints(cls).items():
+        if name in fields and not _fits(fields[name], kind):
+            shown = getattr(kind, "__name__", "") if not get_args(kind) else str(kind)
+            raise ConfigError(f"{cls.__name__}.{name} must be {shown}, got {fields[name]!r}")
+    try:
+        return cls(**fields)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(str(error)) from error
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """True if the value is of the annotated kind; an integer is a number, a truth is neither."""
+    origin, args = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return value in args
+    if origin in (Union, UnionType):
+        return any(_fits(value, arg) for arg in args)
+    if origin is tuple:
+        if not isinstance(value, tuple):
+            return False
+        kinds = (args[0],) * len(value) if args[-1] is ... else args
+        return len(value) == len(kinds) and all(map(_fits, value, kinds))
+    if origin is Named:
+        return isinstance(value, Named) and all(_fits(item, args[0]) for item in value.values())
+    if kind in (int, float):
+        numbers = int if kind is int else int | float
+        return isinstance(value, numbers) and not isinstance(value, bool)
+    return isinstance(value, kind)
+
+
+def _trusted(name: str) -> type[Component]:
+    module, _, attribute = name.partition(":")
+    if _is_part(module):
+        try:
+            found = getattr(importlib.import_module(module), attribute, None)
+        except ImportError:
+            found = None
+        if isinstance(found, type) and issubclass(found, Component) and found is not Component:
+            return found
+    raise ConfigError(
+        f"unknown component {name!r}; the file was not written by this vqdit, or with {PARTS} set "
+        "to a module of your own"
+    )
+
+
+def _is_part(module: str) -> bool:
+    """Returns whether a module is vqdit's, or one that the user calls a part of it."""
+    own = [name.strip() for name in os.environ.get(PARTS, "").split(",") if name.strip()]
+    return any(f"{module}.".startswith(f"{part}.") for part in ("vqdit", *own))

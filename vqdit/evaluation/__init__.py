@@ -1,0 +1,1 @@
+"""How good samples are: recognisers fitted on real data, and the scores they give."""

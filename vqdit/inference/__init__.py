@@ -1,0 +1,1 @@
+"""Trained runs as Python objects: encode, decode, sample, score, explain."""

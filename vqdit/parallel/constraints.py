@@ -1,0 +1,107 @@
+"""Layout constraints inside networks: where weights are gathered and activations are split.
+
+Models and losses are written for one device. These functions do nothing on one device; on a mesh
+they tell the compiler how the weights of a product, or the activations, lie while they are used.
+"""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
+
+from vqdit.parallel.layout import over_batch, stored_layout, tensor_axis
+from vqdit.parallel.mesh import BATCH
+from vqdit.parallel.target_platform import platform
+from vqdit.typing import Array
+
+
+def weights(kernel: Array, name: str) -> Array:
+    """Returns the weights [in, out] of a product as it uses them: split over `tensor` alone.
+
+    Left to itself, the compiler may rather gather the examples than the weights. Of the gradient
+    each device gets its part.
+
+    Args:
+        kernel: the weights, as they are stored.
+        name: of the product.
+    """
+    mesh = _parallel()
+    return kernel if mesh is None else _used(kernel, tensor_axis(name), tensor_axis(name), mesh)
+
+
+def several_weights(kernel: Array, name: str, count: int) -> list[Array]:
+    """Returns the weights of several products that are stored side by side; see `weights`."""
+    mesh = _parallel()
+    if mesh is None:
+        return jnp.split(kernel, count, axis=1)
+    # The borders between them are not those between devices.
+    pieces = jnp.split(_used(kernel, None, tensor_axis(name), mesh), count, axis=1)
+    if mesh.shape["tensor"] == 1:
+        return pieces
+    layout = NamedSharding(mesh, _at_use(pieces[0].shape, tensor_axis(name), mesh))
+    return [jax.lax.with_sharding_constraint(piece, layout) for piece in pieces]
+
+
+def per_device(function: Callable[..., Array], *arrays: Array) -> Array:
+    """Runs a function that the compiler cannot divide on each device with its own share.
+
+    Args:
+        function: of attention; its result is like its first argument.
+        arrays: heads [b, l, h, d], which go by examples and heads, and rows [b, m] by examples.
+    """
+    mesh = platform().mesh
+    if mesh is None or mesh.size == 1:
+        return function(*arrays)
+    is_even = all(x.shape[2] % mesh.shape["tensor"] == 0 for x in arrays if x.ndim == 4)
+    heads = PartitionSpec(BATCH, None, "tensor" if is_even else None)
+    layouts = tuple(heads if x.ndim == 4 else PartitionSpec(BATCH) for x in arrays)
+    divided = jax.shard_map(function, mesh=mesh, in_specs=layouts, out_specs=heads, check_vma=False)
+    return divided(*arrays)
+
+
+def activations(x: Array) -> Array:
+    """Returns activations [b, ...], each device with its own examples."""
+    mesh = platform().mesh
+    if mesh is None or mesh.size == 1 or x.shape[0] % platform().devices:
+        return x
+    return jax.lax.with_sharding_constraint(x, over_batch(mesh))
+
+
+def _parallel() -> jax.sharding.Mesh | None:
+    """Returns the mesh, if weights are divided over it."""
+    mesh = platform().mesh
+    is_divided = mesh is not None and mesh.shape["fsdp"] * mesh.shape["tensor"] > 1
+    return mesh if is_divided else None
+
+
+def _at_use(shape: tuple[int, ...], split: int | None, mesh: jax.sharding.Mesh) -> PartitionSpec:
+    spec: list[str | None] = [None] * len(shape)
+    if split is not None and shape[split] % mesh.shape["tensor"] == 0:
+        spec[split] = "tensor"
+    return PartitionSpec(*spec)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
+def _used(kernel: Array, used: int | None, stored: int | None, mesh: jax.sharding.Mesh) -> Array:
+    """Returns stored weights, gathered but for the axis that `tensor` splits in use."""
+    del stored
+    layout = NamedSharding(mesh, _at_use(kernel.shape, used, mesh))
+    return jax.lax.with_sharding_constraint(kernel, layout)
+
+
+def _used_forward(
+    kernel: Array, used: int | None, stored: int | None, mesh: jax.sharding.Mesh
+) -> tuple[Array, None]:
+    return _used(kernel, used, stored, mesh), None
+
+
+def _used_backward(
+    used: int | None, stored: int | None, mesh: jax.sharding.Mesh, _: None, g: Array
+) -> tuple[Array]:
+    layout = NamedSharding(mesh, stored_layout(g.shape, stored, mesh))
+    return (jax.lax.with_sharding_constraint(g, layout),)
+
+
+_used.defvjp(_used_forward, _used_backward)

@@ -1,0 +1,85 @@
+"""Layout rules: which axis of which array is split over which axis of the mesh."""
+
+import math
+from typing import Any, TypeVar
+
+import jax
+from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
+
+from vqdit.parallel.mesh import BATCH
+
+T = TypeVar("T")
+
+SMALL = 2**16
+"""Arrays with fewer elements are replicated: gathering them costs more than holding them."""
+
+SPLITS = {
+    **{"qkv": -1, "kv": -1, "cross_q": -1, "mlp_in": -1},
+    **{"out": -2, "cross_out": -2, "mlp_out": -2},
+}
+"""Which axis of a product's weights the axis `tensor` divides, by the end of the product's name.
+
+It is the outputs of those that widen and the inputs of those that narrow again: what is between the
+two stays where it is, and only the sum is exchanged. Shoeybi et al., "Megatron-LM",
+arXiv:1909.08053, section 3.
+"""
+
+
+def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:
+    """Every device holds the whole array."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def one_device() -> SingleDeviceSharding:
+    """This process's first device holds the whole array: for inference."""
+    return SingleDeviceSharding(jax.local_devices()[0])
+
+
+def over_batch(mesh: jax.sharding.Mesh) -> NamedSharding:
+    """The leading axis is split over the devices that examples go to."""
+    return NamedSharding(mesh, PartitionSpec(BATCH))
+
+
+def of_state(abstract: T, mesh: jax.sharding.Mesh) -> T:
+    """Returns a sharding per leaf: large arrays are split, small ones are replicated.
+
+    `tensor` splits the weights of attention and MLP as `SPLITS` says, and `fsdp` the largest other
+    axis that divides (the last of equals).
+    """
+
+    def rule(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
+        names = [str(getattr(part, "key", getattr(part, "name", ""))) for part in path]
+        module = names[-2] if len(names) > 1 else ""
+        is_weight = names[-1:] == ["kernel"] and leaf.ndim > 1
+        split = tensor_axis(module) if is_weight else None
+        return NamedSharding(mesh, stored_layout(leaf.shape, split, mesh))
+
+    return jax.tree_util.tree_map_with_path(rule, abstract)
+
+
+def stored_layout(
+    shape: tuple[int, ...], split: int | None, mesh: jax.sharding.Mesh
+) -> PartitionSpec:
+    """Returns how an array of the state lies on the devices.
+
+    Args:
+        shape: of the array.
+        split: the axis that `tensor` divides; None: none.
+        mesh: of the devices.
+    """
+    spec: list[str | None] = [None] * len(shape)
+    if math.prod(shape) < SMALL:
+        return PartitionSpec()
+    tensor, fsdp = mesh.shape["tensor"], mesh.shape["fsdp"]
+    if split is not None and tensor > 1 and shape[split] % tensor == 0:
+        spec[split] = "tensor"
+    axes = [n for n, size in enumerate(shape) if size % fsdp == 0 and spec[n] is None]
+    if fsdp > 1 and axes:
+        spec[max(axes, key=lambda axis: (shape[axis], axis))] = "fsdp"
+    return PartitionSpec(*spec) if any(spec) else PartitionSpec()
+
+
+def tensor_axis(name: str) -> int | None:
+    """Returns the axis of a product's weights that `tensor` divides; None for none."""
+    ends = [end for end in SPLITS if name == end or name.endswith(f"_{end}")]
+    return SPLITS[max(ends, key=len)] if ends else None

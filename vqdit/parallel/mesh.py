@@ -1,0 +1,86 @@
+"""The mesh: how the devices are arranged, and how many examples each of them works on."""
+
+from typing import Any
+
+import jax
+from jax.sharding import AxisType
+
+from vqdit.typing import Component
+
+BATCH = ("data", "fsdp")
+"""The axes that examples are divided over."""
+
+
+class Mesh(Component):
+    """How the devices are arranged.
+
+    Attributes:
+        data: groups that work on different examples and hold the same parameters; -1 takes all
+            devices that the others leave.
+        fsdp: devices over which every large array of the state is split (they work on different
+            examples too). Zhao et al., "PyTorch FSDP", arXiv:2304.11277.
+        tensor: devices that work on the same examples, each on some of the attention heads and of
+            the MLP's hidden channels; for networks that are too large for the others.
+    """
+
+    data: int = -1
+    fsdp: int = 1
+    tensor: int = 1
+
+    def __post_init__(self) -> None:
+        if min(self.fsdp, self.tensor) < 1 or (self.data < 1 and self.data != -1):
+            raise ValueError(
+                "Mesh needs fsdp >= 1, tensor >= 1 and data >= 1 (or -1), got "
+                f"data={self.data} fsdp={self.fsdp} tensor={self.tensor}"
+            )
+
+    def build(self, devices: list[Any] | None = None) -> jax.sharding.Mesh:
+        """Returns the mesh over all devices.
+
+        Raises:
+            ValueError: if the axes do not multiply to the number of devices.
+        """
+        devices = devices or jax.devices()
+        count, others = len(devices), self.fsdp * self.tensor
+        data = count // others if self.data == -1 else self.data
+        if data * others != count:
+            raise ValueError(
+                f"the mesh data={self.data} x fsdp={self.fsdp} x tensor={self.tensor} does not fit "
+                f"{count} devices; their product must be that number, or set data=-1 and others "
+                "that divide it"
+            )
+        # Explicit axes, the default, break gathers; Auto leaves the layout to the compiler.
+        return jax.make_mesh(
+            (data, self.fsdp, self.tensor),
+            (*BATCH, "tensor"),
+            axis_types=(AxisType.Auto,) * 3,
+            devices=devices,
+        )
+
+
+def check_batch(batch_size: int, mesh: jax.sharding.Mesh) -> int:
+    """Returns how many devices examples go to.
+
+    Raises:
+        ValueError: the global batch does not divide by them.
+    """
+    count = mesh.shape["data"] * mesh.shape["fsdp"]
+    if batch_size % count:
+        below, above = batch_size // count * count, -(-batch_size // count) * count
+        near = f"{below} or {above}" if below else f"{above}"
+        raise ValueError(
+            f"the global batch_size {batch_size} does not divide by the {count} devices; "
+            f"nearest: {near}"
+        )
+    return count
+
+
+def divisible(count: int, mesh: jax.sharding.Mesh) -> int:
+    """Returns the least number from `count` on that the devices divide equally."""
+    devices = mesh.shape["data"] * mesh.shape["fsdp"]
+    return -(-count // devices) * devices
+
+
+def of_process() -> jax.sharding.Mesh:
+    """Returns the mesh of this process's devices alone: for generation."""
+    return Mesh().build(None if jax.process_count() == 1 else jax.local_devices())
