@@ -15,7 +15,7 @@ from vqdit.optim import AdamW
 from vqdit.processes import Independent, Masked
 from vqdit.quantizers import VQ
 from vqdit.samplers import Unmasking
-from vqdit.tasks import DiffusionTask, Symbols, Target, TokenizerTask
+from vqdit.tasks import CodeTarget, DiffusionTask, Target, TokenizerTask
 from vqdit.typing import Named
 
 STEPS = 16
@@ -59,7 +59,7 @@ def joint(steps: int = 2200) -> Experiment:
         task=DiffusionTask(
             targets=Named(
                 # The label leads, then what says the digit in few tokens; the picture comes last.
-                label=Symbols(
+                label=CodeTarget(
                     modality=Label(classes=10),
                     process=Masked(weighting="uniform"),
                     sampler=Unmasking(steps=STEPS),
@@ -72,7 +72,7 @@ def joint(steps: int = 2200) -> Experiment:
                     sampler=Unmasking(steps=STEPS, temperature=0.3, noise=0.5),
                     reveal=(1 / 16, 6 / 16),
                 ),
-                text=Symbols(
+                text=CodeTarget(
                     modality=Text(length=5),
                     process=Masked(weighting="uniform"),
                     sampler=Unmasking(steps=STEPS, temperature=0.3, noise=0.2),
@@ -87,7 +87,11 @@ def joint(steps: int = 2200) -> Experiment:
                 ),
             ),
             joint=Independent(
-                single=0.65, weights=Named(image=3.0, audio=1.5), clamp=0.2, partial=0.3, drop=0.1
+                p_one_known=0.65,
+                weights=Named(image=3.0, audio=1.5),
+                p_known=0.2,
+                max_known_time=0.3,
+                p_dropped=0.1,
             ),
             model=DiT(depth=3, dim=96, heads=4, patch=1, mlp_ratio=3),
         ),

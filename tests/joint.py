@@ -12,7 +12,7 @@ from vqdit.models import DiT
 from vqdit.processes import Masked
 from vqdit.runs.workdir import Restored
 from vqdit.samplers import Unmasking
-from vqdit.tasks import DiffusionTask, Symbols, Target
+from vqdit.tasks import CodeTarget, DiffusionTask, Target
 from vqdit.typing import Named, Params
 
 STEPS = 6
@@ -22,8 +22,10 @@ SMALL = DiT(depth=2, dim=16, heads=2, patch=1)
 def symbols(**fields: Any) -> DiffusionTask:
     """A text of four letters in the first half of the steps, and a label in the second."""
     targets = Named(
-        text=Symbols(modality=Text(length=4), sampler=Unmasking(steps=STEPS), reveal=(0.0, 0.5)),
-        label=Symbols(modality=Label(classes=4), sampler=Unmasking(steps=STEPS), reveal=(0.5, 1.0)),
+        text=CodeTarget(modality=Text(length=4), sampler=Unmasking(steps=STEPS), reveal=(0.0, 0.5)),
+        label=CodeTarget(
+            modality=Label(classes=4), sampler=Unmasking(steps=STEPS), reveal=(0.5, 1.0)
+        ),
     )
     return DiffusionTask(**{"targets": targets, "model": SMALL, **fields})
 
@@ -52,9 +54,9 @@ def pictured(tokenizer: Path, patch: int = 1, **fields: Any) -> Generator:
     loaded = load(tokenizer)
     sampler = Unmasking(steps=STEPS)
     image = Target(**{"process": Masked(), "sampler": sampler, "patch": patch, **fields})
-    label = Symbols(modality=Label(classes=10), sampler=sampler)
+    label = CodeTarget(modality=Label(classes=10), sampler=sampler)
     task = DiffusionTask(targets=Named(image=image, label=label), model=SMALL)
-    task = task.connect(lambda name: loaded.task)
+    task = task.resolve_references(lambda name: loaded.task)
     frozen = task.frozen_like()
     frozen["image"] |= {"params": loaded.params, "stats": loaded.stats}
     return generator(task, frozen=frozen)

@@ -19,7 +19,7 @@ from vqdit.parallel import Mesh
 from vqdit.random import per_example
 from vqdit.runs.workdir import Restored
 from vqdit.samplers import Euler, Unmasking
-from vqdit.tasks import DiffusionTask, Symbols, scales
+from vqdit.tasks import CodeTarget, DiffusionTask, scales
 from vqdit.tasks.request import Request
 from vqdit.typing import Named
 
@@ -321,8 +321,8 @@ def test_nothing_wanted_is_nothing_to_do(model):
 def symbols():
     """A model of labels and texts that has not been trained."""
     targets = Named(
-        label=Symbols(modality=Label(classes=10), sampler=Unmasking(steps=2)),
-        text=Symbols(modality=Text(length=5), sampler=Unmasking(steps=2)),
+        label=CodeTarget(modality=Label(classes=10), sampler=Unmasking(steps=2)),
+        text=CodeTarget(modality=Text(length=5), sampler=Unmasking(steps=2)),
     )
     task = DiffusionTask(targets=targets)
     frozen = {
@@ -378,10 +378,10 @@ def test_a_score_is_minus_the_evidence(model, names):
     never = Named({name: jnp.asarray(False) for name in TARGETS})
     request = Request(Named(given), never, never | {"text": jnp.asarray(True)})
     keys = per_example(jax.random.key(0), jnp.asarray(rows))  # the item's key, for any candidate
-    evidence = jax.jit(
-        lambda keys: task.evidence(model.params, model.frozen, keys, request, "text", rounds=8)
+    scoring_loss = jax.jit(
+        lambda keys: task.scoring_loss(model.params, model.frozen, keys, request, "text", rounds=8)
     )
-    np.testing.assert_allclose(names[rows, words], -evidence(keys), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(names[rows, words], -scoring_loss(keys), rtol=1e-4, atol=1e-4)
 
 
 def test_a_candidate_has_its_score_whatever_the_others_are(model, names):

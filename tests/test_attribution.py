@@ -46,9 +46,9 @@ def test_it_is_the_evidence_without_a_letter_minus_that_with_it(model):
     request = model.request(np.arange(3), {"text": stored}, ["label"])
     request = request._replace(given=request.given | {"label": jnp.asarray(why.results["label"])})
     keys = per_example(jax.random.key(5), jnp.arange(3))
-    run = jax.jit(functools.partial(model.task.evidence, name="label", rounds=ROUNDS))
+    run = jax.jit(functools.partial(model.task.scoring_loss, name="label", rounds=ROUNDS))
 
-    def evidence(sample, hidden):
+    def scoring_loss(sample, hidden):
         masks = Named(text=jnp.broadcast_to(hidden, (3, 4)))
         return float(run(model.params, model.frozen, keys, request, hidden=masks)[sample])
 
@@ -57,13 +57,13 @@ def test_it_is_the_evidence_without_a_letter_minus_that_with_it(model):
         assert one.regions == tuple(text)
         none, every = np.zeros(4, bool), np.ones(4, bool)
         sample = one.sample
-        known, unknown = evidence(sample, none), evidence(sample, every)
+        known, unknown = scoring_loss(sample, none), scoring_loss(sample, every)
         assert one.whole["label"] == pytest.approx(unknown - known, abs=1e-5)
         for number, belongs in enumerate(np.eye(4, dtype=bool)[: len(text)]):
             np.testing.assert_array_equal(one.belongs[number], belongs)
-            change = evidence(sample, belongs) - known
+            change = scoring_loss(sample, belongs) - known
             np.testing.assert_allclose(one.change["label"][number], change, atol=1e-5)
-            alone = unknown - evidence(sample, ~belongs)
+            alone = unknown - scoring_loss(sample, ~belongs)
             np.testing.assert_allclose(one.alone["label"][number], alone, atol=1e-5)
             assert abs(change) > 1e-4
 
@@ -103,14 +103,14 @@ def test_the_generated_tokens_are_scored_and_not_what_their_picture_encodes_to(f
     x_0, _ = jax.jit(task.trajectory)(model.params, model.frozen, keys, request)
     again = jax.jit(space.encode)(model.frozen["image"], jnp.asarray(why.results["image"]))
     assert (again != x_0["image"]).any()
-    run = jax.jit(functools.partial(task.evidence, name="image", rounds=ROUNDS))
+    run = jax.jit(functools.partial(task.scoring_loss, name="image", rounds=ROUNDS))
 
-    def evidence(hidden):
+    def scoring_loss(hidden):
         masks = Named(label=jnp.full((2, 1), hidden))
         settings = {"hidden": masks, "x_0": x_0["image"]}
         return run(model.params, model.frozen, keys, request, **settings)
 
-    change = evidence(True) - evidence(False)
+    change = scoring_loss(True) - scoring_loss(False)
     for one in why.attributions:
         assert one.regions == ("3",)
         np.testing.assert_allclose(one.change["image"], change[one.sample], atol=1e-4)
@@ -130,7 +130,7 @@ def test_labels_that_only_condition_are_hidden_too(kind, folder):
     request = model.request(np.arange(3), {"label": stored}, ["image"])
     guided = request._replace(branches=scales.branches(model.task, ["label"], None))
     x_0, _ = jax.jit(model.task.trajectory)(model.params, model.frozen, keys, guided)
-    run = jax.jit(functools.partial(model.task.evidence, name="image", rounds=ROUNDS))
+    run = jax.jit(functools.partial(model.task.scoring_loss, name="image", rounds=ROUNDS))
     none = request._replace(given=request.given | {"label": jnp.full(3, -1, jnp.int32)})
     known, unknown = (
         run(model.params, model.frozen, keys, asked, x_0=x_0["image"]) for asked in (request, none)
@@ -177,7 +177,7 @@ def test_the_letter_that_determines_the_label_is_its_cause():
     letters = np.indices((4, 4, 4, 4)).reshape(4, -1).T  # no other letter says anything of it
     letters = np.random.default_rng(0).permutation(letters)  # times go with the rows
     task = joint.symbols(
-        model=DiT(depth=2, dim=32, heads=2, patch=1), joint=Independent(single=0.7)
+        model=DiT(depth=2, dim=32, heads=2, patch=1), joint=Independent(p_one_known=0.7)
     )
     params = train(task, (letters + ord("a")).astype(np.uint8), letters[:, 0], 1000)
     model = joint.generator(task, params)

@@ -23,7 +23,7 @@ from vqdit.modalities import Audio, Image, Label, Modality
 from vqdit.models import ConvAutoencoder, DiT, PatchGAN, TiTok, Tokens, VQGANPlus
 from vqdit.quantizers import VQ
 from vqdit.samplers import Sampler
-from vqdit.tasks import Adversary, DiffusionTask, Symbols, Target, TokenizerTask, Trained
+from vqdit.tasks import Adversary, CodeTarget, DiffusionTask, Target, TokenizerTask, Trained
 from vqdit.train import state as states
 from vqdit.train.step import train_step
 from vqdit.typing import Component, Named
@@ -96,7 +96,9 @@ def test_the_overrides_that_its_docstring_names_apply(name):
 
 def connected(name):
     """The task with its tokenizers, as they would be found after training."""
-    return EXPERIMENTS[name].task.connect(lambda found: EXPERIMENTS[named(name, found)].task)
+    return EXPERIMENTS[name].task.resolve_references(
+        lambda found: EXPERIMENTS[named(name, found)].task
+    )
 
 
 def modalities_of(task):
@@ -265,7 +267,7 @@ def shrunk(experiment: Experiment, tokenizers: dict[str, TokenizerTask], **field
         DiT: lambda _: {"depth": 2, "dim": 16, "heads": 2},
         Sampler: lambda _: {"steps": 2},
         Label: lambda _: {"classes": CLASSES, "names": ()},
-        Symbols: lambda _: {},
+        CodeTarget: lambda _: {},
         Target: lambda target: {"tokenizer": target.tokenizer},
     }
 
@@ -327,7 +329,7 @@ def test_two_shrunk_steps_run(name, monkeypatch):
         found = named(name, reference)
         return shrunk(EXPERIMENTS[found], tokenizers_of(found)).task
 
-    connected = experiment.task.connect(small)
+    connected = experiment.task.resolve_references(small)
     source = Noise(modalities=Named(modalities_of(connected)))
     data = dataclasses.replace(experiment.data, source=source)
     connected.check(data.features())

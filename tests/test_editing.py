@@ -20,7 +20,7 @@ from vqdit.processes import Flow, Masked
 from vqdit.processes.categorical import MASK
 from vqdit.samplers import Euler, Heun, Unmasking, generate
 from vqdit.tasks import Target
-from vqdit.tasks.editing import Change, kept_tokens, some_tokens
+from vqdit.tasks.editing import EditSpec, kept_tokens, some_tokens
 from vqdit.typing import Named
 
 SIZE = {"batch_size": 4}
@@ -80,10 +80,10 @@ def test_training_knows_boxes_and_what_is_outside_of_them():
 def test_what_is_kept_is_given_back_bit_for_bit(model, held_out, name):
     value = held_out[name]
     mask = half() if name == "image" else np.arange(800) >= 400
-    samples = model.sample(4, edits={name: Change(value, mask)}, want=[name], **SIZE)[name]
+    samples = model.sample(4, edits={name: EditSpec(value, mask)}, want=[name], **SIZE)[name]
     np.testing.assert_array_equal(samples[:, ~mask], value[:, ~mask])
     assert (samples[:, mask] != value[:, mask]).any()
-    other = model.sample(4, edits={name: Change(value, mask)}, want=[name], seed=1, **SIZE)[name]
+    other = model.sample(4, edits={name: EditSpec(value, mask)}, want=[name], seed=1, **SIZE)[name]
     assert (samples != other).any()
 
 
@@ -94,7 +94,7 @@ def test_a_weak_variation_is_the_reconstruction(model, held_out, name):
     again = np.asarray(space.decode(frozen, space.encode(frozen, value)), float)
     found = {}
     for strength in (1e-4, 1.0):
-        change = {name: Change(held_out[name], strength=strength)}
+        change = {name: EditSpec(held_out[name], strength=strength)}
         samples = model.sample(4, edits=change, want=[name], **SIZE)[name]
         found[strength] = np.abs(samples.astype(float) - again).mean() / np.abs(again).mean()
     assert found[1e-4] < 0.02 < found[1.0]
@@ -152,7 +152,7 @@ def test_a_network_that_never_saw_clean_latents_sees_them_with_noise(sampler):
 def test_training_for_it_shows_some_latents_as_they_are():
     image = Target(process=Flow(), sampler=Euler(steps=3), inpaint=0.5)
     task = dataclasses.replace(tiny.flow_generator().task, targets=Named(image=image))
-    task = task.connect(lambda name: tiny.tokenizer().task)
+    task = task.resolve_references(lambda name: tiny.tokenizer().task)
     data = {"image": jnp.zeros((64, 8, 8, 1), jnp.uint8), "label": jnp.zeros(64, jnp.int32)}
     present = {"image": jnp.arange(64) >= 8, "label": jnp.ones(64, bool)}
     batch = Batch(Named(data), Named(present), Named(), jnp.arange(64), jnp.ones(64, bool))
@@ -204,11 +204,11 @@ BLACK = np.zeros((8, 8, 1), np.uint8)
 @pytest.mark.parametrize(
     ("edits", "message"),
     [
-        ({"label": Change(3)}, "'label' is changed, but it is not generated"),
-        ({"image": Change(np.zeros((4, 4, 1), np.uint8))}, "must have the shape"),
-        ({"image": Change(BLACK, np.ones((4, 4), bool))}, "the mask must"),
+        ({"label": EditSpec(3)}, "'label' is changed, but it is not generated"),
+        ({"image": EditSpec(np.zeros((4, 4, 1), np.uint8))}, "must have the shape"),
+        ({"image": EditSpec(BLACK, np.ones((4, 4), bool))}, "the mask must"),
         (
-            {"image": Change(BLACK, np.zeros((8, 8), bool))},
+            {"image": EditSpec(BLACK, np.zeros((8, 8), bool))},
             "changes nothing",
         ),
     ],

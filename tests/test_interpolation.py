@@ -18,7 +18,13 @@ from vqdit.modalities.image import grid, save
 from vqdit.processes import Flow, Masked, UniformState
 from vqdit.processes.categorical import MASK
 from vqdit.random import per_example, streams
-from vqdit.tasks.interpolation import Between, Interpolation, interpolated, mixed_codes, slerp
+from vqdit.tasks.interpolation import (
+    Interpolation,
+    InterpolationInputs,
+    interpolated,
+    mixed_codes,
+    slerp,
+)
 
 NUM = 5
 SHARES = jnp.linspace(0.0, 1.0, NUM)
@@ -102,7 +108,7 @@ def test_every_code_turns_once_and_as_many_as_the_share_says():
 
 
 def start(process, first, second, strength):
-    path = Between(first, second, SHARES, jnp.float32(strength))
+    path = InterpolationInputs(first, second, SHARES, jnp.float32(strength))
     return np.asarray(path.start(lambda x: x, process, same_keys()))
 
 
@@ -154,7 +160,7 @@ def test_codes_of_a_path_are_those_of_its_ends_and_only_turn_to_the_second(codes
     shares = jnp.linspace(0.0, 1.0, 9)
     tokens = jnp.stack([first] * 9), jnp.stack([second] * 9)
     keys = streams(per_example(jax.random.key(0), jnp.zeros(9, jnp.int32)), "image/edit")
-    begin = Between(*tokens, shares, jnp.float32(0.0))
+    begin = InterpolationInputs(*tokens, shares, jnp.float32(0.0))
     mixed = begin.start(lambda x: x, codes.task.process("image"), keys)
     np.testing.assert_array_equal(found, space.decode(frozen, mixed))
     is_second = np.asarray(mixed) == second

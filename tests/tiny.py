@@ -13,7 +13,7 @@ from vqdit.optim import AdamW
 from vqdit.processes import Flow, Independent, Masked
 from vqdit.quantizers import VQ
 from vqdit.samplers import Euler, Unmasking
-from vqdit.tasks import Adversary, Condition, DiffusionTask, Symbols, Target, TokenizerTask
+from vqdit.tasks import Adversary, CodeTarget, Condition, DiffusionTask, Target, TokenizerTask
 from vqdit.train.loop import Outcome, train
 from vqdit.typing import Named
 
@@ -102,10 +102,12 @@ def joint(**fields: Any) -> Experiment:
             image=Target(
                 tokenizer="tokenizer", sampler=Unmasking(steps=4), reveal=(0.25, 1.0), patch=2
             ),
-            text=Symbols(modality=Text(length=5), sampler=Unmasking(steps=4), reveal=(0.0, 0.75)),
+            text=CodeTarget(
+                modality=Text(length=5), sampler=Unmasking(steps=4), reveal=(0.0, 0.75)
+            ),
         ),
         conditions=Named(label=Condition(modality=Label(classes=10))),
-        joint=Independent(single=0.25, clamp=0.1, drop=0.1),
+        joint=Independent(p_one_known=0.25, p_known=0.1, p_dropped=0.1),
         model=DiT(depth=2, dim=24, heads=2, patch=1),
     )
     defaults: dict[str, Any] = {

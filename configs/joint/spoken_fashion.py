@@ -17,7 +17,7 @@ from vqdit.optim import AdamW
 from vqdit.processes import Independent, Masked
 from vqdit.quantizers import VQ
 from vqdit.samplers import Unmasking
-from vqdit.tasks import DiffusionTask, Symbols, Target, TokenizerTask
+from vqdit.tasks import CodeTarget, DiffusionTask, Target, TokenizerTask
 from vqdit.typing import Named
 
 STEPS = 32
@@ -55,14 +55,14 @@ def config() -> dict[str, Experiment]:
     joint = Experiment(
         task=DiffusionTask(
             targets=Named(
-                label=Symbols(
+                label=CodeTarget(
                     modality=Label(classes=10, names=GARMENTS),
                     process=Masked(weighting="uniform"),
                     sampler=Unmasking(steps=STEPS),
                     reveal=(0.0, 1 / 16),
                     weight=3.0,
                 ),
-                text=Symbols(
+                text=CodeTarget(
                     modality=Text(length=24),
                     process=Masked(weighting="uniform"),
                     sampler=Unmasking(steps=STEPS, temperature=0.5, noise=0.5),
@@ -82,7 +82,7 @@ def config() -> dict[str, Experiment]:
                     reveal=(6 / 16, 1.0),
                 ),
             ),
-            joint=Independent(single=0.6, clamp=0.2, partial=0.3, drop=0.1),
+            joint=Independent(p_one_known=0.6, p_known=0.2, max_known_time=0.3, p_dropped=0.1),
             model=DiT(depth=8, dim=384, heads=6, patch=1, dtype="bfloat16"),
         ),
         data=Data(source=SpokenFashion(), batch_size=128),

@@ -24,7 +24,7 @@ from vqdit.inference.attribution import Attribution
 from vqdit.inference.explanation import explain
 from vqdit.modalities import Audio, Text
 from vqdit.samplers import Unmasking
-from vqdit.tasks import DiffusionTask, Symbols
+from vqdit.tasks import CodeTarget, DiffusionTask
 from vqdit.typing import Named
 
 
@@ -141,8 +141,8 @@ def test_the_matrix_is_divided_between_modalities(letters, pictures):
 
 
 def test_long_sequences_are_drawn_small_enough():
-    text = Symbols(modality=Text(length=1200), sampler=Unmasking(steps=2))
-    label = Symbols(sampler=Unmasking(steps=2))
+    text = CodeTarget(modality=Text(length=1200), sampler=Unmasking(steps=2))
+    label = CodeTarget(sampler=Unmasking(steps=2))
     task = DiffusionTask(targets=Named(text=text, label=label), model=joint.SMALL)
     model = joint.generator(task)
     why = explain(model, 1, rounds=1)

@@ -66,7 +66,9 @@ def test_tokens_in_half_precision_are_normalised_in_float32(scale):
 
 def test_the_dit_is_trained_to_be_aligned():
     tokenizer = tiny.tokenizer().task
-    task = dataclasses.replace(tiny.generator().task, repa=ALIGNED).connect(lambda name: tokenizer)
+    task = dataclasses.replace(tiny.generator().task, repa=ALIGNED).resolve_references(
+        lambda name: tokenizer
+    )
     shapes = jax.eval_shape(lambda: task.blank()[0])
     assert shapes["repa"]["layer_3"]["kernel"].shape == (8, 5)
     random = np.random.default_rng(0)
@@ -111,6 +113,8 @@ def test_what_cannot_be_aligned_is_refused():
         dataclasses.replace(task, repa=dataclasses.replace(ALIGNED, target="sound"))
     coarse = dataclasses.replace(task.model, patch=2)
     with pytest.raises(ValueError, match="features at the 4 tokens of 'image', .* has 16"):
-        dataclasses.replace(task, model=coarse, repa=ALIGNED).connect(lambda name: tokenizer)
+        dataclasses.replace(task, model=coarse, repa=ALIGNED).resolve_references(
+            lambda name: tokenizer
+        )
     with pytest.raises(ValueError, match="after >= 1"):
         dataclasses.replace(ALIGNED, after=0)

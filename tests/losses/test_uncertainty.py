@@ -13,7 +13,7 @@ from vqdit.losses import uncertainty
 from vqdit.modalities import Text
 from vqdit.models import DiT
 from vqdit.samplers import Unmasking
-from vqdit.tasks import DiffusionTask, Symbols
+from vqdit.tasks import CodeTarget, DiffusionTask
 from vqdit.typing import Named
 
 
@@ -48,7 +48,7 @@ def test_what_is_learned_is_the_logarithm_of_the_expected_loss():
 
 def words(learns):
     """A DiT over the names of the digits."""
-    text = Symbols(modality=Text(length=5), sampler=Unmasking(steps=2), uncertainty=learns)
+    text = CodeTarget(modality=Text(length=5), sampler=Unmasking(steps=2), uncertainty=learns)
     model = DiT(depth=1, dim=16, heads=2, patch=1)
     return DiffusionTask(targets=Named(text=text), conditions=Named(), model=model)
 

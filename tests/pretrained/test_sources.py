@@ -263,7 +263,7 @@ def test_a_dit_takes_the_workdir_as_its_tokenizer(imported):
     experiment = tiny.generator()
     target = experiment.task.targets["image"]
     assert found.task.quantizer.codebook_size == 16
-    task = experiment.task.connect(lambda name: found.task)
+    task = experiment.task.resolve_references(lambda name: found.task)
     assert task.inputs["image"].grid == (4, 4) and target.tokenizer
     assert task.inputs["image"].codes == 16
 

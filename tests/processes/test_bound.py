@@ -27,7 +27,7 @@ def quadrature():
 
 
 def bounds(process, believe):
-    """Integrates the evidence of every datum over time and all noise.
+    """Integrates the scoring_loss of every datum over time and all noise.
 
     Args:
         process: of the two codes.
@@ -47,7 +47,7 @@ def bounds(process, believe):
                 x_t.append([code if code < K else -1 for code in state])
                 t.append(time)
                 chance.append(weight * share)
-    found = jax.jit(process.evidence)(
+    found = jax.jit(process.scoring_loss)(
         jnp.asarray(np.stack(prediction), jnp.float32),
         jnp.asarray(x_0)[..., None],
         jnp.asarray(x_t)[..., None],

@@ -98,11 +98,11 @@ def sedd(process, pi, x_0, x_t, t, k=K):
     return total
 
 
-def evidence(process, logits, rows):
-    """The evidence of codes (x_0, x_t, t), each by itself."""
+def scoring_loss(process, logits, rows):
+    """The scoring_loss of codes (x_0, x_t, t), each by itself."""
     x_0, x_t, t = (jnp.asarray(column)[:, None] for column in zip(*rows, strict=True))
     shaped = jnp.broadcast_to(jnp.asarray(logits, jnp.float32), (len(rows), 1, len(logits)))
-    found = jax.jit(process.evidence)(shaped, x_0[..., None], x_t[..., None], None, t)
+    found = jax.jit(process.scoring_loss)(shaped, x_0[..., None], x_t[..., None], None, t)
     return found[:, 0]
 
 
@@ -113,7 +113,7 @@ def test_the_evidence_compares_the_jumps_of_the_reverse_process(process):
     if isinstance(process, Masked):  # what is seen is x_0
         rows = [row for row in rows if row[1] in (row[0], MASK)]
     expected = [sedd(process, softmax(logits), *row) for row in rows]
-    found = evidence(process, logits, rows)
+    found = scoring_loss(process, logits, rows)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-7)
 
 
@@ -129,7 +129,7 @@ def test_the_evidence_is_the_kl_of_many_small_steps(process):
         model = bayes(process, softmax(logits), x_t, t, s)
         where = true > 1e-15
         expected.append(steps * np.sum(true[where] * np.log(true[where] / model[where])))
-    found = evidence(process, logits, [(x_0, x_t, t) for x_t in states(process)])
+    found = scoring_loss(process, logits, [(x_0, x_t, t) for x_t in states(process)])
     np.testing.assert_allclose(found, expected, rtol=2e-3)
 
 
@@ -153,7 +153,7 @@ def test_the_evidence_keeps_its_digits_at_both_ends_and_with_many_codes(mask):
             ratio, score = g / g[x_t], f / f[x_t]
             rate = (1.0 / (1.0 - t) - mask / (1.0 - mask * t)) / k
         expected.append(rate * np.sum(score - ratio + ratio * np.log(ratio / score)))
-    np.testing.assert_allclose(evidence(process, logits, rows), expected, rtol=1e-3)
+    np.testing.assert_allclose(scoring_loss(process, logits, rows), expected, rtol=1e-3)
 
 
 @pytest.mark.parametrize("process", REPLACING)
@@ -191,7 +191,7 @@ def test_the_auxiliary_loss_is_the_surprise_of_x_0_at_every_position():
         shaped = jnp.asarray(logits, jnp.float32)[None, None]
         codes = jnp.ones((1, 1, 1), jnp.int32), jnp.full((1, 1, 1), x_t)
         found = process.loss(shaped, *codes, None, jnp.full((1, 1), t))
-        bound = process.evidence(shaped, *codes, None, jnp.full((1, 1), t))
+        bound = process.scoring_loss(shaped, *codes, None, jnp.full((1, 1), t))
         np.testing.assert_allclose(found - bound, 0.3 * 1.6 * surprise, rtol=1e-4)
 
 
@@ -214,12 +214,12 @@ def test_the_time_of_a_share_of_noise_is_the_inverse_of_the_schedule(schedule):
 
 
 def test_a_process_is_told_how_many_codes_there_are():
-    assert UniformState().over((K, K)) == UniformState(codes=K)
-    assert Masked().over((K,)) == Masked() and Flow().over((4,)) == Flow()
+    assert UniformState().bind((K, K)) == UniformState(codes=K)
+    assert Masked().bind((K,)) == Masked() and Flow().bind((4,)) == Flow()
     with pytest.raises(ValueError, match="codes=5, but its tokens have 3; leave codes=0"):
-        UniformState(codes=5).over((K,))
+        UniformState(codes=5).bind((K,))
     with pytest.raises(ValueError, match="one size"):
-        UniformState().over((K, 5))
+        UniformState().bind((K, 5))
     with pytest.raises(ValueError, match="codes=0; use process.over"):
         UniformState().prior(jax.random.split(jax.random.key(0), 2), (4, 1))
 

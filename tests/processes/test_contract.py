@@ -74,7 +74,7 @@ def test_t_0_is_data_and_has_no_loss(process):
     value, gradient = jax.value_and_grad(total)(prediction)
     assert value == 0.0
     np.testing.assert_array_equal(gradient, jnp.zeros_like(gradient))
-    assert not process.evidence(prediction, x_0, x_t, noise, t).any()
+    assert not process.scoring_loss(prediction, x_0, x_t, noise, t).any()
 
 
 @pytest.mark.parametrize("process", TABLE)
@@ -117,9 +117,9 @@ def test_the_oracle_minimises_the_loss(process):
     np.testing.assert_allclose(best, 0.0, atol=1e-6)
     other = oracle + 3e4 * jax.random.normal(jax.random.key(3), oracle.shape)
     assert process.loss(other, x_0, x_t, noise, t).sum() > best.sum()
-    np.testing.assert_allclose(process.evidence(oracle, x_0, x_t, noise, t), 0.0, atol=1e-6)
+    np.testing.assert_allclose(process.scoring_loss(oracle, x_0, x_t, noise, t), 0.0, atol=1e-6)
     # At t = 1 the cosine schedule has no more to learn; elsewhere every process has.
-    less = process.evidence(other, x_0, x_t, noise, t)
+    less = process.scoring_loss(other, x_0, x_t, noise, t)
     assert (less.sum(axis=1)[:-1] > 0.0).all() and (less >= 0.0).all()
 
 

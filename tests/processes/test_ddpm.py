@@ -179,7 +179,7 @@ def test_the_weighting_leaves_the_bound_alone():
     prediction = jnp.asarray(np.concatenate([guess, fraction], axis=-1), jnp.float32)
     weighted = DDPM(learned_sigma=True, weighting=MinSNR())
     found = weighted.loss(prediction, x_0, x_t, eps, t) - process.loss(prediction, x_0, x_t, eps, t)
-    error = process.evidence(prediction, x_0, x_t, eps, t)
+    error = process.scoring_loss(prediction, x_0, x_t, eps, t)
     np.testing.assert_allclose(found, (weighted.weight(t) - 1.0) * error, atol=1e-6)
 
 

@@ -127,13 +127,13 @@ def test_a_weighted_loss_is_the_same_whatever_is_predicted(weighting):
         np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
-def test_evidence_is_not_weighted():
+def test_the_scoring_loss_is_not_weighted():
     x_0, eps, guess = jax.random.normal(jax.random.key(0), (3, 2, 4, 5))
     t = jnp.full((2, 1), 0.4)
     plain, weighted = DDPM(), DDPM(weighting=MinSNR(gamma=0.1))
     x_t = plain.alpha(t[..., None]) * x_0 + plain.sigma(t[..., None]) * eps
     np.testing.assert_array_equal(
-        plain.evidence(guess, x_0, x_t, eps, t), weighted.evidence(guess, x_0, x_t, eps, t)
+        plain.scoring_loss(guess, x_0, x_t, eps, t), weighted.scoring_loss(guess, x_0, x_t, eps, t)
     )
 
 

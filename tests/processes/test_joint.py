@@ -11,7 +11,7 @@ from scipy.stats import kstest, norm
 from vqdit.processes import (
     Conditional,
     Independent,
-    JointLaw,
+    JointTimeDistribution,
     LogitNormal,
     Shared,
     Unbalanced,
@@ -107,7 +107,7 @@ def test_unbalanced_times_are_shared_in_a_share_and_one_is_ahead_in_the_others(s
 def test_single_is_at_most_one_modality_known_and_the_others_unknown_or_at_their_times(law):
     present = presence(some=True)
     has = stacked(present)
-    times, own = stacked(draw(law(single=1.0), present)), stacked(draw(law()))
+    times, own = stacked(draw(law(p_one_known=1.0), present)), stacked(draw(law()))
     known = times == 0.0
     assert (known.sum(axis=0) <= 1).all()
     assert not (known & ~has).any()
@@ -127,8 +127,8 @@ def test_single_is_at_most_one_modality_known_and_the_others_unknown_or_at_their
 @pytest.mark.parametrize(
     "fields",
     [
-        {"single": 0.5, "clamp": 0.9, "drop": 0.5, "partial": 0.5},
-        {"clamp": 1.0},
+        {"p_one_known": 0.5, "p_known": 0.9, "p_dropped": 0.5, "max_known_time": 0.5},
+        {"p_known": 1.0},
     ],
 )
 def test_what_an_example_lacks_is_never_known_but_wholly_unknown(law, fields):
@@ -144,7 +144,7 @@ def test_clamping_never_leaves_nothing_to_learn(law):
     present = presence(some=True)
     has = stacked(present)
     for clamp in (0.7, 1.0):
-        known = stacked(draw(law(clamp=clamp), present)) == 0.0
+        known = stacked(draw(law(p_known=clamp), present)) == 0.0
         left = (has & ~known).sum(axis=0)
         assert (left[has.any(axis=0)] >= 1).all()
         if clamp == 1.0:
@@ -160,7 +160,7 @@ def test_clamping_never_leaves_nothing_to_learn(law):
     [(0.0, 0.4, 0.25), (0.3, 0.0, 0.0), (0.5, 0.2, 0.1)],
 )
 def test_the_situations_have_their_shares(law, single, clamp, drop):
-    times = stacked(draw(law(single=single, clamp=clamp, drop=drop)))
+    times = stacked(draw(law(p_one_known=single, p_known=clamp, p_dropped=drop)))
     clamped = 2 / 3 * clamp  # one of three is never clamped
     for row in times:
         assert_share(row == 0.0, single / 4 + (1 - single) * clamped)
@@ -171,9 +171,9 @@ def test_the_situations_have_their_shares(law, single, clamp, drop):
 
 
 @pytest.mark.parametrize("law", TABLE)
-@pytest.mark.parametrize("fields", [{"clamp": 1.0}, {"single": 1.0}])
+@pytest.mark.parametrize("fields", [{"p_known": 1.0}, {"p_one_known": 1.0}])
 def test_what_is_known_is_known_in_part_in_half_of_the_examples(law, fields):
-    whole, part = (stacked(draw(law(**fields, partial=partial))) for partial in (0.0, 0.3))
+    whole, part = (stacked(draw(law(**fields, max_known_time=partial))) for partial in (0.0, 0.3))
     known = whole == 0.0
     np.testing.assert_array_equal(part[~known], whole[~known])
     assert_share(part[known] == 0.0, 0.5, known.sum())
@@ -186,7 +186,7 @@ def test_what_is_known_is_known_in_part_in_half_of_the_examples(law, fields):
 
 @pytest.mark.parametrize("law", [*TABLE, pytest.param(lambda **f: Conditional(given=("b",), **f))])
 def test_a_time_depends_on_the_index_and_not_on_the_order_of_the_batch(law):
-    law = law(single=0.3, clamp=0.3, drop=0.3, partial=0.2)
+    law = law(p_one_known=0.3, p_known=0.3, p_dropped=0.3, max_known_time=0.2)
     order = np.random.default_rng(1).permutation(N)
     present = presence(some=True)
     plain = draw(law, present)
@@ -197,7 +197,7 @@ def test_a_time_depends_on_the_index_and_not_on_the_order_of_the_batch(law):
 
 @pytest.mark.parametrize("law", TABLE)
 def test_the_batches_of_an_evaluation_draw_different_situations_at_the_same_strata(law):
-    law = law(drop=0.5)
+    law = law(p_dropped=0.5)
     first, second = (draw(law, index=start + jnp.arange(N)) for start in (0, N))
     both = {name: (first[name] < 1.0) & (second[name] < 1.0) for name in NAMES}
     for name in NAMES:
@@ -208,7 +208,10 @@ def test_the_batches_of_an_evaluation_draw_different_situations_at_the_same_stra
 
 @pytest.mark.parametrize("law", TABLE)
 def test_jit_changes_nothing(law):
-    law, present = law(single=0.3, clamp=0.3, drop=0.3, partial=0.2), presence(some=True)
+    law, present = (
+        law(p_one_known=0.3, p_known=0.3, p_dropped=0.3, max_known_time=0.2),
+        presence(some=True),
+    )
     compiled = jax.jit(lambda: law.sample(KEY, jnp.arange(N), LAWS, present))()
     plain = draw(law, present)
     for name in NAMES:
@@ -220,7 +223,7 @@ def test_jit_changes_nothing(law):
 def test_another_step_draws_other_times(law):
     index, present = jnp.arange(64), Named({name: jnp.ones(64, bool) for name in NAMES})
     one, other = (
-        law(clamp=0.5).sample(jax.random.key(seed), index, LAWS, present) for seed in (0, 1)
+        law(p_known=0.5).sample(jax.random.key(seed), index, LAWS, present) for seed in (0, 1)
     )
     assert all((one[name] != other[name]).any() for name in NAMES)
 
@@ -228,10 +231,10 @@ def test_another_step_draws_other_times(law):
 def test_one_modality_alone_is_at_its_own_time_unless_it_is_dropped():
     present, laws = Named(a=jnp.ones(N, bool)), Named(a=Uniform())
     own = draw(Independent(), present, laws)["a"]
-    np.testing.assert_array_equal(draw(Independent(clamp=1.0), present, laws)["a"], own)
-    known = draw(Independent(single=1.0), present, laws)["a"] == 0.0
+    np.testing.assert_array_equal(draw(Independent(p_known=1.0), present, laws)["a"], own)
+    known = draw(Independent(p_one_known=1.0), present, laws)["a"] == 0.0
     assert_share(known, 0.5)
-    dropped = draw(Independent(drop=0.2), present, laws)["a"]
+    dropped = draw(Independent(p_dropped=0.2), present, laws)["a"]
     assert ((dropped == 1.0) | (dropped == own)).all()
     assert_share(dropped == 1.0, 0.2)
 
@@ -244,13 +247,13 @@ def test_conditional_times_are_zero_for_what_is_given_and_own_for_the_rest():
     for name in "ac":
         has = np.asarray(present[name])
         np.testing.assert_array_equal(times[name][has], own[name][has])
-    dropped = draw(Conditional(given=("b",), drop=0.1))["b"]
+    dropped = draw(Conditional(given=("b",), p_dropped=0.1))["b"]
     assert set(np.unique(dropped)) == {0.0, 1.0}
     assert_share(dropped == 1.0, 0.1)
 
 
 def test_weights_say_how_often_each_is_the_one_that_is_known():
-    law = Independent(single=1.0, weights=Named(a=3.0, b=2.0))
+    law = Independent(p_one_known=1.0, weights=Named(a=3.0, b=2.0))
     assert law.names == ("a", "b") and Conditional(given=("c",)).names == ("c",)
     times = draw(law)
     shares = {"a": 3 / 7, "b": 2 / 7, "c": 1 / 7}  # and of none, 1 / 7
@@ -261,7 +264,7 @@ def test_weights_say_how_often_each_is_the_one_that_is_known():
 
 
 @pytest.mark.parametrize("law", [Independent, Shared, Unbalanced, Conditional])
-@pytest.mark.parametrize("field", ["single", "clamp", "partial", "drop"])
+@pytest.mark.parametrize("field", ["p_one_known", "p_known", "max_known_time", "p_dropped"])
 @pytest.mark.parametrize("value", [-0.1, 1.5])
 def test_shares_out_of_range_are_refused_by_value(law, field, value):
     with pytest.raises(ValueError) as error:
@@ -272,5 +275,5 @@ def test_shares_out_of_range_are_refused_by_value(law, field, value):
 def test_the_share_of_shared_times_is_one_too():
     with pytest.raises(ValueError, match=r"Unbalanced needs shared in \[0, 1\], got 2.0"):
         Unbalanced(shared=2.0)
-    with pytest.raises(TypeError, match="JointLaw must define together"):
-        draw(JointLaw())
+    with pytest.raises(TypeError, match="JointTimeDistribution must define together"):
+        draw(JointTimeDistribution())

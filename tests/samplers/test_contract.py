@@ -105,7 +105,7 @@ def test_an_oracle_network_gives_the_exact_sample(sampler, process):
 def test_it_is_told_of_the_grid(sampler, process):
     """A field may not have the name of a method: that is how one was lost."""
     del process
-    assert dataclasses.replace(sampler.over((2, 3)), **vars(sampler)) == sampler
+    assert dataclasses.replace(sampler.bind((2, 3)), **vars(sampler)) == sampler
     methods = {name for name in dir(Sampler) if callable(getattr(Sampler, name))}
     assert not methods & {field.name for field in dataclasses.fields(sampler)}
 

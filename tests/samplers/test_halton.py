@@ -66,7 +66,7 @@ def test_a_grid_of_too_many_axes_is_refused():
 @pytest.mark.parametrize(("grid", "q"), [((), 1), ((2, 4), 1), ((2, 4), 2)])
 def test_unmasking_reveals_in_this_order_coarse_codes_first(grid, q):
     steps, keys = 8 * q, jax.random.split(jax.random.key(0), 2)
-    sampler = Unmasking(steps=steps, order="halton").over(grid)
+    sampler = Unmasking(steps=steps, order="halton").bind(grid)
     assert sampler.grid == grid
     x_1 = Masked().prior(keys, (8, q))
     times = Named(a=jnp.linspace(1.0, 0.0, steps + 1))

@@ -12,7 +12,7 @@ from vqdit.modalities import Label, Text
 from vqdit.processes import MaskAndReplace, Masked, UniformState
 from vqdit.random import per_example
 from vqdit.samplers import DiscreteAncestral, ReMDM, Unmasking
-from vqdit.tasks import Symbols
+from vqdit.tasks import CodeTarget
 from vqdit.tasks.request import Request
 from vqdit.typing import Named
 
@@ -22,8 +22,8 @@ COUNT = 4
 def task(process, sampler):
     return joint.symbols(
         targets=Named(
-            text=Symbols(modality=Text(length=4), process=process, sampler=sampler),
-            label=Symbols(modality=Label(classes=4), process=process, sampler=sampler),
+            text=CodeTarget(modality=Text(length=4), process=process, sampler=sampler),
+            label=CodeTarget(modality=Label(classes=4), process=process, sampler=sampler),
         )
     )
 
@@ -59,7 +59,7 @@ def test_it_trains_samples_and_scores(process):
         keys = per_example(jax.random.key(2), index)
         request = Request(Named(batch.data), known, wanted)
         samples = built.sample(params, frozen, keys, request)
-        score = built.evidence(params, frozen, keys, request, "label", rounds=4)
+        score = built.scoring_loss(params, frozen, keys, request, "label", rounds=4)
         return jax.value_and_grad(loss)(params), samples, score
 
     (loss, gradient), samples, score = everything(params)
@@ -73,8 +73,8 @@ def test_it_trains_samples_and_scores(process):
 def test_a_sampler_is_told_the_grid_of_its_tokens():
     sampler = Unmasking(steps=joint.STEPS, order="halton")
     built = task(Masked(), sampler)
-    assert sampler.over(built.space("text").grid).grid == built.modality("text").grid
-    assert ReMDM().over((2, 2)) == ReMDM()
+    assert sampler.bind(built.space("text").grid).grid == built.modality("text").grid
+    assert ReMDM().bind((2, 2)) == ReMDM()
 
 
 @pytest.mark.parametrize(

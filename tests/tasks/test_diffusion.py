@@ -18,7 +18,7 @@ from vqdit.parallel import Mesh, over_batch
 from vqdit.processes import Conditional, Flow, Independent
 from vqdit.random import per_example, streams
 from vqdit.samplers import Branch, Euler, Unmasking
-from vqdit.tasks import DiffusionTask, Symbols, Target
+from vqdit.tasks import CodeTarget, DiffusionTask, Target
 from vqdit.tasks.request import Request
 from vqdit.typing import Named
 
@@ -396,9 +396,9 @@ def test_samples_on_eight_devices_agree_with_those_on_one(model, batch, walk, ei
 
 
 @pytest.fixture(scope="module")
-def evidence(model):
+def scoring_loss(model):
     def run(keys, request, name, rounds=4, **more):
-        return model.task.evidence(
+        return model.task.scoring_loss(
             model.params, model.frozen, keys, request, name, rounds=rounds, **more
         )
 
@@ -437,47 +437,53 @@ def by_hand(model, batch, name, known, rounds):
 
 
 @pytest.mark.parametrize(("name", "known"), [("text", ["image"]), ("audio", ["image"])])
-def test_evidence_is_the_mean_over_rounds(model, batch, evidence, name, known):
-    found = evidence(keys(), scored(batch, name, known), name)
+def test_the_scoring_loss_is_the_mean_over_rounds(model, batch, scoring_loss, name, known):
+    found = scoring_loss(keys(), scored(batch, name, known), name)
     assert found.shape == (ROWS,) and found.dtype == jnp.float32
     np.testing.assert_allclose(found, by_hand(model, batch, name, known, 4), rtol=1e-4)
 
 
-def test_codes_may_be_scored_instead_of_what_they_decode_to(batch, model, evidence):
+def test_codes_may_be_scored_instead_of_what_they_decode_to(batch, model, scoring_loss):
     request = scored(batch, "text", ["image"])
     x_0 = model.task.space("text").encode(model.frozen["text"], batch.data["text"][:ROWS])
     nothing = request._replace(given=request.given | {"text": jnp.zeros((ROWS, 5), jnp.uint8)})
     np.testing.assert_allclose(
-        evidence(keys(), nothing, "text", x_0=x_0),
-        evidence(keys(), request, "text"),
+        scoring_loss(keys(), nothing, "text", x_0=x_0),
+        scoring_loss(keys(), request, "text"),
         rtol=1e-5,
     )
-    assert not np.allclose(evidence(keys(), nothing, "text"), evidence(keys(), request, "text"))
+    assert not np.allclose(
+        scoring_loss(keys(), nothing, "text"), scoring_loss(keys(), request, "text")
+    )
 
 
-def test_to_hide_all_of_what_is_known_is_not_to_know_it(batch, evidence):
-    unknown = evidence(keys(), scored(batch, "text", ["audio"]), "text")
+def test_to_hide_all_of_what_is_known_is_not_to_know_it(batch, scoring_loss):
+    unknown = scoring_loss(keys(), scored(batch, "text", ["audio"]), "text")
     known = scored(batch, "text", ["audio", "image"])
     hide = lambda share: Named(image=jnp.arange(16)[None] < jnp.full((ROWS, 1), share))  # noqa: E731
-    np.testing.assert_allclose(evidence(keys(), known, "text", hidden=hide(16)), unknown, rtol=1e-5)
     np.testing.assert_allclose(
-        evidence(keys(), known, "text", hidden=hide(0)), evidence(keys(), known, "text"), rtol=1e-5
+        scoring_loss(keys(), known, "text", hidden=hide(16)), unknown, rtol=1e-5
     )
-    half = evidence(keys(), known, "text", hidden=hide(8))
+    np.testing.assert_allclose(
+        scoring_loss(keys(), known, "text", hidden=hide(0)),
+        scoring_loss(keys(), known, "text"),
+        rtol=1e-5,
+    )
+    half = scoring_loss(keys(), known, "text", hidden=hide(8))
     assert not np.allclose(half, unknown, rtol=1e-5)
 
 
-def test_the_label_says_what_the_text_is(batch, evidence):
+def test_the_label_says_what_the_text_is(batch, scoring_loss):
     """After a short training; and a wrong label says that it is something else."""
     request = scored(batch, "text", [])
-    right = evidence(keys(), request, "text", rounds=16)
+    right = scoring_loss(keys(), request, "text", rounds=16)
     label = jnp.asarray((batch.data["label"][:ROWS] + 1) % 10)
     wrong = request._replace(given=request.given | {"label": label})
     none = request._replace(given=request.given | {"label": jnp.full((ROWS,), -1)})
-    assert (evidence(keys(), wrong, "text", rounds=16) > right + 3.0).all()
+    assert (scoring_loss(keys(), wrong, "text", rounds=16) > right + 3.0).all()
     assert np.mean(right) < 1.0
     # Without a label any of ten names may come: at least log 10 on average over the classes.
-    assert np.mean(evidence(keys(), none, "text", rounds=16)) > np.mean(right) + 1.0
+    assert np.mean(scoring_loss(keys(), none, "text", rounds=16)) > np.mean(right) + 1.0
 
 
 # Guidance, previews, and symbols alone.
@@ -516,7 +522,7 @@ def test_the_run_wrote_a_preview_of_all(workdir):
 
 
 def test_a_law_that_speaks_of_no_target_is_refused():
-    targets = Named(text=Symbols(modality=Text(length=5)))
+    targets = Named(text=CodeTarget(modality=Text(length=5)))
     for law in (Conditional(given=("txt",)), Independent(weights=Named(txt=2.0))):
         with pytest.raises(ValueError, match="joint speaks of 'txt'; the targets are text"):
             DiffusionTask(targets=targets, joint=law)
@@ -533,8 +539,8 @@ def test_symbols_alone_need_no_tokenizer(batch):
     """Labels and texts as targets: the loss, and each from the other."""
     task = DiffusionTask(
         targets=Named(
-            label=Symbols(modality=Label(classes=10), sampler=Unmasking(steps=2)),
-            text=Symbols(modality=Text(length=5), sampler=Unmasking(steps=2), weight=2.0),
+            label=CodeTarget(modality=Label(classes=10), sampler=Unmasking(steps=2)),
+            text=CodeTarget(modality=Text(length=5), sampler=Unmasking(steps=2), weight=2.0),
         ),
         model=DiT(depth=1, dim=16, heads=2, patch=4),  # the patch is not for symbols
     )

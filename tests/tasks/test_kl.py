@@ -88,15 +88,15 @@ def test_padding_takes_no_part(key):
     h = jnp.asarray(np.random.default_rng(0).normal(size=(4, 4, 4, 6)), jnp.float32)
     mask = jnp.asarray([True, True, False, False])[:, None, None] & jnp.ones((4, 4, 4), bool)
     step = jnp.int32(0)
-    losses = task.narrow(params, stats, h, key, step, mask).losses
-    other = task.narrow(params, stats, h.at[2:].set(9.0), key, step, mask).losses
+    losses = task.bottleneck(params, stats, h, key, step, mask).losses
+    other = task.bottleneck(params, stats, h.at[2:].set(9.0), key, step, mask).losses
     assert losses["kl"] == other["kl"] > 0
 
 
 def test_a_diffusion_over_codes_refuses_it_by_name():
     experiment = tiny.generator()
     with pytest.raises(ValueError) as error:
-        experiment.task.connect(lambda name: kl_task())
+        experiment.task.resolve_references(lambda name: kl_task())
     assert str(error.value) == (
         "'tokenizer', the tokenizer of 'image', is a KLTask, whose tokens are latents, and Masked "
         "is a process over codes; use a continuous one, such as Flow, or name the workdir of a "
@@ -104,7 +104,9 @@ def test_a_diffusion_over_codes_refuses_it_by_name():
     )
     target = Target(process=Flow(), sampler=Euler(), posterior="sample")
     with pytest.raises(ValueError, match="is a TokenizerTask, which has no posterior to sample"):
-        DiffusionTask(targets=Named(image=target)).connect(lambda name: tiny.tokenizer().task)
+        DiffusionTask(targets=Named(image=target)).resolve_references(
+            lambda name: tiny.tokenizer().task
+        )
 
 
 def test_latents_enter_a_dit_by_the_mean_or_by_samples_of_their_posterior(folder, images):

@@ -8,7 +8,7 @@ from tests import tiny
 from vqdit.modalities import Audio, Image, Label, Text
 from vqdit.processes import Flow, Masked
 from vqdit.samplers import Euler, Unmasking
-from vqdit.tasks import Condition, DiffusionTask, Symbols, Target
+from vqdit.tasks import CodeTarget, Condition, DiffusionTask, Target
 from vqdit.typing import Named
 
 
@@ -18,7 +18,7 @@ def test_a_window_is_a_part_of_the_generation(reveal):
 
 
 @pytest.mark.parametrize("reveal", [(0.5, 0.5), (0.6, 0.4), (-0.1, 1.0), (0.0, 1.1)])
-@pytest.mark.parametrize("kind", [Target, Symbols])
+@pytest.mark.parametrize("kind", [Target, CodeTarget])
 def test_a_window_that_is_none_is_refused_by_value(kind, reveal):
     with pytest.raises(ValueError) as error:
         kind(reveal=reveal)
@@ -31,26 +31,26 @@ def test_a_window_that_is_none_is_refused_by_value(kind, reveal):
     ("build", "message"),
     [
         (
-            lambda: Symbols(modality=Image()),
-            "Symbols takes a modality of codes (Text, Label), got Image; use Target with a "
+            lambda: CodeTarget(modality=Image()),
+            "CodeTarget takes a modality of codes (Text, Label), got Image; use Target with a "
             "tokenizer",
         ),
         (
-            lambda: Symbols(modality=Audio()),
-            "Symbols takes a modality of codes (Text, Label), got Audio; use Target with a "
+            lambda: CodeTarget(modality=Audio()),
+            "CodeTarget takes a modality of codes (Text, Label), got Audio; use Target with a "
             "tokenizer",
         ),
         (
-            lambda: Symbols(process=Flow(), sampler=Euler()),
-            "Symbols needs a discrete process, got Flow; use Masked",
+            lambda: CodeTarget(process=Flow(), sampler=Euler()),
+            "CodeTarget needs a discrete process, got Flow; use Masked",
         ),
         (
-            lambda: Symbols(tokenizer="image"),
-            "Symbols takes no tokenizer, got 'image'; use Target",
+            lambda: CodeTarget(tokenizer="image"),
+            "CodeTarget takes no tokenizer, got 'image'; use Target",
         ),
         (
-            lambda: Symbols(posterior="sample"),
-            "Symbols are codes, which have no posterior to sample; leave posterior at 'mean'",
+            lambda: CodeTarget(posterior="sample"),
+            "CodeTarget are codes, which have no posterior to sample; leave posterior at 'mean'",
         ),
         (lambda: Target(patch=-1), "Target needs patch >= 0, got -1"),
         (lambda: Target(weight=0.0), "Target needs weight > 0, got 0.0"),
@@ -59,7 +59,7 @@ def test_a_window_that_is_none_is_refused_by_value(kind, reveal):
             "Unmasking decodes the Masked process, got Flow; use Euler for latents",
         ),
         (
-            lambda: Symbols(sampler=Euler()),
+            lambda: CodeTarget(sampler=Euler()),
             "Euler runs Gaussian processes (Flow, DDPM), got Masked; use Unmasking for codes",
         ),
         (lambda: Condition(drop=1.5), "Condition needs drop in [0, 1], got 1.5"),
@@ -72,7 +72,7 @@ def test_what_does_not_fit_is_refused_with_the_remedy(build, message):
 
 
 def test_symbols_are_targets_without_a_tokenizer():
-    symbols = Symbols(modality=Text(length=4))
+    symbols = CodeTarget(modality=Text(length=4))
     assert isinstance(symbols, Target)
     assert (symbols.tokenizer, symbols.patch, symbols.process) == ("", 1, Masked())
 
@@ -80,7 +80,7 @@ def test_symbols_are_targets_without_a_tokenizer():
 def test_a_name_is_a_target_or_a_condition():
     with pytest.raises(ValueError) as error:
         DiffusionTask(
-            targets=Named(label=Symbols()), conditions=Named(label=Condition(modality=Label()))
+            targets=Named(label=CodeTarget()), conditions=Named(label=Condition(modality=Label()))
         )
     assert str(error.value) == "'label' is a target and a condition; make it one of them"
 
@@ -90,7 +90,7 @@ def test_targets_of_any_kind_take_the_same_number_of_steps():
         DiffusionTask(
             targets=Named(
                 audio=Target(process=Flow(), sampler=Euler(steps=50)),
-                text=Symbols(modality=Text(), sampler=Unmasking(steps=12)),
+                text=CodeTarget(modality=Text(), sampler=Unmasking(steps=12)),
             )
         )
 
@@ -100,10 +100,10 @@ TOKENIZERS = {"tokenizer": tiny.tokenizer().task, "audio": tiny.audio_tokenizer(
 
 def test_symbols_need_nothing_to_be_connected():
     task = DiffusionTask(
-        targets=Named(label=Symbols(), text=Symbols(modality=Text(length=3))),
+        targets=Named(label=CodeTarget(), text=CodeTarget(modality=Text(length=3))),
         model=dataclasses.replace(DiffusionTask().model, patch=2),  # which is not for symbols
     )
-    assert task.connect({}.__getitem__).tokenizers == Named()
+    assert task.resolve_references({}.__getitem__).tokenizers == Named()
     assert task.inputs["text"].grid == (3,) and task.inputs["text"].patch == 1
 
 
@@ -111,13 +111,13 @@ def test_a_grid_that_the_patch_does_not_divide_is_refused_before_training():
     task = tiny.joint().task
     wrong = dataclasses.replace(task.targets["image"], patch=3)
     with pytest.raises(ValueError, match="the grid of 'image', 4x4, does not divide by .* patch 3"):
-        dataclasses.replace(task, targets=task.targets | {"image": wrong}).connect(
+        dataclasses.replace(task, targets=task.targets | {"image": wrong}).resolve_references(
             TOKENIZERS.__getitem__
         )
 
 
 def test_data_that_do_not_fit_are_refused_by_modality():
-    task = tiny.joint().task.connect(TOKENIZERS.__getitem__)
+    task = tiny.joint().task.resolve_references(TOKENIZERS.__getitem__)
     features = tiny.joint().data.features()
     task.check(features)
     with pytest.raises(ValueError, match="the data have no 'text'; they have: audio, image, label"):
@@ -125,12 +125,12 @@ def test_data_that_do_not_fit_are_refused_by_modality():
     short = dataclasses.replace(task.targets["text"], modality=Text(length=4))
     with pytest.raises(ValueError, match=r"'text' in the data has shape \(5,\), .* says \(4,\)"):
         dataclasses.replace(task, targets=task.targets | {"text": short}).check(features)
-    label = Symbols(modality=Label(classes=9), sampler=Unmasking(steps=4))
+    label = CodeTarget(modality=Label(classes=9), sampler=Unmasking(steps=4))
     more = dataclasses.replace(task, targets=task.targets | {"label": label}, conditions=Named())
     with pytest.raises(ValueError, match="'label' has 10 classes in the data and 9 in the config"):
         more.check(features)
     names = tuple("9876543210")
-    label = Symbols(modality=Label(classes=10, names=names), sampler=Unmasking(steps=4))
+    label = CodeTarget(modality=Label(classes=10, names=names), sampler=Unmasking(steps=4))
     both = {"targets": task.targets | {"label": label}, "conditions": Named()}
     swapped = dataclasses.replace(task, **both)
     there = features["label"]._replace(names=names[::-1])

@@ -13,17 +13,19 @@ from vqdit.data.sources import Feature
 from vqdit.modalities import Image, Label, Text
 from vqdit.models import DiT
 from vqdit.samplers import Unmasking
-from vqdit.tasks import Condition, DiffusionTask, Symbols
+from vqdit.tasks import CodeTarget, Condition, DiffusionTask
 from vqdit.typing import Named
 
-LABEL = Symbols(modality=Label(classes=4), sampler=Unmasking(steps=2))
+LABEL = CodeTarget(modality=Label(classes=4), sampler=Unmasking(steps=2))
 CAPTION = Condition(modality=Text(length=3), route="cross", drop=0.0)
 
 
 def task(block="adaln_zero", caption=CAPTION):
     model = DiT(depth=2, dim=16, heads=2, patch=1, block=block)
     targets, conditions = Named(label=LABEL), Named(caption=caption)
-    return DiffusionTask(targets=targets, conditions=conditions, model=model).connect({}.get)
+    return DiffusionTask(targets=targets, conditions=conditions, model=model).resolve_references(
+        {}.get
+    )
 
 
 @pytest.mark.parametrize("block", ["cross_attention", "mm_dit"])

@@ -11,7 +11,7 @@ from vqdit.data.texts import to_bytes
 from vqdit.modalities import Label, Text
 from vqdit.processes import Flow, Masked
 from vqdit.tasks.base import Trained
-from vqdit.tasks.token_space import SymbolSpace, TokenSpace
+from vqdit.tasks.token_space import CodeSpace, TokenSpace
 from vqdit.typing import Named
 
 
@@ -99,11 +99,11 @@ def test_the_vector_of_a_code_is_its_embedding(audio):
     vectors = space.vectors({"params": trained.params, "stats": trained.stats})
     np.testing.assert_array_equal(vectors, trained.stats.codebook[None])
     assert TokenSpace(tokenizer=trained.task, process=Flow()).vectors({}) is None
-    assert SymbolSpace(modality=Text(), process=Masked()).vectors({}) is None
+    assert CodeSpace(modality=Text(), process=Masked()).vectors({}) is None
 
 
 def test_symbols_are_their_own_codes():
-    space = SymbolSpace(modality=Text(length=4), process=Masked())
+    space = CodeSpace(modality=Text(length=4), process=Masked())
     assert (space.grid, space.shape) == ((4,), (4, 1))
     stored = jnp.stack([to_bytes(text, 4) for text in ("four", "six", "")])
     codes = space.encode({}, stored)
@@ -112,12 +112,12 @@ def test_symbols_are_their_own_codes():
     np.testing.assert_array_equal(space.decode({}, codes), stored)
     tokens = space.tokens
     assert (tokens.codes, tokens.output, tokens.patch, tokens.grid) == (256, 256, 1, (4,))
-    label = SymbolSpace(modality=Label(classes=3), process=Masked(), patch=1)
+    label = CodeSpace(modality=Label(classes=3), process=Masked(), patch=1)
     assert (label.grid, label.shape, label.tokens.codes) == ((1,), (1, 1), 3)
 
 
 def test_which_symbols_occur_is_counted_where_there_are_any():
-    space = SymbolSpace(modality=Text(length=4), process=Masked())
+    space = CodeSpace(modality=Text(length=4), process=Masked())
     stored = np.stack([to_bytes(text, 4) for text in ("four", "six", "xyz!", "____")])
     batches = [
         batch("text", stored[:2]),

@@ -14,7 +14,7 @@ import pytest
 
 from tests import tiny
 from tests.train.test_loop import lines, state_of
-from vqdit.config import Deadlines
+from vqdit.config import Timeouts
 from vqdit.data import Data, ImageFolder, pipeline
 from vqdit.tasks import TokenizerTask
 from vqdit.train import faults, loop
@@ -155,7 +155,7 @@ from tests import tiny
 from tests.train.test_faults import EVERY
 from vqdit.cli.main import end
 from vqdit.data import pipeline
-from vqdit.config import Deadlines
+from vqdit.config import Timeouts
 from vqdit.tasks import TokenizerTask
 from vqdit.train import loop, run
 
@@ -190,8 +190,8 @@ elif where == "data":
     )
 elif where == "step":
     loop._Loop._next = hang_third(loop._Loop._next)
-deadlines = Deadlines(**{limit.split("=")[0]: float(limit.split("=")[1]) for limit in limits})
-experiment = tiny.tokenizer(**EVERY, deadlines=deadlines)
+timeouts = Timeouts(**{limit.split("=")[0]: float(limit.split("=")[1]) for limit in limits})
+experiment = tiny.tokenizer(**EVERY, timeouts=timeouts)
 end(tiny.run(experiment, Path(folder)).exit_code)
 """
 
@@ -250,39 +250,39 @@ def test_a_run_that_hangs_is_ended_with_the_stacks_of_all_threads(where, limit, 
     assert process.returncode == 124, err
     stacks = (tmp_path / "faults/stacks.txt").read_text()
     for text in (stacks, err):
-        assert f"deadlines.{limit.split('=')[0]} is 3" in text
+        assert f"timeouts.{limit.split('=')[0]} is 3" in text
         assert "in hang" in text
         assert "in _steps" in text
 
 
 def test_the_watchdog_knows_its_deadlines(tmp_path):
     now = [0.0]
-    dog = Watchdog(Deadlines(start=10.0, step=5.0, evaluate=0.0), tmp_path, clock=lambda: now[0])
+    dog = Watchdog(Timeouts(start=10.0, step=5.0, evaluate=0.0), tmp_path, clock=lambda: now[0])
 
     def at(seconds):
         now[0] = seconds
         return dog.expired()
 
     assert not at(9.9)
-    assert at(12.0) == "no progress for 12 s (deadlines.start is 10)"
+    assert at(12.0) == "no progress for 12 s (timeouts.start is 10)"
     dog.progress()
     assert not at(21.0)
     dog.begin("step")
     assert not at(25.9)
-    assert "deadlines.step is 5" in at(26.0)
+    assert "timeouts.step is 5" in at(26.0)
     dog.begin("evaluate")
     assert not at(1e9)
 
 
 def test_the_watchdog_leaves_with_124_and_keeps_still_in_time(tmp_path, capfd):
     codes = []
-    with Watchdog(Deadlines(start=0.1), tmp_path / "faults", codes.append):
+    with Watchdog(Timeouts(start=0.1), tmp_path / "faults", codes.append):
         deadline = time.monotonic() + 10
         while not codes and time.monotonic() < deadline:
             time.sleep(0.01)
     assert codes == [124]
     assert "test_the_watchdog_leaves" in (tmp_path / "faults/stacks.txt").read_text()
-    with Watchdog(Deadlines(), tmp_path / "other", codes.append):
+    with Watchdog(Timeouts(), tmp_path / "other", codes.append):
         time.sleep(1.0)
     assert codes == [124]
     assert not (tmp_path / "other").exists()

@@ -193,13 +193,13 @@ def test_rollback_gives_up(poison, tmp_path):
 
 def test_what_is_not_finite_in_the_end_is_no_result(monkeypatch, tmp_path):
     """Statistics are not looked at by the step: what they hide is found at the end."""
-    plain = TokenizerTask.renew
+    plain = TokenizerTask.update_bottleneck
 
-    def renew(task, params, stats, update, key, step):
+    def update_bottleneck(task, params, stats, update, key, step):
         params, stats = plain(task, params, stats, update, key, step)
         return params, stats._replace(count=stats.count.at[0].set(jnp.nan))
 
-    monkeypatch.setattr(TokenizerTask, "renew", renew)
+    monkeypatch.setattr(TokenizerTask, "update_bottleneck", renew)
     with pytest.raises(Diverged, match="the training has ended, and stats/count is not finite; no"):
         tiny.run(tiny.tokenizer(steps=2), tmp_path)
     assert not (tmp_path / "result.json").exists()

@@ -20,7 +20,7 @@ from vqdit.parallel import Mesh
 from vqdit.processes import Conditional, Independent, LogitNormal, Shared, Unbalanced, Uniform
 from vqdit.quantizers import VQ
 from vqdit.samplers import Unmasking
-from vqdit.tasks import Condition, DiffusionTask, KLTask, Symbols
+from vqdit.tasks import CodeTarget, Condition, DiffusionTask, KLTask
 from vqdit.train import state
 from vqdit.train.step import split, train_step
 from vqdit.typing import Named
@@ -37,9 +37,9 @@ def codebook():
 def dit():
     """Names, given the label: no tokenizer is needed."""
     return DiffusionTask(
-        targets=Named(text=Symbols(modality=Text(length=5), sampler=Unmasking(steps=2))),
+        targets=Named(text=CodeTarget(modality=Text(length=5), sampler=Unmasking(steps=2))),
         conditions=Named(label=Condition(modality=Label(classes=10), drop=0.3)),
-        joint=Independent(clamp=0.1, drop=0.1),
+        joint=Independent(p_known=0.1, p_dropped=0.1),
         model=DiT(depth=1, dim=16, heads=2, patch=1),
     )
 
@@ -84,7 +84,7 @@ def test_a_batch_in_parts_gives_what_the_whole_gives(make):
 
 
 @pytest.mark.parametrize(
-    "law", [Independent(single=0.2), Shared(), Unbalanced(), Conditional(given=("a",))]
+    "law", [Independent(p_one_known=0.2), Shared(), Unbalanced(), Conditional(given=("a",))]
 )
 def test_the_times_of_a_part_are_those_of_its_rows_in_the_whole(law, key):
     laws = Named(a=Uniform(), b=LogitNormal())

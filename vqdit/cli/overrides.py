@@ -28,6 +28,7 @@ from tyro.constructors import (
 
 from vqdit.cli.options import near
 from vqdit.config import Config, ConfigError
+from vqdit.config.old_names import update_class, update_field
 from vqdit.typing import Component, Named
 
 C = TypeVar("C", bound=Component)
@@ -121,6 +122,7 @@ class _Overrides:
         kinds = get_type_hints(cls)
         known = [field.name for field in dataclasses.fields(cls)]
         for name, branch in tree.items():
+            name = name if name in known else update_field(cls, name)
             if name and name not in known:
                 raise self._unknown(_join(path, name), cls.__name__, known)
             if name:
@@ -258,7 +260,7 @@ def classes_of(base: type[C]) -> dict[str, type[C]]:
 
 
 def _class(change: Change, base: type[Component]) -> type[Component]:
-    name, classes = ",".join(change.values), classes_of(base)
+    name, classes = update_class(",".join(change.values)), classes_of(base)
     if name not in classes:
         if list(classes) == [base.__name__] and not dataclasses.fields(base):
             raise ConfigError(

@@ -231,7 +231,7 @@ def _edits(model: Any, options: Mapping[str, Any]) -> dict[str, Any]:
 
 def _change(model: Any, options: Mapping[str, Any]) -> dict[str, Any]:
     from vqdit.modalities import Image
-    from vqdit.tasks.editing import Change
+    from vqdit.tasks.editing import EditSpec
 
     if "mask" not in options and "strength" not in options:
         raise ValueError(
@@ -246,7 +246,7 @@ def _change(model: Any, options: Mapping[str, Any]) -> dict[str, Any]:
             raise ValueError(f"--mask is a picture, and {name!r} is none; use --strength alone")
         grey = dataclasses.replace(modality, channels=1)
         mask = _stack(grey.read(options["mask"]))[..., 0] >= WHITE
-    return {name: Change(_stack(modality.read(value)), mask, options.get("strength", 1.0))}
+    return {name: EditSpec(_stack(modality.read(value)), mask, options.get("strength", 1.0))}
 
 
 def _interpolation(model: Any, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -130,7 +130,7 @@ def _check(experiments: Experiments, runs: dict[str, Path]) -> None:
                 trackers.check(experiment.log_to)
                 task = experiment.task
                 if not (runs[name] / workdir.CONFIG).is_file():
-                    task = task.connect(find)
+                    task = task.resolve_references(find)
                     if experiment.init_from:
                         workdir.find_run(Path(experiment.init_from))
                 task.check(experiment.data.features())

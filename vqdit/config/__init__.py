@@ -1,7 +1,7 @@
 """Experiments, the Python files that describe them, and their JSON form in workdirs."""
 
 from vqdit.config.differences import Difference, differences
-from vqdit.config.experiment import Deadlines, Experiment, NonFinite, Profile
+from vqdit.config.experiment import Experiment, NonFinite, Profile, Timeouts
 from vqdit.config.files import Config, load, shipped
 from vqdit.config.serialization import PARTS, ConfigError, from_json, to_json
 
@@ -9,7 +9,7 @@ __all__ = [
     "PARTS",
     "Config",
     "ConfigError",
-    "Deadlines",
+    "Timeouts",
     "Difference",
     "Experiment",
     "NonFinite",

@@ -33,7 +33,7 @@ class NonFinite(Component):
             )
 
 
-class Deadlines(Component):
+class Timeouts(Component):
     """Seconds without progress after which a run is ended, with code 124; 0 never ends it.
 
     Attributes:
@@ -52,7 +52,7 @@ class Deadlines(Component):
         for field in ("start", "compile", "step", "evaluate"):
             if getattr(self, field) < 0:
                 raise ValueError(
-                    f"Deadlines needs {field} >= 0 seconds, got {getattr(self, field)}; 0 is none"
+                    f"Timeouts needs {field} >= 0 seconds, got {getattr(self, field)}; 0 is none"
                 )
 
 
@@ -105,7 +105,7 @@ class Experiment(Component):
         failed_save: what follows a checkpoint or a preview that cannot be written, as on a full
             disk: "continue" says so and goes on, "stop" ends the run; the last ones always do.
         nonfinite: what follows a step that is not finite.
-        deadlines: after which a run that hangs is ended.
+        timeouts: after which a run that hangs is ended.
         profile: steps that are traced.
     """
 
@@ -130,7 +130,7 @@ class Experiment(Component):
     keep_best: str = resumable("")
     failed_save: Literal["continue", "stop"] = resumable("continue")
     nonfinite: NonFinite = resumable(NonFinite())
-    deadlines: Deadlines = resumable(Deadlines())
+    timeouts: Timeouts = resumable(Timeouts())
     profile: Profile = resumable(Profile())
 
     def __post_init__(self) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vqdit.config.experiment import Experiment
+from vqdit.config.old_names import update_source
 from vqdit.config.serialization import ConfigError, from_json, to_json
 
 Config = Experiment | dict[str, Experiment]
@@ -52,7 +53,10 @@ def load(name: str) -> tuple[str, Config]:
         raise ConfigError(f"{file} is not a Python file; a config ends in .py")
     module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
+        code = compile(
+            update_source(file.read_text(), str(file.absolute())), str(file.absolute()), "exec"
+        )
+        exec(code, vars(module))
         if not callable(getattr(module, "config", None)):
             raise ConfigError(
                 f"{file} has no function config(); "

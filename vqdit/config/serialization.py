@@ -6,6 +6,7 @@ import os
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from vqdit.config.old_names import update_json
 from vqdit.typing import Component, Named
 
 PARTS = "VQDIT_PARTS"
@@ -49,14 +50,18 @@ def from_json(value: Any) -> Any:
         ConfigError: a class or field is unknown, as in a file of another version, or a component
             refuses its values.
     """
+    return _built(update_json(value))
+
+
+def _built(value: Any) -> Any:
     if isinstance(value, list):
-        return tuple(from_json(item) for item in value)
+        return tuple(_built(item) for item in value)
     if not isinstance(value, dict):
         return value
     if value.get("type") == NAMED and isinstance(value.get("items"), dict):
-        return Named({name: from_json(item) for name, item in value["items"].items()})
+        return Named({name: _built(item) for name, item in value["items"].items()})
     cls = _trusted(str(value.get("type")))
-    fields = {name: from_json(item) for name, item in value.items() if name != "type"}
+    fields = {name: _built(item) for name, item in value.items() if name != "type"}
     unknown = set(fields) - {field.name for field in dataclasses.fields(cls)}
     if unknown:
         raise ConfigError(

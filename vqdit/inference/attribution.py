@@ -3,7 +3,7 @@
 Each region r of what is given is hidden in turn, and the model is asked how well it still predicts
 its own result,
 
-    change(r) = evidence(result | given without r) - evidence(result | given),
+    change(r) = L(result | given without r) - L(result | given),
 
 with the same noise in both terms. Evidence is a bound on -log p in nats for discrete processes, so
 a positive change says by how many nats r supported the result. Zeiler & Fergus, "Visualizing and
@@ -12,7 +12,7 @@ Understanding Convolutional Networks", arXiv:1311.2901, section 4.2, with likeli
 A region that says what others say too is not missed when it alone is hidden. So the opposite is
 given beside it: what r tells alone, when the rest of its modality is hidden,
 
-    alone(r) = evidence(result | given without its modality) - evidence(result | with r of it),
+    alone(r) = L(result | given without its modality) - L(result | with r alone of it),
 
 and `whole`, the change by hiding all of the modality at once.
 """
@@ -35,7 +35,7 @@ from vqdit.tasks.request import Request
 from vqdit.typing import Array, Bool, Float, Key, Named, Params
 
 ROUNDS = 16
-"""Network evaluations per evidence, unless the caller says otherwise."""
+"""Network evaluations per scoring_loss, unless the caller says otherwise."""
 REGIONS = 64
 """Regions of one example at most, as far as they are cells of its token grid."""
 
@@ -96,16 +96,16 @@ def attribute(
     batch_size: int,
     rounds: int,
 ) -> list[Attribution]:
-    """Hides every region of what is given, in turn, and asks for the evidence of the results.
+    """Hides every region of what is given, in turn, and asks for the scoring_loss of the results.
 
     Args:
         generator: the model.
         stored: what is given in stored form; sample i has item i mod F.
         x_0: the generated tokens of every target, [b, l, ...]: the first b samples.
         wanted: names of what was generated.
-        seed: of the samples; the evidence draws other noise.
+        seed: of the samples; the scoring_loss draws other noise.
         batch_size: evidences at a time.
-        rounds: network evaluations per evidence, at times in equal distance.
+        rounds: network evaluations per scoring_loss, at times in equal distance.
 
     Returns:
         One per sample and given modality, labels of conditions among them.
@@ -162,7 +162,7 @@ def _attribution(hidden: _Hidden, changes: dict[str, np.ndarray]) -> Attribution
 
 @functools.lru_cache(maxsize=32)
 def _compiled_evidence(task: DiffusionTask, name: str, rounds: int) -> Any:
-    """Returns the evidence of the tokens of one modality, with some of what is known hidden."""
+    """Returns the scoring_loss of the tokens of one modality, with some of what is known hidden."""
 
     def run(
         params: Params,
@@ -172,7 +172,7 @@ def _compiled_evidence(task: DiffusionTask, name: str, rounds: int) -> Any:
         hidden: Named[Bool[Array, "b _"]],
         x_0: X,
     ) -> Float[Array, " b"]:
-        return task.evidence(
+        return task.scoring_loss(
             params, frozen, keys, request, name, rounds=rounds, hidden=hidden, x_0=x_0
         )
 

@@ -93,7 +93,7 @@ def explain(
         samplers: by name of the target.
         seed: of the noise.
         batch_size: samples, and evidences, at a time.
-        rounds: network evaluations per evidence, at times in equal distance.
+        rounds: network evaluations per scoring_loss, at times in equal distance.
         first: how many of the samples are explained.
 
     Raises:

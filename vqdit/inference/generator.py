@@ -15,8 +15,8 @@ from vqdit.runs.workdir import Restored
 from vqdit.samplers import Branch, Sampler
 from vqdit.tasks import scales
 from vqdit.tasks.diffusion import DiffusionTask
-from vqdit.tasks.editing import Change, Changed, changed
-from vqdit.tasks.interpolation import Interpolated, Interpolation, interpolated
+from vqdit.tasks.editing import EditSpec, StoredEdit, changed
+from vqdit.tasks.interpolation import Interpolation, StoredInterpolation, interpolated
 from vqdit.tasks.request import Request
 from vqdit.tasks.scales import Guidance
 from vqdit.typing import Array, Key, Named, Params
@@ -52,7 +52,7 @@ class Generator:
         want: Sequence[str] | None = None,
         guidance: Guidance = None,
         samplers: Mapping[str, Sampler] | None = None,
-        edits: Mapping[str, Change | Interpolation] | None = None,
+        edits: Mapping[str, EditSpec | Interpolation] | None = None,
         autoguide: "Generator | None" = None,
         seed: int = 0,
         batch_size: int = BATCH,
@@ -95,7 +95,7 @@ class Generator:
         stored = {name: self.pack(name, values) for name, values in given.items()}
         wanted = self.wanted(given, want)
         changes = {name: self._changed(name, wanted, edit, num) for name, edit in edits.items()}
-        is_path = any(isinstance(change, Interpolated) for change in changes.values())
+        is_path = any(isinstance(change, StoredInterpolation) for change in changes.values())
         if is_path:
             stored |= self._no_labels(stored)
         if autoguide is None:
@@ -133,8 +133,8 @@ class Generator:
         return {name: np.asarray(self.task.blank_given(name, 1)) for name in rest}
 
     def _changed(
-        self, name: str, wanted: Sequence[str], edit: Change | Interpolation, num: int
-    ) -> Changed | Interpolated:
+        self, name: str, wanted: Sequence[str], edit: EditSpec | Interpolation, num: int
+    ) -> StoredEdit | StoredInterpolation:
         modality = self.modality(name)
         if name not in wanted:
             raise ValueError(
@@ -346,5 +346,5 @@ class Generator:
 
     @functools.lru_cache(maxsize=8)  # noqa: B019 (see above)
     def _compiled_score(self, name: str, rounds: int, mesh: jax.sharding.Mesh) -> Any:
-        evidence = functools.partial(self.task.evidence, name=name, rounds=rounds)
-        return parallel.compile_on(evidence, mesh)
+        scoring_loss = functools.partial(self.task.scoring_loss, name=name, rounds=rounds)
+        return parallel.compile_on(scoring_loss, mesh)

@@ -54,7 +54,7 @@ def write(
         raise ValueError(f"latents are multiplied by a number above 0, got {scaling=}")
     lent = resolver({})(tokenizer)
     task = _task(found, tokenizer, lent)
-    resolved = task.connect(lambda name: lent.task)
+    resolved = task.resolve_references(lambda name: lent.task)
     space = resolved.space(IMAGE)
     taken, given = found.inputs[IMAGE], space.tokens
     if taken != given:

@@ -1,11 +1,17 @@
 """Processes: each says how data turn into noise over t in [0, 1], and what a network predicts."""
 
-from vqdit.processes.base import LogitNormal, Process, TimeLaw, Uniform
+from vqdit.processes.base import LogitNormal, Process, TimeDistribution, Uniform
 from vqdit.processes.ddpm import DDPM
 from vqdit.processes.edm import EDM
 from vqdit.processes.flow import Flow
 from vqdit.processes.gaussian import Gaussian
-from vqdit.processes.joint import Conditional, Independent, JointLaw, Shared, Unbalanced
+from vqdit.processes.joint import (
+    Conditional,
+    Independent,
+    JointTimeDistribution,
+    Shared,
+    Unbalanced,
+)
 from vqdit.processes.mask_and_replace import MaskAndReplace
 from vqdit.processes.masked import Masked
 from vqdit.processes.times import CosMap, Mode, Shifted
@@ -21,7 +27,7 @@ __all__ = [
     "Flow",
     "Gaussian",
     "Independent",
-    "JointLaw",
+    "JointTimeDistribution",
     "LogitNormal",
     "MaskAndReplace",
     "Masked",
@@ -30,7 +36,7 @@ __all__ = [
     "Process",
     "Shared",
     "Shifted",
-    "TimeLaw",
+    "TimeDistribution",
     "Unbalanced",
     "Uniform",
     "Weighting",

@@ -36,7 +36,7 @@ class Process(Component):
         """
         raise TypeError(f"{type(self).__name__} must define width")
 
-    def over(self, space: tuple[int, ...]) -> "Process":
+    def bind(self, space: tuple[int, ...]) -> "Process":
         """Returns the process over tokens of this space, as `width` takes it. Default: itself."""
         del space
         return self
@@ -64,7 +64,7 @@ class Process(Component):
         """Returns the weighted, unreduced loss; 0 with zero gradient where t = 0."""
         raise TypeError(f"{type(self).__name__} must define loss")
 
-    def evidence(
+    def scoring_loss(
         self,
         prediction: Float[Array, "b l w"],
         x_0: X,
@@ -77,7 +77,7 @@ class Process(Component):
         Discrete processes: a bound on -log p(x_0), in nats, whatever the weighting of the loss.
         Continuous ones: a squared error, which is no likelihood.
         """
-        raise TypeError(f"{type(self).__name__} must define evidence")
+        raise TypeError(f"{type(self).__name__} must define scoring_loss")
 
     def noise_share(self, t: Float[Array, "*b"]) -> Float[Array, "*b"]:
         """Returns the share of the codes that is noise; for discrete processes."""
@@ -94,7 +94,7 @@ class Process(Component):
         raise TypeError(f"{type(self).__name__} must define oracle")
 
 
-class TimeLaw(Component):
+class TimeDistribution(Component):
     """The distribution of t in training."""
 
     def sample(
@@ -114,7 +114,7 @@ class TimeLaw(Component):
         raise TypeError(f"{type(self).__name__} must define quantile")
 
 
-class Uniform(TimeLaw):
+class Uniform(TimeDistribution):
     """t ~ U(low, 1], one draw in each of b equal strata: far less variance than independent draws.
 
     Low-discrepancy sampling of Kingma et al., "Variational Diffusion Models", arXiv:2107.00630,
@@ -134,7 +134,7 @@ class Uniform(TimeLaw):
         return self.low + (1.0 - self.low) * u
 
 
-class LogitNormal(TimeLaw):
+class LogitNormal(TimeDistribution):
     """t = sigmoid(mean + std * n), n ~ N(0, 1): most training at intermediate noise.
 
     Esser et al., "Scaling Rectified Flow Transformers", arXiv:2403.03206, section 3.1.

@@ -140,10 +140,10 @@ class Gaussian(Process):
         noise: Float[Array, "b l d"],
         t: Float[Array, "b #l"],
     ) -> Float[Array, "b l"]:
-        error = self.evidence(prediction, x_0, x_t, noise, t)
+        error = self.scoring_loss(prediction, x_0, x_t, noise, t)
         return self.weight(above_0(t)) * error
 
-    def evidence(
+    def scoring_loss(
         self,
         prediction: Float[Array, "b l w"],
         x_0: Float[Array, "b l d"],

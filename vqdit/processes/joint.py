@@ -11,38 +11,38 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from vqdit.processes.base import TimeLaw, strata
+from vqdit.processes.base import TimeDistribution, strata
 from vqdit.random import per_example, stream
 from vqdit.typing import Array, Bool, Component, Float, Int, Key, Named
 
 
-class JointLaw(Component):
+class JointTimeDistribution(Component):
     """The joint distribution of all modalities' times.
 
     Attributes:
-        single: share of the examples in which at most one modality is known: any of those
+        p_one_known: share of the examples in which at most one modality is known: any of those
             present, or none, each as likely. The others are all wholly unknown or all at their
             own times, as a coin falls. In these situations one is generated from another, and
             everything from nothing.
         weights: how often a modality is that one, in proportion; 1 for those not named, and for
             none: more for what is hard to understand.
-        clamp: probability with which a modality of the other examples is known (t = 0), each for
+        p_known: probability with which a modality of the other examples is known (t = 0), each for
             itself; one of them, any, never is.
-        partial: what is known is wholly known in half of the examples, and only partly in the
-            others: at a time uniform in [0, partial]. The network then learns not to rest on
-            every detail of what it is given; 0 always shows the whole.
-        drop: probability with which a modality that is not known is wholly unknown (t = 1), which
-            trains marginals, and the branch that guidance moves away from.
+        max_known_time: in half of the examples what is known is known entirely (t = 0); in the
+            other half it is at a time uniform in [0, max_known_time], so that the network does
+            not rely on every detail of what it is given. 0 always shows all of it.
+        p_dropped: probability with which a modality that is not known is entirely unknown
+            (t = 1), which trains marginals and the unconditional branch of guidance.
     """
 
-    single: float = 0.0
+    p_one_known: float = 0.0
     weights: Named[float] = Named()
-    clamp: float = 0.0
-    partial: float = 0.0
-    drop: float = 0.0
+    p_known: float = 0.0
+    max_known_time: float = 0.0
+    p_dropped: float = 0.0
 
     def __post_init__(self) -> None:
-        for field in ("single", "clamp", "partial", "drop"):
+        for field in ("p_one_known", "p_known", "max_known_time", "p_dropped"):
             if not 0.0 <= getattr(self, field) <= 1.0:
                 raise ValueError(
                     f"{type(self).__name__} needs {field} in [0, 1], got {getattr(self, field)}"
@@ -57,7 +57,7 @@ class JointLaw(Component):
         return tuple(self.weights)
 
     def together(
-        self, key: Key[Array, ""], index: Int[Array, " b"], laws: Named[TimeLaw], size: int
+        self, key: Key[Array, ""], index: Int[Array, " b"], laws: Named[TimeDistribution], size: int
     ) -> Named[Float[Array, "b 1"]]:
         """Draws the times before any modality is known or dropped."""
         raise TypeError(f"{type(self).__name__} must define together")
@@ -66,7 +66,7 @@ class JointLaw(Component):
         self,
         key: Key[Array, ""],
         index: Int[Array, " b"],
-        laws: Named[TimeLaw],
+        laws: Named[TimeDistribution],
         present: Named[Bool[Array, " b"]],
         size: int | None = None,
     ) -> Named[Float[Array, "b 1"]]:
@@ -80,17 +80,17 @@ class JointLaw(Component):
             size: of the global batch; None if these examples are all of it.
         """
         times = self.together(key, index, laws, size or len(index))
-        is_single = self._coin(key, "single", index, self.single)
+        is_single = self._coin(key, "single", index, self.p_one_known)
         one, none = self._one_present(key, index, present)
         all_unknown = self._coin(key, "others", index, 0.5)
         drawn = {}
         for name, t in times.items():
             is_one = one == list(times).index(name)
-            clamped = self._coin(key, f"{name}/clamp", index, self.clamp) & ~is_one
-            dropped = self._coin(key, f"{name}/drop", index, self.drop)
+            clamped = self._coin(key, f"{name}/clamp", index, self.p_known) & ~is_one
+            dropped = self._coin(key, f"{name}/drop", index, self.p_dropped)
             known = jnp.where(is_single, is_one & ~none, clamped)
             unknown = jnp.where(is_single, all_unknown, dropped) | ~present[name]
-            near_0 = self.partial * jnp.maximum(
+            near_0 = self.max_known_time * jnp.maximum(
                 0.0, 2.0 * _uniform(key, f"{name}/part", index) - 1.0
             )
             t = jnp.where(unknown[:, None], 1.0, t)
@@ -120,28 +120,28 @@ def _uniform(key: Key[Array, ""], name: str, index: Int[Array, " b"]) -> Float[A
     return jax.vmap(jax.random.uniform)(per_example(stream(key, name), index))
 
 
-class Independent(JointLaw):
+class Independent(JointTimeDistribution):
     """Every modality draws its time by its own law, regardless of the others."""
 
     def together(
-        self, key: Key[Array, ""], index: Int[Array, " b"], laws: Named[TimeLaw], size: int
+        self, key: Key[Array, ""], index: Int[Array, " b"], laws: Named[TimeDistribution], size: int
     ) -> Named[Float[Array, "b 1"]]:
         return Named(
             {n: law.sample(stream(key, f"{n}/time"), index % size, size) for n, law in laws.items()}
         )
 
 
-class Shared(JointLaw):
+class Shared(JointTimeDistribution):
     """All modalities have the same time, each mapped by its own law: joint generation alone."""
 
     def together(
-        self, key: Key[Array, ""], index: Int[Array, " b"], laws: Named[TimeLaw], size: int
+        self, key: Key[Array, ""], index: Int[Array, " b"], laws: Named[TimeDistribution], size: int
     ) -> Named[Float[Array, "b 1"]]:
         u = strata(stream(key, "time"), index % size, size)
         return Named({name: law.quantile(u)[:, None] for name, law in laws.items()})
 
 
-class Unbalanced(JointLaw):
+class Unbalanced(JointTimeDistribution):
     """Shared times in a share of the examples; in the others one modality is ahead of the rest.
 
     With t the shared time, the modality that is ahead is at a uniform share of its t, nearer to
@@ -159,7 +159,7 @@ class Unbalanced(JointLaw):
             raise ValueError(f"Unbalanced needs shared in [0, 1], got {self.shared}")
 
     def together(
-        self, key: Key[Array, ""], index: Int[Array, " b"], laws: Named[TimeLaw], size: int
+        self, key: Key[Array, ""], index: Int[Array, " b"], laws: Named[TimeDistribution], size: int
     ) -> Named[Float[Array, "b 1"]]:
         all_same = self._coin(key, "shared", index, self.shared)
         pick = functools.partial(jax.random.randint, shape=(), minval=0, maxval=len(laws))
@@ -173,7 +173,7 @@ class Unbalanced(JointLaw):
         return Named(drawn)
 
 
-class Conditional(JointLaw):
+class Conditional(JointTimeDistribution):
     """Some modalities are always known, the others at times of their own: one conditional alone.
 
     Attributes:
@@ -187,7 +187,7 @@ class Conditional(JointLaw):
         return (*self.weights, *self.given)
 
     def together(
-        self, key: Key[Array, ""], index: Int[Array, " b"], laws: Named[TimeLaw], size: int
+        self, key: Key[Array, ""], index: Int[Array, " b"], laws: Named[TimeDistribution], size: int
     ) -> Named[Float[Array, "b 1"]]:
         times = Independent().together(key, index, laws, size)
         return times | {name: jnp.zeros((len(index), 1)) for name in self.given}

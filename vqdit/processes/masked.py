@@ -72,7 +72,7 @@ class Masked(Categorical):
         del noise
         return self.weight(t) * self._surprise(prediction, x_0, x_t)
 
-    def evidence(
+    def scoring_loss(
         self,
         prediction: Float[Array, "b l w"],
         x_0: Int[Array, "b l q"],

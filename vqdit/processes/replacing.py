@@ -59,7 +59,7 @@ class Replacing(Categorical):
             )
         return width
 
-    def over(self, space: tuple[int, ...]) -> "Replacing":
+    def bind(self, space: tuple[int, ...]) -> "Replacing":
         self.width(space)
         return dataclasses.replace(self, codes=space[0])
 
@@ -81,7 +81,7 @@ class Replacing(Categorical):
         """Draws noise for every position: the mask, or any code."""
         if not self.codes:
             raise ValueError(
-                f"{type(self).__name__} draws random codes, but codes=0; use process.over(sizes)"
+                f"{type(self).__name__} draws random codes, but codes=0; use process.bind(sizes)"
             )
         codes, masks = streams(keys, "code"), streams(keys, "mask")
         drawn = jax.vmap(lambda key: jax.random.randint(key, shape, 0, self.codes))(codes)
@@ -96,13 +96,13 @@ class Replacing(Categorical):
         noise: None,
         t: Float[Array, "b #l"],
     ) -> Float[Array, "b l"]:
-        bound = self.evidence(prediction, x_0, x_t, noise, t)
+        bound = self.scoring_loss(prediction, x_0, x_t, noise, t)
         if not self.auxiliary:
             return bound
         logits = self.logits(prediction, x_0.shape[-1])
         return bound + self.auxiliary * (2.0 - t) * self._surprise(logits, x_0, x_t, t)
 
-    def evidence(
+    def scoring_loss(
         self,
         prediction: Float[Array, "b l w"],
         x_0: Int[Array, "b l q"],

@@ -8,11 +8,11 @@ import math
 
 import jax.numpy as jnp
 
-from vqdit.processes.base import TimeLaw, Uniform
+from vqdit.processes.base import TimeDistribution, Uniform
 from vqdit.typing import Array, Float
 
 
-class Mode(TimeLaw):
+class Mode(TimeDistribution):
     """t = u - scale (sin^2(pi u / 2) - u): more training in the middle, yet the ends keep theirs.
 
     Attributes:
@@ -31,7 +31,7 @@ class Mode(TimeLaw):
         return jnp.minimum(t, 1.0)
 
 
-class CosMap(TimeLaw):
+class CosMap(TimeDistribution):
     """t = tan(pi u / 2) / (1 + tan(pi u / 2)): less training in the middle.
 
     On straight lines it visits the signal-to-noise ratios that u ~ U(0, 1) has on the path "gvp" of
@@ -43,7 +43,7 @@ class CosMap(TimeLaw):
         return jnp.minimum(sine / (sine + cosine), 1.0)
 
 
-class Shifted(TimeLaw):
+class Shifted(TimeDistribution):
     """t' = s t / (1 + (s - 1) t): the odds of noise, t / (1 - t), are s times those of a law.
 
     The more positions or channels data have, the more noise it takes to hide them. SD3 shifts by
@@ -55,7 +55,7 @@ class Shifted(TimeLaw):
         shift: s; values above 1 move training towards noise (t = 1).
     """
 
-    law: TimeLaw = Uniform()
+    law: TimeDistribution = Uniform()
     shift: float = 3.0
 
     def __post_init__(self) -> None:

@@ -104,7 +104,7 @@ def plan(experiment: Experiment, target: str, find: Callable[[str], Task]) -> Pl
     devices = _devices(target)
     mesh = experiment.mesh.build(devices)
     experiment.check_batch(mesh)
-    task = experiment.task.connect(find)
+    task = experiment.task.resolve_references(find)
     frozen = _like(task.frozen_like, parallel.replicated(mesh))
     batch = _like(functools.partial(_batch, experiment, task), parallel.over_batch(mesh))
     optimizer = task.optimizer(experiment.optimizer, experiment.steps)
@@ -135,7 +135,7 @@ def finder(siblings: dict[str, Experiment]) -> Callable[[str], Task]:
 
     def find(name: str) -> Task:
         if name in siblings:
-            return siblings[name].task.connect(find)
+            return siblings[name].task.resolve_references(find)
         if (Path(name) / workdir.CONFIG).is_file():
             return workdir.read_experiment(Path(name)).task
         for shipped in config.shipped():

@@ -249,7 +249,7 @@ def load_initial(source: Path, task: Task, params: Params, stats: Stats) -> Tree
         return found[which], found["stats"]
 
     log.info("starting from the parameters of %s", folder)
-    return task.borrow(experiment.task, params, stats, load)
+    return task.warm_start(experiment.task, params, stats, load)
 
 
 def restore(folder: Path) -> Restored:

@@ -32,7 +32,7 @@ class Sampler(Component):
         """Raises ValueError if this sampler cannot run that process."""
         raise TypeError(f"{type(self).__name__} must define check")
 
-    def over(self, grid: tuple[int, ...]) -> "Sampler":
+    def bind(self, grid: tuple[int, ...]) -> "Sampler":
         """Returns the sampler of tokens that lie on this grid. Default: itself."""
         del grid
         return self

@@ -56,7 +56,7 @@ class Unmasking(MaskedSampler):
         if self.noise < 0.0:
             raise ValueError(f"Unmasking needs noise >= 0, got {self.noise}")
 
-    def over(self, grid: tuple[int, ...]) -> "Unmasking":
+    def bind(self, grid: tuple[int, ...]) -> "Unmasking":
         return dataclasses.replace(self, grid=grid)
 
     def step(

@@ -5,7 +5,7 @@ from vqdit.tasks.base import Aux, Task, Trained
 from vqdit.tasks.diffusion import DiffusionTask
 from vqdit.tasks.kl import KLTask
 from vqdit.tasks.request import Request
-from vqdit.tasks.targets import Condition, Symbols, Target
+from vqdit.tasks.targets import CodeTarget, Condition, Target
 from vqdit.tasks.tokenizer import TokenizerTask
 
 __all__ = [
@@ -15,7 +15,7 @@ __all__ = [
     "DiffusionTask",
     "KLTask",
     "Request",
-    "Symbols",
+    "CodeTarget",
     "Target",
     "Task",
     "TokenizerTask",

@@ -36,7 +36,7 @@ from vqdit.tasks.base import Aux, Frozen, Load, Resolve, Task, Trees, require
 from vqdit.typing import Array, Bool, Float, Int, Key, Named, Params, Stats
 
 
-class Narrowed(NamedTuple):
+class BottleneckOutput(NamedTuple):
     """What comes out of a bottleneck.
 
     Attributes:
@@ -115,7 +115,7 @@ class AutoencoderTask(Task):
         del key, x
         return params, {}
 
-    def narrow(
+    def bottleneck(
         self,
         params: Params,
         stats: Stats,
@@ -123,9 +123,9 @@ class AutoencoderTask(Task):
         key: Key[Array, ""],
         step: Int[Array, ""],
         mask: Bool[Array, "b *grid"],
-    ) -> Narrowed:
+    ) -> BottleneckOutput:
         """Passes the encoder's output through the bottleneck, in training."""
-        raise TypeError(f"{type(self).__name__} must define narrow")
+        raise TypeError(f"{type(self).__name__} must define bottleneck")
 
     def tokens(self, params: Params, stats: Stats, h: Float[Array, "b *grid w"]) -> Array:
         """Returns the tokens of the encoder's output."""
@@ -154,26 +154,28 @@ class AutoencoderTask(Task):
         """Returns accumulators of the bottleneck."""
         raise TypeError(f"{type(self).__name__} must define measure")
 
-    def renew(
+    def update_bottleneck(
         self, params: Params, stats: Stats, update: Any, key: Key[Array, ""], step: Int[Array, ""]
     ) -> tuple[Params, Stats]:
-        """Returns parameters and the bottleneck's statistics after a step; see `Narrowed`."""
+        """Returns the parameters and the bottleneck's statistics after a step."""
         del update, key, step
         return params, stats
 
-    def own(self, stats: Stats) -> Stats:
+    def bottleneck_stats(self, stats: Stats) -> Stats:
         """Returns the bottleneck's part of the statistics: with an adversary, that has another."""
         return stats if self.adversary is None else stats["bottleneck"]
 
-    def strip(self, params: Params, stats: Stats) -> "tuple[AutoencoderTask, Params, Stats]":
+    def for_inference(
+        self, params: Params, stats: Stats
+    ) -> "tuple[AutoencoderTask, Params, Stats]":
         """Returns the tokenizer as it is used: without what only its training needs."""
         task = dataclasses.replace(self, perceptual=(), adversary=None)
         kept = {name: part for name, part in params.items() if name != "discriminator"}
-        return task, kept, self.own(stats)
+        return task, kept, self.bottleneck_stats(stats)
 
-    def borrow(self, lender: Task, params: Params, stats: Stats, load: Load) -> Trees:
+    def warm_start(self, source: Task, params: Params, stats: Stats, load: Load) -> Trees:
         """Also from or for a run without adversary; a discriminator that is not lent is fresh."""
-        has, lent = (getattr(task, "adversary", None) is not None for task in (self, lender))
+        has, lent = (getattr(task, "adversary", None) is not None for task in (self, source))
         if has == lent:
             return load(params, stats)
         bare = {name: part for name, part in params.items() if name != "discriminator"}
@@ -252,7 +254,7 @@ class AutoencoderTask(Task):
         mask = at_positions(valid, h)
         # A bottleneck draws for a batch as a whole: its parts must not all draw the same.
         own_key = jax.random.fold_in(key, batch.index[0])
-        narrowed = self.narrow(params, self.own(stats), h, own_key, step, mask)
+        narrowed = self.bottleneck(params, self.bottleneck_stats(stats), h, own_key, step, mask)
         y = self.model.decode(params, narrowed.z, x.shape[-1])
         loss, metrics = self._judged(params, frozen, narrowed.z, x, y, valid, step)
         for name, value in narrowed.losses.items():
@@ -323,7 +325,9 @@ class AutoencoderTask(Task):
         self, params: Params, stats: Stats, aux: Any, key: Key[Array, ""], step: Int[Array, ""]
     ) -> tuple[Params, Stats]:
         update, averages = aux
-        params, own = self.renew(params, self.own(stats), update, key, step)
+        params, own = self.update_bottleneck(
+            params, self.bottleneck_stats(stats), update, key, step
+        )
         if self.adversary is None:
             return params, own
         return params, {"bottleneck": own, "adversary": averages}
@@ -335,14 +339,14 @@ class AutoencoderTask(Task):
         x = self.modality.standardize(batch.data[self.name])
         valid = batch.valid & batch.present[self.name]
         h = self.model.encode(params, x, self.width)
-        tokens = self.tokens(params, self.own(stats), h)
+        tokens = self.tokens(params, self.bottleneck_stats(stats), h)
         y = self.decode_standardized(params, stats, tokens)
         distances = {loss.name: loss.distance(frozen[loss.name], x, y) for loss in self.perceptual}
         distances |= {"l1": l1(x, y), "l2": l2(x, y), "psnr": psnr(x, y)}
         if len(self.modality.grid) == 2 and min(self.modality.grid) >= SSIM_WINDOW:
             distances["ssim"] = ssim(x, y)
         means = {name: Mean.of(values, valid) for name, values in distances.items()}
-        return self.measure(params, self.own(stats), h, tokens, valid) | means
+        return self.measure(params, self.bottleneck_stats(stats), h, tokens, valid) | means
 
     def encode(self, params: Params, stats: Stats, raw: Array) -> Array:
         """Returns the tokens of stored examples."""
@@ -360,7 +364,7 @@ class AutoencoderTask(Task):
     ) -> Array:
         """Returns the tokens of standardised examples."""
         h = self.model.encode(params, x, self.width)
-        return self.tokens(params, self.own(stats), h)
+        return self.tokens(params, self.bottleneck_stats(stats), h)
 
     def decode(self, params: Params, stats: Stats, tokens: Array) -> Array:
         """Returns stored examples from tokens."""
@@ -374,7 +378,7 @@ class AutoencoderTask(Task):
         self, params: Params, stats: Stats, tokens: Array
     ) -> Float[Array, "b *size c"]:
         """Returns standardised examples from tokens, as the decoder gives them: not clipped."""
-        z = self.lookup(params, self.own(stats), tokens)
+        z = self.lookup(params, self.bottleneck_stats(stats), tokens)
         return self.model.decode(params, z, self.modality.channels)
 
     def preview(

@@ -66,7 +66,7 @@ class Task(Component):
         del resolve, batches
         return self, {}
 
-    def connect(self, find: "Callable[[str], Task]") -> "Task":
+    def resolve_references(self, find: "Callable[[str], Task]") -> "Task":
         """Returns the task with its references resolved, checked against what they name.
 
         Args:
@@ -94,17 +94,17 @@ class Task(Component):
         """Returns parameters and statistics of the structure of `init`: for `jax.eval_shape`."""
         raise TypeError(f"{type(self).__name__} must define blank")
 
-    def borrow(self, lender: "Task", params: Params, stats: Stats, load: Load) -> Trees:
+    def warm_start(self, source: "Task", params: Params, stats: Stats, load: Load) -> Trees:
         """Returns parameters and statistics as another run left them, to start from.
 
         Args:
-            lender: what that run trained.
+            source: what that run trained.
             params: fresh parameters of this task.
             stats: fresh statistics.
             load: reads that run's arrays; takes parameters and statistics of the structure,
                 shapes and shardings that are wanted.
         """
-        del lender
+        del source
         return load(params, stats)
 
     def optimizer(self, optimizer: Optimizer, steps: int) -> optax.GradientTransformation:

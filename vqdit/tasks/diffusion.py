@@ -18,7 +18,7 @@ from vqdit.data.sources import Feature
 from vqdit.losses import REPA, uncertainty
 from vqdit.masking import masked_mean
 from vqdit.metrics import Mean, Metrics
-from vqdit.processes import Independent, JointLaw
+from vqdit.processes import Independent, JointTimeDistribution
 from vqdit.processes.base import X
 from vqdit.random import per_example, stream, streams
 from vqdit.tasks.base import Aux, Frozen, Resolve, Task
@@ -41,7 +41,7 @@ class DiffusionTask(GenerationTask):
         repa: alignment of the network's tokens with a frozen encoder; None is none.
     """
 
-    joint: JointLaw = Independent()
+    joint: JointTimeDistribution = Independent()
     repa: REPA | None = None
 
     def __post_init__(self) -> None:
@@ -79,8 +79,8 @@ class DiffusionTask(GenerationTask):
         task, frozen = super().load(resolve, batches)
         return task, frozen | ({ALIGNED: self.repa.encoder.load()} if self.repa is not None else {})
 
-    def connect(self, find: Callable[[str], Task]) -> "DiffusionTask":
-        task = super().connect(find)
+    def resolve_references(self, find: Callable[[str], Task]) -> "DiffusionTask":
+        task = super().resolve_references(find)
         if self.repa is not None:
             span = task.model.spans(task.inputs)[self.repa.target]
             count, _ = self.repa.size(task._clean(self.repa.target))

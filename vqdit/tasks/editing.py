@@ -20,7 +20,7 @@ from vqdit.processes.base import X
 from vqdit.typing import Array, Bool, Float, Key
 
 
-class Edit(NamedTuple):
+class EditInputs(NamedTuple):
     """How a modality is changed; a pytree.
 
     Attributes:
@@ -40,7 +40,7 @@ class Edit(NamedTuple):
         return jnp.where(self.keep[..., None], x_0, x_t)
 
 
-class Change(NamedTuple):
+class EditSpec(NamedTuple):
     """How a modality is to be changed.
 
     Attributes:
@@ -55,24 +55,24 @@ class Change(NamedTuple):
     strength: float = 1.0
 
 
-class Changed(NamedTuple):
-    """A `Change` in stored form: values [f, ...], mask [f, *size], tokens that are kept [f, l]."""
+class StoredEdit(NamedTuple):
+    """An `EditSpec` in stored form: values [f, ...], mask [f, *size], kept tokens [f, l]."""
 
     values: np.ndarray
     mask: np.ndarray
     keep: np.ndarray
     strength: float
 
-    def take(self, index: np.ndarray) -> "Changed":
+    def take(self, index: np.ndarray) -> "StoredEdit":
         """Returns the rows of samples of these numbers."""
         values, mask, keep = (x[index % len(x)] for x in (self.values, self.mask, self.keep))
-        return Changed(values, mask, keep, self.strength)
+        return StoredEdit(values, mask, keep, self.strength)
 
     @property
-    def edit(self) -> Edit:
+    def edit(self) -> EditInputs:
         """What the task takes."""
         values, keep = jnp.asarray(self.values), jnp.asarray(self.keep)
-        return Edit(values, keep, jnp.float32(self.strength))
+        return EditInputs(values, keep, jnp.float32(self.strength))
 
     def pasted(self, generated: np.ndarray) -> np.ndarray:
         """Returns what was generated, within the values that stay."""
@@ -81,8 +81,8 @@ class Changed(NamedTuple):
 
 
 def changed(
-    change: Change, values: np.ndarray, modality: Modality, tokens: tuple[int, ...], count: int
-) -> Changed:
+    change: EditSpec, values: np.ndarray, modality: Modality, tokens: tuple[int, ...], count: int
+) -> StoredEdit:
     """Returns a change in stored form.
 
     Args:
@@ -99,7 +99,7 @@ def changed(
         raise ValueError(f"strength must be in (0, 1], got {change.strength}")
     if change.mask is None:
         mask = np.ones((1, *modality.grid), bool)
-        return Changed(values, mask, np.zeros((1, count), bool), change.strength)
+        return StoredEdit(values, mask, np.zeros((1, count), bool), change.strength)
     mask = np.asarray(change.mask)
     mask = mask[None] if mask.shape == modality.grid else mask
     if mask.dtype != bool or mask.shape[1:] != modality.grid or not len(mask):
@@ -107,7 +107,7 @@ def changed(
         raise ValueError(f"the mask must be bool and {size}, got {mask.dtype} {list(mask.shape)}")
     if not mask.any():
         raise ValueError("the mask changes nothing; it is True where to change")
-    return Changed(values, mask, kept_tokens(modality, tokens, mask), change.strength)
+    return StoredEdit(values, mask, kept_tokens(modality, tokens, mask), change.strength)
 
 
 def kept_tokens(

@@ -19,7 +19,7 @@ from vqdit.samplers import Guide, Sampler, autoguided, guided, trajectory
 from vqdit.samplers.base import Predict, shared_steps
 from vqdit.tasks import scales
 from vqdit.tasks.base import Frozen
-from vqdit.tasks.editing import Edit
+from vqdit.tasks.editing import EditInputs
 from vqdit.tasks.multimodal import MultimodalTask
 from vqdit.tasks.request import Request
 from vqdit.typing import Array, Bool, Float, Key, Named, Params
@@ -95,7 +95,7 @@ class GenerationTask(MultimodalTask):
     ) -> tuple[Named[X], Named[X]]:
         """Generates tokens as `sample` does; also returns all tokens before each step."""
         samplers = samplers or self._samplers
-        samplers = Named({n: sampler.over(self.space(n).grid) for n, sampler in samplers.items()})
+        samplers = Named({n: sampler.bind(self.space(n).grid) for n, sampler in samplers.items()})
         x_1 = self.start(frozen, keys, request)
         processes, how = self.processes, (self.guide, self.processes)
         if worse is None:
@@ -106,7 +106,7 @@ class GenerationTask(MultimodalTask):
             predict = autoguided(self.predict(params), worse, branch.scale, *how)
         times = self.times(request, samplers)
         edits = request.edits.items()
-        kept = Named({name: edit.keep for name, edit in edits if isinstance(edit, Edit)})
+        kept = Named({name: edit.keep for name, edit in edits if isinstance(edit, EditInputs)})
         noised = [n for n in kept if not (processes[n].is_discrete or self.targets[n].inpaint)]
         each = samplers, processes, x_1, times
         return trajectory(keys, predict, *each, known=kept, noised=noised)
@@ -178,7 +178,7 @@ class GenerationTask(MultimodalTask):
             else jnp.zeros(shape, modality.dtype)
         )
 
-    def evidence(
+    def scoring_loss(
         self,
         params: Params,
         frozen: Frozen,
@@ -219,7 +219,7 @@ class GenerationTask(MultimodalTask):
             noise_keys = jax.vmap(jax.random.fold_in, (0, None))(streams(keys, "evidence"), number)
             x_t, noise = process.noise(noise_keys, x_0, now)
             prediction = predict(x | {name: x_t}, t | {name: now})[name]
-            return total + process.evidence(prediction, x_0, x_t, noise, now), None
+            return total + process.scoring_loss(prediction, x_0, x_t, noise, now), None
 
         total, _ = jax.lax.scan(
             add, jnp.zeros((len(keys), self.space(name).shape[0])), jnp.arange(rounds)

@@ -29,7 +29,7 @@ LEAST_SINE = 1e-6
 """Below it two latents have one direction, or opposite ones, and are mixed along the line."""
 
 
-class Between(NamedTuple):
+class InterpolationInputs(NamedTuple):
     """Where a modality begins that is generated between two examples; a pytree.
 
     Attributes:
@@ -72,7 +72,7 @@ class Interpolation(NamedTuple):
     strength: float
 
 
-class Interpolated(NamedTuple):
+class StoredInterpolation(NamedTuple):
     """An `Interpolation` in stored form: the ends [1, ...], and the share of each sample [n]."""
 
     first: np.ndarray
@@ -80,16 +80,16 @@ class Interpolated(NamedTuple):
     share: np.ndarray
     strength: float
 
-    def take(self, index: np.ndarray) -> "Interpolated":
+    def take(self, index: np.ndarray) -> "StoredInterpolation":
         """Returns the rows of samples of these numbers."""
         first, second, share = (x[index % len(x)] for x in (self.first, self.second, self.share))
-        return Interpolated(first, second, share, self.strength)
+        return StoredInterpolation(first, second, share, self.strength)
 
     @property
-    def edit(self) -> Between:
+    def edit(self) -> InterpolationInputs:
         """What the task takes."""
         first, second, share = (jnp.asarray(x) for x in self[:3])
-        return Between(first, second, share, jnp.float32(self.strength))
+        return InterpolationInputs(first, second, share, jnp.float32(self.strength))
 
     def pasted(self, generated: np.ndarray) -> np.ndarray:
         """Returns what was generated: nothing of the ends stays as it is."""
@@ -98,7 +98,7 @@ class Interpolated(NamedTuple):
 
 def interpolated(
     path: Interpolation, first: np.ndarray, second: np.ndarray, modality: Modality, count: int
-) -> Interpolated:
+) -> StoredInterpolation:
     """Returns a path in stored form.
 
     Args:
@@ -122,7 +122,7 @@ def interpolated(
     if count < 2:
         raise ValueError(f"a path has two ends, so it takes at least 2 samples, got {count}")
     share = np.arange(count, dtype=np.float32) / (count - 1)
-    return Interpolated(first, second, share, path.strength)
+    return StoredInterpolation(first, second, share, path.strength)
 
 
 def slerp(

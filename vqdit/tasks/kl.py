@@ -17,7 +17,7 @@ from vqdit.masking import masked_mean
 from vqdit.metrics import Mean, Metrics
 from vqdit.random import stream
 from vqdit.regularizers import KL
-from vqdit.tasks.autoencoder import AutoencoderTask, Narrowed
+from vqdit.tasks.autoencoder import AutoencoderTask, BottleneckOutput
 from vqdit.typing import Array, Bool, Float, Int, Key, Named, Params, Stats
 
 
@@ -43,7 +43,7 @@ class KLTask(AutoencoderTask):
     def width(self) -> int:
         return 2 * self.regularizer.dim
 
-    def narrow(
+    def bottleneck(
         self,
         params: Params,
         stats: Stats,
@@ -51,13 +51,13 @@ class KLTask(AutoencoderTask):
         key: Key[Array, ""],
         step: Int[Array, ""],
         mask: Bool[Array, "b *grid"],
-    ) -> Narrowed:
+    ) -> BottleneckOutput:
         del params, stats, step
         posterior = self.regularizer.posterior(h)
         valid = mask.reshape(len(mask), -1)[:, 0]
         kl = masked_mean(self.regularizer.loss(posterior), valid)
         z = self.regularizer.sample(posterior, stream(key, "posterior"))
-        return Narrowed(z, Named(kl=kl), Named(), None)
+        return BottleneckOutput(z, Named(kl=kl), Named(), None)
 
     def moments(self, params: Params, stats: Stats, raw: Array) -> tuple[Array, Array]:
         del stats

@@ -15,8 +15,8 @@ from vqdit.runs.array_fingerprints import fingerprint
 from vqdit.samplers.base import Predict
 from vqdit.tasks.autoencoder import AutoencoderTask
 from vqdit.tasks.base import Frozen, Resolve, Task, Trained, require
-from vqdit.tasks.targets import Condition, Symbols, Target
-from vqdit.tasks.token_space import SymbolSpace, TokenSpace
+from vqdit.tasks.targets import CodeTarget, Condition, Target
+from vqdit.tasks.token_space import CodeSpace, TokenSpace
 from vqdit.typing import Array, Float, Named, Params
 
 T = TypeVar("T", bound="MultimodalTask")
@@ -47,7 +47,7 @@ class MultimodalTask(Task):
     def load(self: T, resolve: Resolve, batches: Callable[[], Iterable[Batch]]) -> tuple[T, Frozen]:
         names = {target.tokenizer for target in self.targets.values() if target.tokenizer}
         found = {name: _stripped(resolve(name)) for name in sorted(names)}
-        task = self.connect(lambda name: found[name].task)
+        task = self.resolve_references(lambda name: found[name].task)
         marks = {name: fingerprint(trained[1:]) for name, trained in found.items()}
         named = {name: target.tokenizer for name, target in self.targets.items()}
         own = {name: marks[source] for name, source in named.items() if source}
@@ -55,16 +55,16 @@ class MultimodalTask(Task):
         frozen = {}
         for name, target in self.targets.items():
             space = task.space(name)
-            if isinstance(space, SymbolSpace):
+            if isinstance(space, CodeSpace):
                 frozen[name] = space.freeze(batches(), name)
             else:
                 frozen[name] = space.freeze(found[target.tokenizer], batches(), name)
         return task, frozen
 
-    def connect(self: T, find: Callable[[str], Task]) -> T:
+    def resolve_references(self: T, find: Callable[[str], Task]) -> T:
         tokenizers = {}
         for name, target in self.targets.items():
-            if isinstance(target, Symbols):
+            if isinstance(target, CodeTarget):
                 continue
             found = find(target.tokenizer)
             if not isinstance(found, AutoencoderTask):
@@ -78,11 +78,11 @@ class MultimodalTask(Task):
         task.model.check(task.inputs)
         return task
 
-    def space(self, name: str) -> TokenSpace | SymbolSpace:
+    def space(self, name: str) -> TokenSpace | CodeSpace:
         """Returns what the network sees of a target."""
         target = self.targets[name]
-        if isinstance(target, Symbols):
-            return SymbolSpace(modality=target.modality, process=target.process, patch=target.patch)
+        if isinstance(target, CodeTarget):
+            return CodeSpace(modality=target.modality, process=target.process, patch=target.patch)
         return TokenSpace(
             tokenizer=self.tokenizers[name],
             process=target.process,
@@ -93,7 +93,7 @@ class MultimodalTask(Task):
     def process(self, name: str) -> Process:
         """Returns the process of a target, over the tokens that it has."""
         space = self.space(name)
-        return space.process.over(space.sizes)
+        return space.process.bind(space.sizes)
 
     @property
     def processes(self) -> Named[Process]:
@@ -202,4 +202,8 @@ class MultimodalTask(Task):
 def _stripped(trained: Trained) -> Trained:
     """A tokenizer without what only its training needed."""
     task, params, stats = trained
-    return Trained(*task.strip(params, stats)) if isinstance(task, AutoencoderTask) else trained
+    return (
+        Trained(*task.for_inference(params, stats))
+        if isinstance(task, AutoencoderTask)
+        else trained
+    )

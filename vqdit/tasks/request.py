@@ -3,8 +3,8 @@
 from typing import NamedTuple
 
 from vqdit.samplers import Branch
-from vqdit.tasks.editing import Edit
-from vqdit.tasks.interpolation import Between
+from vqdit.tasks.editing import EditInputs
+from vqdit.tasks.interpolation import InterpolationInputs
 from vqdit.typing import Array, Bool, Named
 
 
@@ -24,4 +24,4 @@ class Request(NamedTuple):
     known: Named[Bool[Array, ""]]
     wanted: Named[Bool[Array, ""]]
     branches: tuple[Branch, ...] = ()
-    edits: Named[Edit | Between] = Named()
+    edits: Named[EditInputs | InterpolationInputs] = Named()

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from vqdit.modalities import Label, Modality
 from vqdit.models.tokens import Tokens
-from vqdit.processes import Masked, Process, TimeLaw, Uniform
+from vqdit.processes import Masked, Process, TimeDistribution, Uniform
 from vqdit.samplers import Sampler, Unmasking
 from vqdit.tasks.autoencoder import AutoencoderTask
 from vqdit.typing import Array, Component, Int, UInt8
@@ -34,7 +34,7 @@ class Target(Component):
 
     tokenizer: str = "tokenizer"
     process: Process = Masked()
-    time: TimeLaw = Uniform()
+    time: TimeDistribution = Uniform()
     sampler: Sampler = Unmasking()
     reveal: tuple[float, float] = (0.0, 1.0)
     weight: float = 1.0
@@ -77,7 +77,7 @@ class Target(Component):
             )
 
 
-class Symbols(Target):
+class CodeTarget(Target):
     """A modality whose data are codes already, such as text or labels: it needs no tokenizer.
 
     Attributes:
@@ -92,18 +92,19 @@ class Symbols(Target):
         super().__post_init__()
         if not self.modality.vocabulary:
             raise ValueError(
-                f"Symbols takes a modality of codes (Text, Label), got "
+                f"CodeTarget takes a modality of codes (Text, Label), got "
                 f"{type(self.modality).__name__}; use Target with a tokenizer"
             )
         if not self.process.is_discrete:
             raise ValueError(
-                f"Symbols needs a discrete process, got {type(self.process).__name__}; use Masked"
+                "CodeTarget needs a discrete process, got "
+                f"{type(self.process).__name__}; use Masked"
             )
         if self.tokenizer:
-            raise ValueError(f"Symbols takes no tokenizer, got {self.tokenizer!r}; use Target")
+            raise ValueError(f"CodeTarget takes no tokenizer, got {self.tokenizer!r}; use Target")
         if self.posterior != "mean":
             raise ValueError(
-                f"Symbols are codes, which have no posterior to {self.posterior}; "
+                f"CodeTarget are codes, which have no posterior to {self.posterior}; "
                 "leave posterior at 'mean'"
             )
 

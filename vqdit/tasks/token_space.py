@@ -1,6 +1,6 @@
 """What a DiT sees of one modality: the codes of its tokenizer, or its standardised latents.
 
-A modality whose data are codes already, such as text, is its own token space (`SymbolSpace`).
+A modality whose data are codes already, such as text, is its own token space (`CodeSpace`).
 
 A discrete process takes the codes, a continuous one
 
@@ -186,7 +186,7 @@ class TokenSpace(Component):
         return {"mean": jnp.asarray(mean, jnp.float32), "std": jnp.asarray(std, jnp.float32)}
 
 
-class SymbolSpace(Component):
+class CodeSpace(Component):
     """A modality whose data are codes, as the process over them needs it; see `TokenSpace`.
 
     Attributes:

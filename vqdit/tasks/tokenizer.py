@@ -16,7 +16,7 @@ from vqdit.masking import masked_mean
 from vqdit.metrics import COUNTABLE, CodeUse, Mean, Metrics, codebook_health
 from vqdit.quantizers import VQ, Quantized, Quantizer
 from vqdit.random import stream
-from vqdit.tasks.autoencoder import AutoencoderTask, Narrowed
+from vqdit.tasks.autoencoder import AutoencoderTask, BottleneckOutput
 from vqdit.typing import Array, Bool, Float, Int, Key, Named, Params, Stats
 
 
@@ -48,7 +48,7 @@ class TokenizerTask(AutoencoderTask):
         learned, stats = self.quantizer.init(stream(key, "quantizer"), z)
         return {**params, "quantizer": learned}, stats
 
-    def narrow(
+    def bottleneck(
         self,
         params: Params,
         stats: Stats,
@@ -56,12 +56,14 @@ class TokenizerTask(AutoencoderTask):
         key: Key[Array, ""],
         step: Int[Array, ""],
         mask: Bool[Array, "b *grid"],
-    ) -> Narrowed:
+    ) -> BottleneckOutput:
         quantized = self.quantizer.quantize(
             params["quantizer"], stats, h, key=stream(key, "quantize"), step=step, mask=mask
         )
         metrics = self._health(stats, h, quantized, mask)
-        return Narrowed(quantized.z_q, quantized.losses, metrics, (h, quantized.codes, mask))
+        return BottleneckOutput(
+            quantized.z_q, quantized.losses, metrics, (h, quantized.codes, mask)
+        )
 
     def _health(
         self,
@@ -77,7 +79,7 @@ class TokenizerTask(AutoencoderTask):
         )
         return jax.lax.stop_gradient(Named(quantization_error=error) | use)
 
-    def renew(
+    def update_bottleneck(
         self, params: Params, stats: Stats, update: Any, key: Key[Array, ""], step: Int[Array, ""]
     ) -> tuple[Params, Stats]:
         z, codes, mask = update
@@ -129,4 +131,4 @@ class TokenizerTask(AutoencoderTask):
 
     def decode_latents(self, params: Params, stats: Stats, z: Float[Array, "b *grid d"]) -> Array:
         """Returns stored examples, each latent snapped to its nearest code."""
-        return self.decode(params, stats, self.tokens(params, self.own(stats), z))
+        return self.decode(params, stats, self.tokens(params, self.bottleneck_stats(stats), z))

@@ -103,7 +103,7 @@ def train(
                     )
                 with (
                     Interrupts() as interrupts,
-                    Watchdog(experiment.deadlines, folder / FAULTS) as watchdog,
+                    Watchdog(experiment.timeouts, folder / FAULTS) as watchdog,
                     Saver(experiment, folder) as saver,
                 ):
                     with interrupts.at_rest():

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from vqdit.config import Deadlines
+from vqdit.config import Timeouts
 from vqdit.train.exit_codes import HUNG, leave
 
 log = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ class Watchdog:
     Before that it writes where every thread is to stderr, and to `stacks.txt`.
 
     Args:
-        deadlines: seconds that each part may take.
+        timeouts: seconds that each part may take.
         folder: where `stacks.txt` goes.
         leave: ends the process.
         clock: tells the seconds.
@@ -33,12 +33,12 @@ class Watchdog:
 
     def __init__(
         self,
-        deadlines: Deadlines,
+        timeouts: Timeouts,
         folder: Path,
         leave: Callable[[int], None] = leave,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._deadlines, self._folder, self._leave, self._clock = deadlines, folder, leave, clock
+        self._deadlines, self._folder, self._leave, self._clock = timeouts, folder, leave, clock
         self._part, self._since = "start", clock()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
@@ -52,7 +52,7 @@ class Watchdog:
         self._thread.join()
 
     def begin(self, part: str) -> None:
-        """Says that a part of the run begins: one of the names of `Deadlines`."""
+        """Says that a part of the run begins: one of the names of `Timeouts`."""
         self._part, self._since = part, self._clock()
 
     def progress(self) -> None:
@@ -65,7 +65,7 @@ class Watchdog:
         limit = getattr(self._deadlines, part)
         if not limit or taken < limit:
             return ""
-        return f"no progress for {taken:.0f} s (deadlines.{part} is {limit:g})"
+        return f"no progress for {taken:.0f} s (timeouts.{part} is {limit:g})"
 
     def _watch(self) -> None:
         while not self._ended.wait(PERIOD):

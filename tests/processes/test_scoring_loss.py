@@ -35,11 +35,11 @@ def test_for_the_true_independent_distribution_its_mean_is_the_exact_surprise(pr
     data = jnp.broadcast_to(jnp.asarray(x_0, jnp.int32), (n, length, q))
     x_t, noise = process.noise(jax.random.split(jax.random.key(2), n), data, t)
     prediction = jnp.broadcast_to(jnp.asarray(logits, jnp.float32).reshape(length, -1), (n, 4, 6))
-    evidence = np.asarray(process.evidence(prediction, data, x_t, noise, t), np.float64)
+    scoring_loss = np.asarray(process.scoring_loss(prediction, data, x_t, noise, t), np.float64)
 
-    assert evidence.shape == (n, length)
-    error = evidence.std(axis=0) / np.sqrt(n)
-    assert (np.abs(evidence.mean(axis=0) - exact) < 4.0 * error).all()
+    assert scoring_loss.shape == (n, length)
+    error = scoring_loss.std(axis=0) / np.sqrt(n)
+    assert (np.abs(scoring_loss.mean(axis=0) - exact) < 4.0 * error).all()
     assert (error < 0.1 * exact).all()  # so the line above means something
 
 
@@ -76,8 +76,8 @@ def bound(process, network, a, b, shape):
         logits = jnp.asarray(network[state], jnp.float32).reshape(1, shape[0], -1)
         prediction = jnp.broadcast_to(logits, (64, *logits.shape[1:]))
         probability = np.prod([mask if h else 1.0 - mask for h in hidden], axis=0)
-        evidence = process.evidence(prediction, x_0, x_t, None, t)
-        total += probability * np.asarray(evidence, np.float64).sum(axis=1)
+        scoring_loss = process.scoring_loss(prediction, x_0, x_t, None, t)
+        total += probability * np.asarray(scoring_loss, np.float64).sum(axis=1)
     return float(weights @ total / 2.0)
 
 
@@ -109,8 +109,8 @@ def test_the_weighting_of_the_loss_does_not_change_it(schedule):
     elbo, uniform = (Masked(schedule=schedule, weighting=w) for w in ("elbo", "uniform"))
     x_t, noise = elbo.noise(jax.random.split(jax.random.key(1), 6), x_0, t)
     prediction = jax.random.normal(jax.random.key(2), (6, 5, CODES))
-    found = elbo.evidence(prediction, x_0, x_t, noise, t)
-    np.testing.assert_array_equal(uniform.evidence(prediction, x_0, x_t, noise, t), found)
+    found = elbo.scoring_loss(prediction, x_0, x_t, noise, t)
+    np.testing.assert_array_equal(uniform.scoring_loss(prediction, x_0, x_t, noise, t), found)
     np.testing.assert_array_equal(elbo.loss(prediction, x_0, x_t, noise, t), found)
     assert (uniform.loss(prediction, x_0, x_t, noise, t) != found).any()
     assert not found[0].any() and np.isfinite(found).all()  # t = 0 says nothing, t = 1 is finite
@@ -120,7 +120,7 @@ def test_what_has_no_code_is_no_surprise():
     x_0 = jnp.asarray([[[1], [MASK], [2]]])
     x_t = jnp.full((1, 3, 1), MASK)
     prediction = jax.random.normal(jax.random.key(0), (1, 3, CODES))
-    found = Masked().evidence(prediction, x_0, x_t, None, jnp.full((1, 1), 0.5))
+    found = Masked().scoring_loss(prediction, x_0, x_t, None, jnp.full((1, 1), 0.5))
     p = log_softmax(np.asarray(prediction[0], np.float64))
     np.testing.assert_allclose(found[0], [-2 * p[0, 1], 0.0, -2 * p[2, 2]], rtol=1e-5)
 
@@ -130,7 +130,7 @@ def test_of_a_flow_it_is_the_squared_error_of_the_velocity():
     t = jnp.asarray([[0.25], [0.5], [0.75], [1.0]])
     x_t, eps = Flow().noise(jax.random.split(jax.random.key(1), 4), x_0, t)
     prediction = jax.random.normal(jax.random.key(2), (4, 3, 2))
-    found = Flow().evidence(prediction, x_0, x_t, eps, t)
+    found = Flow().scoring_loss(prediction, x_0, x_t, eps, t)
     v = np.asarray(eps, np.float64) - np.asarray(x_0, np.float64)
     np.testing.assert_allclose(found, ((np.asarray(prediction) - v) ** 2).mean(-1), rtol=1e-5)
     # The error of x_0 itself, over t^2: what the network would denoise x_t to.
@@ -140,5 +140,5 @@ def test_of_a_flow_it_is_the_squared_error_of_the_velocity():
 
 
 def test_every_process_must_say_what_it_is():
-    with pytest.raises(TypeError, match="Process must define evidence"):
-        Process().evidence(jnp.zeros((1, 1, 1)), None, None, None, jnp.ones((1, 1)))
+    with pytest.raises(TypeError, match="Process must define scoring_loss"):
+        Process().scoring_loss(jnp.zeros((1, 1, 1)), None, None, None, jnp.ones((1, 1)))
