@@ -13,6 +13,7 @@ import pytest
 import vqdit
 from vqdit import config
 from vqdit.cli.main import COMMANDS, module_of
+from vqdit.config import files
 
 CHECKOUT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
@@ -50,7 +51,7 @@ def test_the_console_script_is_the_command():
 
 def test_the_configs_travel_in_the_wheel_and_are_found_there(installed, monkeypatch):
     here = set(config.shipped())
-    monkeypatch.setattr(config, "__file__", str(installed / "vqdit" / "config.py"))
+    monkeypatch.setattr(files, "__file__", str(installed / "vqdit/config/files.py"))
     found = config.shipped()
     assert set(found) == here
     assert found["quickstart"] == installed / "vqdit/configs/quickstart.py"
@@ -58,7 +59,7 @@ def test_the_configs_travel_in_the_wheel_and_are_found_there(installed, monkeypa
 
 
 def test_a_package_without_configs_has_none(tmp_path, monkeypatch):
-    monkeypatch.setattr(config, "__file__", str(tmp_path / "vqdit" / "config.py"))
+    monkeypatch.setattr(files, "__file__", str(tmp_path / "vqdit/config/files.py"))
     assert config.shipped() == {}
 
 
