@@ -1,4 +1,4 @@
-"""A run that the first release began goes on in every later version, to the same losses."""
+"""Runs that earlier versions began load, sample and resume to the same losses."""
 
 import json
 import tarfile
@@ -12,11 +12,23 @@ from vqdit.runs import workdir
 from vqdit.runs.checkpoints import Checkpoints
 from vqdit.train.loop import train
 
-FIXTURE = Path(__file__).parent.parent / "fixtures" / "first_release.tar.xz"
-"""A workdir of the tokenizer of `tests.tiny`: the checkpoint of step 4, the metrics of 1 to 8.
+FIXTURES = Path(__file__).parent.parent / "fixtures"
+"""Workdirs that earlier versions wrote.
 
-Never made anew: a change that it does not survive needs a way to read what there is.
+`first_release`: the tokenizer of `tests.tiny`: the checkpoint of step 4, the metrics of 1 to 8.
+
+`before_rooms`: the last commit before modules moved into folders: an image tokenizer, and a DiT
+over pictures (masked), sounds (flow) and names (bytes), given the label or not, with every field of
+the joint times, guidance, mesh and deadlines set: the checkpoint of step 2, the metrics of 1 to 4,
+and four samples of "seven" with seed 3, with the codes of their pictures.
+
+Never made anew: a change that one does not survive needs a way to read what there is.
 """
+
+
+def unpack(name, folder):
+    with tarfile.open(FIXTURES / f"{name}.tar.xz") as archive:
+        archive.extractall(folder, filter="data")
 
 
 def losses(folder):
@@ -24,15 +36,33 @@ def losses(folder):
     return {line["step"]: line["loss"] for line in lines if "loss" in line}
 
 
-def test_a_run_of_the_first_release_goes_on(tmp_path):
-    with tarfile.open(FIXTURE) as archive:
-        archive.extractall(tmp_path, filter="data")
-    recorded = losses(tmp_path)
-    assert set(recorded) == set(range(1, 9))
-    assert Checkpoints(tmp_path / workdir.CHECKPOINTS).steps() == [4]
-    assert load(tmp_path).encode(np.zeros((1, 8, 8, 1), np.uint8)).shape[0] == 1
-    outcome = train(workdir.read_experiment(tmp_path), tmp_path, resolver({}))
-    assert outcome.step == 8
-    found = losses(tmp_path)
-    for step, loss in recorded.items():  # up to 4 they are what was written, then computed
+def check_resumes(folder, start, last):
+    recorded = losses(folder)
+    assert set(recorded) == set(range(1, last + 1))
+    assert Checkpoints(folder / workdir.CHECKPOINTS).steps() == [start]
+    assert train(workdir.read_experiment(folder), folder, resolver({})).step == last
+    found = losses(folder)
+    for step, loss in recorded.items():  # up to `start` they are what was written, then computed
         np.testing.assert_allclose(found[step], loss, rtol=1e-4, err_msg=f"step {step}")
+
+
+def test_a_run_of_the_first_release_goes_on(tmp_path):
+    unpack("first_release", tmp_path)
+    assert load(tmp_path).encode(np.zeros((1, 8, 8, 1), np.uint8)).shape[0] == 1
+    check_resumes(tmp_path, 4, 8)
+
+
+def test_a_workdir_of_the_commit_before_loads_samples_and_resumes(tmp_path):
+    unpack("before_rooms", tmp_path)
+    with np.load(tmp_path / "samples.npz") as archive:
+        recorded = dict(archive)
+    codes = recorded.pop("codes")
+    np.testing.assert_array_equal(load(tmp_path / "image").encode(recorded["image"]), codes)
+    samples = load(tmp_path).sample(4, given={"text": ["seven"] * 4}, seed=3)
+    assert set(samples) == {"audio", "image", "text", "label"} == set(recorded)
+    for name in ("text", "label"):
+        np.testing.assert_array_equal(samples[name], recorded[name])
+    for name in ("image", "audio"):  # rounded from floats
+        assert samples[name].dtype == recorded[name].dtype
+        np.testing.assert_allclose(samples[name].astype(int), recorded[name].astype(int), atol=1)
+    check_resumes(tmp_path / "joint", 2, 4)
