@@ -104,7 +104,7 @@ def measure_ours(name: str, size: int, dim: int, what: str) -> float:
         return quantizer.update(params, stats, z, codes, jax.random.key(3), jnp.int32(9)), gradient
 
     def look(params: Any, stats: Any, z: Any) -> Any:
-        return quantizer.quantize(params, stats, z).codes
+        return quantizer.encode(params, stats, z)
 
     compiled = jax.jit(look if what == "lookup" else step)
     return best(lambda: jax.block_until_ready(compiled(params, stats, z)))
