@@ -1,13 +1,12 @@
-"""Look-up, training step and memory of every quantizer, beside vector-quantize-pytorch.
+"""Speed and memory of every quantizer, compared to vector-quantize-pytorch.
 
     python -m benchmarks.quantizers                          # all, as a table
     python -m benchmarks.quantizers --only=VQ --sizes=1024,16384 --dims=8
 
-Every case runs in a process of its own, one after the other, so that its peak memory is its own.
-A look-up turns 16,384 vectors into codes; a training step adds losses, gradients with respect to
-the vectors and the parameters, and the codebook's own update. The best of several repetitions
-counts, without compilation. Memory is the peak of the whole process less what it had before the
-first call. The peer (`pip install -e '.[peers]'`) runs on torch, with as many threads.
+Every case runs in a separate process, so that its peak memory can be measured. A look-up turns
+16,384 vectors into codes; a training step adds losses, gradients with respect to the vectors and
+the parameters, and the codebook's update. The time is the best of several repetitions, without
+compilation. Memory is the peak of the process minus its memory before the first call. The peer (`pip install -e '.[peers]'`) runs on torch, with as many threads.
 """
 
 import argparse
@@ -23,13 +22,13 @@ from typing import Any
 TOKENS = 16384
 REPETITIONS = 3
 PEER_LIMIT = 2**31
-"""Elements of tokens x K beyond which the peer needs more than 24 GB: it keeps several."""
+"""Largest tokens x K for the peer, which stores several such arrays: 24 GB."""
 LEVELS = {1024: (8, 5, 5, 5), 16384: (8, 8, 8, 6, 5), 262144: (8, 8, 8, 8, 8, 8)}
-"""Of FSQ, with about that many codes."""
+"""Levels of FSQ with about that many codes."""
 
 
 def ours(name: str, size: int, dim: int) -> Any:
-    """Returns a quantizer with that many codes; those without a codebook have their own width."""
+    """Returns a quantizer with that many codes; `dim` is ignored by those without a codebook."""
     from vqdit import quantizers as q
 
     bits = int(math.log2(size))
@@ -74,7 +73,7 @@ def theirs(name: str, size: int, dim: int) -> Any:
 
 
 def best(call: Callable[[], None]) -> float:
-    """Returns the milliseconds of the fastest of several calls, after one to compile."""
+    """Returns the milliseconds of the fastest of several calls, without compilation."""
     call()
     found = []
     for _ in range(REPETITIONS):
@@ -104,7 +103,7 @@ def measure_ours(name: str, size: int, dim: int, what: str) -> float:
         return quantizer.update(params, stats, z, codes, jax.random.key(3), jnp.int32(9)), gradient
 
     def look(params: Any, stats: Any, z: Any) -> Any:
-        return quantizer.quantize(params, stats, z).codes
+        return quantizer.encode(params, stats, z)
 
     compiled = jax.jit(look if what == "lookup" else step)
     return best(lambda: jax.block_until_ready(compiled(params, stats, z)))
@@ -158,7 +157,7 @@ def run_case(case: str) -> dict[str, Any]:
 
 
 def in_process(case: str) -> dict[str, Any]:
-    """Measures one case in a process of its own."""
+    """Measures one case in a separate process."""
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.quantizers", "--case", case]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -1,6 +1,7 @@
-"""What keeps continuous latents near a known distribution, where a quantizer would make codes.
+"""KL regularization of continuous latents, the alternative to a quantizer.
 
-The encoder gives mean and log variance of a normal posterior q(z|x) of every latent element, and
+The encoder predicts the mean and the log variance of a normal posterior q(z|x) of every latent
+element, and the regularizer is
 
     KL(q | N(0, 1)) = 1/2 sum (mean^2 + var - 1 - log var).
 
@@ -16,23 +17,23 @@ import jax.numpy as jnp
 from vqdit.typing import Array, Component, Float, Key
 
 LOG_VARIANCE = (-30.0, 20.0)
-"""The log variance is clipped to this range, as published."""
+"""Range to which the log variance is clipped, as published."""
 
 
 class Posterior(NamedTuple):
-    """A normal distribution of every latent element."""
+    """An independent normal distribution for every latent element."""
 
     mean: Float[Array, "*b d"]
     log_variance: Float[Array, "*b d"]
 
 
 class KL(Component):
-    """A normal posterior, pulled towards N(0, 1).
+    """A normal posterior, regularized towards N(0, 1).
 
     Attributes:
-        dim: width d of the latents; the encoder gives 2 d channels.
-        weight: of the divergence, summed over an example's latents, beside the reconstruction's
-            error, summed over its data; as in Rombach et al.
+        dim: width d of the latents; the encoder has 2 d output channels.
+        weight: weight of the divergence, summed over the latents of an example, relative to the
+            reconstruction error summed over its data, as in Rombach et al.
     """
 
     dim: int = 4
@@ -43,26 +44,26 @@ class KL(Component):
             raise ValueError(f"KL needs dim >= 1 and weight >= 0, got {self.dim}, {self.weight}")
 
     def posterior(self, moments: Float[Array, "*b m"]) -> Posterior:
-        """Returns the posterior of the encoder's output, whose m = 2 d channels are its moments.
+        """Returns the posterior for the encoder's m = 2 d output channels.
 
         Raises:
-            ValueError: there are not 2 d channels.
+            ValueError: m is not 2 d.
         """
         if moments.shape[-1] != 2 * self.dim:
             raise ValueError(
-                f"KL(dim={self.dim}) takes {2 * self.dim} channels, mean and log variance; "
-                f"the encoder gave {moments.shape[-1]}"
+                f"KL(dim={self.dim}) needs {2 * self.dim} channels, mean and log variance; "
+                f"the encoder gave {moments.shape[-1]}; change dim or the encoder's width"
             )
         mean, log_variance = jnp.split(moments.astype(jnp.float32), 2, axis=-1)
         return Posterior(mean, jnp.clip(log_variance, *LOG_VARIANCE))
 
     def sample(self, posterior: Posterior, key: Key[Array, ""]) -> Float[Array, "*b d"]:
-        """Draws mean + std * noise, through which gradients reach both moments."""
+        """Draws mean + std * noise, with gradients to mean and log variance."""
         noise = jax.random.normal(key, posterior.mean.shape)
         return posterior.mean + jnp.exp(0.5 * posterior.log_variance) * noise
 
     def loss(self, posterior: Posterior) -> Float[Array, " b"]:
-        """Returns the divergence from N(0, 1) of each example in nats, summed over its elements."""
+        """Returns KL(q | N(0, 1)) of each example in nats, summed over its elements."""
         mean, log_variance = posterior
         terms = mean**2 + jnp.exp(log_variance) - 1.0 - log_variance
         return 0.5 * jnp.sum(terms, axis=tuple(range(1, mean.ndim)))

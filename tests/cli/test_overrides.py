@@ -126,9 +126,9 @@ def read(experiment, path):
         ),
         (
             GENERATOR,
-            ["--task.targets.image.time=Shifted", "--task.targets.image.time.law=LogitNormal"],
+            ["--task.targets.image.time=Shifted", "--task.targets.image.time.distribution=LogitNormal"],
             "task.targets.image.time",
-            Shifted(law=LogitNormal()),
+            Shifted(distribution=LogitNormal()),
         ),
     ],
 )

@@ -150,22 +150,22 @@ def test_time_per_token_agrees_with_time_per_example(process):
     )
 
 
-@pytest.mark.parametrize("law", [Uniform(), LogitNormal(), LogitNormal(mean=1.0, std=0.5)])
-def test_time_laws_have_their_distribution_and_no_zero(law):
+@pytest.mark.parametrize("distribution", [Uniform(), LogitNormal(), LogitNormal(mean=1.0, std=0.5)])
+def test_time_distributions_have_their_distribution_and_no_zero(distribution):
     n = 4096
-    t = np.asarray(law.sample(jax.random.key(0), jnp.arange(n), n))
+    t = np.asarray(distribution.sample(jax.random.key(0), jnp.arange(n), n))
     assert t.shape == (n, 1)
     assert (t > 0).all()
     assert (t <= 1).all()
     logit = np.log(t) - np.log1p(-np.minimum(t, 1 - 1e-7))
-    if isinstance(law, LogitNormal):
-        np.testing.assert_allclose(logit.mean(), law.mean, atol=0.02)
-        np.testing.assert_allclose(logit.std(), law.std, rtol=0.02)
+    if isinstance(distribution, LogitNormal):
+        np.testing.assert_allclose(logit.mean(), distribution.mean, atol=0.02)
+        np.testing.assert_allclose(logit.std(), distribution.std, rtol=0.02)
     else:
         np.testing.assert_allclose(np.sort(t[:, 0]), (np.arange(n) + 0.5) / n, atol=2e-3)
 
 
-LAWS = [
+DISTRIBUTIONS = [
     Uniform(),
     Uniform(low=0.2),
     LogitNormal(mean=1.0, std=0.5),
@@ -173,20 +173,20 @@ LAWS = [
     Mode(scale=-1.0),
     CosMap(),
     Shifted(),
-    Shifted(law=LogitNormal(), shift=0.3),
+    Shifted(distribution=LogitNormal(), shift=0.3),
 ]
 
 
-@pytest.mark.parametrize("law", LAWS)
-def test_the_quantile_lies_above_its_share_of_all_draws(law):
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
+def test_the_quantile_lies_above_its_share_of_all_draws(distribution):
     n = 4096
-    t = law.sample(jax.random.key(0), jnp.arange(n), n)
+    t = distribution.sample(jax.random.key(0), jnp.arange(n), n)
     for share in (0.1, 0.5, 0.9):
         np.testing.assert_allclose(
-            jnp.mean(t <= law.quantile(jnp.asarray(share))), share, atol=1e-3
+            jnp.mean(t <= distribution.quantile(jnp.asarray(share))), share, atol=1e-3
         )
-    assert (jnp.diff(law.quantile(jnp.linspace(0.01, 1.0, 50))) > 0.0).all()
-    least, most = law.quantile(jnp.asarray([2.0**-24, 1.0]))
+    assert (jnp.diff(distribution.quantile(jnp.linspace(0.01, 1.0, 50))) > 0.0).all()
+    least, most = distribution.quantile(jnp.asarray([2.0**-24, 1.0]))
     assert least > 0.0 and most <= 1.0
 
 

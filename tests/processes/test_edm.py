@@ -63,7 +63,7 @@ def test_the_loss_is_the_weighted_error_of_the_denoiser():
     np.testing.assert_allclose(PAPER.loss(f, x_0, x_t, eps, t)[rows], expected[rows], rtol=1e-3)
 
 
-def test_the_law_of_the_paper_is_logit_normal():
+def test_the_distribution_of_the_paper_is_logit_normal():
     n = 20_000
     t = LogitNormal(mean=-1.2, std=1.2).sample(jax.random.key(0), jnp.arange(n), n)
     log_sigma = np.log(np.asarray(PAPER.sigma(t)))

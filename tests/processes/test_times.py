@@ -12,8 +12,8 @@ from vqdit.processes import CosMap, LogitNormal, Mode, Shifted, Uniform
 N = 20_000
 
 
-def draws(law):
-    return np.asarray(law.sample(jax.random.key(0), jnp.arange(N), N))[:, 0]
+def draws(distribution):
+    return np.asarray(distribution.sample(jax.random.key(0), jnp.arange(N), N))[:, 0]
 
 
 def test_mode_is_that_of_the_paper_which_falls_in_u():
@@ -34,26 +34,26 @@ def test_cosmap_has_the_density_of_the_paper():
 
 def test_a_shift_multiplies_the_odds_of_noise():
     u = jnp.linspace(0.05, 0.95, 10)
-    for law in (Uniform(low=0.0), LogitNormal(mean=-0.3, std=0.8), Mode()):
-        t, shifted = law.quantile(u), Shifted(law=law, shift=6.93).quantile(u)
+    for plain in (Uniform(low=0.0), LogitNormal(mean=-0.3, std=0.8), Mode()):
+        t, shifted = plain.quantile(u), Shifted(distribution=plain, shift=6.93).quantile(u)
         np.testing.assert_allclose(shifted / (1 - shifted), 6.93 * t / (1 - t), rtol=1e-4)
 
 
 def test_a_shifted_logit_normal_is_one_of_another_mean():
     u = jnp.linspace(0.01, 0.99, 20)
     other = LogitNormal(mean=math.log(3.0), std=0.7).quantile(u)
-    shifted = Shifted(law=LogitNormal(std=0.7), shift=3.0).quantile(u)
+    shifted = Shifted(distribution=LogitNormal(std=0.7), shift=3.0).quantile(u)
     np.testing.assert_allclose(shifted, other, atol=1e-6)
 
 
 @pytest.mark.parametrize(
-    ("law", "value"),
+    ("distribution", "value"),
     [
         (lambda: Mode(scale=1.8), "1.8"),
         (lambda: Mode(scale=-1.1), "-1.1"),
         (lambda: Shifted(shift=0.0), "0.0"),
     ],
 )
-def test_fields_out_of_range_are_refused(law, value):
+def test_fields_out_of_range_are_refused(distribution, value):
     with pytest.raises(ValueError, match=value):
-        law()
+        distribution()

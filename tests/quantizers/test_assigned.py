@@ -82,7 +82,7 @@ def test_gumbel_draws_codes_with_their_probabilities():
     p = jax.nn.softmax(params["logits"] @ z[0] + params["bias"])
     share = np.bincount(codes, minlength=5) / len(z)
     np.testing.assert_allclose(share, p, atol=4 * 0.5 / np.sqrt(len(z)))
-    certain = vq.quantize(params, {}, z[:3]).codes
+    certain = vq.encode(params, {}, z[:3])
     np.testing.assert_array_equal(certain, jnp.argmax(p))
 
 

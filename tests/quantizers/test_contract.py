@@ -63,6 +63,7 @@ def test_shapes_and_id_range(quantizer, key):
     assert out.codes.dtype == jnp.int32
     assert (out.codes >= 0).all()
     assert (out.codes < jnp.asarray(sizes)).all()
+    np.testing.assert_array_equal(quantizer.encode(params, stats, z), out.codes)
 
 
 @pytest.mark.parametrize("quantizer", TABLE)
@@ -84,7 +85,9 @@ def test_jit_changes_nothing(quantizer, key):
     params, stats, z = started(quantizer, key)
     plain = quantizer.quantize(params, stats, z)
     jitted = jax.jit(quantizer.quantize)(params, stats, z)
+    encoded = jax.jit(quantizer.encode)(params, stats, z)
     np.testing.assert_array_equal(plain.codes, jitted.codes)
+    np.testing.assert_array_equal(plain.codes, encoded)
     chex.assert_trees_all_close(plain.z_q, jitted.z_q, atol=1e-6)
 
 
@@ -93,8 +96,8 @@ def test_codes_do_not_depend_on_the_precision_of_the_input_policy(quantizer, key
     """bfloat16 inputs give the codes of the same values in float32."""
     params, stats, z = started(quantizer, key)
     z = z.astype(jnp.bfloat16)
-    low = quantizer.quantize(params, stats, z).codes
-    high = quantizer.quantize(params, stats, z.astype(jnp.float32)).codes
+    low = quantizer.encode(params, stats, z)
+    high = quantizer.encode(params, stats, z.astype(jnp.float32))
     np.testing.assert_array_equal(low, high)
 
 
@@ -116,7 +119,7 @@ def test_gradient_reaches_z_and_no_statistics(quantizer, key):
 def test_update_keeps_structure_and_is_finite(quantizer, key):
     params, stats, z = started(quantizer, key)
     for step in range(5):
-        codes = quantizer.quantize(params, stats, z).codes
+        codes = quantizer.encode(params, stats, z)
         new = quantizer.update(
             params, stats, z, codes, jax.random.fold_in(key, step), jnp.int32(step)
         )

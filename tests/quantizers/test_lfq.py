@@ -59,7 +59,7 @@ def test_many_bits_are_counted_exactly(quantizer):
 
 
 def test_the_first_dimension_is_the_most_significant_bit():
-    assert LFQ(bits=3).quantize({}, {}, jnp.asarray([1.0, -1.0, -1.0])).codes == 4
+    assert LFQ(bits=3).encode({}, {}, jnp.asarray([1.0, -1.0, -1.0])) == 4
 
 
 def test_bsq_codes_lie_on_the_unit_sphere():

@@ -40,7 +40,7 @@ def test_every_level_makes_the_error_smaller(shared):
     z = jax.random.normal(jax.random.key(1), (512, 3))
     rvq = RVQ(quantizer=INNER, depth=4, shared=shared)
     params, stats = trained(rvq, z)
-    codes = rvq.quantize(params, stats, z).codes
+    codes = rvq.encode(params, stats, z)
     errors = []
     for depth in range(1, 5):
         prefix = jnp.where(jnp.arange(4) < depth, codes, -1)
@@ -116,14 +116,14 @@ def test_dropout_draws_every_depth_and_the_last_level_too():
     share = np.bincount(depth[:, 0], minlength=5)[1:] / len(z)
     np.testing.assert_allclose(share, [0.125, 0.125, 0.125, 0.625], atol=0.03)
     assert (np.diff(np.asarray(codes >= 0, int), axis=-1) <= 0).all()  # always a prefix
-    assert (rvq.quantize(params, stats, z).codes >= 0).all()  # never without a key
+    assert (rvq.encode(params, stats, z) >= 0).all()  # never without a key
 
 
 def test_dropped_levels_learn_nothing():
     rvq = RVQ(quantizer=INNER, depth=2)
     z = jax.random.normal(jax.random.key(1), (64, 3))
     params, stats = rvq.init(jax.random.key(0), z)
-    codes = rvq.quantize(params, stats, z).codes.at[:, 1].set(-1)
+    codes = rvq.encode(params, stats, z).at[:, 1].set(-1)
     _, new = rvq.update(params, stats, z, codes, jax.random.key(0), jnp.int32(0))
     chex.assert_trees_all_equal(new[1], stats[1])
     assert (np.asarray(new[0].count) != np.asarray(stats[0].count)).any()
@@ -147,7 +147,7 @@ def test_a_shared_codebook_counts_the_vectors_of_all_levels():
     rvq = RVQ(quantizer=VQ(codebook_size=8, dim=3, revive_below=0.0), depth=3, shared=True)
     z = jax.random.normal(jax.random.key(1), (50, 3))
     params, stats = rvq.init(jax.random.key(0), z)
-    codes = rvq.quantize(params, stats, z).codes
+    codes = rvq.encode(params, stats, z)
     _, new = rvq.update(params, stats, z, codes, jax.random.key(0), jnp.int32(0))
     count = 0.99 * stats.count + 0.01 * np.bincount(np.ravel(codes), minlength=8)
     np.testing.assert_allclose(new.count, count, rtol=1e-5)
@@ -158,7 +158,7 @@ def test_scalars_left_over_are_blown_up():
     z = jax.random.normal(jax.random.key(0), (500, 3)) * 0.5
     rvq = RVQ(quantizer=FSQ(levels=(5, 5, 5), bound="atanh"), depth=3)
     params, stats = rvq.init(jax.random.key(0))
-    codes = rvq.quantize(params, stats, z).codes
+    codes = rvq.encode(params, stats, z)
     assert all(len(np.unique(codes[:, level])) > 60 for level in range(3))
 
 

@@ -79,7 +79,7 @@ def test_codebook_stays_where_kmeans_put_it():
     z, _ = blobs(jax.random.key(0))
     vq = VQ(codebook_size=8, dim=3, revive_below=0.0)
     _, stats = vq.init(jax.random.key(1), z)
-    codes = vq.quantize({}, stats, z).codes
+    codes = vq.encode({}, stats, z)
     _, new = vq.update({}, stats, z, codes, jax.random.key(2), jnp.int32(0))
     used = np.unique(codes)
     before = np.linalg.norm(np.asarray(stats.codebook)[used], axis=1)
@@ -94,12 +94,12 @@ def test_revived_codes_survive_their_own_step_and_get_used():
     codebook = jnp.concatenate([z[:1], far])
     count = jnp.concatenate([jnp.full((1,), 1024.0), jnp.zeros(63)])
     stats = VQStats(codebook, count, codebook * count[:, None])
-    codes = vq.quantize({}, stats, z).codes
+    codes = vq.encode({}, stats, z)
     _, new = vq.update({}, stats, z, codes, jax.random.key(2), jnp.int32(0))
     assert jnp.abs(new.codebook).max() < 100  # none is left out there
-    used = np.unique(vq.quantize({}, new, z).codes)
+    used = np.unique(vq.encode({}, new, z))
     assert len(used) == 64
-    _, later = vq.update({}, new, z, vq.quantize({}, new, z).codes, jax.random.key(3), jnp.int32(1))
+    _, later = vq.update({}, new, z, vq.encode({}, new, z), jax.random.key(3), jnp.int32(1))
     assert jnp.abs(later.codebook).max() < 100  # and the old code does not come back
 
 
@@ -108,7 +108,7 @@ def test_revival_never_draws_padding():
     mask = jnp.arange(64) < 8
     vq = VQ(codebook_size=16, dim=2, revive_below=0.5)
     _, stats = vq.init(jax.random.key(0))
-    codes = vq.quantize({}, stats, z).codes
+    codes = vq.encode({}, stats, z)
     _, new = vq.update({}, stats, z, codes, jax.random.key(1), jnp.int32(0), mask=mask)
     assert jnp.abs(new.codebook).max() < 10
 
@@ -118,7 +118,7 @@ def test_kmeans_starts_from_distinct_real_vectors():
     z = jnp.concatenate([jnp.arange(16.0)[:, None] * jnp.ones(2), jnp.full((48, 2), 77.0)])
     vq = VQ(codebook_size=16, dim=2, start=1, kmeans_iterations=0)
     _, stats = vq.init(jax.random.key(0))
-    codes = vq.quantize({}, stats, z).codes
+    codes = vq.encode({}, stats, z)
     mask = jnp.arange(64) < 16
     for seed in range(3):
         _, new = vq.update({}, stats, z, codes, jax.random.key(seed), jnp.int32(0), mask=mask)
@@ -152,7 +152,7 @@ def test_a_batch_without_vectors_teaches_nothing_and_the_start_waits_for_one(lea
     z, _ = blobs(jax.random.key(0), n=64)
     vq = VQ(codebook_size=16, dim=3, start=2, learning=learning, revive_below=0.5)
     params, stats = vq.init(jax.random.key(1))
-    codes, nothing = vq.quantize(params, stats, z).codes, jnp.zeros(64, bool)
+    codes, nothing = vq.encode(params, stats, z), jnp.zeros(64, bool)
     for step in (1, 2, 3):
         found = vq.update(params, stats, z, codes, jax.random.key(2), jnp.int32(step), mask=nothing)
         chex.assert_trees_all_equal(found, (params, stats))
@@ -172,7 +172,7 @@ def test_cosine_codes_and_output_have_unit_length_and_ignore_scale():
     _, stats = vq.init(jax.random.key(1), z)
     out = vq.quantize({}, stats, z)
     np.testing.assert_allclose(jnp.linalg.norm(out.z_q, axis=-1), 1.0, atol=1e-6)
-    np.testing.assert_array_equal(out.codes, vq.quantize({}, stats, 7.0 * z).codes)
+    np.testing.assert_array_equal(out.codes, vq.encode({}, stats, 7.0 * z))
     unit = z / jnp.linalg.norm(z, axis=-1, keepdims=True)
     np.testing.assert_array_equal(out.codes[:, 0], jnp.argmax(unit @ stats.codebook.T, axis=-1))
     _, new = vq.update({}, stats, z, out.codes, jax.random.key(2), jnp.int32(0))
@@ -214,7 +214,7 @@ def test_a_codebook_by_gradient_learns_from_its_own_loss_alone():
 
     to_params, to_z = jax.grad(loss, argnums=(0, 1))(params, z)
     q = vq.quantize(params, stats, z).z_q
-    codes = np.asarray(vq.quantize(params, stats, z).codes)[:, 0]
+    codes = np.asarray(vq.encode(params, stats, z))[:, 0]
     np.testing.assert_allclose(to_z, 0.25 * 2 * (z - q) / z.size, rtol=1e-5, atol=1e-7)
     expected = np.zeros((8, 3))
     np.add.at(expected, codes, np.asarray(2 * (q - z) / z.size))
@@ -227,7 +227,7 @@ def test_revival_moves_codes_that_learn_by_gradient_too():
     params, _ = vq.init(jax.random.key(0))
     params = {"codebook": params["codebook"].at[1:].add(1e3)}
     stats = VQUse(jnp.zeros(32).at[0].set(256.0))
-    codes = vq.quantize(params, stats, z).codes
+    codes = vq.encode(params, stats, z)
     new, use = vq.update(params, stats, z, codes, jax.random.key(2), jnp.int32(0))
     assert jnp.abs(new["codebook"]).max() < 100
     np.testing.assert_allclose(use.count[1:], 256.0 / 32, rtol=1e-5)  # a full share

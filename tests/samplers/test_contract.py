@@ -19,6 +19,7 @@ from vqdit.samplers import (
     ReMDM,
     ReMDMLoop,
     Sampler,
+    Step,
     UniPC,
     Unmasking,
     generate,
@@ -274,8 +275,8 @@ class Counting(Sampler):
     def init(self, process, x_1, times):
         return jnp.zeros(())
 
-    def step(self, keys, process, prediction, x_t, t, s, carry):
-        return jnp.full_like(x_t, carry + 1), carry + 1
+    def step(self, step):
+        return jnp.full_like(step.x_t, step.carry + 1), step.carry + 1
 
 
 REAL = Named(a=Unmasking(steps=6), b=Euler(steps=6), c=Unmasking(steps=6))
@@ -402,4 +403,6 @@ def test_every_sampler_must_say_how_it_steps():
     with pytest.raises(TypeError, match="Sampler must define check"):
         Sampler().check(Masked())
     with pytest.raises(TypeError, match="Sampler must define correct"):
-        Sampler().correct(keys(), Flow(), *[jnp.zeros((BATCH, 1, 1))] * 3, *jnp.ones(2), ())
+        zeros = jnp.zeros((BATCH, 1, 1))
+        step = Step(keys(), Flow(), zeros, zeros, jnp.float32(1.0), jnp.float32(0.5), ())
+        Sampler().correct(step, zeros, zeros)

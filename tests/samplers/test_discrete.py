@@ -10,7 +10,7 @@ from scipy import stats
 
 from vqdit.processes import MaskAndReplace, Masked, UniformState
 from vqdit.processes.categorical import MASK
-from vqdit.samplers import DiscreteAncestral, ReMDM, ReMDMLoop, Unmasking, trajectory
+from vqdit.samplers import DiscreteAncestral, ReMDM, ReMDMLoop, Step, Unmasking, trajectory
 from vqdit.samplers.drawing import draw, gumbel, tempered
 from vqdit.typing import Named
 
@@ -180,8 +180,8 @@ def test_remdm_remembers_how_probable_a_code_was():
     x_1 = Masked().prior(keys, (50, 1))
     logits = jnp.broadcast_to(jnp.log(p), (1, 50, 2))
     carry = sampler.init(Masked(), x_1, jnp.asarray([1.0, 0.5, 0.0]))
-    half = sampler.step(keys, Masked(), logits, x_1, jnp.float32(1.0), jnp.float32(0.5), carry)
-    x_s, carry = np.asarray(half[0])[0, :, 0], np.asarray(half[1])[0, :, 0]
+    step = Step(keys, Masked(), logits, x_1, jnp.float32(1.0), jnp.float32(0.5), carry)
+    x_s, carry = (np.asarray(part)[0, :, 0] for part in sampler.step(step))
     expected = np.where(x_s == MASK, np.inf, np.asarray(p)[x_s])
     np.testing.assert_allclose(carry, expected, rtol=1e-6)
     assert 10 < (x_s == MASK).sum() < 40

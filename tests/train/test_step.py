@@ -84,18 +84,18 @@ def test_a_batch_in_parts_gives_what_the_whole_gives(make):
 
 
 @pytest.mark.parametrize(
-    "law", [Independent(p_one_known=0.2), Shared(), Unbalanced(), Conditional(given=("a",))]
+    "joint", [Independent(p_one_known=0.2), Shared(), Unbalanced(), Conditional(given=("a",))]
 )
-def test_the_times_of_a_part_are_those_of_its_rows_in_the_whole(law, key):
-    laws = Named(a=Uniform(), b=LogitNormal())
+def test_the_times_of_a_part_are_those_of_its_rows_in_the_whole(joint, key):
+    distributions = Named(a=Uniform(), b=LogitNormal())
     every = Named(a=jnp.ones(12, bool), b=jnp.ones(12, bool))
     index = jnp.arange(12)
-    whole = law.sample(key, index, laws, every)
+    whole = joint.sample(key, index, distributions, every)
     for part in range(3):
         rows = slice(part, None, 3)
         there = Named({name: flags[rows] for name, flags in every.items()})
-        found = law.sample(key, index[rows], laws, there, 12)
-        for name in laws:
+        found = joint.sample(key, index[rows], distributions, there, 12)
+        for name in distributions:
             np.testing.assert_array_equal(found[name], whole[name][rows])
 
 

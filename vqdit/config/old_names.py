@@ -32,6 +32,7 @@ _JOINT = {
 }
 FIELDS = {
     "Experiment": {"deadlines": "timeouts"},
+    "Shifted": {"law": "distribution"},
     **dict.fromkeys(("Conditional", "Independent", "Shared", "Unbalanced"), _JOINT),
 }
 """Fields by today's name of their class and their old names."""

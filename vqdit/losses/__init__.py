@@ -1,4 +1,4 @@
-"""Losses of tokenizers, and what a DiT minimises beside the loss of its processes."""
+"""Losses of tokenizers, and additional losses of DiTs."""
 
 from vqdit.losses.mel import Mel
 from vqdit.losses.perceptual import LPIPS, FeatureMatching, Perceptual

@@ -1,14 +1,14 @@
 """Losses of a generator and its discriminator, as functions of the discriminator's logits.
 
-With r the logits of real data, f those of generated ones, a discriminator minimises
-mean d_real(r) + mean d_fake(f), a generator mean g(f):
+With the logits r of real and f of generated data, the discriminator minimises
+mean d_real(r) + mean d_fake(f), and the generator mean g(f):
 
     hinge            relu(1 - r) / 2     relu(1 + f) / 2     -f
     non_saturating   softplus(-r)        softplus(f)         softplus(-f)
     least_squares    (r - 1)^2 / 2       f^2 / 2             (f - 1)^2 / 2
 
 Lim & Ye, arXiv:1705.02894, with the factor 1/2 of Esser et al. (VQGAN), arXiv:2012.09841, which
-others leave out; Goodfellow et al., arXiv:1406.2661; Mao et al., arXiv:1611.04076, eq. 2.
+other implementations omit; Goodfellow et al., arXiv:1406.2661; Mao et al., arXiv:1611.04076, eq. 2.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ Logits = Float[Array, "b *grid"]
 
 
 class Game(NamedTuple):
-    """One row of the table above, and the logit between what is taken for real and for fake."""
+    """One row of the table above, and the logit at which real and fake are equally likely."""
 
     d_real: Callable[[Array], Array]
     d_fake: Callable[[Array], Array]
@@ -47,17 +47,17 @@ GAMES: dict[Kind, Game] = {
 
 
 def generator_loss(kind: Kind, fake: Logits) -> Float[Array, " b"]:
-    """Returns the generator's loss of each example: low where its result is taken for real."""
+    """Returns the generator's loss of each example; low if it passes for real."""
     return per_example(GAMES[kind].g(fake))
 
 
 def discriminator_loss(kind: Kind, real: Logits, fake: Logits) -> Float[Array, " b"]:
-    """Returns the discriminator's loss of each pair: low where the two are told apart."""
+    """Returns the discriminator's loss of each pair; low if both are classified correctly."""
     return per_example(GAMES[kind].d_real(real)) + per_example(GAMES[kind].d_fake(fake))
 
 
 def accuracy(kind: Kind, real: Logits, fake: Logits) -> Float[Array, " b"]:
-    """Returns the share of logits of each pair that are on the right side; guessing gives 0.5."""
+    """Returns the share of correctly classified logits of each pair; guessing gives 0.5."""
     threshold = GAMES[kind].threshold
     right = (real > threshold).astype(jnp.float32), (fake < threshold).astype(jnp.float32)
     return 0.5 * (per_example(right[0]) + per_example(right[1]))
@@ -66,10 +66,10 @@ def accuracy(kind: Kind, real: Logits, fake: Logits) -> Float[Array, " b"]:
 def lecam(
     real: Logits, fake: Logits, mean_real: Float[Array, ""], mean_fake: Float[Array, ""]
 ) -> Float[Array, " b"]:
-    """Keeps logits from running away: relu(r - m_fake)^2 + relu(m_real - f)^2 of each pair.
+    """Returns relu(r - m_fake)^2 + relu(m_real - f)^2 of each pair, which keeps logits bounded.
 
-    Tseng et al., "Regularizing GANs under Limited Data", arXiv:2104.03310, of whose code the
-    relus are; m are moving averages of the mean logits.
+    m are moving averages of the mean logits. Tseng et al., "Regularizing GANs under Limited Data",
+    arXiv:2104.03310; the relus are from their code.
     """
     return per_example(jax.nn.relu(real - mean_fake) ** 2) + per_example(
         jax.nn.relu(mean_real - fake) ** 2
@@ -81,7 +81,7 @@ def r1(
 ) -> Float[Array, " b"]:
     """Returns |d D(x_i) / d x_i|^2 / 2 of each real example; D is the mean of its logits.
 
-    Mescheder et al., arXiv:1801.04406, eq. 9; its gamma is the weight of this.
+    Mescheder et al., arXiv:1801.04406, eq. 9; gamma there is the weight of this loss.
     """
     gradient = jax.grad(lambda x: jnp.sum(per_example(discriminator(x))))(x)
     return 0.5 * jnp.sum(gradient**2, axis=tuple(range(1, x.ndim)))

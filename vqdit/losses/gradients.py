@@ -1,7 +1,7 @@
-"""Losses of a decoder's output y, by value and gradient there.
+"""Values of a decoder's losses, and their gradients at its output y.
 
-Each loss is pulled back to y once. The sum of these gradients then goes on through the decoder,
-and their norms say which loss it learns from, for nothing more.
+Each loss is differentiated with respect to y once. The sum of these gradients is then propagated
+through the decoder, and their norms show the contribution of each loss without additional cost.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ Y = Float[Array, "b *size c"]
 def at_output(
     losses: Mapping[str, Callable[[Y], Float[Array, ""]]], y: Y
 ) -> tuple[Named[Float[Array, ""]], Named[Y]]:
-    """Returns the value of each loss and its gradient at y; neither depends on what made y."""
+    """Returns the value of each loss and its gradient at y, both constants for autodiff."""
     y = jax.lax.stop_gradient(y)
     pairs = {name: jax.value_and_grad(loss)(y) for name, loss in losses.items()}
     return (
@@ -27,12 +27,12 @@ def at_output(
 
 
 def with_gradient(y: Y, gradient: Y) -> Float[Array, ""]:
-    """Returns 0, whose gradient with respect to y is the given one."""
+    """Returns 0 with the given gradient with respect to y."""
     return jnp.sum(jax.lax.stop_gradient(gradient) * (y - jax.lax.stop_gradient(y)))
 
 
 def shares(gradients: Mapping[str, Y]) -> Named[Float[Array, ""]]:
-    """Returns the norm of each gradient as a share of the sum of all norms."""
+    """Returns the norm of each gradient, divided by the sum of all norms."""
     norms = {name: jnp.sqrt(jnp.sum(g**2)) for name, g in gradients.items()}
     total = jnp.maximum(sum(norms.values(), jnp.zeros(())), 1e-20)
     return Named({name: norm / total for name, norm in norms.items()})
@@ -43,15 +43,14 @@ def adaptive_weight(
 ) -> Float[Array, ""]:
     """Returns lambda = clip(|dL/dW| / (|dL_g/dW| + 1e-4), 0, 1e4), W the decoder's last kernel.
 
-    It makes both losses equally strong there. Esser et al. (VQGAN), arXiv:2012.09841, eq. 7; 1e-4,
-    for the paper's 1e-6, and the bounds are those of its code.
+    With this weight both losses have gradients of equal norm at W. Esser et al. (VQGAN),
+    arXiv:2012.09841, eq. 7; 1e-4 (1e-6 in the paper) and the bounds are from their code.
 
     Args:
-        last_layer: from the kernel to the decoder's output, all else fixed: going back through
-            it stops at the last layer.
-        kernel: the last layer's kernel.
-        gradient: of the reconstruction and perceptual losses, at the output.
-        adversarial: of the generator's loss, at the output.
+        last_layer: maps the kernel W to the decoder's output, with all else fixed.
+        kernel: the last layer's kernel W.
+        gradient: gradient of the reconstruction and perceptual losses L at the output.
+        adversarial: gradient of the generator's loss L_g at the output.
     """
     _, back = jax.vjp(last_layer, jax.lax.stop_gradient(kernel))
     norm, norm_adversarial = (

@@ -1,10 +1,10 @@
-"""A loss between mel spectrograms: what of a sound is heard, whatever its phases.
+"""A loss between mel spectrograms: it measures what is audible and ignores phases.
 
     d(x, y) = mean over windows w of mean |log10(M_w(x) + e) - log10(M_w(y) + e)|,
 
-with M_w the magnitudes of a short-time Fourier transform in windows of w samples, summed in bands
-that are equidistant in mel. A code of a few hundred bits a second cannot hold the phases of a
-waveform, and a loss on the waveform alone then answers with silence. Kumar et al., "Improved
+with M_w the magnitudes of a short-time Fourier transform with windows of w samples, summed in
+bands of equal width in mel. Codes of a few hundred bits per second cannot represent the phases of
+a waveform, and a loss on the waveform alone then favours silence. Kumar et al., "Improved
 RVQGAN", arXiv:2306.06546, section 3.4.
 """
 
@@ -16,13 +16,13 @@ from vqdit.nn.mel import mel_bands
 from vqdit.typing import Array, Float, Params
 
 FLOOR = 1e-3
-"""Added to magnitudes, of which a sine at full scale has 1: what is 60 dB below is not heard.
+"""e, 60 dB below the magnitude of a sine at full scale, which is 1.
 
-Without it the silence around a word, whose logarithm has no end, would outweigh the word.
+With a much smaller value, the silence around a word would dominate the loss.
 """
 
 EPSILON = 1e-8
-"""Added to powers under the square root."""
+"""Added to powers in the square root."""
 
 
 class Mel(Perceptual):
@@ -30,8 +30,8 @@ class Mel(Perceptual):
 
     Attributes:
         rate: samples per second of the sounds, in Hz.
-        windows: lengths of the transforms, in samples; they advance by a quarter.
-        weight: of the loss, beside a waveform loss of weight 1; the published 15.
+        windows: window lengths of the transforms, in samples; the hop is a quarter of each.
+        weight: weight of the loss, relative to a waveform loss of weight 1; 15 as published.
     """
 
     rate: int = 8000
@@ -72,10 +72,10 @@ class Mel(Perceptual):
 
 
 def log_mel(sounds: Float[Array, "b t"], rate: int, window: int) -> Float[Array, "b n m"]:
-    """Returns log10 of mel magnitudes, frame by frame, in a band per three frequencies.
+    """Returns log10 of the mel magnitudes [b, frames, bands], with one band per three frequencies.
 
     Args:
-        sounds: waveforms in [-1, 1]; they go on beyond their ends as in a mirror.
+        sounds: waveforms in [-1, 1]; they are padded by reflection.
         rate: samples per second, in Hz.
         window: length of the Hann window, in samples.
     """
@@ -86,7 +86,7 @@ def log_mel(sounds: Float[Array, "b t"], rate: int, window: int) -> Float[Array,
     hann = np.hanning(window + 1)[:-1].astype(np.float32)
     spectrum = jnp.fft.rfft(frames * hann)
     power = jnp.real(spectrum) ** 2 + jnp.imag(spectrum) ** 2
-    # The slope of a square root has no limit at 0, and recordings hold silence.
+    # The square root has an infinite slope at 0, that is, in silence.
     magnitude = jnp.sqrt(power + EPSILON) * (2.0 / hann.sum())
     bands = mel_bands(window, rate, window // 6).astype(np.float32)
     return jnp.log10(magnitude @ bands + FLOOR)

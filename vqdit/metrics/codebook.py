@@ -1,4 +1,4 @@
-"""How well a codebook is used: share of codes seen, and perplexity exp(H) of their histogram."""
+"""Codebook usage: the share of codes used, and the perplexity exp(H) of their histogram."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,10 +10,10 @@ import numpy as np
 from vqdit.typing import Array, Bool, Float, Int, Named
 
 COUNTABLE = 2**24
-"""Codes of a codebook up to which a histogram is kept; beyond, it would not fit in memory."""
+"""Largest codebook for which a histogram is kept, as it must fit in memory."""
 
 DEAD = 0.1
-"""A code is dead that is used less than this share of uniform use."""
+"""A code is dead if it is used less than this share of uniform use."""
 
 
 class CodeUse(NamedTuple):
@@ -23,12 +23,12 @@ class CodeUse(NamedTuple):
 
     @classmethod
     def of(cls, codes: Int[Array, "b *grid q"], size: int, valid: Bool[Array, " b"]) -> "CodeUse":
-        """Counts the codes of valid examples; -1 (no code) does not count.
+        """Counts the codes of valid examples, except -1 (no code).
 
         Args:
-            codes: ids.
-            size: number of codes of the largest codebook.
-            valid: True where an example is real.
+            codes: ids of codes.
+            size: size of the largest codebook.
+            valid: True where an example is real, False where it is padding.
         """
         rows = codes.reshape(codes.shape[0], -1, codes.shape[-1])
         real = (valid[:, None, None] & (rows >= 0)).astype(jnp.float32)
@@ -40,12 +40,12 @@ class CodeUse(NamedTuple):
         return cls(jax.vmap(count)(columns, real.reshape(-1, codes.shape[-1]).T))
 
     def compute(self, name: str) -> dict[str, float]:
-        """Returns means over the codebooks.
+        """Returns three numbers, each a mean over the codebooks.
 
         Returns:
-            name_usage: share of codes that were seen, in [0, 1].
-            name_perplexity: exp(H) of their histogram, in [1, k].
-            name_dead: share of codes with less than a tenth of uniform use, in [0, 1].
+            name_usage: share of the codes that were used, in [0, 1].
+            name_perplexity: exp(H) of the histogram, in [1, k].
+            name_dead: share of the codes with less than a tenth of uniform use, in [0, 1].
         """
         counts = np.asarray(self.counts, np.float64)
         share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1.0)
@@ -63,21 +63,21 @@ def codebook_health(
     mask: Bool[Array, "b *grid"],
     use: Sequence[Float[Array, "*g k"]] = (),
 ) -> Named[Float[Array, ""]]:
-    """Returns how well codebooks are used in one batch, each a mean over the codebooks.
+    """Returns how well the codebooks are used in one batch, as means over the codebooks.
 
     Args:
-        codes: ids; -1 does not count.
-        sizes: codes of each codebook.
+        codes: ids of codes; -1 (no code) is not counted.
+        sizes: sizes of the codebooks.
         mask: True where a position is real.
-        use: how often each code is used, averaged over steps, of quantizers that keep it.
+        use: moving averages of the codes' counts, if the quantizer has them; see `Quantizer.use`.
 
     Returns:
-        Nothing of codebooks with more than `COUNTABLE` codes; else
-        codebook_usage: distinct codes, as a share of what that many positions could show: all
-            codes, or one per position if these are fewer.
-        codebook_perplexity: exp(H) of their histogram.
-        dead_codes: share of codes with less than a tenth of uniform use, from `use`, or else
-            from the batch, as a share of what it could show.
+        codebook_usage: number of distinct codes, relative to the largest possible number: that of
+            the codes, or of the positions if there are fewer.
+        codebook_perplexity: exp(H) of the histogram.
+        dead_codes: share of the codes with less than a tenth of uniform use, according to `use`;
+            without `use` according to the batch, relative to the same largest possible number.
+        Nothing at all if a codebook has more than `COUNTABLE` codes.
     """
     if max(sizes) > COUNTABLE:
         return Named()

@@ -1,11 +1,9 @@
-"""The contract of a diffusion process, and the laws by which training draws its times.
+"""The contract of a diffusion process, and the distributions from which training draws times.
 
-t = 0 is data and t = 1 is noise, everywhere. X stands for codes `Int["b l q"]` (discrete
-processes; -1 is the mask) or latents `Float["b l d"]` (continuous ones); t is `Float["b #l"]`:
-one value per example, or one per token. Randomness comes as one key per example.
+t = 0 is data and t = 1 is noise, everywhere. Every random operation takes one key per example.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,23 +11,46 @@ import jax.numpy as jnp
 from vqdit.typing import Array, Component, Float, Int, Key
 
 X = Any
+"""The tokens of one modality: `Codes` for discrete processes, `Latents` for continuous ones."""
+Codes = Int[Array, "b l q"]
+"""Ids of a codebook; -1 is the mask."""
+Latents = Float[Array, "b l d"]
+Time = Float[Array, "b #l"]
+"""t in [0, 1]: one value per example, or one per token."""
+Prediction = Float[Array, "b l w"]
+"""The output of the network for one modality."""
 Noise = Any
+"""The noise in x_t that the loss needs: eps for Gaussian processes, None for discrete ones."""
 
 TIME_SCALE = 1000.0
-"""What t is multiplied by before it is embedded: the frequencies of the published embedding were
-made for steps 0 to 999; with t in [0, 1] the lowest ones are almost constant."""
+"""Factor on t before its embedding. The published embedding has frequencies for steps 0 to 999;
+with t in [0, 1] the lowest of them would be almost constant."""
+
+
+class Noised(NamedTuple):
+    """What `Process.noise` returns: x_t, and the noise in it."""
+
+    x_t: X
+    noise: Noise
+
+
+class NetworkInput(NamedTuple):
+    """What `Process.network_input` returns: the scaled x_t, and the time that is embedded."""
+
+    x: X
+    t: Time
 
 
 class Process(Component):
-    """How data become noise, and how a prediction is scored. All methods are pure."""
+    """Defines how data become noise, and how a prediction is scored. All methods are pure."""
 
     @property
     def is_discrete(self) -> bool:
-        """True if x is codes, False if x is latents."""
+        """True if x holds codes, False if x holds latents."""
         raise TypeError(f"{type(self).__name__} must define is_discrete")
 
     def width(self, space: tuple[int, ...]) -> int:
-        """Returns the number of head outputs per position.
+        """Returns the number of network outputs per position.
 
         Args:
             space: sizes of the q codebooks for discrete processes, (d,) for continuous ones.
@@ -37,91 +58,86 @@ class Process(Component):
         raise TypeError(f"{type(self).__name__} must define width")
 
     def bind(self, space: tuple[int, ...]) -> "Process":
-        """Returns the process over tokens of this space, as `width` takes it. Default: itself."""
+        """Returns the process for tokens of this space (see `width`). Default: itself."""
         del space
         return self
 
     def prior(self, keys: Key[Array, " b"], shape: tuple[int, ...]) -> X:
-        """Draws x at t = 1; `shape` is that of one example."""
+        """Draws x at t = 1; `shape` is the shape of one example."""
         raise TypeError(f"{type(self).__name__} must define prior")
 
-    def noise(self, keys: Key[Array, " b"], x_0: X, t: Float[Array, "b #l"]) -> tuple[X, Noise]:
-        """Draws x_t given x_0; also returns what was drawn, for `loss`."""
+    def noise(self, keys: Key[Array, " b"], x_0: X, t: Time) -> Noised:
+        """Draws x_t given x_0."""
         raise TypeError(f"{type(self).__name__} must define noise")
 
-    def network_input(self, x_t: X, t: Float[Array, "b #l"]) -> tuple[X, Float[Array, "b #l"]]:
-        """Returns what the network sees: the scaled x_t and the time it embeds."""
-        return x_t, TIME_SCALE * t
+    def network_input(self, x_t: X, t: Time) -> NetworkInput:
+        """Returns the input of the network. Default: x_t unscaled, and `TIME_SCALE` t."""
+        return NetworkInput(x_t, TIME_SCALE * t)
 
     def loss(
-        self,
-        prediction: Float[Array, "b l w"],
-        x_0: X,
-        x_t: X,
-        noise: Noise,
-        t: Float[Array, "b #l"],
+        self, prediction: Prediction, x_0: X, x_t: X, noise: Noise, t: Time
     ) -> Float[Array, "b l"]:
-        """Returns the weighted, unreduced loss; 0 with zero gradient where t = 0."""
+        """Returns the weighted training loss of every token; 0 with zero gradient where t = 0.
+
+        Args:
+            prediction: the network's prediction at t.
+            x_0: the data.
+            x_t: the noisy data, as `noise` drew them.
+            noise: the noise in x_t, from `noise`.
+            t: the times.
+        """
         raise TypeError(f"{type(self).__name__} must define loss")
 
     def scoring_loss(
-        self,
-        prediction: Float[Array, "b l w"],
-        x_0: X,
-        x_t: X,
-        noise: Noise,
-        t: Float[Array, "b #l"],
+        self, prediction: Prediction, x_0: X, x_t: X, noise: Noise, t: Time
     ) -> Float[Array, "b l"]:
-        """Returns what, averaged over t ~ U(0, 1] and the noise, says how well x_0 is predicted.
+        """Returns how badly x_0 is predicted at every token, for scores; lower is better.
 
-        Discrete processes: a bound on -log p(x_0), in nats, whatever the weighting of the loss.
-        Continuous ones: a squared error, which is no likelihood.
+        It ignores the weighting of the training loss. Its mean over t ~ U(0, 1] and the noise is,
+        for discrete processes, an upper bound on the negative log-likelihood -log p(x_0) in nats,
+        and for continuous processes the denoising error: the squared error of the prediction,
+        averaged over channels, which is no likelihood.
         """
         raise TypeError(f"{type(self).__name__} must define scoring_loss")
 
     def noise_share(self, t: Float[Array, "*b"]) -> Float[Array, "*b"]:
-        """Returns the share of the codes that is noise; for discrete processes."""
+        """Returns the expected share of noise among the codes (discrete processes only)."""
         raise TypeError(f"{type(self).__name__} must define noise_share")
 
     def time_at(self, share: Float[Array, "*b"]) -> Float[Array, "*b"]:
-        """Returns the t at which a share of the codes is noise; for discrete processes."""
+        """Returns the t at which that share of the codes is noise: inverts `noise_share`."""
         raise TypeError(f"{type(self).__name__} must define time_at")
 
-    def oracle(
-        self, x_0: X, x_t: X, noise: Noise, t: Float[Array, "b #l"], space: tuple[int, ...]
-    ) -> Float[Array, "b l w"]:
-        """Returns the prediction that minimises the loss, knowing x_0: the process's own test."""
+    def oracle(self, x_0: X, x_t: X, noise: Noise, t: Time, space: tuple[int, ...]) -> Prediction:
+        """Returns the prediction that minimises the loss given x_0; tests use it as a network."""
         raise TypeError(f"{type(self).__name__} must define oracle")
 
 
 class TimeDistribution(Component):
-    """The distribution of t in training."""
+    """The distribution of t in training, given by its quantile function."""
 
     def sample(
         self, key: Key[Array, ""], index: Int[Array, " b"], size: int
     ) -> Float[Array, "b 1"]:
-        """Draws one t in (0, 1] per example of a global batch.
+        """Draws one t in (0, 1] per example.
 
         Args:
-            key: the step's key.
+            key: the key of the training step.
             index: the row of each example in the global batch.
-            size: the size of the global batch.
+            size: number of examples in the global batch.
         """
         return self.quantile(strata(key, index, size))[:, None]
 
     def quantile(self, u: Float[Array, "*b"]) -> Float[Array, "*b"]:
-        """Returns the t that lies above a share u in (0, 1] of all draws: rising in u."""
+        """Returns the u-quantile of t, u in (0, 1]; strictly increasing in u."""
         raise TypeError(f"{type(self).__name__} must define quantile")
 
 
 class Uniform(TimeDistribution):
-    """t ~ U(low, 1], one draw in each of b equal strata: far less variance than independent draws.
-
-    Low-discrepancy sampling of Kingma et al., "Variational Diffusion Models", arXiv:2107.00630,
-    appendix I.1: t_i = (u + i / b) mod 1 with one u for the whole batch.
+    """t ~ U(low, 1].
 
     Attributes:
-        low: the least t, in [0, 1); keeps weights such as 1 / t bounded.
+        low: smallest t, in [0, 1); it keeps weights such as 1 / t bounded.
     """
 
     low: float = 1e-3
@@ -135,13 +151,13 @@ class Uniform(TimeDistribution):
 
 
 class LogitNormal(TimeDistribution):
-    """t = sigmoid(mean + std * n), n ~ N(0, 1): most training at intermediate noise.
+    """t = sigmoid(mean + std * n), n ~ N(0, 1), which favours intermediate noise.
 
     Esser et al., "Scaling Rectified Flow Transformers", arXiv:2403.03206, section 3.1.
 
     Attributes:
-        mean: m; positive values move training towards noise (t = 1).
-        std: s > 0.
+        mean: mean of logit(t); positive values favour noise (t = 1).
+        std: standard deviation of logit(t), > 0.
     """
 
     mean: float = 0.0
@@ -157,6 +173,11 @@ class LogitNormal(TimeDistribution):
 
 
 def strata(key: Key[Array, ""], index: Int[Array, " b"], size: int) -> Float[Array, " b"]:
-    """Returns one number in (0, 1] per example of a batch, one in each of `size` equal strata."""
+    """Draws u in (0, 1] per example, one in each of `size` equal strata.
+
+    With one random number for the whole batch, the loss varies far less than with independent
+    draws. Low-discrepancy sampling of Kingma et al., "Variational Diffusion Models",
+    arXiv:2107.00630, appendix I.1.
+    """
     u = jax.random.uniform(key)
-    return 1.0 - jnp.mod(u + index / size, 1.0)  # in (0, 1]: t = 0 has nothing to learn
+    return 1.0 - jnp.mod(u + index / size, 1.0)  # in (0, 1]: at t = 0 there is nothing to learn

@@ -1,13 +1,13 @@
-"""DDPM: variance-preserving diffusion by a table of betas.
+"""DDPM: variance-preserving diffusion with a table of betas.
 
     alpha^2 + sigma^2 = 1,      alpha_i^2 = prod_{j <= i} (1 - beta_j),      i = 0 ... N - 1.
 
-Step i of the table is t = (i + 1) / N; between steps log alpha is linear in t, so that t may be any
-number. The variance of a step from t to s lies between that of the posterior given x_0 and that of
-the noise added between s and t; it may be learned, as a fraction of the way between the logarithms.
-Ho et al., "Denoising Diffusion Probabilistic Models", arXiv:2006.11239; the cosine schedule and the
-learned variance are those of Nichol & Dhariwal, "Improved DDPM", arXiv:2102.09672, v that of
-Salimans & Ho, "Progressive Distillation", arXiv:2202.00512.
+Step i of the table is at t = (i + 1) / N. Between steps log alpha is linear in t, so t may be any
+number in [0, 1]. The variance of a step from t to s lies between that of the posterior given x_0
+and that of the noise added between s and t. A learned variance interpolates between their
+logarithms. Ho et al., "Denoising Diffusion Probabilistic Models", arXiv:2006.11239; cosine schedule
+and learned variance: Nichol & Dhariwal, "Improved DDPM", arXiv:2102.09672; v: Salimans & Ho,
+"Progressive Distillation", arXiv:2202.00512.
 """
 
 import math
@@ -17,14 +17,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vqdit.processes.base import X
+from vqdit.processes.base import Latents, NetworkInput, Noise, Prediction, Time
 from vqdit.processes.gaussian import Gaussian, above_0, log_of
 from vqdit.processes.likelihood import binned_log_likelihood, gaussian_kl
 from vqdit.typing import Array, Float
 
 
 def linear_betas(steps: int) -> np.ndarray:
-    """Returns 1e-4 to 0.02 for a thousand steps, and as much noise in all for other numbers."""
+    """Returns betas from 1e-4 to 0.02 for 1000 steps, scaled to equal total noise otherwise."""
     return np.linspace(0.1 / steps, 20.0 / steps, steps)
 
 
@@ -47,12 +47,12 @@ class DDPM(Gaussian):
     """Variance-preserving diffusion.
 
     Attributes:
-        schedule: of the betas.
-        steps: N, the length of their table; the network embeds the number of the step.
+        schedule: schedule of the betas.
+        steps: N, the length of the table of betas; the network embeds the number of the step.
         prediction: what the network predicts: "eps" (the noise), "x_0" (the data) or "v".
-        learned_sigma: whether it also says, by as many more channels, the variance of every step.
-            They learn from the variational bound, which is added to the loss and moves nothing
-            else.
+        learned_sigma: whether the network also predicts the variance of every step, in as many
+            additional channels. They are trained by the variational bound, which is added to the
+            loss and gives no gradient to the other channels.
     """
 
     schedule: Literal["linear", "scaled_linear", "cosine"] = "linear"
@@ -77,8 +77,8 @@ class DDPM(Gaussian):
         below = jnp.clip(jnp.floor(place).astype(jnp.int32), 0, self.steps - 1)
         return table[below] + (place - below) * (table[below + 1] - table[below])
 
-    def network_input(self, x_t: X, t: Float[Array, "b #l"]) -> tuple[X, Float[Array, "b #l"]]:
-        return x_t, jnp.maximum(self.steps * t - 1.0, 0.0)
+    def network_input(self, x_t: Latents, t: Time) -> NetworkInput:
+        return NetworkInput(x_t, jnp.maximum(self.steps * t - 1.0, 0.0))
 
     def coefficients(self, t: Float[Array, "*b"]) -> tuple[Float[Array, "*b"], Float[Array, "*b"]]:
         if self.prediction == "eps":
@@ -90,21 +90,19 @@ class DDPM(Gaussian):
     def width(self, space: tuple[int, ...]) -> int:
         return 2 * space[0] if self.learned_sigma else space[0]
 
-    def split(
-        self, prediction: Float[Array, "b l w"]
-    ) -> tuple[Float[Array, "b l d"], Float[Array, "b l d"] | None]:
+    def split(self, prediction: Prediction) -> tuple[Latents, Latents | None]:
         if not self.learned_sigma:
             return prediction, None
         found, fraction = jnp.split(prediction, 2, axis=-1)
         return found, fraction
 
     def log_variance(
-        self, prediction: Float[Array, "b l w"], t: Float[Array, "*b"], s: Float[Array, "*b"]
+        self, prediction: Prediction, t: Float[Array, "*b"], s: Float[Array, "*b"]
     ) -> Float[Array, "..."]:
         _, fraction = self.split(prediction)
         if fraction is None:
             return super().log_variance(prediction, t, s)
-        # The posterior at s = 0 has no variance; that of the step before stands in, as published.
+        # The posterior variance at s = 0 is 0; the previous step's replaces it, as published.
         is_last = s <= 0
         before = jnp.where(is_last, jnp.minimum(2.0 * t, 1.0), t)
         least = super().log_variance(prediction, before, jnp.where(is_last, t, s))
@@ -113,31 +111,23 @@ class DDPM(Gaussian):
         return share * most + (1.0 - share) * least
 
     def loss(
-        self,
-        prediction: Float[Array, "b l w"],
-        x_0: Float[Array, "b l d"],
-        x_t: Float[Array, "b l d"],
-        noise: Float[Array, "b l d"],
-        t: Float[Array, "b #l"],
+        self, prediction: Prediction, x_0: Latents, x_t: Latents, noise: Noise, t: Time
     ) -> Float[Array, "b l"]:
         loss = super().loss(prediction, x_0, x_t, noise, t)
         if not self.learned_sigma:
             return loss
-        # Eq. 16 of Improved DDPM: a thousandth of the bound, which has N terms.
+        # Eq. 16 of Improved DDPM: 0.001 times the bound, a sum of N terms.
         bound = self.steps / 1000.0 * self.bound(prediction, x_0, x_t, above_0(t))
         return loss + jnp.where(t > 0, bound, 0.0)
 
     def bound(
-        self,
-        prediction: Float[Array, "b l w"],
-        x_0: Float[Array, "b l d"],
-        x_t: Float[Array, "b l d"],
-        t: Float[Array, "b #l"],
+        self, prediction: Prediction, x_0: Latents, x_t: Latents, t: Time
     ) -> Float[Array, "b l"]:
-        """Returns the term of the variational bound of the step from t > 0, in bits per channel.
+        """Returns the variational bound's term for the step from t > 0, in bits per channel.
 
-        Only the learned variance gets a gradient. The step from 1 / N to 0 is a likelihood of
-        pixels in bins, as in the published code of DiT, which also trains on latents.
+        Only the learned variance gets a gradient. The term of the step from 1 / N to 0 is the
+        likelihood of 8-bit pixels, as in the published code of DiT, although that trains on
+        latents.
         """
         t = t[..., None]
         is_last = self.steps * t < 1.5
@@ -147,21 +137,16 @@ class DDPM(Gaussian):
         true, _ = self.posterior(x_0, x_t, t, s)
         mean, _ = self.posterior(found, x_t, t, s)
         kl = gaussian_kl(true - mean, super().log_variance(prediction, t, s), log_variance)
-        # Elsewhere the mean is far from x_0: it must not overflow in what is not chosen.
+        # In other steps the mean is far from x_0, and the branch not chosen would overflow.
         mean = jnp.where(is_last, mean, x_0)
         nats = jnp.where(is_last, -binned_log_likelihood(x_0, mean, log_variance), kl)
         return jnp.mean(nats, axis=-1) / math.log(2.0)
 
     def oracle(
-        self,
-        x_0: Float[Array, "b l d"],
-        x_t: Float[Array, "b l d"],
-        noise: Float[Array, "b l d"],
-        t: Float[Array, "b #l"],
-        space: tuple[int, ...],
-    ) -> Float[Array, "b l w"]:
+        self, x_0: Latents, x_t: Latents, noise: Noise, t: Time, space: tuple[int, ...]
+    ) -> Prediction:
         target = super().oracle(x_0, x_t, noise, t, space)
         if not self.learned_sigma:
             return target
-        # Who knows x_0 needs no more variance than the posterior's: -1 everywhere.
+        # Given x_0 the optimal variance is the posterior's, the lower end: -1 everywhere.
         return jnp.concatenate([target, -jnp.ones_like(target)], axis=-1)

@@ -1,24 +1,24 @@
-"""Flow matching: the network predicts how x changes along a path from data to noise.
+"""Flow matching: the network predicts the velocity of x along a path from data to noise.
 
     x_t = alpha x_0 + sigma eps,      eps ~ N(0, I),      v = dx_t/dt = alpha' x_0 + sigma' eps.
 
-On straight lines (rectified flow) alpha = 1 - t and sigma = t, so v = eps - x_0; on circles (gvp,
+On straight lines (rectified flow) alpha = 1 - t and sigma = t, so v = eps - x_0. On circles (gvp,
 generalised variance-preserving) alpha = cos(pi t / 2) and sigma = sin(pi t / 2). The loss is the
 mean squared error of v. Lipman et al., "Flow Matching for Generative Modeling", arXiv:2210.02747;
-Liu et al., "Flow Straight and Fast", arXiv:2209.03003; gvp and the other convention are those of Ma
-et al., "SiT", arXiv:2401.08740.
+Liu et al., "Flow Straight and Fast", arXiv:2209.03003; gvp and the convention "noise_first" are
+those of Ma et al., "SiT", arXiv:2401.08740.
 """
 
 from typing import Literal
 
 import jax.numpy as jnp
 
-from vqdit.processes.base import TIME_SCALE, X
+from vqdit.processes.base import TIME_SCALE, Latents, NetworkInput, Time
 from vqdit.processes.gaussian import Gaussian
 from vqdit.typing import Array, Float
 
 LEAST_SIGMA = 0.05
-"""Where sigma is smaller, the error of v = (x_t - x_0) / sigma that x_0 makes grows no more."""
+"""Lower bound of sigma in the weight that turns an error of x_0 into one of v."""
 
 
 class Flow(Gaussian):
@@ -26,11 +26,12 @@ class Flow(Gaussian):
 
     Attributes:
         path: "linear" or "gvp".
-        prediction: what the network predicts: "v", or "x_0", whose loss is still that of v if
-            there is no weighting (JiT: Li & He, "Back to Basics", arXiv:2511.13720).
-        convention: what the network knows as time and v. "data_first": t, from data to noise, and
-            v. "noise_first": 1 - t and -v, as in SiT and JiT. Outside of the network t = 0 is data.
-        time_scale: what the time is multiplied by before it is embedded; 1 in SiT.
+        prediction: what the network predicts: "v", or "x_0". Without a weighting, the loss of "x_0"
+            is the error of the v that follows from it (JiT: Li & He, "Back to Basics",
+            arXiv:2511.13720).
+        convention: time and velocity as the network sees them: t and v ("data_first"), or 1 - t and
+            -v ("noise_first", as in SiT and JiT). Everywhere else t = 0 is data.
+        time_scale: factor on the time before its embedding; 1 in SiT.
     """
 
     path: Literal["linear", "gvp"] = "linear"
@@ -45,14 +46,14 @@ class Flow(Gaussian):
             )
 
     def alpha(self, t: Float[Array, "*b"]) -> Float[Array, "*b"]:
-        # A cosine, whose zero at t = 1 is one in floating point too.
+        # cos(pi t / 2), written so that it is exactly 0 at t = 1 in floating point.
         return 1.0 - t if self.path == "linear" else jnp.sin(jnp.pi / 2 * (1.0 - t))
 
     def sigma(self, t: Float[Array, "*b"]) -> Float[Array, "*b"]:
         return t if self.path == "linear" else jnp.sin(jnp.pi / 2 * t)
 
     def slopes(self, t: Float[Array, "*b"]) -> tuple[Float[Array, "*b"], Float[Array, "*b"]]:
-        """Returns the derivatives of alpha and sigma."""
+        """Returns the time derivatives of alpha and sigma."""
         if self.path == "linear":
             return -jnp.ones_like(t), jnp.ones_like(t)
         return -jnp.pi / 2 * self.sigma(t), jnp.pi / 2 * self.alpha(t)
@@ -69,5 +70,6 @@ class Flow(Gaussian):
         alpha, sigma, (da, ds) = self.alpha(t), self.sigma(t), self.slopes(t)
         return ((da * sigma - ds * alpha) / jnp.maximum(sigma, LEAST_SIGMA)) ** 2
 
-    def network_input(self, x_t: X, t: Float[Array, "b #l"]) -> tuple[X, Float[Array, "b #l"]]:
-        return x_t, self.time_scale * (t if self.convention == "data_first" else 1.0 - t)
+    def network_input(self, x_t: Latents, t: Time) -> NetworkInput:
+        time = t if self.convention == "data_first" else 1.0 - t
+        return NetworkInput(x_t, self.time_scale * time)

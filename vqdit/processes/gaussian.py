@@ -1,32 +1,32 @@
-"""What all Gaussian processes share: data are scaled down and normal noise is added.
+"""Base of the Gaussian processes, which scale the data and add normal noise.
 
     x_t = alpha(t) x_0 + sigma(t) eps,      eps ~ N(0, I).
 
-They differ in alpha and sigma, and in what the network predicts: always a target
+They differ in alpha and sigma, and in a and b of the network's target
 
-    a(t) x_0 + b(t) eps,
+    a(t) x_0 + b(t) eps.
 
-so that x_t and it give an estimate of x_0 and of eps, two equations for two unknowns: samplers know
-nothing else. Kingma et al., "Variational Diffusion Models", arXiv:2107.00630.
+The target and x_t are two linear equations for x_0 and eps, so every prediction gives estimates of
+both; samplers use nothing else. Kingma et al., "Variational Diffusion Models", arXiv:2107.00630.
 """
 
 import jax.numpy as jnp
 
-from vqdit.processes.base import Process
+from vqdit.processes.base import Latents, Noise, Noised, Prediction, Process, Time
 from vqdit.processes.weighting import Weighting
 from vqdit.random import normal
 from vqdit.typing import Array, Float, Key
 
 LEAST_VARIANCE = 1e-20
-"""Below it a variance has no logarithm: the posterior at s = 0 has none."""
+"""Lower bound of a variance in a logarithm: the posterior at s = 0 has variance 0."""
 
 
 class Gaussian(Process):
     """A process over latents of unit scale.
 
     Attributes:
-        weighting: of the loss at different noise; None weighs the squared error of the target alike
-            everywhere.
+        weighting: weight of the loss as a function of the noise level; None weights the squared
+            error of the target equally everywhere.
     """
 
     weighting: Weighting | None = None
@@ -43,38 +43,34 @@ class Gaussian(Process):
         raise TypeError(f"{type(self).__name__} must define alpha")
 
     def sigma(self, t: Float[Array, "*b"]) -> Float[Array, "*b"]:
-        """Returns the scale of the noise: 0 at t = 0, and rising."""
+        """Returns the scale of the noise: 0 at t = 0, increasing in t."""
         raise TypeError(f"{type(self).__name__} must define sigma")
 
     def coefficients(self, t: Float[Array, "*b"]) -> tuple[Float[Array, "*b"], Float[Array, "*b"]]:
         """Returns a and b of the target a x_0 + b eps."""
         raise TypeError(f"{type(self).__name__} must define coefficients")
 
-    def split(
-        self, prediction: Float[Array, "b l w"]
-    ) -> tuple[Float[Array, "b l d"], Float[Array, "b l d"] | None]:
-        """Returns what is guided, the estimate of the target, and what is not: of the variance."""
+    def split(self, prediction: Prediction) -> tuple[Latents, Latents | None]:
+        """Splits a prediction into that of the target, and that of the variance if learned."""
         return prediction, None
 
     def x_0_and_eps(
-        self, prediction: Float[Array, "b l w"], x_t: Float[Array, "b l d"], t: Float[Array, "*b"]
-    ) -> tuple[Float[Array, "b l d"], Float[Array, "b l d"]]:
-        """Returns what a prediction at t > 0 says of the data and of the noise in x_t.
+        self, prediction: Prediction, x_t: Latents, t: Float[Array, "*b"]
+    ) -> tuple[Latents, Latents]:
+        """Returns the estimates of x_0 and eps that follow from a prediction at t > 0.
 
         Args:
-            prediction: of the network.
+            prediction: the network's prediction.
             x_t: the noisy latents.
-            t: of a shape that broadcasts to x_t.
+            t: times, broadcastable to x_t.
         """
         found, _ = self.split(prediction)
         alpha, sigma, (a, b) = self.alpha(t), self.sigma(t), self.coefficients(t)
         determinant = alpha * b - sigma * a
         return (b * x_t - sigma * found) / determinant, (alpha * found - a * x_t) / determinant
 
-    def target(
-        self, x_0: Float[Array, "b l d"], eps: Float[Array, "b l d"], t: Float[Array, "*b"]
-    ) -> Float[Array, "b l d"]:
-        """Returns what the network should predict; t broadcasts to x_0."""
+    def target(self, x_0: Latents, eps: Latents, t: Float[Array, "*b"]) -> Latents:
+        """Returns the target of the network; t must broadcast to x_0."""
         a, b = self.coefficients(t)
         return a * x_0 + b * eps
 
@@ -83,23 +79,19 @@ class Gaussian(Process):
         if self.weighting is None:
             return jnp.ones_like(t)
         alpha, sigma, (a, b) = self.alpha(t), self.sigma(t), self.coefficients(t)
-        # Given x_t, an error of x_0 makes one of (a - b alpha / sigma) times its size here.
+        # Given x_t, an error e of x_0 is an error (a - b alpha / sigma) e of the target.
         return self.weighting.weight(alpha, sigma) / (alpha * b - sigma * a) ** 2
 
     def transition(
         self, t: Float[Array, "*b"], s: Float[Array, "*b"]
     ) -> tuple[Float[Array, "*b"], Float[Array, "*b"]]:
-        """Returns the scale of x_s in x_t, s < t, and the variance of the noise added since."""
+        """Returns the scale of x_s in x_t, and the variance of the noise added from s < t to t."""
         scale = self.alpha(t) / self.alpha(s)
         return scale, jnp.maximum(self.sigma(t) ** 2 - (scale * self.sigma(s)) ** 2, 0.0)
 
     def posterior(
-        self,
-        x_0: Float[Array, "b l d"],
-        x_t: Float[Array, "b l d"],
-        t: Float[Array, "*b"],
-        s: Float[Array, "*b"],
-    ) -> tuple[Float[Array, "b l d"], Float[Array, "*b"]]:
+        self, x_0: Latents, x_t: Latents, t: Float[Array, "*b"], s: Float[Array, "*b"]
+    ) -> tuple[Latents, Float[Array, "*b"]]:
         """Returns the mean and the variance of x_s given x_0 and x_t, s < t."""
         scale, added = self.transition(t, s)
         share = added / self.sigma(t) ** 2
@@ -107,49 +99,37 @@ class Gaussian(Process):
         return kept * x_t + self.alpha(s) * share * x_0, share * self.sigma(s) ** 2
 
     def log_variance(
-        self, prediction: Float[Array, "b l w"], t: Float[Array, "*b"], s: Float[Array, "*b"]
+        self, prediction: Prediction, t: Float[Array, "*b"], s: Float[Array, "*b"]
     ) -> Float[Array, "..."]:
-        """Returns the logarithm of the variance of a step from t to s < t; finite at s = 0.
+        """Returns the log variance of x_s in a sampling step from t to s < t; finite at s = 0.
 
-        The base's is that of the posterior given x_0, the least there is.
+        Default: the variance of the posterior given x_0, the smallest possible one.
 
         Args:
-            prediction: of the network at t.
-            t: of a shape that broadcasts to x_t.
-            s: of the same shape.
+            prediction: the network's prediction at t.
+            t: times, broadcastable to x_t.
+            s: times of the same shape.
         """
         del prediction
         _, added = self.transition(t, s)
         return log_of(added * (self.sigma(s) / self.sigma(t)) ** 2)
 
-    def prior(self, keys: Key[Array, " b"], shape: tuple[int, ...]) -> Float[Array, "b l d"]:
+    def prior(self, keys: Key[Array, " b"], shape: tuple[int, ...]) -> Latents:
         scale = self.sigma(jnp.float32(1.0))
         return scale * normal(keys, shape)
 
-    def noise(
-        self, keys: Key[Array, " b"], x_0: Float[Array, "b l d"], t: Float[Array, "b #l"]
-    ) -> tuple[Float[Array, "b l d"], Float[Array, "b l d"]]:
+    def noise(self, keys: Key[Array, " b"], x_0: Latents, t: Time) -> Noised:
         eps, t = normal(keys, x_0.shape[1:]), t[..., None]
-        return self.alpha(t) * x_0 + self.sigma(t) * eps, eps
+        return Noised(self.alpha(t) * x_0 + self.sigma(t) * eps, eps)
 
     def loss(
-        self,
-        prediction: Float[Array, "b l w"],
-        x_0: Float[Array, "b l d"],
-        x_t: Float[Array, "b l d"],
-        noise: Float[Array, "b l d"],
-        t: Float[Array, "b #l"],
+        self, prediction: Prediction, x_0: Latents, x_t: Latents, noise: Noise, t: Time
     ) -> Float[Array, "b l"]:
         error = self.scoring_loss(prediction, x_0, x_t, noise, t)
         return self.weight(above_0(t)) * error
 
     def scoring_loss(
-        self,
-        prediction: Float[Array, "b l w"],
-        x_0: Float[Array, "b l d"],
-        x_t: Float[Array, "b l d"],
-        noise: Float[Array, "b l d"],
-        t: Float[Array, "b #l"],
+        self, prediction: Prediction, x_0: Latents, x_t: Latents, noise: Noise, t: Time
     ) -> Float[Array, "b l"]:
         del x_t
         found, _ = self.split(prediction)
@@ -158,19 +138,14 @@ class Gaussian(Process):
         return jnp.where(t > 0, error, 0.0)
 
     def oracle(
-        self,
-        x_0: Float[Array, "b l d"],
-        x_t: Float[Array, "b l d"],
-        noise: Float[Array, "b l d"],
-        t: Float[Array, "b #l"],
-        space: tuple[int, ...],
-    ) -> Float[Array, "b l w"]:
+        self, x_0: Latents, x_t: Latents, noise: Noise, t: Time, space: tuple[int, ...]
+    ) -> Prediction:
         del x_t, space
         return self.target(x_0, noise, t[..., None])
 
 
 def above_0(t: Float[Array, "*b"]) -> Float[Array, "*b"]:
-    """Replaces t = 0, where there is no loss, by 1: a quotient there would poison the gradient."""
+    """Replaces t = 0, which has no loss, by 1: a division by 0 there would make gradients NaN."""
     return jnp.where(t > 0, t, 1.0)
 
 

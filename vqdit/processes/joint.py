@@ -1,12 +1,13 @@
-"""How the times of several modalities go together in training.
+"""The joint distribution of the times of several modalities in training.
 
-Each modality has a time of its own, so the network learns every conditional at once: what is
-known is at t = 0, what is wholly unknown at t = 1. Which of these situations training visits, and
-how often, decides what the network is good at. Independent times are those of Bao et al., "One
-Transformer Fits All Distributions" (UniDiffuser), arXiv:2303.06555.
+Each modality has a time of its own, so the network learns every conditional at once: a known
+modality is at t = 0, an unknown one at t = 1. How often training visits each combination decides
+what the network does well. Independent times are those of Bao et al., "One Transformer Fits All
+Distributions" (UniDiffuser), arXiv:2303.06555.
 """
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,24 +16,49 @@ from vqdit.processes.base import TimeDistribution, strata
 from vqdit.random import per_example, stream
 from vqdit.typing import Array, Bool, Component, Float, Int, Key, Named
 
+Index = Int[Array, " b"]
+Distributions = Named[TimeDistribution]
+Times = Named[Float[Array, "b 1"]]
+
+
+class Situation(NamedTuple):
+    """Whether one modality is known, else whether it is unknown, in each example."""
+
+    known: Bool[Array, " b"]
+    unknown: Bool[Array, " b"]
+
 
 class JointTimeDistribution(Component):
     """The joint distribution of all modalities' times.
 
+    With n present modalities and equal weights, an example is in one of these situations:
+
+        probability                    modalities                         times
+        p_one_known / 2                one (or none) is known             t_known
+                                       all others are unknown             1
+        p_one_known / 2                one (or none) is known             t_known
+                                       all others are at their own times  `together`
+        1 - p_one_known                one, drawn uniformly, is not       1 with p_dropped,
+                                       known                              else `together`
+                                       each other one is known with       t_known
+                                       p_known, and otherwise not         as above
+
+    In the first two situations each present modality, or none, is the known one with probability
+    1 / (n + 1). t_known is 0 with probability 1/2, else uniform in [0, max_known_time]. A modality
+    that an example lacks is always unknown. `together`, which a subclass defines, draws the own
+    times.
+
     Attributes:
-        p_one_known: share of the examples in which at most one modality is known: any of those
-            present, or none, each as likely. The others are all wholly unknown or all at their
-            own times, as a coin falls. In these situations one is generated from another, and
-            everything from nothing.
-        weights: how often a modality is that one, in proportion; 1 for those not named, and for
-            none: more for what is hard to understand.
-        p_known: probability with which a modality of the other examples is known (t = 0), each for
-            itself; one of them, any, never is.
-        max_known_time: in half of the examples what is known is known entirely (t = 0); in the
-            other half it is at a time uniform in [0, max_known_time], so that the network does
-            not rely on every detail of what it is given. 0 always shows all of it.
-        p_dropped: probability with which a modality that is not known is entirely unknown
-            (t = 1), which trains marginals and the unconditional branch of guidance.
+        p_one_known: probability of the first two situations, in which one modality is generated
+            from another, or everything from nothing.
+        weights: relative frequency with which each modality is the known one, > 0; 1 for modalities
+            not named, and for none. Larger values help modalities that are hard to understand.
+        p_known: probability with which a modality of the third situation is known, independently of
+            the others.
+        max_known_time: largest time of known modalities, in [0, 1]. Values above 0 train the
+            network not to rely on every detail of its conditions; 0 always shows them completely.
+        p_dropped: probability with which a modality of the third situation that is not known is
+            unknown (t = 1). This trains marginals and the unconditional branch of guidance.
     """
 
     p_one_known: float = 0.0
@@ -53,62 +79,70 @@ class JointTimeDistribution(Component):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The modalities that the law speaks of; a task must have them."""
+        """The modalities that the fields name; a task must have them."""
         return tuple(self.weights)
 
     def together(
-        self, key: Key[Array, ""], index: Int[Array, " b"], laws: Named[TimeDistribution], size: int
-    ) -> Named[Float[Array, "b 1"]]:
-        """Draws the times before any modality is known or dropped."""
+        self, key: Key[Array, ""], index: Index, distributions: Distributions, size: int
+    ) -> Times:
+        """Draws the own times of all modalities; see `sample` for the arguments."""
         raise TypeError(f"{type(self).__name__} must define together")
 
     def sample(
         self,
         key: Key[Array, ""],
-        index: Int[Array, " b"],
-        laws: Named[TimeDistribution],
+        index: Index,
+        distributions: Distributions,
         present: Named[Bool[Array, " b"]],
         size: int | None = None,
-    ) -> Named[Float[Array, "b 1"]]:
+    ) -> Times:
         """Draws one time per modality and example of a global batch.
 
         Args:
-            key: the step's key.
+            key: the key of the training step.
             index: the index of each example.
-            laws: of the modalities.
-            present: which modalities an example has; what it lacks is at t = 1.
-            size: of the global batch; None if these examples are all of it.
+            distributions: the time distribution of each modality.
+            present: True where an example has the modality; missing ones are at t = 1.
+            size: number of examples in the global batch; None if `index` holds all of them.
         """
-        times = self.together(key, index, laws, size or len(index))
-        is_single = self._coin(key, "single", index, self.p_one_known)
-        one, none = self._one_present(key, index, present)
-        all_unknown = self._coin(key, "others", index, 0.5)
+        own = self.together(key, index, distributions, size or len(index))
+        situations = self._situations(key, index, present, tuple(own))
         drawn = {}
-        for name, t in times.items():
-            is_one = one == list(times).index(name)
-            clamped = self._coin(key, f"{name}/clamp", index, self.p_known) & ~is_one
-            dropped = self._coin(key, f"{name}/drop", index, self.p_dropped)
-            known = jnp.where(is_single, is_one & ~none, clamped)
-            unknown = jnp.where(is_single, all_unknown, dropped) | ~present[name]
-            near_0 = self.max_known_time * jnp.maximum(
-                0.0, 2.0 * _uniform(key, f"{name}/part", index) - 1.0
-            )
-            t = jnp.where(unknown[:, None], 1.0, t)
-            drawn[name] = jnp.where((known & present[name])[:, None], near_0[:, None], t)
+        for name, (known, unknown) in situations.items():
+            u = _uniform(key, f"{name}/part", index)
+            t_known = self.max_known_time * jnp.maximum(0.0, 2.0 * u - 1.0)
+            t = jnp.where(unknown[:, None], 1.0, own[name])
+            drawn[name] = jnp.where(known[:, None], t_known[:, None], t)
         return Named(drawn)
 
-    def _coin(
-        self, key: Key[Array, ""], name: str, index: Int[Array, " b"], probability: float
-    ) -> Bool[Array, " b"]:
-        return _uniform(key, name, index) < probability
+    def _situations(
+        self,
+        key: Key[Array, ""],
+        index: Index,
+        present: Named[Bool[Array, " b"]],
+        names: tuple[str, ...],
+    ) -> Named[Situation]:
+        """Draws a row of the table above for each example."""
+        coin = functools.partial(_coin, key, index)
+        one_known = coin("single", self.p_one_known)  # the first two situations
+        others_unknown = coin("others", 0.5)  # the first of these two
+        chosen, none = self._one_present(key, index, present)
+        found = {}
+        for number, name in enumerate(names):
+            is_chosen = chosen == number  # known in the first two situations, not in the third
+            in_third = coin(f"{name}/clamp", self.p_known) & ~is_chosen
+            known = jnp.where(one_known, is_chosen & ~none, in_third)
+            unknown = jnp.where(one_known, others_unknown, coin(f"{name}/drop", self.p_dropped))
+            found[name] = Situation(known & present[name], unknown | ~present[name])
+        return Named(found)
 
     def _one_present(
-        self, key: Key[Array, ""], index: Int[Array, " b"], present: Named[Bool[Array, " b"]]
+        self, key: Key[Array, ""], index: Index, present: Named[Bool[Array, " b"]]
     ) -> tuple[Int[Array, " b"], Bool[Array, " b"]]:
-        """Draws one present modality of each example, and whether it is none, by the weights."""
+        """Draws a present modality of each example by the weights, and whether it is none."""
         keys = per_example(stream(key, "one"), index)
         u = jax.vmap(lambda key: jax.random.uniform(key, (len(present) + 1,)))(keys)
-        # The largest of u^(1 / w) is each one's with a probability in proportion to its w.
+        # u^(1 / w) is the largest with a probability proportional to w.
         weights = jnp.asarray([*(self.weights.get(name, 1.0) for name in present), 1.0])
         scores = u ** (1.0 / weights)
         there = jnp.stack(list(present.values()), axis=1)
@@ -116,39 +150,44 @@ class JointTimeDistribution(Component):
         return jnp.argmax(best, axis=1), scores[:, -1] > jnp.max(best, axis=1)
 
 
-def _uniform(key: Key[Array, ""], name: str, index: Int[Array, " b"]) -> Float[Array, " b"]:
+def _coin(key: Key[Array, ""], index: Index, name: str, probability: float) -> Bool[Array, " b"]:
+    return _uniform(key, name, index) < probability
+
+
+def _uniform(key: Key[Array, ""], name: str, index: Index) -> Float[Array, " b"]:
     return jax.vmap(jax.random.uniform)(per_example(stream(key, name), index))
 
 
 class Independent(JointTimeDistribution):
-    """Every modality draws its time by its own law, regardless of the others."""
+    """Every modality draws its time from its own distribution, independently of the others."""
 
     def together(
-        self, key: Key[Array, ""], index: Int[Array, " b"], laws: Named[TimeDistribution], size: int
-    ) -> Named[Float[Array, "b 1"]]:
-        return Named(
-            {n: law.sample(stream(key, f"{n}/time"), index % size, size) for n, law in laws.items()}
-        )
+        self, key: Key[Array, ""], index: Index, distributions: Distributions, size: int
+    ) -> Times:
+        drawn = {}
+        for name, distribution in distributions.items():
+            drawn[name] = distribution.sample(stream(key, f"{name}/time"), index % size, size)
+        return Named(drawn)
 
 
 class Shared(JointTimeDistribution):
-    """All modalities have the same time, each mapped by its own law: joint generation alone."""
+    """All modalities have the same quantile of their distributions: joint generation only."""
 
     def together(
-        self, key: Key[Array, ""], index: Int[Array, " b"], laws: Named[TimeDistribution], size: int
-    ) -> Named[Float[Array, "b 1"]]:
+        self, key: Key[Array, ""], index: Index, distributions: Distributions, size: int
+    ) -> Times:
         u = strata(stream(key, "time"), index % size, size)
-        return Named({name: law.quantile(u)[:, None] for name, law in laws.items()})
+        return Named({name: each.quantile(u)[:, None] for name, each in distributions.items()})
 
 
 class Unbalanced(JointTimeDistribution):
-    """Shared times in a share of the examples; in the others one modality is ahead of the rest.
+    """Shared times in some examples; in the others one modality has less noise than the rest.
 
-    With t the shared time, the modality that is ahead is at a uniform share of its t, nearer to
-    data. The law of JointDiT (50 % shared) in Byung-Ki et al., "JointDiT", arXiv:2505.00482.
+    With t the shared time, that modality is at u t, u ~ U(0, 1). The training distribution of
+    Byung-Ki et al., "JointDiT", arXiv:2505.00482, who share the times in half of the examples.
 
     Attributes:
-        shared: share of the examples with the same time for all.
+        shared: in [0, 1], share of the examples with the same time for all modalities.
     """
 
     shared: float = 0.5
@@ -159,25 +198,25 @@ class Unbalanced(JointTimeDistribution):
             raise ValueError(f"Unbalanced needs shared in [0, 1], got {self.shared}")
 
     def together(
-        self, key: Key[Array, ""], index: Int[Array, " b"], laws: Named[TimeDistribution], size: int
-    ) -> Named[Float[Array, "b 1"]]:
-        all_same = self._coin(key, "shared", index, self.shared)
-        pick = functools.partial(jax.random.randint, shape=(), minval=0, maxval=len(laws))
+        self, key: Key[Array, ""], index: Index, distributions: Distributions, size: int
+    ) -> Times:
+        all_same = _coin(key, index, "shared", self.shared)
+        pick = functools.partial(jax.random.randint, shape=(), minval=0, maxval=len(distributions))
         ahead = jax.vmap(pick)(per_example(stream(key, "ahead"), index))
         less = jax.vmap(jax.random.uniform)(per_example(stream(key, "less"), index))
         u = strata(stream(key, "time"), index % size, size)
         drawn = {}
-        for number, (name, law) in enumerate(laws.items()):
+        for number, (name, distribution) in enumerate(distributions.items()):
             is_ahead = (ahead == number) & ~all_same
-            drawn[name] = (law.quantile(u) * jnp.where(is_ahead, less, 1.0))[:, None]
+            drawn[name] = (distribution.quantile(u) * jnp.where(is_ahead, less, 1.0))[:, None]
         return Named(drawn)
 
 
 class Conditional(JointTimeDistribution):
-    """Some modalities are always known, the others at times of their own: one conditional alone.
+    """Some modalities are always known, the others at their own times: one conditional only.
 
     Attributes:
-        given: names of what is known.
+        given: names of the modalities that are always known.
     """
 
     given: tuple[str, ...] = ()
@@ -187,7 +226,7 @@ class Conditional(JointTimeDistribution):
         return (*self.weights, *self.given)
 
     def together(
-        self, key: Key[Array, ""], index: Int[Array, " b"], laws: Named[TimeDistribution], size: int
-    ) -> Named[Float[Array, "b 1"]]:
-        times = Independent().together(key, index, laws, size)
+        self, key: Key[Array, ""], index: Index, distributions: Distributions, size: int
+    ) -> Times:
+        times = Independent().together(key, index, distributions, size)
         return times | {name: jnp.zeros((len(index), 1)) for name in self.given}

@@ -1,4 +1,4 @@
-"""The terms of the variational bound of Gaussian processes, in nats and element by element.
+"""Terms of the variational bound of Gaussian processes, elementwise and in nats.
 
 Ho et al., "Denoising Diffusion Probabilistic Models", arXiv:2006.11239, equations 5 and 13.
 """
@@ -10,9 +10,9 @@ import jax.numpy as jnp
 from vqdit.typing import Array, Float
 
 HALF_BIN = 1.0 / 255.0
-"""Half the distance of two values of 8 bits in [-1, 1]."""
+"""Half the distance between neighbouring 8-bit values in [-1, 1]."""
 EDGE = 0.999
-"""Beyond it the outermost values of 8 bits reach to infinity."""
+"""The bins of 8-bit values beyond +-EDGE extend to infinity."""
 LEAST_PROBABILITY = 1e-12
 
 
@@ -21,7 +21,7 @@ def gaussian_kl(
     log_variance_q: Float[Array, "..."],
     log_variance_p: Float[Array, "..."],
 ) -> Float[Array, "*b"]:
-    """Returns KL(q || p) of two normal distributions whose means differ by `error`."""
+    """Returns KL(q || p) of normal distributions q and p whose means differ by `error`."""
     log_ratio = log_variance_q - log_variance_p
     return 0.5 * (jnp.expm1(log_ratio) - log_ratio + error**2 * jnp.exp(-log_variance_p))
 
@@ -29,9 +29,9 @@ def gaussian_kl(
 def binned_log_likelihood(
     x: Float[Array, "*b"], mean: Float[Array, "*b"], log_variance: Float[Array, "..."]
 ) -> Float[Array, "*b"]:
-    """Returns log p of the bin of 8 bits around x, as if x were a pixel in [-1, 1].
+    """Returns the log probability of the 8-bit bin around x, a pixel in [-1, 1].
 
-    With the published approximation of the normal distribution function, by a tanh.
+    The normal distribution function is approximated by a tanh, as in the published code.
     """
     precision = jnp.exp(-0.5 * log_variance)
     above = _below(precision * (x - mean + HALF_BIN))

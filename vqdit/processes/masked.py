@@ -17,17 +17,18 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
+from vqdit.processes.base import Codes, Noise, Noised, Prediction, Time
 from vqdit.processes.categorical import MASK, Categorical
-from vqdit.typing import Array, Float, Int, Key
+from vqdit.typing import Array, Float, Key
 
 
 class Masked(Categorical):
     """Masked diffusion over codes.
 
     Attributes:
-        schedule: m(t) = t ("linear") or sin(pi t / 2) ("cosine": MaskGIT's, more mask earlier).
-        weighting: "elbo" weighs by m'(t) / m(t), which bounds the likelihood; "uniform" weighs
-            every masked position alike, which favours samples over likelihood (MaskGIT).
+        schedule: m(t) is t ("linear") or sin(pi t / 2) ("cosine", MaskGIT's, which masks earlier).
+        weighting: weight of the masked positions: m'(t) / m(t) ("elbo"), with which the loss is the
+            bound; or 1 ("uniform", MaskGIT's), which favours sample quality over likelihood.
     """
 
     weighting: Literal["elbo", "uniform"] = "elbo"
@@ -51,41 +52,27 @@ class Masked(Categorical):
             ratio = jnp.maximum(jnp.pi / 2 / jnp.tan(jnp.pi / 2 * safe), 0.0)
         return jnp.where(t > 0, ratio, 0.0)
 
-    def prior(self, keys: Key[Array, " b"], shape: tuple[int, ...]) -> Int[Array, "b l q"]:
+    def prior(self, keys: Key[Array, " b"], shape: tuple[int, ...]) -> Codes:
         return jnp.full((keys.shape[0], *shape), MASK, jnp.int32)
 
-    def noise(
-        self, keys: Key[Array, " b"], x_0: Int[Array, "b l q"], t: Float[Array, "b #l"]
-    ) -> tuple[Int[Array, "b l q"], None]:
+    def noise(self, keys: Key[Array, " b"], x_0: Codes, t: Time) -> Noised:
         u = jax.vmap(lambda key: jax.random.uniform(key, x_0.shape[1:]))(keys)  # in [0, 1)
         is_masked = u < self.mask_probability(t)[..., None]
-        return jnp.where(is_masked, MASK, x_0), None
+        return Noised(jnp.where(is_masked, MASK, x_0), None)
 
     def loss(
-        self,
-        prediction: Float[Array, "b l w"],
-        x_0: Int[Array, "b l q"],
-        x_t: Int[Array, "b l q"],
-        noise: None,
-        t: Float[Array, "b #l"],
+        self, prediction: Prediction, x_0: Codes, x_t: Codes, noise: Noise, t: Time
     ) -> Float[Array, "b l"]:
         del noise
         return self.weight(t) * self._surprise(prediction, x_0, x_t)
 
     def scoring_loss(
-        self,
-        prediction: Float[Array, "b l w"],
-        x_0: Int[Array, "b l q"],
-        x_t: Int[Array, "b l q"],
-        noise: None,
-        t: Float[Array, "b #l"],
+        self, prediction: Prediction, x_0: Codes, x_t: Codes, noise: Noise, t: Time
     ) -> Float[Array, "b l"]:
         del noise
         return self.rate(t) * self._surprise(prediction, x_0, x_t)
 
-    def _surprise(
-        self, prediction: Float[Array, "b l w"], x_0: Int[Array, "b l q"], x_t: Int[Array, "b l q"]
-    ) -> Float[Array, "b l"]:
+    def _surprise(self, prediction: Prediction, x_0: Codes, x_t: Codes) -> Float[Array, "b l"]:
         """Returns -log p(x_0) of the masked codes of each position, in nats."""
         log_p = jax.nn.log_softmax(self.logits(prediction, x_0.shape[-1]), axis=-1)
         target = jnp.maximum(x_0, 0)[..., None]
@@ -96,11 +83,11 @@ class Masked(Categorical):
     def posterior(
         self,
         logits: Float[Array, "b l q k"],
-        x_t: Int[Array, "b l q"],
+        x_t: Codes,
         t: Float[Array, "*#b"],
         s: Float[Array, "*#b"],
     ) -> Float[Array, "b l q m"]:
         revealed = super().posterior(logits, x_t, t, s)
-        # A code that is seen is the data's, even where the network calls it impossible.
+        # A code that is not masked is certain, even if the network gives it probability 0.
         seen = jax.nn.one_hot(x_t, revealed.shape[-1])
         return jnp.where((x_t == MASK)[..., None], revealed, seen)

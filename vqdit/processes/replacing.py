@@ -1,17 +1,18 @@
-"""What processes share under which codes are replaced by random ones.
+"""Base of the processes that replace codes by random ones.
 
-With the network's belief pi, f_y = alpha pi(y) + beta is what it expects q(x_t = y) to be, and
-g_y = alpha [y = x_0] + beta is the truth. The bound on -log p(x_0), of infinitely many steps, is
-the integral over t of
+With the network's belief pi, f_y = alpha pi(y) + beta is its estimate of q(x_t = y), and
+g_y = alpha [y = x_0] + beta is the true value. The bound on -log p(x_0) in the limit of infinitely
+many steps is the integral over t of
 
     rate * sum over codes y of g_y h(s_y / r_y - 1),        h(d) = d - log(1 + d) >= 0,
 
-where s_y / r_y = f_y / g_y if x_t is the mask, divided by f_j / g_j if it is the code j. The rate
-is that of the jumps from y to x_t, over q(x_t | x_0). So the reverse jumps are compared with the
-true ones: Campbell et al., "A Continuous Time Framework for Discrete Denoising Models",
-arXiv:2205.14987; Lou et al., "Discrete Diffusion Modeling by Estimating the Ratios of the Data
-Distribution" (SEDD), arXiv:2310.16834, eq. 14; for uniform noise it is eq. 18 of Schiff et al.
-(UDLM), arXiv:2412.10193. All noise has reached every code at t = 1, so nothing is added for it.
+where s_y / r_y is f_y / g_y if x_t is the mask, and (f_y / g_y) / (f_j / g_j) if x_t is the code j.
+The rate is that of jumps from y to x_t, divided by q(x_t | x_0). The bound thus compares the
+reverse jumps of the network with the true ones. Campbell et al., "A Continuous Time Framework for
+Discrete Denoising Models", arXiv:2205.14987; Lou et al., "Discrete Diffusion Modeling by Estimating
+the Ratios of the Data Distribution" (SEDD), arXiv:2310.16834, eq. 14; for uniform noise it is eq.
+18 of Schiff et al. (UDLM), arXiv:2412.10193. All noise has reached every code at t = 1, so nothing
+is added for it.
 """
 
 import dataclasses
@@ -19,21 +20,24 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from vqdit.processes.base import Codes, Noise, Noised, Prediction, Time
 from vqdit.processes.categorical import MASK, Categorical
 from vqdit.random import streams
-from vqdit.typing import Array, Float, Int, Key
+from vqdit.typing import Array, Float, Key
 
 CLOSE = 0.5
-"""Below it, log(1 + d) is taken of d itself; above, of the two numbers whose quotient is 1 + d."""
+"""For |d| below this, log(1 + d) is log1p(d); above, it is the log of the quotient f / g."""
 
 
 class Replacing(Categorical):
-    """A process under which at least some codes are replaced by random ones.
+    """A process that replaces at least some codes by random ones.
 
     Attributes:
-        codes: K, the size of each codebook; 0: that of the tokens, which the task fills in.
-        auxiliary: weight of -log p(x_0 | x_t), at every position, beside the bound. It is higher
-            by 2 - t, as VQ-Diffusion's adaptive weight, so it matters most near the data.
+        codes: K, the size of each codebook; 0 means the size of the tokens' codebooks, which
+            `bind` sets.
+        auxiliary: weight of the auxiliary loss -log p(x_0 | x_t), which is added to the bound at
+            every position. As in VQ-Diffusion it is multiplied by 2 - t, so it counts most near
+            the data.
     """
 
     codes: int = 0
@@ -66,19 +70,18 @@ class Replacing(Categorical):
     def mask_probability(self, t: Float[Array, "*b"]) -> Float[Array, "*b"]:
         return self.mask_share * self.noise_share(t)
 
-    def prior(self, keys: Key[Array, " b"], shape: tuple[int, ...]) -> Int[Array, "b l q"]:
+    def prior(self, keys: Key[Array, " b"], shape: tuple[int, ...]) -> Codes:
         return self._noise(keys, shape)
 
-    def noise(
-        self, keys: Key[Array, " b"], x_0: Int[Array, "b l q"], t: Float[Array, "b #l"]
-    ) -> tuple[Int[Array, "b l q"], None]:
+    def noise(self, keys: Key[Array, " b"], x_0: Codes, t: Time) -> Noised:
         u = jax.vmap(lambda key: jax.random.uniform(key, x_0.shape[1:]))(streams(keys, "kept"))
         is_noise = u < self.noise_share(t)[..., None]
-        # What has no code at all stays so: it is no data, and no noise either.
-        return jnp.where(is_noise & (x_0 != MASK), self._noise(keys, x_0.shape[1:]), x_0), None
+        # Positions without a code (-1) stay so: they are neither data nor noise.
+        x_t = jnp.where(is_noise & (x_0 != MASK), self._noise(keys, x_0.shape[1:]), x_0)
+        return Noised(x_t, None)
 
-    def _noise(self, keys: Key[Array, " b"], shape: tuple[int, ...]) -> Int[Array, "b l q"]:
-        """Draws noise for every position: the mask, or any code."""
+    def _noise(self, keys: Key[Array, " b"], shape: tuple[int, ...]) -> Codes:
+        """Draws noise for every position: the mask or a random code."""
         if not self.codes:
             raise ValueError(
                 f"{type(self).__name__} draws random codes, but codes=0; use process.bind(sizes)"
@@ -89,12 +92,7 @@ class Replacing(Categorical):
         return jnp.where(u < self.mask_share, MASK, drawn)
 
     def loss(
-        self,
-        prediction: Float[Array, "b l w"],
-        x_0: Int[Array, "b l q"],
-        x_t: Int[Array, "b l q"],
-        noise: None,
-        t: Float[Array, "b #l"],
+        self, prediction: Prediction, x_0: Codes, x_t: Codes, noise: Noise, t: Time
     ) -> Float[Array, "b l"]:
         bound = self.scoring_loss(prediction, x_0, x_t, noise, t)
         if not self.auxiliary:
@@ -103,12 +101,7 @@ class Replacing(Categorical):
         return bound + self.auxiliary * (2.0 - t) * self._surprise(logits, x_0, x_t, t)
 
     def scoring_loss(
-        self,
-        prediction: Float[Array, "b l w"],
-        x_0: Int[Array, "b l q"],
-        x_t: Int[Array, "b l q"],
-        noise: None,
-        t: Float[Array, "b #l"],
+        self, prediction: Prediction, x_0: Codes, x_t: Codes, noise: Noise, t: Time
     ) -> Float[Array, "b l"]:
         del noise
         logits = self.logits(prediction, x_0.shape[-1])
@@ -119,7 +112,7 @@ class Replacing(Categorical):
         is_x_0 = jax.nn.one_hot(x_0, logits.shape[-1])
         is_x_t = jax.nn.one_hot(x_t, logits.shape[-1])
         log_pi = jax.nn.log_softmax(logits, axis=-1)
-        # pi - [y = x_0] without cancellation: both ends of the noise depend on it.
+        # pi - [y = x_0] without cancellation, which matters at t near 0 and near 1.
         wrong = jnp.where(is_x_0 > 0, jnp.expm1(log_pi), jnp.exp(log_pi))
         g = alpha * is_x_0 + beta
         excess = alpha * wrong / g  # f / g - 1
@@ -131,8 +124,8 @@ class Replacing(Categorical):
         ratio_here = jnp.where((x_t == MASK)[..., None], 1.0, ratio_here)
         divergence = _divergence((excess - here) / ratio_here, jnp.log(ratio / ratio_here))
 
-        # Over q(x_t | x_0): of jumps to a random code, which are ever faster towards t = 1 while
-        # what they tell vanishes faster still, and of jumps to the mask.
+        # The rates over q(x_t | x_0) of jumps to a random code and to the mask. The former diverges
+        # at t = 1, but the divergence above vanishes faster.
         replaced = slope * (1.0 - share) / (jnp.maximum(1.0 - n, 1e-6) * (1.0 - share * n))
         masked = slope / jnp.where(t > 0, n * (1.0 - share * n), 1.0)
         g_here = jnp.sum(is_x_t * g, axis=-1)
@@ -146,11 +139,7 @@ class Replacing(Categorical):
         return jnp.sum(jnp.where(counts, bound, 0.0), axis=-1)
 
     def _surprise(
-        self,
-        logits: Float[Array, "b l q k"],
-        x_0: Int[Array, "b l q"],
-        x_t: Int[Array, "b l q"],
-        t: Float[Array, "b #l"],
+        self, logits: Float[Array, "b l q k"], x_0: Codes, x_t: Codes, t: Time
     ) -> Float[Array, "b l"]:
         """Returns -log p(x_0 | x_t) of each position, in nats."""
         alpha, beta = self._keep_and_replace(t, logits.shape[-1])
@@ -168,9 +157,9 @@ class Replacing(Categorical):
         return jnp.maximum(jnp.pi / 2 * jnp.cos(jnp.pi / 2 * t), 0.0)
 
     def _keep_and_replace(
-        self, t: Float[Array, "b #l"], k: int
+        self, t: Time, k: int
     ) -> tuple[Float[Array, "b #l 1 1"], Float[Array, "b #l 1 1"]]:
-        """Returns alpha and beta, as at t = 1 where t = 0, which has no loss."""
+        """Returns alpha and beta; where t = 0, which has no loss, their values at t = 1."""
         n = jnp.where(t > 0, self.noise_share(t), 1.0)[..., None, None]
         return 1.0 - n, (1.0 - self.mask_share) * n / k
 
@@ -178,7 +167,7 @@ class Replacing(Categorical):
 def _divergence(
     excess: Float[Array, "b l q k"], log_ratio: Float[Array, "b l q k"]
 ) -> Float[Array, "b l q k"]:
-    """Returns d - log(1 + d) of d = excess, where log_ratio = log(1 + d), whichever is exact."""
+    """Returns d - log(1 + d) for d = excess, given log_ratio = log(1 + d); see `CLOSE`."""
     is_close = jnp.abs(excess) < CLOSE
     log = jnp.where(is_close, jnp.log1p(jnp.where(is_close, excess, 0.0)), log_ratio)
     return jnp.maximum(excess - log, 0.0)

@@ -1,7 +1,7 @@
-"""Laws by which training draws its times, beside the two of `processes/base.py`.
+"""Further distributions of training times; Uniform and LogitNormal are in `processes/base.py`.
 
 Mode and CosMap are those of Esser et al., "Scaling Rectified Flow Transformers", arXiv:2403.03206,
-section 3.1. `Shifted` moves any law towards noise.
+section 3.1. `Shifted` moves any distribution towards noise.
 """
 
 import math
@@ -13,11 +13,11 @@ from vqdit.typing import Array, Float
 
 
 class Mode(TimeDistribution):
-    """t = u - scale (sin^2(pi u / 2) - u): more training in the middle, yet the ends keep theirs.
+    """t = u - scale (sin^2(pi u / 2) - u): favours the middle without neglecting the ends.
 
     Attributes:
-        scale: from -1 to 2 / (pi - 2) = 1.75, so that t rises in u; negative values move training
-            to the ends. 1.29 in the paper.
+        scale: from -1 to 2 / (pi - 2) = 1.75, so that t increases in u; negative values favour the
+            ends. 1.29 in the paper.
     """
 
     scale: float = 1.29
@@ -32,10 +32,10 @@ class Mode(TimeDistribution):
 
 
 class CosMap(TimeDistribution):
-    """t = tan(pi u / 2) / (1 + tan(pi u / 2)): less training in the middle.
+    """t = tan(pi u / 2) / (1 + tan(pi u / 2)), which favours the ends.
 
-    On straight lines it visits the signal-to-noise ratios that u ~ U(0, 1) has on the path "gvp" of
-    `Flow`.
+    The path "linear" of `Flow` then has the distribution of signal-to-noise ratios that the path
+    "gvp" has with t ~ U(0, 1).
     """
 
     def quantile(self, u: Float[Array, "*b"]) -> Float[Array, "*b"]:
@@ -44,18 +44,18 @@ class CosMap(TimeDistribution):
 
 
 class Shifted(TimeDistribution):
-    """t' = s t / (1 + (s - 1) t): the odds of noise, t / (1 - t), are s times those of a law.
+    """t' = s t / (1 + (s - 1) t): multiplies the odds t / (1 - t) of another distribution by s.
 
-    The more positions or channels data have, the more noise it takes to hide them. SD3 shifts by
+    Data with more positions or channels need more noise to become unrecognizable. SD3 shifts by
     s = sqrt(m / n) from n to m pixels (3 at 1024 x 1024; arXiv:2403.03206, section 5.3.2), RAE by
     s = sqrt(d / 4096) with d numbers in the latents of an example (arXiv:2510.11690).
 
     Attributes:
-        law: what is shifted.
-        shift: s; values above 1 move training towards noise (t = 1).
+        distribution: the distribution that is shifted.
+        shift: s > 0; values above 1 favour noise (t = 1).
     """
 
-    law: TimeDistribution = Uniform()
+    distribution: TimeDistribution = Uniform()
     shift: float = 3.0
 
     def __post_init__(self) -> None:
@@ -63,9 +63,9 @@ class Shifted(TimeDistribution):
             raise ValueError(f"Shifted needs shift > 0, got {self.shift}; 1 shifts nothing")
 
     def quantile(self, u: Float[Array, "*b"]) -> Float[Array, "*b"]:
-        return jnp.minimum(shifted(self.law.quantile(u), self.shift), 1.0)
+        return jnp.minimum(shifted(self.distribution.quantile(u), self.shift), 1.0)
 
 
 def shifted(t: Float[Array, "*b"], shift: float) -> Float[Array, "*b"]:
-    """Returns the times whose odds of noise, t / (1 - t), are `shift` times those of t."""
+    """Returns the times whose odds, t / (1 - t), are `shift` times those of t."""
     return shift * t / (1.0 + (shift - 1.0) * t)

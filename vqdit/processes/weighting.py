@@ -1,8 +1,8 @@
-"""How much errors count at different amounts of noise.
+"""Weights of the loss as a function of the noise level.
 
-With the signal-to-noise ratio snr = alpha^2 / sigma^2, a weighting w(snr) is that of the squared
-error of x_0. Whatever the network predicts, x_t is known, so the error of the prediction is that of
-x_0 times a factor (`Gaussian.weight`): one weighting serves eps, x_0, v and F alike.
+A weighting w(snr), with snr = alpha^2 / sigma^2, is the weight of the squared error of x_0. Because
+x_t is known, the error of eps, v or F is that of x_0 times a known factor (`Gaussian.weight`), so
+one weighting serves all prediction targets.
 """
 
 import jax.numpy as jnp
@@ -11,17 +11,17 @@ from vqdit.typing import Array, Component, Float
 
 
 class Weighting(Component):
-    """A weight for every amount of noise."""
+    """A weight for every noise level."""
 
     def weight(self, alpha: Float[Array, "*b"], sigma: Float[Array, "*b"]) -> Float[Array, "*b"]:
-        """Returns sigma^2 w(snr), which is finite at both ends."""
+        """Returns sigma^2 w(snr), which is finite at t = 0 and t = 1."""
         raise TypeError(f"{type(self).__name__} must define weight")
 
 
 class MinSNR(Weighting):
-    """w = min(snr, gamma): steps of little noise, which are many and easy, do not outweigh others.
+    """w = min(snr, gamma), which limits the weight of the many easy steps with little noise.
 
-    So the error of eps has min(1, gamma / snr), that of v, if alpha^2 + sigma^2 = 1, has
+    The weight of the error of eps is min(1, gamma / snr); that of v, if alpha^2 + sigma^2 = 1, is
     min(snr, gamma) / (snr + 1). Hang et al., "Efficient Diffusion Training via Min-SNR Weighting
     Strategy", arXiv:2303.09556.
 
@@ -42,13 +42,13 @@ class MinSNR(Weighting):
 class EDMWeighting(Weighting):
     """w = snr + 1 / sigma_data^2: the weighting of EDM, for other processes.
 
-    EDM itself has it without being told: it is what the mean squared error of F amounts to. Of a
-    process with alpha^2 + sigma^2 = 1 that predicts v, so it is with data of unit scale. Karras et
+    `EDM` needs no weighting for this, as the mean squared error of F already has it; neither does a
+    process with alpha^2 + sigma^2 = 1 that predicts v, for data of unit scale. Karras et
     al., "Elucidating the Design Space of Diffusion-Based Generative Models", arXiv:2206.00364,
     table 1.
 
     Attributes:
-        sigma_data: standard deviation of the data; latents are of unit scale.
+        sigma_data: standard deviation of the data; 1 for latents of unit scale.
     """
 
     sigma_data: float = 1.0

@@ -1,8 +1,8 @@
 """Soft assignment of vectors to codes, p_t = softmax_k(logit_tk), in chunks of codes.
 
-What is needed of p, its mean vector and entropies, are sums over k; each is accumulated chunk by
-chunk, and the chunks are computed again in the backward pass, so that no tokens x K matrix is ever
-kept: the memory is tokens x CHUNK, for K = 262,144 as for K = 1,024.
+The mean vector and the entropies of p are sums over k. They are accumulated chunk by chunk, and the
+backward pass computes the chunks again, so no tokens x K matrix is ever stored: the memory is
+tokens x CHUNK for any K.
 """
 
 import functools
@@ -16,16 +16,16 @@ from vqdit.quantizers.nearest import chunked
 from vqdit.typing import Array, Float, Int, Key
 
 CHUNK = 1024
-"""Codes at a time."""
+"""Codes per chunk."""
 
 
-class Codes(NamedTuple):
-    """What belongs to the codes, in chunks to scan over; the last one is filled up.
+class CodeChunks(NamedTuple):
+    """The codes in chunks to scan over; the last chunk is padded.
 
     Attributes:
-        ids: of the codes.
+        ids: ids of the codes.
         rows: one vector per code.
-        bias: added to its logits; -inf for what fills up.
+        bias: added to the code's logits; -inf for padding.
     """
 
     ids: Int[Array, "chunks shards chunk"]
@@ -38,17 +38,17 @@ class Logits(NamedTuple):
 
     Attributes:
         z: vectors.
-        codes: the rows and biases.
-        temperature: divides all.
-        key: of standard Gumbel noise, one draw per vector and code; None for none.
+        codes: rows and biases of the codes.
+        temperature: divisor of the logits.
+        key: key of the standard Gumbel noise, drawn per vector and code; None: no noise.
     """
 
     z: Float[Array, "n d"]
-    codes: Codes
+    codes: CodeChunks
     temperature: Float[Array, ""] | float = 1.0
     key: Key[Array, ""] | None = None
 
-    def chunk(self, codes: Codes) -> Float[Array, "n s c"]:
+    def chunk(self, codes: CodeChunks) -> Float[Array, "n s c"]:
         """Returns the logits over one chunk of the codes."""
         product = jnp.einsum(
             "n d, s c d -> n s c", self.z, codes.rows, precision=jax.lax.Precision.HIGHEST
@@ -65,18 +65,18 @@ def logits(
     bias: Float[Array, " k"] | None = None,
     shards: int = 1,
 ) -> Logits:
-    """Returns the logits z . row + bias. `shards` are devices over which the codes are laid."""
+    """Returns the logits z . row + bias, with the codes divided among `shards` devices."""
     bias = jnp.zeros(rows.shape[0]) if bias is None else bias
     ids = jnp.arange(rows.shape[0], dtype=jnp.int32)
     view = functools.partial(chunked, shards=shards, chunk=CHUNK)
-    return Logits(z, Codes(view(ids), view(rows), view(bias, fill=-jnp.inf)))
+    return Logits(z, CodeChunks(view(ids), view(rows), view(bias, fill=-jnp.inf)))
 
 
 class Normalizer(NamedTuple):
-    """What a softmax p over the codes is made of.
+    """The sums that define a softmax p over the codes.
 
     Attributes:
-        largest: logit of each vector, a constant.
+        largest: the largest logit of each vector, a constant for gradients.
         total: sum_k exp(logit_k - largest).
         weighted: sum_k exp(logit_k - largest) (logit_k - largest).
     """
@@ -97,13 +97,13 @@ class Normalizer(NamedTuple):
 
 @jax.jit
 def best(logits: Logits) -> tuple[Int[Array, " n"], Float[Array, " n"]]:
-    """Returns each vector's code with the largest logit, the lowest among equals; and that logit.
+    """Returns each vector's code with the largest logit (the lowest id if tied), and that logit.
 
-    Both are constants to a gradient.
+    Both have no gradient.
     """
     logits = jax.lax.stop_gradient(logits)
 
-    def compare(found: tuple[Array, Array], codes: Codes) -> tuple[tuple[Array, Array], None]:
+    def compare(found: tuple[Array, Array], codes: CodeChunks) -> tuple[tuple[Array, Array], None]:
         values = logits.chunk(codes)
         value = jnp.max(values, axis=(1, 2))
         is_best = values >= value[:, None, None]
@@ -120,9 +120,9 @@ def best(logits: Logits) -> tuple[Int[Array, " n"], Float[Array, " n"]]:
 def normalizer(logits: Logits, largest: Float[Array, " n"]) -> Normalizer:
     """Returns the softmax's normalizer, given the largest logit of each vector."""
 
-    def part(codes: Codes) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+    def part(codes: CodeChunks) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
         shifted = logits.chunk(codes) - largest[:, None, None]
-        finite = jnp.where(jnp.isinf(shifted), 0.0, shifted)  # of what fills up: 0 times -inf
+        finite = jnp.where(jnp.isinf(shifted), 0.0, shifted)  # padding would give 0 * -inf
         share = jnp.exp(shifted)
         return jnp.sum(share, axis=(1, 2)), jnp.sum(share * finite, axis=(1, 2))
 
@@ -131,11 +131,11 @@ def normalizer(logits: Logits, largest: Float[Array, " n"]) -> Normalizer:
 
 @jax.jit
 def mean_row(logits: Logits, norm: Normalizer, values: Float[Array, "k d"]) -> Float[Array, "n d"]:
-    """Returns sum_k p_k value_k, the mean of constant vectors of the codes."""
+    """Returns sum_k p_k value_k; the values have no gradient."""
     _, shards, chunk = logits.codes.ids.shape
     values = chunked(jax.lax.stop_gradient(values), shards, chunk)
 
-    def part(codes: Codes, values: Float[Array, "s c d"]) -> Float[Array, "n d"]:
+    def part(codes: CodeChunks, values: Float[Array, "s c d"]) -> Float[Array, "n d"]:
         p = norm.probabilities(logits.chunk(codes))
         return jnp.einsum("n s c, s c d -> n d", p, values, precision=jax.lax.Precision.HIGHEST)
 
@@ -145,10 +145,10 @@ def mean_row(logits: Logits, norm: Normalizer, values: Float[Array, "k d"]) -> F
 def choose(
     logits: Logits, codebook: Float[Array, "k d"]
 ) -> tuple[Int[Array, " n"], Float[Array, " n"], Float[Array, "n d"]]:
-    """Returns each vector's best code, its logit, and its row with the gradient of the mean row.
+    """Returns each vector's best code, the code's logit, and z_q = (onehot + p - sg(p)) E.
 
-    z_q = (onehot + p - sg(p)) E: the value is a row of the codebook; the gradient reaches logits by
-    p, and of the codebook the chosen row.
+    The value of z_q is a row of the codebook. Its gradient reaches the logits through p, and the
+    chosen row of the codebook.
     """
     codes, largest = best(logits)
     mean = mean_row(logits, normalizer(logits, largest), codebook)
@@ -161,7 +161,7 @@ def entropy_of_mean(
 ) -> Float[Array, ""]:
     """Returns H(sum_t weight_t p_t) in nats; the weights add up to 1."""
 
-    def part(codes: Codes) -> Float[Array, ""]:
+    def part(codes: CodeChunks) -> Float[Array, ""]:
         p = norm.probabilities(logits.chunk(codes))
         mean = jnp.einsum("n, n s c -> s c", weight, p, precision=jax.lax.Precision.HIGHEST)
         used = jnp.where(mean > 0.0, mean, 1.0)  # 0 log 0 is 0, also in the gradient
@@ -171,7 +171,7 @@ def entropy_of_mean(
 
 
 def _accumulate(part: Callable[..., Any], *chunks: Any) -> Any:
-    """Returns the sum of `part` over the chunks; each is computed again for gradients."""
+    """Returns the sum of `part` over the chunks, which the backward pass computes again."""
     remade = jax.checkpoint(part)
     shapes = jax.eval_shape(part, *jax.tree.map(lambda array: array[0], chunks))
     zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)

@@ -1,13 +1,13 @@
-"""How a codebook is learned from the vectors of each step, without gradients.
+"""Learning a codebook without gradients: moving averages, k-means, and revival of unused codes.
 
 With n_k the number of vectors assigned to code k in this step and s_k their sum,
 
     N_k <- g N_k + (1 - g) n_k        m_k <- g m_k + (1 - g) s_k        e_k = m_k / N~_k,
 
-where N~ is N after Laplace smoothing. van den Oord et al., arXiv:1711.00937, appendix A.1. Start
-by k-means and revival of unused codes: Zeghidour et al., "SoundStream", arXiv:2107.03312.
+where N~ is N after Laplace smoothing. van den Oord et al., arXiv:1711.00937, appendix A.1. k-means
+and revival: Zeghidour et al., "SoundStream", arXiv:2107.03312.
 
-All sums run over the global batch: under jit on sharded arrays that is so by construction.
+All sums run over the global batch, as always under jit with sharded arrays.
 """
 
 import functools
@@ -20,7 +20,7 @@ from vqdit.quantizers.nearest import nearest
 from vqdit.typing import Array, Bool, Float, Int, Key
 
 EPSILON = 1e-5
-"""Laplace smoothing of the counts."""
+"""Added to the counts by Laplace smoothing."""
 
 Normalize = Callable[[Array], Array]
 
@@ -28,7 +28,7 @@ Normalize = Callable[[Array], Array]
 def assigned(
     z: Float[Array, "n d"], codes: Int[Array, " n"], weight: Float[Array, " n"], size: int
 ) -> tuple[Float[Array, " k"], Float[Array, "k d"]]:
-    """Returns how many vectors each code got, and their sum. Padding has weight 0."""
+    """Returns the number and the sum of each code's vectors. Padding has weight 0."""
     count = jax.ops.segment_sum(weight, codes, size)
     return count, jax.ops.segment_sum(jnp.where(weight[:, None] > 0, z, 0.0), codes, size)
 
@@ -39,21 +39,21 @@ def moving(old: Array, new: Array, decay: float) -> Array:
 
 
 def centroids(count: Float[Array, " k"], total: Float[Array, "k d"]) -> Float[Array, "k d"]:
-    """Returns m / N~: means, with Laplace smoothing of the counts."""
+    """Returns m / N~."""
     everything = jnp.sum(count)
     smoothed = (count + EPSILON) / (everything + count.shape[0] * EPSILON) * everything
     return total / smoothed[:, None]
 
 
 def dead(count: Float[Array, " k"], below: float) -> Bool[Array, " k"]:
-    """Returns which codes are used less than that share of uniform use."""
+    """Returns which codes are used less than the share `below` of uniform use."""
     return count < below * jnp.mean(count)
 
 
 def draw(
     key: Key[Array, ""], z: Float[Array, "n d"], count: int, weight: Float[Array, " n"]
 ) -> Float[Array, "k d"]:
-    """Draws real vectors of the batch; none twice before each was drawn once."""
+    """Draws real vectors of the batch, without repetition while there are enough."""
     order = jnp.where(weight > 0, jax.random.uniform(key, weight.shape), jnp.inf)
     real = jnp.maximum(jnp.sum(weight > 0), 1)  # padding comes last
     return z[jnp.argsort(order)[jnp.arange(count) % real]]
@@ -72,7 +72,7 @@ def kmeans(
     """Lloyd's algorithm from random vectors of the batch.
 
     Returns:
-        Centroids, and how many vectors each has. A centroid without vectors stays where it was.
+        Centroids, and their numbers of vectors. A centroid without vectors does not move.
     """
 
     def iterate(centres: Float[Array, "k d"], _: None) -> tuple[Float[Array, "k d"], None]:

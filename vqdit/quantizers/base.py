@@ -1,7 +1,7 @@
 """The contract of a quantizer.
 
-A quantizer replaces a vector z by an entry q of a finite set and names it by integer codes, so
-that a decoder can be trained on q while gradients still reach whatever made z.
+A quantizer replaces a vector z by an element q of a finite set, identified by integer codes. A
+decoder is trained on q, while gradients still reach the encoder that produced z.
 
 van den Oord et al., "Neural Discrete Representation Learning", arXiv:1711.00937.
 """
@@ -14,33 +14,38 @@ from vqdit.masking import masked_mean
 from vqdit.typing import Array, Bool, Component, Float, Int, Key, Named, Params, Stats
 
 LARGEST = 2**31 - 1
-"""Codes are int32: the largest number of codes that one codebook can have."""
+"""The largest number of codes of one codebook: codes are int32."""
+Vectors = Float[Array, "*b d"]
+Codes = Int[Array, "*b q"]
+"""int32 ids, one per codebook; -1 means "no code"."""
+Mask = Bool[Array, "*b"] | None
+"""True where a vector is real, False where it is padding; None: all are real."""
 
 
 class Quantized(NamedTuple):
     """What `Quantizer.quantize` returns.
 
     Attributes:
-        z_q: the code vectors; the value is exactly the codebook's, the gradient reaches z.
-        codes: int32 ids, one per codebook; -1 means "no code", whose look-up is 0.
-        losses: unweighted scalars by name, such as "commitment".
+        z_q: the code vectors: bitwise what `lookup` returns for the codes; gradients reach z.
+        codes: int32 ids, one per codebook; -1 means "no code", whose vector is 0.
+        losses: unweighted scalar losses by name, such as "commitment".
     """
 
-    z_q: Float[Array, "*b d"]
-    codes: Int[Array, "*b q"]
+    z_q: Vectors
+    codes: Codes
     losses: Named[Float[Array, ""]]
 
 
 class Quantizer(Component):
-    """Turns vectors into codes and back. All methods are pure.
+    """Maps vectors to codes and back. All methods are pure.
 
-    `params` receive gradients, `stats` do not: what a quantizer learns by itself (an averaged
-    codebook, counts) lives in `stats` and changes in `update`, once a step.
+    `params` are trained by gradients. `stats` are everything that the quantizer updates itself (an
+    averaged codebook, counts of codes); `update` changes them once per step.
     """
 
     @property
     def dim(self) -> int:
-        """Width of the vectors. Where it can be chosen, it is a field."""
+        """Width d of the vectors; a field of quantizers that accept any width."""
         raise TypeError(f"{type(self).__name__} must define dim")
 
     @property
@@ -50,88 +55,89 @@ class Quantizer(Component):
 
     @property
     def weights(self) -> Named[float]:
-        """Weight of each of the losses of `quantize`; where there are any, a field.
-
-        The defaults are the published ones.
-        """
+        """Weights of the losses of `quantize`; a field of quantizers that have losses."""
         return Named()
 
     @property
     def start(self) -> int:
-        """First step that quantizes. Before it z passes unchanged; `update` places the codes."""
+        """First step that quantizes; before it z_q is z, and `update` initializes the codebook."""
         return 0
 
     @property
     def residual_scale(self) -> tuple[float, ...]:
-        """How much smaller what is left is than what was quantized: one for all, or one per axis.
+        """Scale of the residual z - z_q relative to z: one number, or one per channel.
 
-        `RVQ` blows the residual up by it before the next level. A codebook that is learned finds
-        the size of its residuals by itself: 1.
+        `RVQ` divides the residual by it before the next level. It is 1 for learned codebooks,
+        which adapt to the scale of the residuals.
         """
         return (1.0,)
 
-    def init(
-        self, key: Key[Array, ""], z: Float[Array, "*b d"] | None = None
-    ) -> tuple[Params, Stats]:
-        """Returns fresh params and stats; `z` (a batch of vectors) allows a start from data."""
+    def init(self, key: Key[Array, ""], z: Vectors | None = None) -> tuple[Params, Stats]:
+        """Returns initial params and stats; a batch of vectors z, if given, places the codes."""
         raise TypeError(f"{type(self).__name__} must define init")
 
     def quantize(
         self,
         params: Params,
         stats: Stats,
-        z: Float[Array, "*b d"],
+        z: Vectors,
         *,
         key: Key[Array, ""] | None = None,
         step: Int[Array, ""] | None = None,
-        mask: Bool[Array, "*b"] | None = None,
+        mask: Mask = None,
     ) -> Quantized:
-        """Quantizes z.
+        """Quantizes z and computes the losses.
 
         Args:
-            params: parameters of `init`.
-            stats: statistics of `init` or of the last `update`.
+            params: parameters, from `init` or the optimizer.
+            stats: statistics, from `init` or the last `update`.
             z: vectors.
-            key: for stochastic quantizers in training; None means deterministic.
+            key: randomness for stochastic quantizers in training; None means deterministic.
             step: training step, for schedules; None means fully trained.
-            mask: True where a vector is real; padding takes no part in losses.
+            mask: which vectors are real; padding does not contribute to the losses.
         """
         raise TypeError(f"{type(self).__name__} must define quantize")
+
+    def encode(self, params: Params, stats: Stats, z: Vectors) -> Codes:
+        """Returns the codes of z alone: bitwise those of `quantize(params, stats, z)`.
+
+        Default: calls `quantize`. Quantizers override it to build no losses.
+        """
+        return self.quantize(params, stats, z).codes
 
     def update(
         self,
         params: Params,
         stats: Stats,
-        z: Float[Array, "*b d"],
-        codes: Int[Array, "*b q"],
+        z: Vectors,
+        codes: Codes,
         key: Key[Array, ""],
         step: Int[Array, ""],
         *,
-        mask: Bool[Array, "*b"] | None = None,
+        mask: Mask = None,
     ) -> tuple[Params, Stats]:
-        """Returns params and stats after a step that quantized z to codes. Default: unchanged."""
+        """Returns params and stats after a step with these z and codes. Default: unchanged."""
         del z, codes, key, step, mask
         return params, stats
 
-    def lookup(
-        self, params: Params, stats: Stats, codes: Int[Array, "*b q"]
-    ) -> Float[Array, "*b d"]:
-        """Returns the vectors of codes; a code of -1 gives the zero vector."""
+    def lookup(self, params: Params, stats: Stats, codes: Codes) -> Vectors:
+        """Returns the vectors of the codes; the vector of the code -1 is 0."""
         raise TypeError(f"{type(self).__name__} must define lookup")
 
     def use(self, stats: Stats) -> tuple[Float[Array, "*g k"], ...]:
-        """Returns how often each code is used, averaged over steps, as far as `stats` keep it.
+        """Returns the moving averages of the codes' counts that `stats` hold. Default: none.
 
-        One array for each codebook, or for several of one size. Default: nothing is kept.
+        Returns:
+            One array per codebook, or per group of codebooks of one size.
         """
         del stats
         return ()
 
-    def check(self, z: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
+    def check(self, z: Vectors) -> Vectors:
         """Returns z in float32.
 
         Raises:
-            ValueError: z has another width than this quantizer.
+            ValueError: the width of z is not `dim`.
         """
         if z.shape[-1] != self.dim:
             raise ValueError(
@@ -141,53 +147,51 @@ class Quantizer(Component):
         return z.astype(jnp.float32)
 
 
-def squared_error(
-    x: Float[Array, "*b d"], y: Float[Array, "*b d"], mask: Bool[Array, "*b"] | None
-) -> Float[Array, ""]:
-    """Returns the mean over real vectors and their elements of (x - y)^2."""
+def squared_error(x: Vectors, y: Vectors, mask: Mask) -> Float[Array, ""]:
+    """Returns the mean of (x - y)^2 over the real vectors and their elements."""
     return masked_mean(jnp.mean((x - y) ** 2, axis=-1), mask)
 
 
-def rows_of(codebook: Float[Array, "k d"], codes: Int[Array, "*b"]) -> Float[Array, "*b d"]:
-    """Returns the rows of codes; the zero vector for a code of -1."""
+def rows_of(codebook: Float[Array, "k d"], codes: Int[Array, "*b"]) -> Vectors:
+    """Returns the codebook rows of the codes; the zero vector for the code -1."""
     return zero_without_code(codebook[jnp.maximum(codes, 0)], codes >= 0)
 
 
-def zero_without_code(q: Float[Array, "*b d"], has_code: Bool[Array, "*b"]) -> Float[Array, "*b d"]:
-    """Returns q with zero vectors where there is no code."""
+def zero_without_code(q: Vectors, has_code: Bool[Array, "*b"]) -> Vectors:
+    """Replaces vectors without a code by zero vectors."""
     return jnp.where(has_code[..., None], q, 0.0)
 
 
-def rows(z: Float[Array, "*b d"]) -> Float[Array, "n d"]:
-    """Returns the vectors in one list."""
+def rows(z: Vectors) -> Float[Array, "n d"]:
+    """Flattens all axes but the last."""
     return z.reshape(-1, z.shape[-1])
 
 
 def require_size(name: str, size: int, what: str) -> None:
-    """Raises ValueError unless a codebook of that many codes has int32 ids."""
+    """Raises ValueError unless a codebook of that size has at least 2 codes and int32 ids."""
     if size < 2:
         raise ValueError(f"{name} needs at least 2 codes, {what} gives {size}")
     if size > LARGEST:
         raise ValueError(
-            f"{name} names codes by int32 ids, at most {LARGEST} of them; {what} gives {size}; "
-            "split it: GroupedVQ quantizes groups of channels, each with ids of its own"
+            f"{name} has int32 codes, at most {LARGEST} of them; {what} gives {size}; "
+            "use GroupedVQ, which quantizes groups of channels with codes of their own"
         )
 
 
 def require_codebook(name: str, size: int, dim: int, shards: int) -> None:
-    """Raises ValueError unless a table of `size` codes of width `dim` can be laid over shards."""
+    """Raises ValueError unless `size` codes of width `dim` can be divided among the shards."""
     require_size(name, size, f"codebook_size={size}")
     if dim < 1:
         raise ValueError(f"{name} needs dim >= 1, got {dim}")
     if shards < 1 or size % shards:
         raise ValueError(
-            f"{name} lays its codes over shards in equal parts: codebook_size={size} does not "
-            f"divide by shards={shards}"
+            f"{name} divides its codes equally among the shards: codebook_size={size} must be a "
+            f"multiple of shards={shards}"
         )
 
 
 def require_weights(name: str, weights: Named[float], losses: tuple[str, ...]) -> None:
-    """Raises ValueError unless each of the losses, and nothing else, has a weight >= 0."""
+    """Raises ValueError unless `weights` has exactly these losses, with values >= 0."""
     if set(weights) != set(losses) or any(weight < 0.0 for weight in weights.values()):
         raise ValueError(
             f"{name} needs weights >= 0 of its losses, {', '.join(losses)}; got {weights}"

@@ -1,8 +1,8 @@
-"""FSQ: finite scalar quantization. Each dimension is rounded to one of a few levels.
+"""FSQ: finite scalar quantization, which rounds each dimension to one of a few levels.
 
     z_q = round(bound(z)) / (L // 2),        code = sum_i digit_i prod_{j < i} L_j.
 
-No codebook, no auxiliary loss, nothing to collapse. Mentzer et al., "Finite Scalar Quantization:
+There is no learned codebook, and no auxiliary loss. Mentzer et al., "Finite Scalar Quantization:
 VQ-VAE Made Simple", arXiv:2309.15505. Levels of table 1: 2^8 (8, 6, 5), 2^10 (8, 5, 5, 5),
 2^12 (7, 5, 5, 5, 5), 2^14 (8, 8, 8, 6, 5), 2^16 (8, 8, 8, 5, 5, 5).
 """
@@ -14,24 +14,33 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vqdit.quantizers.base import Quantized, Quantizer, require_size, zero_without_code
+from vqdit.quantizers.base import (
+    Codes,
+    Mask,
+    Quantized,
+    Quantizer,
+    Vectors,
+    require_size,
+    zero_without_code,
+)
 from vqdit.quantizers.gradients import with_gradient_of
-from vqdit.typing import Array, Bool, Float, Int, Key, Named, Params, Stats
+from vqdit.typing import Array, Int, Key, Named, Params, Stats
 
 MARGIN = 1e-3
-"""epsilon of the bounds."""
+"""eps in the bounds of z."""
 
 
 class FSQ(Quantizer):
     """Finite scalar quantization.
 
     Attributes:
-        levels: number of values of each dimension, at least 2; 5 and more is recommended.
-        bound: how z is squeezed before rounding. "tan" is the published one, (L - 1)(1 - eps) / 2
-            tanh(z + tan(offset / half)); "atanh" is that of most public checkpoints, with 1 + eps
-            and the exact inverse of tanh, under which z = 0 is exactly level 0; "symmetric" places
-            the levels evenly on [-1, 1] whether their number is even or odd (Parker et al.,
-            "Scaling Transformers for Low-Bitrate High-Quality Speech Coding", arXiv:2411.19842).
+        levels: number of values of each dimension, at least 2; 5 or more are recommended.
+        bound: function that bounds z before rounding. "tan", the published one, is
+            (L - 1)(1 - eps) / 2 tanh(z + tan(offset / half)). "atanh", which most public
+            checkpoints use, has 1 + eps and the exact inverse of tanh, so that z = 0 is exactly
+            level 0. "symmetric" spaces even and odd numbers of levels evenly on [-1, 1] (Parker et
+            al., "Scaling Transformers for Low-Bitrate High-Quality Speech Coding",
+            arXiv:2411.19842).
     """
 
     levels: tuple[int, ...] = (8, 5, 5, 5)
@@ -54,9 +63,7 @@ class FSQ(Quantizer):
     def residual_scale(self) -> tuple[float, ...]:
         return tuple(1.0 / (level - 1) for level in self.levels)
 
-    def init(
-        self, key: Key[Array, ""], z: Float[Array, "*b d"] | None = None
-    ) -> tuple[Params, Stats]:
+    def init(self, key: Key[Array, ""], z: Vectors | None = None) -> tuple[Params, Stats]:
         del key, z
         return {}, {}
 
@@ -64,30 +71,37 @@ class FSQ(Quantizer):
         self,
         params: Params,
         stats: Stats,
-        z: Float[Array, "*b d"],
+        z: Vectors,
         *,
         key: Key[Array, ""] | None = None,
         step: Int[Array, ""] | None = None,
-        mask: Bool[Array, "*b"] | None = None,
+        mask: Mask = None,
     ) -> Quantized:
         del params, stats, key, step, mask
         bounded = self._bounded(self.check(z))
-        # Rounded in float32, then integers: bfloat16 has 507 values between 0 and 999.
-        digits = jnp.round(jax.lax.stop_gradient(bounded)).astype(jnp.int32) + self._zero
-        digits = jnp.clip(digits, 0, np.asarray(self.levels, np.int32) - 1)
+        digits = self._digits(bounded)
         z_q = with_gradient_of(self._values(digits), bounded / self._half)
-        codes = jnp.sum(digits * self._basis, axis=-1, dtype=jnp.int32)
-        return Quantized(z_q, codes[..., None], Named())
+        return Quantized(z_q, self._codes(digits), Named())
 
-    def lookup(
-        self, params: Params, stats: Stats, codes: Int[Array, "*b q"]
-    ) -> Float[Array, "*b d"]:
+    def encode(self, params: Params, stats: Stats, z: Vectors) -> Codes:
+        del params, stats
+        return self._codes(self._digits(self._bounded(self.check(z))))
+
+    def lookup(self, params: Params, stats: Stats, codes: Codes) -> Vectors:
         del params, stats
         digits = jnp.maximum(codes, 0) // self._basis % np.asarray(self.levels, np.int32)
         return zero_without_code(self._values(digits), codes[..., 0] >= 0)
 
-    def _bounded(self, z: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
-        """Returns z squeezed to where rounding and adding `_zero` gives 0 to L - 1."""
+    def _digits(self, bounded: Vectors) -> Int[Array, "*b d"]:
+        # Rounded in float32, then integers: bfloat16 has only 507 values between 0 and 999.
+        digits = jnp.round(jax.lax.stop_gradient(bounded)).astype(jnp.int32) + self._zero
+        return jnp.clip(digits, 0, np.asarray(self.levels, np.int32) - 1)
+
+    def _codes(self, digits: Int[Array, "*b d"]) -> Codes:
+        return jnp.sum(digits * self._basis, axis=-1, dtype=jnp.int32)[..., None]
+
+    def _bounded(self, z: Vectors) -> Vectors:
+        """Returns z bounded so that rounding and adding `_zero` gives 0 to L - 1."""
         level = np.asarray(self.levels, np.float64)
         if self.bound == "symmetric":  # digits, from 0
             return jnp.asarray((level - 1.0) / 2.0, jnp.float32) * (jnp.tanh(z) + 1.0)
@@ -103,22 +117,22 @@ class FSQ(Quantizer):
 
     @property
     def _zero(self) -> np.ndarray:
-        """The digit to which a bounded value of 0 is rounded."""
+        """The digit of the bounded value 0."""
         if self.bound == "symmetric":
             return np.zeros(self.dim, np.int32)
         return np.asarray(self.levels, np.int32) // 2
 
     @property
     def _half(self) -> np.ndarray:
-        """Bounded values per unit of z_q."""
+        """Ratio of bounded values to z_q."""
         level = np.asarray(self.levels, np.float32)
         return (level - 1.0) / 2.0 if self.bound == "symmetric" else level // 2
 
     @property
     def _basis(self) -> np.ndarray:
-        """What a step of each digit adds to the code; the first dimension's is 1."""
+        """Place value of each digit in the code; 1 for the first dimension."""
         return np.cumprod((1, *self.levels[:-1])).astype(np.int32)
 
-    def _values(self, digits: Int[Array, "*b d"]) -> Float[Array, "*b d"]:
+    def _values(self, digits: Int[Array, "*b d"]) -> Vectors:
         centre = self._half if self.bound == "symmetric" else self._zero.astype(np.float32)
         return (digits.astype(jnp.float32) - centre) / self._half

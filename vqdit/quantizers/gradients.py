@@ -1,7 +1,7 @@
-"""How gradients pass a quantizer: estimators of dz_q/dz. The value is q to the last bit.
+"""Gradient estimators dz_q/dz of quantizers. The value of z_q is bitwise q.
 
-Each is written sg(q) + (f(z) - sg(f(z))), whose second part is exactly 0 in value and has the
-gradient of f. The usual z + sg(q - z) rounds, and is then not what a look-up of the codes gives.
+Each has the form sg(q) + (f(z) - sg(f(z))), whose second term is exactly 0 and has the gradient of
+f. The usual z + sg(q - z) rounds, so its value would differ from the looked-up codes.
 """
 
 from typing import Literal
@@ -9,33 +9,34 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
+from vqdit.quantizers.base import Vectors
 from vqdit.typing import Array, Float, Key
 
 Estimator = Literal["straight_through", "rotation", "diveq"]
 EPSILON = 1e-6
-"""Guard of norms."""
+"""Lower bound of norms in divisions."""
 DIVEQ_VARIANCE = 5e-3
 
 
-def straight_through(z: Float[Array, "*b d"], q: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
+def straight_through(z: Vectors, q: Vectors) -> Vectors:
     """Returns q with the gradient of z."""
     return with_gradient_of(q, z)
 
 
-def with_gradient_of(q: Float[Array, "*b d"], f: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
+def with_gradient_of(q: Vectors, f: Vectors) -> Vectors:
     """Returns the value q, bit for bit, with the gradient of f."""
     return jax.lax.stop_gradient(q) + (f - jax.lax.stop_gradient(f))
 
 
-def rotate(z: Float[Array, "*b d"], q: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
-    """Returns q with the gradient of z turned and scaled as q is to z: the rotation trick.
+def rotate(z: Vectors, q: Vectors) -> Vectors:
+    """Returns q with the gradient of z, rotated and scaled from z to q: the rotation trick.
 
     With unit vectors u of z and v of q, and w = (u + v) / |u + v|,
 
         R = I - 2 w w^T + 2 v u^T        R u = v,  det R = 1,        dz_q/dz = (|q| / |z|) R.
 
     Fifty et al., "Restructuring Vector Quantization with the Rotation Trick", arXiv:2410.06424,
-    eq. 4. In one dimension there is no rotation: the gradient is that of z.
+    eq. 4. In one dimension there is no rotation, and this is `straight_through`.
     """
     if z.shape[-1] == 1:
         return straight_through(z, q)
@@ -46,24 +47,20 @@ def rotate(z: Float[Array, "*b d"], q: Float[Array, "*b d"]) -> Float[Array, "*b
     w = u + v
     w = w / jnp.maximum(jnp.linalg.norm(w, axis=-1, keepdims=True), EPSILON)
 
-    def along(axis: Float[Array, "*b d"]) -> Float[Array, "*b 1"]:
+    def along(axis: Vectors) -> Float[Array, "*b 1"]:
         return jnp.sum(axis * z, axis=-1, keepdims=True)
 
     turned = z - 2.0 * w * along(w) + 2.0 * v * along(u)
     return with_gradient_of(q, turned * q_norm / jnp.maximum(z_norm, EPSILON))
 
 
-def diveq(
-    key: Key[Array, ""] | None, z: Float[Array, "*b d"], q: Float[Array, "*b d"]
-) -> Float[Array, "*b d"]:
-    """Returns z moved by the length of the error, |q - z|, along its direction: DiVeQ.
+def diveq(key: Key[Array, ""] | None, z: Vectors, q: Vectors) -> Vectors:
+    """Returns z moved by the distance |q - z| in the direction of q: DiVeQ.
 
-    The direction is a constant and noisy in training, the length is not, so that the gradient of
-    what comes behind reaches both z and the codebook, and no other loss is needed. Without a key
-    there is no noise, and the value is q.
-
-    Vali et al., "DiVeQ: Differentiable Vector Quantization Using the Reparameterization Trick",
-    arXiv:2509.26469.
+    The direction has no gradient, and noise in training; the distance has a gradient with respect
+    to z and the codebook, so no other loss is needed. Without a key there is no noise, and the
+    value is q. Vali et al., "DiVeQ: Differentiable Vector Quantization Using the Reparameterization
+    Trick", arXiv:2509.26469.
     """
     error = q - z
     length = jnp.sqrt(jnp.sum(error**2, axis=-1, keepdims=True) + EPSILON**2)
@@ -79,10 +76,10 @@ def diveq(
 def estimate(
     estimator: Estimator,
     key: Key[Array, ""] | None,
-    z: Float[Array, "*b d"],
-    q: Float[Array, "*b d"],
-) -> Float[Array, "*b d"]:
-    """Returns q with the gradient that an estimator gives."""
+    z: Vectors,
+    q: Vectors,
+) -> Vectors:
+    """Returns z_q by the named estimator."""
     if estimator == "straight_through":
         return straight_through(z, q)
     return rotate(z, q) if estimator == "rotation" else diveq(key, z, q)

@@ -1,4 +1,4 @@
-"""GroupedVQ: z in groups of channels, each with a quantizer of its own (product quantization).
+"""GroupedVQ: product quantization, with a separate quantizer for each group of channels.
 
 Jegou et al., "Product Quantization for Nearest Neighbor Search", 2011; in tokenizers:
 Yang et al., "HiFi-Codec", arXiv:2305.02765.
@@ -7,17 +7,16 @@ Yang et al., "HiFi-Codec", arXiv:2305.02765.
 import jax
 import jax.numpy as jnp
 
-from vqdit.quantizers.base import Quantized, Quantizer
+from vqdit.quantizers.base import Codes, Mask, Quantized, Quantizer, Vectors
 from vqdit.quantizers.vq import VQ
-from vqdit.typing import Array, Bool, Float, Int, Key, Named, Params, Stats
+from vqdit.typing import Array, Float, Int, Key, Named, Params, Stats
 
 
 class GroupedVQ(Quantizer):
-    """Splits the channels and quantizes each group for itself.
+    """Splits the channels into groups and quantizes each group separately.
 
     Attributes:
-        quantizer: of each group, with parameters and statistics of its own; its dim is the
-            groups' width.
+        quantizer: quantizer of each group; every group has its own parameters and statistics.
         groups: number of groups.
     """
 
@@ -49,9 +48,7 @@ class GroupedVQ(Quantizer):
         scale = self.quantizer.residual_scale
         return scale if len(scale) == 1 else scale * self.groups
 
-    def init(
-        self, key: Key[Array, ""], z: Float[Array, "*b d"] | None = None
-    ) -> tuple[Params, Stats]:
+    def init(self, key: Key[Array, ""], z: Vectors | None = None) -> tuple[Params, Stats]:
         keys = jax.random.split(key, self.groups)
         if z is None:
             return jax.vmap(self.quantizer.init)(keys)
@@ -61,11 +58,11 @@ class GroupedVQ(Quantizer):
         self,
         params: Params,
         stats: Stats,
-        z: Float[Array, "*b d"],
+        z: Vectors,
         *,
         key: Key[Array, ""] | None = None,
         step: Int[Array, ""] | None = None,
-        mask: Bool[Array, "*b"] | None = None,
+        mask: Mask = None,
     ) -> Quantized:
         keys = None if key is None else jax.random.split(key, self.groups)
 
@@ -75,16 +72,19 @@ class GroupedVQ(Quantizer):
         z_q, codes, losses = jax.vmap(one)(params, stats, self._split(self.check(z)), keys)
         return Quantized(_join(z_q), _join(codes), jax.tree.map(jnp.mean, losses))
 
+    def encode(self, params: Params, stats: Stats, z: Vectors) -> Codes:
+        return _join(jax.vmap(self.quantizer.encode)(params, stats, self._split(self.check(z))))
+
     def update(
         self,
         params: Params,
         stats: Stats,
-        z: Float[Array, "*b d"],
-        codes: Int[Array, "*b q"],
+        z: Vectors,
+        codes: Codes,
         key: Key[Array, ""],
         step: Int[Array, ""],
         *,
-        mask: Bool[Array, "*b"] | None = None,
+        mask: Mask = None,
     ) -> tuple[Params, Stats]:
         def one(params: Params, stats: Stats, z: Array, codes: Array, key: Array) -> Params:
             return self.quantizer.update(params, stats, z, codes, key, step, mask=mask)
@@ -92,9 +92,7 @@ class GroupedVQ(Quantizer):
         keys = jax.random.split(key, self.groups)
         return jax.vmap(one)(params, stats, self._split(z), self._split(codes), keys)
 
-    def lookup(
-        self, params: Params, stats: Stats, codes: Int[Array, "*b q"]
-    ) -> Float[Array, "*b d"]:
+    def lookup(self, params: Params, stats: Stats, codes: Codes) -> Vectors:
         return _join(jax.vmap(self.quantizer.lookup)(params, stats, self._split(codes)))
 
     def use(self, stats: Stats) -> tuple[Float[Array, "*g k"], ...]:

@@ -1,10 +1,10 @@
-"""GumbelVQ: codes drawn from a softmax over learned logits, by the Gumbel trick.
+"""GumbelVQ: codes drawn from a softmax over learned logits, with Gumbel noise g.
 
     y = softmax((logits + g) / T),   z_q = (onehot(argmax y) + y - sg(y)) E,
 
-with T falling as training goes on, and a loss KL(softmax(logits) | uniform). Jang et al.,
-"Categorical Reparameterization with Gumbel-Softmax", arXiv:1611.01144; as a tokenizer: Ramesh et
-al., "Zero-Shot Text-to-Image Generation" (DALL-E), arXiv:2102.12092, appendix A.2.
+with a temperature T that falls during training, and the loss KL(softmax(logits) | uniform). Jang et
+al., "Categorical Reparameterization with Gumbel-Softmax", arXiv:1611.01144; as a tokenizer: Ramesh
+et al., "Zero-Shot Text-to-Image Generation" (DALL-E), arXiv:2102.12092, appendix A.2.
 """
 
 import math
@@ -15,26 +15,29 @@ import jax.numpy as jnp
 from vqdit.masking import masked_mean
 from vqdit.quantizers import assignment
 from vqdit.quantizers.base import (
+    Codes,
+    Mask,
     Quantized,
     Quantizer,
+    Vectors,
     require_codebook,
     require_weights,
     rows,
     rows_of,
 )
-from vqdit.typing import Array, Bool, Float, Int, Key, Named, Params, Stats
+from vqdit.typing import Array, Float, Int, Key, Named, Params, Stats
 
 
 class GumbelVQ(Quantizer):
-    """One codebook whose codes are drawn in training; without a key the most probable is taken.
+    """One codebook with random codes in training; without a key, the most probable code.
 
     Attributes:
         codebook_size: number of codes K.
         dim: width d.
-        temperature: T at the first step and from `anneal` on; in between it falls as a cosine.
-        anneal: steps over which it falls.
-        shards: devices over which the codebook is laid.
-        weights: of the loss "uniform", the divergence from uniform use.
+        temperature: T at the first step, and from step `anneal` on; it falls as a cosine between.
+        anneal: number of steps in which T falls.
+        shards: number of devices that share the codebook.
+        weights: weight of the loss "uniform", the divergence from uniform use.
     """
 
     codebook_size: int = 8192
@@ -56,9 +59,7 @@ class GumbelVQ(Quantizer):
     def codebook_sizes(self) -> tuple[int, ...]:
         return (self.codebook_size,)
 
-    def init(
-        self, key: Key[Array, ""], z: Float[Array, "*b d"] | None = None
-    ) -> tuple[Params, Stats]:
+    def init(self, key: Key[Array, ""], z: Vectors | None = None) -> tuple[Params, Stats]:
         del z
         k_logits, k_codes = jax.random.split(key)
         shape = self.codebook_size, self.dim
@@ -72,11 +73,11 @@ class GumbelVQ(Quantizer):
         self,
         params: Params,
         stats: Stats,
-        z: Float[Array, "*b d"],
+        z: Vectors,
         *,
         key: Key[Array, ""] | None = None,
         step: Int[Array, ""] | None = None,
-        mask: Bool[Array, "*b"] | None = None,
+        mask: Mask = None,
     ) -> Quantized:
         del stats
         z = self.check(z)
@@ -88,11 +89,16 @@ class GumbelVQ(Quantizer):
 
         drawn = plain._replace(temperature=self.temperature_at(step), key=key)
         codes, _, z_q = assignment.choose(drawn, params["codebook"])
-        return Quantized(z_q.reshape(z.shape), codes.reshape(z.shape[:-1])[..., None], losses)
+        return Quantized(z_q.reshape(z.shape), codes.reshape(*z.shape[:-1], 1), losses)
 
-    def lookup(
-        self, params: Params, stats: Stats, codes: Int[Array, "*b q"]
-    ) -> Float[Array, "*b d"]:
+    def encode(self, params: Params, stats: Stats, z: Vectors) -> Codes:
+        del stats
+        z = self.check(z)
+        plain = assignment.logits(rows(z), params["logits"], params["bias"], self.shards)
+        codes, _ = assignment.best(plain._replace(temperature=self.temperature_at(None)))
+        return codes.reshape(*z.shape[:-1], 1)
+
+    def lookup(self, params: Params, stats: Stats, codes: Codes) -> Vectors:
         del stats
         return rows_of(params["codebook"], codes[..., 0])
 

@@ -1,11 +1,12 @@
-"""IBQ: index back-propagation. Every code gets a gradient at every step.
+"""IBQ: index back-propagation, which gives every code a gradient at every step.
 
-With p = softmax_k(z . e_k) and h the one-hot of its largest,
+With p = softmax_k(z . e_k) and the one-hot vector h of its maximum,
 
-    z_q = (h + p - sg(p)) E:
+    z_q = (h + p - sg(p)) E,
 
-the value is a code, the gradient is that of the mean code under p. Shi et al., "Scalable Image
-Tokenization with Index Backpropagation Quantization", arXiv:2412.02692, algorithm 1 and eq. 5.
+whose value is a row of the codebook E and whose gradient is that of the mean row under p. Shi et
+al., "Scalable Image Tokenization with Index Backpropagation Quantization", arXiv:2412.02692,
+algorithm 1 and eq. 5.
 """
 
 import jax
@@ -13,27 +14,30 @@ import jax
 from vqdit.masking import masked_mean, mean_weights
 from vqdit.quantizers import assignment
 from vqdit.quantizers.base import (
+    Codes,
+    Mask,
     Quantized,
     Quantizer,
+    Vectors,
     require_codebook,
     require_weights,
     rows,
     rows_of,
     squared_error,
 )
-from vqdit.typing import Array, Bool, Float, Int, Key, Named, Params, Stats
+from vqdit.typing import Array, Int, Key, Named, Params, Stats
 
 
 class IBQ(Quantizer):
-    """One codebook, chosen by inner product, all of it trained through the soft assignment.
+    """One codebook, searched by inner product and trained through soft assignments.
 
     Attributes:
         codebook_size: number of codes K; memory does not grow with tokens x K.
         dim: width d.
-        temperature: of the distribution whose entropies are losses.
-        shards: devices over which the codebook is laid.
-        weights: of the losses; "soft" moves z and all codes, "commitment" z alone, "codebook" the
-            chosen code alone.
+        temperature: temperature of the distribution in the losses "entropy" and "diversity".
+        shards: number of devices that share the codebook.
+        weights: weights of the losses. "soft" trains z and all codes, "commitment" only z,
+            "codebook" only the chosen code.
     """
 
     codebook_size: int = 16384
@@ -55,9 +59,7 @@ class IBQ(Quantizer):
     def codebook_sizes(self) -> tuple[int, ...]:
         return (self.codebook_size,)
 
-    def init(
-        self, key: Key[Array, ""], z: Float[Array, "*b d"] | None = None
-    ) -> tuple[Params, Stats]:
+    def init(self, key: Key[Array, ""], z: Vectors | None = None) -> tuple[Params, Stats]:
         del z
         return {"codebook": jax.random.normal(key, (self.codebook_size, self.dim))}, {}
 
@@ -65,11 +67,11 @@ class IBQ(Quantizer):
         self,
         params: Params,
         stats: Stats,
-        z: Float[Array, "*b d"],
+        z: Vectors,
         *,
         key: Key[Array, ""] | None = None,
         step: Int[Array, ""] | None = None,
-        mask: Bool[Array, "*b"] | None = None,
+        mask: Mask = None,
     ) -> Quantized:
         del stats, key, step
         z, codebook = self.check(z), params["codebook"]
@@ -92,8 +94,11 @@ class IBQ(Quantizer):
         )
         return Quantized(z_q, codes[..., None], losses)
 
-    def lookup(
-        self, params: Params, stats: Stats, codes: Int[Array, "*b q"]
-    ) -> Float[Array, "*b d"]:
+    def encode(self, params: Params, stats: Stats, z: Vectors) -> Codes:
+        del stats
+        logits = assignment.logits(rows(self.check(z)), params["codebook"], shards=self.shards)
+        return assignment.best(logits)[0].reshape(*z.shape[:-1], 1)
+
+    def lookup(self, params: Params, stats: Stats, codes: Codes) -> Vectors:
         del stats
         return rows_of(params["codebook"], codes[..., 0])

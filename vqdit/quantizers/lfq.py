@@ -1,12 +1,12 @@
-"""LFQ and BSQ: one bit per dimension, the sign of z; the code is the number that the bits write.
+"""LFQ and BSQ: one bit per dimension, the sign of z; the bits form the binary code.
 
     LFQ: z_q = sign(z)                       Yu et al., "MAGVIT-v2", arXiv:2310.05737
     BSQ: z_q = sign(z) / sqrt(d), |z| = 1    Zhao et al., "BSQ", arXiv:2406.07548
 
-Both need an entropy loss, E_t H(p_t) - H(E_t p_t), with p_t = softmax over codes c of 2 z_t.c / T:
-tokens should be sure of their code, and all codes be used. The softmax over 2^d codes is a product
-over bits, each with the logit 4 z_i c_i / T, so that the first term is exactly a sum over bits. The
-second is not: it is computed over groups of bits, and exact if there is one group.
+Both need an entropy loss, E_t H(p_t) - H(E_t p_t), with p_t = softmax over codes c of 2 z_t.c / T.
+It makes the assignment of each token certain, and the use of the codes uniform. The softmax over
+2^d codes is a product over bits with logits 4 z_i c_i / T, so the first term is a sum over bits.
+The second is computed for groups of bits and added up, which is exact for a single group.
 """
 
 import math
@@ -17,8 +17,11 @@ import numpy as np
 
 from vqdit.masking import masked_mean, mean_weights
 from vqdit.quantizers.base import (
+    Codes,
+    Mask,
     Quantized,
     Quantizer,
+    Vectors,
     require_size,
     require_weights,
     rows,
@@ -26,19 +29,18 @@ from vqdit.quantizers.base import (
     zero_without_code,
 )
 from vqdit.quantizers.gradients import straight_through
-from vqdit.typing import Array, Bool, Float, Int, Key, Named, Params, Stats
+from vqdit.typing import Array, Float, Int, Key, Named, Params, Stats
 
 
 class LFQ(Quantizer):
-    """Look-up-free quantization: the signs of z.
+    """Look-up-free quantization to the signs of z.
 
     Attributes:
-        bits: width of z, and bits of a code, the first dimension's being the most significant.
+        bits: width of z, and bits of a code; the first dimension is the most significant bit.
         temperature: T of the entropy loss.
-        entropy_group: bits over which the entropy of the mean distribution is exact, with
-            tokens x 2^entropy_group probabilities in memory; more bits are split into groups, whose
-            entropies are added.
-        weights: of the losses.
+        entropy_group: bits per group in the entropy of the mean distribution, which needs memory
+            for tokens x 2^entropy_group probabilities.
+        weights: weights of the losses.
     """
 
     bits: int = 10
@@ -50,8 +52,8 @@ class LFQ(Quantizer):
         name = type(self).__name__
         if not 1 <= self.bits <= 30:
             raise ValueError(
-                f"{name} needs 1 to 30 bits, got {self.bits}: codes are int32; "
-                "GroupedVQ gives each group of channels codes of its own"
+                f"{name} needs 1 to 30 bits, got {self.bits}: codes are int32; use GroupedVQ, "
+                "which quantizes groups of channels with codes of their own"
             )
         require_size(name, 2**self.bits, f"bits={self.bits}")
         require_weights(name, self.weights, self.losses)
@@ -82,9 +84,7 @@ class LFQ(Quantizer):
         """Names of the losses."""
         return ("commitment", "entropy", "diversity")
 
-    def init(
-        self, key: Key[Array, ""], z: Float[Array, "*b d"] | None = None
-    ) -> tuple[Params, Stats]:
+    def init(self, key: Key[Array, ""], z: Vectors | None = None) -> tuple[Params, Stats]:
         del key, z
         return {}, {}
 
@@ -92,17 +92,15 @@ class LFQ(Quantizer):
         self,
         params: Params,
         stats: Stats,
-        z: Float[Array, "*b d"],
+        z: Vectors,
         *,
         key: Key[Array, ""] | None = None,
         step: Int[Array, ""] | None = None,
-        mask: Bool[Array, "*b"] | None = None,
+        mask: Mask = None,
     ) -> Quantized:
         del params, stats, key, step
         z = self._normalize(self.check(z))
-        bits = z > 0
-        q = jnp.where(bits, self.size, -self.size).astype(jnp.float32)
-        codes = jnp.sum(jnp.where(bits, self._basis, 0), axis=-1, dtype=jnp.int32)
+        q = jnp.where(z > 0, self.size, -self.size).astype(jnp.float32)
         logits = (4.0 * self.size / self.temperature) * z
         losses = {
             "commitment": squared_error(z, q, mask),
@@ -110,27 +108,30 @@ class LFQ(Quantizer):
             "diversity": -self._entropy_of_mean(logits, mask),
         }
         losses = Named({name: losses[name] for name in self.losses})
-        return Quantized(straight_through(z, q), codes[..., None], losses)
+        return Quantized(straight_through(z, q), self._codes(z), losses)
 
-    def lookup(
-        self, params: Params, stats: Stats, codes: Int[Array, "*b q"]
-    ) -> Float[Array, "*b d"]:
+    def encode(self, params: Params, stats: Stats, z: Vectors) -> Codes:
+        del params, stats
+        return self._codes(self._normalize(self.check(z)))
+
+    def lookup(self, params: Params, stats: Stats, codes: Codes) -> Vectors:
         del params, stats
         bits = jnp.maximum(codes, 0) // self._basis % 2 == 1
         q = jnp.where(bits, self.size, -self.size).astype(jnp.float32)
         return zero_without_code(q, codes[..., 0] >= 0)
 
-    def _normalize(self, z: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
+    def _normalize(self, z: Vectors) -> Vectors:
         return z
+
+    def _codes(self, z: Vectors) -> Codes:
+        return jnp.sum(jnp.where(z > 0, self._basis, 0), axis=-1, dtype=jnp.int32)[..., None]
 
     @property
     def _basis(self) -> np.ndarray:
-        """What each bit adds to the code: integers, since floats cannot count that far."""
+        """Place value of each bit in the code."""
         return 2 ** np.arange(self.bits - 1, -1, -1, dtype=np.int32)
 
-    def _entropy_of_mean(
-        self, logits: Float[Array, "*b d"], mask: Bool[Array, "*b"] | None
-    ) -> Float[Array, ""]:
+    def _entropy_of_mean(self, logits: Vectors, mask: Mask) -> Float[Array, ""]:
         logits = rows(logits)
         weight = mean_weights(mask, len(logits))
         groups = np.array_split(np.arange(self.bits), math.ceil(self.bits / self.entropy_group))
@@ -144,7 +145,7 @@ class BSQ(LFQ):
         bits: width of z, and bits of a code.
         temperature: T of the entropy loss.
         entropy_group: as in `LFQ`.
-        weights: of the losses.
+        weights: weights of the losses.
     """
 
     temperature: float = 1.0
@@ -158,11 +159,11 @@ class BSQ(LFQ):
     def losses(self) -> tuple[str, ...]:
         return ("entropy", "diversity")
 
-    def _normalize(self, z: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
+    def _normalize(self, z: Vectors) -> Vectors:
         return z * jax.lax.rsqrt(jnp.maximum(jnp.sum(z**2, axis=-1, keepdims=True), 1e-12))
 
 
-def _bit_entropy(logits: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
+def _bit_entropy(logits: Vectors) -> Vectors:
     """Returns the entropy in nats of a bit that is 1 with probability sigmoid(logit)."""
     return jax.nn.softplus(logits) - logits * jax.nn.sigmoid(logits)
 

@@ -1,9 +1,9 @@
-"""The search for the nearest code: exact, float32, in memory that does not grow with the codebook.
+"""Exact nearest-neighbour search in float32, with memory independent of the codebook size.
 
     argmin_k |z - e_k|^2  =  argmin_k (|e_k|^2 / 2 - z.e_k)
 
-Products are float32 at the highest precision: a bfloat16 matmul, the default of accelerators,
-picks another code for up to 22 % of the tokens.
+Matrix products have float32 precision: bfloat16, the default of accelerators, would find other
+codes for up to 22 % of the tokens.
 """
 
 import functools
@@ -15,9 +15,9 @@ import jax.numpy as jnp
 from vqdit.typing import Array, Float, Int, Shaped
 
 CHUNK = 512
-"""Codes compared at a time: memory is tokens x CHUNK."""
+"""Codes per chunk: memory is tokens x CHUNK."""
 BLOCK = 512
-"""Tokens compared at a time on a CPU, where BLOCK x CHUNK products stay in the cache."""
+"""Tokens per block on a CPU, where BLOCK x CHUNK products stay in the cache."""
 
 
 def nearest(
@@ -28,11 +28,11 @@ def nearest(
     Args:
         z: vectors.
         codebook: rows, one per code.
-        shards: devices over which the rows are laid, in equal contiguous parts; each part is
-            searched where it lies, and only minima move.
+        shards: number of devices that hold equal contiguous parts of the rows. Each device
+            searches its own part, and only the minima are exchanged.
 
     Returns:
-        int32 ids; the lowest among equals.
+        int32 ids; the lowest id if several codes are equally near.
     """
     half = 0.5 * jnp.sum(codebook.astype(jnp.float32) ** 2, axis=-1)
     return smallest(z, codebook, half, shards)
@@ -45,7 +45,7 @@ def smallest(
     offset: Float[Array, " k"],
     shards: int = 1,
 ) -> Int[Array, " n"]:
-    """Returns argmin_k (offset_k - z.row_k) for each z, int32; the lowest id among equals."""
+    """Returns argmin_k (offset_k - z.row_k) of each z, int32; the lowest id if tied."""
     z, rows, offset = (x.astype(jnp.float32) for x in (z, rows, offset))
     parts = chunked(rows, shards, CHUNK), chunked(offset, shards, CHUNK, fill=jnp.inf)
     whole = functools.partial(_search, size=rows.shape[0])
@@ -57,14 +57,14 @@ def smallest(
 def chunked(
     rows: Shaped[Array, "k *d"], shards: int, chunk: int, fill: float = 0.0
 ) -> Shaped[Array, "chunks shards chunk *d"]:
-    """Views the codes as chunks to scan over, each with rows of every shard; filled up at the end.
+    """Reshapes codes into chunks to scan over, each with rows of every shard; pads the last one.
 
     Raises:
-        ValueError: the codes do not divide by the shards.
+        ValueError: the number of codes is not a multiple of the number of shards.
     """
     size = rows.shape[0]
     if size % shards:
-        raise ValueError(f"{size} codes do not divide by {shards} shards; change one of them")
+        raise ValueError(f"{size} codes are not a multiple of {shards} shards; change one of them")
     own = size // shards
     chunk = min(chunk, own)
     chunks = math.ceil(own / chunk)
@@ -90,7 +90,7 @@ def _search(
         )
         distance = part_offset[..., None] - product
         value = jnp.min(distance, axis=1)
-        # Two minima are much faster than one argmin, which compilers do not vectorise.
+        # Two minima are much faster than an argmin, which compilers do not vectorize.
         code = start + jnp.min(jnp.where(distance <= value[:, None], within, chunk), axis=1)
         better = value < best[0]
         return (jnp.where(better, value, best[0]), jnp.where(better, code, best[1])), None
@@ -106,10 +106,10 @@ def _search(
 
 
 def _blocks(search, z, rows, offset) -> Int[Array, " n"]:
-    """Searches a block of tokens at a time.
+    """Searches block by block.
 
-    A block holds every m-th token, not m neighbours, so that tokens which are laid over devices
-    stay where they are.
+    A block holds every m-th token instead of contiguous ones, so that sharded tokens stay on their
+    devices.
     """
     count = z.shape[0]
     blocks = max(1, math.ceil(count / BLOCK))

@@ -1,10 +1,10 @@
-"""RVQ: residual quantization. Each level quantizes what the levels before it left.
+"""RVQ: residual quantization. Each level quantizes the residual of the levels before it.
 
     r_0 = z,     q_i = Q_i(r_i),     r_{i+1} = r_i - sg(q_i),     z_q = sum_i q_i.
 
 Zeghidour et al., "SoundStream", arXiv:2107.03312, algorithm 1. Dropping levels at random in
-training makes every prefix of the codes a code of its own (section III-C there; per example as in
-Kumar et al., "Improved RVQGAN", arXiv:2306.06546).
+training makes every prefix of the codes decodable (section III-C there; per example as in Kumar et
+al., "Improved RVQGAN", arXiv:2306.06546).
 """
 
 import functools
@@ -14,21 +14,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vqdit.quantizers.base import Quantized, Quantizer
+from vqdit.quantizers.base import Codes, Mask, Quantized, Quantizer, Vectors
 from vqdit.quantizers.vq import VQ
 from vqdit.random import stream
 from vqdit.typing import Array, Bool, Float, Int, Key, Named, Params, Stats
 
 
 class RVQ(Quantizer):
-    """A stack of quantizers, each of the residual of the one before.
+    """A stack of quantizers, each for the residual of the previous one.
 
     Attributes:
-        quantizer: of every level.
+        quantizer: quantizer of every level.
         depth: number of levels.
-        shared: all levels have one codebook; else each has its own.
-        dropout: share of the examples which, in training, keep only the first n levels, n uniform
-            in 1 to depth, both included; the codes of the others are -1.
+        shared: whether all levels share one codebook.
+        dropout: in [0, 1], share of the examples that keep only the first n levels in training, n
+            uniform in 1 to depth (inclusive); the codes of the other levels are -1.
     """
 
     quantizer: Quantizer = VQ()
@@ -58,9 +58,7 @@ class RVQ(Quantizer):
     def start(self) -> int:
         return self.quantizer.start
 
-    def init(
-        self, key: Key[Array, ""], z: Float[Array, "*b d"] | None = None
-    ) -> tuple[Params, Stats]:
+    def init(self, key: Key[Array, ""], z: Vectors | None = None) -> tuple[Params, Stats]:
         if self.shared:
             return self.quantizer.init(key, z)
         params, stats = [], []
@@ -76,11 +74,11 @@ class RVQ(Quantizer):
         self,
         params: Params,
         stats: Stats,
-        z: Float[Array, "*b d"],
+        z: Vectors,
         *,
         key: Key[Array, ""] | None = None,
         step: Int[Array, ""] | None = None,
-        mask: Bool[Array, "*b"] | None = None,
+        mask: Mask = None,
     ) -> Quantized:
         residual, z_q, codes, losses = self.check(z), jnp.zeros(z.shape, jnp.float32), [], []
         kept = self._kept(None if key is None else stream(key, "dropout"), z.shape[:-1])
@@ -97,9 +95,9 @@ class RVQ(Quantizer):
                 mask=is_kept if mask is None else mask & is_kept,
             )
             found = call(residual)
-            # Every level's losses reach z; z_q reaches it once, through the first level: the
-            # others add to the value, and gradients for their own parameters. The compiler
-            # makes the two equal calls one.
+            # The losses of every level have gradients with respect to z, but z_q only through the
+            # first level; the others contribute their values and the gradients of their own
+            # parameters. The compiler merges the two calls, whose values are equal.
             passed = found if level == 0 else call(jax.lax.stop_gradient(residual))
             z_q = z_q + jnp.where(is_kept[..., None], passed.z_q, 0.0)
             codes.append(jnp.where(is_kept[..., None], found.codes, -1))
@@ -108,16 +106,24 @@ class RVQ(Quantizer):
         mean = jax.tree.map(lambda *values: sum(values) / self.depth, *losses)
         return Quantized(z_q, jnp.concatenate(codes, axis=-1), mean)
 
+    def encode(self, params: Params, stats: Stats, z: Vectors) -> Codes:
+        residual, codes = self.check(z), []
+        for level in range(self.depth):
+            learned = self._of(params, level), self._of(stats, level)
+            codes.append(self.quantizer.encode(*learned, self._grown(residual, level)))
+            residual = residual - self.quantizer.lookup(*learned, codes[-1]) * self._scale(level)
+        return jnp.concatenate(codes, axis=-1)
+
     def update(
         self,
         params: Params,
         stats: Stats,
-        z: Float[Array, "*b d"],
-        codes: Int[Array, "*b q"],
+        z: Vectors,
+        codes: Codes,
         key: Key[Array, ""],
         step: Int[Array, ""],
         *,
-        mask: Bool[Array, "*b"] | None = None,
+        mask: Mask = None,
     ) -> tuple[Params, Stats]:
         mask = jnp.ones(z.shape[:-1], bool) if mask is None else mask
         residual, per_level = self.check(z), jnp.split(codes, self.depth, axis=-1)
@@ -135,9 +141,7 @@ class RVQ(Quantizer):
             residual = residual - self._done(level, old, new, residual, own, step)
         return tuple(new_params), tuple(new_stats)
 
-    def lookup(
-        self, params: Params, stats: Stats, codes: Int[Array, "*b q"]
-    ) -> Float[Array, "*b d"]:
+    def lookup(self, params: Params, stats: Stats, codes: Codes) -> Vectors:
         z_q = jnp.zeros((*codes.shape[:-1], self.dim), jnp.float32)
         for level, own in enumerate(jnp.split(codes, self.depth, axis=-1)):
             q = self.quantizer.lookup(self._of(params, level), self._of(stats, level), own)
@@ -153,10 +157,10 @@ class RVQ(Quantizer):
         level: int,
         params: Params,
         stats: Stats,
-        residual: Float[Array, "*b d"],
+        residual: Vectors,
         **options: Any,
     ) -> Quantized:
-        """Quantizes a residual by a level; z_q has the residual's size."""
+        """Quantizes the residual of a level; z_q has the scale of the residual."""
         found = self.quantizer.quantize(params, stats, self._grown(residual, level), **options)
         return found._replace(z_q=found.z_q * self._scale(level))
 
@@ -164,16 +168,16 @@ class RVQ(Quantizer):
         self,
         params: Params,
         stats: Stats,
-        residual: Float[Array, "*b d"],
-        per_level: list[Int[Array, "*b q"]],
+        residual: Vectors,
+        per_level: list[Codes],
         key: Key[Array, ""],
         step: Int[Array, ""],
         mask: Bool[Array, "*b"],
     ) -> tuple[Params, Stats]:
-        """One update after all levels: one per level would change what later levels looked up."""
+        """Updates once for all levels: an update per level would change the codes of later ones."""
         residuals, there = [], []
         for level, own in enumerate(per_level):
-            is_known = level == 0 or step + 1 != self.start  # k-means sees z alone
+            is_known = level == 0 or step + 1 != self.start  # k-means is for z only
             residuals.append(self._grown(residual, level))
             there.append(mask & (own >= 0).all(axis=-1) & is_known)
             residual = residual - self.quantizer.lookup(params, stats, own) * self._scale(level)
@@ -185,11 +189,11 @@ class RVQ(Quantizer):
         level: int,
         old: tuple[Params, Stats],
         new: tuple[Params, Stats],
-        residual: Float[Array, "*b d"],
-        codes: Int[Array, "*b q"],
+        residual: Vectors,
+        codes: Codes,
         step: Int[Array, ""],
-    ) -> Float[Array, "*b d"]:
-        """Returns what a level took away; by its new codebook if that was placed just now."""
+    ) -> Vectors:
+        """Returns the z_q of a level, from its new codebook if k-means has just initialized it."""
 
         def by_codes() -> Array:
             return self.quantizer.lookup(*old, codes) * self._scale(level)
@@ -203,7 +207,7 @@ class RVQ(Quantizer):
         return jax.lax.cond(step + 1 == self.start, by_new_codebook, by_codes)
 
     def _kept(self, key: Key[Array, ""] | None, shape: tuple[int, ...]) -> Int[Array, "*b"]:
-        """Draws the number of levels of each example of the first axis."""
+        """Draws the number of levels that each example (first axis) keeps."""
         if key is None or self.dropout == 0.0:
             return jnp.full(shape, self.depth)
         k_which, k_count = jax.random.split(key)
@@ -218,5 +222,5 @@ class RVQ(Quantizer):
     def _scale(self, level: int) -> Float[np.ndarray, " d"]:
         return np.asarray(self.quantizer.residual_scale, np.float32) ** level
 
-    def _grown(self, residual: Float[Array, "*b d"], level: int) -> Float[Array, "*b d"]:
+    def _grown(self, residual: Vectors, level: int) -> Vectors:
         return residual / self._scale(level)

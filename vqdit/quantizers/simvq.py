@@ -1,8 +1,8 @@
-"""SimVQ: codes are a fixed random table seen through one linear map that is learned.
+"""SimVQ: the codes are a fixed random table, transformed by a learned linear map.
 
     e_k = C_k W + b,     C ~ N(0, 1/d) fixed.
 
-Every step moves every code, because all share W, so no code is left behind. Zhu et al.,
+Every step moves all codes, because they share W, so none remains unused. Zhu et al.,
 "Addressing Representation Collapse in Vector Quantized Models with One Linear Layer",
 arXiv:2411.02038.
 """
@@ -13,8 +13,11 @@ import jax
 import jax.numpy as jnp
 
 from vqdit.quantizers.base import (
+    Codes,
+    Mask,
     Quantized,
     Quantizer,
+    Vectors,
     require_codebook,
     require_weights,
     rows,
@@ -23,18 +26,18 @@ from vqdit.quantizers.base import (
 )
 from vqdit.quantizers.gradients import estimate
 from vqdit.quantizers.nearest import nearest
-from vqdit.typing import Array, Bool, Float, Int, Key, Named, Params, Stats
+from vqdit.typing import Array, Float, Int, Key, Named, Params, Stats
 
 
 class SimVQ(Quantizer):
-    """One codebook that is learned by a linear map of all its codes.
+    """One codebook, learned through a linear map of all its codes.
 
     Attributes:
         codebook_size: number of codes K.
         dim: width d.
-        estimator: of the gradient: "straight_through" or "rotation".
-        shards: devices over which the codebook is laid; see `nearest`.
-        weights: of the losses.
+        estimator: gradient estimator, "straight_through" or "rotation".
+        shards: number of devices that share the codebook; see `nearest`.
+        weights: weights of the losses.
     """
 
     codebook_size: int = 8192
@@ -51,9 +54,7 @@ class SimVQ(Quantizer):
     def codebook_sizes(self) -> tuple[int, ...]:
         return (self.codebook_size,)
 
-    def init(
-        self, key: Key[Array, ""], z: Float[Array, "*b d"] | None = None
-    ) -> tuple[Params, Stats]:
+    def init(self, key: Key[Array, ""], z: Vectors | None = None) -> tuple[Params, Stats]:
         del z
         k_table, k_kernel = jax.random.split(key)
         width = self.dim**-0.5
@@ -66,32 +67,34 @@ class SimVQ(Quantizer):
         self,
         params: Params,
         stats: Stats,
-        z: Float[Array, "*b d"],
+        z: Vectors,
         *,
         key: Key[Array, ""] | None = None,
         step: Int[Array, ""] | None = None,
-        mask: Bool[Array, "*b"] | None = None,
+        mask: Mask = None,
     ) -> Quantized:
         del step
         z = self.check(z)
         constant = jax.lax.stop_gradient
-        codebook = _seen(constant(params), stats["table"])
-        codes = nearest(rows(constant(z)), codebook, self.shards).reshape(z.shape[:-1])
-        q = _seen(params, stats["table"][codes])
+        codes = self.encode(params, stats, z)
+        q = _transformed(params, stats["table"][codes[..., 0]])
         losses = Named(
             commitment=squared_error(z, constant(q), mask),
             codebook=squared_error(constant(z), q, mask),
         )
-        return Quantized(estimate(self.estimator, key, z, q), codes[..., None], losses)
+        return Quantized(estimate(self.estimator, key, z, q), codes, losses)
 
-    def lookup(
-        self, params: Params, stats: Stats, codes: Int[Array, "*b q"]
-    ) -> Float[Array, "*b d"]:
-        code = codes[..., 0]  # of the table as it is seen, not of the bare one
-        q = _seen(params, stats["table"][jnp.maximum(code, 0)])
+    def encode(self, params: Params, stats: Stats, z: Vectors) -> Codes:
+        z, params = jax.lax.stop_gradient((self.check(z), params))
+        codebook = _transformed(params, stats["table"])
+        return nearest(rows(z), codebook, self.shards).reshape(*z.shape[:-1], 1)
+
+    def lookup(self, params: Params, stats: Stats, codes: Codes) -> Vectors:
+        code = codes[..., 0]
+        q = _transformed(params, stats["table"][jnp.maximum(code, 0)])
         return zero_without_code(q, code >= 0)
 
 
-def _seen(params: Params, table: Float[Array, "*k d"]) -> Float[Array, "*k d"]:
+def _transformed(params: Params, table: Float[Array, "*k d"]) -> Float[Array, "*k d"]:
     kernel = params["kernel"]
     return jnp.matmul(table, kernel, precision=jax.lax.Precision.HIGHEST) + params["bias"]

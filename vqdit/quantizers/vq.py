@@ -1,8 +1,8 @@
 """VQ: the vector quantizer, z_q = e_k with k = argmin_j |z - e_j|.
 
 van den Oord et al., "Neural Discrete Representation Learning", arXiv:1711.00937. The codebook
-learns by moving averages (`averages.py`) or by gradient, from the codebook loss |sg(z) - e|^2.
-Cosine distance and a low-dimensional look-up: Yu et al., "ViT-VQGAN", arXiv:2110.04627.
+is learned by moving averages (`averages.py`) or by gradient, from the codebook loss |sg(z) - e|^2.
+Cosine distance and low-dimensional codes: Yu et al., "ViT-VQGAN", arXiv:2110.04627.
 """
 
 from typing import Literal, NamedTuple
@@ -12,8 +12,11 @@ import jax.numpy as jnp
 
 from vqdit.quantizers import averages
 from vqdit.quantizers.base import (
+    Codes,
+    Mask,
     Quantized,
     Quantizer,
+    Vectors,
     require_codebook,
     require_weights,
     rows,
@@ -26,7 +29,7 @@ from vqdit.typing import Array, Bool, Float, Int, Key, Named, Params, Stats
 
 
 class VQStats(NamedTuple):
-    """The averaged codebook. `codebook` is what look-ups use; the others are its averages."""
+    """A codebook learned by moving averages, and the averages of counts and vector sums."""
 
     codebook: Float[Array, "k c"]
     count: Float[Array, " k"]
@@ -34,34 +37,33 @@ class VQStats(NamedTuple):
 
 
 class VQUse(NamedTuple):
-    """How often codes that are learned by gradient are used, averaged over steps."""
+    """The moving average of the codes' counts, for a codebook that is learned by gradient."""
 
     count: Float[Array, " k"]
 
 
 class VQ(Quantizer):
-    """One codebook with nearest-neighbour look-up.
+    """One codebook with nearest-neighbour search.
 
     Attributes:
         codebook_size: number of codes K.
         dim: width d of z.
-        code_dim: width in which codes are looked up; z is projected to it and back, which needs
-            fewer codes to fill the space (8 is usual). None looks up in d dimensions.
-        heads: parts of z that are looked up in the same codebook, each with a code of its own.
-        distance: "euclidean", or "cosine", under which z and the codes have unit length.
-        learning: of the codebook: "ema", or "gradient", which adds the loss "codebook".
-        estimator: of the gradient: "straight_through", "rotation", or "diveq", which trains a
-            codebook by gradient without any loss of its own.
+        code_dim: width of the codes, to which z is projected before the search, and back after it;
+            few dimensions use more of the codes (8 is usual). None: no projection.
+        heads: number of parts of z that are quantized separately with the same codebook.
+        distance: "euclidean", or "cosine", which normalizes z and the codes to unit length.
+        learning: how the codebook is learned: "ema", or "gradient", which adds the loss "codebook".
+        estimator: gradient estimator: "straight_through", "rotation", or "diveq", which trains the
+            codebook by gradient without a loss of its own.
         decay: g of the moving averages, in [0, 1).
-        revive_below: a code whose average count falls below this share of uniform use (1 / K)
-            is replaced by a random vector of the batch; 0 never revives.
-        start: first step that quantizes. Before it z passes unchanged, so that encoder and
-            decoder find each other; then k-means places the codes on the encoder's vectors, in
-            the first batch that has any.
-        kmeans_iterations: Lloyd iterations of that start (also of `init`, if it is given data).
-        shards: devices over which the codebook is laid; see `nearest`.
-        weights: of the losses "commitment" and "codebook". Both are named always; "codebook"
-            counts if codes learn by gradient, and neither does with "diveq".
+        revive_below: a code whose average count falls below this share of uniform use (1 / K) is
+            replaced by a random vector of the batch; 0 disables this.
+        start: first step that quantizes. Before it z_q is z, so that encoder and decoder are
+            trained first; then k-means initializes the codebook from the first batch with vectors.
+        kmeans_iterations: Lloyd iterations of that k-means, and of `init` with data.
+        shards: number of devices that share the codebook; see `nearest`.
+        weights: weights of the losses "commitment" and "codebook"; both must be given. "codebook"
+            is used with learning="gradient" only, and neither is with estimator="diveq".
     """
 
     codebook_size: int = 1024
@@ -120,9 +122,7 @@ class VQ(Quantizer):
         """Width of a code."""
         return self.code_dim or self.dim // self.heads
 
-    def init(
-        self, key: Key[Array, ""], z: Float[Array, "*b d"] | None = None
-    ) -> tuple[Params, Stats]:
+    def init(self, key: Key[Array, ""], z: Vectors | None = None) -> tuple[Params, Stats]:
         k_codes, k_in, k_out = jax.random.split(key, 3)
         params: dict[str, Array] = {}
         if self.code_dim is not None:
@@ -142,18 +142,17 @@ class VQ(Quantizer):
         self,
         params: Params,
         stats: Stats,
-        z: Float[Array, "*b d"],
+        z: Vectors,
         *,
         key: Key[Array, ""] | None = None,
         step: Int[Array, ""] | None = None,
-        mask: Bool[Array, "*b"] | None = None,
+        mask: Mask = None,
     ) -> Quantized:
         h = self._project(params, self.check(z))  # *b heads c
         codebook = self._codebook(params, stats)
         constant = jax.lax.stop_gradient
-        codes = nearest(rows(constant(h)), constant(codebook), self.shards).reshape(h.shape[:-1])
+        codes = self._nearest(h, codebook)
         q = codebook[codes]
-        # The losses are taken before the estimator, whose z_q is q in value.
         mask = None if mask is None else jnp.broadcast_to(mask[..., None], codes.shape)
         losses = {
             "commitment": squared_error(h, constant(q), mask),
@@ -167,22 +166,25 @@ class VQ(Quantizer):
             losses = {name: jnp.where(started, value, 0.0) for name, value in losses.items()}
         return Quantized(self._restore(params, z_q), codes, Named(losses))
 
+    def encode(self, params: Params, stats: Stats, z: Vectors) -> Codes:
+        return self._nearest(self._project(params, self.check(z)), self._codebook(params, stats))
+
     def update(
         self,
         params: Params,
         stats: Stats,
-        z: Float[Array, "*b d"],
-        codes: Int[Array, "*b q"],
+        z: Vectors,
+        codes: Codes,
         key: Key[Array, ""],
         step: Int[Array, ""],
         *,
-        mask: Bool[Array, "*b"] | None = None,
+        mask: Mask = None,
     ) -> tuple[Params, Stats]:
         h = self._project(params, jax.lax.stop_gradient(self.check(z)))
         mask = jnp.ones(z.shape[:-1], bool) if mask is None else mask
         weight = jnp.broadcast_to(mask[..., None], codes.shape).reshape(-1).astype(jnp.float32)
         vectors, codes = rows(h), codes.reshape(-1)
-        some = jnp.any(weight > 0)  # of a batch without vectors nothing is learned
+        some = jnp.any(weight > 0)  # a batch without real vectors changes nothing
         if self.start == 0:
             learned = self._learn(key, params, stats, vectors, codes, weight)
             return jax.tree.map(
@@ -200,16 +202,18 @@ class VQ(Quantizer):
         )
 
     def _has_started(self, stats: VQStats | VQUse, step: Int[Array, ""]) -> Bool[Array, ""]:
-        """Returns whether codes are in use: from `start` on, once a batch had vectors."""
+        """Returns whether z is quantized: from `start` on, after the first batch with vectors."""
         return (step >= self.start) & jnp.any(stats.count > 0)
 
-    def lookup(
-        self, params: Params, stats: Stats, codes: Int[Array, "*b q"]
-    ) -> Float[Array, "*b d"]:
+    def lookup(self, params: Params, stats: Stats, codes: Codes) -> Vectors:
         return self._restore(params, rows_of(self._codebook(params, stats), codes))
 
     def use(self, stats: VQStats | VQUse) -> tuple[Float[Array, "*g k"], ...]:
         return (stats.count,)
+
+    def _nearest(self, h: Float[Array, "*b q c"], codebook: Float[Array, "k c"]) -> Codes:
+        h, codebook = jax.lax.stop_gradient((h, codebook))
+        return nearest(rows(h), codebook, self.shards).reshape(h.shape[:-1])
 
     def _codebook(self, params: Params, stats: Stats) -> Float[Array, "k c"]:
         if self.learning == "ema":
@@ -219,17 +223,17 @@ class VQ(Quantizer):
     def _with_codebook(
         self, params: Params, codebook: Float[Array, "k c"], count: Float[Array, " k"]
     ) -> tuple[Params, Stats]:
-        """Returns params and stats whose averages start at that codebook."""
+        """Returns params and stats with that codebook and those counts."""
         if self.learning == "ema":
             return params, VQStats(codebook, count, codebook * count[:, None])
         return {**params, "codebook": codebook}, VQUse(count)
 
-    def _project(self, params: Params, z: Float[Array, "*b d"]) -> Float[Array, "*b q c"]:
-        """Returns the vectors to look up, one per head."""
+    def _project(self, params: Params, z: Vectors) -> Float[Array, "*b q c"]:
+        """Returns the vectors to be quantized, one per head."""
         h = z if self.code_dim is None else _matmul(z, params["in"])
         return self._normalize(h.reshape(*z.shape[:-1], self.heads, self.width))
 
-    def _restore(self, params: Params, q: Float[Array, "*b q c"]) -> Float[Array, "*b d"]:
+    def _restore(self, params: Params, q: Float[Array, "*b q c"]) -> Vectors:
         q = q.reshape(*q.shape[:-2], self.heads * self.width)
         return q if self.code_dim is None else _matmul(q, params["out"])
 
@@ -255,7 +259,7 @@ class VQ(Quantizer):
         codes: Int[Array, " n"],
         weight: Float[Array, " n"],
     ) -> tuple[Params, Stats]:
-        """One step of the averages, then revival."""
+        """Updates the averages, then replaces unused codes."""
         count, total = averages.assigned(vectors, codes, weight, self.codebook_size)
         count = averages.moving(stats.count, count, self.decay)
         if self.learning == "ema":
@@ -267,8 +271,8 @@ class VQ(Quantizer):
             is_dead, uniform = averages.dead(count, self.revive_below), jnp.mean(count)
             fresh = averages.draw(key, vectors, self.codebook_size, weight)
             codebook = jnp.where(is_dead[:, None], fresh, codebook)
-            # Reset the averages too: else the next write takes the old code back. A full share
-            # gives the newcomer time to find its vectors.
+            # The averages are reset too, or the next update would restore the old code. The count
+            # of uniform use keeps the new code until it has vectors.
             count = jnp.where(is_dead, uniform, count)
             total = jnp.where(is_dead[:, None], fresh * uniform, total)
         if self.learning == "ema":
@@ -276,5 +280,5 @@ class VQ(Quantizer):
         return {**params, "codebook": codebook}, VQUse(count)
 
 
-def _matmul(z: Float[Array, "*b c"], kernel: Float[Array, "c d"]) -> Float[Array, "*b d"]:
+def _matmul(z: Float[Array, "*b c"], kernel: Float[Array, "c d"]) -> Vectors:
     return jnp.matmul(z, kernel, precision=jax.lax.Precision.HIGHEST)

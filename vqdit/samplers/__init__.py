@@ -1,7 +1,7 @@
-"""Samplers: each takes x from t to s < t given the network's prediction; `generate` runs them."""
+"""Samplers: each maps x_t to x_s, s < t, given the network's prediction; `generate` runs them."""
 
 from vqdit.samplers.ancestral import Ancestral
-from vqdit.samplers.base import Sampler, generate, trajectory
+from vqdit.samplers.base import Sampler, Step, generate, trajectory
 from vqdit.samplers.ddim import DDIM
 from vqdit.samplers.discrete_ancestral import DiscreteAncestral
 from vqdit.samplers.dpm_solver import DPMSolver
@@ -31,6 +31,7 @@ __all__ = [
     "Sampler",
     "Shifted",
     "Spacing",
+    "Step",
     "UniPC",
     "Unmasking",
     "autoguided",

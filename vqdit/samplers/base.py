@@ -1,22 +1,45 @@
 """The contract of a sampler, and `generate`: one `lax.scan` for every modality at once."""
 
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from vqdit.processes.base import Process, X
+from vqdit.processes.base import Prediction, Process, X
 from vqdit.random import streams
-from vqdit.typing import Array, Bool, Component, Float, Key, Named
+from vqdit.typing import Array, Bool, Component, Float, Int, Key, Named
 
 Carry = Any
-Predict = Callable[[Named[X], Named[Float[Array, "b _"]]], Named[Float[Array, "b _ _"]]]
+"""What a sampler keeps from one step to the next: any pytree of arrays of constant shapes."""
+Predict = Callable[[Named[X], Named[Float[Array, "b _"]]], Named[Prediction]]
 """The network with parameters and guidance bound: (x, t of every modality) -> predictions."""
 
 
+class Step(NamedTuple):
+    """One step of one modality from t to s < t, as `Sampler.step` receives it.
+
+    Attributes:
+        keys: one key per sample, for everything that the step draws.
+        process: the process of the modality.
+        prediction: the network's prediction at t.
+        x_t: the noisy tokens at t.
+        t: the time at which the step starts.
+        s: the time at which it ends.
+        carry: what the sampler returned in its last step, or `Sampler.init` before the first.
+    """
+
+    keys: Key[Array, " b"]
+    process: Process
+    prediction: Prediction
+    x_t: X
+    t: Float[Array, ""]
+    s: Float[Array, ""]
+    carry: Carry
+
+
 class Sampler(Component):
-    """One way to go from noise to data.
+    """A method that generates data from noise.
 
     Attributes:
         steps: number of steps, each from one time to the next.
@@ -33,55 +56,41 @@ class Sampler(Component):
         raise TypeError(f"{type(self).__name__} must define check")
 
     def bind(self, grid: tuple[int, ...]) -> "Sampler":
-        """Returns the sampler of tokens that lie on this grid. Default: itself."""
+        """Returns the sampler for tokens that lie on this grid. Default: the sampler itself."""
         del grid
         return self
 
     @property
     def evaluations(self) -> int:
-        """How often the network runs in a step: 2 if the sampler defines `correct`."""
+        """Network evaluations per step: 2 if the sampler defines `correct`, else 1."""
         return 1
 
     def times(self, process: Process, times: Float[Array, " times"]) -> Float[Array, " times"]:
-        """Spaces times that fall from 1 to 0 in equal steps as this sampler likes them.
+        """Respaces times that fall from 1 to 0 in equal steps. Default: unchanged.
 
-        What is constant stays so, and the ends stay where they are. Default: all as it is.
+        The first and the last time, and intervals of constant time, must stay as they are.
         """
         del process
         return times
 
     def init(self, process: Process, x_1: X, times: Float[Array, " times"]) -> Carry:
-        """Returns what the sampler keeps between its steps. Default: nothing."""
+        """Returns the carry of the first step. Default: an empty one."""
         del process, x_1, times
         return ()
 
-    def step(
-        self,
-        keys: Key[Array, " b"],
-        process: Process,
-        prediction: Float[Array, "b l w"],
-        x_t: X,
-        t: Float[Array, ""],
-        s: Float[Array, ""],
-        carry: Carry,
-    ) -> tuple[X, Carry]:
-        """Takes x from t to s < t; `generate` puts back what is known."""
+    def step(self, step: Step) -> tuple[X, Carry]:
+        """Returns x_s and the next carry. `generate` restores the known positions."""
         raise TypeError(f"{type(self).__name__} must define step")
 
-    def correct(
-        self,
-        keys: Key[Array, " b"],
-        process: Process,
-        prediction_at_s: Float[Array, "b l w"],
-        x_s: X,
-        x_t: X,
-        t: Float[Array, ""],
-        s: Float[Array, ""],
-        carry: Carry,
-    ) -> tuple[X, Carry]:
-        """Takes x from t to s > 0 again, now that the network has seen what `step` found at s.
+    def correct(self, step: Step, x_s: X, prediction_at_s: Prediction) -> tuple[X, Carry]:
+        """Returns a better x_s, and the next carry, after a second network evaluation.
 
-        Only samplers of two evaluations define it; the others go on from what they found.
+        Only samplers with `evaluations` of 2 define it; it is called for s > 0.
+
+        Args:
+            step: the step that is corrected, with the carry that `Sampler.step` returned.
+            x_s: the result of `Sampler.step`.
+            prediction_at_s: the network's prediction for x_s at s.
         """
         raise TypeError(f"{type(self).__name__} must define correct")
 
@@ -90,7 +99,7 @@ def shared_steps(samplers: Named[Sampler]) -> int:
     """Returns the number of steps of samplers that run together.
 
     Raises:
-        ValueError: there is none, or their numbers differ.
+        ValueError: there are no samplers, or their numbers of steps differ.
     """
     steps = {name: sampler.steps for name, sampler in samplers.items()}
     if len(set(steps.values())) != 1:
@@ -119,16 +128,17 @@ def generate(
         keys: one per sample; a sample depends on its own key alone.
         predict: the network.
         samplers: one for each modality that may be generated.
-        processes: their processes.
-        x_1: the start of every modality that the network takes: noise where unknown, and the
-            data themselves where known.
-        times: for every modality in `x_1`, n + 1 times that do not rise. From 1 to 0 it is
-            generated, in those steps in which its time falls; at a constant 0 it is given, at a
-            constant 1 it stays unknown: either way it does not change.
-        known: True at positions that are given, which never change. Latents are seen at t = 0
-            there; codes at one time for all, that at which as many of them are noise.
-        noised: modalities whose known positions are seen with as much noise as the others have,
-            for networks that never saw clean latents among noisy ones.
+        processes: the processes of these modalities.
+        x_1: the initial value of every modality that the network takes: noise where it is
+            unknown, data where it is known.
+        times: n + 1 non-increasing times for every modality in `x_1`. A modality is generated in
+            the steps in which its time falls and does not change in the others. A constant time
+            of 0 means that the modality is given, a constant 1 that it stays unknown.
+        known: True at positions that are given and never change. The network sees known latents
+            at t = 0; it sees all codes of an example at one time, at which the expected share of
+            noise equals the actual one.
+        noised: modalities whose known positions are shown with as much noise as the others, for
+            networks that were never trained with clean latents among noisy ones.
 
     Returns:
         The modalities of `samplers` at the last time.
@@ -148,66 +158,68 @@ def trajectory(
     known: Named[Bool[Array, "b _"]] | None = None,
     noised: Collection[str] = (),
 ) -> tuple[Named[X], Named[X]]:
-    """Generates as `generate` does; also returns all x before each step: [n, b, l, ...]."""
+    """Generates as `generate` does; also returns x of all modalities before each step.
+
+    Returns:
+        The result of `generate`, and the states [n, b, l, ...] before the n steps.
+    """
     known = known or Named()
     clean = Named({name: where for name, where in known.items() if name not in noised})
-    carries = Named(
-        {n: sampler.init(processes[n], x_1[n], times[n]) for n, sampler in samplers.items()}
-    )
-    twice = Named({n: sampler for n, sampler in samplers.items() if sampler.evaluations == 2})
+    correctors = {n: sampler for n, sampler in samplers.items() if sampler.evaluations == 2}
 
-    def seen(x, t, number):
-        """Known positions with noise, drawn for the step of that number."""
+    def look(x: Named[X], t: Named[Float[Array, ""]], number: Int[Array, ""]) -> Named[Any]:
+        """Runs the network; noise on known positions is drawn for the step of that number."""
         shown = {}
         for n in noised:
-            step_keys = jax.vmap(jax.random.fold_in, (0, None))(streams(keys, f"{n}/kept"), number)
-            x_t, _ = processes[n].noise(step_keys, x_1[n], jnp.full((len(keys), 1), t[n]))
+            noise_keys = _step_keys(keys, f"{n}/kept", number)
+            x_t, _ = processes[n].noise(noise_keys, x_1[n], jnp.full((len(keys), 1), t[n]))
             shown[n] = jnp.where(known[n][..., None], x_t, x[n])
-        return x | shown
+        return predict(x | shown, _times_seen(processes, t, x, clean))
 
-    def scan(state, now):
-        before, carries = state
+    def scan(state: tuple[Named[X], Named[Carry]], now: Any) -> tuple[Any, Named[X]]:
+        x_t, carries = state
         number, t, s = now
-        predictions = predict(seen(before, t, number), _seen_at(processes, t, before, clean))
-        x, kept = dict(before), dict(carries)
-        step_keys = {
-            n: jax.vmap(jax.random.fold_in, (0, None))(streams(keys, n), number) for n in samplers
-        }
+        predictions = look(x_t, t, number)
+        steps, x_s, kept = {}, dict(x_t), dict(carries)
         for n, sampler in samplers.items():
-            place = before[n], t[n], s[n], carries[n]
-            moved = sampler.step(step_keys[n], processes[n], predictions[n], *place)
-            x[n], kept[n] = _only_if(s[n] < t[n], moved, (before[n], carries[n]))
-            x[n] = _put_back(x[n], before[n], known.get(n))
+            draws = _step_keys(keys, n, number)
+            steps[n] = Step(draws, processes[n], predictions[n], x_t[n], t[n], s[n], carries[n])
+            moved = sampler.step(steps[n])
+            x_s[n], kept[n] = _only_if(s[n] < t[n], moved, (x_t[n], carries[n]))
+            x_s[n] = _put_back(x_s[n], x_t[n], known.get(n))
 
-        def correct(x, kept):
-            at_s = _seen_at(processes, s, x, clean)
-            predictions, new = predict(seen(x, s, number + 1), at_s), {}
-            for n, sampler in twice.items():
-                found = processes[n], predictions[n], x[n]
-                place = before[n], t[n], s[n], kept[n]
-                moved = sampler.correct(streams(step_keys[n], "correct"), *found, *place)
-                new[n] = _only_if(_corrects(t[n], s[n]), moved, (x[n], kept[n]))
-            return (
-                x | {n: _put_back(pair[0], before[n], known.get(n)) for n, pair in new.items()},
-                kept | {n: pair[1] for n, pair in new.items()},
-            )
+        def correct(x_s: Named[X], kept: Named[Carry]) -> tuple[Named[X], Named[Carry]]:
+            """The second look: evaluates the network at s and corrects the step with it."""
+            predictions, x, carries = look(x_s, s, number + 1), {}, {}
+            for n, sampler in correctors.items():
+                draws = streams(steps[n].keys, "correct")
+                step = steps[n]._replace(keys=draws, carry=kept[n])
+                moved = sampler.correct(step, x_s[n], predictions[n])
+                x[n], carries[n] = _only_if(_corrects(t[n], s[n]), moved, (x_s[n], kept[n]))
+                x[n] = _put_back(x[n], x_t[n], known.get(n))
+            return x_s | x, kept | carries
 
-        state = Named(x), Named(kept)
-        if twice:
-            # The network does not run again where no sampler wants it: at the end of a window.
-            wanted = jnp.any(jnp.stack([_corrects(t[n], s[n]) for n in twice]))
+        state = Named(x_s), Named(kept)
+        if correctors:
+            # The network does not run again if no sampler corrects: at the end of all windows.
+            wanted = jnp.any(jnp.stack([_corrects(t[n], s[n]) for n in correctors]))
             state = jax.lax.cond(wanted, correct, lambda *state: state, *state)
-        return state, before
+        return state, x_t
 
-    steps = jnp.arange(next(iter(times.values())).shape[0] - 1)
+    carries = {n: sampler.init(processes[n], x_1[n], times[n]) for n, sampler in samplers.items()}
+    numbers = jnp.arange(next(iter(times.values())).shape[0] - 1)
     before = jax.tree.map(lambda time: time[:-1], times)
     after = jax.tree.map(lambda time: time[1:], times)
-    (x_0, _), path = jax.lax.scan(scan, (x_1, carries), (steps, before, after))
+    (x_0, _), path = jax.lax.scan(scan, (x_1, Named(carries)), (numbers, before, after))
     return Named({name: x_0[name] for name in samplers}), path
 
 
+def _step_keys(keys: Key[Array, " b"], name: str, number: Int[Array, ""]) -> Key[Array, " b"]:
+    return jax.vmap(jax.random.fold_in, (0, None))(streams(keys, name), number)
+
+
 def _corrects(t: Float[Array, ""], s: Float[Array, ""]) -> Bool[Array, ""]:
-    """True in a step that a second look can better: at s = 0 there is no noise left to see."""
+    """Returns whether a step is corrected: at s = 0 there is no noise left for the network."""
     return (s < t) & (s > 0.0)
 
 
@@ -215,13 +227,13 @@ def _only_if(moves: Bool[Array, ""], new: Any, old: Any) -> Any:
     return jax.tree.map(lambda new, old: jnp.where(moves, new, old), new, old)
 
 
-def _seen_at(
+def _times_seen(
     processes: Named[Process],
     t: Named[Float[Array, ""]],
     x: Named[X],
     known: Named[Bool[Array, "b _"]],
 ) -> Named[Float[Array, "b _"]]:
-    """One time per example where nothing is known; see `generate`."""
+    """Returns the times that the network sees; see `known` of `generate`."""
     times = {}
     for name in x:
         if name not in known:

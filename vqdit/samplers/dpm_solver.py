@@ -1,32 +1,32 @@
-"""DPM-Solver++: multistep solvers of order 2 and 3, along the ODE or with noise.
+"""DPM-Solver++: multistep solvers of order 2 and 3, for the ODE or the SDE.
 
-With h = lambda_s - lambda_t and the estimates m_0 (now), m_1, m_2 (before) of x_0, the ratios r_0,
-r_1 of earlier steps to this one,
+With h = lambda_s - lambda_t, the current estimate m_0 of x_0, the previous ones m_1 and m_2, and
+the ratios r_0, r_1 of earlier step sizes to h,
 
     D_1 = (m_0 - m_1) / r_0,
     x_s = (sigma_s / sigma_t) x_t + alpha_s (1 - e^-h) (m_0 + D_1 / 2)                   order 2,
 
-and order 3 takes D_1 and D_2 from all three. Lu et al., "DPM-Solver++", arXiv:2211.01095,
-algorithm 2 and appendix B. Along the SDE, that of its section 5, noise replaces what of x_t is
-forgotten: 2 h stands for h wherever x_0 comes in.
+and order 3 computes D_1 and D_2 from all three. Lu et al., "DPM-Solver++", arXiv:2211.01095,
+algorithm 2 and appendix B. For the SDE (its section 5), 2 h replaces h in the factors of x_0, and
+noise makes up for the smaller factor of x_t.
 
-As published, and in other libraries, D_2 is half the second derivative that the formula takes, so
-that "3M" converges to second order; twice as large it is of third order.
+As published, and in other libraries, D_2 is half the second derivative that the formula needs, and
+"3M" converges only to second order; with twice that value it converges to third order.
 """
 
 from typing import Literal
 
 import jax.numpy as jnp
 
-from vqdit.processes.base import Process
+from vqdit.processes.base import Latents, Process
 from vqdit.random import normal
-from vqdit.samplers.base import Carry
+from vqdit.samplers.base import Carry, Step
 from vqdit.samplers.gaussian import GaussianSampler, gaussian, log_snr
 from vqdit.samplers.multistep import History, phi
-from vqdit.typing import Array, Float, Int, Key
+from vqdit.typing import Array, Float, Int
 
 FEW = 15
-"""Below so many steps the last ones are of lower order, which is more stable."""
+"""With fewer steps than this, the last ones have a lower order, which is more stable."""
 
 
 class DPMSolver(GaussianSampler):
@@ -34,10 +34,11 @@ class DPMSolver(GaussianSampler):
 
     Attributes:
         steps: number of network evaluations; 20 are usual.
-        spacing: where they lie.
+        spacing: spacing of the times.
         order: 2, or 3, which suits generation without guidance.
-        stochastic: follows the SDE: as much noise is drawn as the posterior of the process has.
-        corrected: order 3 as it converges, instead of as it was published.
+        stochastic: whether to follow the SDE, drawing as much noise as the posterior has.
+        corrected: whether D_2 has the value that converges to third order, instead of the
+            published one; needs order=3.
     """
 
     steps: int = 20
@@ -48,40 +49,30 @@ class DPMSolver(GaussianSampler):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.corrected and self.order == 2:
-            raise ValueError("DPMSolver with corrected=True needs order 3, got 2")
+            raise ValueError("DPMSolver with corrected=True needs order 3, got 2; set order=3")
 
-    def init(
-        self, process: Process, x_1: Float[Array, "b l d"], times: Float[Array, " times"]
-    ) -> Carry:
-        """Keeps the estimates of earlier steps."""
+    def init(self, process: Process, x_1: Latents, times: Float[Array, " times"]) -> Carry:
+        """Returns the carry: the estimates of earlier steps."""
         del process
         return History.begin(x_1, times, self.order - 1)
 
-    def step(
-        self,
-        keys: Key[Array, " b"],
-        process: Process,
-        prediction: Float[Array, "b l w"],
-        x_t: Float[Array, "b l d"],
-        t: Float[Array, ""],
-        s: Float[Array, ""],
-        carry: Carry,
-    ) -> tuple[Float[Array, "b l d"], Carry]:
-        process = gaussian(process)
-        x_0, _ = process.x_0_and_eps(prediction, x_t, t)
+    def step(self, step: Step) -> tuple[Latents, Carry]:
+        process, x_t, t, s = gaussian(step.process), step.x_t, step.t, step.s
+        history: History = step.carry
+        x_0, _ = process.x_0_and_eps(step.prediction, x_t, t)
         h = log_snr(process, s) - log_snr(process, t)
-        past = log_snr(process, carry.times)
+        past = log_snr(process, history.times)
         gaps = jnp.append(log_snr(process, t), past[:-1]) - past
         whole = 2.0 * h if self.stochastic else h
-        added = self._higher(x_0, carry, whole, gaps / h, self._order_now(carry, s))
+        added = self._higher(x_0, history, whole, gaps / h, self._order_now(history, s))
 
         scale = process.sigma(s) / process.sigma(t)
         x_s = scale * jnp.exp(h - whole) * x_t
         x_s = x_s + process.alpha(s) * (-jnp.expm1(-whole) * x_0 + added)
         if self.stochastic:
             std = process.sigma(s) * jnp.sqrt(-jnp.expm1(-2.0 * h))
-            x_s = x_s + std * normal(keys, x_t.shape[1:])
-        return x_s, carry.append(x_0, t)
+            x_s = x_s + std * normal(step.keys, x_t.shape[1:])
+        return x_s, history.append(x_0, t)
 
     def _order_now(self, history: History, s: Float[Array, ""]) -> Int[Array, ""]:
         order = jnp.minimum(self.order, history.taken + 1)
@@ -91,13 +82,13 @@ class DPMSolver(GaussianSampler):
 
     def _higher(
         self,
-        x_0: Float[Array, "b l d"],
+        x_0: Latents,
         history: History,
         h: Float[Array, ""],
         ratios: Float[Array, " m"],
         order: Int[Array, ""],
-    ) -> Float[Array, "b l d"]:
-        """Returns what the terms above the first add to x_s / alpha_s."""
+    ) -> Latents:
+        """Returns the contribution of the terms of order 2 and 3 to x_s / alpha_s."""
         before = history.estimates
         r_0 = jnp.where(order >= 2, ratios[0], 1.0)
         d_1 = (x_0 - before[0]) / r_0

@@ -1,10 +1,10 @@
-"""Drawing codes from logits: temperature, nucleus, and Gumbel noise that is fine enough.
+"""Drawing codes from logits: temperature, nucleus (top-p), and Gumbel noise of full precision.
 
     argmax over k of (logits_k / temperature + Gumbel_k)   ~   softmax(logits / temperature).
 
-JAX's default float32 Gumbel noise comes from 2^23 numbers: its upper tail is cut off and coarse, as
-if the temperature were lower. Zheng et al., "Masked Diffusion Models are Secretly Time-Agnostic
-Masked Models", arXiv:2409.02908, found it in published samplers; `mode="high"` has the whole tail.
+JAX's default float32 Gumbel noise is made from 2^23 different numbers. Its upper tail is truncated,
+which acts like a lower temperature (Zheng et al., "Masked Diffusion Models are Secretly
+Time-Agnostic Masked Models", arXiv:2409.02908); `mode="high"` has the whole tail.
 The nucleus is that of Holtzman et al., "The Curious Case of Neural Text Degeneration",
 arXiv:1904.09751.
 """
@@ -26,12 +26,12 @@ def check_drawing(owner: str, temperature: float, top_p: float) -> None:
 def tempered(
     logits: Float[Array, "b l q k"], temperature: float, top_p: float
 ) -> Float[Array, "b l q k"]:
-    """Returns the logits of what is drawn.
+    """Returns logits with a temperature and restricted to a nucleus; excluded codes have -inf.
 
     Args:
-        logits: float32.
-        temperature: that they are divided by; 0 leaves only the likeliest code.
-        top_p: the likeliest codes that make up this share of the probability are left.
+        logits: float32 logits.
+        temperature: divisor of the logits; 0 keeps only the most likely code.
+        top_p: in (0, 1]; the most likely codes that together reach this probability are kept.
     """
     if temperature == 0.0:
         best = jax.nn.one_hot(jnp.argmax(logits, axis=-1), logits.shape[-1])
@@ -41,7 +41,7 @@ def tempered(
         return logits
     falling = jnp.sort(logits, axis=-1, descending=True)
     p = jax.nn.softmax(falling, axis=-1)
-    is_left = jnp.cumsum(p, axis=-1) - p < top_p  # what lies before it is not enough
+    is_left = jnp.cumsum(p, axis=-1) - p < top_p  # more likely codes do not suffice
     least = jnp.min(jnp.where(is_left, falling, jnp.inf), axis=-1, keepdims=True)
     return jnp.where(logits >= least, logits, -jnp.inf)
 

@@ -1,41 +1,31 @@
-"""Euler: first-order steps along the probability-flow ODE, and with noise.
+"""Euler: first-order steps along the probability-flow ODE, optionally with added noise.
 
-The step is a straight line in the variable of `ode.py`; on all paths but Flow's "gvp" it is DDIM's,
-x_s = alpha_s x_0 + sigma_s eps. The ancestral one goes further down and draws what is missing, as
-the samplers of K. Crowson's k-diffusion do; it is DDIM with eta = 1.
+The step is a straight line in the variable of `ode.py`. For all processes except Flow with the path
+"gvp" it equals DDIM's, x_s = alpha_s x_0 + sigma_s eps. The ancestral variant steps below s and
+draws the missing noise, as in K. Crowson's k-diffusion; it equals DDIM with eta = 1.
 """
 
-from vqdit.processes.base import Process
-from vqdit.samplers.base import Carry
+from vqdit.processes.base import Latents
+from vqdit.samplers.base import Carry, Step
 from vqdit.samplers.ddim import DDIM
 from vqdit.samplers.gaussian import GaussianSampler, gaussian
 from vqdit.samplers.ode import along, slope
-from vqdit.typing import Array, Float, Key
 
 
 class Euler(GaussianSampler):
-    """Euler steps along the ODE: the start alone decides the sample.
+    """Deterministic Euler steps along the ODE.
 
     Attributes:
         steps: number of network evaluations; 50 is usual.
-        spacing: where they lie.
+        spacing: spacing of the times.
     """
 
     steps: int = 50
 
-    def step(
-        self,
-        keys: Key[Array, " b"],
-        process: Process,
-        prediction: Float[Array, "b l w"],
-        x_t: Float[Array, "b l d"],
-        t: Float[Array, ""],
-        s: Float[Array, ""],
-        carry: Carry,
-    ) -> tuple[Float[Array, "b l d"], Carry]:
-        del keys
-        process = gaussian(process)
-        return along(process, x_t, slope(process, prediction, x_t, t), t, s), carry
+    def step(self, step: Step) -> tuple[Latents, Carry]:
+        process = gaussian(step.process)
+        direction = slope(process, step.prediction, step.x_t, step.t)
+        return along(process, step.x_t, direction, step.t, step.s), step.carry
 
 
 class EulerAncestral(DDIM):
@@ -43,8 +33,8 @@ class EulerAncestral(DDIM):
 
     Attributes:
         steps: number of network evaluations; 50 is usual.
-        spacing: where they lie.
-        eta: in [0, 1], how much of that noise is drawn.
+        spacing: spacing of the times.
+        eta: in [0, 1], scale of that noise.
     """
 
     eta: float = 1.0

@@ -1,18 +1,18 @@
 """What the samplers of Gaussian processes share.
 
-A prediction is an estimate of x_0 and of eps (see `vqdit.processes.gaussian`); with
+A prediction gives estimates of x_0 and of eps (see `vqdit.processes.gaussian`). With
 lambda = log(alpha / sigma) and h = lambda_s - lambda_t, so that e^-h = sigma_s alpha_t / (alpha_s
 sigma_t), a step that draws noise of variance v = eta^2 sigma_s^2 (1 - e^-2h) is
 
     x_s = alpha_s x_0 + sqrt(sigma_s^2 - v) eps + sqrt(v) z,      z ~ N(0, I).
 
-eta = 1 is the posterior of the process, eta = 0 draws nothing and is a first-order step along the
+eta = 1 is the posterior of the process; eta = 0 draws nothing and is a first-order step along the
 ODE. Song et al., "Denoising Diffusion Implicit Models", arXiv:2010.02502, eq. 12.
 """
 
 import jax.numpy as jnp
 
-from vqdit.processes.base import Process
+from vqdit.processes.base import Latents, Process
 from vqdit.processes.gaussian import Gaussian
 from vqdit.random import normal
 from vqdit.samplers.base import Sampler
@@ -20,7 +20,7 @@ from vqdit.samplers.spacing import Even, Spacing
 from vqdit.typing import Array, Float, Key
 
 LEAST = 1e-30
-"""What alpha and sigma are at least in a logarithm: each is 0 at an end of some process."""
+"""Lower bound of alpha and sigma in logarithms: each is 0 at an end of some process."""
 
 
 class GaussianSampler(Sampler):
@@ -28,7 +28,7 @@ class GaussianSampler(Sampler):
 
     Attributes:
         steps: number of steps.
-        spacing: where they lie.
+        spacing: spacing of the times.
     """
 
     spacing: Spacing = Even()
@@ -46,7 +46,7 @@ class GaussianSampler(Sampler):
 
 
 def gaussian(process: Process) -> Gaussian:
-    """Returns the process, which `check` found to be Gaussian."""
+    """Narrows the type of a process that `GaussianSampler.check` accepted."""
     if not isinstance(process, Gaussian):
         raise TypeError(f"expected a Gaussian process, got {type(process).__name__}")
     return process
@@ -61,13 +61,13 @@ def log_snr(process: Gaussian, t: Float[Array, "*b"]) -> Float[Array, "*b"]:
 def denoise(
     keys: Key[Array, " b"],
     process: Gaussian,
-    x_0: Float[Array, "b l d"],
-    eps: Float[Array, "b l d"],
+    x_0: Latents,
+    eps: Latents,
     t: Float[Array, ""],
     s: Float[Array, ""],
     eta: float,
-) -> Float[Array, "b l d"]:
-    """Returns x_s by the step above."""
+) -> Latents:
+    """Returns x_s by the formula above."""
     alpha_s, sigma_s = process.alpha(s), process.sigma(s)
     if eta == 0.0:
         return alpha_s * x_0 + sigma_s * eps

@@ -1,15 +1,22 @@
 """Guidance: transforms of `Predict`, for continuous predictions and for logits alike.
 
-Classifier-free guidance moves a prediction away from the one that knows less,
+With c the conditional prediction, u_i the unconditional prediction that hides the modalities of
+branch i, w the prediction of a weak model for the same input, and 1 the neutral scale:
 
-    good + sum over branches of (scale - 1) * (good - bad),
+    guidance                         function      prediction
+    classifier-free                  `guided`      u + scale (c - u)  =  c + (scale - 1) (c - u)
+    several branches                 `guided`      c + sum_i (scale_i - 1) (c - u_i)
+    autoguidance                     `autoguided`  c + (scale - 1) (c - w)
+    in an interval of t              `Guide`       c outside of it
+    rescaled to c's deviation        `Guide`       g (rescale std(c) / std(g) + 1 - rescale)
+    CFG-Zero*                        `Guide`       (c.u / u.u) u in the place of u
+    zero-init                        `Guide`       0 for t > 1 - zero_init
+    first channels only              `Guide`       c in the other channels
 
-on all channels (the published DiT tables used three of four by a slip). One branch is bad +
-scale * (good - bad) of Ho & Salimans, "Classifier-Free Diffusion Guidance", arXiv:2207.12598.
-Several branches, each without one modality, guide pair by pair, as in Li et al., "OmniFlow",
-arXiv:2412.01169. With a worse network instead it is autoguidance: Karras et al., "Guiding a
-Diffusion Model with a Bad Version of Itself", arXiv:2406.02507. What a prediction says of a
-learned variance is not guided: it stays that of the good one.
+g is the guided prediction of the rows above; means, deviations and products are those of an
+example. Ho & Salimans, "Classifier-Free Diffusion Guidance", arXiv:2207.12598; several branches as
+in Li et al., "OmniFlow", arXiv:2412.01169; Karras et al., "Guiding a Diffusion Model with a Bad
+Version of Itself", arXiv:2406.02507. A learned variance is not guided: c's is kept.
 """
 
 from collections.abc import Iterable
@@ -18,29 +25,29 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from vqdit.processes import Flow, Gaussian
-from vqdit.processes.base import Process, X
+from vqdit.processes.base import Latents, Prediction, Process, Time, X
 from vqdit.samplers.base import Predict
 from vqdit.samplers.drawing import check_drawing, tempered
 from vqdit.typing import Array, Bool, Component, Float, Named
 
 
 class Guide(Component):
-    """Where guidance acts, and how it is kept from overshooting.
+    """Options of guidance: where it acts, and how it is kept from overshooting.
 
-    All but `interval` are for predictions of Gaussian processes, not for logits.
+    All options except `interval` are for predictions of Gaussian processes, not for logits.
 
     Attributes:
-        interval: the first and the last t in which a prediction is guided. Kynkaanniemi et al.,
+        interval: the first and the last t at which predictions are guided. Kynkaanniemi et al.,
             "Applying Guidance in a Limited Interval", arXiv:2404.07724.
-        rescale: in [0, 1], how far an example gets back the standard deviation that it had before
-            it was guided; 0.7 is usual. Lin et al., "Common Diffusion Noise Schedules and Sample
-            Steps are Flawed", arXiv:2305.08891, eq. 15 and 16.
-        zero_star: scales the bad prediction of each example to be nearest to the good one. Fan et
-            al., "CFG-Zero*", arXiv:2503.18886.
-        zero_init: in [0, 1], share of the time, from t = 1 on, in which the prediction is 0, so
-            that nothing moves; for Flow, 0.02 or 0.04 are usual. Of the same paper.
-        channels: how many channels, the first ones, are guided; 0 is all. 3 are those of the
-            published DiT tables.
+        rescale: in [0, 1], how far the standard deviation of a guided prediction is moved back to
+            that of the conditional one; 0.7 is usual. Lin et al., "Common Diffusion Noise
+            Schedules and Sample Steps are Flawed", arXiv:2305.08891, eq. 15 and 16.
+        zero_star: whether to scale each unconditional prediction to be nearest to the conditional
+            one. Fan et al., "CFG-Zero*", arXiv:2503.18886.
+        zero_init: in [0, 1], share of the time, starting at t = 1, in which the velocity is 0 and
+            nothing moves; for Flow, 0.02 or 0.04 are usual. From the same paper.
+        channels: number of channels, from the first one, that are guided; 0 guides all. Published
+            DiT results guide 3 of 4, by an oversight in their code.
     """
 
     interval: tuple[float, float] = (0.0, 1.0)
@@ -62,41 +69,49 @@ class Guide(Component):
             raise ValueError(f"Guide needs channels >= 0, got {self.channels}; 0 is all")
 
     def check(self, processes: Iterable[Process]) -> None:
-        """Raises ValueError if predictions of these processes cannot be guided so."""
+        """Raises ValueError if these options do not fit the processes."""
         gaussian = [process for process in processes if isinstance(process, Gaussian)]
         for field in ("rescale", "zero_star", "zero_init", "channels"):
             if getattr(self, field) and not gaussian:
                 raise ValueError(
-                    f"Guide.{field} changes predictions of Gaussian processes, not logits, and "
-                    f"there are none; got {getattr(self, field)}, leave it out"
+                    f"Guide.{field}={getattr(self, field)} changes predictions of Gaussian "
+                    "processes, not logits, and all processes are discrete; leave it out"
                 )
         for process in gaussian:
             if self.zero_init and not (isinstance(process, Flow) and process.prediction == "v"):
                 raise ValueError(
-                    "Guide.zero_init is for the velocities of Flow, of which 0 moves nothing; got "
+                    "Guide.zero_init is for the velocities of Flow, where 0 means no movement; got "
                     f"{process}; leave it at 0"
                 )
 
     def combine(
         self,
         process: Process | None,
-        good: Float[Array, "b l w"],
-        bad: tuple[Float[Array, "b l w"], ...],
+        conditional: Prediction,
+        unconditional: tuple[Prediction, ...],
         scales: tuple[Float[Array, ""], ...],
-        t: Float[Array, "b #l"],
-    ) -> Float[Array, "b l w"]:
-        """Returns the guided prediction of one modality; without a process, as one of logits."""
+        t: Time,
+    ) -> Prediction:
+        """Returns the guided prediction of one modality.
+
+        Args:
+            process: the modality's process; None treats the predictions as logits.
+            conditional: the prediction to be guided.
+            unconditional: the predictions to guide away from, also those of a weak model.
+            scales: one guidance scale for each of them.
+            t: the modality's times.
+        """
         if not isinstance(process, Gaussian):
-            return self._moved(good, bad, scales, t)
-        plain, variance = process.split(good)
-        worse = tuple(process.split(prediction)[0] for prediction in bad)
+            return self._moved(conditional, unconditional, scales, t)
+        target, variance = process.split(conditional)
+        others = tuple(process.split(prediction)[0] for prediction in unconditional)
         if self.zero_star:
-            worse = tuple(optimal_scale(plain, part) * part for part in worse)
-        guided = self._moved(plain, worse, scales, t)
+            others = tuple(optimal_scale(target, other) * other for other in others)
+        guided = self._moved(target, others, scales, t)
         if self.rescale:
-            guided = rescaled(guided, plain, self.rescale)
+            guided = rescaled(guided, target, self.rescale)
         if self.channels:
-            parts = guided[..., : self.channels], plain[..., self.channels :]
+            parts = guided[..., : self.channels], target[..., self.channels :]
             guided = jnp.concatenate(parts, axis=-1)
         if self.zero_init:
             guided = jnp.where(t[..., None] > 1.0 - self.zero_init, 0.0, guided)
@@ -104,39 +119,37 @@ class Guide(Component):
 
     def _moved(
         self,
-        good: Float[Array, "b l v"],
-        bad: tuple[Float[Array, "b l v"], ...],
+        conditional: Prediction,
+        unconditional: tuple[Prediction, ...],
         scales: tuple[Float[Array, ""], ...],
-        t: Float[Array, "b #l"],
-    ) -> Float[Array, "b l v"]:
+        t: Time,
+    ) -> Prediction:
         low, high = self.interval
         is_inside = ((t >= low) & (t <= high))[..., None]
-        return good + sum(
-            jnp.where(is_inside, scale - 1.0, 0.0) * (good - worse)
-            for scale, worse in zip(scales, bad, strict=True)
+        return conditional + sum(
+            jnp.where(is_inside, scale - 1.0, 0.0) * (conditional - other)
+            for scale, other in zip(scales, unconditional, strict=True)
         )
 
 
-def optimal_scale(good: Float[Array, "b l d"], bad: Float[Array, "b l d"]) -> Float[Array, "b 1 1"]:
-    """Returns by what the bad prediction of each example is multiplied to be nearest the good."""
-    dot = jnp.sum(good * bad, axis=(1, 2), keepdims=True)
-    return dot / (jnp.sum(bad**2, axis=(1, 2), keepdims=True) + 1e-8)
+def optimal_scale(conditional: Latents, unconditional: Latents) -> Float[Array, "b 1 1"]:
+    """Returns, per example, the factor that moves the second nearest to the first."""
+    dot = jnp.sum(conditional * unconditional, axis=(1, 2), keepdims=True)
+    return dot / (jnp.sum(unconditional**2, axis=(1, 2), keepdims=True) + 1e-8)
 
 
-def rescaled(
-    guided: Float[Array, "b l d"], plain: Float[Array, "b l d"], share: float
-) -> Float[Array, "b l d"]:
-    """Returns `guided`, a share of it with the standard deviation of `plain`, by example."""
-    old, new = (jnp.std(x, axis=(1, 2), keepdims=True) for x in (plain, guided))
+def rescaled(guided: Latents, conditional: Latents, share: float) -> Latents:
+    """Returns `guided` with its standard deviation, per example, moved to that of `conditional`."""
+    old, new = (jnp.std(x, axis=(1, 2), keepdims=True) for x in (conditional, guided))
     return share * guided * (old / jnp.maximum(new, 1e-8)) + (1.0 - share) * guided
 
 
 class Branch(NamedTuple):
-    """One direction of guidance.
+    """One direction of guidance: away from the prediction that does not see some modalities.
 
     Attributes:
-        hidden: which modalities the worse prediction does not know.
-        scale: of every prediction; 1 leaves it as it is.
+        hidden: True for the modalities that the unconditional prediction does not see.
+        scale: guidance scale of each target; 1 disables guidance.
     """
 
     hidden: Named[Bool[Array, ""]]
@@ -150,15 +163,15 @@ def guided(
     guide: Guide = Guide(),  # noqa: B008 (a component is immutable)
     processes: Named[Process] = Named(),  # noqa: B008 (as above)
 ) -> Predict:
-    """Returns the guided prediction.
+    """Returns `predict` with classifier-free guidance.
 
     Args:
-        predict: the network. All branches are one batch, so it runs once, on as many times more
-            examples.
-        unknown: what a modality is at t = 1.
-        branches: the directions; none leaves `predict` as it is.
-        guide: where guidance acts, and how it is kept in bounds.
-        processes: of the targets; those not named are guided as logits are.
+        predict: the network. All branches form one batch, so it runs once, on (1 + number
+            of branches) times as many examples.
+        unknown: the value of every modality at t = 1, for hidden ones.
+        branches: the directions; without any, `predict` is returned unchanged.
+        guide: the options of guidance.
+        processes: processes of the targets; predictions of other targets are treated as logits.
     """
     if not branches:
         return predict
@@ -169,37 +182,39 @@ def guided(
         predictions = predict(_stack(xs), _stack(ts))
         result = {}
         for name, prediction in predictions.items():
-            good, *bad = jnp.split(prediction, len(parts))
+            conditional, *others = jnp.split(prediction, len(parts))
             scales = tuple(branch.scale[name] for branch in branches)
-            result[name] = guide.combine(processes.get(name), good, tuple(bad), scales, t[name])
+            result[name] = guide.combine(
+                processes.get(name), conditional, tuple(others), scales, t[name]
+            )
         return Named(result)
 
     return transformed
 
 
 def autoguided(
-    good: Predict,
-    bad: Predict,
+    predict: Predict,
+    weak: Predict,
     scale: Named[Float[Array, ""]],
     guide: Guide = Guide(),  # noqa: B008 (a component is immutable)
     processes: Named[Process] = Named(),  # noqa: B008 (as above)
 ) -> Predict:
-    """Returns the prediction of a good network, guided away from a bad one that sees the same.
+    """Returns `predict` guided away from the prediction of a weak model for the same input.
 
     Args:
-        good: the network.
-        bad: a smaller or less trained one of the same task.
-        scale: of every prediction; 1 leaves it as it is.
-        guide: where guidance acts, and how it is kept in bounds.
-        processes: of the targets; those not named are guided as logits are.
+        predict: the network.
+        weak: a smaller or less trained network of the same task.
+        scale: guidance scale of each target; 1 disables guidance.
+        guide: the options of guidance.
+        processes: processes of the targets; predictions of other targets are treated as logits.
     """
 
     def transformed(x: Named[X], t: Named[Float[Array, "b _"]]) -> Named[Float[Array, "b _ _"]]:
-        better, worse = good(x, t), bad(x, t)
+        strong, other = predict(x, t), weak(x, t)
         return Named(
             {
-                n: guide.combine(processes.get(n), better[n], (worse[n],), (scale[n],), t[n])
-                for n in better
+                n: guide.combine(processes.get(n), strong[n], (other[n],), (scale[n],), t[n])
+                for n in strong
             }
         )
 
@@ -209,16 +224,15 @@ def autoguided(
 def sharpened(
     predict: Predict, names: tuple[str, ...], *, temperature: float = 1.0, top_p: float = 1.0
 ) -> Predict:
-    """Returns the prediction with the logits of some modalities less varied.
+    """Returns `predict` with a temperature and a nucleus on the logits of some modalities.
 
-    It is the last of the transforms: what is left out has a logit of minus infinity.
+    It must be the last transform, as codes outside of the nucleus get a logit of minus infinity.
 
     Args:
         predict: the network.
-        names: of modalities of codes.
-        temperature: what logits are divided by, > 0; 1 leaves them as they are.
-        top_p: in (0, 1]: of each code only the likeliest values are left that together have at
-            least this probability.
+        names: names of discrete modalities.
+        temperature: divisor of the logits, > 0; 1 leaves them unchanged.
+        top_p: in (0, 1]; the most likely codes that together reach this probability are kept.
 
     Raises:
         ValueError: a number is out of range.

@@ -1,9 +1,9 @@
-"""The Halton order of a grid: whatever is visited first is spread evenly over the whole.
+"""The Halton order of a grid, every prefix of which is spread evenly over the whole grid.
 
-Point i has the coordinates phi_2(i), phi_3(i), ..., where phi_b mirrors the digits of i in base b
-at the point: 1, 2, 3, 4 are 1/2, 1/4, 3/4, 1/8 in base 2. A cell is visited when the first point
-falls into it. Besnier et al., "Halton Scheduler for Masked Generative Image Transformer",
-arXiv:2503.17076; along one axis it is van der Corput's sequence.
+Point i has the coordinates phi_2(i), phi_3(i), ..., where phi_b mirrors the base-b digits of i at
+the radix point: 1, 2, 3, 4 become 1/2, 1/4, 3/4, 1/8 in base 2. A cell's place in the order is that
+of the first point that falls into it. Besnier et al., "Halton Scheduler for Masked Generative Image
+Transformer", arXiv:2503.17076; along one axis it is van der Corput's sequence.
 """
 
 import functools
@@ -14,11 +14,11 @@ import numpy as np
 from vqdit.typing import Float, Int
 
 BASES = (2, 3, 5)
-"""One prime for every axis."""
+"""The bases of the axes."""
 
 
 def radical_inverse(index: Int[np.ndarray, " n"], base: int) -> Float[np.ndarray, " n"]:
-    """Returns phi_b of every index, in [0, 1)."""
+    """Returns phi_b, b = `base`, of every index; in [0, 1)."""
     result, scale, rest = np.zeros(len(index)), 1.0, index.copy()
     while rest.any():
         scale /= base
@@ -29,7 +29,7 @@ def radical_inverse(index: Int[np.ndarray, " n"], base: int) -> Float[np.ndarray
 
 @functools.lru_cache(maxsize=32)
 def halton_order(grid: tuple[int, ...]) -> Int[np.ndarray, " l"]:
-    """Returns the positions of a grid, row by row as tokens are, in the order of their visits.
+    """Returns the positions of a grid (row-major token numbers) in Halton order.
 
     Raises:
         ValueError: the grid has more than three axes.

@@ -1,4 +1,4 @@
-"""What the samplers of the Masked process share: they take no other."""
+"""Base of the samplers that run the Masked process, and no other."""
 
 from vqdit.processes.base import Process
 from vqdit.processes.masked import Masked
@@ -20,7 +20,7 @@ class MaskedSampler(Sampler):
 
 
 def masked(process: Process) -> Masked:
-    """Returns the process, which `check` found to be Masked."""
+    """Narrows the type of a process that `MaskedSampler.check` accepted."""
     if not isinstance(process, Masked):
         raise TypeError(f"expected the Masked process, got {type(process).__name__}")
     return process

@@ -4,7 +4,7 @@ In lambda = log(alpha / sigma) the probability-flow ODE has the exact solution
 
     x_s = (sigma_s / sigma_t) x_t + alpha_s int_0^h e^(u - h) x_0(lambda_t + u) du,
 
-and solvers of higher order expand the estimate of x_0 about lambda_t by those of earlier steps.
+and solvers of higher order expand x_0 around lambda_t, using the estimates of earlier steps.
 Lu et al., "DPM-Solver++", arXiv:2211.01095, eq. 9.
 """
 
@@ -16,17 +16,17 @@ import jax.numpy as jnp
 from vqdit.typing import Array, Float, Int
 
 TERMS = 12
-"""Of the series of `phi`: float32 knows no more where it is used."""
+"""Terms of the series in `phi`: enough for float32."""
 
 
 class History(NamedTuple):
-    """Earlier steps, the latest first; what has not been yet is 0 at t = 1.
+    """The last m steps, the latest first; unused entries have estimate 0 and time 1.
 
     Attributes:
-        estimates: of x_0.
-        times: at which they were made.
-        taken: how many steps lie behind.
-        total: how many there are.
+        estimates: estimates of x_0.
+        times: the times of these estimates.
+        taken: number of steps taken.
+        total: number of steps in all.
     """
 
     estimates: Float[Array, "m b l d"]
@@ -38,7 +38,7 @@ class History(NamedTuple):
     def begin(
         cls, x_1: Float[Array, "b l d"], times: Float[Array, " times"], length: int
     ) -> "History":
-        """Returns a history of so many steps, before the first."""
+        """Returns an empty history with room for `length` steps."""
         return cls(
             estimates=jnp.zeros((length, *x_1.shape), x_1.dtype),
             times=jnp.ones(length),
@@ -47,7 +47,7 @@ class History(NamedTuple):
         )
 
     def append(self, x_0: Float[Array, "b l d"], t: Float[Array, ""]) -> "History":
-        """Returns the history after one more step, without the oldest."""
+        """Returns the history with one more step, which replaces the oldest."""
         return self._replace(
             estimates=jnp.concatenate([x_0[None], self.estimates[:-1]]),
             times=jnp.concatenate([t[None], self.times[:-1]]),
@@ -56,14 +56,14 @@ class History(NamedTuple):
 
     @property
     def left(self) -> Int[Array, ""]:
-        """How many steps are left."""
+        """Number of steps left, the current one included."""
         return self.total - self.taken
 
 
 def phi(number: int, h: Float[Array, "*b"]) -> Float[Array, "*b"]:
-    """Returns the sum of h^k / (k + n - 1)! over k >= 1, for a number n: e^h - 1 for 1.
+    """Returns phi_n(h), the sum over k >= 1 of h^k / (k + n - 1)!; phi_1(h) = e^h - 1.
 
-    Each is the one below over h, less 1 / (n - 1)!; of a small h that would lose all digits.
+    For large h by phi_(n+1)(h) = phi_n(h) / h - 1 / n!, which would cancel for small h.
     """
     near = jnp.clip(h, -1.0, 1.0)
     series = sum(near**k / float(math.factorial(k + number - 1)) for k in range(1, TERMS))

@@ -1,21 +1,18 @@
 """The probability-flow ODE of a Gaussian process, in the variable in which it is nearly straight.
 
-For Flow that is t, along which x moves by alpha' x_0 + sigma' eps; for the others the noise level
-sigma / alpha, along which x / alpha moves by eps (Karras et al., arXiv:2206.00364, eq. 3).
+For Flow that variable is t, in which x moves by alpha' x_0 + sigma' eps. For the other processes it
+is the noise level sigma / alpha, in which x / alpha moves by eps (Karras et al., arXiv:2206.00364,
+eq. 3).
 """
 
 from vqdit.processes import Flow
+from vqdit.processes.base import Latents, Prediction
 from vqdit.processes.gaussian import Gaussian
 from vqdit.typing import Array, Float
 
 
-def slope(
-    process: Gaussian,
-    prediction: Float[Array, "b l w"],
-    x_t: Float[Array, "b l d"],
-    t: Float[Array, ""],
-) -> Float[Array, "b l d"]:
-    """Returns in which direction x moves at t > 0."""
+def slope(process: Gaussian, prediction: Prediction, x_t: Latents, t: Float[Array, ""]) -> Latents:
+    """Returns the derivative of x at t > 0 with respect to that variable."""
     x_0, eps = process.x_0_and_eps(prediction, x_t, t)
     if not isinstance(process, Flow):
         return eps
@@ -25,12 +22,12 @@ def slope(
 
 def along(
     process: Gaussian,
-    x_t: Float[Array, "b l d"],
-    direction: Float[Array, "b l d"],
+    x_t: Latents,
+    direction: Latents,
     t: Float[Array, ""],
     s: Float[Array, ""],
-) -> Float[Array, "b l d"]:
-    """Returns x_s by a straight line from x_t."""
+) -> Latents:
+    """Returns x_s on the straight line through x_t with that slope."""
     if isinstance(process, Flow):
         return x_t + (s - t) * direction
     scale = process.alpha(s) / process.alpha(t)

@@ -1,13 +1,13 @@
-"""ReMDM: unmasking that masks again, so that mistakes can be mended and more steps help.
+"""ReMDM: unmasking that also remasks codes, so that mistakes are corrected and more steps help.
 
-A code that is revealed is masked again with probability sigma, and a masked one is revealed with
+A revealed code is masked again with probability sigma, and a masked one is revealed with
 
     (m(t) - m(s) + sigma (1 - m(t))) / m(t),
 
-so that at every time as many are masked as in training. sigma may be at most
+so that at every time the expected share of masked codes is that of training. sigma is at most
 min(1, m(s) / (1 - m(t))); sigma = 0 is ancestral sampling. Wang et al., "Remasking Discrete
-Diffusion Models with Inference-Time Scaling", arXiv:2503.00307, section 4.1. In their ReMDM-loop
-codes are masked again only while the share of masked ones is held.
+Diffusion Models with Inference-Time Scaling", arXiv:2503.00307, section 4.1. Their ReMDM-loop
+remasks codes only while the share of masked codes is held constant.
 """
 
 from typing import Literal
@@ -15,10 +15,10 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from vqdit.processes.base import Process
+from vqdit.processes.base import Codes, Process
 from vqdit.processes.categorical import MASK, TINY
 from vqdit.random import streams
-from vqdit.samplers.base import Carry
+from vqdit.samplers.base import Carry, Step
 from vqdit.samplers.drawing import check_drawing, draw, tempered
 from vqdit.samplers.masked import MaskedSampler, masked
 from vqdit.samplers.spacing import numbered
@@ -29,14 +29,16 @@ class ReMDM(MaskedSampler):
     """Remasking sampling for the Masked process.
 
     Attributes:
-        steps: number of network evaluations; the more, the more is mended.
-        temperature: of the codes' distribution; 0 takes the most likely code.
-        top_p: share of the probability from whose likeliest codes is drawn; 0.9 in the paper.
-        variant: sigma is eta, but at most its maximum ("cap"); eta times its maximum ("rescale");
-            or that, shared out among the revealed codes by the softmax of minus the probability
-            that each had when it was revealed ("confidence"), which masks about `eta` codes.
-        eta: in [0, 1]. 0.01 to 0.05 for "cap" and "rescale", fewer steps more; 1 for "confidence".
-        start: the t from which on codes are masked again.
+        steps: number of network evaluations; more steps correct more mistakes.
+        temperature: temperature of the codes' distribution; 0 takes the most likely code.
+        top_p: nucleus of the codes' distribution, see `tempered`; 0.9 in the paper.
+        variant: "cap": sigma is eta, limited by its maximum. "rescale": sigma is eta times its
+            maximum. "confidence": as "rescale", but distributed among the revealed codes by the
+            softmax of -p, p the probability with which a code was revealed; this remasks about
+            eta codes.
+        eta: in [0, 1]; 0.01 to 0.05 for "cap" and "rescale", more for fewer steps; 1 for
+            "confidence".
+        start: the t at and below which codes are remasked.
     """
 
     steps: int = 64
@@ -53,29 +55,19 @@ class ReMDM(MaskedSampler):
             if not 0.0 <= getattr(self, field) <= 1.0:
                 raise ValueError(f"ReMDM needs {field} in [0, 1], got {getattr(self, field)}")
 
-    def init(
-        self, process: Process, x_1: Int[Array, "b l q"], times: Float[Array, " times"]
-    ) -> Carry:
-        """Keeps how probable every code was when it was revealed; what is given never wavers."""
+    def init(self, process: Process, x_1: Codes, times: Float[Array, " times"]) -> Carry:
+        """Returns the carry: each code's probability when it was revealed; infinite if given."""
         del process, times
         return jnp.full(x_1.shape, jnp.inf)
 
-    def step(
-        self,
-        keys: Key[Array, " b"],
-        process: Process,
-        prediction: Float[Array, "b l w"],
-        x_t: Int[Array, "b l q"],
-        t: Float[Array, ""],
-        s: Float[Array, ""],
-        carry: Carry,
-    ) -> tuple[Int[Array, "b l q"], Carry]:
-        process = masked(process)
-        logits = tempered(process.logits(prediction, x_t.shape[-1]), self.temperature, self.top_p)
+    def step(self, step: Step) -> tuple[Codes, Carry]:
+        process, x_t, carry = masked(step.process), step.x_t, step.carry
+        logits = process.logits(step.prediction, x_t.shape[-1])
+        logits = tempered(logits, self.temperature, self.top_p)
         is_masked = x_t == MASK
-        m_t, m_s = process.mask_probability(t), process.mask_probability(s)
-        sigma = jnp.where(t <= self.start, self._sigma(m_t, m_s, carry, is_masked), 0.0)
-        x_s, drawn = _remask(keys, logits, x_t, m_t, m_s, sigma)
+        m_t, m_s = process.mask_probability(step.t), process.mask_probability(step.s)
+        sigma = jnp.where(step.t <= self.start, self._sigma(m_t, m_s, carry, is_masked), 0.0)
+        x_s, drawn = _remask(step.keys, logits, x_t, m_t, m_s, sigma)
         p = jnp.take_along_axis(jax.nn.softmax(logits), drawn[..., None], axis=-1)[..., 0]
         revealed, remasked = is_masked & (x_s != MASK), ~is_masked & (x_s == MASK)
         return x_s, jnp.where(revealed, p, jnp.where(remasked, jnp.inf, carry))
@@ -87,7 +79,7 @@ class ReMDM(MaskedSampler):
         confidence: Float[Array, "b l q"],
         is_masked: Bool[Array, "b l q"],
     ) -> Float[Array, "*b"]:
-        """Returns the probability with which a code is masked again; of all, or of each."""
+        """Returns the probability of remasking: one number, or one per code."""
         most = _most(m_t, m_s)
         if self.variant == "cap":
             return jnp.minimum(self.eta, most)
@@ -99,22 +91,22 @@ class ReMDM(MaskedSampler):
 
 
 class ReMDMLoop(MaskedSampler):
-    """Remasking sampling for the Masked process, while the share of masked codes stays as it is.
+    """Remasking sampling for the Masked process in a loop at a constant share of masked codes.
 
-    The clock, which falls from 1 to 0 in equal steps, has three phases: down to `loop_from` codes
-    are revealed until a share `hold` is masked; down to `loop_to` it stays (but for a hundredth, as
-    what stands still is not generated) while codes are masked and revealed again; then the rest is
-    revealed.
+    A clock falls from 1 to 0 in equal steps. Until it reaches `loop_from`, codes are revealed until
+    the share `hold` is masked. From there to `loop_to`, codes are remasked and revealed while this
+    share is constant (it falls by 1 %, as a modality is generated only while its time falls).
+    Finally the remaining codes are revealed.
 
     Attributes:
-        steps: number of network evaluations; the more, the more is mended.
-        temperature: of the codes' distribution; 0 takes the most likely code.
-        top_p: share of the probability from whose likeliest codes is drawn; 0.9 in the paper.
-        eta: the probability with which a code is masked again in a step of the loop; at most what
-            leaves the share as it is.
-        loop_from: where the loop begins; t_on in the paper.
-        loop_to: where it ends; t_off.
-        hold: share of masked codes in the loop: 1 - alpha(t_on) in the paper.
+        steps: number of network evaluations; more steps correct more mistakes.
+        temperature: temperature of the codes' distribution; 0 takes the most likely code.
+        top_p: nucleus of the codes' distribution, see `tempered`; 0.9 in the paper.
+        eta: in [0, 1], probability with which a code is remasked in a step of the loop, limited by
+            the maximum of sigma.
+        loop_from: clock value at which the loop begins; t_on in the paper.
+        loop_to: clock value at which the loop ends; t_off in the paper.
+        hold: share of masked codes in the loop; 1 - alpha(t_on) in the paper.
     """
 
     steps: int = 64
@@ -145,31 +137,21 @@ class ReMDMLoop(MaskedSampler):
         spaced = process.time_at(jnp.interp(_clock(number, count), clock, share))
         return jnp.where((number == 0) | (number == count), times, spaced)
 
-    def init(
-        self, process: Process, x_1: Int[Array, "b l q"], times: Float[Array, " times"]
-    ) -> Carry:
-        """Keeps how many steps lie behind, and how many there are."""
+    def init(self, process: Process, x_1: Codes, times: Float[Array, " times"]) -> Carry:
+        """Returns the carry: the number of steps taken, and of steps in all."""
         del process, x_1
         _, count = numbered(times)
         return jnp.zeros_like(count), count
 
-    def step(
-        self,
-        keys: Key[Array, " b"],
-        process: Process,
-        prediction: Float[Array, "b l w"],
-        x_t: Int[Array, "b l q"],
-        t: Float[Array, ""],
-        s: Float[Array, ""],
-        carry: Carry,
-    ) -> tuple[Int[Array, "b l q"], Carry]:
-        process, (number, count) = masked(process), carry
-        logits = tempered(process.logits(prediction, x_t.shape[-1]), self.temperature, self.top_p)
-        m_t, m_s = process.mask_probability(t), process.mask_probability(s)
+    def step(self, step: Step) -> tuple[Codes, Carry]:
+        process, (number, count) = masked(step.process), step.carry
+        logits = process.logits(step.prediction, step.x_t.shape[-1])
+        logits = tempered(logits, self.temperature, self.top_p)
+        m_t, m_s = process.mask_probability(step.t), process.mask_probability(step.s)
         clock = _clock(number, count)
         loops = (clock <= self.loop_from) & (clock > self.loop_to)
         sigma = jnp.where(loops, jnp.minimum(self.eta, _most(m_t, m_s)), 0.0)
-        x_s, _ = _remask(keys, logits, x_t, m_t, m_s, sigma)
+        x_s, _ = _remask(step.keys, logits, step.x_t, m_t, m_s, sigma)
         return x_s, (number + 1, count)
 
 
@@ -178,19 +160,19 @@ def _clock(number: Int[Array, "*b"], count: Int[Array, ""]) -> Float[Array, "*b"
 
 
 def _most(m_t: Float[Array, ""], m_s: Float[Array, ""]) -> Float[Array, ""]:
-    """Returns the largest sigma that leaves as many masked as in training."""
+    """Returns the maximum of sigma."""
     return jnp.minimum(m_s / jnp.maximum(1.0 - m_t, TINY), 1.0)
 
 
 def _remask(
     keys: Key[Array, " b"],
     logits: Float[Array, "b l q k"],
-    x_t: Int[Array, "b l q"],
+    x_t: Codes,
     m_t: Float[Array, ""],
     m_s: Float[Array, ""],
     sigma: Float[Array, "*b"],
-) -> tuple[Int[Array, "b l q"], Int[Array, "b l q"]]:
-    """Takes x from t to s, masking codes again with probability sigma; also all codes drawn."""
+) -> tuple[Codes, Codes]:
+    """Returns x_s, with codes remasked at rate sigma, and the codes drawn for every position."""
     drawn, is_masked = draw(streams(keys, "code"), logits), x_t == MASK
     reveal = (m_t - m_s + sigma * (1.0 - m_t)) / jnp.maximum(m_t, TINY)
     u = jax.vmap(lambda key: jax.random.uniform(key, x_t.shape[1:]))(streams(keys, "change"))

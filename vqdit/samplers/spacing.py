@@ -1,6 +1,6 @@
-"""Spacing: where between t = 1 and t = 0 the steps of a sampler lie.
+"""Spacing: how the times of a sampler's steps are distributed between t = 1 and t = 0.
 
-A modality is given times that fall from 1 to 0 in equal steps; a spacing moves those in between.
+The times of a modality fall from 1 to 0 in equal steps; a spacing moves all but the end points.
 Karras et al., "Elucidating the Design Space of Diffusion-Based Generative Models",
 arXiv:2206.00364, eq. 5; the shift is that of Esser et al., "Scaling Rectified Flow Transformers",
 arXiv:2403.03206, eq. 23.
@@ -16,10 +16,10 @@ from vqdit.typing import Array, Component, Float, Int
 
 
 class Spacing(Component):
-    """Where the steps lie."""
+    """The distribution of a sampler's times."""
 
     def check(self, process: Process) -> None:
-        """Raises ValueError if the times of that process cannot be spaced so."""
+        """Raises ValueError if this spacing does not fit the process. Default: it fits."""
         del process
 
     def times(self, process: Gaussian, times: Float[Array, " times"]) -> Float[Array, " times"]:
@@ -28,7 +28,7 @@ class Spacing(Component):
 
 
 class Even(Spacing):
-    """Equal steps in t, from 1 on: "trailing" in other libraries."""
+    """Equal steps in t, starting at 1 ("trailing" in other libraries)."""
 
     def times(self, process: Gaussian, times: Float[Array, " times"]) -> Float[Array, " times"]:
         del process
@@ -39,14 +39,15 @@ class Shifted(Spacing):
     """t -> shift t / (1 + (shift - 1) t): the noise level t / (1 - t) of a flow times `shift`.
 
     Attributes:
-        shift: above 1 more steps at much noise, as many tokens need; 3 is usual for large images.
+        shift: factor > 0; values above 1 take more steps at high noise, which data of many tokens
+            need. 3 is usual for large images.
     """
 
     shift: float = 3.0
 
     def __post_init__(self) -> None:
         if self.shift <= 0.0:
-            raise ValueError(f"Shifted needs shift > 0, got {self.shift}; 1 is none")
+            raise ValueError(f"Shifted needs shift > 0, got {self.shift}; 1 shifts nothing")
 
     def times(self, process: Gaussian, times: Float[Array, " times"]) -> Float[Array, " times"]:
         del process
@@ -54,10 +55,10 @@ class Shifted(Spacing):
 
 
 class Karras(Spacing):
-    """Equal steps in (sigma / alpha)^(1 / rho), down to `sigma_min`, and from there to 0.
+    """Equal steps in (sigma / alpha)^(1 / rho) down to `sigma_min`, then one step to 0.
 
     Attributes:
-        rho: larger is more steps at little noise.
+        rho: exponent; larger values take more steps at low noise.
         sigma_min: noise level sigma / alpha before the last step.
     """
 
@@ -72,8 +73,8 @@ class Karras(Spacing):
     def check(self, process: Process) -> None:
         if not isinstance(process, Gaussian) or float(process.alpha(jnp.float32(1.0))) <= 0.0:
             raise ValueError(
-                f"Karras spaces a noise level that is finite at t = 1, which that of "
-                f"{type(process).__name__} is not; use Even or Shifted"
+                "Karras needs a process with a finite noise level sigma / alpha at t = 1, got "
+                f"{type(process).__name__}; use Even or Shifted"
             )
 
     def times(self, process: Gaussian, times: Float[Array, " times"]) -> Float[Array, " times"]:
@@ -87,20 +88,18 @@ class Karras(Spacing):
 
 
 class Respaced(Spacing):
-    """Rounded steps of a DDPM's table, the first and the last among them, evenly spread.
+    """Evenly spaced steps of a DDPM's table of betas, rounded, including the first and the last.
 
-    The respacing of published tables of DDPMs, "linspace" in other libraries.
+    This is the respacing of published results of DDPMs ("linspace" in other libraries).
     """
 
     def check(self, process: Process) -> None:
         if not isinstance(process, DDPM):
-            raise ValueError(
-                f"Respaced takes steps of a DDPM's table, got {type(process).__name__}; use Even"
-            )
+            raise ValueError(f"Respaced needs a DDPM, got {type(process).__name__}; use Even")
 
     def times(self, process: Gaussian, times: Float[Array, " times"]) -> Float[Array, " times"]:
         if not isinstance(process, DDPM):
-            raise TypeError(f"Respaced takes steps of a DDPM, got {type(process).__name__}")
+            raise TypeError(f"Respaced needs a DDPM, got {type(process).__name__}")
         number, count = numbered(times)
         gaps = jnp.maximum(count - 1, 1)
         step = jnp.round((process.steps - 1) * (gaps - number) / gaps)
@@ -113,7 +112,7 @@ def noise_level(process: Gaussian, t: Float[Array, "*b"]) -> Float[Array, "*b"]:
 
 
 def time_of(process: Gaussian, level: Float[Array, "*b"]) -> Float[Array, "*b"]:
-    """Returns the t at which the noise level sigma / alpha, which rises with t, has that value."""
+    """Returns the t at which the noise level sigma / alpha has that value, by bisection."""
 
     def halve(_: Int[Array, ""], ends: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = ends
@@ -126,7 +125,7 @@ def time_of(process: Gaussian, level: Float[Array, "*b"]) -> Float[Array, "*b"]:
 
 
 def numbered(times: Float[Array, " times"]) -> tuple[Int[Array, " times"], Int[Array, ""]]:
-    """Returns how many steps lie before each of the times, and how many there are."""
+    """Returns the number of falling steps before each time, and their total number."""
     falls = jnp.cumsum(times[1:] < times[:-1])
     number = jnp.concatenate([jnp.zeros(1, falls.dtype), falls])
     return number, number[-1]

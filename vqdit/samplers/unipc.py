@@ -1,13 +1,13 @@
-"""UniPC: a multistep predictor, and a corrector that needs no further network evaluation.
+"""UniPC: a multistep predictor, and a corrector without additional network evaluations.
 
-With the estimate m_0 of x_0 at t, those m_k of other times, r_k = (lambda_k - lambda_t) / h and
-h = lambda_s - lambda_t,
+With the estimate m_0 of x_0 at t, the estimates m_k at other times, h = lambda_s - lambda_t, and
+r_k = (lambda_k - lambda_t) / h,
 
     x_s = (sigma_s / sigma_t) x_t + alpha_s (1 - e^-h) (m_0 + sum_k w_k (m_k - m_0) / r_k),
 
-the weights such that the step is exact for polynomials. The predictor takes earlier times; once
-the network has looked at its result, the corrector takes that step again with the new look too,
-and the next one starts from there. Zhao et al., "UniPC", arXiv:2302.04867, with its B_2(h).
+with weights under which the step is exact for polynomials. The predictor uses earlier times. After
+the network's evaluation at s, the corrector repeats the step with this new estimate as well, and
+the next step starts from its result. Zhao et al., "UniPC", arXiv:2302.04867, with its B_2(h).
 """
 
 import math
@@ -15,25 +15,25 @@ from typing import Literal, NamedTuple
 
 import jax.numpy as jnp
 
-from vqdit.processes.base import Process
+from vqdit.processes.base import Latents, Process
 from vqdit.processes.gaussian import Gaussian
-from vqdit.samplers.base import Carry
+from vqdit.samplers.base import Carry, Step
 from vqdit.samplers.gaussian import GaussianSampler, gaussian, log_snr
 from vqdit.samplers.multistep import History, phi
-from vqdit.typing import Array, Float, Int, Key
+from vqdit.typing import Array, Float, Int
 
 
 class Progress(NamedTuple):
-    """What UniPC keeps between steps.
+    """The carry of UniPC.
 
     Attributes:
-        history: of the estimates.
-        x: from which the last step was predicted.
-        order: of that prediction.
+        history: the estimates of earlier steps.
+        x: the x from which the last step started.
+        order: the order of the last predictor step.
     """
 
     history: History
-    x: Float[Array, "b l d"]
+    x: Latents
     order: Int[Array, ""]
 
 
@@ -42,33 +42,21 @@ class UniPC(GaussianSampler):
 
     Attributes:
         steps: number of network evaluations; 10 to 20 are usual.
-        spacing: where they lie.
+        spacing: spacing of the times.
         order: 2, or 3, which suits generation without guidance.
     """
 
     steps: int = 20
     order: Literal[2, 3] = 2
 
-    def init(
-        self, process: Process, x_1: Float[Array, "b l d"], times: Float[Array, " times"]
-    ) -> Carry:
-        """Keeps the estimates of earlier steps, and the step that may be corrected."""
+    def init(self, process: Process, x_1: Latents, times: Float[Array, " times"]) -> Carry:
         del process
         return Progress(History.begin(x_1, times, self.order), x_1, jnp.int32(0))
 
-    def step(
-        self,
-        keys: Key[Array, " b"],
-        process: Process,
-        prediction: Float[Array, "b l w"],
-        x_t: Float[Array, "b l d"],
-        t: Float[Array, ""],
-        s: Float[Array, ""],
-        carry: Carry,
-    ) -> tuple[Float[Array, "b l d"], Carry]:
-        del keys
-        process, history = gaussian(process), carry.history
-        x_0, _ = process.x_0_and_eps(prediction, x_t, t)
+    def step(self, step: Step) -> tuple[Latents, Carry]:
+        process, carry, t, s = gaussian(step.process), step.carry, step.t, step.s
+        history = carry.history
+        x_0, _ = process.x_0_and_eps(step.prediction, step.x_t, t)
 
         other = jnp.concatenate([x_0[None], history.estimates[1:]])
         times = jnp.concatenate([t[None], history.times[1:]])
@@ -76,7 +64,7 @@ class UniPC(GaussianSampler):
         corrected = _move(
             process, carry.x, history.estimates[0], *now, other, times, used=carry.order
         )
-        x_t = jnp.where(history.taken > 0, corrected, x_t)
+        x_t = jnp.where(history.taken > 0, corrected, step.x_t)
 
         order = jnp.minimum(jnp.minimum(self.order, history.taken + 1), history.left)
         before = history.estimates[:-1], history.times[:-1]
@@ -86,16 +74,16 @@ class UniPC(GaussianSampler):
 
 def _move(
     process: Gaussian,
-    x_t: Float[Array, "b l d"],
-    x_0: Float[Array, "b l d"],
+    x_t: Latents,
+    x_0: Latents,
     t: Float[Array, ""],
     s: Float[Array, ""],
     other: Float[Array, "m b l d"],
     times: Float[Array, " m"],
     *,
     used: Int[Array, ""],
-) -> Float[Array, "b l d"]:
-    """Returns x_s, by the estimates at t and at the first `used` other times."""
+) -> Latents:
+    """Returns x_s from the estimate at t and those at the first `used` other times."""
     start, h = log_snr(process, t), log_snr(process, s) - log_snr(process, t)
     is_used = jnp.arange(len(times)) < used
     ratios = jnp.where(is_used, (log_snr(process, times) - start) / h, 1.0)
@@ -114,5 +102,5 @@ def _weights(
     rows = jnp.where(is_used[:, None] & is_used, rows, jnp.eye(size))
     right = jnp.stack([math.factorial(n) * phi(n + 1, -h) for n in range(1, size + 1)])
     right = jnp.where(is_used, right / jnp.expm1(-h), 0.0)
-    # One difference alone weighs a half, as published: exact as h goes to 0.
+    # A single difference has the weight 1/2, as published, which is exact as h goes to 0.
     return jnp.where(used == 1, 0.5 * is_used, jnp.linalg.solve(rows, right))

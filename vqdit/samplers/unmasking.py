@@ -1,14 +1,14 @@
 """Unmasking: iterative parallel decoding of masked codes.
 
-At every step all masked positions are drawn from the network's prediction, and so many are kept
-that a share m(s) / m(t) of the masked ones stays masked: those with the largest
+Every step draws codes for all masked positions from the network's prediction and keeps as many as
+leave a share m(s) / m(t) of them masked. It keeps those with the largest
 
-    log p(code) + noise * t * Gumbel        (order "confidence")
+    log p(code) + noise * t * Gumbel        (order "confidence"),
 
-or whatever comes next in an order that does not look at the codes: the Halton sequence over the
-grid, or a random one, which is ancestral sampling of exactly as many as expected. Chang et al.,
-"MaskGIT: Masked Generative Image Transformer", arXiv:2202.04200, section 3.2; the Halton order is
-that of Besnier et al., arXiv:2503.17076.
+or the next ones in an order that does not depend on the codes: the Halton sequence over the grid,
+or a random order, which is ancestral sampling that reveals exactly the expected number of codes.
+Chang et al., "MaskGIT: Masked Generative Image Transformer", arXiv:2202.04200, section 3.2; the
+Halton order is that of Besnier et al., arXiv:2503.17076.
 """
 
 import dataclasses
@@ -18,29 +18,31 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vqdit.processes.base import Process
+from vqdit.processes.base import Codes
 from vqdit.processes.categorical import MASK
 from vqdit.random import streams
-from vqdit.samplers.base import Carry
+from vqdit.samplers.base import Carry, Step
 from vqdit.samplers.drawing import check_drawing, draw, gumbel, tempered
 from vqdit.samplers.halton import halton_order
 from vqdit.samplers.masked import MaskedSampler, masked
-from vqdit.typing import Array, Float, Int, Key
+from vqdit.typing import Array, Float, Key
 
 
 class Unmasking(MaskedSampler):
     """Iterative unmasking for the Masked process.
 
     Attributes:
-        steps: number of network evaluations; 8 to 16 are usual, more than positions is a waste.
-        temperature: of the codes' distribution; 0 takes the most likely code.
+        steps: number of network evaluations; 8 to 16 are usual. More steps than positions are
+            wasted.
+        temperature: temperature of the codes' distribution; 0 takes the most likely code.
         noise: weight of the Gumbel noise on the confidence, annealed by the time t at which a
-            step starts (MaskGIT's code takes s, at which it ends): larger is more varied, smaller
-            more confident. 4.5 in MaskGIT.
-        top_p: share of the probability from whose likeliest codes is drawn; 1 is all.
-        order: which are revealed first: the most confident, which favours what is likely; as the
-            Halton sequence spreads them; or at random. Only the last two keep the distribution.
-        grid: of the positions, for the Halton order; the task fills it in. (): one line.
+            step starts (MaskGIT's code uses s, at which it ends). Larger values give more varied
+            samples; 4.5 in MaskGIT.
+        top_p: in (0, 1], nucleus of the codes' distribution, see `tempered`; 1 keeps all codes.
+        order: order in which positions are revealed: "confidence" (the most confident first, which
+            favours likely samples), "halton" or "random". Only the last two sample from the
+            network's distribution.
+        grid: grid of the positions, for the Halton order; the task sets it. () is one line.
     """
 
     steps: int = 12
@@ -59,40 +61,31 @@ class Unmasking(MaskedSampler):
     def bind(self, grid: tuple[int, ...]) -> "Unmasking":
         return dataclasses.replace(self, grid=grid)
 
-    def step(
-        self,
-        keys: Key[Array, " b"],
-        process: Process,
-        prediction: Float[Array, "b l w"],
-        x_t: Int[Array, "b l q"],
-        t: Float[Array, ""],
-        s: Float[Array, ""],
-        carry: Carry,
-    ) -> tuple[Int[Array, "b l q"], Carry]:
-        process = masked(process)
-        logits = process.logits(prediction, x_t.shape[-1])  # b l q k
-        code_keys, order_keys = streams(keys, "code"), streams(keys, "order")
+    def step(self, step: Step) -> tuple[Codes, Carry]:
+        process, x_t, t, s = masked(step.process), step.x_t, step.t, step.s
+        logits = process.logits(step.prediction, x_t.shape[-1])  # b l q k
+        code_keys, order_keys = streams(step.keys, "code"), streams(step.keys, "order")
         drawn = draw(code_keys, tempered(logits, self.temperature, self.top_p))
         is_masked = x_t == MASK
         first = jnp.where(is_masked, self._first(order_keys, logits, drawn, t), jnp.inf)
 
-        # How many stay masked: their expected share, and at least one is revealed at every step.
+        # The expected share stays masked, but every step reveals at least one code.
         left = jnp.sum(is_masked, axis=(1, 2))
         share = process.mask_probability(s) / jnp.maximum(process.mask_probability(t), 1e-9)
         stay = jnp.minimum(jnp.round(share * left), left - 1).astype(jnp.int32)
         flat = first.reshape(x_t.shape[0], -1)
         rank = jnp.argsort(jnp.argsort(flat, axis=-1), axis=-1).reshape(x_t.shape)
         stays = is_masked & (rank < stay[:, None, None])
-        return jnp.where(is_masked & ~stays, drawn, x_t), carry
+        return jnp.where(is_masked & ~stays, drawn, x_t), step.carry
 
     def _first(
         self,
         keys: Key[Array, " b"],
         logits: Float[Array, "b l q k"],
-        drawn: Int[Array, "b l q"],
+        drawn: Codes,
         t: Float[Array, ""],
     ) -> Float[Array, "#b l q"]:
-        """Returns numbers whose largest are revealed first."""
+        """Returns the priority of each code: the largest are revealed first."""
         if self.order == "halton":
             visits = halton_order(self.grid or drawn.shape[1:2])
             rank = np.argsort(visits)[:, None] * drawn.shape[2] + np.arange(drawn.shape[2])

@@ -182,9 +182,9 @@ class DiffusionTask(GenerationTask):
     ) -> tuple[Named[X], Named[Float[Array, "b _"]], dict[str, tuple[Any, ...]]]:
         """Returns x at t, and per target x_0, x_t, the noise and t."""
         x, states = {}, {}
-        laws = Named({name: target.time for name, target in self.targets.items()})
+        distributions = Named({name: target.time for name, target in self.targets.items()})
         present = Named({name: batch.present[name] for name in self.targets})
-        t = dict(self.joint.sample(key, batch.index, laws, present, batch.size))
+        t = dict(self.joint.sample(key, batch.index, distributions, present, batch.size))
         processes = self.processes
         for name, process in processes.items():
             raw = batch.data[name]

@@ -91,7 +91,7 @@ class TokenizerTask(AutoencoderTask):
     def tokens(
         self, params: Params, stats: Stats, h: Float[Array, "b *grid w"]
     ) -> Int[Array, "b *grid q"]:
-        return self.quantizer.quantize(params["quantizer"], stats, h).codes
+        return self.quantizer.encode(params["quantizer"], stats, h)
 
     def lookup(
         self, params: Params, stats: Stats, tokens: Int[Array, "b *grid q"]
