@@ -224,12 +224,10 @@ def test_what_cannot_work_is_refused():
         DiT(attention="cudnn")
     with pytest.raises(ValueError, match="2 axes need heads of at least 4 channels, got 2"):
         DiT(dim=8, heads=4, positions="rope").check(INPUTS)
-    with pytest.raises(ValueError, match="depth >= 2 for 'text', which its last block"):
+    with pytest.raises(ValueError, match="depth >= 2 if a modality .* as 'text' does"):
         DiT(depth=1, block="mm_dit").check(INPUTS)
     head = INPUTS | {"text": dataclasses.replace(INPUTS["text"], output=9)}
-    with pytest.raises(
-        ValueError, match="'text' has route='cross', .* but output=9"
-    ):
+    with pytest.raises(ValueError, match="'text' has route='cross', .* but output=9"):
         DiT().check(head)
 
 
