@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vqdit.models.blocks import AdaLNZero, Given, Layers, MMDiT, Part, Plain
+from vqdit.models.blocks import AdaLNZero, BlockConfig, Conditioning, MMDiT, Plain, Segment
 from vqdit.nn.rope import rotation
 
 DIM, HEADS, TOKENS, CONTEXT = 16, 2, 6, 3
@@ -15,25 +15,25 @@ PLAIN = {"mlp": "gelu", "norm": "layer", "qk_norm": False}
 MODERN = {"mlp": "swiglu", "norm": "rms", "qk_norm": True}
 
 
-def layers(block, **fields):
+def config(block, **fields):
     shared = {"dim": DIM, "heads": HEADS, "hidden": 4 * DIM, "dtype": "float32"}
-    return Layers(block=block, attention="auto", **shared, **fields)
+    return BlockConfig(block=block, attention="auto", **shared, **fields)
 
 
 def normal(seed, *shape):
     return np.random.default_rng(seed).normal(size=shape).astype("f4")
 
 
-def parameters(module, x, given):
+def parameters(module, x, conditioning):
     """Parameters of the structure that `init` gives, none of them zero; and as float64."""
-    shapes = jax.eval_shape(module.init, jax.random.key(0), x, given)["params"]
+    shapes = jax.eval_shape(module.init, jax.random.key(0), x, conditioning)["params"]
     random = np.random.default_rng(0)
     params = jax.tree.map(lambda leaf: 0.3 * random.normal(size=leaf.shape).astype("f4"), shapes)
     return params, jax.tree.map(lambda leaf: leaf.astype(np.float64), params)
 
 
-def applied(module, params, x, given):
-    return jax.jit(lambda *args: module.apply({"params": args[0]}, *args[1:])[0])(params, x, given)
+def applied(module, params, *args):
+    return jax.jit(lambda p, *args: module.apply({"params": p}, *args)[0])(params, *args)
 
 
 def dense(params, x):
@@ -79,31 +79,31 @@ def turned(x, turn):
     return np.concatenate([product.real, product.imag], axis=-1)
 
 
-def self_attention(params, h, fields, given):
+def self_attention(params, h, fields, conditioning):
     q, k, v = (heads(part) for part in np.split(dense(params["qkv"], h), 3, axis=-1))
     if fields["qk_norm"]:
         q, k = norm(q, "rms", params["q_norm"]), norm(k, "rms", params["k_norm"])
-    if given.turn is not None:
-        q, k = turned(q, given.turn), turned(k, given.turn)
-    return dense(params["out"], attend(q, k, v, given.real))
+    if conditioning.turn is not None:
+        q, k = turned(q, conditioning.turn), turned(k, conditioning.turn)
+    return dense(params["out"], attend(q, k, v, conditioning.real))
 
 
-def cross_attention(params, h, fields, given):
+def cross_attention(params, h, fields, conditioning):
     q, (k, v) = (
         dense(params["cross_q"], h),
-        np.split(dense(params["cross_kv"], given.context), 2, 2),
+        np.split(dense(params["cross_kv"], conditioning.context), 2, 2),
     )
     q, k, v = heads(q), heads(k), heads(v)
     if fields["qk_norm"]:
         q, k = norm(q, "rms", params["cross_q_norm"]), norm(k, "rms", params["cross_k_norm"])
-    return dense(params["cross_out"], attend(q, k, v, given.context_real))
+    return dense(params["cross_out"], attend(q, k, v, conditioning.context_real))
 
 
-def what_is_given(is_modern, rows):
+def block_inputs(is_modern, rows):
     """A condition; with padding, a context with padding, and rotary positions too, if modern."""
     if not is_modern:
-        return Given(c=normal(1, 2, rows, DIM))
-    return Given(
+        return Conditioning(c=normal(1, 2, rows, DIM))
+    return Conditioning(
         c=normal(1, 2, rows, DIM),
         real=np.arange(TOKENS)[None] < np.asarray([[TOKENS], [4]]),
         context=normal(2, 2, CONTEXT, DIM),
@@ -114,36 +114,36 @@ def what_is_given(is_modern, rows):
 
 @pytest.mark.parametrize("fields", [PLAIN, MODERN], ids=["published", "modern"])
 def test_adaln_zero_is_its_formula(fields):
-    """Two parts, of one row and of one row per token."""
-    given = what_is_given(fields is MODERN, 1 + 4)
-    block = AdaLNZero(layers("adaln_zero", **fields), (Part("a", 1, 2), Part("b", 4, 4)))
+    """Two segments, of one row and of one row per token."""
+    conditioning = block_inputs(fields is MODERN, 1 + 4)
+    block = AdaLNZero(config("adaln_zero", **fields), (Segment("a", 1, 2), Segment("b", 4, 4)))
     x = normal(0, 2, TOKENS, DIM)
-    params, p = parameters(block, x, given)
-    found = applied(block, params, x, given)
+    params, p = parameters(block, x, conditioning)
+    found = applied(block, params, x, conditioning)
 
-    c = dense(p["modulation"], given.c)[:, [0, 0, 1, 2, 3, 4]]
+    c = dense(p["modulation"], conditioning.c)[:, [0, 0, 1, 2, 3, 4]]
     shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = np.split(c, 6, axis=-1)
     kind = fields["norm"]
     h = norm(x, kind) * (1 + scale_1) + shift_1
-    x = x + gate_1 * self_attention(p, h, fields, given)
-    if given.context is not None:
-        x = x + cross_attention(p, norm(x, kind), fields, given)
+    x = x + gate_1 * self_attention(p, h, fields, conditioning)
+    if conditioning.context is not None:
+        x = x + cross_attention(p, norm(x, kind), fields, conditioning)
     x = x + gate_2 * mlp(p, norm(x, kind) * (1 + scale_2) + shift_2, fields["mlp"])
     np.testing.assert_allclose(found, x, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("fields", [PLAIN, MODERN], ids=["published", "modern"])
 def test_the_plain_block_is_its_formula(fields):
-    given = what_is_given(fields is MODERN, 0)
-    block = Plain(layers("cross_attention", **fields), ())
+    conditioning = block_inputs(fields is MODERN, 0)
+    block = Plain(config("cross_attention", **fields), ())
     x = normal(0, 2, TOKENS, DIM)
-    params, p = parameters(block, x, given)
-    found = applied(block, params, x, given)
+    params, p = parameters(block, x, conditioning)
+    found = applied(block, params, x, conditioning)
 
     kind = fields["norm"]
-    x = x + self_attention(p, norm(x, kind, p["norm_1"]), fields, given)
-    if given.context is not None:
-        x = x + cross_attention(p, norm(x, kind, p["norm_cross"]), fields, given)
+    x = x + self_attention(p, norm(x, kind, p["norm_1"]), fields, conditioning)
+    if conditioning.context is not None:
+        x = x + cross_attention(p, norm(x, kind, p["norm_cross"]), fields, conditioning)
     x = x + mlp(p, norm(x, kind, p["norm_2"]), fields["mlp"])
     np.testing.assert_allclose(found, x, rtol=1e-4, atol=1e-4)
 
@@ -161,7 +161,7 @@ def beside(*dicts):
 
 @pytest.mark.parametrize("is_last", [False, True])
 def test_mm_dit_is_the_published_one(is_last):
-    """The block of Stable Diffusion 3, in diffusers: an image, and a text that is given."""
+    """The block of Stable Diffusion 3, in diffusers: an image, and a text as context."""
     torch = pytest.importorskip("torch")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -205,13 +205,13 @@ def test_mm_dit_is_the_published_one(is_last):
         their_text, their_image = theirs(*(torch.tensor(part) for part in (image, text, c)))
 
     fields = {**PLAIN, "qk_norm": True}
-    parts = Part("image", 1, TOKENS), Part("text", 1, CONTEXT, is_given=True)
-    block = MMDiT(layers("mm_dit", **fields), parts, is_last=is_last)
+    segments = Segment("image", 1, TOKENS), Segment("text", 1, CONTEXT, is_context=True)
+    block = MMDiT(config("mm_dit", **fields), segments, is_last=is_last)
     x, row = np.concatenate([image, text], axis=1), silu(c)[:, None]
-    given = Given(c=np.concatenate([row, row], axis=1))
-    shapes = jax.eval_shape(block.init, jax.random.key(0), x, given)["params"]
+    conditioning = Conditioning(c=np.concatenate([row, row], axis=1))
+    shapes = jax.eval_shape(block.init, jax.random.key(0), x, conditioning)["params"]
     assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, shapes)
-    found = applied(block, params, x, given)
+    found = applied(block, params, x, conditioning)
     np.testing.assert_allclose(found[:, :TOKENS], their_image.numpy(), rtol=1e-4, atol=1e-4)
     if is_last:
         assert their_text is None and found.shape[1] == TOKENS

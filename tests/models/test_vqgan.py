@@ -132,5 +132,5 @@ def test_levels_may_be_counted_from_the_latents():
 
 
 def test_attention_at_a_level_that_is_not_there_is_refused():
-    with pytest.raises(ValueError, match=r"levels from -2 to 1, .*, got \(2,\)"):
+    with pytest.raises(ValueError, match=r"levels from -2 to 1, got \(2,\)"):
         VQGAN(**TINY, attention=(2,))

@@ -1,4 +1,4 @@
-"""Networks: the DiT, autoencoders, discriminators, and codebooks for Flax."""
+"""Networks: the DiT, autoencoders, discriminators, and a Flax module for codebooks."""
 
 from vqdit.models.autoencoder import Autoencoder, ConvAutoencoder
 from vqdit.models.codebook import Codebook

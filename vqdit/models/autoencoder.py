@@ -1,8 +1,8 @@
-"""The contract of an autoencoder, and the convolutional one on grids of one, two or three axes.
+"""The interface of autoencoders, and a convolutional autoencoder for one, two or three axes.
 
-The convolutional encoder halves every axis once per level but the last; the decoder mirrors it.
-Structure of Esser et al., "Taming Transformers" (VQGAN), arXiv:2012.09841, appendix A, without
-attention.
+The convolutional encoder halves every axis after each level except the last; the decoder mirrors
+the encoder. The architecture is that of Esser et al., "Taming Transformers" (VQGAN),
+arXiv:2012.09841, appendix A, without attention.
 """
 
 import math
@@ -19,33 +19,33 @@ from vqdit.typing import Array, Component, Float, Key, Params
 
 
 class Autoencoder(Component):
-    """An encoder and a decoder, as pure functions of their parameters.
+    """Base class of autoencoders: an encoder and a decoder as pure functions of their parameters.
 
-    The encoder gives as many channels as the bottleneck takes, and the decoder takes as many as
-    that gives: the codes' width on both sides of a quantizer; mean and log variance before a KL
-    regularizer, and half as many channels behind it.
+    The bottleneck between encoder and decoder determines their channels. A quantizer takes and
+    returns vectors of the codes' width. A KL regularizer takes mean and log variance (2 d channels)
+    and returns latents (d channels).
     """
 
     @property
     def downsampling(self) -> int:
-        """Data positions per position of the finest grid within, along each axis."""
+        """Factor by which the encoder reduces each axis of the data."""
         raise TypeError(f"{type(self).__name__} must define downsampling")
 
     @property
     def reason(self) -> str:
-        """What the down-sampling is made of, for messages."""
+        """Explanation of the down-sampling factor, for error messages."""
         raise TypeError(f"{type(self).__name__} must define reason")
 
     @property
     def last_layer(self) -> tuple[str, ...]:
-        """Where in the parameters the kernel is that makes the decoder's output."""
+        """Path of the kernel of the decoder's last layer within the parameters."""
         return ("decoder", "out", "kernel")
 
     def grid(self, size: tuple[int, ...]) -> tuple[int, ...]:
-        """Returns the latent grid of data of that size.
+        """Returns the grid of the latents for data of a given size.
 
         Raises:
-            ValueError: if the size does not divide by the down-sampling.
+            ValueError: if the size does not divide by the down-sampling factor.
         """
         factor = self.downsampling
         if any(axis % factor for axis in size):
@@ -59,11 +59,11 @@ class Autoencoder(Component):
         return tuple(axis // factor for axis in size)
 
     def encoder(self, width: int) -> nn.Module:
-        """Returns the module from float32 [b, *size, c] to float32 [b, *grid, width]."""
+        """Returns a module that maps float32 [b, *size, c] to float32 [b, *grid, width]."""
         raise TypeError(f"{type(self).__name__} must define encoder")
 
     def decoder(self, channels: int) -> nn.Module:
-        """Returns the module from latents to float32 [b, *size, channels]."""
+        """Returns a module that maps latents [b, *grid, d] to float32 [b, *size, channels]."""
         raise TypeError(f"{type(self).__name__} must define decoder")
 
     def init(
@@ -72,10 +72,10 @@ class Autoencoder(Component):
         """Returns fresh parameters {"encoder", "decoder"}.
 
         Args:
-            key: of everything random.
-            x: data of the right size and number of channels.
-            dim: channels that the decoder takes.
-            width: channels that the encoder gives; 0 if they are the same.
+            key: random key of the initialisation.
+            x: example data, of the size and the number of channels that the model will be used on.
+            dim: input channels of the decoder.
+            width: output channels of the encoder; 0 for `dim`.
         """
         k_encoder, k_decoder = jax.random.split(key)
         z, encoder = self.encoder(width or dim).init_with_output(k_encoder, x)
@@ -85,28 +85,28 @@ class Autoencoder(Component):
     def encode(
         self, params: dict[str, Params], x: Float[Array, "b *size c"], width: int
     ) -> Float[Array, "b *grid w"]:
-        """Returns what the encoder makes of data, float32, in as many channels as `init` said."""
+        """Returns the encoder's output, float32; `width` must be that of `init`."""
         z: Any = self.encoder(width).apply({"params": params["encoder"]}, x)
         return z
 
     def decode(
         self, params: dict[str, Params], z: Float[Array, "b *grid d"], channels: int
     ) -> Float[Array, "b *size c"]:
-        """Returns data of that many channels, float32."""
+        """Returns the decoder's output with the given number of channels, float32."""
         x: Any = self.decoder(channels).apply({"params": params["decoder"]}, z)
         return x
 
 
 class LeveledAutoencoder(Autoencoder):
-    """What convolutional autoencoders have in common: levels, each of half the resolution.
+    """Base class of convolutional autoencoders, whose levels each halve the resolution.
 
     Attributes:
-        channels: width of each level, from the data's resolution to the latents'; every level
-            but the last ends in a halving, so (64, 128, 256) reduces each axis by 4.
+        channels: width of each level, from the data's resolution to that of the latents. Every
+            level except the last halves the resolution, so (64, 128, 256) reduces each axis by 4.
         blocks: residual blocks per level.
         dtype: precision of the convolutions; parameters and norms stay float32.
-        remat: recompute each residual block in the backward pass: much less memory, a third more
-            time.
+        remat: recompute each residual block in the backward pass, which takes much less memory and
+            a third more time.
     """
 
     channels: tuple[int, ...] = (64, 128, 256)
@@ -131,12 +131,12 @@ class LeveledAutoencoder(Autoencoder):
 
     @property
     def block(self) -> type[ResidualBlock]:
-        """The residual block, recomputed in the backward pass if that is asked for."""
+        """The class of the residual blocks, wrapped in `nn.remat` if `remat` is set."""
         is_recomputed = self.remat and not platform().is_counted
         return nn.remat(ResidualBlock) if is_recomputed else ResidualBlock
 
     def check_groups(self, groups: int) -> None:
-        """Raises ValueError unless norms of that many groups divide every width."""
+        """Raises ValueError unless the number of groups of the norms divides every width."""
         name = type(self).__name__
         if groups < 1:
             raise ValueError(f"{name} needs groups >= 1, got {groups}")
@@ -148,13 +148,14 @@ class LeveledAutoencoder(Autoencoder):
 
 
 class ConvAutoencoder(LeveledAutoencoder):
-    """Residual convolutions, for signals, images and volumes.
+    """A residual convolutional autoencoder for signals, images and volumes.
 
     Attributes:
         channels: as in `LeveledAutoencoder`.
-        patch: edge of the positions that are folded into channels before the first level, which
-            makes long signals cheap; the data's size divides by it.
-        blocks: residual blocks per level (the decoder has one more, as published).
+        patch: edge of the patches that are folded into channels before the first level, which
+            makes long signals cheap; must divide the size of the data.
+        blocks: residual blocks per level of the encoder; the decoder has one more per level, as
+            published.
         dtype: as in `LeveledAutoencoder`.
         remat: as in `LeveledAutoencoder`.
     """

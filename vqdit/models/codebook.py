@@ -1,4 +1,4 @@
-"""A Flax module around any quantizer, for use inside a Flax network of one's own."""
+"""A Flax module that wraps a quantizer, for use in your own Flax networks."""
 
 import flax.linen as nn
 
@@ -7,7 +7,7 @@ from vqdit.typing import Array, Bool, Float, Int, Key, Stats
 
 
 class Codebook(nn.Module):
-    """Holds a quantizer's parameters; its statistics go in and out as arguments.
+    """Holds the parameters of a quantizer; the quantizer's statistics are passed as an argument.
 
     >>> import jax, jax.numpy as jnp
     >>> from vqdit.quantizers import VQ
@@ -31,6 +31,6 @@ class Codebook(nn.Module):
         step: Int[Array, ""] | None = None,
         mask: Bool[Array, "*b"] | None = None,
     ) -> Quantized:
-        """Quantizes z; see `Quantizer.quantize`. `Quantizer.update` gives the next statistics."""
+        """Quantizes z as `Quantizer.quantize` does; `Quantizer.update` updates the statistics."""
         params = self.param("quantizer", lambda k: self.quantizer.init(k)[0])
         return self.quantizer.quantize(params, stats, z, key=key, step=step, mask=mask)

@@ -1,8 +1,8 @@
-"""Discriminators: networks that tell originals from reconstructions, by logits.
+"""Discriminators: networks that classify data as original or reconstructed, as logits.
 
-Norms are group norms. Batch norm, which the published PatchGAN has, carries running statistics
-that are no parameters, makes the logit of one picture depend on the others of its batch, and
-differs between devices unless it is synchronised.
+They use group norm instead of the batch norm of the published PatchGAN. Batch norm needs running
+statistics, makes the logit of an image depend on the rest of its batch, and differs between devices
+unless it is synchronised.
 """
 
 from typing import Any, Literal
@@ -14,23 +14,23 @@ from vqdit.nn.conv import blur_pool, group_norm
 from vqdit.typing import Array, Component, Float, Key, Params
 
 SLOPE = 0.2
-"""Of the leaky rectifiers, as published for both."""
+"""Negative slope of the leaky ReLUs, as published for both discriminators."""
 
 
 class Discriminator(Component):
-    """From data to logits, as pure functions of parameters; high means real."""
+    """Base class of discriminators, which map data to logits; a high logit means original."""
 
     @property
     def smallest(self) -> int:
-        """The shortest edge of data that it takes."""
+        """The shortest edge of the data that the discriminator accepts, in positions."""
         return 1
 
     def init(self, key: Key[Array, ""], x: Float[Array, "b *size c"]) -> Params:
-        """Returns fresh parameters for data like x."""
+        """Returns fresh parameters for data with the shape of x."""
         return self._network().init(key, x)["params"]
 
     def apply(self, params: Params, x: Float[Array, "b *size c"]) -> Float[Array, "b *grid"]:
-        """Returns logits, float32: one per example, or one per patch."""
+        """Returns float32 logits, one per example or one per patch."""
         logits: Any = self._network().apply({"params": params}, x)
         return logits
 
@@ -39,16 +39,17 @@ class Discriminator(Component):
 
 
 class PatchGAN(Discriminator):
-    """A logit for each of the overlapping patches; on grids of one, two or three axes.
+    """A discriminator with one logit per overlapping patch, for one, two or three axes.
 
-    Isola et al., "pix2pix", arXiv:1611.07004, section 3.2.2, as in VQGAN. The default sees patches
-    of 70 positions along each axis.
+    Isola et al., "pix2pix", arXiv:1611.07004, section 3.2.2, as in VQGAN. With the defaults, each
+    logit sees a patch of 70 positions along each axis.
 
     Attributes:
-        channels: width of the first layer; doubles with each, up to 8 times.
-        layers: halvings of each axis.
-        blur: halve by a low-pass filter after a convolution of three taps, as in VQGAN+ (Weber
-            et al., "MaskBit", arXiv:2409.16211), instead of a strided one of four.
+        channels: width of the first layer; each further layer doubles the width, up to 8 times
+            `channels`.
+        layers: number of layers that halve each axis.
+        blur: halve by a convolution of width 3 and a low-pass filter, as in VQGAN+ (Weber et al.,
+            "MaskBit", arXiv:2409.16211), instead of a strided convolution of width 4.
         dtype: precision of the convolutions; parameters, norms and logits stay float32.
     """
 
@@ -69,7 +70,7 @@ class PatchGAN(Discriminator):
 
     @property
     def field(self) -> int:
-        """Positions along each axis that one logit sees."""
+        """Receptive field of one logit along each axis, in positions."""
         kernel = 3 if self.blur else 4
         field = 1 + 2 * (kernel - 1)  # the last two layers do not halve
         for _ in range(self.layers):
@@ -105,15 +106,16 @@ class _PatchGAN(nn.Module):
 
 
 class StyleGAN(Discriminator):
-    """One logit for each picture, from residual blocks with blurred halvings down to 4x4.
+    """A discriminator with one logit per image: residual blocks halve the image down to 4x4.
 
     Karras et al., "StyleGAN2", arXiv:1912.04958, figure 7 c, with the minibatch standard deviation
-    of arXiv:1710.10196, section 3; without its equalised learning rates.
+    of Karras et al., arXiv:1710.10196, section 3, but without equalised learning rates. Every
+    halving is low-pass filtered.
 
     Attributes:
-        channels: width at full size; doubles with each halving.
-        most: width that is not exceeded.
-        group: examples over which the standard deviation is taken; 1 takes none.
+        channels: width at full resolution; doubles with each halving.
+        most: upper bound of the width.
+        group: examples over which the minibatch standard deviation is computed; 1 disables it.
         dtype: precision of the convolutions; parameters and logits stay float32.
     """
 
@@ -170,11 +172,11 @@ class _StyleGAN(nn.Module):
 def minibatch_std(h: Float[Array, "b *grid c"], group: int) -> Float[Array, "b ..."]:
     """Returns, for each example, the mean standard deviation of activations over its group.
 
-    A discriminator can tell a generator that always makes the same by it.
+    A small value reveals a generator that always produces the same sample.
 
     Args:
         h: activations.
-        group: examples of a group; the largest divisor of b that is not larger is taken.
+        group: examples per group; the largest divisor of b up to this number is used.
     """
     size = next(g for g in range(min(group, len(h)), 0, -1) if len(h) % g == 0)
     groups = h.reshape(size, -1, *h.shape[1:])  # example i is in group i mod (b / size)

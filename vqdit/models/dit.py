@@ -1,9 +1,10 @@
-"""DiT: a transformer over the tokens of one modality or several, which knows their times.
+"""DiT: a diffusion transformer over the tokens of one or several modalities.
 
-Every modality is embedded, all tokens are concatenated and go through the blocks, and each modality
-has its own head; every token is modulated by the time of its own modality. The output is exactly 0
-at the start. Peebles & Xie, "Scalable Diffusion Models with Transformers", arXiv:2212.09748. What a
-block is stands in `vqdit.models.blocks`, how they are put together in `vqdit.models.network`.
+Every modality is embedded, the tokens of all modalities are concatenated and go through the blocks,
+and each modality has its own head. Each modality has its own time, which modulates its tokens. The
+output is exactly 0 at initialisation. `vqdit.models.blocks` defines the blocks and
+`vqdit.models.network` the network around them. Peebles & Xie, "Scalable Diffusion Models with
+Transformers", arXiv:2212.09748.
 """
 
 import difflib
@@ -13,7 +14,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from vqdit.models.blocks import Kind, Layers
+from vqdit.models.blocks import BlockConfig, Kind
 from vqdit.models.network import Network, Positions
 from vqdit.models.tokens import Tokens, routed, spans
 from vqdit.nn.attention import Implementation
@@ -33,7 +34,7 @@ SIZES = {
     "L": {"depth": 24, "dim": 1024, "heads": 16},
     "XL": {"depth": 28, "dim": 1152, "heads": 16},
 }
-"""The published sizes."""
+"""The model sizes of the paper."""
 
 
 class DiT(Component):
@@ -42,21 +43,26 @@ class DiT(Component):
     Attributes:
         depth: number of blocks.
         dim: width of the tokens.
-        heads: attention heads; divides `dim`.
-        patch: edge of the square (cube) of positions that makes one token; divides every grid.
-        mlp_ratio: hidden width of the MLP over `dim`.
+        heads: number of attention heads; must divide `dim`.
+        patch: edge of the square (or cube) of positions that forms one token; must divide every
+            grid.
+        mlp_ratio: hidden width of the MLP divided by `dim`.
         dtype: precision of the matrix products. Parameters, norms and softmax stay float32.
-        remat: recompute each block in the backward pass, all of it or what is not kept; see
-            `vqdit.nn.stack`. "dots" costs little time and saves much of the memory.
-        block: how time and condition come in; see `vqdit.models.blocks`.
-        positions: "sincos" is added to the tokens, "rope" turns queries and keys.
-        norm: layer norm, or RMS norm.
-        qk_norm: normalise queries and keys, so that scores cannot grow: against NaN in bfloat16.
-        mlp: of the blocks.
-        registers: learned tokens beside the others. Darcet et al., arXiv:2309.16588.
-        attention: what computes it; "auto" goes by what the program is compiled for.
-        time_shift: 0, or 1 for the frequencies of the time embedding that diffusers has.
-        mlp_eps: epsilon of the norm before the MLP of a modulated block; all others have 1e-6.
+        remat: recompute all (True) or part of each block in the backward pass to save memory.
+            "dots" saves most of the memory and costs little time; see `vqdit.nn.stack`.
+        block: kind of block, which determines how the time and the condition enter; see
+            `vqdit.models.blocks`.
+        positions: "sincos" adds position embeddings to the tokens, "rope" rotates queries and
+            keys, "both" does both.
+        norm: "layer" for layer norm, "rms" for RMS norm.
+        qk_norm: normalise queries and keys. This bounds the attention scores, which can otherwise
+            grow until training in bfloat16 gives NaN.
+        mlp: kind of MLP in the blocks.
+        registers: number of learned extra tokens. Darcet et al., arXiv:2309.16588.
+        attention: implementation of attention; "auto" chooses one for the devices that the program
+            is compiled for.
+        time_shift: 0, or 1 for the frequencies that diffusers uses in its time embedding.
+        mlp_eps: epsilon of the norm before the MLP in modulated blocks; all other norms use 1e-6.
     """
 
     depth: int = 12
@@ -90,30 +96,35 @@ class DiT(Component):
             raise ValueError(f"DiT needs registers >= 0, got {self.registers}")
         if self.registers and self.block == "mm_dit":
             raise ValueError(
-                f"mm_dit has weights for every modality and none for registers, got "
-                f"registers={self.registers}; use 0, or another block"
+                f"block='mm_dit' does not support registers, got registers={self.registers}; use "
+                "registers=0 or another block"
             )
         width = self.dim // self.heads
         if self.attention == "cudnn" and (self.dtype == "float32" or width % 8 or width > 128):
             raise ValueError(
-                "attention='cudnn' needs dtype='bfloat16' and heads of up to 128 channels that "
-                f"divide by 8, got dtype={self.dtype!r} and {width} channels; use 'auto'"
+                "attention='cudnn' needs dtype='bfloat16' and a head width (dim / heads) that is a "
+                f"multiple of 8 and at most 128, got dtype={self.dtype!r} and head width {width}; "
+                "use attention='auto'"
             )
 
     @classmethod
     def named(cls, name: str, **fields: Any) -> "DiT":
-        """Returns a published size such as "XL/2": the size, then the patch.
+        """Returns a model of the paper by its size and patch, such as "XL/2".
+
+        Args:
+            name: one of `SIZES`, a slash and the patch (1, 2, 4 or 8).
+            **fields: fields that override those of the published model.
 
         Raises:
-            ValueError: for an unknown name.
+            ValueError: if the name is unknown.
         """
         size, _, patch = name.partition("/")
         if size not in SIZES or patch not in {"1", "2", "4", "8"}:
             known = [f"{size}/{patch}" for size in SIZES for patch in (1, 2, 4, 8)]
             near = difflib.get_close_matches(name.upper(), known, n=1)
             raise ValueError(
-                f"unknown DiT {name!r}; names are a size of {', '.join(SIZES)}, a slash and a "
-                f"patch of 1, 2, 4, 8, such as {(near or ['XL/2'])[0]!r}"
+                f"unknown DiT {name!r}; use one of the sizes {', '.join(SIZES)}, a slash and a "
+                f"patch of 1, 2, 4 or 8, such as {(near or ['XL/2'])[0]!r}"
             )
         return cls(**{**SIZES[size], "patch": int(patch), **fields})
 
@@ -122,8 +133,8 @@ class DiT(Component):
         for name, tokens in inputs.items():
             if tokens.route != "tokens" and tokens.output:
                 raise ValueError(
-                    f"{name!r} enters by the route {tokens.route!r}, which has no head, and needs "
-                    f"output=0, got {tokens.output}; use route='tokens'"
+                    f"modality {name!r} has route={tokens.route!r}, for which nothing can be "
+                    f"predicted, but output={tokens.output}; use route='tokens' or output=0"
                 )
             if tokens.route == "adaln":
                 continue
@@ -144,8 +155,8 @@ class DiT(Component):
                 positions(tokens.grid, self.dim)
         if self.block == "mm_dit" and self.depth < 2 and routed(inputs, "cross"):
             raise ValueError(
-                f"mm_dit needs depth >= 2 for {routed(inputs, 'cross')[0]!r}, which its last block "
-                f"only looks at, got {self.depth}"
+                "mm_dit needs depth >= 2 if a modality has route='cross', as "
+                f"{routed(inputs, 'cross')[0]!r} does, got depth={self.depth}"
             )
         if self.positions != "sincos":
             turned = routed(inputs, "tokens")
@@ -162,10 +173,11 @@ class DiT(Component):
         """Returns fresh parameters for these modalities.
 
         Args:
-            key: of everything random.
-            inputs: what the modalities are.
-            vectors: of the codes of some modalities. Their embeddings start as a linear map of
-                them, as latents are embedded, so that codes that look alike start alike.
+            key: random key of the initialisation.
+            inputs: description of every modality.
+            vectors: code vectors of the tokenizers of some modalities. The code embeddings of these
+                modalities are initialised as a random linear map of the vectors, so that similar
+                codes have similar embeddings.
         """
         self.check(inputs)
         x, t = {}, {}
@@ -196,11 +208,11 @@ class DiT(Component):
         """Returns the prediction for every modality that has a head, in float32.
 
         Args:
-            params: parameters of `init`.
-            inputs: what the modalities are.
-            x: codes (-1: masked or dropped) or latents of every modality.
-            t: their times, as the network embeds them: one per example, or one per position.
-            mask: True where a position is real, for modalities of variable length.
+            params: parameters returned by `init`.
+            inputs: description of every modality.
+            x: codes (-1 where masked or dropped) or latents of every modality.
+            t: time of every modality as the network embeds it, one per example or one per position.
+            mask: True at positions that are not padding, for modalities of variable length.
         """
         out: Any = self._network(inputs).apply({"params": params}, x, t, mask)
         return out[0]
@@ -215,18 +227,18 @@ class DiT(Component):
         after: tuple[int, ...],
         mask: Named[Bool[Array, "b _"]] | None = None,
     ) -> tuple[Named[Float[Array, "b _ _"]], Named[Float[Array, "n b _ d"]]]:
-        """Returns what `apply` does, and the tokens of every modality after n of the blocks.
+        """Returns the predictions of `apply`, and each modality's tokens after some of the blocks.
 
         Args:
-            params: parameters of `init`.
-            inputs: what the modalities are.
+            params: parameters returned by `init`.
+            inputs: description of every modality.
             x: as in `apply`.
             t: as in `apply`.
-            after: numbers of the blocks, from 1 to `depth`.
+            after: numbers of the n blocks whose output is returned, from 1 to `depth`.
             mask: as in `apply`.
 
         Raises:
-            ValueError: there is no such block.
+            ValueError: if a number is outside of 1 to `depth`.
         """
         wrong = [number for number in after if not 1 <= number <= self.depth]
         if wrong:
@@ -243,20 +255,21 @@ class DiT(Component):
         x: Named[X],
         t: Named[Float[Array, "b _"]],
     ) -> Float[Array, "n b l l"]:
-        """Returns how much each token looks at each other, in each layer, averaged over heads.
+        """Returns the attention weights of every block, averaged over heads.
 
-        The tokens are those of `spans`; the arguments those of `apply`.
+        `out[n, b, i, j]` is the weight with which token i attends to token j in block n; `spans`
+        says which tokens belong to which modality. The arguments are those of `apply`.
         """
         network = self._network(inputs, is_watched=True)
         out: Any = network.apply({"params": params}, x, t)
         return out[1]
 
     def spans(self, inputs: Named[Tokens]) -> dict[str, slice]:
-        """Returns where the tokens of every modality are in the sequence."""
+        """Returns the slice of the sequence that holds each modality's tokens."""
         return spans(inputs, self.patch)
 
     def _network(self, inputs: Named[Tokens], **watch: Any) -> Network:
-        layers = Layers(
+        config = BlockConfig(
             block=self.block,
             dim=self.dim,
             heads=self.heads,
@@ -269,7 +282,7 @@ class DiT(Component):
             mlp_eps=self.mlp_eps,
         )
         return Network(
-            layers=layers,
+            config=config,
             depth=self.depth,
             patch=self.patch,
             positions=self.positions,
@@ -282,7 +295,7 @@ class DiT(Component):
 
 
 def _linear(key: Key[Array, ""], vectors: Float[Array, "q k e"], dim: int) -> Float[Array, "q k d"]:
-    """Maps code vectors to `dim` channels at random, once they are standardised."""
+    """Standardises code vectors and maps them to `dim` channels by a random matrix."""
     centred = vectors - jnp.mean(vectors, axis=(0, 1))
     scaled = centred * jax.lax.rsqrt(jnp.mean(centred**2) + 1e-12)
     return scaled @ XAVIER(key, (vectors.shape[-1], dim), jnp.float32)

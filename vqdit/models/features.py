@@ -1,4 +1,4 @@
-"""Networks whose features say how alike two pictures look to a person."""
+"""Networks whose features measure the perceptual similarity of two images."""
 
 from collections.abc import Sequence
 
@@ -11,18 +11,18 @@ VGG16_STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 51
 
 
 class Features(Component):
-    """A network with fixed parameters, from data in [-1, 1] to one or several features.
+    """Base class of networks with frozen parameters that map data in [-1, 1] to features.
 
-    One of your own derives from this class: any function of arrays, any Flax module. Configs name
-    it by `VQDIT_PARTS`; see docs/adding_a_quantizer.md.
+    A subclass can wrap any function of arrays or any Flax module. Configs can name your own
+    subclasses if `VQDIT_PARTS` lists them; see docs/adding_a_quantizer.md.
     """
 
     def load(self) -> Params:
-        """Returns the parameters, as arrays of NumPy or JAX; called once, before training."""
+        """Returns the parameters as NumPy or JAX arrays; called once, before training."""
         raise TypeError(f"{type(self).__name__} must define load")
 
     def like(self) -> Params:
-        """Returns arrays of the structure that `load` returns: for `jax.eval_shape`."""
+        """Returns arrays with the structure and shapes of `load`, for `jax.eval_shape`."""
         raise TypeError(f"{type(self).__name__} must define like")
 
     def apply(self, params: Params, x: Float[Array, "b *size c"]) -> Sequence[Array]:
@@ -31,14 +31,14 @@ class Features(Component):
 
 
 class VGG16(nn.Module):
-    """The convolutions of VGG-16: the activations at the end of its five stages.
+    """The convolutional part of VGG-16, which returns the activations of its five stages.
 
     Simonyan & Zisserman, arXiv:1409.1556, configuration D.
     """
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w 3"]) -> list[Float[Array, "b _ _ c"]]:
-        """Returns the activations; the edge of each is half of the one before."""
+        """Returns the activations of the stages, each with half the edge of the previous one."""
         outputs = []
         for stage, widths in enumerate(VGG16_STAGES):
             if stage > 0:
@@ -51,7 +51,7 @@ class VGG16(nn.Module):
 
 
 def blank_vgg16() -> Params:
-    """Returns zeros of the structure of the parameters of `VGG16`."""
+    """Returns parameters of `VGG16` that are all zero."""
     params, channels = {}, 3
     for stage, widths in enumerate(VGG16_STAGES):
         for number, width in enumerate(widths):

@@ -1,10 +1,10 @@
-"""The network of the DiT: embeddings of every modality, a stack of blocks, a head for each.
+"""The network of the DiT: an embedding per modality, a stack of blocks, and a head per modality.
 
-What time and label become, by the kind of block:
+How time and label enter depends on the kind of block:
 
-    adaln_zero, mm_dit:  c = time(t) + label(y), one row per modality, or one per token
-    in_context:          tokens of their own behind the others, that are dropped at the end
-    cross_attention:     a sequence (time, label, ...) that all tokens attend to
+- `adaln_zero`, `mm_dit`: as the condition c = time(t) + label(y), one row per modality or per token
+- `in_context`: as extra tokens at the end of the sequence, which are dropped after the last block
+- `cross_attention`: as a sequence (time, label, ...) that all tokens attend to
 """
 
 from typing import Any, Literal
@@ -12,7 +12,7 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax.numpy as jnp
 
-from vqdit.models.blocks import BLOCKS, ZEROS, Given, Layers, Part
+from vqdit.models.blocks import BLOCKS, ZEROS, BlockConfig, Conditioning, Segment
 from vqdit.models.tokens import Tokens, routed, spans
 from vqdit.nn.dense import XAVIER
 from vqdit.nn.embeddings import CodeEmbedding, TimeEmbedding, positions
@@ -25,27 +25,22 @@ from vqdit.processes.base import X
 from vqdit.typing import Array, Bool, Float, Named
 
 Pieces = list[tuple[str, Array]]
-"""Pieces of a sequence: the name of a modality, or "", and tokens [b, l, d]."""
+"""A sequence in pieces: pairs of a modality's name, or "", and its tokens [b, l, d]."""
 Positions = Literal["sincos", "rope", "both"]
 
 
 class Network(nn.Module):
-    """The network; `DiT` says what its fields are.
+    """The Flax module behind `DiT`, which documents the other fields.
 
     Attributes:
-        layers: what all blocks share.
-        depth: number of blocks.
-        patch: of the modalities that have none of their own.
-        positions: of the tokens.
-        registers: learned tokens behind the others.
-        remat: what the backward pass recomputes.
-        time_shift: of the frequencies of the time embedding.
-        inputs: what the modalities are.
-        is_watched: return how much each token looks at each other.
-        taps: numbers of the blocks after which the tokens are returned.
+        config: configuration that all blocks share.
+        patch: patch size of the modalities whose `Tokens.patch` is 0.
+        inputs: description of every modality.
+        is_watched: return the attention weights of every block too.
+        taps: numbers of the blocks, counted from 1, after which the tokens are returned.
     """
 
-    layers: Layers
+    config: BlockConfig
     depth: int
     patch: int
     positions: Positions
@@ -63,8 +58,8 @@ class Network(nn.Module):
         t: Named[Float[Array, "b _"]],
         mask: Named[Bool[Array, "b _"]] | None = None,
     ) -> tuple[Named[Float[Array, "b _ _"]], Any, Any]:
-        """Returns the predictions, the watched attention, and the tokens of the tapped blocks."""
-        block, names = self.layers.block, routed(self.inputs, "tokens")
+        """Returns the predictions, the recorded attention weights and the tapped tokens."""
+        block, names = self.config.block, routed(self.inputs, "tokens")
         labels = [self._label(name, x[name]) for name in routed(self.inputs, "adaln")]
         times = [self._time(name, t[name]) for name in names]
         sequence = [(name, self._embed(name, x[name])) for name in names]
@@ -78,47 +73,47 @@ class Network(nn.Module):
         if block == "cross_attention":
             context.append(("", _listed(times, labels)))
 
-        parts, rows, c = (), {}, jnp.zeros((sequence[0][1].shape[0], 0, self.layers.dim))
+        segments, rows, c = (), {}, jnp.zeros((sequence[0][1].shape[0], 0, self.config.dim))
         if block in ("adaln_zero", "mm_dit"):
             label = sum(labels[1:], labels[0]) if labels else 0.0
             sums = [time + label for time in times]
             rows = {name: nn.silu(c) for name, c in zip(names, sums, strict=True)}
-            # What has no time of its own is modulated by all of them.
+            # Registers and context have no time: they are modulated by the mean of the others.
             mean = sum(jnp.mean(c, axis=1, keepdims=True) for c in sums) / len(sums)
             all_rows = [rows[name] if name in rows else nn.silu(mean) for name, _ in sequence]
-            parts = tuple(
-                Part(name, c.shape[1], h.shape[1], is_given=name not in names)
+            segments = tuple(
+                Segment(name, c.shape[1], h.shape[1], is_context=name not in names)
                 for (name, h), c in zip(sequence, all_rows, strict=True)
             )
             c = jnp.concatenate(all_rows, axis=1)
-        given = Given(
+        conditioning = Conditioning(
             c=c,
             real=self._real(sequence, mask or Named()),
             context=_joined(context) if context else None,
             context_real=self._real(context, mask or Named()),
             turn=self._turn(sequence),
         )
-        h, watched, tapped = self._blocks(_joined(sequence), parts, given)
+        h, watched, tapped = self._blocks(_joined(sequence), segments, conditioning)
         out = {}
-        for name, part in spans(self.inputs, self.patch).items():
+        for name, span in spans(self.inputs, self.patch).items():
             if self.inputs[name].output:
-                out[name] = self._head(name, h[:, part], rows.get(name))
+                out[name] = self._head(name, h[:, span], rows.get(name))
         return Named(out), watched, tapped
 
     def _label(self, name: str, x: X) -> Float[Array, "b 1 d"]:
         tokens = self.inputs[name]
-        embed = CodeEmbedding(tokens.codes, tokens.codebooks, self.layers.dim, name=f"{name}_embed")
+        embed = CodeEmbedding(tokens.codes, tokens.codebooks, self.config.dim, name=f"{name}_embed")
         return embed(x)
 
     def _time(self, name: str, t: Float[Array, "b _"]) -> Float[Array, "b _ d"]:
-        """Embeds a time; a token of several positions takes their mean."""
+        """Embeds the time, averaged over the positions of a patch if it is given per position."""
         grid, patch = self.inputs[name].grid, self._patch(name)
         if t.shape[1] > 1 and patch > 1:
             t = jnp.mean(fold(t[..., None], grid, patch), axis=-1)
-        return TimeEmbedding(self.layers.dim, self.time_shift, name=f"{name}_time")(t)
+        return TimeEmbedding(self.config.dim, self.time_shift, name=f"{name}_time")(t)
 
     def _registers(self, batch: int) -> Float[Array, "b l d"]:
-        shape = (self.registers, self.layers.dim)
+        shape = (self.registers, self.config.dim)
         registers = self.param("registers", nn.initializers.normal(0.02), shape)
         return jnp.broadcast_to(registers, (batch, *shape))
 
@@ -126,30 +121,30 @@ class Network(nn.Module):
         return self.inputs[name].patch or self.patch
 
     def _embed(self, name: str, x: X) -> Float[Array, "b l d"]:
-        tokens, dim, patch = self.inputs[name], self.layers.dim, self._patch(name)
+        tokens, dim, patch = self.inputs[name], self.config.dim, self._patch(name)
         if tokens.codes:
             x = CodeEmbedding(tokens.codes, tokens.codebooks, dim, name=f"{name}_embed")(x)
         if tokens.width or patch > 1:
             x = fold(x, tokens.grid, patch)
-            dtype = jnp.dtype(self.layers.dtype)
+            dtype = jnp.dtype(self.config.dtype)
             x = nn.Dense(dim, kernel_init=XAVIER, dtype=dtype, name=f"{name}_patch")(x)
         x = x.astype(jnp.float32)
-        is_turned = tokens.route == "tokens" or self.layers.block == "mm_dit"
+        is_turned = tokens.route == "tokens" or self.config.block == "mm_dit"
         if self.positions == "rope" and is_turned:
             return x
         return x + positions(tokens.folded(self.patch), dim)
 
     def _turn(self, sequence: Pieces) -> Float[Array, "2 l p"] | None:
-        """Returns the rotary positions of the sequence; only modalities have any."""
+        """Returns the rotary positions of the sequence; extra tokens are not rotated."""
         if self.positions == "sincos":
             return None
         grids = []
         for name, h in sequence:
             grids += [self.inputs[name].folded(self.patch)] if name else [(1,)] * h.shape[1]
-        return jnp.asarray(rotation(tuple(grids), self.layers.dim // self.layers.heads))
+        return jnp.asarray(rotation(tuple(grids), self.config.dim // self.config.heads))
 
     def _real(self, pieces: Pieces, mask: Named[Bool[Array, "b _"]]) -> Bool[Array, "b l"] | None:
-        """Returns which tokens are no padding; None if all are."""
+        """Returns the mask of the tokens that are not padding, or None without padding."""
         if not any(name in mask for name, _ in pieces):
             return None
         real = []
@@ -162,18 +157,18 @@ class Network(nn.Module):
         return jnp.concatenate(real, axis=1)
 
     def _blocks(
-        self, h: Float[Array, "b l d"], parts: tuple[Part, ...], given: Given
+        self, h: Float[Array, "b l d"], segments: tuple[Segment, ...], conditioning: Conditioning
     ) -> tuple[Float[Array, "b m d"], Any, Any]:
-        """Returns the m tokens of what is predicted, and what was seen on the way."""
-        block = rematerialized(BLOCKS[self.layers.block], self.remat)
-        fields = (self.layers, parts, self.is_watched)
-        has_last = self.layers.block == "mm_dit" and any(part.is_given for part in parts)
+        """Returns the m tokens after the last block, the attention weights and the taps."""
+        block = rematerialized(BLOCKS[self.config.block], self.remat)
+        fields = (self.config, segments, self.is_watched)
+        has_last = self.config.block == "mm_dit" and any(segment.is_context for segment in segments)
         depth = self.depth - has_last
-        own = max(part.stop for part in spans(self.inputs, self.patch).values())
+        own = max(span.stop for span in spans(self.inputs, self.patch).values())
         taps = jnp.asarray(self.taps, jnp.int32)[:, None, None, None]
 
         def layer(block: nn.Module, carry: Any, number: Array) -> Any:
-            h, watched = block(carry[0], given)
+            h, watched = block(carry[0], conditioning)
             tapped = jnp.where(taps == number, h[:, :own], carry[1]) if self.taps else None
             return (activations(h), tapped), None if watched is None else watched[:, :own, :own]
 
@@ -195,23 +190,23 @@ class Network(nn.Module):
     def _head(
         self, name: str, h: Float[Array, "b l d"], c: Float[Array, "b #l d"] | None
     ) -> Float[Array, "b p w"]:
-        tokens, layers, patch = self.inputs[name], self.layers, self._patch(name)
+        tokens, config, patch = self.inputs[name], self.config, self._patch(name)
         if c is None:
-            h = ScaledNorm(layers.norm, name=f"{name}_norm")(h)
+            h = ScaledNorm(config.norm, name=f"{name}_norm")(h)
         else:
             modulate = nn.Dense(
-                2 * layers.dim, kernel_init=ZEROS, dtype=layers.dtype, name=f"{name}_modulation"
+                2 * config.dim, kernel_init=ZEROS, dtype=config.dtype, name=f"{name}_modulation"
             )
             shift, scale = jnp.split(modulate(c).astype(jnp.float32), 2, axis=-1)
-            h = normalized(h, layers.norm) * (1.0 + scale) + shift
+            h = normalized(h, config.norm) * (1.0 + scale) + shift
         outputs = tokens.output * patch ** len(tokens.grid)
-        # The zero start makes the output exactly 0; the product is float32: it is the logits.
+        # Zero weights make the initial output exactly 0. The product is float32, as for logits.
         h = nn.Dense(outputs, kernel_init=ZEROS, name=f"{name}_head")(h)
         return unfold(h, tokens.grid, patch)
 
 
 def _listed(times: list[Array], labels: list[Array]) -> Float[Array, "b r d"]:
-    """Returns times and labels as a sequence."""
+    """Returns the embedded times and labels as a sequence of r tokens."""
     if any(time.shape[1] > 1 for time in times):
         raise ValueError(
             "in_context and cross_attention take one time per modality, not one per position; use "

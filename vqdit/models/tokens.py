@@ -1,4 +1,4 @@
-"""How the modalities enter a network over tokens."""
+"""Description of the modalities that enter a network over tokens."""
 
 import math
 from typing import Literal
@@ -7,17 +7,18 @@ from vqdit.typing import Component, Named
 
 
 class Tokens(Component):
-    """How one modality enters the network, and what is predicted for it.
+    """How one modality enters the network, and the size of its prediction.
 
     Attributes:
-        route: "tokens" joins the sequence; "adaln" is added to the condition of every block;
-            "cross" is a sequence that the tokens attend to.
-        grid: positions along each axis; (1,) for a label.
-        codes: codebook size if the modality is codes, else 0.
+        route: "tokens" adds the modality's tokens to the sequence; "adaln" adds its embedding to
+            the condition of every block; "cross" makes it a second sequence, to which the tokens
+            attend.
+        grid: number of positions along each axis; (1,) for a label.
+        codes: codebook size if the modality consists of codes, else 0.
         codebooks: codes per position.
-        width: channels per position if the modality is latents, else 0.
-        patch: edge of the positions that make one token; 0 takes the network's.
-        output: head outputs per position; 0 for a condition, which has no head.
+        width: channels per position if the modality consists of latents, else 0.
+        patch: edge of the square of positions that forms one token; 0 takes the network's patch.
+        output: head outputs per position; 0 for a condition, for which nothing is predicted.
     """
 
     route: Literal["tokens", "adaln", "cross"] = "tokens"
@@ -29,7 +30,7 @@ class Tokens(Component):
     output: int = 0
 
     def folded(self, patch: int) -> tuple[int, ...]:
-        """Returns the tokens along each axis, in a network of this patch."""
+        """Returns the number of tokens along each axis in a network with this patch size."""
         return tuple(size // (self.patch or patch) for size in self.grid)
 
 
@@ -39,7 +40,7 @@ def routed(inputs: Named[Tokens], route: str) -> list[str]:
 
 
 def spans(inputs: Named[Tokens], patch: int) -> dict[str, slice]:
-    """Returns where the tokens of every modality are in the sequence."""
+    """Returns the slice of the sequence that holds each modality's tokens."""
     found, start = {}, 0
     for name in routed(inputs, "tokens"):
         count = math.prod(inputs[name].folded(patch))

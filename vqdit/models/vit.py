@@ -1,11 +1,11 @@
-"""Tokenizers that are transformers over patches: on their grid, or in a few tokens of their own.
+"""Transformer tokenizers for images, with codes on the grid of patches or in a short sequence.
 
-ViTTokenizer: Yu et al., "ViT-VQGAN", arXiv:2110.04627. Every patch becomes one vector, transformers
-are encoder and decoder; codes are on the patches' grid.
+ViTTokenizer: Yu et al., "ViT-VQGAN", arXiv:2110.04627. Encoder and decoder are transformers over
+patches, and every patch has one latent vector.
 
 TiTok: Yu et al., "An Image is Worth 32 Tokens", arXiv:2406.07550. The encoder appends n learned
-queries to the patches and keeps only what becomes of them; the decoder appends the latents to as
-many mask tokens as there are patches, and keeps what becomes of these. Codes are a sequence.
+queries to the patches and returns only the outputs at the queries. The decoder appends the n
+latents to one mask token per patch and returns only the outputs at the mask tokens.
 """
 
 from typing import Any, Literal
@@ -26,22 +26,23 @@ SIZES = {
     "B": {"depth": 12, "width": 768, "heads": 12},
     "L": {"depth": 24, "width": 1024, "heads": 16},
 }
-"""The published sizes of TiTok; S and B are those of ViT-VQGAN too."""
+"""The published sizes of TiTok; ViT-VQGAN uses S and B too."""
 NORMAL = nn.initializers.normal(0.02)
 
 
 class PatchTransformers(Autoencoder):
-    """What the two have in common: patches, and blocks over tokens.
+    """Base class of autoencoders whose encoder and decoder are transformers over patches.
 
     Attributes:
-        patch: edge of a patch in pixels; divides the image's size.
-        depth: blocks of the encoder, and of the decoder.
-        width: of the tokens; divides by `heads` and by 4, for the positions.
-        heads: attention heads.
-        mlp_ratio: hidden width of the MLP over `width`.
+        patch: edge of a patch in pixels; must divide the image size.
+        depth: number of blocks of the encoder, and of the decoder.
+        width: width of the tokens; a multiple of `heads` and, for the positions, of 4.
+        heads: number of attention heads.
+        mlp_ratio: hidden width of the MLP divided by `width`.
         mlp: "gelu" as published, or the gated "swiglu" with as many parameters.
-        dtype: precision of the products; parameters, norms and residual stream stay float32.
-        remat: recompute each block in the backward pass: much less memory, a third more time.
+        dtype: precision of the matrix products; parameters, norms and residual stream stay float32.
+        remat: recompute each block in the backward pass, which takes much less memory and a third
+            more time.
     """
 
     patch: int = 8
@@ -66,15 +67,15 @@ class PatchTransformers(Autoencoder):
 
     @classmethod
     def named(cls, name: str, **fields: Any) -> Any:
-        """Returns a published size such as "B/16": the size, then the patch.
+        """Returns a published model by its size and patch, such as "B/16".
 
         Raises:
-            ValueError: for an unknown name.
+            ValueError: if the name is unknown.
         """
         size, _, patch = name.partition("/")
         if size not in SIZES or not patch.isdigit():
             raise ValueError(
-                f"unknown {cls.__name__} {name!r}; names are a size of {', '.join(SIZES)}, a slash "
+                f"unknown {cls.__name__} {name!r}; use a size of {', '.join(SIZES)}, a slash "
                 "and a patch, such as 'B/16'"
             )
         return cls(**{**SIZES[size], "patch": int(patch), **fields})
@@ -85,20 +86,20 @@ class PatchTransformers(Autoencoder):
 
     @property
     def reason(self) -> str:
-        return "the edge of its patches"
+        return "the patch size"
 
     @property
     def last_layer(self) -> tuple[str, ...]:
         return ("decoder", "pixels", "kernel")
 
     def transformer(self) -> Transformer:
-        """Returns the blocks, within a module."""
+        """Returns the transformer blocks; to be called in a compact method of a module."""
         hidden = self.mlp_ratio * self.width
         fields = (self.depth, self.heads, hidden, self.mlp, self.dtype, self.remat)
         return Transformer(*fields, name="transformer")
 
     def embed(self, x: Float[Array, "b h w c"]) -> Float[Array, "b l d"]:
-        """Turns an image into one token per patch, with its position, within a module."""
+        """Returns one token per patch with its position; to be called in a compact method."""
         size = x.shape[1:-1]
         grid = tuple(edge // self.patch for edge in size)
         h = fold(x.reshape(x.shape[0], -1, x.shape[-1]), size, self.patch)
@@ -108,16 +109,17 @@ class PatchTransformers(Autoencoder):
     def pixels(
         self, h: Float[Array, "b l d"], grid: tuple[int, ...], channels: int
     ) -> Float[Array, "b h w c"]:
-        """Turns one token per patch into an image, within a module; float32."""
+        """Returns the float32 image of one token per patch; to be called in a compact method."""
         h = nn.Dense(channels * self.patch**2, kernel_init=XAVIER, name="pixels")(h)
         size = tuple(edge * self.patch for edge in grid)
         return unfold(h, size, self.patch).reshape(h.shape[0], *size, channels)
 
 
 class ViTTokenizer(PatchTransformers):
-    """Transformers as encoder and decoder, with codes on the grid of patches.
+    """A transformer autoencoder with codes on the grid of patches.
 
-    Positions are sines and cosines, so any size that divides by the patch can be tokenized.
+    Position embeddings are sines and cosines, so images of any size that is a multiple of the patch
+    can be tokenized.
     """
 
     def encoder(self, width: int) -> nn.Module:
@@ -154,11 +156,11 @@ class _GridDecoder(nn.Module):
 
 
 class TiTok(PatchTransformers):
-    """Images as a short sequence of codes, whose grid is (tokens,).
+    """A transformer autoencoder with a short sequence of codes, whose grid is (tokens,).
 
     Attributes:
-        size: height and width of the images: the sequence does not say how large its image is.
-        tokens: how many codes make an image. Published: 32, 64 or 128 for 256x256 pixels.
+        size: height and width of the images, which the sequence does not determine.
+        tokens: number of codes per image. Published: 32, 64 or 128 for 256x256 pixels.
     """
 
     size: tuple[int, int] = (32, 32)
@@ -223,11 +225,11 @@ class _SequenceDecoder(nn.Module):
         h = jnp.concatenate([jnp.broadcast_to(mask, (len(z), *mask.shape)), h], axis=1)
         h = config.transformer()(h)[:, : len(mask)]
         x = config.pixels(h, config.patches, self.channels)
-        # The borders between patches are smoothed, as published; at first nothing is.
+        # Smooths the borders between patches, as published; the identity at initialisation.
         return nn.Conv(self.channels, (3, 3), kernel_init=_identity, name="smooth")(x)
 
 
 def _identity(key: Any, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
-    """A convolution that changes nothing."""
+    """Initialises a 3x3 convolution as the identity."""
     del key
     return jnp.zeros(shape, dtype).at[1, 1].set(jnp.eye(*shape[2:], dtype=dtype))

@@ -1,8 +1,8 @@
-"""VQGAN: the published convolutional encoder and decoder with attention, weight for weight.
+"""VQGAN: the convolutional encoder and decoder with attention, exactly as published.
 
-Esser et al., "Taming Transformers", arXiv:2012.09841, appendix A; the same network, with mean and
-log variance for its latents, is the autoencoder of Rombach et al., "Latent Diffusion Models",
-arXiv:2112.10752. `vqdit.pretrained` loads public weights into it.
+Esser et al., "Taming Transformers", arXiv:2012.09841, appendix A. With mean and log variance as
+the encoder's output, it is also the autoencoder of Rombach et al., "Latent Diffusion Models",
+arXiv:2112.10752. `vqdit.pretrained` loads public weights into this network.
 """
 
 import flax.linen as nn
@@ -16,24 +16,23 @@ KERNEL, POINT = (3, 3), (1, 1)
 
 
 class VQGAN(LeveledAutoencoder):
-    """The published VQGAN on images.
+    """The published VQGAN for images.
 
     Attributes:
-        channels: width of each level, from the image's resolution to the latents'; every level but
-            the last ends in a halving. Published: 128 times (1, 1, 2, 2, 4).
-        blocks: residual blocks per level (the decoder has one more).
-        attention: levels whose blocks are each followed by attention, counted from 0 at the image's
-            resolution, or from -1 at the latents'. Published for 16-fold reduction: the last.
-        middle_attention: whether there is attention between the two blocks of the middle.
+        channels: width of each level, from the image's resolution to that of the latents. Every
+            level except the last halves the resolution. Published: 128 times (1, 1, 2, 2, 4).
+        blocks: residual blocks per level of the encoder; the decoder has one more per level.
+        attention: levels in which attention follows every block, counted from 0 at the image's
+            resolution or from -1 at the latents'. Published for 16-fold reduction: the last level.
+        middle_attention: use attention between the two middle blocks, at the latents' resolution.
         z_channels: width between encoder and `quant_conv`, and between `post_quant_conv` and
             decoder.
-        double_z: the encoder gives mean and log variance, 2 z_channels, for a KL regularizer.
-        quant_conv: whether 1x1 convolutions lead from z_channels to the codes' width and back;
-            without them the two are equal.
-        groups: of the norms; divides every width.
+        double_z: the encoder returns mean and log variance (2 z_channels), for a KL regularizer.
+        quant_conv: use 1x1 convolutions to map z_channels to the codes' width and back. Without
+            them, the two widths must be equal.
+        groups: number of groups of the norms; must divide every width.
         dtype: precision of the convolutions and of attention; parameters and norms stay float32.
-        remat: recompute each residual block in the backward pass: much less memory, a third more
-            time.
+        remat: as in `LeveledAutoencoder`.
     """
 
     channels: tuple[int, ...] = (128, 128, 256, 256, 512)
@@ -52,8 +51,8 @@ class VQGAN(LeveledAutoencoder):
         levels = len(self.channels)
         if any(not -levels <= level < levels for level in self.attention):
             raise ValueError(
-                f"VQGAN needs attention at levels from {-levels} to {levels - 1}, one per entry of "
-                f"channels, got {self.attention}"
+                f"VQGAN has {levels} levels, one per entry of channels, so attention needs "
+                f"levels from {-levels} to {levels - 1}, got {self.attention}"
             )
 
     def encoder(self, width: int) -> nn.Module:
@@ -63,7 +62,7 @@ class VQGAN(LeveledAutoencoder):
         return _Decoder(self, channels)
 
     def level(self, h: Float[Array, "b h w c"], level: int, blocks: int) -> Float[Array, "b h w e"]:
-        """Applies the blocks of a level; to be called within a module, which owns them."""
+        """Applies the blocks of a level; to be called in a compact method of a module."""
         width = self.channels[level]
         has_attention = level in {number % len(self.channels) for number in self.attention}
         for number in range(blocks):
@@ -75,7 +74,7 @@ class VQGAN(LeveledAutoencoder):
         return h
 
     def middle(self, h: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-        """Applies the blocks at the latents' resolution, within a module."""
+        """Applies the middle blocks; to be called in a compact method of a module."""
         block = self.block
         h = block(h.shape[-1], 2, self.dtype, self.groups, name="middle_block_0")(h)
         if self.middle_attention:

@@ -1,8 +1,9 @@
-"""VQGAN+: the VQGAN without attention, with as many blocks in the decoder as in the encoder.
+"""VQGAN+: a VQGAN without attention, with as many blocks in the decoder as in the encoder.
 
-Weber et al., "MaskBit", arXiv:2409.16211, section 3 and table 1: what was changed, step by step,
-on the way from 7.94 to 1.66 rFID. Here a block that changes its width adds a projection of its
-*input*, as residual networks do; the published code projects its result.
+Weber et al., "MaskBit", arXiv:2409.16211, section 3 and table 1, which lists the changes that
+improve rFID from 7.94 to 1.66. One detail differs: where a residual block changes the width, the
+shortcut here projects the block's *input*, as in residual networks, while the published code
+projects the block's result.
 """
 
 import flax.linen as nn
@@ -16,16 +17,15 @@ KERNEL, POINT = (3, 3), (1, 1)
 
 
 class VQGANPlus(LeveledAutoencoder):
-    """The improved, symmetric VQGAN on images. Convolutions of its blocks have no bias.
+    """The VQGAN+ for images. The convolutions of its residual blocks have no bias.
 
     Attributes:
-        channels: width of each level, from the image's resolution to the latents'; every level but
-            the last ends in a halving. Published: 128 times (1, 1, 2, 2, 4).
-        blocks: residual blocks per level and in the middle, of encoder and decoder alike.
-        groups: of the norms; divides every width.
-        dtype: precision of the convolutions; parameters and norms stay float32.
-        remat: recompute each residual block in the backward pass: much less memory, a third more
-            time.
+        channels: width of each level, from the image's resolution to that of the latents. Every
+            level except the last halves the resolution. Published: 128 times (1, 1, 2, 2, 4).
+        blocks: residual blocks per level and in the middle, for both encoder and decoder.
+        groups: number of groups of the norms; must divide every width.
+        dtype: as in `LeveledAutoencoder`.
+        remat: as in `LeveledAutoencoder`.
     """
 
     channels: tuple[int, ...] = (128, 128, 256, 256, 512)
@@ -42,7 +42,7 @@ class VQGANPlus(LeveledAutoencoder):
         return _Decoder(self, channels)
 
     def stage(self, h: Float[Array, "b h w c"], name: str, width: int) -> Float[Array, "b h w e"]:
-        """Applies `blocks` blocks of one resolution; to be called within a module."""
+        """Applies the blocks of one resolution; to be called in a compact method of a module."""
         for number in range(self.blocks):
             fields = (width, 2, self.dtype, self.groups, False)
             h = self.block(*fields, name=f"{name}_block_{number}")(h)

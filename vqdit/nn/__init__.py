@@ -1,1 +1,1 @@
-"""Building blocks of networks: attention, embeddings, convolutions."""
+"""Building blocks of networks: attention, embeddings, convolutions and transformer layers."""

@@ -1,11 +1,11 @@
-"""Scaled dot-product attention: the one entry that every network calls.
+"""Scaled dot-product attention, which all networks share.
 
-softmax(q k^T / sqrt(d)) v, with the softmax in float32 whatever the inputs' precision.
+softmax(q k^T / sqrt(d)) v, with the softmax in float32 whatever the precision of the inputs.
 Vaswani et al., "Attention Is All You Need", arXiv:1706.03762, eq. 1.
 
-Three programs compute it: plain products ("xla"), the fused kernel of cuDNN ("cudnn") and splash
-attention of the TPU ("splash"), in which the scores never leave the chip. "auto" takes what suits
-the devices that the program is compiled for, the precision and the lengths.
+There are three implementations: matrix products ("xla"), the fused kernel of cuDNN ("cudnn") and
+splash attention on TPUs ("splash"). The fused kernels do not write the scores to device memory.
+"auto" chooses by the devices that the program is compiled for, the precision and the lengths.
 """
 
 from typing import Literal, TypeVar
@@ -20,11 +20,11 @@ from vqdit.typing import Array, Bool, Float
 T = TypeVar("T")
 Implementation = Literal["auto", "xla", "cudnn", "splash"]
 CUDNN_FROM = 64
-"""Keys and queries from which the fused kernel pays; the condition of a cross-attention has two."""
+"""Fewest keys and queries for which "auto" uses cuDNN; below, the fused kernel is slower."""
 SPLASH_FROM = 256
-"""Keys and queries from which a TPU spends more on moving scores than its kernel on padding."""
+"""Fewest keys and queries for which "auto" uses splash attention; below, its padding dominates."""
 HOME = {"cudnn": "cuda", "splash": "tpu"}
-"""Where the fused kernels run."""
+"""The platform on which each fused kernel runs."""
 
 
 def attention(
@@ -41,22 +41,22 @@ def attention(
         q: queries.
         k: keys.
         v: values.
-        mask: True where a key is real; padding is never attended to.
-        implementation: what computes it.
+        mask: True for keys that are not padding; padding gets no attention.
+        implementation: which of the implementations above to use.
 
     Raises:
-        ValueError: it is a kernel of other devices.
+        ValueError: if the implementation does not run on the current platform.
     """
     check_implementation(implementation)
     if implementation == "auto":
         lengths = (q.shape[1], k.shape[1])
         implementation = chosen(platform().name, v.dtype, lengths, q.shape[-1])
         if implementation == "splash" and q.shape[0] % platform().devices:
-            implementation = "xla"  # a kernel cannot be divided unevenly
+            implementation = "xla"  # the kernel needs equally many examples on each device
     if implementation == "cudnn":
         out = _cudnn(q, k, v, mask)
     elif implementation == "splash":
-        from vqdit.nn.splash import splash  # its kernels are slow to import, and for TPUs alone
+        from vqdit.nn.splash import splash  # slow to import, and only needed on TPUs
 
         out = splash(q, k, v, mask)
     else:
@@ -65,23 +65,23 @@ def attention(
 
 
 def check_implementation(implementation: Implementation) -> None:
-    """Raises ValueError if that kernel does not run on what is compiled for."""
+    """Raises ValueError if the implementation does not run on the platform compiled for."""
     home = HOME.get(implementation)
     if home and platform().name not in (home, "counted"):
         raise ValueError(
-            f"attention={implementation!r} runs on {home} alone, and this is {platform().name}; "
-            "use attention='auto'"
+            f"attention={implementation!r} runs only on {home}, but this program is compiled for "
+            f"{platform().name}; use attention='auto'"
         )
 
 
 def chosen(platform: str, dtype: jnp.dtype, lengths: tuple[int, int], width: int) -> Implementation:
-    """Returns what "auto" is.
+    """Returns the implementation that "auto" stands for.
 
     Args:
-        platform: "cuda", "tpu" or another.
-        dtype: of queries, keys and values.
-        lengths: numbers of queries and of keys.
-        width: channels of a head.
+        platform: name of the platform, such as "cuda" or "tpu".
+        dtype: precision of queries, keys and values.
+        lengths: number of queries and number of keys.
+        width: channels per head.
     """
     is_half = dtype in (jnp.bfloat16, jnp.float16)
     if platform == "cuda" and is_half and width % 8 == 0 and width <= 128:
@@ -97,7 +97,7 @@ def shares(
     *,
     mask: Bool[Array, "b m"] | None = None,
 ) -> Float[Array, "b h l m"]:
-    """Returns how much of its attention each query gives to each key: rows that sum to 1."""
+    """Returns the attention weights of each query over the keys; rows sum to 1."""
     q = jnp.swapaxes(q, 1, 2) * q.shape[-1] ** -0.5
     return jax.nn.softmax(_scores(q, jnp.swapaxes(k, 1, 2), mask), axis=-1)
 
@@ -105,7 +105,7 @@ def shares(
 def _scores(
     q: Float[Array, "b h l d"], k: Float[Array, "b h m d"], mask: Bool[Array, "b m"] | None
 ) -> Float[Array, "b h l m"]:
-    """Returns the products of queries, which are scaled already, and keys."""
+    """Returns the float32 products of keys and queries that are already scaled."""
     scores = jnp.einsum("b h l d, b h m d -> b h l m", q, k, preferred_element_type=jnp.float32)
     if mask is None:
         return scores
@@ -119,7 +119,7 @@ def _plain(
     v: Float[Array, "b m h d"],
     mask: Bool[Array, "b m"] | None,
 ) -> Float[Array, "b l h d"]:
-    """Attention by plain products, with a gradient by hand: half the time on a CPU."""
+    """Attention by matrix products; its hand-written gradient takes half the time on a CPU."""
     return _products(q, k, v, mask)[0]
 
 
@@ -129,7 +129,7 @@ def _plain_forward(
     v: Float[Array, "b m h d"],
     mask: Bool[Array, "b m"] | None,
 ) -> tuple[Float[Array, "b l h d"], tuple[tuple[Array, ...], ...]]:
-    """Returns the result, and for each part of the batch what its gradient needs."""
+    """Returns the result, and the residuals of the gradient for each part of the batch."""
     each = [_products(*part) for part in _parts((q, k, v, mask))]
     return jnp.concatenate([out for out, _ in each]), tuple(kept for _, kept in each)
 
@@ -146,9 +146,9 @@ _plain.defvjp(_plain_forward, _plain_backward)
 
 
 def _parts(batch: T) -> list[T]:
-    """Returns the halves of a batch on one CPU, else all of it.
+    """Returns the two halves of a batch on a single CPU, and the whole batch elsewhere.
 
-    There a gradient takes a sixth less time by halves, which wait for one another in nothing.
+    On a CPU the gradient takes a sixth less time in halves, which are computed concurrently.
     """
     size = len(jax.tree.leaves(batch)[0])
     if size % 2 or platform().name != "cpu" or platform().devices > 1:
@@ -163,9 +163,9 @@ def _products(
     v: Float[Array, "b m h d"],
     mask: Bool[Array, "b m"] | None,
 ) -> tuple[Float[Array, "b l h d"], tuple[Array, ...]]:
-    """Returns the result and what its gradient needs, which has the heads before the tokens.
+    """Returns the result and the residuals of its gradient, which are laid out as [b, h, l, d].
 
-    What divides the rows of the softmax divides the result instead, which has fewer columns.
+    The softmax is normalised after the product with v, which has fewer columns than the scores.
     """
     q, k, v = (jnp.swapaxes(part, 1, 2) for part in (q, k, v))
     q = q * q.shape[-1] ** -0.5
@@ -187,8 +187,8 @@ def _gradients(
 ) -> tuple[Float[Array, "b _ h d"], ...]:
     """Returns the gradients of q, k and v.
 
-    With P the shares, dV = P^T g and dS = P (g v^T - sum_d g out). As P = power / total, it is g
-    that is divided, which has fewer columns.
+    With the attention weights P = power / total, dV = P^T g and dS = P (g v^T - sum_d g out). The
+    division by total is applied to g, which has fewer columns than P.
     """
     q, k, v, power, total, out = kept
     g = jnp.swapaxes(g, 1, 2) / total
@@ -208,7 +208,7 @@ def _cudnn(
     v: Float[Array, "b m h d"],
     mask: Bool[Array, "b m"] | None,
 ) -> Float[Array, "b l h d"]:
-    """Attention by cuDNN, padded to even lengths: it has no gradient for odd ones."""
+    """Attention by cuDNN, padded to even lengths because cuDNN has no gradient for odd lengths."""
     (b, queries), keys = q.shape[:2], k.shape[1]
     odd_q, odd_k = queries % 2, keys % 2
     if odd_k and mask is None:

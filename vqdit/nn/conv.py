@@ -11,14 +11,14 @@ from vqdit.typing import Array, Float
 
 
 class ResidualBlock(nn.Module):
-    """x + conv(silu(norm(conv(silu(norm(x)))))), the second convolution zero at the start.
+    """x + conv(silu(norm(conv(silu(norm(x)))))); the second convolution is initialised to zero.
 
     Attributes:
-        channels: width of the result; another one than x has goes through a 1x1 convolution.
-        axes: of the grid.
+        channels: width of the result; if x has another width, the shortcut is a 1x1 convolution.
+        axes: number of axes of the grid.
         dtype: precision of the convolutions.
-        groups: of the norms; 0 chooses them by the width, see `group_norm`.
-        use_bias: whether the convolutions have one.
+        groups: number of groups of the norms; 0 chooses it by the width, see `group_norm`.
+        use_bias: whether the convolutions have a bias.
     """
 
     channels: int
@@ -42,7 +42,7 @@ class ResidualBlock(nn.Module):
 
 
 class AttentionBlock(nn.Module):
-    """x + attention of all positions of norm(x) to one another, with one head.
+    """x + attention(norm(x)), with one head over all positions.
 
     Esser et al., "Taming Transformers", arXiv:2012.09841, appendix A.
     """
@@ -61,9 +61,9 @@ class AttentionBlock(nn.Module):
 
 
 class Downsample(nn.Module):
-    """Halves every axis by a strided convolution.
+    """Halves every axis by a convolution of width 3 with stride 2.
 
-    Of an axis with an even number of positions, only the end is padded, as published.
+    An axis of even length is padded at its end only, as published.
     """
 
     channels: int
@@ -77,7 +77,7 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Doubles every axis by repetition, then a convolution: no checkerboard."""
+    """Doubles every axis by repetition and a convolution, which avoids checkerboard artifacts."""
 
     channels: int
     axes: int
@@ -91,10 +91,10 @@ class Upsample(nn.Module):
 
 
 def blur_pool(x: Float[Array, "b *grid c"]) -> Float[Array, "b *half c"]:
-    """Halves every axis: low-pass by [1, 3, 3, 1] / 8, borders mirrored, then every second value.
+    """Halves every axis: filters with [1, 3, 3, 1] / 8 and keeps every second value.
 
-    Strided convolutions alias, which a discriminator would see. Zhang, "Making Convolutional
-    Networks Shift-Invariant Again", arXiv:1904.11486.
+    Borders are mirrored. A strided convolution without this low-pass filter would alias. Zhang,
+    "Making Convolutional Networks Shift-Invariant Again", arXiv:1904.11486.
     """
     axes, channels = x.ndim - 2, x.shape[-1]
     x = jnp.pad(x, ((0, 0), *((1, 1),) * axes, (0, 0)), mode="reflect")
@@ -112,13 +112,14 @@ def blur_pool(x: Float[Array, "b *grid c"]) -> Float[Array, "b *half c"]:
 
 
 def group_norm(x: Array, name: str, groups: int = 0) -> Array:
-    """Group norm in float32.
+    """Applies group norm in float32.
 
     Args:
-        x: channels last.
-        name: of the module.
-        groups: how many; 0 takes at most 32 of at least 4 channels. With a number the variance is
-            computed in two passes, as the published models do, and not as E[x^2] - E[x]^2.
+        x: activations, channels last.
+        name: name of the Flax module.
+        groups: number of groups. 0 chooses up to 32 groups of at least 4 channels and computes the
+            variance as E[x^2] - E[x]^2; any other number computes it in two passes, as the
+            published models do.
     """
     norm = nn.GroupNorm(
         num_groups=groups or _groups(x.shape[-1]),

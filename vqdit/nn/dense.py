@@ -1,6 +1,6 @@
-"""Products with parameters, x W + b, by the name that rematerialisation keeps them by.
+"""Dense layers, x W + b, whose results rematerialisation can keep.
 
-Parameters are those of `flax.linen.Dense`; see `vqdit.nn.stack` for what is kept.
+The parameters are those of `flax.linen.Dense`. `vqdit.nn.stack` decides which results are kept.
 """
 
 import flax.linen as nn
@@ -15,12 +15,12 @@ XAVIER = nn.initializers.xavier_uniform()
 
 
 class Dense(nn.Module):
-    """One product.
+    """A dense layer.
 
     Attributes:
         features: width of the result.
         dtype: precision of the product.
-        kernel_init: of the weights.
+        kernel_init: initialiser of the weights.
     """
 
     features: int
@@ -36,13 +36,13 @@ class Dense(nn.Module):
 
 
 class Projections(nn.Module):
-    """Several products of the same input, whose parameters are those of one wide product.
+    """Several dense layers with the same input, whose parameters are stored as one wide layer.
 
-    Each result lies in memory as what comes next reads it: to divide the wide one, and to join the
-    gradients again, is a pass over all of them.
+    The products are computed separately. Splitting the result of one wide product, and joining the
+    gradients again, would cost another pass over memory.
 
     Attributes:
-        count: how many.
+        count: number of layers.
         features: width of each result.
         dtype: precision of the products.
     """
@@ -67,6 +67,6 @@ def _product(
 ) -> Float[Array, "*b e"]:
     if platform().name != "cpu":
         return checkpoint_name(x @ kernel + bias, "product")
-    # Of more axes a CPU's compiler transposes both operands for the gradient of the kernel.
+    # With more than two axes, XLA transposes both operands of the kernel's gradient on a CPU.
     rows = x.reshape(-1, x.shape[-1])
     return checkpoint_name((rows @ kernel + bias).reshape(*x.shape[:-1], -1), "product")

@@ -1,4 +1,4 @@
-"""Embeddings of time, position and codes, as in the published DiT.
+"""Embeddings of times, positions and codes, as in the published DiT.
 
 Peebles & Xie, "Scalable Diffusion Models with Transformers", arXiv:2212.09748.
 """
@@ -19,10 +19,10 @@ def sinusoid(
     """Embeds a scalar by [cos(t f_i), sin(t f_i)], f_i = 10^4^(-i / (width / 2 - shift)).
 
     Args:
-        t: the scalar.
-        width: d.
-        shift: 0, as in the original, or 1, as in the port of diffusers, which divides by 127 where
-            the original has 128.
+        t: scalars to embed.
+        width: width d of the embedding.
+        shift: 0, as in the original DiT, or 1, as in diffusers, which divides by 127 instead of
+            128 for a width of 256.
     """
     half = width // 2
     frequency = jnp.exp(-jnp.log(1e4) * jnp.arange(half, dtype=jnp.float32) / (half - shift))
@@ -31,13 +31,13 @@ def sinusoid(
 
 
 def positions(grid: tuple[int, ...], width: int) -> Float[np.ndarray, "l d"]:
-    """Returns frozen sin-cos positions of a grid with any number of axes.
+    """Returns fixed sine and cosine position embeddings of a grid with any number of axes.
 
-    The channels are shared evenly by the axes, the last axis (image columns) first; each share is
-    [sin, cos] with frequencies 10^4^(-i / (share / 2)).
+    The channels are divided evenly among the axes, the last axis (image columns) first. The n
+    channels of an axis are [sin, cos] with frequencies 10^4^(-i / (n / 2)).
 
     Raises:
-        ValueError: if `width` does not divide by twice the number of axes.
+        ValueError: if `width` is not a multiple of twice the number of axes.
     """
     axes = len(grid)
     if width % (2 * axes):
@@ -55,7 +55,7 @@ def positions(grid: tuple[int, ...], width: int) -> Float[np.ndarray, "l d"]:
 
 
 class TimeEmbedding(nn.Module):
-    """Sinusoid, then a two-layer MLP, in float32."""
+    """Embeds a time by `sinusoid` and a two-layer MLP, in float32."""
 
     dim: int
     shift: int = 0
@@ -68,7 +68,7 @@ class TimeEmbedding(nn.Module):
 
 
 class CodeEmbedding(nn.Module):
-    """The sum of one embedding per codebook; "no code" (-1) has a row of its own, the last."""
+    """Sums one embedding per codebook; the last row of each table embeds "no code" (-1)."""
 
     codes: int
     codebooks: int

@@ -1,4 +1,4 @@
-"""Bands of frequencies as the ear has them."""
+"""Mel filter banks."""
 
 import math
 
@@ -8,13 +8,14 @@ from vqdit.typing import Float
 
 
 def mel_bands(window: int, rate: int, bands: int) -> Float[np.ndarray, "f m"]:
-    """Returns the weight of each frequency of a transform in triangular bands.
+    """Returns the weights of m triangular mel bands over the f frequencies of a Fourier transform.
 
-    Their edges are equidistant in mel, 2595 log10(1 + f / 700 Hz), from 0 to half the rate.
+    The edges of the bands are equidistant in mel, 2595 log10(1 + frequency / 700 Hz), from 0 Hz to
+    half the sampling rate.
 
     Args:
-        window: length of the transform, in samples: f = window / 2 + 1 frequencies.
-        rate: samples per second, in Hz.
+        window: length of the transform in samples, which gives f = window / 2 + 1 frequencies.
+        rate: sampling rate in Hz.
         bands: number m of bands.
     """
     edges = np.linspace(0.0, 2595.0 * math.log10(1.0 + rate / 2 / 700.0), bands + 2)

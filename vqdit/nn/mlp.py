@@ -1,10 +1,10 @@
-"""The MLP of a transformer's block.
+"""The MLP of a transformer block.
 
-    gelu:   W_out gelu(W_in x)
-    swiglu: W_out (silu(W_gate x) * W_in x), with two thirds of the hidden width: as many parameters
+- `gelu`: W_out gelu(W_in x), with the tanh approximation of GELU, as in the published DiT
+- `swiglu`: W_out (silu(W_gate x) * W_in x), with two thirds of the hidden width, so that both kinds
+  have as many parameters
 
-Shazeer, "GLU Variants Improve Transformer", arXiv:2002.05202, eq. 6. GELU is approximated by tanh,
-as in the published DiT.
+Shazeer, "GLU Variants Improve Transformer", arXiv:2002.05202, eq. 6.
 """
 
 import math
@@ -25,8 +25,8 @@ MLP = Literal["gelu", "swiglu"]
 def gelu(x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
     """Returns x (1 + tanh(u)) / 2 with u = sqrt(2 / pi) (x + 0.044715 x^3).
 
-    Hendrycks & Gimpel, arXiv:1606.08415. As (1 + tanh(u)) / 2 is sigmoid(2u), it needs one
-    exponential; it is computed in float32 and its gradient needs x alone.
+    Hendrycks & Gimpel, arXiv:1606.08415. It is computed in float32 as x sigmoid(2u), since
+    (1 + tanh(u)) / 2 = sigmoid(2u). The backward pass keeps only x.
     """
     return (x * _gate(x.astype(jnp.float32))).astype(x.dtype)
 
@@ -40,7 +40,7 @@ def _gelu_forward(x: Float[Array, "*b d"]) -> tuple[Float[Array, "*b d"], Float[
 
 
 def _gelu_backward(x: Float[Array, "*b d"], g: Float[Array, "*b d"]) -> tuple[Array]:
-    if platform().name == "cpu":  # whose compiler would keep the gate, which is slow to read
+    if platform().name == "cpu":  # else XLA keeps the gate in memory instead of recomputing it
         x = jax.lax.optimization_barrier(x)
     h = x.astype(jnp.float32)
     gate = _gate(h)
@@ -54,15 +54,15 @@ gelu.defvjp(_gelu_forward, _gelu_backward)
 def mlp(
     x: Float[Array, "b l d"], kind: MLP, hidden: int, *, dtype: str, prefix: str = ""
 ) -> Float[Array, "b l d"]:
-    """Applies the MLP, as part of the module that calls it.
+    """Applies the MLP; its parameters belong to the module that calls this function.
 
     Args:
         x: tokens.
-        kind: of MLP.
-        hidden: width of the GELU's MLP. That of SwiGLU is two thirds of it, rounded up to a
-            multiple of 8, as in DINOv2.
+        kind: kind of MLP.
+        hidden: hidden width for "gelu". "swiglu" uses two thirds of this, rounded up to a multiple
+            of 8, as in DINOv2.
         dtype: precision of the products.
-        prefix: of the parameters' names, "mlp_in" and "mlp_out".
+        prefix: prefix of the layers' names, "mlp_in" and "mlp_out".
     """
     if kind == "swiglu":
         hidden = -(-(2 * hidden // 3) // 8) * 8
@@ -75,7 +75,7 @@ def mlp(
 
 
 class Projector(nn.Module):
-    """Three layers with SiLU between them, in float32."""
+    """A three-layer MLP with SiLU, in float32."""
 
     hidden: int
     width: int

@@ -1,7 +1,7 @@
-"""Norms over the channels of a token, in float32 whatever the input's precision.
+"""Norms over the channels of a token, in float32 whatever the precision of the input.
 
-layer: (x - mean(x)) / sqrt(var(x) + eps)              Ba et al., arXiv:1607.06450
-rms:   x / sqrt(mean(x^2) + eps)                       Zhang & Sennrich, arXiv:1910.07467
+- `layer`: (x - mean(x)) / sqrt(var(x) + eps). Ba et al., arXiv:1607.06450
+- `rms`: x / sqrt(mean(x^2) + eps). Zhang & Sennrich, arXiv:1910.07467
 """
 
 import functools
@@ -19,7 +19,7 @@ Norm = Literal["layer", "rms"]
 def normalized(
     x: Float[Array, "*b d"], norm: Norm = "layer", eps: float = 1e-6
 ) -> Float[Array, "*b d"]:
-    """Returns the normalised channels, without parameters; its gradient is one pass by hand."""
+    """Returns the normalised channels, without scale and bias; the gradient is hand-written."""
     result: Any = _normalized(x, norm, eps)
     return result
 
@@ -32,7 +32,7 @@ def _normalized(x: Float[Array, "*b d"], norm: Norm, eps: float) -> Float[Array,
 def _normalized_forward(
     x: Float[Array, "*b d"], norm: Norm, eps: float
 ) -> tuple[Float[Array, "*b d"], tuple[Array, Array | None, Array]]:
-    """Returns the result, and with x the mean and the scale of each token, which are small."""
+    """Returns the result, and the residuals: x, and the mean and scale of each token."""
     h, mean = x.astype(jnp.float32), None
     if norm == "layer":
         mean = jnp.mean(h, axis=-1, keepdims=True)
@@ -44,7 +44,7 @@ def _normalized_forward(
 def _normalized_backward(
     norm: Norm, eps: float, kept: tuple[Array, Array | None, Array], g: Float[Array, "*b d"]
 ) -> tuple[Float[Array, "*b d"]]:
-    """With y the normalised channels and r their scale: r (g - mean(g) - y mean(g y))."""
+    """Returns r (g - mean(g) - y mean(g y)), with y = r (x - mean(x)); "rms" has no mean terms."""
     x, mean, scale = kept
     h = x.astype(jnp.float32)
     y = (h if mean is None else h - mean) * scale
@@ -58,7 +58,7 @@ _normalized.defvjp(_normalized_forward, _normalized_backward)
 
 
 class ScaledNorm(nn.Module):
-    """The norm with a scale per channel and, for "layer", a bias."""
+    """The norm, followed by a learned scale per channel and, for "layer", a learned bias."""
 
     norm: Norm = "layer"
 

@@ -1,4 +1,4 @@
-"""Patches: neighbouring positions of a grid gathered into one, with more channels."""
+"""Patches: neighbouring positions of a grid folded into one token with more channels."""
 
 import math
 
@@ -6,7 +6,7 @@ from vqdit.typing import Array
 
 
 def fold(x: Array, grid: tuple[int, ...], patch: int) -> Array:
-    """Gathers each patch of positions into one token: [b, l, c] -> [b, l / p^n, p^n c]."""
+    """Folds each patch of a grid of n axes into one token: [b, l, c] -> [b, l / p^n, p^n c]."""
     shape = [part for size in grid for part in (size // patch, patch)]
     x = x.reshape(x.shape[0], *shape, x.shape[-1])
     axes = len(grid)
@@ -16,7 +16,7 @@ def fold(x: Array, grid: tuple[int, ...], patch: int) -> Array:
 
 
 def unfold(x: Array, grid: tuple[int, ...], patch: int) -> Array:
-    """The inverse of `fold`."""
+    """Inverts `fold`: [b, l / p^n, p^n c] -> [b, l, c]."""
     axes = len(grid)
     x = x.reshape(x.shape[0], *(size // patch for size in grid), *(patch,) * axes, -1)
     order = [0, *(axis + part for axis in range(1, axes + 1) for part in (0, axes)), 2 * axes + 1]

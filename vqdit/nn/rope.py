@@ -1,13 +1,13 @@
 """Rotary positions on grids with any number of axes, for one modality or several.
 
-The channels of a head are pairs (x_1, x_2), half a head apart; a pair of frequency f at position n
-is turned by the angle n f,
+The channels of a head form pairs (x_1, x_2), half a head apart. A pair with frequency f is rotated
+at position n by the angle n f::
 
-    (x_1, x_2) -> (x_1 cos(n f) - x_2 sin(n f), x_2 cos(n f) + x_1 sin(n f)),
+    (x_1, x_2) -> (x_1 cos(n f) - x_2 sin(n f), x_2 cos(n f) + x_1 sin(n f))
 
-so that a product of query and key depends on the difference of their positions alone. Su et al.,
-"RoFormer", arXiv:2104.09864, eq. 34. Every axis of every modality has pairs of its own, with
-frequencies 10^4^(-i / pairs): tokens of two modalities have no distance.
+so that the product of a query and a key depends only on the difference of their positions. Su et
+al., "RoFormer", arXiv:2104.09864, eq. 34. Every axis of every modality has its own pairs, with
+frequencies 10^4^(-i / pairs), so relative positions exist only within a modality.
 """
 
 import jax.numpy as jnp
@@ -17,12 +17,12 @@ from vqdit.typing import Array, Float
 
 
 def rotation(grids: tuple[tuple[int, ...], ...], width: int) -> Float[np.ndarray, "2 l p"]:
-    """Returns cosine and sine of the angle of every pair of channels at every token.
+    """Returns cosine and sine of the angle of every pair of channels p at every token l.
 
     Args:
-        grids: of the modalities, in the order of their tokens. An axis of one position needs no
-            pairs.
-        width: channels of a head. Pairs that are left over are not turned.
+        grids: grid of every modality, in the order of their tokens. An axis with one position gets
+            no pairs.
+        width: channels per head. Pairs that do not divide evenly among the axes are not rotated.
 
     Raises:
         ValueError: if the width is odd, or there are fewer pairs than axes.
@@ -51,7 +51,7 @@ def rotation(grids: tuple[tuple[int, ...], ...], width: int) -> Float[np.ndarray
 
 
 def rotate(x: Float[Array, "b l h d"], turn: Float[Array, "2 l p"]) -> Float[Array, "b l h d"]:
-    """Turns queries or keys by the angles of their positions, in float32."""
+    """Rotates queries or keys by the angles of their positions, in float32."""
     cos, sin = (part[None, :, None] for part in turn)  # 1 l 1 p
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     turned = [first * cos - second * sin, second * cos + first * sin]

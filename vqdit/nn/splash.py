@@ -1,10 +1,9 @@
-"""Splash attention: the flash attention of the TPU, whose scores never leave the chip.
+"""Splash attention: flash attention for TPUs, with the kernel that JAX provides.
 
-The kernel takes lengths and head widths in multiples of 128, so both are padded; padded keys, and
-those that a mask hides, are another segment than the queries. The compiler cannot divide a kernel
-among devices, so with more than one it runs on each with that device's examples. Dao et al.,
-"FlashAttention", arXiv:2205.14135; the kernel is JAX's own,
-`jax.experimental.pallas.ops.tpu.splash_attention`.
+The kernel needs lengths and head widths that are multiples of 128, so both are padded. Padded and
+masked keys get another segment id than the queries, which hides them. XLA cannot partition the
+kernel, so on several devices it runs on each device with that device's examples. The kernel is
+`jax.experimental.pallas.ops.tpu.splash_attention`; Dao et al., "FlashAttention", arXiv:2205.14135.
 """
 
 import functools
@@ -19,7 +18,7 @@ from vqdit.typing import Array, Bool, Float
 
 LANES = 128
 BLOCK = 512
-"""Most tokens that the kernel loads at once."""
+"""Largest number of tokens that the kernel loads at once."""
 
 
 def splash(
@@ -36,8 +35,8 @@ def splash(
         q: queries.
         k: keys.
         v: values.
-        mask: True where a key is real.
-        interpret: run the kernel as plain operations: slow, but on any device.
+        mask: True for keys that are not padding.
+        interpret: interpret the kernel, which is slow but works on any device.
     """
     real = jnp.ones(k.shape[:2], bool) if mask is None else mask
     one = functools.partial(_on_one_device, interpret=interpret)
@@ -77,12 +76,12 @@ def _on_one_device(
 
 
 def _padded(x: Array, axis: int) -> Array:
-    """Pads an axis with zeros to a multiple of the lanes."""
+    """Pads an axis with zeros to a multiple of `LANES`."""
     widths = [(0, 0)] * x.ndim
     widths[axis] = (0, -x.shape[axis] % LANES)
     return jnp.pad(x, widths)
 
 
 def _block(length: int) -> int:
-    """Returns the largest block that divides the length."""
+    """Returns the largest block size that divides the length."""
     return next(size for size in range(BLOCK, 0, -LANES) if length % size == 0)

@@ -1,18 +1,19 @@
-"""How a stack of equal blocks is compiled, and what of it is computed again for the gradient.
+"""How a stack of identical blocks is compiled, and what the backward pass recomputes.
 
-Blocks are scanned: one is compiled and run again and again. What a scan keeps for the gradient it
-copies to and from buffers that it fills with zeros first; unrolled, nothing is copied. That pays
-for shallow stacks on a CPU, and for deep ones on a GPU, where products are fast beside copies.
+Blocks run under `nn.scan`, which compiles one block and runs it repeatedly. A scan copies the
+activations that the backward pass needs to and from buffers, which it first fills with zeros; an
+unrolled stack copies nothing. Unrolling pays off for shallow stacks on a CPU, and for all stacks on
+a GPU, where copies are slow compared with matrix products.
 
-What rematerialisation keeps of a block, by the name in `Remat`:
+The values of `Remat` determine which activations of a block are kept; the others are recomputed:
 
-    True         nothing but the block's input: least memory, a third more time
-    "attention"  what attention returns
-    "dots"       the products with parameters too: what is computed again is cheap
+- `False`: all
+- `True`: only the input of the block, which takes the least memory and a third more time
+- `"attention"`: also the result of attention
+- `"dots"`: also the results of dense layers, with bias, so that recomputation is cheap
 
-A kept product has its bias already. The statistics of a fused attention are kept with its result,
-else its gradient would run it again. Chen et al., "Training Deep Nets with Sublinear Memory Cost",
-arXiv:1604.06174.
+Fused attention keeps its softmax statistics with the result; otherwise the backward pass would run
+the kernel again. Chen et al., "Training Deep Nets with Sublinear Memory Cost", arXiv:1604.06174.
 """
 
 from collections.abc import Callable
@@ -25,19 +26,19 @@ from vqdit.parallel.target_platform import platform
 
 Remat = bool | Literal["dots", "attention"]
 SHALLOW = 12
-"""Stacks up to this depth are unrolled wherever they run, and still quick to compile."""
+"""Stacks up to this depth are unrolled on every platform; they still compile quickly."""
 
 
 def unroll(depth: int, remat: Remat = False) -> int:
-    """Returns how many blocks an iteration of the scan has: one, or all."""
+    """Returns the number of blocks per iteration of the scan: 1, or `depth` to unroll it."""
     if platform().name in ("cuda", "rocm"):
         return depth
-    # Within an iteration the CPU's compiler finds what was computed before, and keeps it after all.
+    # Within one iteration, XLA on a CPU would merge recomputed values with the original ones.
     return depth if depth <= SHALLOW and not remat else 1
 
 
 def rematerialized(block: type[nn.Module], remat: Remat) -> type[nn.Module]:
-    """Returns the block with its rematerialisation."""
+    """Returns the block class, wrapped in `nn.remat` as `remat` says."""
     if not remat or platform().is_counted:
         return block
     is_scanned = unroll(2, remat) == 1

@@ -1,10 +1,12 @@
 """A transformer encoder: pre-norm blocks, scanned over the layers.
 
+Each block computes::
+
     x <- x + attention(norm(x))
     x <- x + mlp(norm(x))
 
-Dosovitskiy et al., "An Image is Worth 16x16 Words", arXiv:2010.11929, eq. 2 and 3; the gated MLP is
-that of Shazeer, "GLU Variants Improve Transformer", arXiv:2002.05202, eq. 6.
+Dosovitskiy et al., "An Image is Worth 16x16 Words", arXiv:2010.11929, eq. 2 and 3. The gated MLP is
+from Shazeer, "GLU Variants Improve Transformer", arXiv:2002.05202, eq. 6.
 """
 
 import flax.linen as nn
@@ -18,14 +20,14 @@ from vqdit.typing import Array, Float
 
 
 class Transformer(nn.Module):
-    """`depth` blocks, and a norm after the last.
+    """A stack of blocks with a norm after the last block.
 
     Attributes:
         depth: number of blocks.
-        heads: attention heads; divides the tokens' width.
-        hidden: width within the MLP.
-        mlp: "gelu", or "swiglu": silu(a x) * (b x), with two thirds of the hidden width, so that
-            both have as many parameters.
+        heads: number of attention heads; must divide the width of the tokens.
+        hidden: hidden width of the MLP.
+        mlp: "gelu", or "swiglu", which computes silu(a x) * (b x) with two thirds of the hidden
+            width, so that both have as many parameters.
         dtype: precision of the products; parameters, norms, softmax and residual stream stay
             float32.
         remat: recompute each block in the backward pass.
@@ -52,7 +54,7 @@ class Transformer(nn.Module):
 
 
 class Block(nn.Module):
-    """One block. Returns a pair, as `nn.scan` wants it."""
+    """One block; returns a pair because `nn.scan` requires it."""
 
     heads: int
     hidden: int
@@ -85,6 +87,6 @@ class Block(nn.Module):
 
 
 def layer_norm(x: Float[Array, "b l d"], name: str) -> Float[Array, "b l d"]:
-    """Layer norm with scale and bias, in float32."""
+    """Applies layer norm with scale and bias, in float32."""
     norm = nn.LayerNorm(epsilon=1e-5, dtype=jnp.float32, use_fast_variance=False, name=name)
     return norm(x)
