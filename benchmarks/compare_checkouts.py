@@ -15,17 +15,17 @@ The program prints a table and exits with code 1 if anything differs or a comman
 in the case's folder shows why it failed. Results of the old checkout are reused as long as its
 commit, the case and the installed JAX are the same and its tracked files are unmodified; the new
 checkout always runs. Numbers depend on the processor and the versions of libraries, so compare
-results of one machine only. One checkout takes about five minutes on two CPU cores.
+results of one machine only. One checkout takes about five minutes of CPU time.
 """
 
 import argparse
 import json
 import math
 import os
+import resource
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -291,10 +291,9 @@ def compare_arrays(old: Path, new: Path) -> tuple[int, str]:
             if (a.shape, a.dtype) != (b.shape, b.dtype):
                 return len(shared), f"{name}: {a.dtype}{a.shape} -> {b.dtype}{b.shape}"
             if a.tobytes() != b.tobytes():
-                where = (
-                    tuple(int(index[0]) for index in np.nonzero(a != b)) if (a != b).any() else ()
-                )
-                return len(shared), f"{name}{list(where)}: {a[where]} -> {b[where]}"
+                indices = np.ndindex(a.shape)
+                i = next(i for i in indices if a[i].tobytes() != b[i].tobytes())
+                return len(shared), f"{name}{list(i)}: {a[i]} -> {b[i]}"
         return len(shared), ""
 
 
@@ -305,13 +304,18 @@ def compare_numbers(old: Path, new: Path) -> tuple[int, int, str]:
     if len(before) != len(after):
         return len(before), values, f"{len(before)} lines -> {len(after)} lines"
     for number, (a, b) in enumerate(zip(before, after, strict=True), start=1):
-        a = {tuple(RENAMED.get(part, part) for part in path): text for path, text in a.items()}
+        a = {tuple(map(renamed, path)): text for path, text in a.items()}
         for path in [*a, *(path for path in b if path not in a)]:
             if a.get(path) != b.get(path):
                 name = ".".join(path)
                 difference = f"line {number}, {name}: {a.get(path)} -> {b.get(path)}"
                 return len(before), values, difference
     return len(before), values, ""
+
+
+def renamed(name: str) -> str:
+    """Returns the new name of a metric, also of validation/METRIC."""
+    return "/".join(RENAMED.get(part, part) for part in name.split("/"))
 
 
 def read(file: Path) -> list[dict[tuple[str, ...], str]]:
@@ -360,18 +364,18 @@ def main() -> int:
         if not (checkout / "vqdit" / "__main__.py").is_file():
             parser.error(f"{checkout} is no checkout of vqdit")
 
-    print(f"{'case':14} {'seconds':>9} {'lines':>6} {'values':>7} {'arrays':>7}  first difference")
+    print(f"{'case':14} {'CPU s':>9} {'lines':>6} {'values':>7} {'arrays':>7}  first difference")
     total, seconds, differing = Found(), {"old": 0.0, "new": 0.0}, 0
     for name in chosen:
         case, spent = known[name], {}
         for which, checkout in (("old", old), ("new", new)):
-            folder, began = out / which / name, time.monotonic()
+            folder, began = out / which / name, cpu_seconds()
             wanted = stamp(case, checkout)
             if which == "new" or not is_cached(folder, wanted):
                 run(case, checkout, folder, out / "data")
                 if wanted and not (folder / FAILED).is_file():
                     (folder / STAMP).write_text(json.dumps(wanted, indent=2) + "\n")
-            spent[which] = time.monotonic() - began
+            spent[which] = cpu_seconds() - began
             seconds[which] += spent[which]
         found = compare(out / "old" / name, out / "new" / name)
         total = Found(*(a + b for a, b in zip(total[:3], found[:3], strict=True)))
@@ -379,6 +383,12 @@ def main() -> int:
         print_row(name, spent, found._replace(difference=found.difference or "equal"))
     print_row("all", seconds, total._replace(difference=f"{differing} of {len(chosen)} differ"))
     return 1 if differing else 0
+
+
+def cpu_seconds() -> float:
+    """Returns the CPU time of all commands that have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def print_row(name: str, seconds: dict[str, float], found: Found) -> None:
