@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from vqdit.cli import bench
+from vqdit.cli.main import call
 from vqdit.models import DiT
 from vqdit.nn.attention import chosen
 from vqdit.profiling.benchmark import Latents, forward_flops
@@ -39,7 +39,7 @@ def test_flops_are_those_of_every_product_as_often_as_it_runs():
 @pytest.mark.parametrize("what", ["training", "sampling"])
 def test_the_record_says_what_was_measured(what, capsys):
     argv = ["--model=S/8", "--batch=8", "--steps=2", "--size=8"]
-    assert bench.main([*argv, "--sample"] if what == "sampling" else argv) == 0
+    assert call("bench", [*argv, "--sample"] if what == "sampling" else argv) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["model"], found["what"], found["batch"]) == ("S/8", what, 8)
     calls = 1 if what == "training" else 2  # steps of one sample
@@ -67,7 +67,7 @@ def test_the_record_says_what_was_measured(what, capsys):
 )
 def test_bad_options_are_named(argv, message):
     with pytest.raises(ValueError, match=message):
-        bench.main(argv)
+        call("bench", argv)
 
 
 def test_what_is_computed_again_or_by_kernels_is_no_model_flop():
