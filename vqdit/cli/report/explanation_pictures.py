@@ -82,7 +82,9 @@ def draw_order(model: Any, why: Explanation) -> "Figure":
             axes.set(title=f"{name}, sample {sample}", yticks=[])
             at = _marks(model, why, name, sample) if is_strip and step.size <= NUMBERED else []
             axes.set_xticks([place for place, _ in at], [text for _, text in at])
-    figure.colorbar(image, ax=grid, label="step in which a token was revealed", fraction=0.05)
+    ticks = range(1, max(2, steps) + 1, max(1, steps // 8))
+    label = "step in which a token was revealed"
+    figure.colorbar(image, ax=grid, label=label, ticks=ticks, fraction=0.05)
     return figure
 
 
@@ -108,10 +110,12 @@ def draw_looked(model: Any, why: Explanation, sample: int) -> "Figure":
             size = why.spans[name].stop - why.spans[name].start
             centres.append(start + (size - 1) / 2)
             if share.shape[1] <= NUMBERED:
-                tokens += [(start + at, text) for at, text in _marks(model, why, name, sample)]
+                marks = _marks(model, why, name, sample)
+                tokens += [(start + at, text) for at, text in marks if len(text) <= 3]
             if start:
                 line(start - 0.5, color=FRAME, linewidth=1)
             start += size
+        axis.remove_overlapping_locs = False
         axis.set_ticks(centres, [_known(why, name) for name in names])
         axis.set_ticks([at for at, _ in tokens], [text for _, text in tokens], minor=True)
     axes.tick_params(which="major", length=0, pad=14)
@@ -173,7 +177,15 @@ def _draw_bars(
         from matplotlib.patches import Patch
 
         keys = [Patch(color="#555555", alpha=1 - 0.5 * n) for n in range(len(fields))]
-        axes.legend(keys, [VIEWS[field] for field in fields], loc="upper right", fontsize=7)
+        axes.legend(
+            keys,
+            [VIEWS[field] for field in fields],
+            ncols=2,
+            frameon=False,
+            loc="lower right",
+            bbox_to_anchor=(1.0, 0.98),
+            fontsize=7,
+        )
     axes.set_xticks(at, one.regions, rotation=90 * (max(map(len, one.regions)) > 4))
     axes.set_ylim(-1.25 * scale, 1.25 * scale)
     axes.axhline(0.0, color="#999999", linewidth=0.8)
