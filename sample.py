@@ -2,8 +2,7 @@
 
 import sys
 
-from vqdit.cli.main import run
-from vqdit.cli.sample import main
+from vqdit.cli.main import end, main
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    end(main(["sample", *sys.argv[1:]]))

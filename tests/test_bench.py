@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from vqdit.cli import bench
+from vqdit.cli.main import call
 from vqdit.models import DiT
 from vqdit.nn.attention import chosen
 from vqdit.profiling.benchmark import Latents, forward_flops
@@ -39,7 +39,7 @@ def test_flops_are_those_of_every_product_as_often_as_it_runs():
 @pytest.mark.parametrize("what", ["training", "sampling"])
 def test_the_record_says_what_was_measured(what, capsys):
     argv = ["--model=S/8", "--batch=8", "--steps=2", "--size=8"]
-    assert bench.main([*argv, "--sample"] if what == "sampling" else argv) == 0
+    assert call("bench", [*argv, "--sample"] if what == "sampling" else argv) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["model"], found["what"], found["batch"]) == ("S/8", what, 8)
     calls = 1 if what == "training" else 2  # steps of one sample
@@ -57,17 +57,17 @@ def test_the_record_says_what_was_measured(what, capsys):
         (["--batch=8"], "--model is missing"),
         (["--model=S/2"], "--batch is missing"),
         (["--model=S/2", "--batch=0"], "--batch must be at least 1, got 0"),
-        (["--model=S/2", "--batch=1", "--guidance=2"], "--guidance is of sampling: add --sample"),
+        (["--model=S/2", "--batch=1", "--guidance=2"], "--guidance is an option of sampling: add --sample"),
         (["--model=M/2", "--batch=8"], "unknown DiT 'M/2'; names are a size of S, B, L, XL"),
         (["--model=S/2", "--batch=8", "--steps=0"], "--steps must be at least 1, got 0"),
-        (["--model=S/2", "--batch=8", "--dtype=fp8"], "--dtype must be bfloat16 or float32, got"),
-        (["--model=S/2", "--batch=8", "--remat=some"], "--remat must be nothing, attention, dots"),
+        (["--model=S/2", "--batch=8", "--dtype=fp8"], "--dtype must be one of bfloat16, float32, got"),
+        (["--model=S/2", "--batch=8", "--remat=some"], "--remat must be one of nothing, attention, dots"),
         (["--model=S/2", "--batch=8", "--size=33"], "does not divide by the DiT's patch 2"),
     ],
 )
 def test_bad_options_are_named(argv, message):
     with pytest.raises(ValueError, match=message):
-        bench.main(argv)
+        call("bench", argv)
 
 
 def test_what_is_computed_again_or_by_kernels_is_no_model_flop():

@@ -12,7 +12,7 @@ import pytest
 import vqdit
 from tests import tiny
 from tests.cli.trained import joint
-from vqdit.cli import sample
+from vqdit.cli.main import call
 from vqdit.data import Batch, Digits
 from vqdit.modalities import Audio, Image
 from vqdit.modalities.image import save
@@ -180,7 +180,7 @@ def test_the_command_paints_within_a_mask(workdir, held_out, tmp_path, capsys):
     save(tmp_path / "mask.png", np.where(half(), 255, 0).astype(np.uint8)[..., None])
     argv = [f"--workdir={workdir}", "--num=4", "--batch-size=4", "--want=image"]
     argv += [f"--init={tmp_path / 'digit.png'}", f"--out={tmp_path / 'out'}"]
-    assert sample.main([*argv, f"--mask={tmp_path / 'mask.png'}"]) == 0
+    assert call("sample", [*argv, f"--mask={tmp_path / 'mask.png'}"]) == 0
     samples = np.load(tmp_path / "out" / "samples.npz")["image"]
     expected = held_out["image"][:1][:, ~half()].repeat(4, 0)
     np.testing.assert_array_equal(samples[:, ~half()], expected)
@@ -193,9 +193,9 @@ def test_the_command_paints_within_a_mask(workdir, held_out, tmp_path, capsys):
         (["--strength=0.5", "--explain"], "leave out --init"),
     ):
         with pytest.raises(ValueError, match=message):
-            sample.main([*argv, *more])
+            call("sample", [*argv, *more])
     with pytest.raises(ValueError, match="--mask is of what is changed, and nothing is"):
-        sample.main([argv[0], f"--mask={tmp_path / 'mask.png'}"])
+        call("sample", [argv[0], f"--mask={tmp_path / 'mask.png'}"])
 
 
 BLACK = np.zeros((8, 8, 1), np.uint8)

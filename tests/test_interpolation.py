@@ -11,7 +11,7 @@ import pytest
 
 import vqdit
 from tests.cli.trained import runs
-from vqdit.cli import sample
+from vqdit.cli.main import call
 from vqdit.data import Digits
 from vqdit.modalities import Audio, Image
 from vqdit.modalities.image import grid, save
@@ -218,7 +218,7 @@ def test_the_command_writes_a_path_in_order(folder, codes, digits, tmp_path, cap
         save(tmp_path / f"{name}.png", digit)
     a, b = tmp_path / "a.png", tmp_path / "b.png"
     argv = [f"--workdir={folder / 'generator'}", "--num=5", f"--out={tmp_path / 'out'}"]
-    assert sample.main([*argv, f"--interpolate={a},{b}", "--strength=0.3", "--seed=4"]) == 0
+    assert call("sample", [*argv, f"--interpolate={a},{b}", "--strength=0.3", "--seed=4"]) == 0
     samples = np.load(tmp_path / "out" / "samples.npz")["image"]
     path = {"image": Interpolation(digits[0], digits[1], strength=0.3)}
     np.testing.assert_array_equal(samples, codes.sample(5, edits=path, seed=4)["image"])
@@ -239,4 +239,4 @@ def test_the_command_writes_a_path_in_order(folder, codes, digits, tmp_path, cap
         ([f"--interpolate=label={a},{b}", "--strength=0.5"], "label"),
     ):
         with pytest.raises(ValueError, match=message):
-            sample.main([*argv, *more])
+            call("sample", [*argv, *more])

@@ -14,9 +14,9 @@ import pytest
 import yaml
 
 from vqdit import config as configs
-from vqdit.cli.options import take
+from vqdit.cli.options import bind
 from vqdit.cli.overrides import override
-from vqdit.cli.train import _place
+from vqdit.cli.train import train
 from vqdit.parallel.distributed import Place, place
 
 ROOT = Path(__file__).parent.parent
@@ -91,10 +91,9 @@ def parsed(command):
     """What our own command line makes of a training command: (experiment, workdir, place)."""
     program, script, *arguments = command
     assert Path(program).name == "python" and script == "train.py", command
-    name, rest = take(arguments, "--config")
-    workdir, rest = take(rest, "--workdir")
-    told, rest = _place(rest)
-    assert name is not None
+    options = bind(train, arguments, "train").keywords
+    name, workdir, rest = options["config"], options["workdir"], options["overrides"]
+    told = [options[one] for one in ("coordinator", "processes", "process")]
     assert name in configs.shipped() or (ROOT / name).is_file(), name
     loaded = configs.load(str(ROOT / name) if name.endswith(".py") else name)[1]
     return override(loaded, rest), workdir, place(*told)

@@ -12,7 +12,7 @@ import pytest
 
 import vqdit
 from vqdit import config
-from vqdit.cli.main import COMMANDS, module_of
+from vqdit.cli.main import COMMANDS, function_of
 from vqdit.config import files
 
 CHECKOUT = Path(__file__).parent.parent
@@ -79,7 +79,7 @@ def test_the_scripts_of_the_checkout_are_the_commands(script, tmp_path):
     command = script.removesuffix(".py")
     done = run(CHECKOUT / script, "--help", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith(f"usage: {script} ")
+    assert done.stdout.startswith(f"usage: vqdit {command} ")
     assert run("-m", "vqdit", command, "--help", cwd=tmp_path, path=CHECKOUT).stdout == done.stdout
     assert command in COMMANDS
 
@@ -94,7 +94,7 @@ def test_bad_input_ends_a_program_with_2_and_one_line(command, tmp_path):
 
 def test_every_command_has_a_file():
     files = {file.stem for file in (CHECKOUT / "vqdit/cli").glob("*.py")}
-    assert {module_of(command) for command in COMMANDS} <= files
+    assert {function_of(command).__name__ for command in COMMANDS} <= files
 
 
 @pytest.mark.slow
@@ -106,5 +106,6 @@ def test_the_wheel_holds_package_and_configs(tmp_path):
     (wheel,) = tmp_path.glob("vqdit-*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {f"vqdit/configs/{name}.py" for name in config.shipped()} <= names
-    assert {f"vqdit/cli/{module_of(command)}.py" for command in COMMANDS} <= names
+    assert {f"vqdit/cli/{function_of(command).__name__}.py" for command in COMMANDS} <= names
+    assert "vqdit/cli/report/page.html" in names
     assert not any(name.startswith(("tests/", "configs/")) for name in names)

@@ -1,7 +1,6 @@
 """`vqdit`: its commands, and how errors end a program."""
 
 import json
-import sys
 import traceback
 
 import pytest
@@ -42,30 +41,30 @@ def test_every_command_explains_itself(command, capsys):
 
 
 def fails_with(error):
-    def command(argv):
+    def command():
         raise error
 
     return command
 
 
 def test_errors_of_the_system_name_the_file(capsys):
-    def command(argv):
+    def command():
         open("/nowhere/at/all")
 
-    assert cli.run(command, []) == 2
+    assert cli.run(command) == 2
     assert capsys.readouterr().err == "error: No such file or directory: /nowhere/at/all\n"
 
 
 def test_bad_input_found_by_our_code_ends_with_its_message(capsys, monkeypatch):
     monkeypatch.setattr(cli, "PACKAGE", cli.Path(__file__).parent)
-    assert cli.run(fails_with(ValueError("7 is too many; at most 6")), []) == 2
+    assert cli.run(fails_with(ValueError("7 is too many; at most 6"))) == 2
     assert capsys.readouterr().err == "error: 7 is too many; at most 6\n"
-    assert cli.run(fails_with(ImportError("install it")), []) == 2
+    assert cli.run(fails_with(ImportError("install it"))) == 2
     assert capsys.readouterr().err == "error: install it\n"
 
 
 def test_an_error_from_elsewhere_is_a_defect_and_shows_where(capsys):
-    assert cli.run(fails_with(ValueError("shapes")), []) == 1
+    assert cli.run(fails_with(ValueError("shapes"))) == 1
     err = capsys.readouterr().err
     assert err.startswith("Traceback")
     assert err.endswith("ValueError: shapes\n")
@@ -82,19 +81,19 @@ def test_a_library_below_a_folder_of_our_name_is_still_elsewhere(capsys, monkeyp
 
 def test_other_errors_are_not_hidden():
     with pytest.raises(ZeroDivisionError):
-        cli.run(lambda argv: 1 // 0, [])
+        cli.run(lambda: 1 // 0)
 
 
 def test_ctrl_c_ends_with_130(capsys):
-    assert cli.run(fails_with(KeyboardInterrupt()), []) == 130
+    assert cli.run(fails_with(KeyboardInterrupt())) == 130
     assert capsys.readouterr().err == "interrupted\n"
 
 
-def test_the_arguments_of_the_program_are_the_default(monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["train.py", "--a", "b"])
-    seen = []
-    assert cli.run(lambda argv: seen.append(argv) or 0) == 0
-    assert seen == [["--a", "b"]]
+def test_the_completion_of_a_shell_knows_commands_and_options(capsys, refused):
+    assert cli.main(["--tyro-print-completion", "bash"]) == 0
+    script = capsys.readouterr().out
+    assert all(word in script for word in (*cli.COMMANDS, "--workdir", "--temperature"))
+    assert refused("--tyro-print-completion").startswith("--tyro-print-completion needs a shell")
 
 
 def test_damaged_json_of_a_workdir_is_bad_input(tmp_path, refused):
@@ -113,10 +112,10 @@ def test_damaged_json_of_a_workdir_is_bad_input(tmp_path, refused):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ([], "--workdir and --candidates are missing; see --help"),
+        ([], "--workdir is missing; see --help"),
         (["--workdir=nowhere"], "--candidates is missing; see --help"),
-        (["--rounds=0"], "--rounds must be at least 1, got 0"),
-        (["--seed=-1"], "--seed must be from 0 to 2^32 - 1, got -1"),
+        (["--workdir=x", "--rounds=0"], "--rounds must be at least 1, got 0"),
+        (["--workdir=x", "--seed=-1"], "--seed must be from 0 to 2^32 - 1, got -1"),
     ],
 )
 def test_what_cannot_be_scored_is_refused_before_a_model_is_looked_for(argv, message, refused):

@@ -2,117 +2,100 @@
 
 import sys
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 
-from vqdit.cli.options import COUNT, SEED, command, near, parse, take, with_help
-
-KNOWN = {
-    "num": int,
-    "guidance": float,
-    "out": str,
-    "batch-size": COUNT,
-    "seed": SEED,
-    "given": str,
-    "fast": bool,
-}
+from vqdit.cli.invocation import command
+from vqdit.cli.options import COUNT, NUMBER, Overrides, Repeated, Seed, bind, choice, near, text
 
 
-@pytest.mark.parametrize(
-    ("argv", "value", "rest"),
-    [
-        (["--config=a"], "a", []),
-        (["--config", "a", "--x=1"], "a", ["--x=1"]),
-        (["--x", "1", "--config=a=b"], "a=b", ["--x", "1"]),
-        (["--config=a", "--config=b"], "b", []),
-        (["--configs=a"], None, ["--configs=a"]),
-        ([], None, []),
-    ],
-)
-def test_take_takes_one_option_out(argv, value, rest):
-    assert take(argv, "--config") == (value, rest)
+def tool(
+    *,
+    out: Annotated[str, text("DIR")],
+    kind: Annotated[str, choice("a", "b")] = "a",
+    num: Annotated[int | None, COUNT] = None,
+    guidance: Annotated[float, NUMBER] = 1.0,
+    seed: Seed = 0,
+    given: Repeated = [],  # noqa: B006
+    fast: bool = False,
+) -> int:
+    """Do something.
+
+    Args:
+        out: Folder.
+        num: A number that is described on
+            two lines.
+    """
+    del out, kind, num, guidance, seed, given, fast
+    return 7
 
 
-@pytest.mark.parametrize("argv", [["--config"], ["--config="], ["--config", "--workdir=x"]])
-def test_take_wants_a_value(argv):
-    with pytest.raises(ValueError, match=r"^--config needs a value, as in --config=\.\.\.$"):
-        take(argv, "--config")
+def configured(*, config: str, overrides: Overrides = ()) -> int:
+    """Do something to a config."""
+    del config, overrides
+    return 7
 
 
 def test_options_are_read_with_their_types():
-    argv = ["--num=3", "--guidance", "-1.5", "--batch_size=2", "--out=a b", "--fast"]
-    assert parse(argv, KNOWN) == {
+    argv = ["--num=3", "--guidance", "-1.5", "--seed=4294967295", "--out=a b=c", "--fast"]
+    call = bind(tool, [*argv, "--given=a=1", "--given", "b"], "tool")
+    assert call.keywords == {
+        "out": "a b=c",
+        "kind": "a",
         "num": 3,
         "guidance": -1.5,
-        "batch-size": 2,
-        "out": "a b",
+        "seed": 2**32 - 1,
+        "given": ["a=1", "b"],
         "fast": True,
     }
+    assert call() == 7
 
 
-def test_repeated_options_make_lists_and_others_take_the_last():
-    argv = ["--given=a=1", "--num=1", "--given", "b", "--num=2", "--guidance=2", "--guidance=.5"]
-    assert parse(argv, KNOWN, repeated=("given", "guidance")) == {
-        "given": ["a=1", "b"],
-        "num": 2,
-        "guidance": [2.0, 0.5],
-    }
-    assert parse(["--given=b"], KNOWN, repeated=("given",)) == {"given": ["b"]}
-
-
-def test_words_are_named_in_order():
-    argv = ["digits", "--num", "3", "path"]
-    assert parse(argv, KNOWN, words=("name", "path")) == {
-        "name": "digits",
-        "num": 3,
-        "path": "path",
-    }
+def test_other_arguments_are_overrides_in_their_order():
+    argv = ["--a.b", "3", "--config=x", "--c=d", "--c=e"]
+    expected = {"config": "x", "overrides": ("--a.b", "3", "--c=d", "--c=e")}
+    assert bind(configured, argv, "tool").keywords == expected
 
 
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
         (["--nun=3"], "unknown option '--nun=3'; did you mean --num?"),
-        (["-num=3"], "unknown option '-num=3'; did you mean --num?"),
-        (["num=3"], "unknown option 'num=3'; did you mean --num?"),
-        (["--zzzz"], "unknown option '--zzzz'; see --help"),
-        (["extra"], "unknown option 'extra'; see --help"),
+        (["--out=x", "--nun=3"], "unknown option '--nun=3'; did you mean --num?"),
+        (["--out=x", "--zzzz"], "unknown option '--zzzz'; see --help"),
+        (["--out=x", "extra"], "unknown option 'extra'; see --help"),
         (["--num"], "--num needs a value, as in --num=..."),
         (["--num="], "--num needs a value, as in --num=..."),
         (["--num", "--out=x"], "--num needs a value, as in --num=..."),
-        (["--num=three"], "--num must be an integer, got 'three'"),
-        (["--num=2.5"], "--num must be an integer, got '2.5'"),
-        (["--guidance=much"], "--guidance must be a number, got 'much'"),
-        (["--guidance=nan"], "--guidance must be finite, got 'nan'"),
-        (["--guidance=inf"], "--guidance must be finite, got 'inf'"),
-        (["--guidance=-1e39"], "--guidance must be finite, got '-1e39'"),  # in float32
-        (["--fast=1"], "--fast takes no value, got '1'"),
-        (["--batch-size=0"], "--batch-size must be at least 1, got 0"),
-        (["--batch_size=few"], "--batch-size must be an integer, got 'few'"),
-        (["--seed=-1"], "--seed must be from 0 to 2^32 - 1, got -1"),
-        (["--seed=4294967296"], "--seed must be from 0 to 2^32 - 1, got 4294967296"),
-        ([], "--out and --given are missing; see --help"),
-        (["--given=a"], "--out is missing; see --help"),
+        (["--out=x", "--num=three"], "--num must be an integer, got 'three'"),
+        (["--out=x", "--num=2.5"], "--num must be an integer, got '2.5'"),
+        (["--out=x", "--num=0"], "--num must be at least 1, got 0"),
+        (["--out=x", "--guidance=much"], "--guidance must be a number, got 'much'"),
+        (["--out=x", "--guidance=nan"], "--guidance must be finite, got 'nan'"),
+        (["--out=x", "--guidance=-1e39"], "--guidance must be finite, got '-1e39'"),  # in float32
+        (["--out=x", "--fast=1"], "--fast takes no value, got '1'"),
+        (["--out=x", "--kind=c"], "--kind must be one of a, b, got 'c'"),
+        (["--out=x", "--seed=-1"], "--seed must be from 0 to 2^32 - 1, got -1"),
+        (["--out=x", "--seed=4294967296"], "--seed must be from 0 to 2^32 - 1, got 4294967296"),
+        (["--out=x", "--out=y"], "--out is given twice; give it once"),
+        ([], "--out is missing; see --help"),
     ],
 )
 def test_a_bad_option_is_refused(argv, message):
     with pytest.raises(ValueError) as error:
-        parse(argv, KNOWN, required=("out", "given"))
+        bind(tool, argv, "tool")
     assert str(error.value) == message
 
 
-def test_the_ends_of_a_range_are_within_it():
-    for seed in (0, 2**32 - 1):
-        assert parse([f"--seed={seed}", "--batch-size=1"], KNOWN) == {"seed": seed, "batch-size": 1}
-
-
-@pytest.mark.parametrize(
-    ("argv", "code", "shown"),
-    [(["--help"], 0, "usage\n"), (["--num=x", "-h"], 0, "usage\n"), (["help"], 7, ""), ([], 7, "")],
-)
-def test_help_is_shown_instead_of_running_the_command(argv, code, shown, capsys):
-    assert with_help("usage")(lambda argv: 7)(argv) == code
-    assert capsys.readouterr().out == shown
+def test_help_comes_from_the_signature_and_its_docstring(capsys):
+    with pytest.raises(SystemExit):
+        bind(tool, ["--num=x", "-h"], "tool")
+    shown = capsys.readouterr().out
+    assert shown.startswith("usage: tool ")
+    for part in ("--kind {a,b}", "(default: a)", "--out DIR", "described on two lines."):
+        assert part in shown
+    assert "None" not in shown
 
 
 def test_near_names_the_nearest_or_nothing():

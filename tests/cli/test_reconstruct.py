@@ -9,15 +9,7 @@ from PIL import Image
 
 import vqdit
 from vqdit.cli.main import main
-from vqdit.cli.report.charts import LINE
-from vqdit.cli.report.codebook_pictures import (
-    BAR,
-    HEIGHT,
-    WIDTH,
-    appearance,
-    count_codes,
-    histogram,
-)
+from vqdit.cli.report.codebook_pictures import appearance, count_codes, draw_use
 from vqdit.data import Digits
 from vqdit.inference.tokenizer import Tokenizer
 from vqdit.modalities import Image as DigitsImage
@@ -101,17 +93,12 @@ def test_the_codebook_s_picture_shows_each_code_alone_the_most_used_first(made, 
     np.testing.assert_array_equal(np.asarray(Image.open(made / "codebook.png")), expected[..., 0])
 
 
-def test_a_histogram_has_bars_as_high_as_the_use_of_codes():
-    counts = [np.asarray([1, 4, 0, 3]), np.asarray([0, 8])]
-    picture = np.asarray(histogram(counts))
-    assert picture.shape == (2 * (LINE + HEIGHT + 8), WIDTH, 3)
-    first, second = picture[LINE : LINE + HEIGHT + 1], picture[-HEIGHT - 9 : -8]
-    for chart, shares in ((first, [4, 3, 1, 0]), (second, [8, 0])):
-        heights = (chart == BAR).all(axis=-1).sum(axis=0)
-        for place, share in enumerate(shares):
-            middle = (2 * place + 1) * WIDTH // (2 * len(shares))
-            # The orange line of uniform use hides one pixel of a bar that is higher.
-            assert heights[middle] == pytest.approx(share / shares[0] * HEIGHT, abs=2)
+def test_a_chart_of_code_use_has_bars_as_high_as_the_share_of_each_code():
+    figure = draw_use([np.asarray([1, 4, 0, 3]), np.asarray([0, 8])])
+    for axes, shares in zip(figure.axes, ([50, 37.5, 12.5, 0], [100, 0]), strict=True):
+        np.testing.assert_allclose(axes.patches[0].get_data().values, shares)
+        np.testing.assert_allclose(axes.lines[0].get_ydata(), 100 / len(shares))
+    assert figure.axes[0].get_title("left").startswith("codebook 0: 3 of 4 codes used, at most 50")
 
 
 def test_codes_are_counted_by_codebook_without_those_that_are_none():

@@ -7,7 +7,7 @@ import pytest
 
 import vqdit
 from tests import tiny
-from vqdit.cli import average
+from vqdit.cli.main import call
 from vqdit.optim.ema import PosthocEMA
 from vqdit.runs import workdir
 from vqdit.runs.checkpoints import Checkpoints
@@ -40,7 +40,7 @@ def test_a_run_too_short_to_keep_one_says_so(tmp_path):
 
 def test_the_command_makes_a_workdir_that_is_loaded(run, tmp_path, capsys):
     out = tmp_path / "averaged"
-    assert average.main([f"--workdir={run}", "--width=0.2", f"--out={out}"]) == 0
+    assert call("average", [f"--workdir={run}", "--width=0.2", f"--out={out}"]) == 0
     assert f"--workdir={out}" in capsys.readouterr().out
     expected, _ = averages.reconstruct(run, 0.2)
     restored = workdir.restore(out)
@@ -53,7 +53,7 @@ def test_the_command_makes_a_workdir_that_is_loaded(run, tmp_path, capsys):
     with pytest.raises(FileNotFoundError, match="kept no averages; train with --posthoc"):
         averages.reconstruct(out, 0.1)
     with pytest.raises(ValueError, match="holds a run already; choose another --out"):
-        average.main([f"--workdir={run}", "--width=0.2", f"--out={out}"])
+        call("average", [f"--workdir={run}", "--width=0.2", f"--out={out}"])
     with pytest.raises(ValueError, match="holds a run already; choose another folder"):
         averages.write(run, out, expected, 8)
 
@@ -69,5 +69,5 @@ def test_the_command_makes_a_workdir_that_is_loaded(run, tmp_path, capsys):
 )
 def test_bad_options_are_named(run, tmp_path, argv, error, message):
     with pytest.raises(error, match=message):
-        average.main([f"--workdir={run}", f"--out={tmp_path / 'out'}", *argv])
+        call("average", [f"--workdir={run}", f"--out={tmp_path / 'out'}", *argv])
     assert not (tmp_path / "out").exists()

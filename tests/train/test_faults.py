@@ -98,8 +98,8 @@ def test_handlers_are_put_back():
 EARLY = """
 import os, signal, time
 from vqdit.cli import train
-train._main = lambda argv: os.kill(os.getpid(), signal.{name}) or time.sleep(1.0) or 0
-print("ended with", train.main([]))
+train._start = lambda *args: os.kill(os.getpid(), signal.{name}) or time.sleep(1.0) or 0
+print("ended with", train.train(config="x"))
 """
 
 

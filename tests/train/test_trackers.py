@@ -11,9 +11,8 @@ import pytest
 
 from tests import tiny
 from vqdit import config
-from vqdit.cli.main import run as command
+from vqdit.cli.main import main
 from vqdit.cli.overrides import override
-from vqdit.cli.train import main
 from vqdit.train import loop
 from vqdit.train.faults import Interrupts
 from vqdit.train.trackers import TensorBoard
@@ -175,10 +174,7 @@ def test_a_missing_package_is_named_before_anything_is_written(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ImportError, match=rf"pip install 'vqdit\[{name}\]'"):
         tiny.run(tiny.tokenizer(log_to=(name,)), tmp_path / "run")
-    monkeypatch.setattr(
-        sys, "argv", ["train.py", "--config=image/digits", f"--tokenizer.log-to={name}"]
-    )
-    assert command(main) == 2
+    assert main(["train", "--config=image/digits", f"--tokenizer.log-to={name}"]) == 2
     assert f"pip install 'vqdit[{name}]'" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 

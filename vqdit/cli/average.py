@@ -1,30 +1,34 @@
 """`vqdit average --workdir=RUN --width=W --out=DIR`: parameters averaged after training."""
 
 from pathlib import Path
+from typing import Annotated
 
-from vqdit.cli.options import command, parse, with_help
-
-USAGE = """usage: vqdit average --workdir=RUN --width=W --out=DIR [--step=N]
-
-Makes a workdir whose parameters are a power-function average of those that RUN trained, of any
-width, from the ones that it kept (train with --posthoc=PosthocEMA).
-
-  --workdir=RUN   of the run, or of a config with several: its last one
-  --width=W       standard deviation of the average, as a share of the training: 0.02 to 0.25
-  --out=DIR       a new folder, for sample.py and everything else that takes a workdir
-  --step=N        at which the average ends (default: the last kept one)"""
-OPTIONS = {"workdir": str, "width": float, "out": str, "step": int}
+from vqdit.cli.invocation import command
+from vqdit.cli.options import COUNT, FOLDER, NUMBER, Workdir
 
 
-@with_help(USAGE)
-def main(argv: list[str]) -> int:
-    """Runs the command."""
-    options = parse(argv, OPTIONS, required=("workdir", "width", "out"))
+def average(
+    *,
+    workdir: Workdir,
+    width: Annotated[float, NUMBER],
+    out: Annotated[str, FOLDER],
+    step: Annotated[int | None, COUNT] = None,
+) -> int:
+    """Make a workdir of parameters averaged after training.
+
+    The result is a power-function average of any width, made of the averages that the run kept
+    (train with --posthoc=PosthocEMA).
+
+    Args:
+        workdir: Workdir of a run; if the config has several experiments, the last one is used.
+        width: Standard deviation of the average, as a share of the training: 0.02 to 0.25.
+        out: New folder, which sample and all other commands take as a workdir.
+        step: Step at which the average ends. Default: the last one that the run kept.
+    """
     from vqdit.train import averages
 
-    source, out = Path(options["workdir"]), Path(options["out"])
-    params, step = averages.reconstruct(source, options["width"], options.get("step"))
-    averages.write(source, out, params, step, option="--out")
-    print(f"{out}: the average of width {options['width']:g} at step {step}")
+    params, step = averages.reconstruct(Path(workdir), width, step)
+    averages.write(Path(workdir), Path(out), params, step, option="--out")
+    print(f"{out}: the average of width {width:g} at step {step}")
     print(f"  sample: {command('sample')} --workdir={out} --num=64 --out=samples")
     return 0

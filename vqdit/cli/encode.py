@@ -1,39 +1,58 @@
-"""`vqdit encode --workdir=TOKENIZER --out=DIR`: the tokens of a data set, once and for all."""
+"""`vqdit encode --workdir=TOKENIZER --out=DIR`: stores the tokens of a data set."""
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from vqdit.cli import prepare
-from vqdit.cli.options import parse, with_help
-
-USAGE = """usage: vqdit encode --workdir=TOKENIZER --out=DIR [--data=NAME [OPTIONS]]
-
-Encodes every split of a data set by a trained tokenizer, so that a DiT trains without its encoder:
-codes, or mean and standard deviation of latents, also of every image's mirror image. All other
-columns are kept.
-
-  --workdir=TOKENIZER       of the tokenizer; its last checkpoint is used
-  --out=DIR                 a new folder
-  --data=NAME               one of those of `vqdit prepare` (default: what the tokenizer was
-                            trained on), with that command's options, and
-  --path=PATH               where it is
-
-DIR is written as array_records, with the tokenizer's fingerprint; statistics.json has mean and
-standard deviation of every channel over the training data."""
-OF_DATA = {name: kind for name, kind in prepare.OPTIONS.items() if name != "download"}
-OPTIONS = {"workdir": str, "out": str, "data": str, "path": str, **OF_DATA}
+from vqdit.cli.options import FOLDER, NAME, Workdir, text
 
 
-@with_help(USAGE)
-def main(argv: list[str]) -> int:
-    """Runs the command."""
-    options = parse(argv, OPTIONS, required=("workdir", "out"))
-    folder, out = Path(options.pop("workdir")), Path(options.pop("out"))
-    name = options.pop("data", "")
-    if options and not name:
-        raise ValueError(f"--{next(iter(options))} is of a data set; name it with --data")
-    cls, fields = prepare.read(name, options) if name else ("", {})
+def encode(
+    *,
+    workdir: Workdir,
+    out: Annotated[str, FOLDER],
+    data: Annotated[str | None, NAME] = None,
+    path: Annotated[str | None, text("PATH")] = None,
+    size: prepare.Size = None,
+    channels: prepare.Size = None,
+    samples: prepare.Size = None,
+    rate: prepare.Size = None,
+    length: prepare.Size = None,
+) -> int:
+    """Encode a data set once and for all by a tokenizer.
 
+    A DiT then trains without the tokenizer's encoder. Writes the codes, or mean and standard
+    deviation of the latents, of every split, also for the mirror image of every picture, as
+    array_records with the tokenizer's fingerprint. All other columns are kept. statistics.json has
+    mean and standard deviation of every channel over the training data.
+
+    Args:
+        workdir: Workdir of the tokenizer; its last checkpoint is used.
+        out: New folder.
+        data: Data set, one of those of vqdit prepare. Default: the training data of the tokenizer.
+        path: File or folder of the data set.
+        size: As for vqdit prepare.
+        channels: As for vqdit prepare.
+        samples: As for vqdit prepare.
+        rate: As for vqdit prepare.
+        length: As for vqdit prepare.
+    """
+    options = {
+        "path": path,
+        "size": size,
+        "channels": channels,
+        "samples": samples,
+        "rate": rate,
+        "length": length,
+    }
+    for option, value in options.items():
+        if value is not None and not data:
+            raise ValueError(f"--{option} belongs to a data set; name it with --data")
+    cls, fields = prepare.read(data, options) if data else ("", {})
+    return _encode_source(Path(workdir), Path(out), cls, fields)
+
+
+def _encode_source(folder: Path, out: Path, cls: str, fields: dict[str, Any]) -> int:
     import vqdit
     from vqdit import data
     from vqdit.inference.tokenizer import Tokenizer
@@ -41,8 +60,8 @@ def main(argv: list[str]) -> int:
 
     tokenizer = vqdit.load(folder)
     if not isinstance(tokenizer, Tokenizer):
-        raise ValueError(f"{folder} is a DiT; name the workdir of a tokenizer")
-    if name:
+        raise ValueError(f"{folder} is a DiT; give the workdir of a tokenizer")
+    if cls:
         source = getattr(data, cls)(**fields)
     else:
         source = workdir.read_experiment(workdir.find_run(folder)).data.source

@@ -4,117 +4,118 @@ import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any
 
-from vqdit.cli.options import COUNT, SEED, Integer, parse, with_help
-from vqdit.cli.sample import load_generator
-
-if TYPE_CHECKING:
-    from vqdit.data import Source
-    from vqdit.evaluation.coherence import Values
+from vqdit.cli.options import COUNT, FOLDER, NUMBER, Seed, Workdir, integer, text
 
 log = logging.getLogger(__name__)
 
-USAGE = """usage: vqdit evaluate --workdir=DIR --coherence [OPTIONS]
-
-Measures a trained model with recognisers that were fitted on real training data.
-
-  --workdir=DIR       of the run, or of a config with several: its last one
-  --coherence         whether modalities agree: every one from every other, and all from nothing
-  --scoring           whether the best fitting label and text of held-out images are the right ones
-  --num=N             samples for each of them (default: 500)
-  --split=NAME        held-out examples that are given: validation or test (default: both)
-  --guidance=W        towards what is given; 1 is none (default: the config's)
-  --batch-size=B      samples at a time (default: 64)
-  --seed=S            of the noise (default: 0)
-  --out=DIR           where evaluation.json is written (default: evaluation)
-
-Data sets with recognisers: Digits, FashionMNIST, SpokenFashion."""
-OPTIONS = {
-    "workdir": str,
-    "coherence": bool,
-    "scoring": bool,
-    "num": Integer("at least 2", 2),
-    "split": str,
-    "guidance": float,
-    "batch-size": COUNT,
-    "seed": SEED,
-    "out": str,
-}
 REAL = 1000
-"""Recognisers, and pictures, are judged by so many real examples, or by `--num` if that is more."""
+"""Real examples that test the recognisers and images; more if `--num` is larger."""
 
 
-@with_help(USAGE)
-def main(argv: list[str]) -> int:
-    """Runs the command."""
-    options = parse(argv, OPTIONS, required=("workdir",))
-    from vqdit.evaluation.coherence import HELD_OUT, draw, measure, recognisers, score_images, whole
-    from vqdit.evaluation.recognizers import FITTED
-    from vqdit.inference.generator import BATCH
-    from vqdit.runs import workdir
+def evaluate(
+    *,
+    workdir: Workdir,
+    coherence: bool = False,
+    scoring: bool = False,
+    num: Annotated[int, integer("at least 2", 2)] = 500,
+    split: Annotated[str | None, text("{validation,test}")] = None,
+    guidance: Annotated[float | None, NUMBER] = None,
+    batch_size: Annotated[int, COUNT] = 64,
+    seed: Seed = 0,
+    out: Annotated[str, FOLDER] = "evaluation",
+) -> int:
+    """Measure how well modalities agree.
 
-    _check(options, HELD_OUT)
-    model = load_generator(options["workdir"])
-    run = workdir.find_run(Path(options["workdir"]))
-    source = whole(workdir.read_experiment(run).data.source)
+    Uses recognisers that are fitted on real training data. Data sets with recognisers: Digits,
+    FashionMNIST, SpokenFashion.
+
+    Args:
+        workdir: Workdir of a run; if the config has several experiments, the last one is used.
+        coherence: Measure whether modalities agree: each generated from each other one, and all
+            generated together from nothing.
+        scoring: Measure whether the best scored label and text of held-out images are correct.
+        num: Samples per measurement.
+        split: Held-out examples that are given. Default: both.
+        guidance: Guidance scale; 1 disables guidance. Default: that of the config.
+        batch_size: Samples per batch.
+        seed: Seed of the noise.
+        out: Folder of evaluation.json.
+    """
+    from vqdit.cli.given import load_generator
+    from vqdit.evaluation.coherence import HELD_OUT, recognisers, whole
+    from vqdit.runs import workdir as runs
+
+    if not coherence and not scoring:
+        raise ValueError(
+            "nothing to evaluate; add --coherence, which measures whether modalities agree, or "
+            "--scoring, which classifies images by likelihood"
+        )
+    if split is not None and split not in HELD_OUT:
+        raise ValueError(
+            f"--split must be {' or '.join(HELD_OUT)}, which the model has not seen, got "
+            f"{split!r}; without --split it is both"
+        )
+    model = load_generator(workdir)
+    run, folder = runs.find_run(Path(workdir)), Path(out)
+    source = whole(runs.read_experiment(run).data.source)
     fit = recognisers(source)
     names = _modalities(model, fit, source)
-    splits = (options["split"],) if "split" in options else HELD_OUT
-    settings = {
-        "num": options.get("num", 500),
-        "guidance": options.get("guidance"),
-        "seed": options.get("seed", 0),
-        "batch_size": options.get("batch-size", BATCH),
-    }
-    out = Path(options.get("out", "evaluation"))
-    workdir.make_folder(out, "--out")
-
-    def real(splits: tuple[str, ...], count: int) -> "Values":
-        stored = draw(source, splits, count)
-        values = {name: model.modality(name).unpack(stored[name]) for name in names}
-        return {**values, "label": stored["label"]}
-
-    train, held_out = real(("train",), FITTED), real(splits, max(REAL, settings["num"]))
-    judges = {name: fit[name](train) for name in names}
-    log.info("fitted recognisers of %s", ", ".join(names))
+    splits = (split,) if split else HELD_OUT
+    settings = {"num": num, "guidance": guidance, "seed": seed, "batch_size": batch_size}
+    runs.make_folder(folder, "--out")
     record = {
         "workdir": str(run),
         "step": model.step,
         "source": type(source).__name__,
         "splits": list(splits),
         **settings,
-        "guidance": options.get("guidance", model.task.guidance),
+        "guidance": model.task.guidance if guidance is None else guidance,
     }
-    if "coherence" in options:
-        record |= measure(model, judges, train, held_out, **settings)
-    if "scoring" in options:
-        options_of_score = {name: settings[name] for name in ("seed", "batch_size")}
-        record["scoring"] = score_images(model, judges, train, held_out, **options_of_score)
-    (out / "evaluation.json").write_text(json.dumps(record, indent=2) + "\n")
-    print(f"{run} at step {model.step}, {record['source']}: {settings['num']} samples a line\n")
-    if "coherence" in options:
+    fit = {name: fit[name] for name in names}
+    record |= _measure(model, fit, source, splits, settings, coherence, scoring)
+    (folder / "evaluation.json").write_text(json.dumps(record, indent=2) + "\n")
+    print(f"{run} at step {model.step}, {record['source']}: {num} samples a line\n")
+    if coherence:
         print(table(record))
     for name, rate in record.get("scoring", {}).items():
-        print(f"the {name} that fits a held-out image best is right: {share(rate)}")
-    print(f"\n{out / 'evaluation.json'}")
+        print(f"the best scored {name} of a held-out image is correct: {share(rate)}")
+    print(f"\n{folder / 'evaluation.json'}")
     return 0
 
 
-def _check(options: dict[str, Any], held_out: tuple[str, ...]) -> None:
-    if "coherence" not in options and "scoring" not in options:
-        raise ValueError(
-            "nothing to evaluate; add --coherence, which measures whether modalities agree, or "
-            "--scoring, which classifies images by likelihood"
-        )
-    if options.get("split", "test") not in held_out:
-        raise ValueError(
-            f"--split must be {' or '.join(held_out)}, which the model has not seen, got "
-            f"{options['split']!r}; without --split it is both"
-        )
+def _measure(
+    model: Any,
+    fit: Mapping[str, Any],
+    source: Any,
+    splits: tuple[str, ...],
+    settings: dict[str, Any],
+    coherence: bool,
+    scoring: bool,
+) -> dict[str, Any]:
+    """Fits the recognisers, and measures the model with them."""
+    from vqdit.evaluation.coherence import draw, measure, score_images
+    from vqdit.evaluation.recognizers import FITTED
+
+    def real(splits: tuple[str, ...], count: int) -> dict[str, Any]:
+        stored = draw(source, splits, count)
+        values = {name: model.modality(name).unpack(stored[name]) for name in fit}
+        return {**values, "label": stored["label"]}
+
+    train, held_out = real(("train",), FITTED), real(splits, max(REAL, settings["num"]))
+    fitted = {name: fit_one(train) for name, fit_one in fit.items()}
+    log.info("fitted recognisers of %s", ", ".join(fit))
+    found: dict[str, Any] = {}
+    if coherence:
+        found |= measure(model, fitted, train, held_out, **settings)
+    if scoring:
+        drawn = {name: settings[name] for name in ("seed", "batch_size")}
+        found["scoring"] = score_images(model, fitted, train, held_out, **drawn)
+    return found
 
 
-def _modalities(model: Any, fit: Mapping[str, Any], source: "Source") -> list[str]:
+def _modalities(model: Any, fit: Mapping[str, Any], source: Any) -> list[str]:
     names = [*model.task.targets, *model.task.conditions]
     for name in names:
         if name not in fit:

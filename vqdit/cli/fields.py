@@ -1,17 +1,20 @@
 """The help of a config: every field with its type, meaning and value."""
 
 import contextlib
+from collections.abc import Sequence
 from typing import Any, get_origin
 
 import tyro
 from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec
 
-from vqdit.config import Config
+from vqdit import config as configs
+from vqdit.cli.overrides import override
 from vqdit.typing import Named
 
 
-def print_fields(config: Config, prog: str) -> None:
-    """Prints every field of the config with its type, meaning and value."""
+def print_fields(name: str, overrides: Sequence[str], prog: str) -> None:
+    """Prints every field of a config with its type, meaning and value after the overrides."""
+    config = override(configs.load(name)[1], overrides)
     default: Any = Named(config) if isinstance(config, dict) else config
     with contextlib.suppress(SystemExit):
         tyro.cli(
@@ -26,7 +29,7 @@ def print_fields(config: Config, prog: str) -> None:
 
 
 def _registry() -> ConstructorRegistry:
-    """Teaches tyro to see the entries of a `Named` as fields."""
+    """Returns the rule by which tyro shows the entries of a `Named` as fields."""
     registry = ConstructorRegistry()
 
     @registry.struct_rule

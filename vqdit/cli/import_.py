@@ -1,84 +1,89 @@
 """`vqdit import SOURCE --out=WORKDIR`: a public tokenizer or DiT as a workdir."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from vqdit.cli.options import COUNT, parse, with_help
+from tyro.conf import Positional
 
-USAGE = """usage: vqdit import SOURCE --out=WORKDIR [OPTIONS]
-
-Makes a workdir of a public tokenizer, which `vqdit reconstruct`, `vqdit.load`, --init-from and a
-DiT's --task.targets.image.tokenizer take, or of a public DiT, which `vqdit sample`, `vqdit.load`
-and --init-from take. SOURCE is one of
-
-  a folder of diffusers     with a VQModel, an AutoencoderKL or a DiTTransformer2DModel: config.json
-                            and safetensors
-  a checkpoint (.ckpt)      of taming-transformers or latent-diffusion, also a whole LDM
-  a checkpoint (.pt)        of LlamaGen's VQ tokenizers, of DiT or of SiT
-
-  --out=WORKDIR             a new folder
-  --size=PIXELS             edge of a tokenizer's images (default: 256)
-  --data=FOLDER             of pictures, which `vqdit reconstruct` shows (default: pictures)
-
-and for a DiT
-
-  --tokenizer=WORKDIR       of the tokenizer whose latents it was trained on, imported before
-  --scaling-factor=NUMBER   what the latents are multiplied by (default: 0.18215)
-  --kind=sit                a checkpoint of SiT, which its names do not tell from one of DiT
-  --heads=N                 of attention, if a checkpoint is of none of the published sizes
-
-Files are read without torch, and nothing in them is run."""
-OPTIONS = {
-    "out": str,
-    "size": COUNT,
-    "data": str,
-    "tokenizer": str,
-    "scaling-factor": float,
-    "kind": str,
-    "heads": COUNT,
-}
-KINDS = ("dit", "sit")
+from vqdit.cli.options import COUNT, FOLDER, NUMBER, choice, text
 
 
-@with_help(USAGE)
-def main(argv: list[str]) -> int:
-    """Runs the command."""
-    options = parse(argv, OPTIONS, words=("source",), required=("out",))
-    if "source" not in options:
-        raise ValueError("vqdit import needs a SOURCE, as in vqdit import vae --out=runs/vae")
+def import_(
+    source: Positional[Annotated[str, text("SOURCE")]],
+    *,
+    out: Annotated[str, text("WORKDIR")],
+    size: Annotated[int | None, COUNT] = None,
+    data: Annotated[str | None, FOLDER] = None,
+    tokenizer: Annotated[str | None, text("WORKDIR")] = None,
+    scaling_factor: Annotated[float | None, NUMBER] = None,
+    kind: Annotated[str | None, choice("dit", "sit")] = None,
+    heads: Annotated[int | None, COUNT] = None,
+) -> int:
+    """Make a workdir of a public tokenizer or DiT.
 
-    kind = options.get("kind", KINDS[0])
-    if kind not in KINDS:
-        raise ValueError(f"--kind must be one of {', '.join(KINDS)}, got {kind!r}")
-    for option in ("kind", "heads"):
-        if option in options and Path(options["source"]).is_dir():
+    vqdit reconstruct, vqdit.load, --init-from and --task.targets.image.tokenizer of a DiT take the
+    workdir of a tokenizer; vqdit sample, vqdit.load and --init-from take that of a DiT. Files are
+    read without torch, and no code in them is run.
+
+    Args:
+        source: A folder of diffusers with a VQModel, an AutoencoderKL or a DiTTransformer2DModel
+            (config.json and safetensors); a checkpoint (.ckpt) of taming-transformers or
+            latent-diffusion, also a whole LDM; or a checkpoint (.pt) of LlamaGen's VQ tokenizers,
+            of DiT or of SiT.
+        out: New folder.
+        size: Of a tokenizer: edge of its images in pixels. Default: 256.
+        data: Of a tokenizer: folder of pictures that vqdit reconstruct shows. Default: pictures.
+        tokenizer: Of a DiT: workdir of the imported tokenizer on whose latents it was trained.
+        scaling_factor: Of a DiT: factor by which the latents are multiplied. Default: 0.18215.
+        kind: Of a DiT checkpoint: sit for SiT, whose parameter names are those of DiT. Default:
+            dit.
+        heads: Of a DiT checkpoint: attention heads, if it has none of the published sizes.
+    """
+    for option, value in (("kind", kind), ("heads", heads)):
+        if value is not None and Path(source).is_dir():
             raise ValueError(
-                f"--{option} is for a checkpoint, and {options['source']} is a folder, whose "
-                "config.json says it; leave it out"
+                f"--{option} is for a checkpoint, and {source} is a folder, whose config.json "
+                "states it; leave it out"
             )
 
     from vqdit import pretrained
+    from vqdit.pretrained import generator
 
-    size, heads = options.get("size", pretrained.SIZE), options.get("heads", 0)
-    imported = pretrained.convert(options["source"], size=size, kind=kind, heads=heads)
-    if isinstance(imported, pretrained.Pretrained):
-        for option in ("size", "data"):
-            if option in options:
-                raise ValueError(f"--{option} is for a tokenizer, and {options['source']} is a DiT")
-        return _write_dit(imported, options)
-    for option in ("tokenizer", "scaling-factor"):
-        if option in options:
-            raise ValueError(f"--{option} is for a DiT, and {options['source']} is a tokenizer")
-    return _write_tokenizer(imported, options)
+    imported = pretrained.convert(
+        source, size=size or pretrained.SIZE, kind=kind or "dit", heads=heads or 0
+    )
+    is_dit = isinstance(imported, pretrained.Pretrained)
+    of_tokenizer = {"size": size, "data": data}
+    of_dit = {"tokenizer": tokenizer, "scaling-factor": scaling_factor}
+    wanted, found = ("tokenizer", "DiT") if is_dit else ("DiT", "tokenizer")
+    for option, value in (of_tokenizer if is_dit else of_dit).items():
+        if value is not None:
+            raise ValueError(f"--{option} is for a {wanted}, and {source} is a {found}")
+    folder, pictures = Path(out), data or "pictures"
+    if not isinstance(imported, pretrained.Pretrained):
+        pretrained.write(imported, folder, pictures=pictures, option="--out")
+        _print_tokenizer(imported)
+    elif tokenizer is None:
+        raise ValueError(
+            f"{source} is a DiT, and needs the workdir of the tokenizer whose latents it was "
+            "trained on: --tokenizer=WORKDIR, made by vqdit import vae --out=WORKDIR"
+        )
+    else:
+        scaling = generator.SCALING if scaling_factor is None else scaling_factor
+        generator.write(
+            imported,
+            folder,
+            tokenizer=tokenizer,
+            scaling=scaling,
+            pictures=pictures,
+            option="--out",
+        )
+        _print_dit(imported)
+    print(f"  workdir: {folder}")
+    return 0
 
 
-def _write_tokenizer(imported: Any, options: Mapping[str, Any]) -> int:
-    from vqdit import pretrained
-
-    folder = Path(options["out"])
-    pictures = options.get("data", "pictures")
-    pretrained.write(imported, folder, pictures=pictures, option="--out")
+def _print_tokenizer(imported: Any) -> None:
     task = imported.task
     sizes = task.codebook_sizes
     tokens = f"codes of {sizes[0]:,}, {task.dim} dimensions" if sizes else ""
@@ -87,35 +92,15 @@ def _write_tokenizer(imported: Any, options: Mapping[str, Any]) -> int:
     print(
         f"  {'x'.join(map(str, task.modality.grid))} pixels, grid {'x'.join(map(str, task.grid))}"
     )
-    print(f"  workdir: {folder}")
-    return 0
 
 
-def _write_dit(found: Any, options: Mapping[str, Any]) -> int:
-    from vqdit.pretrained import generator
-
-    if "tokenizer" not in options:
-        raise ValueError(
-            f"{options['source']} is a DiT, and needs the workdir of the tokenizer whose latents "
-            "it was trained on: --tokenizer=WORKDIR, made by vqdit import vae --out=WORKDIR"
-        )
-    folder = Path(options["out"])
-    generator.write(
-        found,
-        folder,
-        tokenizer=options["tokenizer"],
-        scaling=options.get("scaling-factor", generator.SCALING),
-        pictures=options.get("data", "pictures"),
-        option="--out",
-    )
-    image, label = found.inputs["image"], found.inputs["label"]
-    print(f"DiT, {_count(found.params):,} parameters, {label.codes:,} classes")
+def _print_dit(imported: Any) -> None:
+    image, label = imported.inputs["image"], imported.inputs["label"]
+    print(f"DiT, {_count(imported.params):,} parameters, {label.codes:,} classes")
     print(
         f"  latents {'x'.join(map(str, image.grid))}, {image.width} channels; "
-        f"{type(found.process).__name__}"
+        f"{type(imported.process).__name__}"
     )
-    print(f"  workdir: {folder}")
-    return 0
 
 
 def _count(params: Any) -> int:

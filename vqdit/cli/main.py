@@ -1,4 +1,4 @@
-"""`vqdit COMMAND ...`: finds the command, and turns errors of its user into plain messages."""
+"""`vqdit COMMAND ...`: runs a command and turns errors of its user into one line."""
 
 import importlib
 import keyword
@@ -7,55 +7,97 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from vqdit.cli.options import near
 from vqdit.runs import logs
 from vqdit.train.exit_codes import leave
 
-COMMANDS = {
-    "train": "train the experiments of a config",
-    "sample": "generate from a trained model",
-    "score": "say which candidate fits what is given best",
-    "evaluate": "measure how well modalities agree",
-    "reconstruct": "show what a tokenizer keeps of its data",
-    "average": "make a workdir of parameters averaged after training",
-    "prepare": "prepare a data set",
-    "import": "make a workdir of a public tokenizer or DiT",
-    "encode": "encode a data set once and for all by a tokenizer",
-    "export": "make a folder of diffusers of a trained DiT",
-    "plan": "say what a training will need on accelerators that are not here",
-    "bench": "time the training and sampling of a DiT",
-}
+COMMANDS = (
+    "train",
+    "sample",
+    "score",
+    "evaluate",
+    "reconstruct",
+    "average",
+    "prepare",
+    "import",
+    "encode",
+    "export",
+    "plan",
+    "bench",
+)
 PACKAGE = Path(__file__).parent.parent
-USAGE = """usage: vqdit COMMAND [OPTIONS]
-
-{commands}
-
-`vqdit COMMAND --help` explains a command."""
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs a command; returns the exit code."""
     argv = sys.argv[1:] if argv is None else argv
-    if not argv or argv[0] in ("-h", "--help", "help"):
-        commands = "\n".join(f"  {name:12} {text}" for name, text in COMMANDS.items())
-        print(USAGE.format(commands=commands))
-        return 0 if argv else 2
-    if argv[0] == "--version":
+    if argv == ["--version"]:
         import vqdit
 
         print(vqdit.__version__)
         return 0
-    if argv[0] not in COMMANDS:
-        hint = near(argv[0], COMMANDS)
-        print(
-            f"error: no command {argv[0]!r}{hint}; one of: {', '.join(COMMANDS)}", file=sys.stderr
-        )
-        return 2
-    return run(importlib.import_module(f"vqdit.cli.{module_of(argv[0])}").main, argv[1:])
+    if argv and argv[0] in COMMANDS:
+        return run(lambda: call(argv[0], argv[1:]))
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        return _list_commands() if argv else _list_commands() or 2
+    if argv[0].startswith("--tyro-"):
+        return run(lambda: _print_completion(argv))
+    return run(lambda: _refuse(argv[0]))
+
+
+def call(name: str, argv: list[str]) -> int:
+    """Parses the arguments of a command, and runs it."""
+    from vqdit.cli import options
+
+    command = function_of(name)
+    prog = f"vqdit {name}"
+    wants_help = not set(argv).isdisjoint(options.HELP)
+    try:
+        return options.bind(command, argv, prog)()
+    except SystemExit as end:
+        rest = [word for word in argv if word not in options.HELP]
+        names_config = any(word.partition("=")[0] == "--config" for word in rest)
+        if wants_help and names_config and options.takes_overrides(command):
+            from vqdit.cli.fields import print_fields
+
+            call = options.bind(command, rest, prog).keywords
+            print_fields(call["config"], call["overrides"], prog)
+        return int(end.code or 0)
+
+
+def _list_commands() -> int:
+    """Prints every command with the first line of its docstring."""
+    print("usage: vqdit COMMAND [OPTIONS]\n")
+    for name in COMMANDS:
+        print(f"  {name:12} {(function_of(name).__doc__ or '').partition(chr(10))[0]}")
+    print("\n`vqdit COMMAND --help` explains a command.")
+    print('Tab completion: eval "$(vqdit --tyro-print-completion bash)" (also zsh, fish)')
+    return 0
+
+
+def _print_completion(argv: list[str]) -> int:
+    """Prints or writes the completion script of a shell."""
+    from tyro.extras import subcommand_cli_from_dict
+
+    from vqdit.cli.options import CONFIG
+
+    if len(argv) < 2 or argv[1] not in ("bash", "zsh", "fish", "tcsh"):
+        raise ValueError(f"{argv[0]} needs a shell, as in {argv[0]} bash; one of: bash, zsh, fish")
+    commands = {name: function_of(name) for name in COMMANDS}
+    try:
+        subcommand_cli_from_dict(commands, prog="vqdit", args=argv, config=CONFIG)
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def _refuse(name: str) -> int:
+    from vqdit.cli.options import near
+
+    raise ValueError(f"no command {name!r}{near(name, COMMANDS)}; one of: {', '.join(COMMANDS)}")
 
 
 def program() -> None:
-    """The program: runs the command of the shell, and ends with its exit code."""
+    """Runs the command of the shell, and ends the process with its exit code."""
     end(main())
 
 
@@ -66,20 +108,21 @@ def end(code: int) -> None:
     sys.exit(0)
 
 
-def module_of(command: str) -> str:
-    """Returns the name of a command's module: `import` is a word of Python's, so import_."""
-    return f"{command}_" if keyword.iskeyword(command) else command
+def function_of(name: str) -> Callable[..., int]:
+    """Returns the function of a command; `import` is a keyword of Python, so it is `import_`."""
+    name = f"{name}_" if keyword.iskeyword(name) else name
+    return getattr(importlib.import_module(f"vqdit.cli.{name}"), name)
 
 
-def run(command: Callable[[list[str]], int], argv: list[str] | None = None) -> int:
-    """Runs one command.
+def run(command: Callable[[], int]) -> int:
+    """Calls a command and returns its exit code.
 
-    Bad input (ValueError, OSError, ImportError) ends with its message and code 2, Ctrl-C with 130;
-    anything else is a defect, and shows where it happened.
+    A ValueError, OSError or ImportError that vqdit raised for its user prints one line and gives
+    code 2, Ctrl-C gives 130; any other error is a defect and prints its traceback.
     """
     logs.to_terminal()
     try:
-        return command(sys.argv[1:] if argv is None else argv)
+        return command()
     except (ValueError, OSError, ImportError) as error:
         if isinstance(error, OSError) and error.filename and error.strerror:
             message = f"{error.strerror}: {error.filename}"
@@ -96,7 +139,7 @@ def run(command: Callable[[list[str]], int], argv: list[str] | None = None) -> i
 
 
 def _is_ours(error: BaseException) -> bool:
-    """True if our code raised it for its user; a ValueError from within JAX is a defect."""
+    """Returns whether our code raised an error for its user; one from within JAX is a defect."""
     last = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
     return isinstance(error, OSError) or last.is_relative_to(PACKAGE)
 

@@ -1,178 +1,207 @@
-"""What the commands share: reading options, and naming one another to the user."""
+"""Options of commands: the types that tyro parses, and one-line errors for bad command lines."""
 
 import difflib
 import functools
+import inspect
 import math
-import shlex
-import shutil
-import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Annotated, Any, get_type_hints
+
+import tyro
+from tyro import _errors as events
+from tyro.constructors import PrimitiveConstructorSpec
 
 FLOAT32_MAX = 3.4028234e38
-KINDS = {int: "an integer", float: "a number", str: "a text"}
 HELP = ("-h", "--help")
+CONFIG = (tyro.conf.FlagCreatePairsOff,)
+
+Repeated = tyro.conf.UseAppendAction[list[str]]
+"""An option that may be given several times."""
+Overrides = tyro.conf.Suppress[tyro.conf.Fixed[tuple[str, ...]]]
+"""Receives all arguments that are not options of the command."""
 
 
-class Integer(NamedTuple):
-    """What an option takes that is an integer within bounds.
+def parsed_by(
+    parse: Callable[[str], Any], metavar: str, choices: tuple[str, ...] | None = None
+) -> PrimitiveConstructorSpec[Any]:
+    """Returns the annotation of an option with one value, which `parse` converts.
 
-    Attributes:
-        rule: how they are told.
-        least: the least one.
-        end: all are below it.
+    Args:
+        parse: raises ValueError with a message such as "must be above 0", which follows the name.
+        metavar: placeholder of the value in the help.
+        choices: all allowed values, or None.
     """
 
-    rule: str
-    least: int
-    end: float = math.inf
+    def from_words(words: list[str]) -> Any:
+        return parse(words[0])
+
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=metavar,
+        instance_from_str=from_words,
+        is_instance=lambda value: not isinstance(value, list | tuple),
+        str_from_instance=lambda value: [str(value)],
+        choices=choices,
+    )
 
 
-COUNT = Integer("at least 1", 1)
-SEED = Integer("from 0 to 2^32 - 1", 0, 2**32)
-Kind = type | Integer
-Command = Callable[[list[str]], int]
+def integer(rule: str, least: int, end: float = math.inf) -> PrimitiveConstructorSpec[Any]:
+    """Returns the parser of integers n with least <= n < end; `rule` describes the range."""
+
+    def parse(word: str) -> int:
+        try:
+            value = int(word)
+        except ValueError as error:
+            raise ValueError(f"must be an integer, got {word!r}") from error
+        if not least <= value < end:
+            raise ValueError(f"must be {rule}, got {value}")
+        return value
+
+    return parsed_by(parse, "INT")
 
 
-def with_help(usage: str) -> Callable[[Command], Command]:
-    """Makes a command print its usage, and do nothing else, if it is asked for help."""
+def text(metavar: str) -> PrimitiveConstructorSpec[Any]:
+    """Returns the parser of a text that the help calls `metavar`."""
+    return parsed_by(str, metavar)
 
-    def wrap(run: Command) -> Command:
-        @functools.wraps(run)
-        def main(argv: list[str]) -> int:
-            if not set(argv).isdisjoint(HELP):
-                print(usage)
-                return 0
-            return run(argv)
 
-        return main
+def choice(*names: str) -> PrimitiveConstructorSpec[Any]:
+    """Returns the parser of one of several names."""
+    return parsed_by(str, f"{{{','.join(names)}}}", names)
 
-    return wrap
+
+def _number(word: str) -> float:
+    try:
+        value = float(word)
+    except ValueError as error:
+        raise ValueError(f"must be a number, got {word!r}") from error
+    if not abs(value) <= FLOAT32_MAX:  # NaN fails the comparison too
+        raise ValueError(f"must be finite, got {word!r}")
+    return value
+
+
+COUNT = integer("at least 1", 1)
+SEED = integer("from 0 to 2^32 - 1", 0, 2**32)
+INDEX = integer("an integer from 0", 0)
+NUMBER = parsed_by(_number, "NUMBER")
+FOLDER, FILE, NAME = text("DIR"), text("FILE"), text("NAME")
+Workdir = Annotated[str, FOLDER]
+Seed = Annotated[int, SEED]
+
+
+def read_number(option: str, word: str) -> float:
+    """Parses a number that is part of the value of an option."""
+    try:
+        return _number(word)
+    except ValueError as error:
+        raise ValueError(f"{option} {error}") from error
 
 
 def near(name: str, known: Iterable[str], before: str = "") -> str:
-    """Returns "; did you mean X?" if a known name is close, else nothing; X gets `before`."""
+    """Returns "; did you mean X?" if a known name is close, else ""; `before` precedes X."""
     found = difflib.get_close_matches(name, list(known), n=1)
     return f"; did you mean {before}{found[0]}?" if found else ""
 
 
-def take(argv: Sequence[str], option: str) -> tuple[str | None, list[str]]:
-    """Takes `option=VALUE` or `option VALUE` out of the arguments; the last one counts.
+def takes_overrides(command: Callable[..., int]) -> bool:
+    """Returns whether unknown arguments of the command are overrides of config fields."""
+    return "overrides" in inspect.signature(command).parameters
+
+
+def documented(command: Callable[..., int]) -> Callable[..., functools.partial[int]]:
+    """Returns a function with the signature of a command that returns the call of the command.
+
+    Its docstring has one line per argument, and its help shows no "default: None".
+    """
+
+    def parsed(*args: Any, **options: Any) -> functools.partial[int]:
+        return functools.partial(command, *args, **options)
+
+    kinds = get_type_hints(command, include_extras=True)
+    signature = inspect.signature(command)
+    for name, parameter in signature.parameters.items():
+        if parameter.default is None:
+            kinds[name] = Annotated[kinds[name], tyro.conf.arg(help_behavior_hint="")]
+    parsed.__annotations__ = kinds
+    # tyro would otherwise ask for the arguments of `parsed` itself.
+    parsed.__signature__ = signature  # pyright: ignore[reportFunctionMemberAccess]
+    parsed.__doc__ = re.sub(r"\n {8,}", " ", inspect.getdoc(command) or "")
+    return parsed
+
+
+def bind(command: Callable[..., int], argv: Sequence[str], prog: str) -> functools.partial[int]:
+    """Parses the arguments of a command by tyro; returns the call that they describe.
 
     Raises:
-        ValueError: the option has no value.
+        ValueError: an argument is unknown, missing, repeated or malformed.
+        SystemExit: tyro has printed the help or a completion script.
     """
-    rest, value = [], None
-    arguments = iter(argv)
-    for argument in arguments:
-        if argument == option:
-            value = _value(option, next(arguments, None))
-        elif argument.startswith(f"{option}="):
-            value = _value(option, argument.partition("=")[2])
-        else:
-            rest.append(argument)
-    return value, rest
+    kinds = get_type_hints(command, include_extras=True)
+    names = [name.replace("_", "-") for name in kinds if name not in ("return", "overrides")]
+    if set(argv).isdisjoint(HELP):
+        _check(argv, {name: kinds[name.replace("-", "_")] for name in names})
+
+    parsed = documented(command)
+
+    def fail(event: events.ParseErrorEvent) -> None:
+        raise ValueError(_message(event, names))
+
+    with events.on_parse_error(fail):
+        if takes_overrides(command):
+            call, rest = tyro.cli(
+                parsed, args=argv, prog=prog, config=CONFIG, return_unknown_args=True
+            )
+            return functools.partial(call, overrides=tuple(rest))
+        return tyro.cli(parsed, args=argv, prog=prog, config=CONFIG)
 
 
-def parse(
-    argv: Sequence[str],
-    known: Mapping[str, Kind],
-    *,
-    words: Sequence[str] = (),
-    repeated: Sequence[str] = (),
-    required: Sequence[str] = (),
-) -> dict[str, Any]:
-    """Reads `--name=value` and `--name value`; underscores may stand for dashes.
-
-    Args:
-        argv: the arguments.
-        known: the options and what they take; one of type bool takes no value.
-        words: names of what may stand without an option, in order.
-        repeated: options that may be given several times, and make lists.
-        required: options that must be given.
-
-    Raises:
-        ValueError: an option is unknown or missing, has no value, or one that it does not take.
-    """
-    options: dict[str, Any] = {}
-    arguments, expected = iter(argv), iter(words)
-    for argument in arguments:
-        word = None if argument.startswith("-") else next(expected, None)
-        if word is not None:
-            options[word] = argument
-            continue
+def _check(argv: Sequence[str], kinds: dict[str, Any]) -> None:
+    """Refuses what tyro accepts: repeated options, empty values and values of flags."""
+    seen = set()
+    for argument in argv:
         name, equals, value = argument.partition("=")
         name = name.removeprefix("--").replace("_", "-")
-        if not argument.startswith("--") or name not in known:
-            hint = near(name.lstrip("-"), known, "--") or "; see --help"
-            raise ValueError(f"unknown option {argument!r}{hint}")
-        if known[name] is bool:
-            if equals:
-                raise ValueError(f"--{name} takes no value, got {value!r}")
-            options[name] = True
+        if not argument.startswith("--") or name not in kinds:
             continue
-        value = _value(f"--{name}", value if equals else next(arguments, None))
-        converted = _converted(name, value, known[name])
-        if name in repeated:
-            options.setdefault(name, []).append(converted)
-        else:
-            options[name] = converted
-    if missing := [f"--{name}" for name in required if name not in options]:
-        are = "is" if len(missing) == 1 else "are"
-        raise ValueError(f"{' and '.join(missing)} {are} missing; see --help")
-    return options
+        if equals and kinds[name] is bool:
+            raise ValueError(f"--{name} takes no value, got {value!r}")
+        if equals and not value:
+            raise ValueError(f"--{name} needs a value, as in --{name}=...")
+        if name in seen and kinds[name] is not Repeated:
+            raise ValueError(f"--{name} is given twice; give it once")
+        seen.add(name)
 
 
-def _value(option: str, value: str | None) -> str:
-    if value is None or value == "" or value.startswith("--"):
-        raise ValueError(f"{option} needs a value, as in {option}=...")
-    return value
+def _message(event: events.ParseErrorEvent, names: Sequence[str]) -> str:
+    """Returns the one-line description of an error that tyro found."""
+    if isinstance(event, events.UnrecognizedArgs):
+        hint = _hint(event.tokens[0], names) or "; see --help"
+        return f"unknown option {event.tokens[0]!r}{hint}"
+    if isinstance(event, events.MissingArgs):
+        for token in event.unrecognized_tokens:
+            if hint := _hint(token, names):
+                return f"unknown option {token!r}{hint}"
+        missing = [_shown(one.arg) for one in event.missing_arguments]
+        return f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing; see --help"
+    if isinstance(event, events.BadValue) and event.argument.is_positional():
+        return f"{_shown(event.argument)} is missing; see --help"
+    if isinstance(event, events.BadValue):
+        name = _shown(event.argument)
+        return f"{name} needs a value, as in {name}=..."
+    if isinstance(event, events.InvalidChoice):
+        choices = ", ".join(event.choices)
+        return f"{_shown(event.argument)} must be one of {choices}, got {event.value!r}"
+    if isinstance(event, events.InstantiationFailure) and event.argument is not None:
+        return f"{_shown(event.argument)} {event.message}"
+    return f"{type(event).__name__}; see {event.prog} --help"
 
 
-def _converted(name: str, value: str, kind: Kind) -> Any:
-    if isinstance(kind, Integer):
-        number = _converted(name, value, int)
-        if not kind.least <= number < kind.end:
-            raise ValueError(f"--{name} must be {kind.rule}, got {number}")
-        return number
-    try:
-        converted = kind(value)
-    except ValueError as error:
-        raise ValueError(f"--{name} must be {KINDS[kind]}, got {value!r}") from error
-    if kind is float and not abs(converted) <= FLOAT32_MAX:  # not NaN either
-        raise ValueError(f"--{name} must be finite, got {value!r}")
-    return converted
+def _hint(token: str, names: Sequence[str]) -> str:
+    return near(token.partition("=")[0].lstrip("-").replace("_", "-"), names, "--")
 
 
-def command(name: str) -> str:
-    """Returns how to start another command, in the way in which this program was started."""
-    started = Path(sys.argv[0])
-    if started.stem == "vqdit":
-        return f"{_shown(started)} {name}"
-    script = started.with_name(f"{name}.py")
-    if started.name in ("train.py", "sample.py") and script.is_file():
-        return f"{_python()} {_shown(script)}"
-    return f"{_python()} -m vqdit {name}"
-
-
-def _python() -> str:
-    """The interpreter: "python" if that is what the shell would find, else its path."""
-    executable = Path(sys.executable)
-    for name in ("python", "python3"):
-        found = shutil.which(name)
-        if found and Path(found).parent == executable.parent and executable.samefile(found):
-            return name
-    return _shown(executable)
-
-
-def _shown(program: Path) -> str:
-    """A program as one types it: by name if the shell finds it, from here if it is below."""
-    found = shutil.which(program.name)
-    if found and Path(found).absolute() == program.absolute():
-        return shlex.quote(program.name)
-    if program.is_absolute() and program.is_relative_to(Path.cwd()):
-        program = program.relative_to(Path.cwd())
-        # Without a slash the shell would search its PATH for it.
-        return shlex.quote(str(program) if len(program.parts) > 1 else f"./{program}")
-    return shlex.quote(str(program))
+def _shown(argument: Any) -> str:
+    if argument.is_positional():
+        return str(argument.lowered.metavar)
+    return argument.lowered.name_or_flags[-1]

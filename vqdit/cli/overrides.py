@@ -33,7 +33,7 @@ from vqdit.typing import Component, Named
 
 C = TypeVar("C", bound=Component)
 OWN = ("config", "workdir")
-"""Options of the command itself."""
+"""Options of the commands that take overrides."""
 
 
 class Change(NamedTuple):

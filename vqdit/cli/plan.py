@@ -1,61 +1,68 @@
 """`vqdit plan --config=X --target=v5e:4x4`: what a training needs, before anything is rented."""
 
 import os
-from typing import Any
+from typing import Annotated, Any
 
-from vqdit.cli.options import take, with_help
-
-USAGE = """usage: vqdit plan --config=CONFIG --target=TARGET [--price=P] [--any.field=value ...]
-
-Compiles the real training step for accelerators that are not here, and says what it needs of each
-of them: memory by what it is for, arithmetic, traffic with it, exchanges, and the time of a step by
-a roofline: that at the chip's peak, if all else is hidden behind it. It is no measurement.
-
-  --config=CONFIG       a Python file with config(), or the name of a shipped config
-  --target=TARGET       a topology of a TPU, such as v5e:4x4, v6e:2x4 or v5p:2x2x2 (needs
-                        `pip install 'vqdit[tpu]'`), or GPUs, such as h100:8, h200:1 or a100:8
-                        (`pip install 'vqdit[cuda]'`); neither needs the accelerator itself
-  --price=P             of one chip for an hour, in any currency: adds the cost of 1,000 steps
-  --any.field=value     overrides a field of the config, such as --mesh.fsdp=8
-
-Exit codes: 0 it fits, 1 it does not, 2 bad input."""
+from vqdit.cli.options import Overrides, parsed_by, text
 
 
-@with_help(USAGE)
-def main(argv: list[str]) -> int:
-    """Runs the command."""
-    name, rest = take(argv, "--config")
-    target, rest = take(rest, "--target")
-    price, overrides = take(rest, "--price")
-    if name is None or target is None:
-        missing = "--config" if name is None else "--target"
-        raise ValueError(f"{missing} is missing; see vqdit plan --help")
-    cost = _number(price)
+def _price(word: str) -> float:
+    try:
+        value = float(word)
+    except ValueError:
+        value = -1.0
+    if not value > 0.0:
+        raise ValueError(f"must be a number above 0, got {word!r}; it is for a chip-hour")
+    return value
 
-    os.environ.setdefault("JAX_PLATFORMS", "cpu")  # where it compiles is not what it compiles for
+
+def plan(
+    *,
+    config: Annotated[str, text("CONFIG")],
+    target: Annotated[str, text("TARGET")],
+    price: Annotated[float | None, parsed_by(_price, "NUMBER")] = None,
+    overrides: Overrides = (),
+) -> int:
+    """Say what a training will need on accelerators that are not here.
+
+    Compiles the real training step for them, and prints for one chip: memory by purpose,
+    arithmetic, memory traffic, exchanges between chips, and the time of a step by a roofline. The
+    roofline is a lower bound, the time at the chip's peak if everything else is hidden behind it,
+    and not a measurement. Any other option overrides a field of the config, such as --mesh.fsdp=8;
+    see vqdit train --help. Exit codes: 0 it fits, 1 it does not, 2 bad input.
+
+    Args:
+        config: A Python file with config(), or the name of a shipped config.
+        target: Topology of a TPU, such as v5e:4x4, v6e:2x4 or v5p:2x2x2 (needs pip install
+            'vqdit[tpu]'), or GPUs, such as h100:8, h200:1 or a100:8 (needs pip install
+            'vqdit[cuda]'). Neither needs the accelerator itself.
+        price: Price of a chip for an hour, in any currency; adds the cost of 1,000 steps.
+        overrides: Fields of the config.
+    """
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")  # the host that compiles, not the target
     from vqdit import config as configs
     from vqdit.cli.overrides import override
-    from vqdit.profiling.plan import DoesNotFit, finder, plan
+    from vqdit.profiling import plan as profiling
 
-    stem, config = configs.load(name)
-    config = override(config, overrides)
-    experiments = config if isinstance(config, dict) else {stem: config}
+    stem, loaded = configs.load(config)
+    loaded = override(loaded, overrides)
+    experiments = loaded if isinstance(loaded, dict) else {stem: loaded}
     fits = True
     for label, experiment in experiments.items():
         try:
-            found = plan(experiment, target, finder(experiments))
-        except DoesNotFit as error:
+            found = profiling.plan(experiment, target, profiling.finder(experiments))
+        except profiling.DoesNotFit as error:
             print(f"{label} on {target}: DOES NOT FIT\n  {error}")
             fits = False
             continue
         print(f"{label} on {target}: {found.chips} x {found.kind}")
-        print("\n".join(f"  {line}" for line in report(found, experiment, cost)))
+        print("\n".join(f"  {line}" for line in report(found, experiment, price)))
         fits = fits and found.fits
     return 0 if fits else 1
 
 
 def report(plan: Any, experiment: Any, price: float | None) -> list[str]:
-    """Returns lines for a person, of a plan of an experiment."""
+    """Returns the lines that describe the plan of an experiment."""
     chip = plan.chip
     lines = [f"memory of a chip     {_gigabytes(plan.total)} of {_gigabytes(chip.memory)}"]
     lines[0] += ": fits" if plan.fits else ": DOES NOT FIT"
@@ -83,13 +90,3 @@ def report(plan: Any, experiment: Any, price: float | None) -> list[str]:
 
 def _gigabytes(size: int | float) -> str:
     return f"{size / 1e9:.3g} GB"
-
-
-def _number(price: str | None) -> float | None:
-    try:
-        value = None if price is None else float(price)
-    except ValueError:
-        value = -1.0
-    if value is not None and not value > 0.0:
-        raise ValueError(f"--price must be a number above 0, got {price!r}; it is for a chip-hour")
-    return value

@@ -1,37 +1,14 @@
-"""`vqdit prepare NAME`: prepares a data set, and says how a config names it."""
+"""`vqdit prepare NAME`: prepares a data set, and prints the options that train on it."""
 
 import shlex
-from typing import Any
+from collections.abc import Mapping
+from typing import Annotated, Any
 
-from vqdit.cli.options import near, parse, with_help
+from tyro.conf import Positional
 
-USAGE = """usage: vqdit prepare NAME [PATH] [OPTIONS]
+from vqdit.cli.options import COUNT, NAME, near, text
 
-Prepares a data set for training, without TensorFlow. NAME is one of
-
-  digits                    1,797 handwritten digits, carried by scikit-learn
-  fashion_mnist [PATH]      from Debian's package dataset-fashion-mnist, or from a folder with the
-                            four IDX files; --download fetches them
-  spoken_fashion [PATH]     fashion_mnist with captions, and their speech by espeak-ng
-  image_folder PATH         a folder of PNG, JPEG or WebP files; sub-folders are classes
-  table ROWS.jsonl          a table (.jsonl or .csv) with the columns image, audio, text, label
-                            and split
-  tfds:NAME                 any stock TFDS data set, such as tfds:celeb_a
-
-  --size=PIXELS             edge that pictures are cropped and resized to (default: 64)
-  --channels=N              1 for grey, 3 for colour (default: 3)
-  --samples=N, --rate=HZ    length and rate of a table's sounds (default: 8000 each)
-  --length=BYTES            of a table's longest text (default: 64)
-
-Data go to $VQDIT_DATA, by default ~/.cache/vqdit/data."""
-OPTIONS = {
-    "size": int,
-    "channels": int,
-    "samples": int,
-    "rate": int,
-    "length": int,
-    "download": bool,
-}
+Size = Annotated[int | None, COUNT]
 SOURCES = {
     "digits": ("Digits", ()),
     "fashion_mnist": ("FashionMNIST", ("path", "download")),
@@ -40,16 +17,56 @@ SOURCES = {
     "table": ("Table", ("path", "size", "channels", "samples", "rate", "length")),
     "tfds:NAME": ("TFDS", ("size", "channels")),
 }
-"""The class of each data set, and what it takes."""
+"""The class of each data set, and the options it takes."""
 
 
-@with_help(USAGE)
-def main(argv: list[str]) -> int:
-    """Runs the command."""
-    options = parse(argv, OPTIONS, words=("name", "path"))
-    if "name" not in options:
-        raise ValueError("vqdit prepare needs a NAME, as in vqdit prepare digits; see --help")
-    name = options.pop("name")
+def prepare(
+    name: Positional[Annotated[str, NAME]],
+    path: Positional[Annotated[str | None, text("PATH")]] = None,
+    *,
+    size: Size = None,
+    channels: Size = None,
+    samples: Size = None,
+    rate: Size = None,
+    length: Size = None,
+    download: bool = False,
+) -> int:
+    """Prepare a data set for training, without TensorFlow.
+
+    Data are written to $VQDIT_DATA, by default ~/.cache/vqdit/data. The data sets:
+
+    digits: 1,797 handwritten digits, included in scikit-learn.
+
+    fashion_mnist [PATH]: Debian's package dataset-fashion-mnist, or a folder with the four IDX
+    files; --download fetches them.
+
+    spoken_fashion [PATH]: fashion_mnist with captions, and their speech by espeak-ng.
+
+    image_folder PATH: a folder of PNG, JPEG or WebP files; sub-folders are classes.
+
+    table ROWS.jsonl: a table (.jsonl or .csv) with the columns image, audio, text, label and split.
+
+    tfds:NAME: any data set of TFDS, such as tfds:celeb_a.
+
+    Args:
+        name: Data set.
+        path: Its file or folder.
+        size: Edge in pixels to which pictures are cropped and resized. Default: 64.
+        channels: 1 for grey, 3 for colour. Default: 3.
+        samples: Length of a table's sounds, in samples. Default: 8000.
+        rate: Sampling rate of a table's sounds, in Hz. Default: 8000.
+        length: Length of a table's longest text, in bytes. Default: 64.
+        download: Download the files of fashion_mnist.
+    """
+    options = {
+        "path": path,
+        "size": size,
+        "channels": channels,
+        "samples": samples,
+        "rate": rate,
+        "length": length,
+        "download": download or None,
+    }
     cls, fields = read(name, options)
 
     from vqdit import data
@@ -74,8 +91,8 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def read(name: str, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Returns the class of a data set, and its fields.
+def read(name: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Returns the class of a data set, and its fields: the options that are not None.
 
     Raises:
         ValueError: the data set is unknown, or takes no such option.
@@ -86,6 +103,7 @@ def read(name: str, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
             f"unknown data set {name!r}{near(name, SOURCES)}; one of: {', '.join(SOURCES)}"
         )
     cls, takes = SOURCES[kind]
+    options = {option: value for option, value in options.items() if value is not None}
     for option in options:
         if option not in takes:
             shown = f"path, got {options[option]!r}" if option == "path" else f"--{option}"

@@ -2,58 +2,57 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from vqdit.cli.options import parse, with_help
+from vqdit.cli.options import FOLDER, Workdir, text
 
-USAGE = """usage: vqdit reconstruct --workdir=DIR [--split=test] [--out=DIR]
-
-Reconstructs a split with a trained tokenizer; originals stand above reconstructions.
-
-  --workdir=DIR     of a tokenizer, or of a config with several experiments: its last tokenizer
-  --split=NAME      train, validation or test (default: test)
-  --out=DIR         where everything is written (default: reconstructions)
-
-Writes reconstructions.png, reconstructions.npz (original, reconstruction, codes or latents) and
-metrics.json (PSNR in dB, usage and perplexity of the codebook). Of a codebook also
-code_use.png       a histogram of how often its codes occur in the split, the most used first
-codebook.png       what each code looks like: alone at all positions, decoded; of a large codebook
-                   the most used codes, of sounds their spectrograms."""
-OPTIONS = {"workdir": str, "split": str, "out": str}
 SHOWN = 64
 SHOWS = (
     "originals above their reconstructions",
     "how often codes occur, the most used first",
     "what each code looks like, the most used first",
 )
-"""What is on the pictures, in their order."""
+"""What the pictures show, in their order."""
 
 
-@with_help(USAGE)
-def main(argv: list[str]) -> int:
-    """Runs the command."""
-    options = parse(argv, OPTIONS, required=("workdir",))
+def reconstruct(
+    *,
+    workdir: Workdir,
+    split: Annotated[str, text("{train,validation,test}")] = "test",
+    out: Annotated[str, FOLDER] = "reconstructions",
+) -> int:
+    """Show what a tokenizer keeps of its data.
 
+    Writes reconstructions.png (originals above their reconstructions), reconstructions.npz with
+    original, reconstruction and codes or latents, and metrics.json (PSNR in dB, usage and
+    perplexity of the codebook). For a codebook it also writes code_use.png, how often its codes
+    occur in the split, the most used first; and codebook.png, each code decoded alone at all
+    positions (the most used codes of a large codebook; spectrograms of sounds).
+
+    Args:
+        workdir: Workdir of a tokenizer; if the config has several experiments, the last tokenizer.
+        split: Split of the data to reconstruct.
+        out: Folder of the results.
+    """
     import jax
     import numpy as np
 
     from vqdit import metrics as measures
-    from vqdit.cli.report.codebook_pictures import appearance, count_codes, histogram
+    from vqdit.cli.report.codebook_pictures import appearance, count_codes, save_use
     from vqdit.data.sources import check_split
     from vqdit.inference.tokenizer import Tokenizer
     from vqdit.modalities.image import save
-    from vqdit.runs import workdir
+    from vqdit.runs import workdir as runs
     from vqdit.tasks import TokenizerTask
     from vqdit.tasks.autoencoder import side_by_side
 
-    split, out = options.get("split", "test"), Path(options.get("out", "reconstructions"))
     check_split(split)
-    run = _last_tokenizer(Path(options["workdir"]))
-    restored = workdir.restore(run)
+    folder, run = Path(out), _last_tokenizer(Path(workdir))
+    restored = runs.restore(run)
     tokenizer = Tokenizer(restored)
     task, data = tokenizer.task, restored.experiment.data
     batches = data.split_batches(split)
-    workdir.make_folder(out, "--out")
+    runs.make_folder(folder, "--out")
 
     evaluate = jax.jit(restored.task.evaluate)
     total, rows = None, []
@@ -72,19 +71,19 @@ def main(argv: list[str]) -> int:
     has_codes = isinstance(task, TokenizerTask)
     arrays: dict[str, Any] = {"original": originals, "reconstruction": reconstructions}
     arrays["codes" if has_codes else "latents"] = tokens
-    np.savez(out / "reconstructions.npz", **arrays)
+    np.savez(folder / "reconstructions.npz", **arrays)
     drawn = (task.modality.draw(x[:SHOWN]) for x in (originals, reconstructions))
-    files = [out / "reconstructions.png"]
+    files = [folder / "reconstructions.png"]
     save(files[0], side_by_side(*drawn, columns=16))
     sizes = task.quantizer.codebook_sizes if isinstance(task, TokenizerTask) else ()
     is_drawn = has_codes and max(sizes) <= measures.COUNTABLE
     if is_drawn:
         counts = count_codes(tokens, sizes)
-        files += [out / "code_use.png", out / "codebook.png"]
-        histogram(counts).save(files[1])
+        files += [folder / "code_use.png", folder / "codebook.png"]
+        save_use(counts, files[1])
         save(files[2], appearance(tokenizer, counts))
     record = {"workdir": str(run), "step": restored.step, "split": split, **numbers}
-    (out / "metrics.json").write_text(json.dumps(record, indent=2) + "\n")
+    (folder / "metrics.json").write_text(json.dumps(record, indent=2) + "\n")
     print(f"{len(originals)} examples of the {split} split, {run} at step {restored.step}")
     print("  " + "  ".join(f"{name} {value:.4g}" for name, value in numbers.items()))
     for file, shows in zip(files, SHOWS, strict=False):

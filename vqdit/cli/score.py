@@ -1,75 +1,67 @@
-"""`vqdit score --workdir=DIR`: which candidate fits what is given best, by likelihood."""
+"""`vqdit score --workdir=DIR`: ranks candidates by their likelihood."""
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from vqdit.cli.options import COUNT, SEED, parse, with_help
-from vqdit.cli.sample import load_generator, read_given
-
-USAGE = """usage: vqdit score --workdir=DIR [--given NAME=VALUE] --candidates NAME=VALUE [OPTIONS]
-
-Says which candidate fits each given item best: retrieval, or classification without classifier.
-
-  --workdir=DIR             of the run, or of a config with several: its last one
-  --given NAME=VALUE        what is known, as for sample: image=FILE.png, image=FOLDER, text=seven;
-                            without it, how likely the candidates are by themselves
-  --candidates NAME=VALUE   what to compare, any number of times, all of one other modality:
-                            text=one, text=LINES.txt, label=0,1,2, image=FOLDER
-  --rounds=N                network evaluations per score; more is more exact (default: 32)
-  --batch-size=B            scores at a time (default: 64)
-  --seed=S                  of the noise, which is the same for all candidates (default: 0)
-  --out=FILE                where the scores are written (default: scores.json)
-
-A score is a lower bound on log p(candidate | given) in nats; the probability is its share among the
-candidates. For latents (a continuous process) it is minus the error of denoising, and there is no
-probability."""
-OPTIONS = {
-    "workdir": str,
-    "given": str,
-    "candidates": str,
-    "rounds": COUNT,
-    "batch-size": COUNT,
-    "seed": SEED,
-    "out": str,
-}
+from vqdit.cli.options import COUNT, FILE, Repeated, Seed, Workdir
 
 
-@with_help(USAGE)
-def main(argv: list[str]) -> int:
-    """Runs the command."""
-    required = ("workdir", "candidates")
-    options = parse(argv, OPTIONS, repeated=("given", "candidates"), required=required)
+def score(
+    *,
+    workdir: Workdir,
+    candidates: Repeated,
+    given: Repeated = [],  # noqa: B006
+    rounds: Annotated[int, COUNT] = 32,
+    batch_size: Annotated[int, COUNT] = 64,
+    seed: Seed = 0,
+    out: Annotated[str, FILE] = "scores.json",
+) -> int:
+    """Say which candidate fits the given values best.
+
+    This is retrieval, or classification without a classifier. A score is a lower bound on
+    log p(candidate | given) in nats; the probability of a candidate is its share among all
+    candidates. For latents (a continuous process) the score is minus the denoising error, and there
+    is no probability.
+
+    Args:
+        workdir: Workdir of a run; if the config has several experiments, the last one is used.
+        candidates: NAME=VALUE, all of one modality: text=one, text=LINES.txt, label=0,1,2,
+            image=FOLDER.
+        given: NAME=VALUE, a known modality, as for sample: image=FILE.png, image=FOLDER,
+            text=seven. Without it the candidates are ranked by their own likelihood.
+        rounds: Network evaluations per score; more are more exact.
+        batch_size: Scores per batch.
+        seed: Seed of the noise, which is the same for all candidates.
+        out: JSON file of the scores.
+    """
+    if not candidates:
+        raise ValueError("--candidates is missing; see --help")
 
     import numpy as np
 
-    from vqdit.inference.generator import BATCH
+    from vqdit.cli.given import load_generator, read_values
     from vqdit.runs.workdir import make_folder
 
-    out = Path(options.get("out", "scores.json"))
-    model = load_generator(options["workdir"])
-    given = read_given(model, options.get("given", []))
-    candidates = read_given(model, options["candidates"], "--candidates")
-    if len(candidates) == 1:
-        model.check(given, list(candidates), {}, None)
-    make_folder(out.parent, "--out")
-    scores = model.score(
-        given,
-        candidates,
-        rounds=options.get("rounds", 32),
-        seed=options.get("seed", 0),
-        batch_size=options.get("batch-size", BATCH),
-    )
-    ((name, values),) = candidates.items()
+    file = Path(out)
+    model = load_generator(workdir)
+    known = read_values(model, given)
+    choices = read_values(model, candidates, "--candidates")
+    if len(choices) == 1:
+        model.check(known, list(choices), {}, None)
+    make_folder(file.parent, "--out")
+    scores = model.score(known, choices, rounds=rounds, seed=seed, batch_size=batch_size)
+    ((name, values),) = choices.items()
     is_bound = model.task.targets[name].process.is_discrete
     kind = "lower bound on log-likelihood, nats" if is_bound else "minus denoising error"
-    names = _shown(name, values)
+    # Texts and labels are shown as they are, other candidates by their number.
+    names = [str(value) if value.ndim == 0 else f"{name} {n}" for n, value in enumerate(values)]
     shifted = np.exp(scores - scores.max(axis=1, keepdims=True))
     probability = shifted / shifted.sum(axis=1, keepdims=True)
     record: dict[str, Any] = {
-        "workdir": options["workdir"],
+        "workdir": workdir,
         "step": model.step,
-        "given": options.get("given", []),
+        "given": given,
         "candidates": names,
         "score": kind,
         "scores": scores.tolist(),
@@ -77,20 +69,14 @@ def main(argv: list[str]) -> int:
     }
     if is_bound:
         record["probabilities"] = probability.tolist()
-    out.write_text(json.dumps(record, indent=2) + "\n")
+    file.write_text(json.dumps(record, indent=2) + "\n")
     for number, row in enumerate(scores):
-        best = sorted(range(len(row)), key=lambda column: -row[column])[:3]
         ranking = "  ".join(
             f"{names[column]} {probability[number, column]:.1%} ({row[column]:.3g})"
             if is_bound
             else f"{names[column]} ({row[column]:.3g})"
-            for column in best
+            for column in sorted(range(len(row)), key=lambda column: -row[column])[:3]
         )
         print(f"given {number}: {ranking}")
-    print(f"{kind}: {out}")
+    print(f"{kind}: {file}")
     return 0
-
-
-def _shown(name: str, values: Any) -> list[str]:
-    """How to speak of candidates: texts and labels as they are, others by their number."""
-    return [str(value) if value.ndim == 0 else f"{name} {n}" for n, value in enumerate(values)]

@@ -1,73 +1,74 @@
-"""`vqdit train --config=X`: trains the experiments of a config, from wherever they stand."""
+"""`vqdit train --config=X`: trains the experiments of a config, or resumes them."""
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from vqdit.cli.options import HELP, command, near, take
+from vqdit.cli.invocation import command
+from vqdit.cli.options import FOLDER, INDEX, Overrides, text
 from vqdit.train.exit_codes import nothing_to_save
 
-USAGE = """usage: train.py --config=CONFIG [--workdir=DIR] [--any.field=value ...]
-
-Trains the experiment of a config, or its several ones in order; run again, it resumes.
-
-  --config=CONFIG       a Python file with config(), or the name of a shipped config (quickstart)
-  --workdir=DIR         where everything is written (default: runs/<config name>)
-  --strict              a damaged checkpoint is an error; else it is named, set aside, and the one
-                        before it is used
-  --coordinator=HOST:PORT --processes=N --process=I
-                        this is process I of N, and process 0 listens there; a TPU, Slurm, Open MPI
-                        and an indexed job of Kubernetes tell it without
-  --any.field=value     overrides a field of the config; --config=CONFIG --help lists them all;
-                        of a config with several experiments: --tokenizer.steps=500;
-                        a component takes another class: --data.source=ImageFolder;
-                        one that may be absent comes and goes: --task.adversary=Adversary
-
-Exit codes: 0 done, 2 bad input, 3 too many steps whose loss or gradient was not finite,
-75 stopped by SIGTERM after saving (run again to go on), 124 no progress within a deadline (run
-again to go on from the last checkpoint), 130 stopped by Ctrl-C after saving.
-SIGUSR1 saves at the end of the step, and the run goes on."""
-STRICT = "--strict"
-PLACE = ("--coordinator", "--processes", "--process")
 Experiments = dict[str, Any]
 """Experiments by name. (Their class would import JAX for --help.)"""
 
 
-def main(argv: list[str]) -> int:
-    """Runs the command."""
+def train(
+    *,
+    config: Annotated[str, text("CONFIG")],
+    workdir: Annotated[str | None, FOLDER] = None,
+    strict: bool = False,
+    coordinator: Annotated[str | None, text("HOST:PORT")] = None,
+    processes: Annotated[int | None, INDEX] = None,
+    process: Annotated[int | None, INDEX] = None,
+    overrides: Overrides = (),
+) -> int:
+    """Train the experiments of a config.
+
+    Several experiments are trained in order. Re-run the same command to resume.
+
+    Any other option overrides a field of the config: --any.field=value; --config=CONFIG --help
+    lists all fields. If the config has several experiments, the name comes first, as
+    in --tokenizer.steps=500. A component takes another class by name: --data.source=ImageFolder.
+    An optional component is added by --task.adversary=Adversary, and
+    removed by --task.adversary=None.
+
+    Exit codes: 0 done; 2 bad input; 3 too many steps whose loss or gradient was not finite;
+    75 stopped by SIGTERM after saving (re-run to resume);
+    124 no progress within a timeout (re-run to resume from the last checkpoint);
+    130 stopped by Ctrl-C after saving.
+    SIGUSR1 saves a checkpoint at the end of the step, and training continues.
+
+    Args:
+        config: A Python file with config(), or the name of a shipped config such as quickstart.
+        workdir: Folder of all results. Default: runs/<name of the config>.
+        strict: Stop at a damaged checkpoint. By default it is reported and set aside, and the one
+            before it is used.
+        coordinator: Address on which process 0 listens. TPU, Slurm, Open MPI and indexed Kubernetes
+            jobs provide it, and the numbers of processes, by themselves.
+        processes: Number of processes.
+        process: Number of this process, from 0.
+        overrides: Fields of the config.
+    """
     with nothing_to_save():
-        return _main(argv)
+        return _start(config, workdir, strict, (coordinator, processes, process), overrides)
 
 
-def _main(argv: list[str]) -> int:
-    name, rest = take(argv, "--config")
-    workdir, rest = take(rest, "--workdir")
-    place, rest = _place(rest)
-    strict = STRICT in rest
-    rest = [arg for arg in rest if arg != STRICT]
-    overrides = [arg for arg in rest if arg not in HELP]
-    if name is None:
-        if len(overrides) < len(rest):
-            print(USAGE)
-            return 0
-        for arg in overrides:
-            if hint := near(arg.lstrip("-").partition("=")[0], ["config", "workdir"], "--"):
-                raise ValueError(f"unknown option {arg!r}{hint}")
-        raise ValueError("--config is missing: a Python file, or a name such as quickstart")
-
+def _start(
+    name: str,
+    workdir: str | None,
+    strict: bool,
+    place: tuple[str | None, int | None, int | None],
+    overrides: Sequence[str],
+) -> int:
     from vqdit import config as configs
-    from vqdit.cli.fields import print_fields
     from vqdit.cli.overrides import override
     from vqdit.parallel import distributed
     from vqdit.runs.workdir import make_folder
 
     stem, config = configs.load(name)
     config = override(config, overrides)
-    if len(overrides) < len(rest):
-        print(USAGE + "\n")
-        print_fields(config, "train.py")
-        return 0
     distributed.start(distributed.place(*place))
     several = isinstance(config, dict)
     experiments = config if several else {stem: config}
@@ -80,21 +81,8 @@ def _main(argv: list[str]) -> int:
     return _train(experiments, runs, folder, strict)
 
 
-def _place(argv: list[str]) -> tuple[tuple[str | None, int | None, int | None], list[str]]:
-    """Takes coordinator, processes and process out of the arguments."""
-    found = []
-    for option in PLACE:
-        value, argv = take(argv, option)
-        if value is not None and option != "--coordinator" and not value.isdigit():
-            raise ValueError(f"{option} must be an integer from 0, got {value!r}")
-        found.append(value)
-    coordinator, processes, process = found
-    count, number = (None if value is None else int(value) for value in (processes, process))
-    return (coordinator, count, number), argv
-
-
 def _check_order(folder: Path, names: list[str]) -> None:
-    """Refuses a folder that holds other experiments than those named; [] is a single one."""
+    """Raises ValueError if the folder holds other experiments; no names stand for a single one."""
     from vqdit.runs.workdir import CONFIG, ORDER, read_json
 
     order = folder / ORDER
@@ -109,9 +97,9 @@ def _check_order(folder: Path, names: list[str]) -> None:
 
 
 def _check(experiments: Experiments, runs: dict[str, Path]) -> None:
-    """Whatever can be wrong with any of them shows here, before the first one trains.
+    """Checks all experiments before the first one trains.
 
-    A workdir that was begun keeps what it refers to, so only a fresh one looks for it.
+    References are resolved for new runs only: a run that has begun keeps copies of what it uses.
     """
     from vqdit.inference.loading import resolver
     from vqdit.runs import workdir
@@ -167,16 +155,15 @@ def _train(experiments: Experiments, runs: dict[str, Path], folder: Path, strict
         is_last = len(done) == len(experiments)
         shown = shlex.quote(str(folder if is_last else runs[name]))
         if isinstance(experiment.task, AutoencoderTask):
-            print(
-                f"  reconstruct: {command('reconstruct')} --workdir={shown} --out=reconstructions"
-            )
+            name = command("reconstruct")
+            print(f"  reconstruct: {name} --workdir={shown} --out=reconstructions")
         else:
             print(f"  sample: {command('sample')} --workdir={shown} --num=64 --out=samples")
     return 0
 
 
 def _use_compilation_cache(folder: Path) -> None:
-    """Compiled programs stay beside the runs, so that a resumed run starts at once."""
+    """Keeps compiled programs beside the runs, so that a resumed run need not compile again."""
     import jax
 
     if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]

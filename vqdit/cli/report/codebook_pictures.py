@@ -1,16 +1,18 @@
 """Pictures of a codebook: how often its codes are used, and what each of them looks like."""
 
-import numpy as np
-from PIL import Image, ImageDraw
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from vqdit.cli.report.charts import LINE, blank, line
+import numpy as np
+
+from vqdit.cli.report.figures import FRAME, new_figure, png, style
 from vqdit.inference.tokenizer import Tokenizer
 from vqdit.modalities.image import grid
 from vqdit.tasks import TokenizerTask
 
-WIDTH, HEIGHT = 512, 96
-"""Pixels of a histogram."""
-BAR, UNIFORM = (33, 113, 181), (230, 120, 0)
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 CODES = 256
 """Codes that are drawn of all codebooks together: those that are used most."""
 EDGE = 64
@@ -32,42 +34,33 @@ def count_codes(codes: np.ndarray, sizes: tuple[int, ...]) -> list[np.ndarray]:
     return [np.bincount(column[column >= 0], minlength=size) for column, size in pairs]
 
 
-def histogram(counts: list[np.ndarray]) -> Image.Image:
-    """Returns one chart per codebook: the use of its codes, the most used first.
+def draw_use(counts: list[np.ndarray]) -> "Figure":
+    """Draws the share of all uses of each code, the most used first: one chart per codebook."""
+    counts = counts[:BOOKS]
+    figure = new_figure(7.0, 0.4 + 1.8 * len(counts))
+    for number, (axes, count) in enumerate(
+        zip(figure.subplots(len(counts), squeeze=False)[:, 0], counts, strict=True)
+    ):
+        share, used = 100 * np.sort(count / max(count.sum(), 1))[::-1], np.count_nonzero(count)
+        axes.stairs(share, np.arange(len(share) + 1), fill=True, color="#2171b5")
+        axes.axhline(100 / len(share), color=FRAME, linewidth=1.2, label="uniform use")
+        axes.set(
+            title=f"codebook {number}: {used} of {len(share)} codes used, "
+            f"at most {share[0]:.2f} % each",
+            ylabel="% of uses",
+            xlim=(0, len(share)),
+            ylim=(0, None),
+        )
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False)
+    axes.set_xlabel("codes, the most used first")
+    return figure
 
-    The height is the share of all uses, on a scale that ends at the largest; the orange line is
-    uniform use. Large codebooks have several codes in a column, whose mean is shown.
-    """
-    charts = [_chart(number, count) for number, count in enumerate(counts[:BOOKS])]
-    picture = blank(WIDTH, sum(chart.height for chart in charts))
-    top = 0
-    for chart in charts:
-        picture.paste(chart, (0, top))
-        top += chart.height
-    return picture
 
-
-def _chart(number: int, count: np.ndarray) -> Image.Image:
-    share = np.sort(count / max(count.sum(), 1))[::-1]
-    edges = np.linspace(0, len(share), min(WIDTH, len(share)) + 1).round().astype(int)
-    columns = [share[a:b].mean() for a, b in zip(edges, edges[1:], strict=False)]
-    largest = max(columns[0], 1.0 / len(share), 1e-12)
-    used = np.count_nonzero(count)
-    text = line(
-        f"codebook {number}: {used} of {len(count)} codes used, at most {share[0]:.2%} each"
-    )
-    picture = blank(WIDTH, LINE + HEIGHT + 8)
-    picture.paste(text, (2, 0))
-    draw, bottom = ImageDraw.Draw(picture), LINE + HEIGHT
-    for place, value in enumerate(columns):
-        left = place * WIDTH // len(columns)
-        right = max((place + 1) * WIDTH // len(columns) - 1, left)
-        height = round(value / largest * (HEIGHT - 1))
-        if value > 0:
-            draw.rectangle((left, bottom - max(height, 1), right, bottom), BAR)
-    uniform = bottom - round(1.0 / len(share) / largest * (HEIGHT - 1))
-    draw.line((0, uniform, WIDTH, uniform), UNIFORM)
-    return picture
+def save_use(counts: list[np.ndarray], file: Path) -> None:
+    """Writes the charts of `draw_use` as PNG."""
+    with style():
+        file.write_bytes(png(draw_use(counts)))
 
 
 def appearance(tokenizer: Tokenizer, counts: list[np.ndarray]) -> np.ndarray:

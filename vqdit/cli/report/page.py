@@ -1,48 +1,77 @@
-"""A page that shows pictures, plays sounds and prints texts side by side, in one file."""
+"""A page, in one file, that shows pictures, plays sounds and prints texts."""
 
-import html
+import base64
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-STYLE = """
-body { font: 15px system-ui, sans-serif; margin: 2em; color: #222; }
-table { border-collapse: collapse; }
-th, td { padding: .4em .8em; text-align: left; border-bottom: 1px solid #ddd; }
-img { image-rendering: pixelated; vertical-align: middle; }
-figure { margin: 1.5em 0; } figcaption { max-width: 60em; }
-.given { background: #f3f0e4; }
-"""
+from markupsafe import Markup
 
 
-def table(columns: Mapping[str, Sequence[str]], given: Sequence[str] = ()) -> str:
-    """Returns an HTML table: one row per sample, one column per modality.
+class Heading(NamedTuple):
+    """A heading of a section (level 2) or of a part of it (level 3)."""
 
-    Args:
-        columns: HTML of every sample, by the name of the modality.
-        given: which of them were given; they are shaded.
+    text: str
+    level: int = 2
+
+
+class Paragraph(NamedTuple):
+    """A paragraph of plain text."""
+
+    text: str
+
+
+class Picture(NamedTuple):
+    """A picture with a caption.
+
+    Attributes:
+        png: bytes of a PNG file, which the page contains.
+        file: path of the same picture beside the page, which opens at full size.
+        caption: what it shows; it is also the text for readers who cannot see it.
     """
-    shade = {name: ' class="given"' if name in given else "" for name in columns}
-    heads = "".join(
-        f"<th{shade[name]}>{html.escape(name)}{' (given)' if name in given else ''}</th>"
-        for name in columns
+
+    png: bytes
+    file: str
+    caption: str
+
+    @property
+    def data(self) -> str:
+        """The bytes in base64."""
+        return base64.b64encode(self.png).decode()
+
+
+class Cards(NamedTuple):
+    """One card per sample, with one entry per modality.
+
+    Attributes:
+        columns: entries of all samples by name; `Markup` is inserted as it is, other strings are
+            escaped.
+        given: names that were given, which are shaded.
+    """
+
+    columns: Mapping[str, Sequence[str | Markup]]
+    given: Sequence[str] = ()
+
+    @property
+    def rows(self) -> list[tuple[str | Markup, ...]]:
+        """The entries of each sample."""
+        return [*zip(*self.columns.values(), strict=True)]
+
+
+Part = Heading | Paragraph | Picture | Cards
+
+
+def write_page(path: Path, title: str, parts: Sequence[Part]) -> None:
+    """Writes a page, from the template page.html; it loads nothing from elsewhere."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    folder = Path(__file__).parent
+    environment = Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    rows = []
-    for number, cells in enumerate(zip(*columns.values(), strict=True)):
-        row = "".join(
-            f"<td{shade[name]}>{cell}</td>" for name, cell in zip(columns, cells, strict=True)
-        )
-        rows.append(f"<tr><td>{number}</td>{row}</tr>")
-    return f"<table><tr><th></th>{heads}</tr>\n" + "\n".join(rows) + "\n</table>"
-
-
-def figure(picture: str, caption: str) -> str:
-    """Returns an HTML picture with what it shows below it."""
-    return f"<figure>{picture}<figcaption>{html.escape(caption)}</figcaption></figure>"
-
-
-def write_page(path: Path, title: str, parts: Sequence[str]) -> None:
-    """Writes a page of HTML parts; it loads nothing from elsewhere."""
-    shown = html.escape(title)
-    head = f'<meta charset="utf-8"><title>{shown}</title><style>{STYLE}</style>'
-    body = "\n".join([f"<h1>{shown}</h1>", *parts])
-    path.write_text(f"<!doctype html>\n<html><head>{head}</head>\n<body>{body}</body></html>\n")
+    kinds = [(type(part).__name__, part) for part in parts]
+    path.write_text(environment.get_template("page.html").render(title=title, parts=kinds))

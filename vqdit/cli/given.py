@@ -1,0 +1,184 @@
+"""Values that a user gives on the command line: what is known, edited, guided and sampled how."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from vqdit.cli.invocation import command
+from vqdit.cli.options import near, read_number
+
+NONE = "none"
+"""The value that leaves a condition out."""
+WHITE = 128
+"""Pixels of a mask of at least this brightness are generated anew."""
+
+
+def load_generator(path: str) -> Any:
+    """Loads a trained generator.
+
+    Raises:
+        ValueError: the run is a tokenizer.
+        FileNotFoundError: there is no run, or no checkpoint yet.
+    """
+    from vqdit.inference.generator import Generator
+    from vqdit.inference.loading import load
+
+    model = load(path)
+    if not isinstance(model, Generator):
+        raise ValueError(
+            f"{path} holds a tokenizer, which generates nothing; see its reconstructions with "
+            f"`{command('reconstruct')} --workdir={path}`"
+        )
+    return model
+
+
+def read_values(model: Any, pairs: Sequence[str], option: str = "--given") -> dict[str, Any]:
+    """Reads NAME=VALUE pairs, from files or literals; returns a stack of values for every name."""
+    import numpy as np
+
+    found: dict[str, list[Any]] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not value:
+            raise ValueError(f"{option} takes NAME=VALUE such as text=seven, got {pair!r}")
+        modality, condition = model.modality(name), model.task.conditions.get(name)
+        parts = value.split(",") if condition and condition.classes else [value]
+        values = found.setdefault(name, [])
+        if condition is None or NONE not in parts:
+            values += modality.read(value)
+            continue
+        for part in parts:
+            values += [np.int32(-1)] if part == NONE else modality.read(part)
+    stacks = {name: np.stack(values) for name, values in found.items()}
+    for name, values in stacks.items():
+        model.pack(name, values)  # raises an error that describes what is wrong with the values
+    return stacks
+
+
+def read_guidance(words: Sequence[str]) -> float | dict[str, float] | None:
+    """Reads one guidance scale, or one per pair of modalities."""
+    pairs, single = _by_name("--guidance", words, read_number)
+    if pairs and single is not None:
+        raise ValueError("--guidance takes one number, or pairs such as image:text=3, not both")
+    return pairs or single
+
+
+def _by_name(
+    option: str, words: Sequence[str], parse: Callable[[str, str], Any]
+) -> tuple[dict[str, Any], Any]:
+    """Reads VALUE and NAME=VALUE; returns the values by name, and the last one without a name."""
+    named, single = {}, None
+    for word in words:
+        name, equals, text = word.rpartition("=")
+        if not text:
+            raise ValueError(f"{option} needs a value, as in {option}=...")
+        if equals:
+            named[name] = parse(option, text)
+        else:
+            single = parse(option, text)
+    return named, single
+
+
+def read_samplers(
+    model: Any, names: Sequence[str], temperatures: Sequence[str], steps: int | None
+) -> Any:
+    """Returns the samplers of the config with the changes that the options ask for."""
+    from vqdit.cli.overrides import classes_of
+    from vqdit.samplers import Sampler
+    from vqdit.typing import Named
+
+    classes, targets = classes_of(Sampler), model.task.targets
+    by_name, default = _by_name("--sampler", names, lambda option, word: word)
+    hot, temperature = _by_name("--temperature", temperatures, read_number)
+    for option, named in (("sampler", by_name), ("temperature", hot)):
+        for name in named:
+            if name not in targets:
+                known = ", ".join(targets)
+                raise ValueError(f"--{option} for {name!r}, but this model generates {known}")
+    result = {}
+    for name, target in targets.items():
+        sampler, wanted = target.sampler, by_name.get(name, default)
+        if wanted is not None and wanted not in classes:
+            raise ValueError(
+                f"unknown sampler {wanted!r}{near(wanted, classes)}; one of: {', '.join(classes)}"
+            )
+        if wanted not in (None, type(sampler).__name__):
+            sampler = classes[wanted]()
+        sampler.check(target.process)
+        fields = {"steps": steps, "temperature": hot.get(name, temperature)}
+        changes = {field: value for field, value in fields.items() if value is not None}
+        for field in set(changes) - {field.name for field in dataclasses.fields(sampler)}:
+            takers = ", ".join(c for c in classes if hasattr(classes[c](), field))
+            raise ValueError(f"{type(sampler).__name__} has no {field}; --{field} is for {takers}")
+        result[name] = dataclasses.replace(sampler, **changes)
+    return Named(result)
+
+
+def read_edits(model: Any, options: Mapping[str, Any], explain: bool) -> dict[str, Any]:
+    """Returns the edits by modality that --init, --interpolate, --mask and --strength describe."""
+    source = "interpolate" if "interpolate" in options else "init"
+    if source not in options:
+        for option in options:
+            raise ValueError(f"--{option} belongs to an edit; add --init=FILE")
+        return {}
+    if explain:
+        raise ValueError(f"--explain explains samples generated from noise; leave out --{source}")
+    read = _read_interpolation if source == "interpolate" else _read_edit
+    return read(model, options)
+
+
+def _read_edit(model: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    import numpy as np
+
+    from vqdit.modalities import Image
+    from vqdit.tasks.editing import EditSpec
+
+    if "mask" not in options and "strength" not in options:
+        raise ValueError(
+            "--init alone would keep nothing of the picture; say where to change it by --mask=FILE,"
+            " or how far by --strength=S, such as 0.6"
+        )
+    name, value = _split_name(model, options["init"], "--init", "FILE")
+    modality = model.modality(name)
+    mask = None
+    if "mask" in options:
+        if not isinstance(modality, Image):
+            raise ValueError(f"--mask is a picture, and {name!r} is not; use --strength alone")
+        grey = dataclasses.replace(modality, channels=1)
+        mask = np.stack(grey.read(options["mask"]))[..., 0] >= WHITE
+    return {name: EditSpec(np.stack(modality.read(value)), mask, options.get("strength", 1.0))}
+
+
+def _read_interpolation(model: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    import numpy as np
+
+    from vqdit.tasks.interpolation import Interpolation
+
+    for option in ("init", "mask"):
+        if option in options:
+            raise ValueError(f"--interpolate changes whole examples; leave out --{option}")
+    if "strength" not in options:
+        raise ValueError(
+            "--interpolate needs --strength=S, how far both are moved towards noise before they "
+            "are mixed, such as 0.6; 0 mixes them as they are"
+        )
+    name, value = _split_name(model, options["interpolate"], "--interpolate", "A,B")
+    files = value.split(",")
+    if len(files) != 2 or not all(files):
+        raise ValueError(f"--interpolate takes two files, as in A.png,B.png, got {value!r}")
+    first, second = (np.stack(model.modality(name).read(file)) for file in files)
+    return {name: Interpolation(first, second, options["strength"])}
+
+
+def _split_name(model: Any, word: str, option: str, value: str) -> tuple[str, str]:
+    """Splits NAME=VALUE; the name may be omitted if the model generates one kind of picture."""
+    from vqdit.modalities import Image
+
+    name, equals, text = word.partition("=")
+    if equals:
+        return name, text
+    found = [n for n in model.task.targets if isinstance(model.modality(n), Image)]
+    if len(found) != 1:
+        known = ", ".join(model.task.targets)
+        raise ValueError(f"{option} needs a name, as in {option}=NAME={value}; one of: {known}")
+    return found[0], word

@@ -1,0 +1,70 @@
+"""Writes generated samples: arrays, files, an overview picture and a page."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from vqdit.cli.report.page import Cards, Part, write_page
+from vqdit.modalities.drawing import overview
+from vqdit.modalities.image import grid, save
+
+RECORD = "samples.json"
+"""The settings; a folder that has this file holds samples."""
+SHOWN = 64
+"""Samples on the page and in the overview."""
+
+
+def write_samples(
+    model: Any,
+    samples: Mapping[str, np.ndarray],
+    given: Sequence[str],
+    record: Mapping[str, Any],
+    out: Path,
+    explained: Mapping[str, Any] | None,
+) -> None:
+    """Writes samples.npz, one file per sample, grid.png, index.html and samples.json.
+
+    Args:
+        model: the Generator that made the samples.
+        samples: values by modality.
+        given: names of the given modalities.
+        record: settings, written as JSON.
+        out: an existing folder; numbered files of earlier samples in it are removed.
+        explained: arguments of `Generator.sample` if the page explains the samples, else None.
+    """
+    _clear(out)
+    np.savez(out / "samples.npz", **samples)  # pyright: ignore[reportArgumentType]
+    for name, values in samples.items():
+        model.modality(name).write(values, out)
+    stored = {name: model.modality(name).repack(values[:SHOWN]) for name, values in samples.items()}
+    order = sorted(stored, key=lambda name: name not in given)
+    drawn = {
+        name: model.modality(name).draw(stored[name])
+        for name in order
+        if name not in model.task.conditions
+    }
+    single = next(iter(drawn.values()))
+    save(out / "grid.png", grid(single) if len(drawn) == 1 else overview(drawn))
+    columns = {
+        name: [Markup(model.modality(name).html(one)) for one in stored[name]] for name in order
+    }
+    parts: list[Part] = [Cards(columns, given)]
+    if explained is not None:
+        from vqdit.cli.report.explanation import write_explanation
+
+        parts += write_explanation(model, record["num"], explained, out)
+    write_page(out / "index.html", f"{record['num']} samples of {record['workdir']}", parts)
+    (out / RECORD).write_text(json.dumps(record, indent=2) + "\n")
+
+
+def _clear(out: Path) -> None:
+    """Removes numbered files of earlier samples, which may have been more."""
+    if (out / RECORD).is_file():
+        for file in [*out.iterdir()]:
+            if re.fullmatch(r"(image|audio)_\d{4,}\.(png|wav)", file.name):
+                file.unlink()
