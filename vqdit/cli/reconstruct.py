@@ -41,10 +41,9 @@ def main(argv: list[str]) -> int:
     from vqdit.cli.report.codebook_pictures import appearance, count_codes, histogram
     from vqdit.data.sources import check_split
     from vqdit.inference.tokenizer import Tokenizer
-    from vqdit.modalities.image import save
+    from vqdit.modalities.drawing import save_png, side_by_side
     from vqdit.runs import workdir
     from vqdit.tasks import TokenizerTask
-    from vqdit.tasks.autoencoder import side_by_side
 
     split, out = options.get("split", "test"), Path(options.get("out", "reconstructions"))
     check_split(split)
@@ -75,14 +74,14 @@ def main(argv: list[str]) -> int:
     np.savez(out / "reconstructions.npz", **arrays)
     drawn = (task.modality.draw(x[:SHOWN]) for x in (originals, reconstructions))
     files = [out / "reconstructions.png"]
-    save(files[0], side_by_side(*drawn, columns=16))
+    save_png(files[0], side_by_side(*drawn, columns=16))
     sizes = task.quantizer.codebook_sizes if isinstance(task, TokenizerTask) else ()
     is_drawn = has_codes and max(sizes) <= measures.COUNTABLE
     if is_drawn:
         counts = count_codes(tokens, sizes)
         files += [out / "code_use.png", out / "codebook.png"]
         histogram(counts).save(files[1])
-        save(files[2], appearance(tokenizer, counts))
+        save_png(files[2], appearance(tokenizer, counts))
     record = {"workdir": str(run), "step": restored.step, "split": split, **numbers}
     (out / "metrics.json").write_text(json.dumps(record, indent=2) + "\n")
     print(f"{len(originals)} examples of the {split} split, {run} at step {restored.step}")

@@ -317,8 +317,7 @@ def _samplers(model: Any, options: Mapping[str, Any]) -> Any:
 
 def _show(model: Any, samples: Mapping[str, Any], given: list[str], out: Path) -> str:
     """Writes the grid; returns the samples as HTML."""
-    from vqdit.modalities.drawing import overview
-    from vqdit.modalities.image import grid, save
+    from vqdit.modalities.drawing import overview, save_png, tile
 
     stored = {name: model.modality(name).repack(values[:SHOWN]) for name, values in samples.items()}
     order = sorted(stored, key=lambda name: name not in given)
@@ -328,7 +327,7 @@ def _show(model: Any, samples: Mapping[str, Any], given: list[str], out: Path) -
         if name not in model.task.conditions
     }
     only = next(iter(drawn.values()))
-    save(out / "grid.png", grid(only) if len(drawn) == 1 else overview(drawn))
+    save_png(out / "grid.png", tile(only) if len(drawn) == 1 else overview(drawn))
     columns = {
         name: [model.modality(name).html(example) for example in stored[name]] for name in order
     }

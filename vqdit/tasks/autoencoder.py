@@ -26,8 +26,7 @@ from vqdit.losses.reconstruction import RECONSTRUCTION
 from vqdit.masking import masked_mean
 from vqdit.metrics import SSIM_WINDOW, Mean, Metrics, psnr, ssim
 from vqdit.modalities import Image, Modality
-from vqdit.modalities.image import grid as tile
-from vqdit.modalities.image import save
+from vqdit.modalities.drawing import save_png, side_by_side
 from vqdit.models.autoencoder import Autoencoder, ConvAutoencoder
 from vqdit.optim import Optimizer
 from vqdit.random import stream
@@ -393,20 +392,8 @@ class AutoencoderTask(Task):
     def write_preview(self, preview: Named[np.ndarray], path: Path) -> Path:
         file = path.with_suffix(".png")
         drawn = {name: self.modality.draw(stored) for name, stored in preview.items()}
-        save(file, side_by_side(drawn["original"], drawn["result"]))
+        save_png(file, side_by_side(drawn["original"], drawn["result"]))
         return file
-
-
-def side_by_side(originals: np.ndarray, results: np.ndarray, columns: int = 8) -> np.ndarray:
-    """Tiles uint8 pictures so that each row of originals stands above its reconstructions."""
-    columns = min(columns, len(originals))
-    rows = []
-    for start in range(0, len(originals), columns):
-        for images in (originals, results):
-            row = images[start : start + columns]
-            blank = np.full((columns - len(row), *row.shape[1:]), 127, np.uint8)
-            rows.append(np.concatenate([row, blank]))
-    return tile(np.concatenate(rows), columns)
 
 
 def at_positions(valid: Bool[Array, " b"], z: Float[Array, "b *grid d"]) -> Bool[Array, "b *grid"]:

@@ -5,7 +5,7 @@ from PIL import Image, ImageDraw
 
 from vqdit.cli.report.charts import LINE, blank, line
 from vqdit.inference.tokenizer import Tokenizer
-from vqdit.modalities.image import grid
+from vqdit.modalities.drawing import tile
 from vqdit.tasks import TokenizerTask
 
 WIDTH, HEIGHT = 512, 96
@@ -93,7 +93,7 @@ def appearance(tokenizer: Tokenizer, counts: list[np.ndarray]) -> np.ndarray:
         pictures = _middle(pictures)
         rest = -len(pictures) % columns
         parts.append(np.pad(pictures, ((0, rest), (0, 0), (0, 0), (0, 0)), constant_values=127))
-    return grid(np.concatenate(parts), columns)
+    return tile(np.concatenate(parts), columns)
 
 
 def _decode(tokenizer: Tokenizer, codes: np.ndarray) -> np.ndarray:
