@@ -104,7 +104,7 @@ def _last_tokenizer(folder: Path) -> Path:
     found = [run for run, task in tasks.items() if isinstance(task, AutoencoderTask)]
     if not found:
         targets = [target for task in tasks.values() for target in task.targets.values()]
-        used = {target.tokenizer for target in targets if target.tokenizer}
+        used = {target.reference for target in targets if target.reference}
         raise ValueError(
             f"no tokenizer in {folder}; give the workdir of one: it uses {', '.join(sorted(used))}"
         )
