@@ -51,9 +51,9 @@ def tokenizers_of(name):
     if isinstance(task, TokenizerTask):
         return {task.name: task}
     return {
-        target: EXPERIMENTS[named(name, found.tokenizer)].task
+        target: EXPERIMENTS[named(name, found.reference)].task
         for target, found in task.targets.items()
-        if found.tokenizer
+        if found.reference
     }
 
 

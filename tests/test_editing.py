@@ -15,7 +15,7 @@ from tests.cli.trained import joint
 from vqdit.cli.main import call
 from vqdit.data import Batch, Digits
 from vqdit.modalities import Audio, Image
-from vqdit.modalities.image import save
+from vqdit.modalities.drawing import save_png
 from vqdit.processes import Flow, Masked
 from vqdit.processes.categorical import MASK
 from vqdit.samplers import Euler, Heun, Unmasking, generate
@@ -176,8 +176,8 @@ def test_a_share_for_it_out_of_range_is_refused(target):
 
 
 def test_the_command_paints_within_a_mask(workdir, held_out, tmp_path, capsys):
-    save(tmp_path / "digit.png", held_out["image"][0])
-    save(tmp_path / "mask.png", np.where(half(), 255, 0).astype(np.uint8)[..., None])
+    save_png(tmp_path / "digit.png", held_out["image"][0])
+    save_png(tmp_path / "mask.png", np.where(half(), 255, 0).astype(np.uint8)[..., None])
     argv = [f"--workdir={workdir}", "--num=4", "--batch-size=4", "--want=image"]
     argv += [f"--init={tmp_path / 'digit.png'}", f"--out={tmp_path / 'out'}"]
     assert call("sample", [*argv, f"--mask={tmp_path / 'mask.png'}"]) == 0

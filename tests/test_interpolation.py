@@ -14,7 +14,7 @@ from tests.cli.trained import runs
 from vqdit.cli.main import call
 from vqdit.data import Digits
 from vqdit.modalities import Audio, Image
-from vqdit.modalities.image import grid, save
+from vqdit.modalities.drawing import save_png, tile
 from vqdit.processes import Flow, Masked, UniformState
 from vqdit.processes.categorical import MASK
 from vqdit.random import per_example, streams
@@ -215,7 +215,7 @@ def test_only_pictures_that_are_generated_are_interpolated(codes):
 
 def test_the_command_writes_a_path_in_order(folder, codes, digits, tmp_path, capsys):
     for name, digit in zip("ab", digits, strict=False):
-        save(tmp_path / f"{name}.png", digit)
+        save_png(tmp_path / f"{name}.png", digit)
     a, b = tmp_path / "a.png", tmp_path / "b.png"
     argv = [f"--workdir={folder / 'generator'}", "--num=5", f"--out={tmp_path / 'out'}"]
     assert call("sample", [*argv, f"--interpolate={a},{b}", "--strength=0.3", "--seed=4"]) == 0
@@ -223,7 +223,7 @@ def test_the_command_writes_a_path_in_order(folder, codes, digits, tmp_path, cap
     path = {"image": Interpolation(digits[0], digits[1], strength=0.3)}
     np.testing.assert_array_equal(samples, codes.sample(5, edits=path, seed=4)["image"])
     written = np.asarray(PIL.Image.open(tmp_path / "out" / "grid.png"))
-    np.testing.assert_array_equal(written, grid(samples)[..., 0])
+    np.testing.assert_array_equal(written, tile(samples)[..., 0])
     record = json.loads((tmp_path / "out" / "samples.json").read_text())
     assert record["edits"] == {"interpolate": f"{a},{b}", "strength": 0.3}
     capsys.readouterr()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Generic, TypeVar, dataclass_transform
+from typing import Any, ClassVar, Generic, Self, TypeVar, dataclass_transform
 
 import jax
 from jaxtyping import Array, Bool, Float, Int, Key, Shaped, UInt8, UInt32
@@ -49,6 +49,13 @@ class Component:
     """
 
     __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
+
+    def __new__(cls, **fields: Any) -> Self:
+        unknown = [name for name in fields if name not in cls.__dataclass_fields__]
+        if unknown:
+            known = ", ".join(cls.__dataclass_fields__) or "no fields"
+            raise TypeError(f"{cls.__name__} has no field {unknown[0]!r}; it has: {known}")
+        return super().__new__(cls)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -13,9 +13,8 @@ from vqdit.cli.report.codebook_pictures import appearance, count_codes, draw_use
 from vqdit.data import Digits
 from vqdit.inference.tokenizer import Tokenizer
 from vqdit.modalities import Image as DigitsImage
-from vqdit.modalities.image import grid
+from vqdit.modalities.drawing import side_by_side, tile
 from vqdit.tasks import TokenizerTask
-from vqdit.tasks.autoencoder import side_by_side
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +88,7 @@ def test_the_codebook_s_picture_shows_each_code_alone_the_most_used_first(made, 
     tokenizer = vqdit.load(trained / "runs/tokenizer")
     best = np.argsort(-count, kind="stable")
     alone = np.broadcast_to(best.reshape(16, 1, 1, 1), (16, 4, 4, 1))
-    expected = grid(np.asarray(tokenizer.decode(alone)), 16)
+    expected = tile(np.asarray(tokenizer.decode(alone)), 16)
     np.testing.assert_array_equal(np.asarray(Image.open(made / "codebook.png")), expected[..., 0])
 
 

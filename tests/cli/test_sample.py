@@ -18,7 +18,7 @@ from vqdit.data import Digits
 from vqdit.inference import generator
 from vqdit.modalities import Audio
 from vqdit.modalities import Image as Modality
-from vqdit.modalities.image import grid
+from vqdit.modalities.drawing import tile
 from vqdit.samplers import Euler, Sampler, Unmasking
 from vqdit.typing import Named
 
@@ -56,7 +56,7 @@ def test_samples_are_written_as_arrays_a_grid_single_files_and_settings(seven, t
     for number, image in enumerate(images):
         written = np.asarray(Image.open(seven / f"image_{number:04d}.png"))
         np.testing.assert_array_equal(written, image[..., 0])
-    np.testing.assert_array_equal(np.asarray(Image.open(seven / "grid.png")), grid(images)[..., 0])
+    np.testing.assert_array_equal(np.asarray(Image.open(seven / "grid.png")), tile(images)[..., 0])
     assert (seven / "labels.txt").read_text().split() == list("0123456")
     assert json.loads((seven / "samples.json").read_text()) == {
         "workdir": f"{trained}/runs",

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image as Pillow
 
 from vqdit.modalities import Image
-from vqdit.modalities.image import grid, picture_html
+from vqdit.modalities.drawing import picture_html, tile
 
 
 def noise(*shape, seed=0):
@@ -124,7 +124,7 @@ def test_a_picture_is_shown_in_html_enlarged_by_a_whole_factor():
 
 def test_a_grid_has_the_images_row_by_row_on_grey():
     images = noise(5, 4, 6, 3)
-    canvas = grid(images, edge=1)
+    canvas = tile(images, edge=1)
     assert canvas.shape == (2 * (4 + 2) + 2, 3 * (6 + 2) + 2, 3)
     rest = np.ones(canvas.shape, bool)
     for number, image in enumerate(images):
@@ -136,16 +136,16 @@ def test_a_grid_has_the_images_row_by_row_on_grey():
 
 def test_small_images_are_enlarged_by_a_whole_factor():
     images = noise(4, 8, 8, 1)
-    canvas = grid(images)  # 512 // (2 * 10) is 25
+    canvas = tile(images)  # 512 // (2 * 10) is 25
     assert canvas.shape == (2 * (200 + 25) + 25, 2 * (200 + 25) + 25, 1)
     for number, image in enumerate(images):
         top, left = 25 + 225 * (number // 2), 25 + 225 * (number % 2)
-        tile = canvas[top : top + 200, left : left + 200]
-        np.testing.assert_array_equal(tile, image.repeat(25, axis=0).repeat(25, axis=1))
+        shown = canvas[top : top + 200, left : left + 200]
+        np.testing.assert_array_equal(shown, image.repeat(25, axis=0).repeat(25, axis=1))
 
 
 def test_a_grid_may_be_given_its_columns():
-    canvas = grid(noise(6, 4, 4, 1), columns=6, edge=1)
+    canvas = tile(noise(6, 4, 4, 1), columns=6, edge=1)
     assert canvas.shape == (4 + 4, 6 * 6 + 2, 1)
 
 

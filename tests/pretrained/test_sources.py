@@ -229,11 +229,13 @@ def imported(folder, tmp_path_factory):
     place = tmp_path_factory.mktemp("imported")
     pictures = place / "pictures"
     pictures.mkdir()
-    from vqdit.modalities.image import save
+    from vqdit.modalities.drawing import save_png
 
     generator = np.random.default_rng(0)
     for number in range(12):
-        save(pictures / f"{number}{SUFFIXES[0]}", generator.integers(0, 256, (8, 8, 3), np.uint8))
+        save_png(
+            pictures / f"{number}{SUFFIXES[0]}", generator.integers(0, 256, (8, 8, 3), np.uint8)
+        )
     out = place / "run"
     argv = ["import", str(folder), f"--out={out}", "--size=8", f"--data={pictures}"]
     assert main(argv) == 0

@@ -18,7 +18,7 @@ from vqdit.regularizers import KL
 from vqdit.runs import workdir
 from vqdit.samplers import Euler
 from vqdit.tasks import DiffusionTask, KLTask, Target, Trained
-from vqdit.tasks.token_space import TokenSpace
+from vqdit.tasks.token_space import TokenizerSpace
 from vqdit.typing import Named
 
 
@@ -116,7 +116,7 @@ def test_latents_enter_a_dit_by_the_mean_or_by_samples_of_their_posterior(folder
     every = np.ones(len(images), bool)
     batch = Batch(Named(image=images), Named(image=every), Named(), rows, every)
     spaces = {
-        kind: TokenSpace(tokenizer=trained.task, process=Flow(), posterior=kind)
+        kind: TokenizerSpace(tokenizer=trained.task, process=Flow(), posterior=kind)
         for kind in ("mean", "sample")
     }
     assert spaces["mean"].shape == (16, 3) and spaces["mean"].vectors({}) is None

@@ -11,7 +11,7 @@ from vqdit.data.texts import to_bytes
 from vqdit.modalities import Label, Text
 from vqdit.processes import Flow, Masked
 from vqdit.tasks.base import Trained
-from vqdit.tasks.token_space import CodeSpace, TokenSpace
+from vqdit.tasks.token_space import CodeSpace, TokenizerSpace
 from vqdit.typing import Named
 
 
@@ -36,7 +36,7 @@ def audio():
 
 def test_codes_come_from_the_tokenizer_one_row_per_position(audio):
     trained, data = audio
-    space = TokenSpace(tokenizer=trained.task, process=Masked())
+    space = TokenizerSpace(tokenizer=trained.task, process=Masked())
     frozen = space.freeze(trained, [], "audio")  # nothing is measured for codes
     assert set(frozen) == {"params", "stats"}
     assert (space.grid, space.shape, space.modality) == ((5,), (5, 1), trained.task.modality)
@@ -51,7 +51,7 @@ def test_codes_come_from_the_tokenizer_one_row_per_position(audio):
 
 def test_latents_are_standardised_by_the_moments_of_what_is_there(audio):
     trained, data = audio
-    space = TokenSpace(tokenizer=trained.task, process=Flow(), patch=1)
+    space = TokenizerSpace(tokenizer=trained.task, process=Flow(), patch=1)
     present = [True] * 5 + [False] + [True] * 2
     valid = [True] * 7 + [False]
     noise = np.random.default_rng(0).integers(-9000, 9000, data.shape).astype(np.int16)
@@ -86,7 +86,7 @@ HALVES = (slice(0, 4), slice(4, 8))
 @pytest.mark.parametrize("process", [Masked(), Flow()])
 def test_frozen_arrays_have_the_structure_that_is_promised(audio, process):
     trained, data = audio
-    space = TokenSpace(tokenizer=trained.task, process=process)
+    space = TokenizerSpace(tokenizer=trained.task, process=process)
     frozen = space.freeze(trained, [batch("audio", data)], "audio")
     like = jax.eval_shape(space.frozen_like)
     shape = lambda leaf: (leaf.shape, leaf.dtype)  # noqa: E731
@@ -95,15 +95,15 @@ def test_frozen_arrays_have_the_structure_that_is_promised(audio, process):
 
 def test_the_vector_of_a_code_is_its_embedding(audio):
     trained, _ = audio
-    space = TokenSpace(tokenizer=trained.task, process=Masked())
+    space = TokenizerSpace(tokenizer=trained.task, process=Masked())
     vectors = space.vectors({"params": trained.params, "stats": trained.stats})
     np.testing.assert_array_equal(vectors, trained.stats.codebook[None])
-    assert TokenSpace(tokenizer=trained.task, process=Flow()).vectors({}) is None
-    assert CodeSpace(modality=Text(), process=Masked()).vectors({}) is None
+    assert TokenizerSpace(tokenizer=trained.task, process=Flow()).vectors({}) is None
+    assert CodeSpace(data=Text(), process=Masked()).vectors({}) is None
 
 
 def test_symbols_are_their_own_codes():
-    space = CodeSpace(modality=Text(length=4), process=Masked())
+    space = CodeSpace(data=Text(length=4), process=Masked())
     assert (space.grid, space.shape) == ((4,), (4, 1))
     stored = jnp.stack([to_bytes(text, 4) for text in ("four", "six", "")])
     codes = space.encode({}, stored)
@@ -112,19 +112,19 @@ def test_symbols_are_their_own_codes():
     np.testing.assert_array_equal(space.decode({}, codes), stored)
     tokens = space.tokens
     assert (tokens.codes, tokens.output, tokens.patch, tokens.grid) == (256, 256, 1, (4,))
-    label = CodeSpace(modality=Label(classes=3), process=Masked(), patch=1)
+    label = CodeSpace(data=Label(classes=3), process=Masked(), patch=1)
     assert (label.grid, label.shape, label.tokens.codes) == ((1,), (1, 1), 3)
 
 
 def test_which_symbols_occur_is_counted_where_there_are_any():
-    space = CodeSpace(modality=Text(length=4), process=Masked())
+    space = CodeSpace(data=Text(length=4), process=Masked())
     stored = np.stack([to_bytes(text, 4) for text in ("four", "six", "xyz!", "____")])
     batches = [
         batch("text", stored[:2]),
         batch("text", stored[2:], present=[True, False]),
         batch("text", stored[3:], valid=[False]),
     ]
-    occurs = np.asarray(space.freeze(batches, "text")["occurs"])
+    occurs = np.asarray(space.freeze(None, batches, "text")["occurs"])
     assert occurs.shape == (256,) and occurs.dtype == bool
     assert bytes(np.flatnonzero(occurs).astype(np.uint8)) == bytes(sorted(set(b"\0foursixxyz!")))
     assert jax.eval_shape(space.frozen_like)["occurs"].shape == (256,)

@@ -85,7 +85,7 @@ def _encode(tokenizer: Any, source: Any, out: Path) -> dict[str, int]:
     from vqdit.runs.array_fingerprints import fingerprint
     from vqdit.runs.workdir import write_json
     from vqdit.tasks import Trained
-    from vqdit.tasks.token_space import TokenSpace
+    from vqdit.tasks.token_space import TokenizerSpace
 
     task, arrays = tokenizer.task, (tokenizer.params, tokenizer.stats)
     found = source.features().get(task.name)
@@ -102,7 +102,7 @@ def _encode(tokenizer: Any, source: Any, out: Path) -> dict[str, int]:
         return np.asarray(tokens) if codes else np.concatenate(tokens, axis=-1)
 
     counts = encoded.write(out, source, task.name, feature, encode, option="--out")
-    space = TokenSpace(tokenizer=task, process=Flow())
+    space = TokenizerSpace(tokenizer=task, process=Flow())
     batches = Data(source=Encoded(path=str(out)), batch_size=encoded.ROWS).split_batches("train")
     frozen = space.freeze(Trained(task, *arrays), batches, task.name)
     moments = {name: np.asarray(frozen[name]).tolist() for name in ("mean", "std")}

@@ -41,10 +41,9 @@ def reconstruct(
     from vqdit.cli.report.codebook_pictures import appearance, count_codes, save_use
     from vqdit.data.sources import check_split
     from vqdit.inference.tokenizer import Tokenizer
-    from vqdit.modalities.image import save
+    from vqdit.modalities.drawing import save_png, side_by_side
     from vqdit.runs import workdir as runs
     from vqdit.tasks import TokenizerTask
-    from vqdit.tasks.autoencoder import side_by_side
 
     check_split(split)
     folder, run = Path(out), _last_tokenizer(Path(workdir))
@@ -74,14 +73,14 @@ def reconstruct(
     np.savez(folder / "reconstructions.npz", **arrays)
     drawn = (task.modality.draw(x[:SHOWN]) for x in (originals, reconstructions))
     files = [folder / "reconstructions.png"]
-    save(files[0], side_by_side(*drawn, columns=16))
+    save_png(files[0], side_by_side(*drawn, columns=16))
     sizes = task.quantizer.codebook_sizes if isinstance(task, TokenizerTask) else ()
     is_drawn = has_codes and max(sizes) <= measures.COUNTABLE
     if is_drawn:
         counts = count_codes(tokens, sizes)
         files += [folder / "code_use.png", folder / "codebook.png"]
         save_use(counts, files[1])
-        save(files[2], appearance(tokenizer, counts))
+        save_png(files[2], appearance(tokenizer, counts))
     record = {"workdir": str(run), "step": restored.step, "split": split, **numbers}
     (folder / "metrics.json").write_text(json.dumps(record, indent=2) + "\n")
     print(f"{len(originals)} examples of the {split} split, {run} at step {restored.step}")
@@ -104,7 +103,7 @@ def _last_tokenizer(folder: Path) -> Path:
     found = [run for run, task in tasks.items() if isinstance(task, AutoencoderTask)]
     if not found:
         targets = [target for task in tasks.values() for target in task.targets.values()]
-        used = {target.tokenizer for target in targets if target.tokenizer}
+        used = {target.reference for target in targets if target.reference}
         raise ValueError(
             f"no tokenizer in {folder}; give the workdir of one: it uses {', '.join(sorted(used))}"
         )

@@ -37,6 +37,9 @@ FIELDS = {
 }
 """Fields by today's name of their class and their old names."""
 
+REMOVED_FIELDS = {"CodeTarget": {"tokenizer": "", "inpaint": 0.0, "posterior": "mean"}}
+"""Fields that classes no longer have, and the value that may be dropped where a file gives it."""
+
 
 def update_json(value: Any) -> Any:
     """Returns the JSON of a component, or of several, with today's names."""
@@ -59,7 +62,9 @@ def _updated(value: Any, renamed: dict[str, str]) -> Any:
     fields = {
         _rename(names, field, renamed): _updated(item, renamed) for field, item in value.items()
     }
-    return {**fields, "type": f"{module}:{name}"}
+    removed = REMOVED_FIELDS.get(name, {})
+    kept = {field: item for field, item in fields.items() if not _is_dropped(removed, field, item)}
+    return {**kept, "type": f"{module}:{name}"}
 
 
 def update_source(source: str, filename: str) -> ast.Module:
@@ -96,7 +101,13 @@ class _Updater(ast.NodeTransformer):
     def visit_Call(self, node: ast.Call) -> ast.AST:
         self.generic_visit(node)
         name = getattr(node.func, "id", None) or getattr(node.func, "attr", "")
-        fields = FIELDS.get(CLASSES.get(name, name), {})
+        name = CLASSES.get(name, name)
+        fields, removed = FIELDS.get(name, {}), REMOVED_FIELDS.get(name, {})
+        node.keywords = [
+            keyword
+            for keyword in node.keywords
+            if not _is_dropped(removed, keyword.arg or "", getattr(keyword.value, "value", None))
+        ]
         for keyword in node.keywords:
             if keyword.arg:
                 keyword.arg = _rename(fields, keyword.arg, self.renamed)
@@ -117,6 +128,10 @@ def update_class(name: str) -> str:
     name = _rename(CLASSES, name, renamed)
     _notice(renamed)
     return name
+
+
+def _is_dropped(removed: dict[str, Any], field: str, value: Any) -> bool:
+    return field in removed and value == removed[field]
 
 
 def _rename(names: dict[str, str], name: str, renamed: dict[str, str]) -> str:

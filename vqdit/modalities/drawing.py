@@ -1,13 +1,52 @@
-"""Pictures of several modalities side by side."""
+"""Pictures for people, uint8 [h, w, c]: several in one, as PNG and HTML, and texts on them."""
 
+import base64
+import io
 import math
+import textwrap
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
-from vqdit.modalities.image import grid
-
 EDGE = 64
+"""Edge in pixels of the square that each modality gets in an `overview`."""
+GREY = 127
+"""Colour between and around pictures."""
+
+
+def tile(images: np.ndarray, columns: int = 0, edge: int = 512) -> np.ndarray:
+    """Tiles uint8 images [n, h, w, c] into one, with a gap; small pixels are enlarged.
+
+    Args:
+        images: the tiles, row by row.
+        columns: tiles in a row; 0 makes the picture about square.
+        edge: the longer edge is enlarged by whole factors up to about this many pixels.
+    """
+    count, height, width, channels = images.shape
+    columns = columns or math.ceil(math.sqrt(count))
+    rows = math.ceil(count / columns)
+    scale = max(1, edge // max(rows * (height + 2), columns * (width + 2)))
+    images = images.repeat(scale, axis=1).repeat(scale, axis=2)
+    gap = 2 * scale if scale == 1 else scale
+    height, width = height * scale + gap, width * scale + gap
+    canvas = np.full((rows * height + gap, columns * width + gap, channels), GREY, np.uint8)
+    for number, image in enumerate(images):
+        top, left = number // columns * height + gap, number % columns * width + gap
+        canvas[top : top + height - gap, left : left + width - gap] = image
+    return canvas
+
+
+def side_by_side(originals: np.ndarray, results: np.ndarray, columns: int = 8) -> np.ndarray:
+    """Tiles uint8 pictures so that each row of originals stands above its reconstructions."""
+    columns = min(columns, len(originals))
+    rows = []
+    for start in range(0, len(originals), columns):
+        for images in (originals, results):
+            row = images[start : start + columns]
+            blank = np.full((columns - len(row), *row.shape[1:]), GREY, np.uint8)
+            rows.append(np.concatenate([row, blank]))
+    return tile(np.concatenate(rows), columns)
 
 
 def overview(drawn: Mapping[str, np.ndarray], columns: int = 0) -> np.ndarray:
@@ -16,15 +55,12 @@ def overview(drawn: Mapping[str, np.ndarray], columns: int = 0) -> np.ndarray:
     Args:
         drawn: pictures of every modality, uint8 [n, h, w, c], in the order from top to bottom.
         columns: samples in a row; 0 makes the whole about square.
-
-    Returns:
-        uint8 [h, w, c].
     """
     channels = max(pictures.shape[-1] for pictures in drawn.values())
     parts = [_square(pictures, channels) for pictures in drawn.values()]
     samples = np.concatenate(parts, axis=1)
     columns = columns or math.ceil(math.sqrt(len(samples) * len(parts)))
-    return grid(samples, min(columns, len(samples)), edge=1)
+    return tile(samples, min(columns, len(samples)), edge=1)
 
 
 def _square(pictures: np.ndarray, channels: int) -> np.ndarray:
@@ -32,7 +68,33 @@ def _square(pictures: np.ndarray, channels: int) -> np.ndarray:
     factor = max(1, EDGE // max(pictures.shape[1:3]))
     pictures = pictures.repeat(factor, axis=1).repeat(factor, axis=2)
     height, width = (max(EDGE, size) for size in pictures.shape[1:3])
-    canvas = np.full((len(pictures), height, width, channels), 127, np.uint8)
+    canvas = np.full((len(pictures), height, width, channels), GREY, np.uint8)
     top, left = (height - pictures.shape[1]) // 2, (width - pictures.shape[2]) // 2
     canvas[:, top : top + pictures.shape[1], left : left + pictures.shape[2]] = pictures
     return canvas
+
+
+def save_png(file: Any, image: np.ndarray) -> None:
+    """Writes one uint8 image [h, w, c] as PNG, to a path or an open file."""
+    from PIL import Image as Pillow
+
+    Pillow.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(file, "PNG")
+
+
+def picture_html(image: np.ndarray, edge: int = 96) -> str:
+    """Returns one uint8 image [h, w, c] as HTML, its pixels enlarged to about `edge`."""
+    buffer = io.BytesIO()
+    save_png(buffer, image)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    height, width = (max(1, round(edge / max(image.shape[:2]))) * size for size in image.shape[:2])
+    return f'<img src="data:image/png;base64,{data}" width="{width}" height="{height}">'
+
+
+def text_picture(text: str, edge: int = EDGE) -> np.ndarray:
+    """Returns a square grey picture with a text on it: uint8 [edge, edge, 1]."""
+    from PIL import Image, ImageDraw
+
+    picture = Image.new("L", (edge, edge), 255)
+    lines = textwrap.fill(text, max(4, edge // 6), max_lines=edge // 11)
+    ImageDraw.Draw(picture).multiline_text((2, edge // 3), lines, fill=0)
+    return np.asarray(picture)[..., None]

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vqdit.modalities.base import Modality
-from vqdit.modalities.text import write_on_picture
+from vqdit.modalities.drawing import text_picture
 from vqdit.typing import Array, Int
 
 SHOWN = 20
@@ -95,7 +95,7 @@ class Label(Modality):
         (folder / "labels.txt").write_text(lines, encoding="utf-8")
 
     def draw(self, stored: np.ndarray) -> np.ndarray:
-        return np.stack([write_on_picture(self._name(label)) for label in stored])
+        return np.stack([text_picture(self._name(label)) for label in stored])
 
     def html(self, stored: np.ndarray | np.generic) -> str:
         return html.escape(self._name(stored))

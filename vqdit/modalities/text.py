@@ -1,7 +1,6 @@
 """Text: UTF-8 bytes, zero-padded to one length. The bytes are codes: it needs no tokenizer."""
 
 import html
-import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from vqdit.data.texts import to_bytes
 from vqdit.modalities.base import Modality
+from vqdit.modalities.drawing import text_picture
 from vqdit.typing import Array, Int, UInt8
 
 BYTES = 256
@@ -88,7 +88,7 @@ class Text(Modality):
         (folder / "texts.txt").write_text(lines, encoding="utf-8")
 
     def draw(self, stored: np.ndarray) -> np.ndarray:
-        return np.stack([write_on_picture(str(text)) for text in self.unpack(stored)])
+        return np.stack([text_picture(str(text)) for text in self.unpack(stored)])
 
     def html(self, stored: np.ndarray) -> str:
         return f"<q>{html.escape(str(self.unpack(stored[None])[0]))}</q>"
@@ -108,13 +108,3 @@ class Text(Modality):
             found.append((word.decode(errors="replace"), belongs))
             start += len(word) + gap
         return [(name, belongs) for name, belongs in found if belongs.any()]
-
-
-def write_on_picture(text: str, edge: int = 64) -> np.ndarray:
-    """Returns a square grey picture with a text on it: uint8 [edge, edge, 1]."""
-    from PIL import Image, ImageDraw
-
-    picture = Image.new("L", (edge, edge), 255)
-    lines = textwrap.fill(text, max(4, edge // 6), max_lines=edge // 11)
-    ImageDraw.Draw(picture).multiline_text((2, edge // 3), lines, fill=0)
-    return np.asarray(picture)[..., None]

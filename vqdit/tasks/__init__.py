@@ -5,17 +5,18 @@ from vqdit.tasks.base import Aux, Task, Trained
 from vqdit.tasks.diffusion import DiffusionTask
 from vqdit.tasks.kl import KLTask
 from vqdit.tasks.request import Request
-from vqdit.tasks.targets import CodeTarget, Condition, Target
+from vqdit.tasks.targets import BaseTarget, CodeTarget, Condition, Target
 from vqdit.tasks.tokenizer import TokenizerTask
 
 __all__ = [
     "Adversary",
     "Aux",
+    "BaseTarget",
+    "CodeTarget",
     "Condition",
     "DiffusionTask",
     "KLTask",
     "Request",
-    "CodeTarget",
     "Target",
     "Task",
     "TokenizerTask",

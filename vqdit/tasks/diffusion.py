@@ -52,9 +52,9 @@ class DiffusionTask(GenerationTask):
                 f"joint speaks of {strange[0]!r}; the targets are {', '.join(self.targets)}"
             )
         for name, target in self.targets.items():
-            if target.inpaint and self.model.block in ("in_context", "cross_attention"):
+            if target.inpaint_share and self.model.block in ("in_context", "cross_attention"):
                 raise ValueError(
-                    f"inpaint={target.inpaint} of {name!r} needs a time for every position, and "
+                    f"inpaint={target.inpaint_share} of {name!r} needs a time for every position, and "
                     f"block={self.model.block!r} has one per modality; use adaln_zero or mm_dit, "
                     "or inpaint=0"
                 )
@@ -214,7 +214,7 @@ class DiffusionTask(GenerationTask):
         self, name: str, t: Float[Array, "b 1"], key: Key[Array, ""], batch: Batch
     ) -> Float[Array, "b #l"]:
         """Some latents of some examples are known, as in-painting will show them."""
-        share = self.targets[name].inpaint
+        share = self.targets[name].inpaint_share
         if not share:
             return t
         keys = per_example(key, batch.index)

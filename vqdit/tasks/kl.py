@@ -17,11 +17,12 @@ from vqdit.masking import masked_mean
 from vqdit.metrics import Mean, Metrics
 from vqdit.random import stream
 from vqdit.regularizers import KL
-from vqdit.tasks.autoencoder import AutoencoderTask, BottleneckOutput
+from vqdit.tasks.autoencoder_training import AutoencoderTrainingTask
+from vqdit.tasks.bottleneck import BottleneckOutput
 from vqdit.typing import Array, Bool, Float, Int, Key, Named, Params, Stats
 
 
-class KLTask(AutoencoderTask):
+class KLTask(AutoencoderTrainingTask):
     """A variational autoencoder of one modality: its tokens are latents float32 [b, *grid, d].
 
     Attributes:

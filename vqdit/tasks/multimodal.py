@@ -1,6 +1,7 @@
-"""One DiT over the tokens of one modality or several: which there are, and how each enters it."""
+"""The modalities of a DiT, and how the tokens of each enter the network."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
@@ -15,8 +16,8 @@ from vqdit.runs.array_fingerprints import fingerprint
 from vqdit.samplers.base import Predict
 from vqdit.tasks.autoencoder import AutoencoderTask
 from vqdit.tasks.base import Frozen, Resolve, Task, Trained, require
-from vqdit.tasks.targets import CodeTarget, Condition, Target
-from vqdit.tasks.token_space import CodeSpace, TokenSpace
+from vqdit.tasks.targets import BaseTarget, Condition, Target
+from vqdit.tasks.token_space import TokenSpace
 from vqdit.typing import Array, Float, Named, Params
 
 T = TypeVar("T", bound="MultimodalTask")
@@ -26,14 +27,14 @@ class MultimodalTask(Task):
     """The modalities of a DiT, the spaces of their tokens, and the network over them.
 
     Attributes:
-        targets: the modalities that can be generated or given, by their names in the data.
-        conditions: labels and texts that are only given, by their names in the data.
+        targets: modalities that can be generated or given, by their names in the data.
+        conditions: labels and texts that can only be given, by their names in the data.
         model: the network.
-        tokenizers: the tokenizers that `load` found; empty in a config.
-        fingerprints: of their arrays; empty in a config.
+        tokenizers: tokenizers of the targets, set by `load`; empty in a config.
+        fingerprints: fingerprints of the tokenizers' arrays, set by `load`; empty in a config.
     """
 
-    targets: Named[Target] = Named(image=Target())
+    targets: Named[BaseTarget] = Named(image=Target())
     conditions: Named[Condition] = Named()
     model: DiT = DiT()
     tokenizers: Named[AutoencoderTask] = Named()
@@ -45,66 +46,66 @@ class MultimodalTask(Task):
             raise ValueError(f"{both[0]!r} is a target and a condition; make it one of them")
 
     def load(self: T, resolve: Resolve, batches: Callable[[], Iterable[Batch]]) -> tuple[T, Frozen]:
-        names = {target.tokenizer for target in self.targets.values() if target.tokenizer}
-        found = {name: _stripped(resolve(name)) for name in sorted(names)}
+        references = {name: target.reference for name, target in self.targets.items()}
+        found = {
+            name: _for_inference(resolve(name)) for name in sorted({*references.values()} - {""})
+        }
         task = self.resolve_references(lambda name: found[name].task)
         marks = {name: fingerprint(trained[1:]) for name, trained in found.items()}
-        named = {name: target.tokenizer for name, target in self.targets.items()}
-        own = {name: marks[source] for name, source in named.items() if source}
-        task = dataclasses.replace(task, fingerprints=Named(own))
-        frozen = {}
-        for name, target in self.targets.items():
-            space = task.space(name)
-            if isinstance(space, CodeSpace):
-                frozen[name] = space.freeze(batches(), name)
-            else:
-                frozen[name] = space.freeze(found[target.tokenizer], batches(), name)
+        fingerprints = {name: marks[source] for name, source in references.items() if source}
+        task = dataclasses.replace(task, fingerprints=Named(fingerprints))
+        frozen = {
+            name: task.space(name).freeze(found.get(source), batches(), name)
+            for name, source in references.items()
+        }
         return task, frozen
 
     def resolve_references(self: T, find: Callable[[str], Task]) -> T:
         tokenizers = {}
         for name, target in self.targets.items():
-            if isinstance(target, CodeTarget):
+            if not target.reference:
                 continue
-            found = find(target.tokenizer)
+            found = find(target.reference)
             if not isinstance(found, AutoencoderTask):
                 raise ValueError(
-                    f"{target.tokenizer!r}, the tokenizer of {name!r}, is a "
+                    f"{target.reference!r}, the tokenizer of {name!r}, is a "
                     f"{type(found).__name__}; name the workdir of a tokenizer with codes"
                 )
-            target.fit(found, name)
-            tokenizers[name] = dataclasses.replace(found, perceptual=(), adversary=None)
+            target.check_tokenizer(found, name)
+            tokenizers[name] = found.without_training
         task = dataclasses.replace(self, tokenizers=Named(tokenizers))
         task.model.check(task.inputs)
         return task
 
-    def space(self, name: str) -> TokenSpace | CodeSpace:
-        """Returns what the network sees of a target."""
-        target = self.targets[name]
-        if isinstance(target, CodeTarget):
-            return CodeSpace(modality=target.modality, process=target.process, patch=target.patch)
-        return TokenSpace(
-            tokenizer=self.tokenizers[name],
-            process=target.process,
-            patch=target.patch,
-            posterior=target.posterior,
+    @functools.cached_property
+    def _spaces(self) -> Named[TokenSpace]:
+        """The token spaces of all targets but those whose tokenizers are not known yet."""
+        return Named(
+            {
+                name: target.space(self.tokenizers.get(name))
+                for name, target in self.targets.items()
+                if name in self.tokenizers or not target.reference
+            }
         )
 
-    def process(self, name: str) -> Process:
-        """Returns the process of a target, over the tokens that it has."""
-        space = self.space(name)
-        return space.process.bind(space.sizes)
+    def space(self, name: str) -> TokenSpace:
+        """Returns the token space of a target; needs its tokenizer, which `load` finds."""
+        return self._spaces[name]
 
-    @property
+    @functools.cached_property
     def processes(self) -> Named[Process]:
-        """The processes of all targets, over the tokens that they have."""
-        return Named({name: self.process(name) for name in self.targets})
+        """The processes of all targets, bound to their tokens."""
+        return Named({name: self.space(name).bound_process for name in self.targets})
+
+    def process(self, name: str) -> Process:
+        """Returns the process of a target, bound to its tokens."""
+        return self.processes[name]
 
     def modality(self, name: str) -> Modality:
         """Returns the modality of a target or condition.
 
         Raises:
-            ValueError: there is none of that name; names those that there are.
+            ValueError: the model has no modality of that name; the message lists those it has.
         """
         if name in self.conditions:
             return self.conditions[name].modality
@@ -120,7 +121,7 @@ class MultimodalTask(Task):
     def frozen_like(self) -> Frozen:
         return {name: self.space(name).frozen_like() for name in self.targets}
 
-    @property
+    @functools.cached_property
     def inputs(self) -> Named[Tokens]:
         """How every modality enters the network."""
         conditions = {name: condition.tokens for name, condition in self.conditions.items()}
@@ -130,8 +131,8 @@ class MultimodalTask(Task):
         check_implementation(self.model.attention)
         for name in [*self.conditions, *self.targets]:
             target = self.targets.get(name)
-            if target is not None and target.tokenizer and name not in self.tokenizers:
-                continue  # its shape is known once the tokenizer is found
+            if target is not None and target.reference and name not in self.tokenizers:
+                continue  # the tokenizer, which knows the shape, is not loaded yet
             if name in features and features[name].encoded:
                 self.check_encoded(name, features[name])
                 continue
@@ -153,18 +154,18 @@ class MultimodalTask(Task):
     def check_encoded(self, name: str, feature: Feature) -> None:
         """Raises ValueError unless the tokens in the data are those of the target's tokenizer.
 
-        Whose they are is known once the tokenizers are loaded; before, their shape alone is.
+        Before `load` has set the fingerprints, only the shape of the tokens is checked.
         """
         if name not in self.tokenizers:
             raise ValueError(
-                f"{name!r} in the data are tokens of a tokenizer, which {name!r} in the config has "
-                "none of; make it a Target with one"
+                f"{name!r} in the data holds tokens of a tokenizer, and {name!r} in the config has "
+                "no tokenizer; make it a Target with one"
             )
         shape, own = self.tokenizers[name].encoded_shape, self.fingerprints.get(name, "")
         if feature.shape != shape or own not in ("", feature.encoded):
             raise ValueError(
                 f"{name!r} in the data was encoded by the tokenizer {feature.encoded} into "
-                f"{feature.shape}, and {self.targets[name].tokenizer!r} is the tokenizer "
+                f"{feature.shape}, and {self.targets[name].reference!r} is the tokenizer "
                 f"{f'{own}, of {shape}' if own else f'of {shape}'}; encode the data with it (vqdit "
                 "encode), or name the other one"
             )
@@ -180,7 +181,7 @@ class MultimodalTask(Task):
     def seen(
         self, x: Named[X], t: Named[Float[Array, "b _"]]
     ) -> tuple[Named[X], Named[Float[Array, "b _"]]]:
-        """Returns what the network takes of x at t."""
+        """Returns x and t as the network takes them; see `Process.network_input`."""
         seen = {
             name: process.network_input(x[name], t[name])
             for name, process in self.processes.items()
@@ -195,15 +196,13 @@ class MultimodalTask(Task):
         x: Named[X],
         t: Named[Float[Array, "b _"]],
     ) -> Float[Array, "n b l l"]:
-        """Returns how much each token looks at each other, in every layer; see `DiT.attend`."""
+        """Returns the attention weights between all tokens in every layer; see `DiT.attend`."""
         return self.model.attend(params, self.inputs, *self.seen(x, t))
 
 
-def _stripped(trained: Trained) -> Trained:
-    """A tokenizer without what only its training needed."""
+def _for_inference(trained: Trained) -> Trained:
+    """Returns a tokenizer without the arrays that only its training needs."""
     task, params, stats = trained
-    return (
-        Trained(*task.for_inference(params, stats))
-        if isinstance(task, AutoencoderTask)
-        else trained
-    )
+    if not isinstance(task, AutoencoderTask):
+        return trained
+    return Trained(*task.for_inference(params, stats))

@@ -5,8 +5,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
-from vqdit.modalities.drawing import overview
-from vqdit.modalities.image import grid, save
+from vqdit.modalities.drawing import overview, save_png, tile
 from vqdit.samplers import Branch
 from vqdit.tasks.generation import GenerationTask
 from vqdit.tasks.request import Request
@@ -41,9 +40,9 @@ def draw_preview(task: GenerationTask, preview: Named[np.ndarray], path: Path) -
     drawn = {name: task.modality(name).draw(stored) for name, stored in preview.items()}
     if len(drawn) == 1:
         (only,) = drawn.values()
-        save(file, grid(only, columns))
+        save_png(file, tile(only, columns))
     else:
-        save(file, overview(drawn, columns))
+        save_png(file, overview(drawn, columns))
     return file
 
 

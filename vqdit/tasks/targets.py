@@ -9,30 +9,25 @@ from vqdit.models.tokens import Tokens
 from vqdit.processes import Masked, Process, TimeDistribution, Uniform
 from vqdit.samplers import Sampler, Unmasking
 from vqdit.tasks.autoencoder import AutoencoderTask
+from vqdit.tasks.token_space import CodeSpace, TokenizerSpace, TokenSpace
 from vqdit.typing import Array, Component, Int, UInt8
 
 
-class Target(Component):
-    """A modality that is generated, or given: the tokens of a trained tokenizer.
+class BaseTarget(Component):
+    """A modality that is generated, or given.
 
     Attributes:
-        tokenizer: name of an earlier experiment of the same config, or a workdir.
-        process: diffusion over the codes (discrete), or over z_q or latents (continuous).
-        time: law of t in training.
-        sampler: how it is generated.
-        reveal: from and up to which share of the generation it is revealed: what comes first leads
-            what comes later.
-        weight: of its loss.
-        uncertainty: its loss at each t is divided by what is expected there, which is learned; see
-            `vqdit.losses.uncertainty`. What is logged is the loss itself.
+        process: diffusion over codes (discrete), or over embeddings or latents (continuous).
+        time: distribution of t in training.
+        sampler: how the modality is generated.
+        reveal: (start, end) of the window in which the modality is revealed, as shares of the whole
+            generation. What is revealed first guides what is revealed later.
+        weight: weight of the loss.
+        uncertainty: divide the loss at each t by its expected value, which is learned; see
+            `vqdit.losses.uncertainty`. The logged loss is not divided.
         patch: edge of the positions that make one token of the DiT; 0 takes the DiT's own.
-        inpaint: share of the training examples in which some latents, a box or what is outside of
-            one, are known: in-painting then sees what is kept as it is. Codes need none of it.
-        posterior: what training sees of a tokenizer with a normal posterior: its mean, or a sample
-            of it, another one in each step.
     """
 
-    tokenizer: str = "tokenizer"
     process: Process = Masked()
     time: TimeDistribution = Uniform()
     sampler: Sampler = Unmasking()
@@ -40,8 +35,6 @@ class Target(Component):
     weight: float = 1.0
     uncertainty: bool = False
     patch: int = 0
-    inpaint: float = 0.0
-    posterior: Literal["mean", "sample"] = "mean"
 
     def __post_init__(self) -> None:
         self.sampler.check(self.process)
@@ -55,14 +48,62 @@ class Target(Component):
             raise ValueError(f"{type(self).__name__} needs weight > 0, got {self.weight}")
         if self.patch < 0:
             raise ValueError(f"{type(self).__name__} needs patch >= 0, got {self.patch}")
+
+    @property
+    def reference(self) -> str:
+        """Name or workdir of the tokenizer that the target needs; "" if it needs none."""
+        return ""
+
+    @property
+    def inpaint_share(self) -> float:
+        """Share of the training examples in which some latents are known."""
+        return 0.0
+
+    def check_tokenizer(self, tokenizer: AutoencoderTask, name: str) -> None:
+        """Raises ValueError if the target called `name` cannot use the tokens of a tokenizer."""
+
+    def space(self, tokenizer: AutoencoderTask | None) -> TokenSpace:
+        """Returns the space of the target's tokens.
+
+        Args:
+            tokenizer: what `reference` names; None if it names nothing.
+        """
+        raise TypeError(f"{type(self).__name__} must define space")
+
+
+class Target(BaseTarget):
+    """A modality whose tokens come from a trained tokenizer.
+
+    Attributes:
+        tokenizer: name of an earlier experiment of the same config, or a workdir.
+        inpaint: share of the training examples in which some latents, inside or outside of a random
+            box, are known, so that in-painting sees what is kept without noise. Processes over
+            codes do not need it.
+        posterior: what training sees of a tokenizer with a normal posterior: its mean, or a new
+            sample in each step.
+    """
+
+    tokenizer: str = "tokenizer"
+    inpaint: float = 0.0
+    posterior: Literal["mean", "sample"] = "mean"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0.0 <= self.inpaint <= 1.0 or (self.inpaint and self.process.is_discrete):
             raise ValueError(
                 f"{type(self).__name__} needs inpaint in [0, 1], and 0 for a process over codes, "
                 f"got {self.inpaint} with {type(self.process).__name__}"
             )
 
-    def fit(self, tokenizer: AutoencoderTask, name: str) -> None:
-        """Raises ValueError if the process cannot be over these tokens, those of `name`."""
+    @property
+    def reference(self) -> str:
+        return self.tokenizer
+
+    @property
+    def inpaint_share(self) -> float:
+        return self.inpaint
+
+    def check_tokenizer(self, tokenizer: AutoencoderTask, name: str) -> None:
         kind = type(tokenizer).__name__
         if self.process.is_discrete and not tokenizer.codebook_sizes:
             raise ValueError(
@@ -76,15 +117,21 @@ class Target(Component):
                 "posterior to sample from; use posterior='mean'"
             )
 
+    def space(self, tokenizer: AutoencoderTask | None) -> TokenSpace:
+        if tokenizer is None:
+            raise ValueError(f"the tokenizer {self.tokenizer!r} has not been loaded; call `load`")
+        return TokenizerSpace(
+            tokenizer=tokenizer, process=self.process, patch=self.patch, posterior=self.posterior
+        )
 
-class CodeTarget(Target):
+
+class CodeTarget(BaseTarget):
     """A modality whose data are codes already, such as text or labels: it needs no tokenizer.
 
     Attributes:
         modality: text, or the classes of a label.
     """
 
-    tokenizer: str = ""
     modality: Modality = Label()
     patch: int = 1
 
@@ -97,26 +144,23 @@ class CodeTarget(Target):
             )
         if not self.process.is_discrete:
             raise ValueError(
-                "CodeTarget needs a discrete process, got "
-                f"{type(self.process).__name__}; use Masked"
+                f"CodeTarget needs a discrete process, got {type(self.process).__name__}; "
+                "use Masked"
             )
-        if self.tokenizer:
-            raise ValueError(f"CodeTarget takes no tokenizer, got {self.tokenizer!r}; use Target")
-        if self.posterior != "mean":
-            raise ValueError(
-                f"CodeTarget are codes, which have no posterior to {self.posterior}; "
-                "leave posterior at 'mean'"
-            )
+
+    def space(self, tokenizer: AutoencoderTask | None) -> TokenSpace:
+        del tokenizer
+        return CodeSpace(data=self.modality, process=self.process, patch=self.patch)
 
 
 class Condition(Component):
-    """A label or a text that guides the generation, and is never generated.
+    """A label or a text that guides generation and is never generated itself.
 
     Attributes:
-        modality: the classes, or the text.
-        drop: share of the training examples that do not see it.
-        route: "adaln" adds a label to the condition of every block; "cross" is a sequence that the
-            DiT attends to.
+        modality: the label or the text.
+        drop: share of the training examples in which the network does not see it.
+        route: "adaln" adds a label to the conditioning vector of every block; "cross" is a sequence
+            that the DiT attends to.
     """
 
     modality: Modality = Label()
@@ -149,5 +193,5 @@ class Condition(Component):
         return self.modality.vocabulary if self.modality.grid == (1,) else 0
 
     def codes(self, raw: Int[Array, "b *l"] | UInt8[Array, "b l"]) -> Int[Array, "b _ 1"]:
-        """Returns what the network sees of stored values; -1 is none."""
+        """Returns the codes of stored values, as the network takes them; -1 means "no value"."""
         return raw.astype(jnp.int32).reshape(raw.shape[0], -1, 1)

@@ -1,17 +1,15 @@
-"""What a DiT sees of one modality: the codes of its tokenizer, or its standardised latents.
+"""The tokens of one modality as a DiT sees them: codes, or standardised latents.
 
-A modality whose data are codes already, such as text, is its own token space (`CodeSpace`).
-
-A discrete process takes the codes, a continuous one
+A discrete process takes codes: those of a tokenizer, or the data themselves if they are codes
+already, such as text (`CodeSpace`). A continuous process takes
 
     x_0 = (z - mean) / std,
 
-where z are the embeddings z_q of the codes, or the latents of a tokenizer without any, with the
-mean and standard deviation of each channel over the training data, measured with the very weights
-that are frozen.
+where z are the embeddings z_q of the codes, or the latents of a tokenizer without a codebook.
+`mean` and `std` of each channel are measured over the training data with the frozen weights.
 
-Instead of stored examples there may be their tokens, encoded once and for all: codes, or the mean
-and the standard deviation of the posterior side by side.
+Data may hold tokens instead of stored examples (`vqdit encode`): codes, or the mean and the
+standard deviation of the posterior side by side.
 """
 
 import math
@@ -33,69 +31,122 @@ from vqdit.typing import Array, Component, Float, Key
 
 
 class TokenSpace(Component):
-    """A frozen tokenizer, as the process over its tokens needs it.
+    """How stored examples of one modality become tokens, and tokens become stored examples.
 
     Attributes:
-        tokenizer: of the modality.
-        process: over the codes (discrete), or over z_q or latents (continuous).
-        patch: edge of the positions that make one token; 0 takes the DiT's.
-        posterior: what training sees of a normal posterior: its mean, or a sample.
+        process: process over the tokens.
+        patch: edge of the positions that make one token of the DiT; 0 takes the DiT's own.
     """
 
-    tokenizer: AutoencoderTask
     process: Process
     patch: int = 0
-    posterior: Literal["mean", "sample"] = "mean"
 
     @property
     def modality(self) -> Modality:
-        """What is tokenized."""
-        return self.tokenizer.modality
+        """The modality of the stored examples."""
+        raise TypeError(f"{type(self).__name__} must define modality")
 
     @property
     def grid(self) -> tuple[int, ...]:
         """Positions along each axis."""
-        return self.tokenizer.grid
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Shape of one example's tokens: [l, q] of codes or [l, d] of latents."""
-        codebooks = len(self.tokenizer.codebook_sizes)
-        channels = codebooks if self.process.is_discrete else self.tokenizer.dim
-        return math.prod(self.tokenizer.grid), channels
+        raise TypeError(f"{type(self).__name__} must define grid")
 
     @property
     def sizes(self) -> tuple[int, ...]:
         """Sizes of the codebooks for a discrete process, (d,) for a continuous one."""
-        tokenizer = self.tokenizer
-        return tokenizer.codebook_sizes if self.process.is_discrete else (tokenizer.dim,)
+        raise TypeError(f"{type(self).__name__} must define sizes")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Shape of one example's tokens: [l, q] of codes or [l, d] of latents."""
+        channels = len(self.sizes) if self.process.is_discrete else self.sizes[0]
+        return math.prod(self.grid), channels
 
     @property
     def tokens(self) -> Tokens:
         """How the modality enters the network."""
-        grid, (_, channels) = self.tokenizer.grid, self.shape
-        output = self.process.width(self.sizes)
+        output, (_, channels) = self.process.width(self.sizes), self.shape
         if not self.process.is_discrete:
-            return Tokens(grid=grid, width=channels, patch=self.patch, output=output)
+            return Tokens(grid=self.grid, width=channels, patch=self.patch, output=output)
         return Tokens(
-            grid=grid, codes=self.sizes[0], codebooks=channels, patch=self.patch, output=output
+            grid=self.grid,
+            codes=self.sizes[0],
+            codebooks=channels,
+            patch=self.patch,
+            output=output,
         )
 
-    def freeze(self, trained: Trained, batches: Iterable[Batch], name: str) -> Frozen:
-        """Returns the tokenizer's arrays, and the moments of its latents if they are needed.
+    @property
+    def bound_process(self) -> Process:
+        """The process, bound to the sizes of these tokens."""
+        return self.process.bind(self.sizes)
+
+    def freeze(self, trained: Trained | None, batches: Iterable[Batch], name: str) -> Frozen:
+        """Returns the arrays that `encode` and `decode` need.
 
         Args:
-            trained: the tokenizer.
+            trained: the tokenizer, if the space has one.
             batches: one pass over the training data.
-            name: of the modality in them.
+            name: the column of the modality in the data.
         """
+        raise TypeError(f"{type(self).__name__} must define freeze")
+
+    def frozen_like(self) -> Frozen:
+        """Returns arrays of the structure that `freeze` returns: for `jax.eval_shape`."""
+        raise TypeError(f"{type(self).__name__} must define frozen_like")
+
+    def vectors(self, frozen: Frozen) -> Float[Array, "q k e"] | None:
+        """Returns the embedding of every code; None if codes have none, or there are no codes."""
+        del frozen
+
+    def encode(self, frozen: Frozen, raw: Array) -> X:
+        """Returns x_0 of stored examples, or of their tokens: [b, l, q] codes or [b, l, d]."""
+        raise TypeError(f"{type(self).__name__} must define encode")
+
+    def draw(self, frozen: Frozen, raw: Array, keys: Key[Array, " b"]) -> X:
+        """Returns x_0 for training, which may be a sample of the tokenizer's posterior."""
+        del keys
+        return self.encode(frozen, raw)
+
+    def decode(self, frozen: Frozen, x_0: X) -> Array:
+        """Returns stored examples from tokens."""
+        raise TypeError(f"{type(self).__name__} must define decode")
+
+
+class TokenizerSpace(TokenSpace):
+    """The tokens of a frozen tokenizer.
+
+    Attributes:
+        tokenizer: the tokenizer.
+        posterior: what training sees of a normal posterior: its mean, or a sample.
+    """
+
+    tokenizer: AutoencoderTask
+    posterior: Literal["mean", "sample"] = "mean"
+
+    @property
+    def modality(self) -> Modality:
+        return self.tokenizer.modality
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        return self.tokenizer.grid
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        tokenizer = self.tokenizer
+        return tokenizer.codebook_sizes if self.process.is_discrete else (tokenizer.dim,)
+
+    def freeze(self, trained: Trained | None, batches: Iterable[Batch], name: str) -> Frozen:
+        """Returns the tokenizer's arrays; for a continuous process also its latents' moments."""
+        if trained is None:
+            raise ValueError(f"the tokens of {name!r} need the arrays of their tokenizer")
         frozen = {"params": trained.params, "stats": trained.stats}
         if not self.process.is_discrete:
             frozen |= self._moments(frozen, batches, name)
         return frozen
 
     def frozen_like(self) -> Frozen:
-        """Returns arrays of the structure that `freeze` returns: for `jax.eval_shape`."""
         params, stats = self.tokenizer.blank()
         frozen = {"params": params, "stats": stats}
         if not self.process.is_discrete:
@@ -104,14 +155,12 @@ class TokenSpace(Component):
         return frozen
 
     def encode(self, frozen: Frozen, raw: Array) -> X:
-        """Returns x_0 of stored examples, or of their tokens: [b, l, q] codes or [b, l, d]."""
         tokens = self._tokens(frozen, raw)
         if self.process.is_discrete:
             return tokens.reshape(tokens.shape[0], *self.shape)
         return (self._embedded(frozen, tokens) - frozen["mean"]) / frozen["std"]
 
     def draw(self, frozen: Frozen, raw: Array, keys: Key[Array, " b"]) -> X:
-        """Returns x_0 as training sees it: a sample, if that is what it sees of the posterior."""
         if self.posterior == "mean":
             return self.encode(frozen, raw)
         z, std = self._normal(frozen, raw)
@@ -119,16 +168,15 @@ class TokenSpace(Component):
         return (z + std * noise - frozen["mean"]) / frozen["std"]
 
     def decode(self, frozen: Frozen, x_0: X) -> Array:
-        """Returns stored examples from tokens; each z_q is snapped to its nearest code."""
         params, stats = frozen["params"], frozen["stats"]
         x_0 = x_0.reshape(x_0.shape[0], *self.tokenizer.grid, x_0.shape[-1])
         if self.process.is_discrete:
             return self.tokenizer.decode(params, stats, x_0)
+        # With a codebook each z is snapped to its nearest code.
         z = x_0 * frozen["std"] + frozen["mean"]
         return self.tokenizer.decode_latents(params, stats, z)
 
     def vectors(self, frozen: Frozen) -> Float[Array, "q k e"] | None:
-        """Returns the vector of every code; None for a continuous process."""
         if not self.process.is_discrete:
             return None
         sizes = self.tokenizer.codebook_sizes
@@ -139,7 +187,7 @@ class TokenSpace(Component):
         return jnp.stack(each)
 
     def _tokens(self, frozen: Frozen, raw: Array) -> Array:
-        """Returns the tokens of stored examples, or those that are there already."""
+        """Returns the tokens of stored examples; what is encoded already stays as it is."""
         if not self._is_encoded(raw):
             return self.tokenizer.encode(frozen["params"], frozen["stats"], raw)
         return raw.astype(jnp.int32) if self.tokenizer.codebook_sizes else jnp.split(raw, 2, -1)[0]
@@ -186,68 +234,45 @@ class TokenSpace(Component):
         return {"mean": jnp.asarray(mean, jnp.float32), "std": jnp.asarray(std, jnp.float32)}
 
 
-class CodeSpace(Component):
-    """A modality whose data are codes, as the process over them needs it; see `TokenSpace`.
+class CodeSpace(TokenSpace):
+    """Data that are codes already.
 
     Attributes:
-        modality: text or a label.
-        process: over the codes.
-        patch: edge of the positions that make one token; 0 takes the DiT's.
+        data: text or a label.
     """
 
-    modality: Modality
-    process: Process
+    data: Modality
     patch: int = 1
 
     @property
-    def grid(self) -> tuple[int, ...]:
-        """Positions along each axis."""
-        return self.modality.grid
+    def modality(self) -> Modality:
+        return self.data
 
     @property
-    def shape(self) -> tuple[int, int]:
-        """Shape of one example's codes: [l, 1]."""
-        return math.prod(self.grid), 1
+    def grid(self) -> tuple[int, ...]:
+        return self.data.grid
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Size of the only codebook."""
-        return (self.modality.vocabulary,)
+        return (self.data.vocabulary,)
 
-    @property
-    def tokens(self) -> Tokens:
-        """How the modality enters the network."""
-        output = self.process.width(self.sizes)
-        return Tokens(grid=self.grid, codes=self.sizes[0], patch=self.patch, output=output)
-
-    def freeze(self, batches: Iterable[Batch], name: str) -> Frozen:
+    def freeze(self, trained: Trained | None, batches: Iterable[Batch], name: str) -> Frozen:
         """Returns which codes occur in the training data: bool [k]."""
-        occurs = np.zeros(self.modality.vocabulary, bool)
+        del trained
+        occurs = np.zeros(self.data.vocabulary, bool)
         for batch in batches:
             present = np.asarray(batch.valid & batch.present[name])
-            codes = np.asarray(self.modality.standardize(jnp.asarray(batch.data[name])))
+            codes = np.asarray(self.data.standardize(jnp.asarray(batch.data[name])))
             occurs[np.unique(codes[present])] = True
         return {"occurs": jnp.asarray(occurs)}
 
     def frozen_like(self) -> Frozen:
-        """Returns arrays of the structure that `freeze` returns: for `jax.eval_shape`."""
-        return {"occurs": jnp.ones(self.modality.vocabulary, bool)}
-
-    def vectors(self, frozen: Frozen) -> None:
-        """Returns None: symbols have no vectors."""
-        del frozen
+        return {"occurs": jnp.ones(self.data.vocabulary, bool)}
 
     def encode(self, frozen: Frozen, raw: Array) -> X:
-        """Returns the codes [b, l, 1] of stored examples."""
         del frozen
-        return self.modality.standardize(raw)
-
-    def draw(self, frozen: Frozen, raw: Array, keys: Key[Array, " b"]) -> X:
-        """Returns what `encode` does: there is nothing to draw."""
-        del keys
-        return self.encode(frozen, raw)
+        return self.data.standardize(raw)
 
     def decode(self, frozen: Frozen, x_0: X) -> Array:
-        """Returns stored examples from codes."""
         del frozen
-        return self.modality.restore(x_0)
+        return self.data.restore(x_0)

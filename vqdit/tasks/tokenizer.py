@@ -16,11 +16,12 @@ from vqdit.masking import masked_mean
 from vqdit.metrics import COUNTABLE, CodeUse, Mean, Metrics, codebook_health
 from vqdit.quantizers import VQ, Quantized, Quantizer
 from vqdit.random import stream
-from vqdit.tasks.autoencoder import AutoencoderTask, BottleneckOutput
+from vqdit.tasks.autoencoder_training import AutoencoderTrainingTask
+from vqdit.tasks.bottleneck import BottleneckOutput
 from vqdit.typing import Array, Bool, Float, Int, Key, Named, Params, Stats
 
 
-class TokenizerTask(AutoencoderTask):
+class TokenizerTask(AutoencoderTrainingTask):
     """A VQ-VAE of one modality: its tokens are codes.
 
     Attributes:

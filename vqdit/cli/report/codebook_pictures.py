@@ -7,7 +7,7 @@ import numpy as np
 
 from vqdit.cli.report.figures import FRAME, new_figure, png, style
 from vqdit.inference.tokenizer import Tokenizer
-from vqdit.modalities.image import grid
+from vqdit.modalities.drawing import tile
 from vqdit.tasks import TokenizerTask
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def appearance(tokenizer: Tokenizer, counts: list[np.ndarray]) -> np.ndarray:
         pictures = _middle(pictures)
         rest = -len(pictures) % columns
         parts.append(np.pad(pictures, ((0, rest), (0, 0), (0, 0), (0, 0)), constant_values=127))
-    return grid(np.concatenate(parts), columns)
+    return tile(np.concatenate(parts), columns)
 
 
 def _decode(tokenizer: Tokenizer, codes: np.ndarray) -> np.ndarray:

@@ -10,8 +10,7 @@ import numpy as np
 from markupsafe import Markup
 
 from vqdit.cli.report.page import Cards, Part, write_page
-from vqdit.modalities.drawing import overview
-from vqdit.modalities.image import grid, save
+from vqdit.modalities.drawing import overview, save_png, tile
 
 RECORD = "samples.json"
 """The settings; a folder that has this file holds samples."""
@@ -49,7 +48,7 @@ def write_samples(
         if name not in model.task.conditions
     }
     single = next(iter(drawn.values()))
-    save(out / "grid.png", grid(single) if len(drawn) == 1 else overview(drawn))
+    save_png(out / "grid.png", tile(single) if len(drawn) == 1 else overview(drawn))
     columns = {
         name: [Markup(model.modality(name).html(one)) for one in stored[name]] for name in order
     }

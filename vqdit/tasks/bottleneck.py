@@ -1,0 +1,115 @@
+"""The contract of a tokenizer's bottleneck: what lies between its encoder and its decoder.
+
+The bottleneck distinguishes the tokenizers: codes of a codebook (`TokenizerTask`), or continuous
+latents (`KLTask`). *Tokens* are either.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vqdit.metrics import Metrics
+from vqdit.tasks.base import Task
+from vqdit.typing import Array, Bool, Float, Int, Key, Named, Params, Stats
+
+
+class BottleneckOutput(NamedTuple):
+    """Result of a bottleneck in training.
+
+    Attributes:
+        z: input of the decoder.
+        losses: unweighted scalars by name.
+        metrics: further scalars to log.
+        update: arguments of `Bottleneck.update_bottleneck`.
+    """
+
+    z: Float[Array, "b *grid d"]
+    losses: Named[Float[Array, ""]]
+    metrics: Named[Float[Array, ""]]
+    update: Any
+
+
+class Bottleneck(Task):
+    """A task with a bottleneck; `AutoencoderTask` puts an encoder and a decoder around it.
+
+    `stats` of these methods are the bottleneck's alone.
+    """
+
+    @property
+    def weights(self) -> Named[float]:
+        """Weight of each of the bottleneck's losses."""
+        raise TypeError(f"{type(self).__name__} must define weights")
+
+    @property
+    def dim(self) -> int:
+        """Width d of the latents that the decoder takes."""
+        raise TypeError(f"{type(self).__name__} must define dim")
+
+    @property
+    def codebook_sizes(self) -> tuple[int, ...]:
+        """Sizes of the q codebooks; empty if the tokens are latents."""
+        return ()
+
+    @property
+    def width(self) -> int:
+        """Channels of the encoder's output."""
+        return self.dim
+
+    def start(
+        self, key: Key[Array, ""], params: Params, x: Float[Array, "b *size c"]
+    ) -> tuple[Params, Stats]:
+        """Returns `params` with the bottleneck's parameters added, and its fresh statistics.
+
+        Args:
+            key: randomness of the initialisation.
+            params: parameters of the encoder and the decoder.
+            x: standardised examples, for initialisation from data.
+        """
+        del key, x
+        return params, {}
+
+    def bottleneck(
+        self,
+        params: Params,
+        stats: Stats,
+        h: Float[Array, "b *grid w"],
+        key: Key[Array, ""],
+        step: Int[Array, ""],
+        mask: Bool[Array, "b *grid"],
+    ) -> BottleneckOutput:
+        """Passes the encoder's output through the bottleneck, in training."""
+        raise TypeError(f"{type(self).__name__} must define bottleneck")
+
+    def tokens(self, params: Params, stats: Stats, h: Float[Array, "b *grid w"]) -> Array:
+        """Returns the tokens of the encoder's output."""
+        raise TypeError(f"{type(self).__name__} must define tokens")
+
+    def lookup(self, params: Params, stats: Stats, tokens: Array) -> Float[Array, "b *grid d"]:
+        """Returns the decoder's input for tokens."""
+        raise TypeError(f"{type(self).__name__} must define lookup")
+
+    def checked(self, tokens: np.ndarray) -> np.ndarray:
+        """Returns tokens that a caller gives, in the type that `decode` takes.
+
+        Raises:
+            ValueError: their shape, type or values are not those of this task's tokens.
+        """
+        raise TypeError(f"{type(self).__name__} must define checked")
+
+    def measure(
+        self,
+        params: Params,
+        stats: Stats,
+        h: Float[Array, "b *grid w"],
+        tokens: Array,
+        valid: Bool[Array, " b"],
+    ) -> Metrics:
+        """Returns accumulators of how much the bottleneck loses, for evaluation."""
+        raise TypeError(f"{type(self).__name__} must define measure")
+
+    def update_bottleneck(
+        self, params: Params, stats: Stats, update: Any, key: Key[Array, ""], step: Int[Array, ""]
+    ) -> tuple[Params, Stats]:
+        """Returns the parameters and the bottleneck's statistics after a step."""
+        del update, key, step
+        return params, stats
