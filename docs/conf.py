@@ -86,7 +86,9 @@ def escape(app, what, name, obj, options, lines):
     """Escapes what docstrings mean literally, such as `*` in shapes, outside of code."""
     for number, line in enumerate(lines):
         parts = re.split(r"(`+[^`]*`+)", line)
-        parts[::2] = [re.sub(r"\*(?! )|(?<=\S)\*|\||(?<=\w)_(?=\W|$)", r"\\\g<0>", p) for p in parts[::2]]
+        parts[::2] = [
+            re.sub(r"\*(?! )|(?<=\S)\*|\||(?<=\w)_(?=\W|$)", r"\\\g<0>", p) for p in parts[::2]
+        ]
         lines[number] = "".join(parts)
 
 

@@ -107,7 +107,9 @@ class GenerationTask(MultimodalTask):
         times = self.times(request, samplers)
         edits = request.edits.items()
         kept = Named({name: edit.keep for name, edit in edits if isinstance(edit, EditInputs)})
-        noised = [n for n in kept if not (processes[n].is_discrete or self.targets[n].inpaint_share)]
+        noised = [
+            n for n in kept if not (processes[n].is_discrete or self.targets[n].inpaint_share)
+        ]
         each = samplers, processes, x_1, times
         return trajectory(keys, predict, *each, known=kept, noised=noised)
 
