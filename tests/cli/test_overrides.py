@@ -126,7 +126,10 @@ def read(experiment, path):
         ),
         (
             GENERATOR,
-            ["--task.targets.image.time=Shifted", "--task.targets.image.time.distribution=LogitNormal"],
+            [
+                "--task.targets.image.time=Shifted",
+                "--task.targets.image.time.distribution=LogitNormal",
+            ],
             "task.targets.image.time",
             Shifted(distribution=LogitNormal()),
         ),
