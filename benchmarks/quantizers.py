@@ -6,7 +6,8 @@
 Every case runs in a separate process, so that its peak memory can be measured. A look-up turns
 16,384 vectors into codes; a training step adds losses, gradients with respect to the vectors and
 the parameters, and the codebook's update. The time is the best of several repetitions, without
-compilation. Memory is the peak of the process minus its memory before the first call. The peer (`pip install -e '.[peers]'`) runs on torch, with as many threads.
+compilation. Memory is the peak of the process minus its memory before the first call. The peer
+(`pip install -e '.[peers]'`) runs on torch, with as many threads.
 """
 
 import argparse

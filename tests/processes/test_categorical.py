@@ -220,7 +220,7 @@ def test_a_process_is_told_how_many_codes_there_are():
         UniformState(codes=5).bind((K,))
     with pytest.raises(ValueError, match="one size"):
         UniformState().bind((K, 5))
-    with pytest.raises(ValueError, match="codes=0; use process.over"):
+    with pytest.raises(ValueError, match="codes=0; use process.bind"):
         UniformState().prior(jax.random.split(jax.random.key(0), 2), (4, 1))
 
 

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vqdit.processes.base import Latents, NetworkInput, Noise, Prediction, Time
+from vqdit.processes.base import Latents, NetworkInput, Noise, Prediction, Time, X
 from vqdit.processes.gaussian import Gaussian, above_0, log_of
 from vqdit.processes.likelihood import binned_log_likelihood, gaussian_kl
 from vqdit.typing import Array, Float
@@ -77,7 +77,7 @@ class DDPM(Gaussian):
         below = jnp.clip(jnp.floor(place).astype(jnp.int32), 0, self.steps - 1)
         return table[below] + (place - below) * (table[below + 1] - table[below])
 
-    def network_input(self, x_t: Latents, t: Time) -> NetworkInput:
+    def network_input(self, x_t: X, t: Time) -> NetworkInput:
         return NetworkInput(x_t, jnp.maximum(self.steps * t - 1.0, 0.0))
 
     def coefficients(self, t: Float[Array, "*b"]) -> tuple[Float[Array, "*b"], Float[Array, "*b"]]:

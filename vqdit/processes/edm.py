@@ -18,7 +18,7 @@ Design Space of Diffusion-Based Generative Models", arXiv:2206.00364.
 
 import jax.numpy as jnp
 
-from vqdit.processes.base import Latents, NetworkInput, Time
+from vqdit.processes.base import NetworkInput, Time, X
 from vqdit.processes.gaussian import Gaussian
 from vqdit.typing import Array, Float
 
@@ -71,6 +71,6 @@ class EDM(Gaussian):
         """Returns s, the standard deviation of x_t."""
         return jnp.sqrt(self.sigma(t) ** 2 + self.sigma_data**2)
 
-    def network_input(self, x_t: Latents, t: Time) -> NetworkInput:
+    def network_input(self, x_t: X, t: Time) -> NetworkInput:
         c_noise = jnp.log(jnp.maximum(self.sigma(t), self.sigma_min)) / 4.0
         return NetworkInput(x_t / self._scale(t)[..., None], c_noise)

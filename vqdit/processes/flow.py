@@ -13,7 +13,7 @@ from typing import Literal
 
 import jax.numpy as jnp
 
-from vqdit.processes.base import TIME_SCALE, Latents, NetworkInput, Time
+from vqdit.processes.base import TIME_SCALE, NetworkInput, Time, X
 from vqdit.processes.gaussian import Gaussian
 from vqdit.typing import Array, Float
 
@@ -70,6 +70,6 @@ class Flow(Gaussian):
         alpha, sigma, (da, ds) = self.alpha(t), self.sigma(t), self.slopes(t)
         return ((da * sigma - ds * alpha) / jnp.maximum(sigma, LEAST_SIGMA)) ** 2
 
-    def network_input(self, x_t: Latents, t: Time) -> NetworkInput:
+    def network_input(self, x_t: X, t: Time) -> NetworkInput:
         time = t if self.convention == "data_first" else 1.0 - t
         return NetworkInput(x_t, self.time_scale * time)
