@@ -144,5 +144,5 @@ def test_what_is_wrong_with_the_command_is_told(encoded, refused, tmp_path):
     message = refused("encode", tokenizer, out, "--data=digit")
     assert message.startswith("unknown data set 'digit'; did you mean digits?")
     message = refused("encode", tokenizer, f"--out={encoded / 'digits_codes'}", "--data=digits")
-    assert message.endswith("is there already; choose another --out")
+    assert message.endswith("already exists; choose another --out")
     assert not (tmp_path / "out").exists()

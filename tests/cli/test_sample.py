@@ -498,8 +498,8 @@ def test_sounds_and_texts_that_are_no_use_are_refused_by_path(joint, refused, tm
     soundfile.write(short, np.zeros(700, np.int16), 8000, subtype="PCM_16")
     message = refused("sample", workdir, out, f"--given=audio={short}")
     assert message == (
-        f"the sound {short} has 700 samples at 8000 Hz on 1 channel(s); wanted are 800 at 8000 Hz "
-        "on 1: convert it, or set samples and rate"
+        f"the sound {short} has 700 samples at 8000 Hz on 1 channel(s), but 800 at 8000 Hz "
+        "on 1 are required; convert it, or set samples and rate"
     )
     short.write_bytes(b"no sound")
     assert refused("sample", workdir, out, f"--given=audio={short}").startswith(

@@ -70,15 +70,15 @@ def test_what_is_missing_stays_so(tmp_path):
 
 def test_pixels_of_tokens_cannot_be_changed(folder):
     data = Data(source=Encoded(path=str(folder)), augment=(HorizontalFlip(), Affine()))
-    with pytest.raises(ValueError, match="Affine changes pixels, and the data have the tokens of"):
+    with pytest.raises(ValueError, match="Affine changes pixels, but the data have only tokens of"):
         data.check()
     Data(source=Encoded(path=str(folder)), augment=(HorizontalFlip(),)).check()
 
 
 def test_what_cannot_be_encoded_is_refused(folder, tmp_path):
-    with pytest.raises(ValueError, match="is there already; choose another folder"):
+    with pytest.raises(ValueError, match="already exists; choose another folder"):
         encoded.write(folder, Digits(), "image", FEATURE, encode)
-    with pytest.raises(ValueError, match="the data have no 'video'; they have: audio, image"):
+    with pytest.raises(ValueError, match="no column 'video' to encode; .*: audio, image"):
         encoded.write(tmp_path / "out", Digits(), "video", FEATURE, encode)
     with pytest.raises(
         FileNotFoundError, match="no encoded data: no .*; make them with `vqdit enc"

@@ -169,7 +169,7 @@ def test_the_fingerprint_is_that_of_all_sources():
         ((SMALL, BIG), (1.0, -2.0), r"weights > 0, got \(1.0, -2.0\)"),
         ((SMALL, BIG), (1.0, float("nan")), r"weights > 0, got \(1.0, nan\)"),
         ((SMALL, BIG), (1.0, float("inf")), r"weights > 0, got \(1.0, inf\)"),
-        ((SMALL, Mixture(sources=(BIG,))), (), "cannot hold a Mixture"),
+        ((SMALL, Mixture(sources=(BIG,))), (), "cannot contain a Mixture"),
     ],
 )
 def test_what_cannot_be_mixed_is_refused(sources, weights, message):

@@ -217,7 +217,7 @@ def test_prepared_data_can_be_read_by_whom_other_folders_can(tmp_path):
 def test_a_place_that_cannot_be_written_is_named_with_the_way_out(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("VQDIT_DATA", str(tmp_path / "file"))
-    with pytest.raises(OSError, match=rf"{tmp_path}/file: .*; set VQDIT_DATA to a folder"):
+    with pytest.raises(OSError, match=rf"{tmp_path}/file: .*; set VQDIT_DATA to a writable"):
         Digits().split("train")
     assert (tmp_path / "file").read_text() == "no folder"
 
@@ -286,6 +286,6 @@ def test_a_full_disk_is_named_and_nothing_is_left(tmp_path):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     parts = {split: rows() for split in ("train", "validation", "test")}
-    with pytest.raises(OSError, match=f"the disk of {tmp_path} is full; make room, or choose"):
+    with pytest.raises(OSError, match=f"the disk of {tmp_path} is full; free some space, or"):
         records.write(tmp_path / "a", "rows", FEATURES, parts)
     assert not list(tmp_path.iterdir())

@@ -39,13 +39,13 @@ def test_another_form_is_refused_with_what_was_found_and_is_wanted(tmp_path, sou
     soundfile.write(file, sound, rate)
     with pytest.raises(ValueError) as caught:
         read_sound(file, 6, 8000)
-    wanted = "channel(s); wanted are 6 at 8000 Hz on 1: convert it, or set samples and rate"
+    wanted = "channel(s), but 6 at 8000 Hz on 1 are required; convert it, or set samples and rate"
     assert str(caught.value) == f"the sound {file} has {found} {wanted}"
 
 
 def test_what_is_no_sound_or_not_there_is_named(tmp_path):
     (tmp_path / "a.wav").write_bytes(b"no sound at all")
-    match = f"cannot decode the sound {tmp_path}/a.wav: Format not recognised; make it a WAV or"
+    match = f"cannot decode the sound {tmp_path}/a.wav: Format not recognised; convert it to WAV or"
     with pytest.raises(ValueError, match=match):
         read_sound(tmp_path / "a.wav", 6, 8000)
     soundfile.write(tmp_path / "c.wav", np.asarray([0.0, np.nan, 0.5]), 8000, subtype="FLOAT")

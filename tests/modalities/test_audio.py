@@ -79,8 +79,8 @@ def test_a_sound_of_another_length_rate_or_channels_is_refused(sound, rate, foun
     with pytest.raises(ValueError) as error:
         AUDIO.read(str(file))
     assert str(error.value) == (
-        f"the sound {file} has {found}; wanted are 800 at 8000 Hz on 1: convert it, or set samples "
-        "and rate"
+        f"the sound {file} has {found}, but 800 at 8000 Hz on 1 are required; convert it, "
+        "or set samples and rate"
     )
 
 

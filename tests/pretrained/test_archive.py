@@ -41,7 +41,7 @@ def test_a_checkpoint_cannot_run_code(where, protocol, tmp_path):
         "list": [1, {1: evil}],
     }[where]
     pickled = pickle.dumps(content, protocol=protocol)
-    with pytest.raises(ValueError, match="no tensors by name"):
+    with pytest.raises(ValueError, match="no named tensors"):
         read_tensors(write_zip(tmp_path / "evil.ckpt", pickled))
     assert not (tmp_path / "made").exists()
     pickle.loads(pickled)  # the same bytes, read as usual
@@ -111,7 +111,7 @@ def test_a_tensor_is_a_view_of_its_storage(tmp_path):
 )
 def test_a_tensor_beyond_its_storage_is_damage(offset, shape, stride, tmp_path):
     file = write_zip(tmp_path / "a.pt", tensor(offset, shape, stride), {"0": bytes(16)})
-    with pytest.raises(ValueError, match="a.pt is damaged: a tensor of"):
+    with pytest.raises(ValueError, match="a.pt is damaged: a tensor "):
         read_tensors(file)
 
 
@@ -126,11 +126,11 @@ def test_what_is_no_checkpoint_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="no file .*weights.ckpt"):
         read_tensors(file)
     file.write_bytes(pickle.dumps({"a": 1}))
-    with pytest.raises(ValueError, match="neither safetensors nor .* torch 1.6"):
+    with pytest.raises(ValueError, match="neither a .safetensors file nor .* torch 1.6"):
         read_tensors(file)
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("a.txt", "a")
-    with pytest.raises(ValueError, match=r"not of torch: it has no data\.pkl"):
+    with pytest.raises(ValueError, match=r"not a torch checkpoint: it has no data\.pkl"):
         read_tensors(file)
     write_zip(file, b"\x80\x02}")
     with pytest.raises(ValueError, match="is damaged"):

@@ -1,4 +1,4 @@
-"""Data: sources (what there is), augmentation, and the pipeline that makes batches of them."""
+"""Data: sources of examples, augmentation, and the pipeline that makes batches."""
 
 from vqdit.data.augment import Affine, Augmentation, HorizontalFlip
 from vqdit.data.batch import Batch

@@ -1,4 +1,4 @@
-"""Augmentation of training examples, each drawn from its own generator."""
+"""Augmentation of training examples; every example has its own random generator."""
 
 import numpy as np
 
@@ -9,30 +9,35 @@ Pair = tuple[np.ndarray, np.ndarray]
 
 
 class Augmentation(Component):
-    """Changes one stored image, uint8 [h, w, c], at random."""
+    """Base class of random changes to one stored image, uint8 [h, w, c]."""
 
     def apply(self, image: Pixels, generator: np.random.Generator) -> Pixels:
-        """Returns the changed image; draws only from `generator`."""
+        """Returns the changed image; all randomness comes from `generator`."""
         raise TypeError(f"{type(self).__name__} must define apply")
 
     def exchange(self, pair: Pair, generator: np.random.Generator) -> Pair:
-        """Returns the tokens of an image and of its mirror image, those of the changed one first.
+        """Applies a mirroring augmentation to encoded images, with the same draws as `apply`.
 
-        The draws are those of `apply`. Only what does nothing but mirror an image can do this.
+        Args:
+            pair: tokens of an image, and tokens of its mirror image.
+            generator: source of the randomness.
+
+        Returns:
+            The pair, swapped if `apply` would mirror the image.
         """
-        raise TypeError(f"{type(self).__name__} changes pixels, and tokens have none")
+        raise TypeError(f"{type(self).__name__} changes pixels and cannot be applied to tokens")
 
     @property
     def mirrors(self) -> bool:
-        """True if it does nothing but mirror, so that `exchange` can do the same to tokens."""
+        """True if the augmentation only mirrors images, so that `exchange` supports tokens."""
         return False
 
 
 class HorizontalFlip(Augmentation):
-    """Mirrors left and right in a share of the examples.
+    """Swaps left and right at random.
 
     Attributes:
-        probability: of a mirrored image.
+        probability: probability that an image is mirrored.
     """
 
     probability: float = 0.5
@@ -53,12 +58,12 @@ class HorizontalFlip(Augmentation):
 
 
 class Affine(Augmentation):
-    """Turns, scales and shifts, with bilinear interpolation; what comes in from outside is black.
+    """Rotates, scales and shifts with bilinear interpolation; uncovered pixels become black.
 
     Attributes:
-        rotate: largest angle in degrees, either way.
-        scale: largest change of size, as a share: 0.1 is from 1 / 1.1 to 1.1.
-        shift: largest shift along each axis, as a share of its length.
+        rotate: largest rotation in degrees, in either direction.
+        scale: largest relative change of size; 0.1 means factors from 1 / 1.1 to 1.1.
+        shift: largest shift along each axis, as a fraction of the axis.
     """
 
     rotate: float = 10.0

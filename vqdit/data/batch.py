@@ -1,25 +1,25 @@
-"""A batch, as it goes from the pipeline into a training step."""
+"""The batch that the pipeline passes to a training step."""
 
 from typing import NamedTuple
 
 from vqdit.typing import Array, Bool, Int, Named
 
 GIVEN = "_given"
-"""After the name of a modality: a second view of it, for where it is given to a DiT."""
+"""Suffix of a modality's second view, which replaces it where the modality is known to a DiT."""
 
 
 class Batch(NamedTuple):
-    """Examples side by side.
+    """A batch of b examples.
 
     Attributes:
-        data: arrays as they are stored, such as uint8 images; zeros where one is not present.
-            Some may have a second view, under their name and GIVEN.
-        present: for each of them, True where the example has it.
-        mask: for modalities of variable length, True where a position is real.
-        index: the row of each example in the global batch (training) or split (evaluation); with
-            the step it makes every key of randomness its own.
-        valid: False in rows that only fill up the last batch of an evaluation.
-        size: of the global batch that these examples are a part of; None if they are all of it.
+        data: stored array of every modality, such as uint8 images; zeros where the modality is
+            missing. The second view of a modality, if there is one, has the suffix GIVEN.
+        present: for every modality, True where the example has the modality.
+        mask: for modalities of variable length, True at positions that are not padding.
+        index: row of each example in the global batch (training) or in the split (evaluation).
+            Random keys are derived from the step and this index.
+        valid: False for rows that only pad the last batch of an evaluation.
+        size: size of the global batch if this batch is a part of one, else None.
     """
 
     data: Named[Array]

@@ -1,7 +1,7 @@
-"""The embedded data set: 1,797 handwritten digits of 8 x 8 pixels, carried by scikit-learn.
+"""The built-in data set: the 1,797 handwritten digits of 8 x 8 pixels that scikit-learn includes.
 
-Every digit comes with its telephone tone and its English name. The tone is dual-tone
-multi-frequency signalling (ITU-T Q.23): a sine for the row of its key plus one for the column.
+Every digit comes with its telephone tone and its English name. The tone is that of dual-tone
+multi-frequency signalling (ITU-T Q.23): one sine for the row of the key and one for its column.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,9 +15,9 @@ from vqdit.data.texts import to_bytes
 from vqdit.typing import Named
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-"""What the text of each digit says."""
+"""Text of each digit."""
 RATE = 8000
-"""Samples of the audio in a second."""
+"""Sampling rate of the audio in Hz."""
 TONES = (
     (941, 1336),
     (697, 1209),
@@ -30,23 +30,23 @@ TONES = (
     (852, 1336),
     (852, 1477),
 )
-"""Frequencies of each digit's tone in Hz: that of its row on the telephone, and of its column."""
+"""Frequencies of each digit's tone in Hz, for the row and the column of its telephone key."""
 SAMPLES = 800
 
 
 class Digits(Recorded):
     """Handwritten digits: `image` uint8 [8, 8, 1], `audio`, `text` and `label` 0 to 9.
 
-    The ink values 0 to 16 become 0 to 255 (round(255 v / 16)). Splits are stratified by digit:
-    1,437 for training, 180 for validation and 180 for test. Test set of Alpaydin & Kaynak's
-    "Optical Recognition of Handwritten Digits".
+    The images are the test set of Alpaydin & Kaynak's "Optical Recognition of Handwritten Digits",
+    with ink values from 0 to 16 scaled to 0 to 255. Splits are stratified by digit: 1,437 examples
+    for training, 180 for validation and 180 for test.
 
     `audio` is int16 [800], a tenth of a second of the digit's telephone tone: two sines, each with
-    a phase and an amplitude (0.2 to 0.4 of full scale) of its own, and white noise of standard
-    deviation 0.01. `text` is uint8 [5], the ASCII bytes of the digit's name and then zeros.
+    a random phase and amplitude (0.2 to 0.4 of full scale), and white noise of standard deviation
+    0.01. `text` is uint8 [5], the ASCII bytes of the digit's name, padded with zeros.
 
     Attributes:
-        seed: of the tones' phases, amplitudes and noise.
+        seed: seed of the tones' phases, amplitudes and noise.
     """
 
     seed: int = 0
@@ -98,4 +98,4 @@ def _tone(frequencies: tuple[int, int], generator: np.random.Generator) -> np.nd
     for frequency in frequencies:
         phase, amplitude = generator.uniform(0.0, 2.0 * np.pi), generator.uniform(0.2, 0.4)
         wave += amplitude * np.sin(2.0 * np.pi * frequency * seconds + phase)
-    return np.round(32767.0 * wave).astype(np.int16)  # two sines and 19 deviations fit
+    return np.round(32767.0 * wave).astype(np.int16)  # 2 * 0.4 + 19 * 0.01 < 1: no overflow

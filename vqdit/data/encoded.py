@@ -1,7 +1,7 @@
-"""Tokens of a data set, encoded once and for all: a DiT trains from them without its encoder.
+"""Data sets whose images or sounds are already encoded, to train a DiT without running the encoder.
 
-Of images there are also the tokens of their mirror images, which `HorizontalFlip` takes where it
-would have mirrored the image. Everything else is kept as it is.
+For images, the tokens of the mirror images are stored too, so that `HorizontalFlip` still works.
+All other columns are copied unchanged.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,16 +16,16 @@ from vqdit.data.sources import MIRRORED, PRESENT, SPLITS, Feature, Source, Split
 from vqdit.typing import Named, resumable
 
 ROWS = 64
-"""Examples that are encoded at a time."""
+"""Number of examples that are encoded at once."""
 
 Encode = Callable[[np.ndarray], np.ndarray]
 
 
 class Encoded(Source):
-    """What `vqdit encode` wrote: tokens in place of a column, and its other columns.
+    """A data set written by `vqdit encode`: tokens in place of one column, others unchanged.
 
     Attributes:
-        path: the folder.
+        path: folder of the encoded data.
     """
 
     path: str = resumable("encoded")
@@ -48,7 +48,7 @@ class Encoded(Source):
             why = f"{folder} has no {records.DESCRIPTION}" if folder.exists() else f"no {folder}"
             raise FileNotFoundError(
                 f"no encoded data: {why}; make them with `vqdit encode --workdir=TOKENIZER "
-                "--out=DIR`, DIR being a new folder"
+                "--out=DIR`, where DIR is a new folder"
             )
         return folder.resolve()
 
@@ -62,28 +62,31 @@ def write(
     *,
     option: str = "folder",
 ) -> dict[str, int]:
-    """Writes a data set with the tokens of a column in its place.
+    """Writes a copy of a data set in which one column is replaced by its tokens.
 
     Args:
-        folder: where it goes; a new one.
+        folder: where to write the data; must not exist yet.
         source: the examples.
-        column: what is encoded.
-        feature: of the tokens, with the tokenizer's fingerprint.
-        encode: takes stored examples and returns their tokens; always ROWS of them.
-        option: what the caller chooses another folder by, for messages.
+        column: name of the column to encode.
+        feature: feature of the tokens, with the tokenizer's fingerprint.
+        encode: maps stored values of the column to their tokens; is called with ROWS values at a
+            time.
+        option: name of the caller's option that sets the folder, for error messages.
 
     Returns:
         The number of examples in each split.
 
     Raises:
-        ValueError: there is something in the folder, or the data have no such column.
-        OSError: it cannot be written.
+        ValueError: if the folder exists, or the data have no such column.
+        OSError: if the folder cannot be written.
     """
     if folder.exists():
-        raise ValueError(f"{folder} is there already; choose another {option}")
+        raise ValueError(f"{folder} already exists; choose another {option}")
     features = source.features()
     if column not in features:
-        raise ValueError(f"the data have no {column!r}; they have: {', '.join(features)}")
+        raise ValueError(
+            f"the data have no column {column!r} to encode; choose one of: {', '.join(features)}"
+        )
     columns = {**features, column: feature}
     is_image = len(features[column].shape) == 3
     if is_image:

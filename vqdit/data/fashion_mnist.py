@@ -1,4 +1,8 @@
-"""Fashion-MNIST: 70,000 garments of 28 x 28 grey pixels in ten classes (arXiv:1708.07747)."""
+"""Fashion-MNIST: 70,000 grey images of garments, 28 x 28 pixels, in ten classes.
+
+Xiao et al., "Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine Learning Algorithms",
+arXiv:1708.07747.
+"""
 
 import gzip
 import hashlib
@@ -27,7 +31,7 @@ GARMENTS = (
     "ankle boot",
 )
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
-"""Where Debian's package dataset-fashion-mnist puts the files."""
+"""Folder of Debian's package dataset-fashion-mnist."""
 MIRROR = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"
 FILES = {
     "train-images-idx3-ubyte": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
@@ -35,18 +39,19 @@ FILES = {
     "t10k-images-idx3-ubyte": "bef4ecab320f06d8554ea6380940ec79",
     "t10k-labels-idx1-ubyte": "bb300cfdad3c16e7a12a480ee83cd310",
 }
-"""The four IDX files, with the published MD5 of their gzipped form."""
+"""The four IDX files, with the published MD5 checksums of the gzipped files."""
 
 
 class FashionMNIST(Recorded):
-    """Garments: `image` uint8 [28, 28, 1] (or wider, see `pad`) and `label` 0 to 9.
+    """Fashion-MNIST: `image` uint8 [28, 28, 1] (or larger, see `pad`) and `label` 0 to 9.
 
-    Of the 60,000 published training examples the last 5,000 are the validation split.
+    The last 5,000 of the 60,000 published training examples are the validation split.
 
     Attributes:
-        path: folder of the four IDX files, gzipped or not; empty looks where Debian's package
-            and `vqdit prepare fashion_mnist --download` put them.
-        pad: black pixels added on every side; 2 makes 32 x 32, which can be halved five times.
+        path: folder of the four IDX files, gzipped or not. If empty, the folders of Debian's
+            package and of `vqdit prepare fashion_mnist --download` are searched.
+        pad: black pixels added on every side; 2 gives 32 x 32 pixels, which can be halved five
+            times.
     """
 
     path: str = resumable("")
@@ -94,15 +99,15 @@ class FashionMNIST(Recorded):
 
 
 def downloads() -> Path:
-    """Returns the folder that `download` fills."""
+    """Returns the folder into which `download` writes."""
     return root() / "downloads" / "fashion_mnist"
 
 
 def download() -> Path:
-    """Fetches the four files and verifies them; returns their folder.
+    """Downloads the four files, verifies their checksums and returns their folder.
 
     Raises:
-        OSError: they cannot be fetched, or are not the published ones.
+        OSError: if a download fails, or a file is not the published one.
     """
     import http.client
     import urllib.request
@@ -136,9 +141,15 @@ def _pairs(folder: Path, part: str, pad: int) -> list[dict[str, Any]]:
     file = _file(folder, f"{part}-labels-idx1-ubyte")
     labels = _read_idx(file, ())
     if len(images) != len(labels):
-        raise ValueError(f"{file} has {len(labels)} labels, but there are {len(images)} images")
+        raise ValueError(
+            f"{file} has {len(labels)} labels, but there are {len(images)} images; "
+            "download all four files again"
+        )
     if labels.size and labels.max() >= len(GARMENTS):
-        raise ValueError(f"{file} has the label {labels.max()}; there are {len(GARMENTS)} classes")
+        raise ValueError(
+            f"{file} has the label {labels.max()}, but Fashion-MNIST has labels 0 to "
+            f"{len(GARMENTS) - 1}; download the file again"
+        )
     images = np.pad(images, ((0, 0), (pad, pad), (pad, pad)))
     pairs = zip(images[..., None], labels, strict=True)
     return [{"image": image, "label": int(label)} for image, label in pairs]
@@ -155,11 +166,14 @@ def _file(folder: Path, name: str) -> Path:
 
 
 def _read_idx(file: Path, item: tuple[int, ...]) -> np.ndarray:
-    """Reads an IDX file: two zeros, type 8 (bytes), the number of axes, their sizes, the data.
+    """Reads an IDX file of bytes.
+
+    The format is two zero bytes, the type (8 for bytes), the number of axes, the size of each axis
+    and the data.
 
     Args:
-        file: gzipped if it ends so.
-        item: the shape that each of its items must have.
+        file: the file; decompressed if the name ends in .gz.
+        item: required shape of each item.
     """
     content = file.read_bytes()
     try:
@@ -169,10 +183,16 @@ def _read_idx(file: Path, item: tuple[int, ...]) -> np.ndarray:
     axes = content[3] if len(content) > 3 else 0
     header = 4 + 4 * axes
     if content[:3] != b"\x00\x00\x08" or len(content) < header:
-        raise ValueError(f"{file} is no IDX file of bytes")
+        raise ValueError(f"{file} is not an IDX file of bytes; download it again")
     shape = struct.unpack(f">{axes}I", content[4:header])
     if len(content) - header != int(np.prod(shape)):
-        raise ValueError(f"{file} is damaged: it should hold {list(shape)} bytes")
+        raise ValueError(
+            f"{file} is damaged: its header announces {list(shape)} bytes, but it holds "
+            f"{len(content) - header}; download it again"
+        )
     if axes == 0 or shape[1:] != item:
-        raise ValueError(f"{file} holds {list(shape)} bytes; its items must be {list(item)}")
+        raise ValueError(
+            f"{file} holds an array of shape {list(shape)}, but its items must have the shape "
+            f"{list(item)}; use the file of Fashion-MNIST"
+        )
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)

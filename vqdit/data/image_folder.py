@@ -1,4 +1,4 @@
-"""A folder of pictures."""
+"""Data from a folder of image files."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,20 +11,21 @@ from vqdit.data.sources import OPTION, SPLITS, Feature, divide
 from vqdit.typing import Named, resumable
 
 SPLIT_LIKE = {*SPLITS, "training", "val", "valid", "dev", "testing"}
-"""If all folders are named so, they are meant as splits."""
+"""Folder names that suggest splits: an error is raised if these are the only folders."""
 
 
 class ImageFolder(Recorded):
-    """PNG, JPEG and WebP files: `image` uint8 [size, size, channels]; `label` if there are classes.
+    """A folder of images: `image` uint8 [size, size, channels], and `label` if there are classes.
 
-    Sub-folders are classes, in sorted order; folders below them do not matter. Folders `train`,
-    `validation` and `test` at the top are taken as the splits, and only what is in them counts;
-    otherwise a tenth each is set aside for validation and test. Hidden files (`.name`) do not
-    count, links do. The pictures are prepared at first use, and again when files or size change.
+    PNG, JPEG and WebP files are read. Sub-folders are classes, in sorted order; folders within them
+    make no difference. If the folder has the sub-folders `train`, `validation` and `test`, these
+    are the splits, and files outside of them are ignored; otherwise 10 % of the images go to
+    validation and 10 % to test. Hidden files (`.name`) are ignored, and symbolic links are
+    followed. The images are prepared at first use and whenever the files or the options change.
 
     Attributes:
         path: the folder.
-        size: edge of the square that each picture is cropped and resized to, in pixels.
+        size: edge of the square to which each image is cropped and resized, in pixels.
         channels: 1 for grey, 3 for colour.
     """
 
@@ -56,7 +57,10 @@ class ImageFolder(Recorded):
             parts = {split: [p for p in pictures if p.split == split] for split in SPLITS}
             for split, part in parts.items():
                 if not part:
-                    raise ValueError(f"no picture in {folder / split}, the {split} split")
+                    raise ValueError(
+                        f"no picture in {folder / split}, the {split} split; add some, or remove "
+                        "the folders of the splits"
+                    )
         else:
             rows = divide(len(pictures), str(folder))
             parts = {split: [pictures[row] for row in rows[split]] for split in SPLITS}
@@ -93,7 +97,7 @@ class ImageFolder(Recorded):
         if not has_splits and {group.lower() for group in groups} <= SPLIT_LIKE:
             raise ValueError(
                 f"{folder} has the folders {', '.join(sorted(groups))}, but splits need all of: "
-                f"{', '.join(SPLITS)}; without any, a tenth each is set aside"
+                f"{', '.join(SPLITS)}; rename the folders, or merge them to split at random"
             )
         return pictures
 
@@ -110,7 +114,7 @@ class ImageFolder(Recorded):
 
 
 class _Picture(NamedTuple):
-    """A file with the names of its split and class; empty without such a folder."""
+    """An image file with the names of its split and class, which are empty if it has none."""
 
     file: Path
     split: str

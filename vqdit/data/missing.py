@@ -1,4 +1,4 @@
-"""A source of whose examples a share lacks one modality, to see what paired data are worth."""
+"""A source that hides one modality in some examples, to measure the value of paired data."""
 
 from typing import Any
 
@@ -10,13 +10,14 @@ from vqdit.typing import Named
 
 
 class Missing(Source):
-    """Takes a column away from a share of the training examples.
+    """Removes a column from a fraction of the training examples.
 
     Attributes:
         source: the examples.
-        column: which modality is taken away.
-        share: of the training examples, drawn by the seed: the same ones in every epoch.
-        seed: of the choice.
+        column: name of the column that is removed.
+        share: fraction of the training examples that lose the column. The same examples lose it in
+            every epoch.
+        seed: seed of the choice of these examples.
     """
 
     source: Source = Digits()
@@ -32,7 +33,8 @@ class Missing(Source):
         features = self.source.features()
         if self.column not in features:
             raise ValueError(
-                f"Missing cannot take {self.column!r} away; the data have: {', '.join(features)}"
+                f"Missing cannot remove the column {self.column!r}, which the data do not have; "
+                f"choose one of: {', '.join(features)}"
             )
         return features
 

@@ -1,4 +1,4 @@
-"""Several sources at once, each with its share of the examples."""
+"""Mixtures of several sources in given proportions."""
 
 import math
 import sys
@@ -12,14 +12,15 @@ from vqdit.typing import Named
 
 
 class Mixture(Source):
-    """Draws from several sources in given proportions.
+    """Draws examples from several sources in given proportions.
 
-    The columns are those of all sources together; what a source lacks is a missing modality.
+    The mixture has the columns of all sources; a column that a source lacks is missing in its
+    examples.
 
     Attributes:
-        sources: what to mix.
-        weights: share of the examples from each source, in its order; they need not sum to 1.
-            Empty: in proportion to their sizes.
+        sources: the sources to mix.
+        weights: relative share of the examples of each source, in the order of `sources`; need not
+            sum to 1. If empty, the shares are proportional to the sizes of the sources.
     """
 
     sources: tuple[Source, ...] = ()
@@ -27,18 +28,18 @@ class Mixture(Source):
 
     def __post_init__(self) -> None:
         if any(isinstance(source, Mixture) for source in self.sources):
-            raise ValueError("Mixture cannot hold a Mixture; give all sources to one")
+            raise ValueError("Mixture cannot contain a Mixture; list all sources in one Mixture")
         if self.weights and len(self.weights) != len(self.sources):
             raise ValueError(
                 f"Mixture has {len(self.sources)} sources but {len(self.weights)} weights; "
-                "give one each"
+                "give one weight for each source"
             )
         if not all(0 < weight < math.inf for weight in self.weights):
             raise ValueError(f"Mixture needs finite weights > 0, got {self.weights}")
 
     def features(self) -> Named[Feature]:
         if not self.sources:
-            raise ValueError("Mixture needs at least one source")
+            raise ValueError("Mixture needs at least one source, got none; set its sources")
         merged: dict[str, Feature] = {}
         for source in self.sources:
             for name, feature in source.features().items():
@@ -48,7 +49,7 @@ class Mixture(Source):
                 if len(kinds) > 1 or (other.names and named.names != other.names):
                     raise ValueError(
                         f"the sources of the mixture disagree on {name!r}: "
-                        f"{tuple(other)} and {tuple(feature)}"
+                        f"{tuple(other)} and {tuple(feature)}; give their columns the same form"
                     )
                 merged[name] = named
         return Named(merged)
@@ -62,7 +63,12 @@ class Mixture(Source):
 
 
 class Joined:
-    """The splits one after the other; `sizes` and `shares` let the pipeline draw from each."""
+    """The concatenated splits of a mixture.
+
+    Attributes:
+        sizes: number of examples of each split.
+        shares: the order in which the pipeline draws from the splits.
+    """
 
     def __init__(
         self, splits: list[Split], features: Named[Feature], weights: tuple[float, ...]
@@ -91,9 +97,10 @@ class Joined:
 
 
 class Shares:
-    """Which source is next, for ever: the shares of n examples are right to within two of them.
+    """An endless sequence of sources, in which each source has its exact share.
 
-    The weights of Grain's own mix are not: it rounds them to a hundredth of the smallest.
+    Among the first n examples, the count of each source is off by less than two. Grain's own
+    mixture is less exact because it rounds weights to a hundredth of the smallest weight.
     """
 
     def __init__(self, weights: tuple[float, ...]) -> None:
@@ -105,9 +112,9 @@ class Shares:
         return sys.maxsize
 
     def __getitem__(self, index: int) -> tuple[int, int]:
-        """Returns a source, and how many examples it gave before."""
-        # Of the first n examples that get past the sources before it, a source with `share` of
-        # what is left gives n - floor(n (left - share) / left).
+        """Returns the number of a source, and how many examples it has already provided."""
+        # The sources choose in turn. A source with `share` of the `left` shares takes
+        # n - floor(n (left - share) / left) of the first n examples that earlier sources leave.
         before, after, left = index, index + 1, sum(self._shares)
         for source, share in enumerate(self._shares):
             passed = before * (left - share) // left, after * (left - share) // left

@@ -1,4 +1,4 @@
-"""Finding and reading picture files: any size in, one size out."""
+"""Finding image files, reading them and resizing them to one size."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 def check_form(source: object, size: int, channels: int) -> None:
-    """Raises ValueError, naming the source, unless pictures can be of this size and channels."""
+    """Raises ValueError, with the name of the source's class, for an invalid size or channels."""
     name = type(source).__name__
     if size < 1:
         raise ValueError(f"{name} needs size >= 1, got {size}")
@@ -19,20 +19,20 @@ def check_form(source: object, size: int, channels: int) -> None:
 
 
 def is_picture(file: Path) -> bool:
-    """Returns whether its name is that of a picture; hidden files are none."""
+    """Returns whether the file has the suffix of an image and is not hidden."""
     return file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
 
 
 def find_pictures(folder: Path) -> list[Path]:
-    """Returns the pictures of a folder and its sub-folders, sorted; links are followed.
+    """Returns the sorted image files of a folder and its sub-folders; follows symbolic links.
 
     Raises:
-        OSError: a folder cannot be read.
+        OSError: if a folder cannot be read.
     """
     found: list[Path] = []
     for place, folders, files in os.walk(folder, onerror=_fail, followlinks=True):
         here = Path(place).resolve()
-        folders[:] = [  # hidden ones are left out, and links back to where they are in
+        folders[:] = [  # skips hidden folders, and links to a folder that contains them
             name
             for name in folders
             if not name.startswith(".") and not here.is_relative_to((here / name).resolve())
@@ -46,11 +46,11 @@ def _fail(error: OSError) -> NoReturn:
 
 
 def read_picture(file: Path, size: tuple[int, int], channels: int) -> np.ndarray:
-    """Reads a picture (see `open_picture`), crops its centre and resizes it.
+    """Reads an image file with `open_picture`, crops its centre and resizes it.
 
     Args:
-        file: the picture.
-        size: height and width of the result. The largest centred part with these proportions is
+        file: the image file.
+        size: height and width of the result. The largest centred crop with this aspect ratio is
             resized with antialiasing (Lanczos).
         channels: 1 (grey) or 3 (colour).
     """
@@ -58,18 +58,18 @@ def read_picture(file: Path, size: tuple[int, int], channels: int) -> np.ndarray
 
 
 def open_picture(file: Path, channels: int) -> np.ndarray:
-    """Reads a picture at its own size, turned as its EXIF says.
+    """Reads an image file in its original size, in the orientation that its EXIF data give.
 
     Args:
-        file: PNG, JPEG or WebP; transparency is laid over white.
+        file: PNG, JPEG or WebP file; transparent pixels are blended with white.
         channels: 1 (grey) or 3 (colour).
 
     Returns:
-        uint8 [h, w, c].
+        The image, uint8 [h, w, c].
 
     Raises:
-        ValueError: it cannot be decoded; names the path.
-        FileNotFoundError: there is no such file.
+        ValueError: if the file cannot be decoded; the message has its path.
+        FileNotFoundError: if there is no such file.
     """
     from PIL import Image, ImageOps
 
@@ -86,13 +86,13 @@ def open_picture(file: Path, channels: int) -> np.ndarray:
     except Exception as error:  # damaged files make Pillow raise almost anything
         why = str(error).replace(f"'{file}'", "it")
         raise ValueError(
-            f"cannot decode the picture {file}: {why}; replace it, or leave it out"
+            f"cannot decode the picture {file}: {why}; replace or remove the file"
         ) from error
     return np.asarray(image).reshape(image.height, image.width, channels)
 
 
 def _eight_bits(image: Any) -> Any:
-    """Scales 16-bit grey, which Pillow would clip at 255, to 8 bits."""
+    """Scales 16-bit grey images to 8 bits; Pillow's own conversion would clip them at 255."""
     from PIL import Image
 
     if not image.mode.startswith("I"):
@@ -101,7 +101,7 @@ def _eight_bits(image: Any) -> Any:
 
 
 def fit(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Crops the centre of uint8 [h, w, c] to the proportions of `size` and resizes it."""
+    """Crops the centre of uint8 [h, w, c] to the aspect ratio of `size` and resizes it."""
     from PIL import Image, ImageOps
 
     if pixels.shape[:2] == size:

@@ -1,8 +1,8 @@
-"""The pipeline: from a source to batches, by Grain.
+"""The data pipeline, which makes batches from a source with Grain.
 
-The batch of step n is a pure function of (seed, n): Grain shuffles row numbers anew in every
-epoch, batches them, and each process takes its rows of the global batch. So a run resumes without
-any state of an iterator, and sees the same global batches on any number of processes.
+The batch of step n is a pure function of (seed, n): Grain reshuffles the row numbers in every epoch
+and batches them, and each process takes its rows of the global batch. A run therefore resumes
+without saved iterator state and sees the same global batches on any number of processes.
 """
 
 from collections.abc import Generator, Iterator
@@ -19,20 +19,20 @@ from vqdit.data.sources import MIRRORED, PRESENT, Arrays, Feature, Source, Split
 from vqdit.typing import Component, Named, resumable
 
 AHEAD = 4
-"""Batches that are prepared ahead of the training step."""
+"""Number of batches that are prepared ahead of the training step."""
 
 
 class Data(Component):
-    """What a run is trained on.
+    """The data of a run.
 
     Attributes:
         source: the examples.
-        augment: changes to the images of training examples, one after the other.
-        augment_given: changes to a second view of them, `image_given`, which takes the image's
-            place where it is given to a DiT: what it looks at is varied, and what it learns to
-            generate is not.
-        batch_size: examples of a global batch, over all devices and processes.
-        workers: worker processes that decode and augment; 0 uses threads of this process.
+        augment: augmentations of the images of training examples, applied one after the other.
+        augment_given: augmentations of a second view of each image, `image_given`. A DiT sees this
+            view where the image is known, so that its condition varies but the images that it
+            learns to generate do not.
+        batch_size: number of examples in a global batch, over all devices and processes.
+        workers: number of processes that decode and augment; 0 uses threads of this process.
     """
 
     source: Source = Digits()
@@ -48,21 +48,22 @@ class Data(Component):
             raise ValueError(f"Data needs workers >= 0, got {self.workers}")
 
     def features(self) -> Named[Feature]:
-        """Returns what an example holds."""
+        """Returns the feature of every column."""
         return self.source.features()
 
     def check(self) -> None:
-        """Makes sure of what a run needs, which may be hours before it is read.
+        """Checks the data before a run starts, so that errors do not appear hours later.
 
         Raises:
-            ValueError: there are too few examples for a batch, or tokens are augmented.
-            OSError: data of training or validation are missing.
+            ValueError: if there are too few examples for a batch, or encoded images have an
+                augmentation that changes pixels.
+            OSError: if the training or validation data are missing.
         """
         image = self.features().get("image")
         for augmentation in (*self.augment, *self.augment_given):
             if image is not None and image.encoded and not augmentation.mirrors:
                 raise ValueError(
-                    f"{type(augmentation).__name__} changes pixels, and the data have the tokens "
+                    f"{type(augmentation).__name__} changes pixels, but the data have only tokens "
                     "of images; use HorizontalFlip, or train from the images"
                 )
         count, _ = len(self.source.split("train")), self.source.split("validation")
@@ -78,13 +79,14 @@ class Data(Component):
         """Yields this process's rows of the global batches of steps start, start + 1, and so on.
 
         Args:
-            seed: of order and augmentation.
+            seed: seed of the order and of the augmentation.
             start: the first step.
-            process_index: which process this is.
-            process_count: how many share the global batch, in contiguous rows; divides it.
+            process_index: index of this process.
+            process_count: number of processes, which each take equally many contiguous rows of the
+                global batch; must divide the batch size.
 
         Returns:
-            A generator; close it to end its threads.
+            A generator; close it to stop its threads.
         """
         import grain
 
@@ -92,7 +94,7 @@ class Data(Component):
         rows = slice(process_index * size, (process_index + 1) * size)
         augment = (self.augment, self.augment_given)
         assemble = _Assemble(split, self.features(), augment, seed, rows)
-        # The order has no end; a remainder would make its length more than an integer can be.
+        # The order is endless; without drop_remainder, Grain's length would overflow an integer.
         order = _order(split, seed).batch(self.batch_size, drop_remainder=True)
         steps = order.map_with_index(assemble)
         options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=AHEAD)
@@ -109,7 +111,7 @@ class Data(Component):
             iterator.close()
 
     def train_rows(self, seed: int, step: int) -> np.ndarray:
-        """Returns which examples of the training split make the global batch of a step."""
+        """Returns the rows of the training split that form the global batch of a step."""
         order = _order(self.source.split("train"), seed)
         return np.asarray(order.batch(self.batch_size, drop_remainder=True)[step])
 
@@ -121,7 +123,7 @@ class Data(Component):
     def split_batches(
         self, split: str, *, process_index: int = 0, process_count: int = 1
     ) -> Iterator[Batch]:
-        """Yields a split once, in order; the last batch is filled up with rows not `valid`."""
+        """Yields a split once, in order; rows that pad the last batch are not `valid`."""
         examples, features = self.source.split(split), self.features()
         size = self._rows(process_count)
         for start in range(0, len(examples), self.batch_size):
@@ -133,13 +135,14 @@ class Data(Component):
     def _rows(self, process_count: int) -> int:
         if self.batch_size % process_count:
             raise ValueError(
-                f"batch_size {self.batch_size} does not divide by {process_count} processes"
+                f"batch_size {self.batch_size} does not divide by {process_count} processes; use a "
+                f"multiple of {process_count}"
             )
         return self.batch_size // process_count
 
 
 class _Assemble:
-    """Makes the batch of a step from its row numbers. A class, so that workers can unpickle it."""
+    """Makes the batch of a step from its row numbers; worker processes need a class to pickle."""
 
     def __init__(
         self,
@@ -195,7 +198,7 @@ def _first(views: "list[Pixels] | list[Pair]") -> np.ndarray:
 
 
 def _order(split: Split, seed: int) -> Any:
-    """Row numbers for ever: every epoch shuffled anew; mixtures by their weights."""
+    """Returns endless row numbers, reshuffled in every epoch; mixtures follow their weights."""
     import grain
 
     if not isinstance(split, Joined):
@@ -217,11 +220,11 @@ def _batch(
     data = {name: arrays[name] for name in features}
     present = {name: arrays[PRESENT + name] & valid for name in features}
     parts: Any = (Named(data), Named(present), Named(), index.astype(np.int32), valid)
-    return Batch(*parts)  # of NumPy arrays, until it is put on the devices
+    return Batch(*parts)  # holds NumPy arrays, which the training loop moves to the devices
 
 
 def _parse_flags() -> None:
-    """Grain's worker processes read absl flags, which nobody parsed in a program without them."""
+    """Marks absl flags as parsed, which Grain's worker processes require."""
     from absl import flags
 
     if not flags.FLAGS.is_parsed():

@@ -1,4 +1,4 @@
-"""A source that is prepared once, as array_records, and read from there."""
+"""The base class of sources that convert raw data once to array_record files and read those."""
 
 import functools
 import logging
@@ -14,22 +14,22 @@ log = logging.getLogger(__name__)
 
 
 class Recorded(Source):
-    """Base of sources with records of their own."""
+    """Base class of sources whose data are prepared as array_record files."""
 
     def key(self) -> str:
-        """Returns the name of the folder of the prepared data: one per content."""
+        """Returns the folder name of the prepared data, which differs for different content."""
         raise TypeError(f"{type(self).__name__} must define key")
 
     def columns(self) -> Named[Feature]:
-        """Returns the features, from the raw data."""
+        """Returns the features of the columns, read from the raw data."""
         raise TypeError(f"{type(self).__name__} must define columns")
 
     def examples(self) -> Mapping[str, Iterable[Mapping[str, Any]]]:
-        """Returns the examples of every split, from the raw data."""
+        """Returns the examples of every split, read from the raw data."""
         raise TypeError(f"{type(self).__name__} must define examples")
 
     def prepare(self) -> Path:
-        """Looks at the raw data, prepares them unless that was done; returns their folder."""
+        """Prepares the raw data unless this is already done; returns the folder."""
         folder = root() / self.key()
         if not self.is_prepared():
             log.info("preparing %s in %s", type(self).__name__, folder)
@@ -39,7 +39,7 @@ class Recorded(Source):
         return folder
 
     def is_prepared(self) -> bool:
-        """Returns whether the raw data, as they are now, were prepared before."""
+        """Returns whether the raw data are prepared in their current state."""
         return records.is_prepared(root() / self.key())
 
     def features(self) -> Named[Feature]:
@@ -50,22 +50,22 @@ class Recorded(Source):
         return reader(self._prepared(), name)
 
     def fingerprint(self) -> dict[str, Any]:
-        """Returns what identifies the data, after another look at the raw ones."""
-        found = records.describe(self.prepare())  # its name comes from where the raw data are
+        """Returns what identifies the data, after checking the raw data for changes."""
+        found = records.describe(self.prepare())  # "name" is left out: it depends on the path
         return {part: found[part] for part in ("version", "features", "splits", "checksum")}
 
     def _prepared(self) -> Path:
         return _PREPARED.get(self._place()) or self.prepare()
 
     def _place(self) -> tuple[Any, ...]:
-        return self, root(), Path.cwd()  # its path may be relative
+        return self, root(), Path.cwd()  # the path of the raw data may be relative
 
 
 _PREPARED: dict[tuple[Any, ...], Path] = {}
-"""What this process has prepared: a run must not notice that files come and go beside it."""
+"""Folders that this process has prepared; a run keeps its data although the raw files change."""
 
 
 @functools.lru_cache(maxsize=16)
 def reader(folder: Path, split: str) -> records.Records:
-    """One reader per split and process, so that what it remembers is shared."""
+    """Returns the reader of a split; all callers in a process share it and its cache."""
     return records.Records(folder, split)

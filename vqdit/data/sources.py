@@ -1,4 +1,4 @@
-"""The contract of a data source, and where prepared data are kept."""
+"""The interface of data sources, and the folder of prepared data."""
 
 import os
 from pathlib import Path
@@ -10,27 +10,27 @@ from vqdit.typing import Component, Named
 
 SPLITS = ("train", "validation", "test")
 DTYPES = ("uint8", "int16", "int32", "float32")
-"""How columns can be stored."""
+"""Data types that columns can have."""
 OPTION = "(in a training, --data.source.path)"
-"""How a path is given, for messages."""
+"""The option that sets the path of a source, for error messages."""
 PRESENT = "present_"
-"""Before the name of a column: another, which is True where an example has it."""
+"""Prefix of the boolean column that says which examples have a column."""
 MIRRORED = "_mirrored"
-"""After the name of a column of encoded images: the tokens of their mirror images."""
+"""Suffix of the column that holds the tokens of mirror images."""
 
 Arrays = dict[str, np.ndarray]
 
 
 class Feature(NamedTuple):
-    """What a column holds.
+    """Shape, data type and meaning of a column.
 
     Attributes:
-        shape: of one example.
-        classes: number of classes of a label, else 0.
-        names: of the classes, if they have names.
-        dtype: "uint8", "int16", "int32" or "float32"; empty for the usual one: uint8 for arrays,
-            int32 for scalars.
-        encoded: fingerprint of the tokenizer whose tokens these are; empty for all other data.
+        shape: shape of one example.
+        classes: number of classes if the column is a label, else 0.
+        names: names of the classes, if they have any.
+        dtype: "uint8", "int16", "int32" or "float32"; if empty, uint8 for arrays and int32 for
+            scalars.
+        encoded: fingerprint of the tokenizer if the column holds tokens, else empty.
     """
 
     shape: tuple[int, ...]
@@ -41,10 +41,10 @@ class Feature(NamedTuple):
 
     @property
     def stored(self) -> np.dtype:
-        """The dtype of its arrays.
+        """The NumPy data type of the column.
 
         Raises:
-            ValueError: `dtype` is none of those that can be stored.
+            ValueError: if `dtype` is not a supported data type.
         """
         if self.dtype not in ("", *DTYPES):
             raise ValueError(
@@ -60,28 +60,28 @@ class Split(Protocol):
     def __len__(self) -> int: ...
 
     def take(self, rows: np.ndarray) -> Arrays:
-        """Returns the examples of these row numbers, stacked."""
+        """Returns the examples with the given row numbers, stacked along the first axis."""
         ...
 
 
 class Source(Component):
-    """Where examples come from. Every source has the splits train, validation and test."""
+    """Base class of data sources, which all have the splits train, validation and test."""
 
     def features(self) -> Named[Feature]:
-        """Returns what an example holds."""
+        """Returns the feature of every column."""
         raise TypeError(f"{type(self).__name__} must define features")
 
     def split(self, name: str) -> Split:
-        """Returns one split, preparing the data first if that can be done without being asked.
+        """Returns one split; sources that need no download prepare their data first.
 
         Raises:
-            ValueError: there are too few examples, or one is bad.
-            OSError: the data cannot be found or written.
+            ValueError: if there are too few examples, or an example is invalid.
+            OSError: if the data cannot be found or written.
         """
         raise TypeError(f"{type(self).__name__} must define split")
 
     def fingerprint(self) -> dict[str, Any]:
-        """Returns what identifies the prepared data, JSON-able."""
+        """Returns a value that identifies the prepared data and can be written as JSON."""
         raise TypeError(f"{type(self).__name__} must define fingerprint")
 
 
@@ -92,16 +92,22 @@ def root() -> Path:
 
 
 def check_split(name: str) -> None:
-    """Raises ValueError unless it is the name of a split."""
+    """Raises ValueError unless `name` is the name of a split."""
     if name not in SPLITS:
         raise ValueError(f"unknown split {name!r}; one of: {', '.join(SPLITS)}")
 
 
 def divide(count: int, what: str) -> dict[str, np.ndarray]:
-    """Divides rows 0 to count - 1 at random, the same way each time: 80 % train, 10 %, 10 %.
+    """Divides rows 0 to count - 1 into 80 % training, 10 % validation and 10 % test.
+
+    The division is random, but the same for every call with the same count.
+
+    Args:
+        count: number of rows.
+        what: name of the data, for the error message.
 
     Raises:
-        ValueError: there are fewer than 10.
+        ValueError: if there are fewer than 10 rows.
     """
     if count < 10:
         raise ValueError(

@@ -1,9 +1,9 @@
-"""Garments that are seen, written and spoken: Fashion-MNIST with captions and synthetic speech.
+"""Fashion-MNIST with captions and synthetic speech.
 
-A caption is one of four wordings, such as "show me a sneaker". espeak-ng speaks each of them in 50
-ways (10 English voices with 5 pairs of speed and pitch), which makes 10 x 4 x 50 = 2,000
-utterances: 1,600 for training and 200 each for validation and test. They are divided by the way of
-speaking, so that no voice is heard in the test with a speed and pitch that it had in training.
+Each of the 10 classes has 4 captions, such as "show me a sneaker". espeak-ng speaks each caption in
+50 ways (10 English voices with 5 pairs of speed and pitch), which makes 10 x 4 x 50 = 2,000
+utterances: 1,600 for training and 200 each for validation and test. Each combination of voice,
+speed and pitch belongs to one split only.
 """
 
 import hashlib
@@ -28,10 +28,10 @@ from vqdit.data.texts import to_bytes
 from vqdit.typing import Named, resumable
 
 RATE = 8000
-"""Samples of the audio in a second."""
+"""Sampling rate of the audio in Hz."""
 SAMPLES = 8192
 LENGTH = 24
-"""Bytes of a caption."""
+"""Length of a caption in bytes."""
 NOUNS = (
     "a t-shirt",
     "trousers",
@@ -57,25 +57,26 @@ VOICES = (
     "en-gb-x-rp+f2",
     "en-gb-x-gbclan+m1",
 )
-"""espeak-ng speaks names that it does not know, and variants of en-gb, as if they were others."""
+"""Distinct voices of espeak-ng, which substitutes others for unknown names without an error."""
 MANNERS = ((220, 50), (230, 25), (240, 75), (250, 40), (265, 60))
-"""Speeds in words per minute, at which nothing is longer than the audio; pitches of 0 to 99."""
+"""Pairs of speed in words per minute and pitch from 0 to 99; every utterance fits the audio."""
 PEAK = 0.8
-"""The loudest sample of an utterance, of full scale."""
+"""Peak amplitude of every utterance, as a fraction of full scale."""
 
 log = logging.getLogger(__name__)
 
 
 class SpokenFashion(Source):
-    """Garments: `image` uint8 [28, 28, 1], `text`, `audio` and `label` 0 to 9.
+    """Fashion-MNIST with captions and speech: `image`, `text`, `audio` and `label` 0 to 9.
 
-    Images and splits are those of `FashionMNIST`. `text` is a caption as uint8 [24], padded by
-    zeros; `audio` is its speech as int16 [8192] at 8 kHz, followed by silence. Which caption and
-    which voice an image has is drawn from `seed` and its row; it does not change while training.
+    Images, uint8 [28, 28, 1], and splits are those of `FashionMNIST`. `text` is a caption as uint8
+    [24], padded with zeros. `audio` is the spoken caption as int16 [8192] at 8 kHz, padded with
+    silence. The utterance of an image is drawn at random from `seed` and the row of the image, and
+    is the same in every epoch.
 
     Attributes:
         path: folder of the four IDX files, as in `FashionMNIST`.
-        seed: of the choice of utterances.
+        seed: seed of the choice of utterances.
     """
 
     path: str = resumable("")
@@ -103,7 +104,7 @@ class SpokenFashion(Source):
         return FashionMNIST(path=self.path)
 
     def _prepare(self) -> None:
-        """Prepares both parts; what is missing for either is noticed before there is any work."""
+        """Prepares images and utterances, after checking that both can be prepared."""
         if not Utterances().is_prepared():
             check_speaker()
         self._garments().features()
@@ -113,7 +114,7 @@ class SpokenFashion(Source):
 class Utterances(Recorded):
     """Spoken captions: `text` uint8 [24], `audio` int16 [8192] at 8 kHz and `label` 0 to 9.
 
-    They are in the order of their labels, as many of each.
+    Every split is sorted by label and has equally many utterances of each label.
     """
 
     def key(self) -> str:
@@ -167,7 +168,7 @@ class _Way(NamedTuple):
 
 
 class _Line(NamedTuple):
-    """What is spoken, and how."""
+    """A caption and the way in which it is spoken."""
 
     label: int
     text: str
@@ -175,7 +176,7 @@ class _Line(NamedTuple):
 
 
 def _lines(ways: list[_Way]) -> list[_Line]:
-    """All captions in some ways of speaking, in the order of their labels."""
+    """Returns all captions in each of the given ways of speaking, sorted by label."""
     return [
         _Line(label, wording.format(noun), way)
         for label, noun in enumerate(NOUNS)
@@ -199,10 +200,10 @@ def check_speaker() -> None:
 
 
 def _speak(line: _Line) -> tuple[np.ndarray, int]:
-    """Returns the speech as int16 [n] and its rate in Hz.
+    """Returns the speech as int16 [n], and its sampling rate in Hz.
 
     Raises:
-        OSError: espeak-ng failed.
+        OSError: if espeak-ng fails.
     """
     way = line.way
     options = ["-z", "-v", way.voice, "-s", str(way.speed), "-p", str(way.pitch), "--stdout"]
@@ -217,9 +218,9 @@ def _speak(line: _Line) -> tuple[np.ndarray, int]:
 
 
 def _fit(speech: np.ndarray, rate: int, line: _Line) -> np.ndarray:
-    """Brings speech to `RATE`, `SAMPLES` and `PEAK`, from its first audible sample on.
+    """Converts speech to `RATE`, `SAMPLES` and `PEAK`, without the silence at its beginning.
 
-    Audible is what has at least a hundredth of the peak.
+    Samples below a hundredth of the peak count as silence.
     """
     from scipy.signal import resample_poly
 
@@ -227,9 +228,11 @@ def _fit(speech: np.ndarray, rate: int, line: _Line) -> np.ndarray:
     resampled = resample_poly(speech.astype(np.float64), RATE // common, rate // common)
     level = np.abs(resampled)
     if not level.size or not level.max():
-        raise OSError(f"espeak-ng gave no sound for {line.text!r} by {line.way}")
+        raise OSError(
+            f"espeak-ng gave no sound for {line.text!r} by {line.way}; check its installation"
+        )
     audible = np.flatnonzero(level >= 0.01 * level.max())
     if audible[-1] - audible[0] >= SAMPLES:
-        log.warning("the end of %r by %s is cut: it is too long", line.text, line.way)
+        log.warning("the speech of %r by %s is too long; its end is cut", line.text, line.way)
     scaled = 32767.0 * PEAK / level.max() * resampled[audible[0] :][:SAMPLES]
     return np.pad(np.round(scaled).astype(np.int16), (0, SAMPLES - len(scaled)))

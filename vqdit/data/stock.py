@@ -1,4 +1,4 @@
-"""Any stock TFDS data set of images and labels, such as celeb_a or imagenet2012."""
+"""Image data sets of TensorFlow Datasets (TFDS), such as celeb_a or imagenet2012."""
 
 import difflib
 import re
@@ -13,18 +13,18 @@ from vqdit.typing import Named
 
 
 class TFDS(Source):
-    """A data set by its TFDS name: `image` uint8 [size, size, channels] and `label`, if it has one.
+    """A TFDS data set: `image` uint8 [size, size, channels], and `label` if the data set has one.
 
-    It must have been prepared (`vqdit prepare tfds:NAME`), in the array_record format. Splits that
-    the data set lacks are cut off its training split: a twentieth each. A label below 0, as in test
-    sets whose labels are secret, is a missing one.
+    `vqdit prepare tfds:NAME` must have prepared the data set in the array_record format. If the
+    data set has no validation or test split, 5 % of its training split is used for each. Labels
+    below 0, which some test sets use for secret labels, count as missing.
 
     Attributes:
         name: TFDS name, such as "celeb_a" or "imagenet2012:5.1.0".
-        size: edge of the square that each picture is cropped and resized to, in pixels.
+        size: edge of the square to which each image is cropped and resized, in pixels.
         channels: 1 for grey, 3 for colour.
-        image: name of the picture's feature.
-        label: name of the label's feature; empty for none.
+        image: name of the TFDS feature that holds the image.
+        label: name of the TFDS feature that holds the label; empty for no label.
     """
 
     name: str = "celeb_a"
@@ -46,14 +46,17 @@ class TFDS(Source):
                 )
         image = found[self.image]
         if len(image.shape or ()) != 3 or image.np_dtype != np.uint8:
-            raise ValueError(f"the feature {self.image!r} of {self.name} holds no uint8 pictures")
+            raise ValueError(
+                f"the feature {self.image!r} of {self.name} holds no uint8 pictures; choose "
+                "another with --data.source.image"
+            )
         columns = {"image": Feature((self.size, self.size, self.channels))}
         if self.label in found:
             label = found[self.label]
             if not getattr(label, "num_classes", None):
                 raise ValueError(
                     f"the feature {self.label!r} of {self.name} is no class label; "
-                    "set --data.source.label= (empty) to do without"
+                    "set --data.source.label= (empty) to train without labels"
                 )
             columns["label"] = Feature((), label.num_classes, tuple(label.names))
         return Named(columns)
@@ -64,7 +67,8 @@ class TFDS(Source):
         available = set(builder.info.splits)
         if "train" not in available:
             raise ValueError(
-                f"{self.name} has no training split; it has: {', '.join(sorted(available))}"
+                f"{self.name} has no training split; it has: {', '.join(sorted(available))}; "
+                "choose another data set"
             )
         missing = [split for split in ("validation", "test") if split not in available]
         if name in available and (name != "train" or not missing):
@@ -92,7 +96,7 @@ class TFDS(Source):
 
 
 class _Stock:
-    """One split: decodes, crops and resizes on the way."""
+    """One split, whose images are decoded, cropped and resized when they are read."""
 
     def __init__(self, source: TFDS, records: Any) -> None:
         self._source, self._records = source, records
@@ -116,7 +120,7 @@ class _Stock:
 
 
 def _channels(pixels: np.ndarray, channels: int) -> np.ndarray:
-    if pixels.shape[-1] in (2, 4):  # transparency is laid over white
+    if pixels.shape[-1] in (2, 4):  # the last channel is alpha: blend with white
         alpha = pixels[..., -1:] / 255.0
         pixels = np.round(pixels[..., :-1] * alpha + 255.0 * (1.0 - alpha)).astype(np.uint8)
     if pixels.shape[-1] == channels:
@@ -128,33 +132,33 @@ def _channels(pixels: np.ndarray, channels: int) -> np.ndarray:
 
 
 def make_builder(name: str) -> Any:
-    """Returns the TFDS builder of a stock data set.
+    """Returns the TFDS builder of a data set.
 
     Raises:
-        ValueError: there is no such data set, or version of it.
-        ImportError: it needs TensorFlow; names the extra to install.
+        ValueError: if TFDS has no such data set or version.
+        ImportError: if the data set needs TensorFlow or another package that is not installed.
     """
     import tensorflow_datasets as tfds
 
     try:
         return tfds.builder(name, data_dir=root() / "tfds", file_format="array_record")
     except tfds.core.DatasetNotFoundError as error:
-        known = tfds.list_builders(with_community_datasets=False)  # those need TensorFlow
+        known = tfds.list_builders(with_community_datasets=False)  # listing those needs TensorFlow
         near = difflib.get_close_matches(re.split("[:/]", name)[0], known, n=3)
         hint = f"; nearest: {', '.join(near)}" if near else ""
         raise ValueError(f"TFDS has no data set {name!r}{hint}") from error
     except ImportError as error:
         raise needs_tensorflow(name, error) from error
-    except AssertionError as error:  # how TFDS says that there is no such version
+    except AssertionError as error:  # TFDS raises this for an unknown version
         raise ValueError(f"cannot open the TFDS data set {name!r}: {error}") from error
 
 
 def prepare_stock(name: str) -> Any:
-    """Downloads and prepares a stock data set; returns its builder.
+    """Downloads and prepares a TFDS data set; returns its builder.
 
     Raises:
-        ImportError: it needs TensorFlow; names the extra to install.
-        OSError: it must be downloaded by hand, or cannot be downloaded.
+        ImportError: if the data set needs TensorFlow or another package that is not installed.
+        OSError: if the data set must be downloaded by hand, or the download fails.
     """
     from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
     from tensorflow_datasets.core.download.util import DownloadError
@@ -166,7 +170,7 @@ def prepare_stock(name: str) -> Any:
         raise needs_tensorflow(name, error) from error
     except (DownloadError, NonMatchingChecksumError) as error:
         raise OSError(f"cannot download the TFDS data set {name!r}: {error}") from error
-    except AssertionError as error:  # how TFDS says that a manual download is missing
+    except AssertionError as error:  # TFDS raises this for a missing manual download
         fault = "must be downloaded by hand"
         if not builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
             fault = "cannot be prepared"
@@ -175,9 +179,9 @@ def prepare_stock(name: str) -> Any:
 
 
 def needs_tensorflow(name: str, error: ImportError) -> ImportError:
-    """Returns an error that says what to install: mostly TensorFlow."""
+    """Returns an error that names the package to install, which is TensorFlow in most cases."""
     cause: Any = error
-    while isinstance(cause, ImportError) and not cause.name:  # TFDS raises its own, without it
+    while isinstance(cause, ImportError) and not cause.name:  # TFDS's own error has no name
         cause = cause.__cause__
     package = getattr(cause, "name", None) or "tensorflow"
     wanted = "'vqdit[tf]'" if package.startswith("tensorflow") else package

@@ -1,6 +1,6 @@
-"""One's own table: a JSON-lines or CSV file with one example per row.
+"""Data from a table: a JSON Lines or CSV file with one example per row.
 
-A column is a modality; an empty cell is a modality that the example lacks.
+Every column is a modality; an empty cell means that the example lacks the modality.
 """
 
 import csv
@@ -22,8 +22,8 @@ class Row(NamedTuple):
     """A row of a table.
 
     Attributes:
-        place: file and line.
-        cells: what is in each column.
+        place: file and line, for error messages.
+        cells: value of every column.
     """
 
     place: str
@@ -33,19 +33,19 @@ class Row(NamedTuple):
 class Table(Recorded):
     """Rows of a .jsonl or .csv file with the columns `image`, `audio`, `text` and `label`.
 
-    `image` is the path of a PNG, JPEG or WebP file, `audio` that of a mono WAV or FLAC file,
-    relative to the table or absolute; `text` is stored as UTF-8, padded by zeros; `label` is a
-    class name or number (classes are those that occur, in sorted order). A column `split` with
-    train, validation or test divides the rows; without it a tenth each is set aside for validation
-    and test.
+    `image` is the path of a PNG, JPEG or WebP file and `audio` that of a mono WAV or FLAC file,
+    absolute or relative to the table. `text` is stored as UTF-8, padded with zeros. `label` is the
+    name or number of a class; the classes are the values that occur, in sorted order. An optional
+    column `split` assigns each row to train, validation or test. Without this column, 10 % of the
+    rows go to validation and 10 % to test.
 
     Attributes:
-        path: the table.
-        size: edge of the square that each picture is cropped and resized to, in pixels.
+        path: path of the table.
+        size: edge of the square to which each image is cropped and resized, in pixels.
         channels: 1 for grey, 3 for colour.
-        samples: length of every sound.
-        rate: of every sound, in Hz.
-        length: bytes of the longest text.
+        samples: length of every sound in samples.
+        rate: sampling rate of every sound in Hz.
+        length: largest length of a text in bytes.
     """
 
     path: str = resumable("rows.jsonl")
@@ -80,12 +80,14 @@ class Table(Recorded):
             name = sorted(unknown)[0]
             hint = "; cells are separated by commas" if ";" in name or "\t" in name else ""
             raise ValueError(
-                f"{self.path} has the unknown column {name!r}; known ones: "
+                f"{self.path} has the unknown column {name!r}; known columns: "
                 f"{', '.join(COLUMNS)}, split{hint}"
             )
         present = [column for column in COLUMNS if any(_given(row, column) for row in rows)]
         if not present:
-            raise ValueError(f"{self.path} has nothing in the columns {', '.join(COLUMNS)}")
+            raise ValueError(
+                f"{self.path} has no values in the columns {', '.join(COLUMNS)}; fill at least one"
+            )
         return Named({column: COLUMNS[column](self, rows) for column in present})
 
     def examples(self) -> Mapping[str, Iterable[Mapping[str, Any]]]:
@@ -101,7 +103,10 @@ class Table(Recorded):
                 parts[split].append(row)
             for split, part in parts.items():
                 if not part:
-                    raise ValueError(f"{self.path} has no row of the {split} split")
+                    raise ValueError(
+                        f"{self.path} has no row of the {split} split; add some, or remove the "
+                        "column split"
+                    )
         else:
             numbers = divide(len(rows), self.path)
             parts = {split: [rows[number] for number in numbers[split]] for split in SPLITS}
@@ -128,7 +133,7 @@ class Table(Recorded):
             yield example
 
     def _named(self, row: Row, column: str) -> Path:
-        """The file that is named in a cell."""
+        """Returns the path of the file that a cell names."""
         return self._file().parent / str(row.cells[column])
 
     def _file(self) -> Path:
@@ -143,7 +148,7 @@ class Table(Recorded):
         file = self._file()
         read = _read_csv if file.suffix.lower() == ".csv" else _read_json_lines
         try:
-            with file.open(newline="", encoding="utf-8-sig") as lines:  # a BOM is no part of it
+            with file.open(newline="", encoding="utf-8-sig") as lines:  # "-sig" skips a BOM
                 return read(file, lines)
         except UnicodeDecodeError as error:
             raise ValueError(
@@ -165,10 +170,13 @@ def _read_csv(file: Path, lines: TextIO) -> list[Row]:
     reader = csv.DictReader(lines)
     rows, names = [], [*(reader.fieldnames or ())]
     if twice := [name for name in names if names.count(name) > 1]:
-        raise ValueError(f"{file} has two columns {twice[0]!r}; give each column a name of its own")
+        raise ValueError(f"{file} has two columns {twice[0]!r}; give each column a different name")
     for row in reader:
-        if None in row:  # where DictReader keeps what has no column
-            raise ValueError(f"{file}:{reader.line_num} has more cells than there are columns")
+        if None in row:  # DictReader stores surplus cells under this key
+            raise ValueError(
+                f"{file}:{reader.line_num} has more cells than there are columns; put cells that "
+                "contain commas in quotes"
+            )
         cells = {column: (value or "").strip() for column, value in row.items()}
         rows.append(Row(f"{file}:{reader.line_num}", cells))
     return rows
@@ -202,7 +210,7 @@ def _given(row: Row, column: str) -> bool:
 
 
 def _class(row: Row) -> str:
-    """The class name of a row; 3.0 is 3, as a column with gaps makes of whole numbers."""
+    """Returns the class name of a row; reads 3.0 as 3, as spreadsheets may write integers."""
     name = str(row.cells["label"])
     return name[:-2] if name.endswith(".0") and name[:-2].isdecimal() else name
 
@@ -236,4 +244,7 @@ COLUMNS: dict[str, Callable[[Table, list[Row]], Feature]] = {
     "text": _text,
     "label": _label,
 }
-"""What each column of a table holds: a new modality is one entry here, and its reading above."""
+"""Functions that return the feature of each known column.
+
+A new modality needs an entry here and a branch in `Table._read`.
+"""

@@ -1,4 +1,4 @@
-"""Text as bytes: UTF-8, padded at the end by byte 0."""
+"""Conversion of text to UTF-8 bytes, padded at the end with byte 0."""
 
 import numpy as np
 
@@ -7,7 +7,8 @@ def to_bytes(text: str, length: int) -> np.ndarray:
     """Returns a text as uint8 [length].
 
     Raises:
-        ValueError: it is longer than that in UTF-8, or holds the byte 0, which means padding.
+        ValueError: if the text has more than `length` bytes in UTF-8, or contains byte 0, which is
+            reserved for padding.
     """
     encoded = text.encode()
     if len(encoded) > length:

@@ -1,7 +1,7 @@
-"""Public tokenizers and DiTs: their weights as ours, in memory or as a workdir.
+"""Import of public tokenizers and DiTs, into memory or as a workdir.
 
 >>> import vqdit
->>> tokenizer = vqdit.pretrained.load("vae")  # a folder of diffusers  # doctest: +SKIP
+>>> tokenizer = vqdit.pretrained.load("vae")  # a diffusers folder  # doctest: +SKIP
 >>> latents = tokenizer.encode(images)  # float32 [b, h, w, 3] in [-1, 1]  # doctest: +SKIP
 >>> dit = vqdit.pretrained.load("DiT-XL-2-256x256.pt")  # doctest: +SKIP
 >>> prediction = dit.apply(latents, 500, labels)  # doctest: +SKIP
@@ -32,32 +32,35 @@ __all__ = [
 ]
 
 SIZE = 256
-"""Edge of the images, unless the caller says otherwise: weights do not tell it."""
+"""Default edge of the images in pixels, which cannot be inferred from weights."""
 
 
 def load(
     path: str | Path, *, size: int = SIZE, kind: Kind = "dit", heads: int = 0
 ) -> Tokenizer | Denoiser:
-    """Returns a public tokenizer, as `vqdit.load` returns one of a workdir, or a public DiT.
+    """Returns a public tokenizer or a public DiT.
 
-    A tokenizer's `encode` takes images float32 [b, h, w, c] in [-1, 1] of any size that divides, or
-    uint8 ones of `size`, and gives codes int32 [b, y, x, 1] or latents float32 [b, y, x, d], the
-    posterior's mean; `decode` gives images float32, about [-1, 1], or uint8 with
-    `standardized=False`. A DiT's `apply(x, t, labels)` is the original's forward pass, channels
-    last.
+    A tokenizer is returned as a `Tokenizer`, as `vqdit.load` does for a workdir. Its `encode` takes
+    float32 images [b, h, w, c] in [-1, 1] of any size that is a multiple of the down-sampling
+    factor, or uint8 images of `size`. It returns int32 codes [b, y, x, 1] or the float32 posterior
+    mean [b, y, x, d]. `decode` returns float32 images in about [-1, 1], or uint8 images with
+    `standardized=False`.
+
+    A DiT is returned as a `Denoiser`, whose `apply(x, t, labels)` is the forward pass of the
+    original, with channels last.
 
     Args:
-        path: a folder of diffusers with a VQModel, an AutoencoderKL or a DiTTransformer2DModel; a
-            checkpoint of taming-transformers or latent-diffusion (also a whole LDM), of LlamaGen's
-            VQ, of DiT or of SiT.
-        size: edge of a tokenizer's images, in pixels.
-        kind: "sit" if it is a checkpoint of SiT, which has the very names of DiT.
-        heads: of the attention of such a checkpoint; 0 takes those of the published size.
+        path: a diffusers folder with a VQModel, an AutoencoderKL or a DiTTransformer2DModel; or a
+            checkpoint of taming-transformers, latent-diffusion (including whole LDMs), LlamaGen's
+            VQ tokenizer, DiT or SiT.
+        size: edge of a tokenizer's images in pixels.
+        kind: "sit" for a checkpoint of SiT, whose tensors have the same names as those of DiT.
+        heads: attention heads of a DiT or SiT checkpoint; 0 infers the heads of a published size.
 
     Raises:
-        FileNotFoundError: there is no such path.
-        PretrainedMismatch: tensors are missing, left over, or of another shape.
-        ValueError: it is none of these, or cannot be imported.
+        FileNotFoundError: if the path does not exist.
+        PretrainedMismatch: if tensors are missing, unexpected or of another shape.
+        ValueError: if the format is unknown, or the model cannot be imported.
     """
     found = convert(path, size=size, kind=kind, heads=heads)
     if isinstance(found, Pretrained):
@@ -70,7 +73,7 @@ def load(
 def convert(
     path: str | Path, *, size: int = SIZE, kind: Kind = "dit", heads: int = 0
 ) -> Imported | Pretrained:
-    """Returns the task and arrays of a public tokenizer, or the network of a DiT; see `load`."""
+    """Returns a public tokenizer as task and arrays, or a public DiT; see `load`."""
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"no file or folder {path}")
@@ -80,8 +83,10 @@ def convert(
                 return diffusers_dit.convert(path)
             return diffusers.convert(path, size)
         inner = sorted(found.name for found in path.glob("*/") if diffusers.is_diffusers(found))
-        hint = f"; give one of its folders {', '.join(inner)}" if inner else ""
-        raise ValueError(f"{path} is no model of diffusers: no config.json that names one{hint}")
+        hint = f"choose one of its folders {', '.join(inner)}" if inner else "choose another folder"
+        raise ValueError(
+            f"{path} is not a diffusers model: it has no config.json with a _class_name; {hint}"
+        )
     tensors = read_tensors(path)
     if dit.is_dit(tensors):
         return dit.convert(tensors, kind=kind, heads=heads)
@@ -90,25 +95,25 @@ def convert(
             return source.convert(tensors, size)
     names = ", ".join(list(tensors)[:3])
     raise ValueError(
-        f"{path} is nothing that is known here: its tensors are called {names}, ...; known are "
-        "taming-transformers, latent-diffusion, LlamaGen, DiT and SiT, and folders of diffusers"
+        f"{path} has an unknown format: its tensors are called {names}, ...; use a checkpoint of "
+        "taming-transformers, latent-diffusion, LlamaGen, DiT or SiT, or a diffusers folder"
     )
 
 
 def write(
     imported: Imported, folder: Path, *, pictures: str = "pictures", option: str = "folder"
 ) -> Path:
-    """Writes a workdir that `vqdit.load`, `vqdit reconstruct` and a DiT's `tokenizer` take.
+    """Writes a workdir for `vqdit.load`, `vqdit reconstruct` and the `tokenizer` field of a DiT.
 
     Args:
-        imported: what `convert` returned.
-        folder: a new one, or an empty one.
-        pictures: folder of images that the workdir's experiment names as its data.
-        option: what the caller chooses another folder by, for messages.
+        imported: a tokenizer returned by `convert`.
+        folder: a new or empty folder.
+        pictures: folder of images, which becomes the data of the workdir's experiment.
+        option: name of the caller's option that sets the folder, for error messages.
 
     Raises:
-        ValueError: there is a run in the folder.
-        OSError: it cannot be written.
+        ValueError: if the folder already contains a run.
+        OSError: if the folder cannot be written.
     """
     task, params, stats = imported
     source = ImageFolder(path=pictures, size=task.modality.grid[0], channels=task.modality.channels)
@@ -120,4 +125,4 @@ def write(
 
 
 def _nothing(name: str) -> Trained:
-    raise ValueError(f"a tokenizer refers to nothing, asked for {name!r}")
+    raise ValueError(f"an imported tokenizer cannot refer to another run, got {name!r}")

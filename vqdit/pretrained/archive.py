@@ -1,10 +1,9 @@
-"""Reading tensors from checkpoint files, without torch and without running anything in them.
+"""Reading tensors from checkpoint files, without torch and without executing their code.
 
-A torch checkpoint is a zip archive: `data.pkl`, a pickle of the structure, and one member of raw
-bytes per storage. A pickle is a program: loaded as usual, it may call any function. Here the only
-names that mean anything are those of tensors, parameters, storages and ordered maps; whatever
-else a checkpoint names (callbacks, settings, `os.system`) becomes an `Inert` object, and nothing
-of it is imported or called.
+A torch checkpoint is a zip archive with `data.pkl`, a pickle of the structure, and one file of raw
+bytes per storage. Unpickling can call arbitrary functions. The unpickler here only knows tensors,
+parameters, storages and ordered dictionaries. Every other name in a checkpoint (callbacks,
+settings, `os.system`) becomes an `Inert` object; nothing is imported or called for it.
 """
 
 import collections
@@ -32,15 +31,15 @@ STORAGES = {
     "BoolStorage": np.dtype(np.bool_),
 }
 WRAPPERS = ("ema", "state_dict", "model")
-"""Where training programs put the weights, averaged ones first."""
+"""Keys under which training programs store the weights; averaged weights take precedence."""
 
 
 class Stored(NamedTuple):
-    """A tensor in a file: read when it is needed.
+    """A tensor in a file, which is read on demand.
 
     Attributes:
-        shape: its shape.
-        read: returns it.
+        shape: shape of the tensor.
+        read: function that reads and returns the tensor.
     """
 
     shape: tuple[int, ...]
@@ -48,7 +47,7 @@ class Stored(NamedTuple):
 
 
 class Inert:
-    """Stands for every object of a checkpoint that is no tensor; does nothing."""
+    """Placeholder for every object of a checkpoint that is not a tensor; does nothing."""
 
     def __new__(cls, *_: Any, **__: Any) -> "Inert":
         return object.__new__(cls)
@@ -66,24 +65,24 @@ class Inert:
         pass
 
     def append(self, item: Any) -> None:
-        """Takes what a pickle puts into a list."""
+        """Ignores an item that a pickle appends."""
 
     def extend(self, items: Any) -> None:
-        """Takes what a pickle puts into a list."""
+        """Ignores items that a pickle appends."""
 
 
 def read_tensors(file: Path) -> dict[str, Stored]:
     """Returns the tensors of a checkpoint by name.
 
     Args:
-        file: a `.safetensors` file, or what `torch.save` of torch 1.6 or newer wrote (`.ckpt`,
-            `.pt`, `.pth`, `.bin`): a state dict, or a map that has one as "ema", "state_dict" or
-            "model".
+        file: a `.safetensors` file, or a file written by `torch.save` of torch 1.6 or later
+            (`.ckpt`, `.pt`, `.pth`, `.bin`) that holds a state dict, either directly or under the
+            key "ema", "state_dict" or "model".
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is neither, is damaged, or has no state dict. A tensor that is not finite
-            raises it when it is read.
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file has another format, is damaged or has no state dict. Reading a
+            tensor with NaN or infinite values raises it too.
     """
     if not file.is_file():
         raise FileNotFoundError(f"no file {file}")
@@ -97,8 +96,8 @@ def _finite(name: str, tensor: Stored, file: Path) -> Stored:
         wrong = values.size - int(np.isfinite(values.astype(np.float32)).sum())
         if wrong:
             raise ValueError(
-                f"{name!r} in {file} is not finite: {wrong} of its {values.size} numbers are NaN "
-                "or infinite; the model that was saved had diverged, take an earlier checkpoint"
+                f"{name!r} in {file} is not finite: {wrong} of its {values.size} values are NaN "
+                "or infinite, so the training had diverged; use an earlier checkpoint"
             )
         return values
 
@@ -108,13 +107,13 @@ def _finite(name: str, tensor: Stored, file: Path) -> Stored:
 def _read_torch_file(file: Path) -> dict[str, Stored]:
     if not zipfile.is_zipfile(file):
         raise ValueError(
-            f"{file} is neither safetensors nor what torch.save has written since torch 1.6 (a zip "
-            "archive); load it with torch and save its state_dict again"
+            f"{file} is neither a .safetensors file nor a zip archive written by torch 1.6 or "
+            "later; load it with torch and save its state_dict again"
         )
     try:
         content = _read_torch(file)
     except (pickle.UnpicklingError, zipfile.BadZipFile, KeyError, EOFError, IndexError) as error:
-        raise ValueError(f"{file} is damaged: {error}") from error
+        raise ValueError(f"{file} is damaged: {error}; download it again") from error
     return _state_dict(content, file)
 
 
@@ -127,7 +126,7 @@ def _state_dict(content: Any, file: Path) -> dict[str, Stored]:
         found = {str(n): value for n, value in content.items() if isinstance(value, Stored)}
         if found:
             return found
-    raise ValueError(f"{file} has no tensors by name; give a checkpoint with a state_dict")
+    raise ValueError(f"{file} has no named tensors; use a checkpoint with a state_dict")
 
 
 def _read_safetensors(file: Path) -> dict[str, Stored]:
@@ -138,10 +137,10 @@ def _read_safetensors(file: Path) -> dict[str, Stored]:
             names = list(opened.keys())
             shapes = {name: tuple(opened.get_slice(name).get_shape()) for name in names}
     except SafetensorError as error:
-        raise ValueError(f"{file} is damaged: {error}") from error
+        raise ValueError(f"{file} is damaged: {error}; download it again") from error
 
     def read(name: str) -> np.ndarray:
-        with safe_open(file, framework="flax") as opened:  # unlike "numpy", knows bfloat16
+        with safe_open(file, framework="flax") as opened:  # "numpy" does not support bfloat16
             return np.asarray(opened.get_tensor(name))
 
     return {name: Stored(shapes[name], functools.partial(read, name)) for name in names}
@@ -151,17 +150,23 @@ def _read_torch(file: Path) -> Any:
     with zipfile.ZipFile(file) as archive:
         structure = next((n for n in archive.namelist() if n.endswith("/data.pkl")), None)
         if structure is None:
-            raise ValueError(f"{file} is a zip archive, but not of torch: it has no data.pkl")
+            raise ValueError(
+                f"{file} is a zip archive but not a torch checkpoint: it has no data.pkl; load it "
+                "with torch and save its state_dict again"
+            )
         root = structure.removesuffix("data.pkl")
         order = root + "byteorder"
         if order in archive.namelist() and archive.read(order) != b"little":
-            raise ValueError(f"{file} was written on a big-endian machine")
+            raise ValueError(
+                f"{file} was written on a big-endian machine, which is not supported; save it "
+                "again on a little-endian machine"
+            )
         with archive.open(structure) as stream:
             return _Unpickler(stream, file, root).load()
 
 
 class _Storage(NamedTuple):
-    """Raw numbers in a member of the archive."""
+    """The raw values of a storage in one file of the archive."""
 
     file: Path
     member: str
@@ -174,13 +179,13 @@ class _Storage(NamedTuple):
             if size != self.count * self.dtype.itemsize:
                 raise ValueError(
                     f"{self.file} is damaged: {self.member} has {size} bytes, not "
-                    f"{self.count} times {self.dtype.itemsize}"
+                    f"{self.count} times {self.dtype.itemsize}; download it again"
                 )
             return np.frombuffer(archive.read(self.member), self.dtype)
 
 
 class _Unpickler(pickle.Unpickler):
-    """Knows tensors; all other classes and functions are `Inert`."""
+    """Unpickles tensors; all other classes and functions become `Inert`."""
 
     def __init__(self, stream: Any, file: Path, root: str) -> None:
         super().__init__(stream, encoding="utf-8")
@@ -211,15 +216,15 @@ def _rebuild_parameter(data: Any, *_: Any) -> Any:
 
 
 def _rebuild_tensor(storage: Any, offset: Any, shape: Any, stride: Any, *_: Any) -> Any:
-    """Returns a view of a storage, once it is known to lie within it."""
+    """Returns a tensor, after checking that it lies within its storage."""
     numbers = [offset, *shape, *stride]
     if not isinstance(storage, _Storage) or len(shape) != len(stride):
         return Inert()
     if not all(isinstance(number, int) and number >= 0 for number in numbers):
-        raise pickle.UnpicklingError(f"a tensor of offset, shape and stride {numbers}")
+        raise pickle.UnpicklingError(f"a tensor has the offset, shape and stride {numbers}")
     last = offset + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
     if math.prod(shape) and last >= storage.count:
-        raise pickle.UnpicklingError(f"a tensor of shape {tuple(shape)} beyond its storage")
+        raise pickle.UnpicklingError(f"a tensor of shape {tuple(shape)} exceeds its storage")
 
     def read() -> np.ndarray:
         numbers = storage.read()[offset:]

@@ -1,8 +1,9 @@
-"""Folders of the library diffusers with a `DiTTransformer2DModel`, read and written.
+"""Import and export of diffusers folders with a `DiTTransformer2DModel`.
 
-The port is not the original: its time embedding divides by 127 where that has 128, the norm before
-each MLP has an epsilon of its own, and each block keeps a copy of what embeds time and label. The
-first two are fields of our DiT; the copies must be one and the same.
+The diffusers port differs from the original DiT in three ways: its time embedding divides by 127
+instead of 128, the norm before each MLP has another epsilon, and every block has its own copy of
+the embedders of time and label. The fields `time_shift` and `mlp_eps` of `DiT` cover the first two
+differences. Import requires that all copies of the embedders are equal.
 """
 
 import dataclasses
@@ -31,7 +32,7 @@ from vqdit.processes import DDPM
 
 CLASS = "DiTTransformer2DModel"
 OLD_CLASS = "Transformer2DModel"
-"""How earlier versions of diffusers named it; the published folders do."""
+"""The class name in earlier versions of diffusers, which the published folders use."""
 EMBEDDER = "transformer_blocks.{block}.norm1.emb."
 FIRST = EMBEDDER.format(block=0)
 NAMES = Names(
@@ -56,7 +57,7 @@ FIXED = {
     "norm_elementwise_affine": False,
     "norm_type": "ada_norm_zero",
 }
-"""The only values that can be imported, which are also the defaults."""
+"""Config values that must have these defaults; models with other values cannot be imported."""
 SIZES = {
     "in_channels": 4,
     "out_channels": None,
@@ -68,7 +69,7 @@ SIZES = {
     "num_embeds_ada_norm": 1000,
     "norm_eps": 1e-5,
 }
-"""What a config says of the network, with what it means not to say it."""
+"""Config values that describe the architecture, with their defaults."""
 EXPRESSED = (
     "depth",
     "dim",
@@ -80,11 +81,11 @@ EXPRESSED = (
     "mlp_eps",
     "time_shift",
 )
-"""Fields of our DiT that a folder can express, or that do not change what it computes."""
+"""Fields of `DiT` that a folder can express, or that do not change the result."""
 
 
 def is_dit(folder: Path) -> bool:
-    """True for a folder of diffusers with a DiT."""
+    """Returns whether a diffusers folder holds a DiT."""
     config = json.loads((folder / "config.json").read_text())
     is_old = config.get("_class_name") == OLD_CLASS and config.get("norm_type") == "ada_norm_zero"
     return is_old or config.get("_class_name") == CLASS
@@ -94,17 +95,17 @@ def convert(folder: Path) -> Pretrained:
     """Returns the network in a folder.
 
     Args:
-        folder: with config.json and weights, as `save_pretrained` writes it.
+        folder: folder with config.json and weights, as `save_pretrained` writes it.
 
     Raises:
-        FileNotFoundError: there are no weights.
-        PretrainedMismatch: tensors are missing, left over, or of another shape.
-        ValueError: the network has a part that no DiT of ours has.
+        FileNotFoundError: if there are no weights.
+        PretrainedMismatch: if tensors are missing, unexpected or of another shape.
+        ValueError: if `DiT` does not support the network.
     """
     config = json.loads((folder / "config.json").read_text())
     for name, value in FIXED.items():
         if config.get(name, value) != value:
-            raise ValueError(f"{name}={config[name]!r} cannot be imported; {value!r} can")
+            raise ValueError(f"{name}={config[name]!r} cannot be imported; only {value!r} can")
     sizes = SIZES | {name: config[name] for name in SIZES if name in config}
     model = DiT(
         depth=sizes["num_layers"],
@@ -129,7 +130,7 @@ def convert(folder: Path) -> Pretrained:
 
 
 def _without_copies(tensors: Mapping[str, Stored], depth: int) -> dict[str, Stored]:
-    """Returns the tensors without the blocks' own embedders, which are those of the first."""
+    """Returns the tensors without the embedders of later blocks, which must equal the first."""
     first = [name.removeprefix(FIRST) for name in tensors if name.startswith(FIRST)]
     copies = {
         EMBEDDER.format(block=n) + part: FIRST + part for n in range(1, depth) for part in first
@@ -140,31 +141,33 @@ def _without_copies(tensors: Mapping[str, Stored], depth: int) -> dict[str, Stor
     for name, original in copies.items():
         if not np.array_equal(tensors[name].read(), tensors[original].read()):
             raise ValueError(
-                f"the blocks embed time and label each in its own way: {name} is not {original}; a "
-                "DiT here embeds them once for all blocks, so that this one cannot be imported"
+                f"{name} differs from {original}, but all blocks must embed time and label in the "
+                "same way; this model cannot be imported"
             )
     return {name: tensor for name, tensor in tensors.items() if name not in copies}
 
 
 def write(found: Pretrained, folder: Path, *, option: str = "folder") -> Path:
-    """Writes a folder that `DiTTransformer2DModel.from_pretrained` loads: the same function.
+    """Writes a folder that `DiTTransformer2DModel.from_pretrained` loads, with the same outputs.
 
-    Its timestep is what the network embeds: 1000 t of `Flow`, the number of the step of `DDPM`.
+    The timestep of the diffusers model is the value that the network embeds: 1000 t for `Flow`, the
+    index of the step for `DDPM`.
 
     Args:
-        found: the network, its target called `image` and its condition `label`.
-        folder: a new one, or an empty one.
-        option: what the caller chooses another folder by, for messages.
+        found: the network, whose target must be called `image` and whose condition `label`.
+        folder: a new or empty folder.
+        option: name of the caller's option that sets the folder, for error messages.
 
     Raises:
-        ValueError: diffusers has no such network, or there is a model in the folder.
-        OSError: it cannot be written.
+        ValueError: if diffusers does not support the network, or the folder already contains a
+            model.
+        OSError: if the folder cannot be written.
     """
     from safetensors.flax import save_file
 
     config = _config(found)
     if (folder / "config.json").exists():
-        raise ValueError(f"{folder} holds a model already; choose another {option}")
+        raise ValueError(f"{folder} already holds a model; choose another {option}")
     folder.mkdir(parents=True, exist_ok=True)
     tensors = spread(found.model, NAMES, found.params)
     for block in range(1, found.model.depth):
@@ -186,24 +189,24 @@ def _config(found: Pretrained) -> dict[str, Any]:
         value, other = getattr(model, field.name), getattr(plain, field.name)
         if value != other:
             raise ValueError(
-                f"diffusers has no DiT with {field.name}={value!r}, only with {other!r}; it cannot "
-                "be exported"
+                f"a DiT with {field.name}={value!r} cannot be exported: diffusers supports only "
+                f"{other!r}; train one with --task.model.{field.name}={other}"
             )
     if not image.width or len(set(image.grid)) != 1 or len(image.grid) != 2:
         grid = "x".join(map(str, image.grid))
         raise ValueError(
-            "the DiT of diffusers takes square latents, not "
-            f"{'latents' if image.width else 'codes'} of {grid}; it cannot be exported"
+            f"a DiT over {'latents' if image.width else 'codes'} of {grid} cannot be exported; "
+            "the DiT of diffusers needs square latents"
         )
     if label.route != "adaln":
         raise ValueError(
-            f"the DiT of diffusers is conditioned on a label, not by the route {label.route!r}; it "
-            "cannot be exported"
+            f"a DiT with a condition of route={label.route!r} cannot be exported; the DiT of "
+            "diffusers needs a label (route='adaln')"
         )
     if model.time_shift != 1:
         raise ValueError(
-            "the DiT of diffusers embeds the time with other frequencies than the original; only a "
-            "network with time_shift=1 is the same there (train with --task.model.time_shift=1)"
+            f"a DiT with time_shift={model.time_shift} cannot be exported, because diffusers uses "
+            "other frequencies in its time embedding; train with --task.model.time_shift=1"
         )
     return {
         "_class_name": CLASS,

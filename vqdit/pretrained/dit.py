@@ -1,10 +1,10 @@
-"""State dicts of DiT and of SiT, which is the same network, trained for another process.
+"""Import of state dicts of DiT, and of SiT, which is the same network for another process.
 
 Peebles & Xie, arXiv:2212.09748; Ma et al., "SiT: Exploring Flow and Diffusion-based Generative
-Models with Scalable Interpolant Transformers", arXiv:2401.08740. All there is to know about the
-network is in names and shapes, but for its heads and for which of the two it is. Both predict twice
-the channels: DiT the noise and how its variance lies between two bounds, SiT the velocity and
-something that it never used.
+Models with Scalable Interpolant Transformers", arXiv:2401.08740. The architecture follows from the
+names and shapes of the tensors, except for the number of heads and whether the model is a DiT or a
+SiT. Both have two outputs per channel. The outputs of DiT are the noise and an interpolation
+coefficient of the variance; those of SiT are the velocity and an unused value.
 """
 
 import math
@@ -45,27 +45,27 @@ TELLING = (
     "final_layer.linear.bias",
     POSITIONS,
 )
-"""Tensors whose shapes tell what the network is."""
+"""Tensors whose shapes determine the architecture."""
 
 Kind = Literal["dit", "sit"]
 
 
 def is_dit(tensors: Mapping[str, Stored]) -> bool:
-    """True for the names of DiT and SiT."""
+    """Returns whether the tensors have the names of DiT and SiT."""
     return "x_embedder.proj.weight" in tensors and "blocks.0.adaLN_modulation.1.weight" in tensors
 
 
 def convert(tensors: Mapping[str, Stored], *, kind: Kind = "dit", heads: int = 0) -> Pretrained:
-    """Returns the network.
+    """Returns the network of a checkpoint.
 
     Args:
-        tensors: of the checkpoint.
-        kind: which of the two it is, as its names do not tell.
-        heads: of its attention; 0 takes those of the published size.
+        tensors: tensors of the checkpoint.
+        kind: "dit" or "sit", which the tensors do not reveal.
+        heads: number of attention heads; 0 infers the heads of a published size.
 
     Raises:
-        PretrainedMismatch: tensors are missing, left over, or of another shape.
-        ValueError: its positions are learned, or its heads are not known.
+        PretrainedMismatch: if tensors are missing, unexpected or of another shape.
+        ValueError: if the positions are learned, or the number of heads is unknown.
     """
     missing = [name for name in TELLING if name not in tensors]
     if missing:
@@ -101,13 +101,13 @@ def _heads(depth: int, dim: int) -> int:
         if (size["depth"], size["dim"]) == (depth, dim):
             return size["heads"]
     raise ValueError(
-        f"a DiT of {depth} blocks of width {dim} is none of the published sizes, and its tensors "
-        "do not tell how many heads it has; give heads (--heads)"
+        f"a DiT of {depth} blocks of width {dim} is none of the published sizes, so its number of "
+        "attention heads is unknown; set heads (--heads)"
     )
 
 
 def _cut(params: Params, channels: int, patch: int) -> Params:
-    """Returns the parameters with a head that gives the first channels alone."""
+    """Returns the parameters with a head that is restricted to the first `channels` outputs."""
     head = params[f"{IMAGE}_head"]
     shorter = {
         name: leaf.reshape(*leaf.shape[:-1], patch**2, -1)[..., :channels].reshape(

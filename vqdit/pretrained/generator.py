@@ -1,4 +1,4 @@
-"""A public DiT as a workdir that can be sampled, and the DiT of a workdir as a public one."""
+"""Conversion of public DiTs to workdirs, and of the DiT in a workdir to diffusers."""
 
 import dataclasses
 from pathlib import Path
@@ -21,9 +21,9 @@ from vqdit.tasks.diffusion import ALIGNED, UNCERTAINTY
 from vqdit.typing import Named
 
 SCALING = 0.18215
-"""What latents of Stable Diffusion's first tokenizers are multiplied by: `scaling_factor`."""
+"""Factor on the latents of Stable Diffusion 1 and 2, `scaling_factor` in diffusers."""
 STEPS = 250
-"""Of the published tables, both DiT's and SiT's."""
+"""Number of sampling steps in the tables of both DiT and SiT."""
 
 
 def write(
@@ -35,23 +35,26 @@ def write(
     pictures: str = "pictures",
     option: str = "folder",
 ) -> Path:
-    """Writes a workdir that `vqdit.load` and `vqdit sample` take.
+    """Writes a public DiT as a workdir for `vqdit.load` and `vqdit sample`.
 
     Args:
-        found: what `convert` returned.
-        folder: a new one, or an empty one.
+        found: a DiT returned by `convert`.
+        folder: a new or empty folder.
         tokenizer: workdir of the tokenizer whose latents the DiT was trained on.
-        scaling: what the latents were multiplied by.
-        pictures: folder of images that the workdir's experiment names as its data.
-        option: what the caller chooses another folder by, for messages.
+        scaling: factor by which the latents were multiplied in training.
+        pictures: folder of images, which becomes the data of the workdir's experiment.
+        option: name of the caller's option that sets the folder, for error messages.
 
     Raises:
-        FileNotFoundError: the tokenizer is not there.
-        ValueError: the DiT takes no such latents, or there is a run in the folder.
-        OSError: it cannot be written.
+        FileNotFoundError: if the tokenizer does not exist.
+        ValueError: if the latents of the tokenizer do not fit the DiT, or the folder already
+            contains a run.
+        OSError: if the folder cannot be written.
     """
     if scaling <= 0.0:
-        raise ValueError(f"latents are multiplied by a number above 0, got {scaling=}")
+        raise ValueError(
+            f"the factor on the latents must be above 0, got {scaling=}; {SCALING} is usual"
+        )
     lent = resolver({})(tokenizer)
     task = _task(found, tokenizer, lent)
     resolved = task.resolve_references(lambda name: lent.task)
@@ -59,9 +62,9 @@ def write(
     taken, given = found.inputs[IMAGE], space.tokens
     if taken != given:
         raise ValueError(
-            f"the DiT takes latents of {_described(taken)}, and {tokenizer} has "
-            f"{_described(given)}; name the tokenizer that the DiT was trained with, imported with "
-            "the --size of its images"
+            f"the DiT takes latents of {_described(taken)}, but {tokenizer} has "
+            f"{_described(given)}; use the tokenizer that the DiT was trained with, imported with "
+            "the --size of the DiT's images"
         )
     moments = {"mean": jnp.zeros(taken.width), "std": jnp.full(taken.width, 1.0 / scaling)}
     frozen = {IMAGE: {"params": lent.params, "stats": lent.stats, **moments}}
@@ -76,29 +79,30 @@ def write(
 def export(
     source: Path, folder: Path, *, option: str = "folder"
 ) -> tuple[Path, dict[str, list[float]]]:
-    """Writes the DiT of a workdir as a folder of diffusers; see `diffusers_dit.write`.
+    """Writes the DiT of a workdir as a diffusers folder; see `diffusers_dit.write`.
 
     Args:
-        source: the workdir, with one target, over latents, and one condition.
-        folder: a new one.
-        option: what the caller chooses another folder by, for messages.
+        source: workdir of a DiT with one target over latents and one condition.
+        folder: a new or empty folder.
+        option: name of the caller's option that sets the folder, for error messages.
 
     Returns:
         The folder, and the mean and std by which the network's latents are standardised.
 
     Raises:
-        FileNotFoundError: there is no run.
-        ValueError: diffusers has no such network, or there is a model in the folder.
-        OSError: it cannot be written.
+        FileNotFoundError: if the workdir has no run.
+        ValueError: if diffusers does not support the network, or the folder already contains a
+            model.
+        OSError: if the folder cannot be written.
     """
     _, task, params, _, frozen, _ = workdir.restore(source)
     if not isinstance(task, DiffusionTask):
         raise ValueError(f"{source} is a {type(task).__name__}; only a DiT can be exported")
     if len(task.targets) != 1 or len(task.conditions) != 1:
         raise ValueError(
-            "the DiT of diffusers has one modality and one label; this one generates "
-            f"{', '.join(task.targets)}, conditioned on {', '.join(task.conditions) or 'nothing'}; "
-            "it cannot be exported"
+            f"a DiT that generates {', '.join(task.targets)}, conditioned on "
+            f"{', '.join(task.conditions) or 'nothing'}, cannot be exported to diffusers; use one "
+            "with one modality and one label"
         )
     (name,), (label,) = task.targets, task.conditions
     image = task.inputs[name]
@@ -107,7 +111,7 @@ def export(
     renamed = {
         part.replace(f"{name}_", f"{IMAGE}_", 1).replace(f"{label}_", f"{LABEL}_", 1): leaves
         for part, leaves in params.items()
-        if part not in (ALIGNED, UNCERTAINTY)  # only training needs what these learned
+        if part not in (ALIGNED, UNCERTAINTY)  # these parameters are only used in training
     }
     found = Pretrained(model, inputs, renamed, task.targets[name].process)
     diffusers_dit.write(found, folder, option=option)
@@ -118,8 +122,8 @@ def export(
 def _task(found: Pretrained, tokenizer: str, lent: Trained) -> DiffusionTask:
     if not isinstance(lent.task, KLTask):
         raise ValueError(
-            f"{tokenizer} is a {type(lent.task).__name__}; a public DiT needs a tokenizer with "
-            "latents, such as an imported AutoencoderKL"
+            f"{tokenizer} is a {type(lent.task).__name__}, but a public DiT needs a tokenizer with "
+            "latents; use one such as an imported AutoencoderKL"
         )
     steps = Ancestral(steps=STEPS) if isinstance(found.process, DDPM) else Euler(steps=STEPS)
     target = Target(tokenizer=tokenizer, process=found.process, sampler=steps, posterior="sample")

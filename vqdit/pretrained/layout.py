@@ -1,4 +1,4 @@
-"""How the parts of a VQGAN are called elsewhere, and how its parameters are filled from there."""
+"""Names of the modules of a VQGAN in other projects, and import of the parameters."""
 
 import re
 from collections.abc import Mapping
@@ -21,15 +21,15 @@ from vqdit.typing import Params, Stats
 
 ATTENTION_PARTS = ("norm", "q", "k", "v", "out")
 SHOWN = 8
-"""How many names of a kind an error lists."""
+"""Largest number of names of each kind that an error lists."""
 
 
 class PretrainedMismatch(ValueError):
-    """The tensors of a checkpoint are not those of the model that it is said to be."""
+    """Raised if the tensors of a checkpoint do not match the model in names or shapes."""
 
 
 class Imported(NamedTuple):
-    """A public tokenizer as a task of ours, with its arrays."""
+    """A public tokenizer as a task, with its parameters and statistics."""
 
     task: AutoencoderTask
     params: Params
@@ -37,10 +37,13 @@ class Imported(NamedTuple):
 
 
 class Codebook(NamedTuple):
-    """A public quantizer as one of ours, with its arrays.
+    """An imported quantizer with its arrays.
 
     Attributes:
-        names: of the tensors that it was made of.
+        quantizer: the quantizer.
+        params: parameters of the quantizer.
+        stats: statistics of the quantizer.
+        names: names of the tensors from which the quantizer was made.
     """
 
     quantizer: Quantizer
@@ -50,19 +53,20 @@ class Codebook(NamedTuple):
 
 
 class Names(NamedTuple):
-    """What a project calls the modules of encoder and decoder, each "encoder." or "decoder." first.
+    """Names of the modules of encoder and decoder in a project, without "encoder." or "decoder.".
 
-    Patterns know {level} from 0 at the image's resolution, {rising} from 0 at the latents', and
-    {number} within a level.
+    Names are patterns with {level}, counted from 0 at the image's resolution, {rising}, counted
+    from 0 at the latents' resolution, and {number}, the index within a level. Pairs have one
+    pattern for the encoder and one for the decoder.
 
     Attributes:
-        block: residual blocks of the encoder's and of the decoder's levels.
-        attention: those after them.
-        resample: the convolution that halves, or doubles.
-        middle: the two residual blocks, and the attention between them.
-        norm: before the last convolution.
-        shortcut: within a residual block.
-        attention_parts: norm, q, k, v and output within attention.
+        block: residual blocks of a level.
+        attention: attention blocks of a level.
+        resample: convolution that halves (encoder) or doubles (decoder) the resolution.
+        middle: first residual block, attention and second residual block of the middle.
+        norm: norm before the last convolution.
+        shortcut: shortcut convolution within a residual block.
+        attention_parts: norm, q, k, v and output layer within attention.
     """
 
     block: tuple[str, str]
@@ -74,7 +78,12 @@ class Names(NamedTuple):
     attention_parts: tuple[str, str, str, str, str]
 
     def of(self, path: str, levels: int) -> str:
-        """Returns the name of a parameter, by its path here ("encoder/level_0_block_1/...")."""
+        """Returns the name of a parameter in the project.
+
+        Args:
+            path: path of the parameter in `VQGAN`, such as "encoder/level_0_block_1/norm_1/scale".
+            levels: number of levels.
+        """
         side, module, *parts, leaf = path.split("/")
         leaf = {"kernel": "weight", "scale": "weight"}.get(leaf, leaf)
         if module.endswith("quant_conv"):
@@ -106,10 +115,14 @@ class Names(NamedTuple):
         return self.shortcut if part == "shortcut" else part.replace("_", "")
 
     def infer(self, tensors: Mapping[str, Stored], **fields: Any) -> VQGAN:
-        """Returns the model that these tensors are of, by their names and shapes.
+        """Returns the architecture that follows from the names and shapes of tensors.
+
+        Args:
+            tensors: tensors of the checkpoint.
+            **fields: fields that override the inferred ones.
 
         Raises:
-            PretrainedMismatch: a tensor that tells is missing.
+            PretrainedMismatch: if a tensor that determines the architecture is missing.
         """
         found = self._numbers(tensors, self.block[0])
         levels, blocks = (1 + max((pair[i] for pair in found), default=0) for i in (0, 1))
@@ -133,7 +146,7 @@ class Names(NamedTuple):
         return VQGAN(**(model | fields))
 
     def _numbers(self, tensors: Mapping[str, Stored], pattern: str) -> set[tuple[int, int]]:
-        """Returns level and number of the encoder's modules of that kind."""
+        """Returns the (level, number) pairs of the encoder's modules that match a pattern."""
         escaped = re.escape(f"encoder.{pattern}.")
         for name in ("level", "number"):
             escaped = escaped.replace(re.escape("{" + name + "}"), rf"(?P<{name}>\d+)")
@@ -150,19 +163,19 @@ def build(
     codebook: Codebook | None = None,
     dim: int = 0,
 ) -> Imported:
-    """Returns the task with the parameters of a checkpoint.
+    """Returns a tokenizer task with the parameters of a checkpoint.
 
     Args:
         model: the network.
-        names: what the checkpoint calls its parts.
-        tensors: of the checkpoint, without any that are not for inference.
-        size: edge of the images.
-        codebook: what quantizes; None for a model with a normal posterior.
-        dim: width of the latents, if it has.
+        names: names of the modules in the checkpoint.
+        tensors: tensors of the checkpoint, without those that only training needs.
+        size: edge of the images in pixels.
+        codebook: the quantizer; None for a model with a Gaussian posterior (KL).
+        dim: width of the latents of a model with a Gaussian posterior.
 
     Raises:
-        PretrainedMismatch: tensors are missing, left over, or of another shape.
-        ValueError: the images are neither grey nor in colour.
+        PretrainedMismatch: if tensors are missing, unexpected or of another shape.
+        ValueError: if the images are neither grey nor in colour.
     """
     channels = tensor_of(tensors, "encoder.conv_in.weight").shape[1]
     modality = Image(size=(size, size), channels=channels)
@@ -174,7 +187,7 @@ def build(
         task = KLTask(modality=modality, model=model, regularizer=KL(dim=dim))
         learned, stats, used = {}, {}, ()
     rest = {name: tensor for name, tensor in tensors.items() if name not in used}
-    _ = task.grid  # a size that does not divide
+    _ = task.grid  # raises ValueError if the down-sampling factor does not divide the size
     abstract = jax.eval_shape(task.blank)[0]
     abstract = {side: abstract[side] for side in ("encoder", "decoder")}
     filled = fill(abstract, names, rest, len(model.channels))
@@ -182,15 +195,15 @@ def build(
 
 
 def nearest(tensors: Mapping[str, Stored], name: str, *, is_cosine: bool = False) -> Codebook:
-    """Returns a quantizer that takes the nearest code, as if each had been used once.
+    """Returns a quantizer that chooses the nearest code; every code gets a usage count of 1.
 
     Args:
-        tensors: of the checkpoint.
-        name: of the codebook [k, d] among them.
-        is_cosine: whether vectors and codes are compared at unit length.
+        tensors: tensors of the checkpoint.
+        name: name of the tensor with the codebook [k, d].
+        is_cosine: whether vectors and codes are normalised before they are compared.
 
     Raises:
-        PretrainedMismatch: there is no such tensor, or it is no table.
+        PretrainedMismatch: if the tensor is missing or is not a matrix.
     """
     table = _table(tensors, name)
     if is_cosine:
@@ -205,15 +218,15 @@ def nearest(tensors: Mapping[str, Stored], name: str, *, is_cosine: bool = False
 
 
 def gumbel(tensors: Mapping[str, Stored], *, codes: str, logits: str) -> Codebook:
-    """Returns a quantizer that takes the code with the largest logit.
+    """Returns a quantizer that chooses the code with the largest logit.
 
     Args:
-        tensors: of the checkpoint.
-        codes: name of the codebook [k, d] among them.
+        tensors: tensors of the checkpoint.
+        codes: name of the tensor with the codebook [k, d].
         logits: name of the 1x1 convolution from d channels to k logits, without ".weight".
 
     Raises:
-        PretrainedMismatch: tensors are missing, or of another shape.
+        PretrainedMismatch: if tensors are missing or of another shape.
     """
     weight, bias = f"{logits}.weight", f"{logits}.bias"
     table = _table(tensors, codes)
@@ -240,10 +253,16 @@ def _table(tensors: Mapping[str, Stored], name: str) -> np.ndarray:
 
 
 def fill(abstract: Params, names: Names, tensors: Mapping[str, Stored], levels: int) -> Params:
-    """Returns parameters of that structure from a checkpoint's tensors.
+    """Returns the parameters of a VQGAN from the tensors of a checkpoint.
+
+    Args:
+        abstract: structure and shapes of the parameters.
+        names: names of the modules in the checkpoint.
+        tensors: tensors of the checkpoint.
+        levels: number of levels of the VQGAN.
 
     Raises:
-        PretrainedMismatch: tensors are missing, left over, or of another shape.
+        PretrainedMismatch: if tensors are missing, unexpected or of another shape.
     """
     wanted = {path: names.of(path, levels) for path in flatten(abstract)}
     leaves = dict(zip(wanted.values(), flatten(abstract).values(), strict=True))
@@ -265,7 +284,7 @@ def mismatch(
     unexpected: list[str] | None = None,
     mismatched: list[str] | None = None,
 ) -> PretrainedMismatch:
-    """Returns the error that names what does not fit."""
+    """Returns an error that lists the tensors that do not fit the model."""
     lines = []
     kinds = {"missing": missing, "unexpected": unexpected, "of another shape": mismatched}
     for kind, found in kinds.items():
@@ -276,10 +295,10 @@ def mismatch(
 
 
 def tensor_of(tensors: Mapping[str, Stored], name: str) -> Stored:
-    """Returns the tensor of that name.
+    """Returns the tensor with the given name.
 
     Raises:
-        PretrainedMismatch: there is none.
+        PretrainedMismatch: if there is no such tensor.
     """
     if name not in tensors:
         raise mismatch(missing=[name])
@@ -291,12 +310,12 @@ def _unlike(name: str, shape: tuple[int, ...], found: Stored) -> str:
 
 
 def _foreign(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of a parameter as torch keeps it: outputs first, then inputs, then the window."""
+    """Returns the shape of a parameter in torch: outputs, inputs, then the kernel's axes."""
     return (*reversed(shape[-2:]), *shape[:-2])
 
 
 def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Attention is a 1x1 convolution in some checkpoints, and a matrix in others."""
+    """Returns the shape without 1x1 kernel axes, which attention has in some checkpoints only."""
     return shape[:2] if shape[2:] == (1, 1) else shape
 
 

@@ -1,7 +1,7 @@
-"""VQ checkpoints of LlamaGen: a VQGAN with a small codebook of unit vectors.
+"""Import of LlamaGen's VQ checkpoints: a VQGAN whose codes are unit vectors of low dimension.
 
 Sun et al., "Autoregressive Model Beats Diffusion", arXiv:2406.06525, section 2.1: 16,384 codes of 8
-dimensions, compared at unit length, with 8- or 16-fold reduction.
+dimensions, normalised before they are compared, with 8- or 16-fold down-sampling.
 """
 
 from collections.abc import Mapping
@@ -20,23 +20,23 @@ NAMES = Names(
 )
 CODEBOOK = "quantize.embedding.weight"
 USED = "quantize.codebook_used"
-"""A record of the last codes, which only training needs."""
+"""A record of recently used codes, which only training needs."""
 
 
 def is_llamagen(tensors: Mapping[str, Stored]) -> bool:
-    """True for the names of LlamaGen's tokenizer."""
+    """Returns whether the tensors have the names of LlamaGen's tokenizer."""
     return any(name.startswith("encoder.conv_blocks.0.") for name in tensors)
 
 
 def convert(tensors: Mapping[str, Stored], size: int) -> Imported:
-    """Returns the tokenizer.
+    """Returns the tokenizer of a checkpoint.
 
     Args:
-        tensors: of the checkpoint.
-        size: edge of the images.
+        tensors: tensors of the checkpoint.
+        size: edge of the images in pixels.
 
     Raises:
-        PretrainedMismatch: tensors are missing, left over, or of another shape.
+        PretrainedMismatch: if tensors are missing, unexpected or of another shape.
     """
     tensors = {name: tensor for name, tensor in tensors.items() if name != USED}
     model = NAMES.infer(tensors)

@@ -1,12 +1,12 @@
-"""VQGAN checkpoints of taming-transformers and latent-diffusion (and the first stage of LDMs).
+"""Import of VQGAN checkpoints of taming-transformers and latent-diffusion, also within an LDM.
 
-Esser et al., arXiv:2012.09841; Rombach et al., arXiv:2112.10752. All there is to know about the
-network is in names and shapes, so no YAML is read. Both projects weight the commitment and the
-codebook loss by beta the wrong way round unless `legacy=False`: that matters in training alone, and
-nothing of it is imported.
+Esser et al., arXiv:2012.09841; Rombach et al., arXiv:2112.10752. The architecture follows from the
+names and shapes of the tensors, so no YAML file is needed. The weights of the losses are not
+imported. (Unless `legacy=False`, both projects apply beta to the codebook loss instead of the
+commitment loss.)
 
-Where a VQGAN quantizes by Gumbel softmax (`GumbelVQ`), taming draws codes even at inference; here
-`encode` takes the most probable one.
+For a VQGAN with Gumbel softmax (`GumbelVQ`), taming samples codes even at inference; `encode` here
+returns the most probable codes.
 """
 
 from collections.abc import Mapping
@@ -28,23 +28,23 @@ CODEBOOK = "quantize.embedding.weight"
 GUMBEL_CODEBOOK, GUMBEL_LOGITS = "quantize.embed.weight", "quantize.proj"
 EMA = tuple(f"quantize.embedding.{name}" for name in ("cluster_size", "embed_avg"))
 TRAINING = ("loss.", "model_ema.", *EMA)
-"""What only training needs: perceptual net and discriminator, averages, counts of a codebook."""
+"""Prefixes of tensors that only training needs: losses, averages and codebook statistics."""
 
 
 def is_taming(tensors: Mapping[str, Stored]) -> bool:
-    """True for the names of a VQGAN of these projects, also within an LDM."""
+    """Returns whether the tensors have the names of these projects, also within an LDM."""
     return any(name.startswith(("encoder.down.0.", FIRST_STAGE)) for name in tensors)
 
 
 def convert(tensors: Mapping[str, Stored], size: int) -> Imported:
-    """Returns the tokenizer: codes if there is a codebook, latents of a normal posterior if not.
+    """Returns the tokenizer of a checkpoint, with a quantizer if there is a codebook, else KL.
 
     Args:
-        tensors: of the checkpoint.
-        size: edge of the images.
+        tensors: tensors of the checkpoint.
+        size: edge of the images in pixels.
 
     Raises:
-        PretrainedMismatch: tensors are missing, left over, or of another shape.
+        PretrainedMismatch: if tensors are missing, unexpected or of another shape.
     """
     if any(name.startswith(FIRST_STAGE) for name in tensors):
         tensors = {

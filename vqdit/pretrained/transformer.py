@@ -1,7 +1,8 @@
-"""How the parts of a DiT are called elsewhere, and its parameters from there and to there.
+"""Names of the layers of a DiT in other projects, and import and export of the parameters.
 
-Here the blocks are stacked along a first axis, a matrix has its inputs first, and the patches are a
-matrix too; torch has one tensor a block, outputs first, and a convolution over the patches.
+vqdit stacks the parameters of all blocks along the first axis, stores matrices as [inputs, outputs]
+and embeds patches by a matrix. Torch projects have separate tensors for each block, store matrices
+as [outputs, inputs] and embed patches by a convolution.
 """
 
 from collections.abc import Mapping
@@ -20,19 +21,19 @@ from vqdit.runs.array_fingerprints import flatten
 from vqdit.typing import Array, Float, Int, Named, Params
 
 IMAGE, LABEL = "image", "label"
-"""What the two modalities of a public DiT are called here."""
+"""Names of the two modalities of an imported DiT."""
 CLOSE = 1e-3
-"""How far stored positions may be from those of the network: half precision has 11 bits."""
+"""Largest difference of stored from computed positions, which allows for half precision."""
 
 
 class Pretrained(NamedTuple):
-    """A public DiT as one of ours, with its parameters.
+    """An imported DiT with its parameters.
 
     Attributes:
         model: the network.
-        inputs: `image`, latents, and `label`.
-        params: its parameters.
-        process: which it was trained for.
+        inputs: description of its modalities, latents called `image` and a label called `label`.
+        params: parameters of the network.
+        process: diffusion process that the network was trained for.
     """
 
     model: DiT
@@ -42,18 +43,18 @@ class Pretrained(NamedTuple):
 
 
 class Names(NamedTuple):
-    """What a project calls the layers; those of a block know {block}, its number.
+    """Names of the layers in a project; names within a block contain {block}, its number.
 
     Attributes:
-        patch: the convolution over the patches.
-        time: both layers of the time's MLP.
-        labels: the embedding of the labels, whose last row is "none".
-        modulation: of a block, from the condition.
-        qkv: one layer that gives queries, keys and values, or one each.
-        out: after attention.
-        mlp: both layers of a block's MLP.
-        head_modulation: of the head, from the condition.
-        head: the last layer.
+        patch: convolution that embeds patches.
+        time: the two layers of the MLP that embeds the time.
+        labels: embedding of the labels, whose last row is "no label".
+        modulation: layer of a block that maps the condition to shifts, scales and gates.
+        qkv: one layer for queries, keys and values, or three separate layers.
+        out: output layer of attention.
+        mlp: the two layers of a block's MLP.
+        head_modulation: layer of the head that maps the condition to shift and scale.
+        head: output layer of the network.
     """
 
     patch: str
@@ -67,7 +68,7 @@ class Names(NamedTuple):
     head: str
 
     def of(self, path: str) -> list[str]:
-        """Returns the names of the tensors that make a parameter, by its path here."""
+        """Returns the names of the tensors that form a parameter, given its path in `DiT`."""
         layers = {
             f"{IMAGE}_patch": (self.patch,),
             f"{IMAGE}_time/Dense_0": self.time[:1],
@@ -86,13 +87,13 @@ class Names(NamedTuple):
 
 
 class Denoiser:
-    """A public DiT with its parameters; `apply` is jitted.
+    """An imported DiT with a compiled forward pass.
 
     Attributes:
         model: the network.
-        inputs: how image and label enter it.
-        params: its parameters.
-        process: which it was trained for.
+        inputs: description of its modalities `image` and `label`.
+        params: parameters of the network.
+        process: diffusion process that the network was trained for.
     """
 
     def __init__(self, found: Pretrained) -> None:
@@ -100,16 +101,16 @@ class Denoiser:
         self._apply = jax.jit(self._predict)
 
     def apply(self, x: Any, t: Any, labels: Any) -> Float[Array, "b h w _"]:
-        """Returns what the network predicts.
+        """Returns the prediction of the network.
 
         Args:
-            x: noisy latents, float32 [b, h, w, c], of the size of the training.
-            t: the model's own timestep, one for all or [b]: 0 to 999 for DiT, 0 (noise) to 1 (data)
-                for SiT.
-            labels: classes, integers [b]; -1 or the number of classes is no label.
+            x: noisy latents, float32 [b, h, w, c], of the size that the network was trained on.
+            t: timestep in the model's own convention, a scalar or [b]: 0 to 999 for DiT, 0 (noise)
+                to 1 (data) for SiT.
+            labels: classes, integers [b]; -1 or the number of classes means no label.
 
         Raises:
-            ValueError: a shape, a type or a label is none of the model's.
+            ValueError: if a shape, a data type or a label does not fit the model.
         """
         x, t, labels = np.asarray(x), np.asarray(t, np.float32), np.asarray(labels)
         image, classes = self.inputs[IMAGE], self.inputs[LABEL].codes
@@ -120,14 +121,18 @@ class Denoiser:
                 f"got {x.dtype} {list(x.shape)}"
             )
         if t.shape not in ((), (len(x),)):
-            raise ValueError(f"apply takes one t, or one for each of {len(x)}, got {list(t.shape)}")
+            raise ValueError(
+                f"apply takes t as a scalar or of shape [{len(x)}], got shape {list(t.shape)}"
+            )
         if labels.shape != (len(x),) or not np.issubdtype(labels.dtype, np.integer):
             raise ValueError(
                 f"apply takes {len(x)} integer labels, got {labels.dtype} {list(labels.shape)}"
             )
         wrong = labels[(labels < -1) | (labels > classes)]
         if len(wrong):
-            raise ValueError(f"label {wrong[0]} is out of range; 0 to {classes - 1}, or -1")
+            raise ValueError(
+                f"label {wrong[0]} is out of range; use 0 to {classes - 1}, or -1 for no label"
+            )
         labels = np.where(labels == classes, -1, labels).astype(np.int32)
         return self._apply(self.params, x, np.broadcast_to(t, (len(x),)), labels)
 
@@ -145,13 +150,13 @@ class Denoiser:
 
 
 def inputs_of(size: int, channels: int, outputs: int, classes: int) -> Named[Tokens]:
-    """Returns how square latents and a label enter a DiT.
+    """Returns the description of square latents and a label as modalities of a DiT.
 
     Args:
         size: edge of the latents.
-        channels: of the latents.
+        channels: channels of the latents.
         outputs: channels of the prediction.
-        classes: number of labels, without "none".
+        classes: number of labels, without "no label".
     """
     return Named(
         {
@@ -162,10 +167,10 @@ def inputs_of(size: int, channels: int, outputs: int, classes: int) -> Named[Tok
 
 
 def fill(model: DiT, inputs: Named[Tokens], names: Names, tensors: Mapping[str, Stored]) -> Params:
-    """Returns the parameters of a DiT from a checkpoint's tensors.
+    """Returns the parameters of a DiT from the tensors of a checkpoint.
 
     Raises:
-        PretrainedMismatch: tensors are missing, left over, or of another shape.
+        PretrainedMismatch: if tensors are missing, unexpected or of another shape.
     """
     abstract = jax.eval_shape(lambda: model.init(jax.random.key(0), inputs))
     wanted = jax.eval_shape(lambda params: spread(model, names, params), abstract)
@@ -191,7 +196,7 @@ def fill(model: DiT, inputs: Named[Tokens], names: Names, tensors: Mapping[str, 
 
 
 def spread(model: DiT, names: Names, params: Params) -> dict[str, Array]:
-    """Returns a DiT's parameters as the tensors of another project: the inverse of `fill`."""
+    """Returns the parameters of a DiT as the tensors of another project; the inverse of `fill`."""
     tensors = {}
     for path, leaf in flatten(params).items():
         is_stacked = path.startswith("blocks/")
@@ -204,7 +209,7 @@ def spread(model: DiT, names: Names, params: Params) -> dict[str, Array]:
 
 
 def check_positions(model: DiT, grid: tuple[int, int], stored: Stored) -> None:
-    """Raises ValueError unless the positions in a checkpoint are those of the network."""
+    """Raises ValueError unless the positions in a checkpoint equal the fixed ones of `DiT`."""
     expected = positions(grid, model.dim)
     found = stored.read().astype(np.float32).reshape(-1, model.dim)
     if found.shape != expected.shape or np.abs(found - expected).max() > CLOSE:

@@ -1,6 +1,6 @@
-"""Writes examples as a TFDS data set of array_records, and reads them back, without TensorFlow.
+"""Writes examples as a TFDS data set in array_record files and reads them, without TensorFlow.
 
-Columns are arrays (stored zlib-packed), pictures (stored as PNG), integers and booleans.
+Arrays are compressed with zlib, large images are stored as PNG, and scalars are stored as they are.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from vqdit.data.sources import PRESENT, SPLITS, Arrays, Feature
 from vqdit.typing import Named
 
 REMEMBER = 512 * 2**20
-"""A split of at most so many bytes stays in memory once it was read."""
+"""Splits up to this size in bytes are kept in memory after they are read."""
 DESCRIPTION = "vqdit.json"
 VERSION = "1.0.0"
 REMEDY = "put back a copy, or remove the folder and prepare or encode the data again"
@@ -30,24 +30,24 @@ Example = Mapping[str, Any]
 
 
 class DamagedData(OSError):
-    """Prepared data are not those that were written."""
+    """Raised if prepared data are missing, incomplete or unreadable."""
 
 
 def write(
     folder: Path, name: str, features: Named[Feature], splits: Mapping[str, Iterable[Example]]
 ) -> None:
-    """Writes a data set into `folder`, whole or not at all.
+    """Writes a data set into `folder`; an error leaves no folder behind.
 
     Args:
-        folder: where it goes; it must not exist yet.
-        name: of the data set.
-        features: of its columns; one of uint8 with three axes and at least 64 x 64 pixels is stored
-            as PNG.
-        splits: the examples; a column's absence is `None`.
+        folder: where to write the data set; must not exist yet.
+        name: name of the data set.
+        features: feature of every column. Columns of dtype uint8 with three axes and at least
+            64 x 64 pixels are stored as PNG.
+        splits: examples of every split; None marks a missing column.
 
     Raises:
-        OSError: the folder cannot be written.
-        ValueError: a split is empty, or a value does not fit in the dtype of its column.
+        OSError: if the folder cannot be written.
+        ValueError: if a split is empty, or a value does not fit the dtype of its column.
     """
     temporary = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}")
     try:
@@ -55,14 +55,14 @@ def write(
     except OSError as error:
         raise OSError(
             f"cannot prepare data in {folder.parent}: {error.strerror}; "
-            "set VQDIT_DATA to a folder that can be written"
+            "set VQDIT_DATA to a writable folder"
         ) from error
     try:
         digests = {split: hashlib.sha256() for split in splits}
         builder = _builder(temporary, name, features, splits, digests)
-        with contextlib.redirect_stdout(io.StringIO()):  # TFDS speaks of downloads; there are none
+        with contextlib.redirect_stdout(io.StringIO()):  # hides messages of TFDS about downloads
             builder.download_and_prepare(file_format="array_record")
-        shutil.rmtree(temporary / "downloads", ignore_errors=True)  # made, and left empty
+        shutil.rmtree(temporary / "downloads", ignore_errors=True)  # TFDS creates this empty folder
         counts = {split: builder.info.splits[split].num_examples for split in splits}
         description = {
             "name": name,
@@ -76,28 +76,28 @@ def write(
         try:
             os.rename(temporary, folder)
         except OSError:
-            if not (folder / DESCRIPTION).is_file():  # another process was not quicker
+            if not (folder / DESCRIPTION).is_file():  # else another process has written the same
                 raise
     except OSError as error:
-        if error.errno != errno.ENOSPC and "disk space" not in str(error):  # as TFDS says it
+        if error.errno != errno.ENOSPC and "disk space" not in str(error):  # TFDS's own message
             raise
         raise OSError(
-            f"the disk of {folder.parent} is full; make room, or choose another folder for the data"
+            f"the disk of {folder.parent} is full; free some space, or choose another folder"
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
 def is_prepared(folder: Path) -> bool:
-    """Returns whether `write` finished there."""
+    """Returns whether the folder holds a data set that `write` completed."""
     return (folder / DESCRIPTION).is_file()
 
 
 def describe(folder: Path) -> dict[str, Any]:
-    """Returns name, version, features, sizes and checksum of a prepared data set.
+    """Returns the name, version, features, split sizes and checksum of a prepared data set.
 
     Raises:
-        DamagedData: its description cannot be read.
+        DamagedData: if the description of the data set cannot be read.
     """
     with reading(f"{folder / DESCRIPTION}"):
         return json.loads((folder / DESCRIPTION).read_text())
@@ -105,12 +105,16 @@ def describe(folder: Path) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def reading(what: str) -> Iterator[None]:
-    """Turns whatever fails in reading prepared data into DamagedData, which names them."""
+    """Converts any error raised while reading prepared data to DamagedData.
+
+    Args:
+        what: name of the data that are read, for the error message.
+    """
     try:
         yield
     except DamagedData:
         raise
-    except Exception as error:  # of array_record, protobuf, zlib, Pillow and others
+    except Exception as error:  # array_record, protobuf, zlib and Pillow raise various errors
         why = (str(error).strip().splitlines() or [""])[0][:200]
         raise DamagedData(
             f"prepared data are damaged: {what} cannot be read ({type(error).__name__}: {why}); "
@@ -132,8 +136,8 @@ class Records:
     """One split of a prepared data set. Small splits are read once and then kept in memory.
 
     Raises:
-        DamagedData: files are missing or have another size, now; or an example cannot be read,
-            when it is taken.
+        DamagedData: at construction if files are missing or have a wrong size; in `take` if an
+            example cannot be read.
     """
 
     def __init__(self, folder: Path, split: str) -> None:
@@ -179,13 +183,13 @@ class Records:
 
 
 def _sizes(folder: Path) -> dict[str, int]:
-    """Returns the bytes of every file of a folder, by its path there."""
+    """Returns the size in bytes of every file in a folder, by relative path."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): path.stat().st_size for path in files}
 
 
 def _check_sizes(folder: Path, expected: Mapping[str, int]) -> None:
-    """Raises DamagedData unless all files are there in full; what is in them is seen when read."""
+    """Raises DamagedData unless all files have the expected sizes; does not read their content."""
     found = _sizes(folder)
     wrong = [name for name, size in expected.items() if found.get(name) != size]
     if wrong:
@@ -193,14 +197,14 @@ def _check_sizes(folder: Path, expected: Mapping[str, int]) -> None:
         size = (
             f"has {found[wrong[0]]:,} of {expected[wrong[0]]:,} bytes" if is_there else "is missing"
         )
-        more = f", and {len(wrong) - 1} more files are not as written" if len(wrong) > 1 else ""
+        more = f", and {len(wrong) - 1} more files are wrong" if len(wrong) > 1 else ""
         raise DamagedData(
             f"prepared data are damaged: in {folder}, {wrong[0]} {size}{more}; {REMEDY}"
         )
 
 
 def _described(feature: Feature) -> dict[str, Any]:
-    """The fields of a feature, less what is usual: sets prepared without it stay the same."""
+    """Returns a feature as JSON; omits dtype and encoded if empty, as older data sets do."""
     fields = feature._asdict()
     return {key: fields[key] for key in fields if key not in ("dtype", "encoded") or fields[key]}
 
@@ -295,7 +299,7 @@ def _png(pixels: np.ndarray) -> io.BytesIO:
 
 
 def _combined(digests: Mapping[str, Any]) -> str:
-    """Of the examples themselves: the same whatever packs them, and whatever files they are in."""
+    """Returns a checksum of the examples, which does not depend on how the files store them."""
     lines = "".join(f"{split} {digests[split].hexdigest()}\n" for split in sorted(digests))
     return hashlib.sha256(lines.encode()).hexdigest()[:16]
 
