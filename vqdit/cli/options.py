@@ -46,7 +46,7 @@ def parsed_by(
     )
 
 
-def integer(rule: str, least: int, end: float = math.inf) -> PrimitiveConstructorSpec[Any]:
+def integer(rule: str, least: int, end: int | float = math.inf) -> PrimitiveConstructorSpec[Any]:
     """Returns the parser of integers n with least <= n < end; `rule` describes the range."""
 
     def parse(word: str) -> int:
