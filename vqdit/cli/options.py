@@ -16,9 +16,9 @@ FLOAT32_MAX = 3.4028234e38
 HELP = ("-h", "--help")
 CONFIG = (tyro.conf.FlagCreatePairsOff,)
 
-Repeated = tyro.conf.UseAppendAction[list[str]]
+Repeated = Annotated[list[str], tyro.conf.UseAppendAction]
 """An option that may be given several times."""
-Overrides = tyro.conf.Suppress[tyro.conf.Fixed[tuple[str, ...]]]
+Overrides = Annotated[tuple[str, ...], tyro.conf.Suppress, tyro.conf.Fixed]
 """Receives all arguments that are not options of the command."""
 
 
@@ -168,7 +168,7 @@ def _check(argv: Sequence[str], kinds: dict[str, Any]) -> None:
             raise ValueError(f"--{name} takes no value, got {value!r}")
         if equals and not value:
             raise ValueError(f"--{name} needs a value, as in --{name}=...")
-        if name in seen and kinds[name] is not Repeated:
+        if name in seen and kinds[name] != Repeated:
             raise ValueError(f"--{name} is given twice; give it once")
         seen.add(name)
 

@@ -39,7 +39,7 @@ def draw_attention(why: Explanation) -> Figure:
     grid = figure.subplots(
         len(names), 2, squeeze=False, sharey="row", width_ratios=[1, max(4, min(steps, 24))]
     )
-    image = None
+    image: Any = None
     for name, (left, right) in zip(names, grid, strict=True):
         first, last = window(why, name)
         for axes, share in ((left, uniform), (right, means[name])):
@@ -65,7 +65,7 @@ def draw_order(model: Any, why: Explanation) -> Figure:
     widths = [4.0 if len(why.grids[name]) == 1 else 2.0 for name, _ in columns]
     figure = new_figure(1.2 + sum(widths), 0.8 + 1.8 * samples)
     grid = figure.subplots(samples, len(columns), squeeze=False, width_ratios=widths)
-    image = None
+    image: Any = None
     for sample, row in enumerate(grid):
         for (name, part), axes in zip(columns, row, strict=True):
             if part == "result":
@@ -137,7 +137,7 @@ def draw_attribution(
     widths = [1.6, *([2.6] * len(fields) if is_grid else [5.2])]
     figure = new_figure(sum(widths) + is_grid, 0.6 + (2.6 if is_grid else 1.9) * len(rows))
     grid = figure.subplots(len(rows), len(widths), squeeze=False, width_ratios=widths)
-    image = None
+    image: Any = None
     for (one, label), (result, *views) in zip(rows, grid, strict=True):
         if label.startswith("mean"):
             result.axis("off")

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 SHARES, STEPS, SIGNED = "Blues", "viridis_r", "RdBu_r"
 """Colour maps of shares, of the order of steps (yellow first), and of signed changes (red > 0)."""
 FRAME = "#e67800"
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.titlelocation": "left",
@@ -61,7 +61,7 @@ def heat(
     for (row, column), value in np.ndenumerate(values) if len(texts) else ():
         red, green, blue, _ = image.cmap((value - low) / (high - low))
         colour = "white" if 0.299 * red + 0.587 * green + 0.114 * blue < 0.55 else "black"
-        word = texts[row][column]
+        word: Any = texts[row][column]
         axes.text(column, row, word, ha="center", va="center", color=colour, fontsize=7)
     return image
 
