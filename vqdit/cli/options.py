@@ -109,15 +109,17 @@ def takes_overrides(command: Callable[..., int]) -> bool:
     return "overrides" in inspect.signature(command).parameters
 
 
+def _binder(command: Callable[..., int]) -> Callable[..., functools.partial[int]]:
+    return lambda *args, **options: functools.partial(command, *args, **options)
+
+
 def documented(command: Callable[..., int]) -> Callable[..., functools.partial[int]]:
     """Returns a function with the signature of a command that returns the call of the command.
 
     Its docstring has one line per argument, and its help shows no "default: None".
     """
 
-    def parsed(*args: Any, **options: Any) -> functools.partial[int]:
-        return functools.partial(command, *args, **options)
-
+    parsed = _binder(command)
     kinds = get_type_hints(command, include_extras=True)
     signature = inspect.signature(command)
     for name, parameter in signature.parameters.items():

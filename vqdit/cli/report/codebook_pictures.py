@@ -50,7 +50,7 @@ def draw_use(counts: list[np.ndarray]) -> Figure:
         )
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False)
-    axes.set_xlabel("codes, the most used first")
+    figure.supxlabel("codes, the most used first")
     return figure
 
 
