@@ -118,13 +118,13 @@ def documented(command: Callable[..., int]) -> Callable[..., functools.partial[i
 
     Its docstring has one line per argument, and its help shows no "default: None".
     """
-
     parsed = _binder(command)
     kinds = get_type_hints(command, include_extras=True)
     signature = inspect.signature(command)
     for name, parameter in signature.parameters.items():
         if parameter.default is None:
             kinds[name] = Annotated[kinds[name], tyro.conf.arg(help_behavior_hint="")]
+    parsed.__name__ = command.__name__
     parsed.__annotations__ = kinds
     # tyro would otherwise ask for the arguments of `parsed` itself.
     parsed.__signature__ = signature  # pyright: ignore[reportFunctionMemberAccess]
