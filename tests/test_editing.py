@@ -194,7 +194,7 @@ def test_the_command_paints_within_a_mask(workdir, held_out, tmp_path, capsys):
     ):
         with pytest.raises(ValueError, match=message):
             call("sample", [*argv, *more])
-    with pytest.raises(ValueError, match="--mask is of what is changed, and nothing is"):
+    with pytest.raises(ValueError, match="--mask belongs to an edit; add --init=FILE"):
         call("sample", [argv[0], f"--mask={tmp_path / 'mask.png'}"])
 
 

@@ -140,7 +140,7 @@ def test_what_is_wrong_with_the_command_is_told(encoded, refused, tmp_path):
     assert refused("encode", out) == "--workdir is missing; see --help"
     assert "no run in" in refused("encode", f"--workdir={tmp_path}", out)
     message = refused("encode", tokenizer, out, "--size=8")
-    assert message == "--size is of a data set; name it with --data"
+    assert message == "--size belongs to a data set; name it with --data"
     message = refused("encode", tokenizer, out, "--data=digit")
     assert message.startswith("unknown data set 'digit'; did you mean digits?")
     message = refused("encode", tokenizer, f"--out={encoded / 'digits_codes'}", "--data=digits")

@@ -1,7 +1,7 @@
 """`vqdit import SOURCE --out=WORKDIR`: a public tokenizer or DiT as a workdir."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional
 
@@ -16,7 +16,7 @@ def import_(
     data: Annotated[str | None, FOLDER] = None,
     tokenizer: Annotated[str | None, text("WORKDIR")] = None,
     scaling_factor: Annotated[float | None, NUMBER] = None,
-    kind: Annotated[str | None, choice("dit", "sit")] = None,
+    kind: Annotated[Literal["dit", "sit"] | None, choice("dit", "sit")] = None,
     heads: Annotated[int | None, COUNT] = None,
 ) -> int:
     """Make a workdir of a public tokenizer or DiT.

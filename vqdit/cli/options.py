@@ -16,9 +16,9 @@ FLOAT32_MAX = 3.4028234e38
 HELP = ("-h", "--help")
 CONFIG = (tyro.conf.FlagCreatePairsOff,)
 
-Repeated = tyro.conf.UseAppendAction[list[str]]
+Repeated = Annotated[list[str], tyro.conf.UseAppendAction]
 """An option that may be given several times."""
-Overrides = tyro.conf.Suppress[tyro.conf.Fixed[tuple[str, ...]]]
+Overrides = Annotated[tuple[str, ...], tyro.conf.Suppress, tyro.conf.Fixed]
 """Receives all arguments that are not options of the command."""
 
 
@@ -46,7 +46,7 @@ def parsed_by(
     )
 
 
-def integer(rule: str, least: int, end: float = math.inf) -> PrimitiveConstructorSpec[Any]:
+def integer(rule: str, least: int, end: int | float = math.inf) -> PrimitiveConstructorSpec[Any]:
     """Returns the parser of integers n with least <= n < end; `rule` describes the range."""
 
     def parse(word: str) -> int:
@@ -109,20 +109,22 @@ def takes_overrides(command: Callable[..., int]) -> bool:
     return "overrides" in inspect.signature(command).parameters
 
 
+def _binder(command: Callable[..., int]) -> Callable[..., functools.partial[int]]:
+    return lambda *args, **options: functools.partial(command, *args, **options)
+
+
 def documented(command: Callable[..., int]) -> Callable[..., functools.partial[int]]:
     """Returns a function with the signature of a command that returns the call of the command.
 
     Its docstring has one line per argument, and its help shows no "default: None".
     """
-
-    def parsed(*args: Any, **options: Any) -> functools.partial[int]:
-        return functools.partial(command, *args, **options)
-
+    parsed = _binder(command)
     kinds = get_type_hints(command, include_extras=True)
     signature = inspect.signature(command)
     for name, parameter in signature.parameters.items():
         if parameter.default is None:
             kinds[name] = Annotated[kinds[name], tyro.conf.arg(help_behavior_hint="")]
+    parsed.__name__ = command.__name__
     parsed.__annotations__ = kinds
     # tyro would otherwise ask for the arguments of `parsed` itself.
     parsed.__signature__ = signature  # pyright: ignore[reportFunctionMemberAccess]
@@ -168,7 +170,7 @@ def _check(argv: Sequence[str], kinds: dict[str, Any]) -> None:
             raise ValueError(f"--{name} takes no value, got {value!r}")
         if equals and not value:
             raise ValueError(f"--{name} needs a value, as in --{name}=...")
-        if name in seen and kinds[name] is not Repeated:
+        if name in seen and kinds[name] != Repeated:
             raise ValueError(f"--{name} is given twice; give it once")
         seen.add(name)
 

@@ -73,9 +73,9 @@ def prepare(
     from vqdit.data.sources import SPLITS
 
     if fields.pop("download", False):
-        from vqdit.data.fashion_mnist import download
+        from vqdit.data import fashion_mnist
 
-        fields["path"] = str(download())
+        fields["path"] = str(fashion_mnist.download())
     if cls == "TFDS":
         from vqdit.data.stock import prepare_stock
 

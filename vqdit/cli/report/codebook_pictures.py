@@ -1,17 +1,14 @@
 """Pictures of a codebook: how often its codes are used, and what each of them looks like."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from vqdit.cli.report.figures import FRAME, new_figure, png, style
 from vqdit.inference.tokenizer import Tokenizer
 from vqdit.modalities.drawing import tile
 from vqdit.tasks import TokenizerTask
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 CODES = 256
 """Codes that are drawn of all codebooks together: those that are used most."""
@@ -34,7 +31,7 @@ def count_codes(codes: np.ndarray, sizes: tuple[int, ...]) -> list[np.ndarray]:
     return [np.bincount(column[column >= 0], minlength=size) for column, size in pairs]
 
 
-def draw_use(counts: list[np.ndarray]) -> "Figure":
+def draw_use(counts: list[np.ndarray]) -> Figure:
     """Draws the share of all uses of each code, the most used first: one chart per codebook."""
     counts = counts[:BOOKS]
     figure = new_figure(7.0, 0.4 + 1.8 * len(counts))
@@ -53,7 +50,7 @@ def draw_use(counts: list[np.ndarray]) -> "Figure":
         )
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False)
-    axes.set_xlabel("codes, the most used first")
+    figure.supxlabel("codes, the most used first")
     return figure
 
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from markupsafe import Markup
+from matplotlib.figure import Figure
 
 from vqdit.cli.report.explanation_pictures import (
     VIEWS,
@@ -21,9 +22,6 @@ from vqdit.cli.report.page import Cards, Heading, Paragraph, Part, Picture
 from vqdit.inference.attribution import Attribution
 from vqdit.inference.explanation import FIRST, Explanation, explain
 from vqdit.modalities import Text
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 def write_explanation(
@@ -49,7 +47,7 @@ def write_explanation(
 def _explain(model: Any, num: int, why: Explanation, out: Path) -> list[Part]:
     (out / "explanation").mkdir(exist_ok=True)
 
-    def show(name: str, figure: "Figure", caption: str) -> Picture:
+    def show(name: str, figure: Figure, caption: str) -> Picture:
         file = f"explanation/{name}.png"
         (out / file).write_bytes(content := png(figure))
         return Picture(content, file, caption)

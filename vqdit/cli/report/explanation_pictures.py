@@ -1,9 +1,12 @@
 """Pictures of an `Explanation`, drawn by matplotlib."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from vqdit.cli.report.figures import (
     FRAME,
@@ -18,17 +21,13 @@ from vqdit.cli.report.figures import (
 from vqdit.inference.attribution import Attribution
 from vqdit.inference.explanation import Explanation
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
 VIEWS = {"change": "without it", "alone": "it alone"}
 """Fields of an `Attribution`, and their names in the report."""
 NUMBERED = 64
 """Grids of up to this many cells have numbers in their cells."""
 
 
-def draw_attention(why: Explanation) -> "Figure":
+def draw_attention(why: Explanation) -> Figure:
     """Draws shares of attention in percent: a row per pair of modalities, a column per step."""
     steps = len(next(iter(why.attention.values())))
     means = {name: 100 * share.mean(axis=1).T for name, share in why.attention.items()}  # m n
@@ -40,7 +39,7 @@ def draw_attention(why: Explanation) -> "Figure":
     grid = figure.subplots(
         len(names), 2, squeeze=False, sharey="row", width_ratios=[1, max(4, min(steps, 24))]
     )
-    image = None
+    image: Any = None
     for name, (left, right) in zip(names, grid, strict=True):
         first, last = window(why, name)
         for axes, share in ((left, uniform), (right, means[name])):
@@ -57,7 +56,7 @@ def draw_attention(why: Explanation) -> "Figure":
     return figure
 
 
-def draw_order(model: Any, why: Explanation) -> "Figure":
+def draw_order(model: Any, why: Explanation) -> Figure:
     """Draws over the token grid in which step every token was revealed: a row per sample."""
     steps = len(next(iter(why.times.values()))) - 1
     names = [name for name in _in_order(why) if name in why.revealed]
@@ -66,7 +65,7 @@ def draw_order(model: Any, why: Explanation) -> "Figure":
     widths = [4.0 if len(why.grids[name]) == 1 else 2.0 for name, _ in columns]
     figure = new_figure(1.2 + sum(widths), 0.8 + 1.8 * samples)
     grid = figure.subplots(samples, len(columns), squeeze=False, width_ratios=widths)
-    image = None
+    image: Any = None
     for sample, row in enumerate(grid):
         for (name, part), axes in zip(columns, row, strict=True):
             if part == "result":
@@ -92,7 +91,7 @@ def _parts(why: Explanation, name: str) -> tuple[str, ...]:
     return ("order",) if len(why.grids[name]) == 1 else ("order", "result")
 
 
-def draw_looked(model: Any, why: Explanation, sample: int) -> "Figure":
+def draw_looked(model: Any, why: Explanation, sample: int) -> Figure:
     """Draws the attention of every generated token (rows) to all tokens (columns) of a sample."""
     own = [name for name in why.spans if name in why.wanted]
     share = 100 * np.concatenate([why.looked[name][sample] for name in own])
@@ -127,7 +126,7 @@ def draw_looked(model: Any, why: Explanation, sample: int) -> "Figure":
 
 def draw_attribution(
     model: Any, why: Explanation, found: Sequence[Attribution], name: str
-) -> "Figure":
+) -> Figure:
     """Draws how much the regions of every given example support one of the results."""
     source, scale = found[0].source, scale_of(found, name)
     rows = [(one, f"sample {one.sample}") for one in found]
@@ -138,7 +137,7 @@ def draw_attribution(
     widths = [1.6, *([2.6] * len(fields) if is_grid else [5.2])]
     figure = new_figure(sum(widths) + is_grid, 0.6 + (2.6 if is_grid else 1.9) * len(rows))
     grid = figure.subplots(len(rows), len(widths), squeeze=False, width_ratios=widths)
-    image = None
+    image: Any = None
     for (one, label), (result, *views) in zip(rows, grid, strict=True):
         if label.startswith("mean"):
             result.axis("off")
@@ -162,7 +161,7 @@ def draw_attribution(
 
 
 def _draw_bars(
-    axes: "Axes", one: Attribution, name: str, fields: Sequence[str], scale: float
+    axes: Axes, one: Attribution, name: str, fields: Sequence[str], scale: float
 ) -> None:
     """Draws a group of bars per region, one bar per view."""
     at, width = np.arange(len(one.regions)), 0.8 / len(fields)
@@ -174,8 +173,6 @@ def _draw_bars(
         if len(at) <= 10:
             axes.bar_label(bars, [signed(value, scale) for value in values], fontsize=7, padding=1)
     if len(fields) > 1:
-        from matplotlib.patches import Patch
-
         keys = [Patch(color="#555555", alpha=1 - 0.5 * n) for n in range(len(fields))]
         axes.legend(
             keys,
@@ -191,7 +188,7 @@ def _draw_bars(
     axes.axhline(0.0, color="#999999", linewidth=0.8)
 
 
-def _draw_overlay(axes: "Axes", picture: np.ndarray, change: np.ndarray, scale: float) -> Any:
+def _draw_overlay(axes: Axes, picture: np.ndarray, change: np.ndarray, scale: float) -> Any:
     """Lays the change [rows, columns] in red and blue over a picture uint8 [h, w, c]."""
     rows, columns = change.shape
     grey = 150 + 105 * picture.mean(axis=-1) / 255  # no colour would be visible on black

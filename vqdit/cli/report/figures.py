@@ -5,18 +5,17 @@ import io
 import math
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import matplotlib
 import numpy as np
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 SHARES, STEPS, SIGNED = "Blues", "viridis_r", "RdBu_r"
 """Colour maps of shares, of the order of steps (yellow first), and of signed changes (red > 0)."""
 FRAME = "#e67800"
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.titlelocation": "left",
@@ -30,22 +29,18 @@ STYLE = {
 @contextlib.contextmanager
 def style() -> Iterator[None]:
     """Applies the style of reports to all figures that are drawn within."""
-    import matplotlib
-
     with matplotlib.rc_context(STYLE), warnings.catch_warnings():
         # A letter that the font lacks is drawn as a box.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield
 
 
-def new_figure(width: float, height: float) -> "Figure":
+def new_figure(width: float, height: float) -> Figure:
     """Returns an empty figure of a size in inches; it needs no display and no global state."""
-    from matplotlib.figure import Figure
-
     return Figure(figsize=(width, height), dpi=110, layout="constrained")
 
 
-def png(figure: "Figure") -> bytes:
+def png(figure: Figure) -> bytes:
     """Returns a figure as the bytes of a PNG file."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
@@ -53,7 +48,7 @@ def png(figure: "Figure") -> bytes:
 
 
 def heat(
-    axes: "Axes",
+    axes: Axes,
     values: np.ndarray,
     cmap: str,
     limits: tuple[float, float],
@@ -66,12 +61,12 @@ def heat(
     for (row, column), value in np.ndenumerate(values) if len(texts) else ():
         red, green, blue, _ = image.cmap((value - low) / (high - low))
         colour = "white" if 0.299 * red + 0.587 * green + 0.114 * blue < 0.55 else "black"
-        word = texts[row][column]
+        word: Any = texts[row][column]
         axes.text(column, row, word, ha="center", va="center", color=colour, fontsize=7)
     return image
 
 
-def show_picture(axes: "Axes", picture: np.ndarray, title: str = "") -> None:
+def show_picture(axes: Axes, picture: np.ndarray, title: str = "") -> None:
     """Draws uint8 [h, w, c] without ticks."""
     picture = picture[..., 0] if picture.shape[-1] == 1 else picture
     axes.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
@@ -87,8 +82,6 @@ def signed(value: Any, scale: float) -> str:
 
 def colour_of(value: float, cmap: str) -> tuple[str, str]:
     """Returns the colour of a number in [0, 1], and that of readable letters on it, as CSS."""
-    import matplotlib
-
     red, green, blue, _ = matplotlib.colormaps[cmap](float(value), bytes=True)
     ink = "white" if 0.299 * red + 0.587 * green + 0.114 * blue < 140 else "black"
     return f"rgb({red},{green},{blue})", ink
