@@ -1,6 +1,7 @@
 """The walls: each outside library has its own rooms, and lower layers never import higher ones."""
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -38,7 +39,7 @@ optim runs.checkpoints
 tasks
 config
 runs.workdir
-inference.tokenizer inference.generator inference.loading
+inference.requests inference.scoring inference.tokenizer inference.generator inference.loading
 train
 pretrained
 inference.attribution
@@ -120,6 +121,17 @@ def test_lower_layers_never_import_higher_ones():
             if module.startswith("vqdit."):
                 other = layer(module)
                 assert other is None or other <= own, f"{name} imports {module}"
+
+
+def test_no_module_imports_itself_through_others():
+    """Imports within functions and under TYPE_CHECKING count too."""
+    names = {f: ".".join(f.relative_to(PACKAGE.parent).with_suffix("").parts) for f in FILES}
+    modules = {name.removesuffix(".__init__"): imports(file) for file, name in names.items()}
+    graph = {name: found & set(modules) - {"vqdit"} for name, found in modules.items()}
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
 
 
 @pytest.mark.parametrize(
