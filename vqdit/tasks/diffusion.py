@@ -55,8 +55,8 @@ class DiffusionTask(GenerationTask):
             if target.inpaint_share and self.model.block in ("in_context", "cross_attention"):
                 raise ValueError(
                     f"inpaint={target.inpaint_share} of {name!r} needs a time for every position, "
-                    f"and block={self.model.block!r} has one per modality; use adaln_zero or mm_dit, "
-                    "or inpaint=0"
+                    f"and block={self.model.block!r} has one per modality; use adaln_zero or "
+                    "mm_dit, or inpaint=0"
                 )
         if self.repa is not None:
             self._check_repa(self.repa)
