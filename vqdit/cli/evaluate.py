@@ -11,7 +11,7 @@ from vqdit.cli.sample import load_generator
 
 if TYPE_CHECKING:
     from vqdit.data import Source
-    from vqdit.evaluation.coherence import Values
+    from vqdit.evaluation.recognizers import Values
 
 log = logging.getLogger(__name__)
 
@@ -49,16 +49,17 @@ REAL = 1000
 def main(argv: list[str]) -> int:
     """Runs the command."""
     options = parse(argv, OPTIONS, required=("workdir",))
-    from vqdit.evaluation.coherence import HELD_OUT, draw, measure, recognisers, score_images, whole
-    from vqdit.evaluation.recognizers import FITTED
+    from vqdit.evaluation.evaluate import HELD_OUT, draw, measure_agreement, score_images
+    from vqdit.evaluation.image_scores import MAX_FITTED
+    from vqdit.evaluation.recognizers import complete_source, recognizers_for
     from vqdit.inference.generator import BATCH
     from vqdit.runs import workdir
 
     _check(options, HELD_OUT)
     model = load_generator(options["workdir"])
     run = workdir.find_run(Path(options["workdir"]))
-    source = whole(workdir.read_experiment(run).data.source)
-    fit = recognisers(source)
+    source = complete_source(workdir.read_experiment(run).data.source)
+    fit = recognizers_for(source)
     names = _modalities(model, fit, source)
     splits = (options["split"],) if "split" in options else HELD_OUT
     settings = {
@@ -75,8 +76,8 @@ def main(argv: list[str]) -> int:
         values = {name: model.modality(name).unpack(stored[name]) for name in names}
         return {**values, "label": stored["label"]}
 
-    train, held_out = real(("train",), FITTED), real(splits, max(REAL, settings["num"]))
-    judges = {name: fit[name](train) for name in names}
+    train, held_out = real(("train",), MAX_FITTED), real(splits, max(REAL, settings["num"]))
+    recognizers = {name: fit[name](train) for name in names}
     log.info("fitted recognisers of %s", ", ".join(names))
     record = {
         "workdir": str(run),
@@ -87,10 +88,10 @@ def main(argv: list[str]) -> int:
         "guidance": options.get("guidance", model.task.guidance),
     }
     if "coherence" in options:
-        record |= measure(model, judges, train, held_out, **settings)
+        record |= measure_agreement(model, recognizers, train, held_out, **settings)
     if "scoring" in options:
         options_of_score = {name: settings[name] for name in ("seed", "batch_size")}
-        record["scoring"] = score_images(model, judges, train, held_out, **options_of_score)
+        record["scoring"] = score_images(model, recognizers, train, held_out, **options_of_score)
     (out / "evaluation.json").write_text(json.dumps(record, indent=2) + "\n")
     print(f"{run} at step {model.step}, {record['source']}: {settings['num']} samples a line\n")
     if "coherence" in options:
