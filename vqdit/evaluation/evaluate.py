@@ -84,12 +84,12 @@ class _Sampling(NamedTuple):
     @property
     def targets(self) -> list[str]:
         """Names of the modalities that the model generates."""
-        return list(self.generator.tsampling.targets)
+        return list(self.generator.task.targets)
 
     @property
     def conditions(self) -> list[str]:
         """Names of the labels that can only be given."""
-        return list(self.generator.tsampling.conditions)
+        return list(self.generator.task.conditions)
 
     def values_given(self, name: str, count: int) -> np.ndarray:
         """Returns the held-out values that `count` samples are given."""
@@ -206,7 +206,7 @@ def score_images(
     """
     found = {}
     for name in ("label", "text"):
-        if name not in generator.tsampling.targets or "image" not in held_out:
+        if name not in generator.task.targets or "image" not in held_out:
             continue
         candidates = np.unique(train[name])
         if len(candidates) > MAX_CANDIDATES:
