@@ -8,7 +8,7 @@ With the tokenizers, network, optimizer and number of steps of a finished joint 
 - for every ordered pair of modalities a DiT of that conditional alone;
 - the joint model again, with half of the audio taken away at random.
 
-All are judged by the recognisers of `vqdit evaluate`, with 95 % intervals.
+All are evaluated by the recognisers of `vqdit evaluate`, with 95 % intervals.
 """
 
 import argparse
@@ -23,8 +23,10 @@ import numpy as np
 
 from vqdit.config import Experiment
 from vqdit.data import Missing
-from vqdit.evaluation.coherence import HELD_OUT, draw, recognisers
-from vqdit.evaluation.recognizers import FITTED, PictureFeatures, coherence, frechet
+from vqdit.evaluation.agreement import coherence
+from vqdit.evaluation.evaluate import HELD_OUT, draw
+from vqdit.evaluation.image_scores import MAX_FITTED, ImageFeatures, frechet
+from vqdit.evaluation.recognizers import recognizers_for
 from vqdit.inference.generator import Generator
 from vqdit.inference.loading import load, resolver
 from vqdit.processes import Conditional, Independent
@@ -33,12 +35,12 @@ from vqdit.train.loop import train
 from vqdit.typing import Named
 
 
-def variant(joint: Experiment, names: Sequence[str], law: Any) -> Experiment:
-    """Returns the experiment with some of its targets alone, and another law of their times."""
+def variant(joint: Experiment, names: Sequence[str], times: Any) -> Experiment:
+    """Returns the experiment with some of the targets, and another joint distribution of times."""
     task = joint.task
     targets = Named({name: task.targets[name] for name in names})
     return dataclasses.replace(
-        joint, task=dataclasses.replace(task, targets=targets, joint=law, tokenizers=Named())
+        joint, task=dataclasses.replace(task, targets=targets, joint=times, tokenizers=Named())
     )
 
 
@@ -66,19 +68,19 @@ class Bench:
         if not isinstance(model, Generator):
             raise SystemExit(f"{folder} holds no generator")
         self.model, source = model, self.experiment.data.source
-        fit = recognisers(source)
+        fit = recognizers_for(source)
         self.names = [name for name in ("text", "audio", "image") if name in model.task.targets]
-        self.train = self._values(draw(source, ("train",), FITTED))
+        self.train = self._values(draw(source, ("train",), MAX_FITTED))
         self.held_out = self._values(draw(source, HELD_OUT, num))
-        self.judges = {name: fit[name](self.train) for name in self.names}
-        self.features = PictureFeatures(self.train["image"], self.train["label"])
+        self.recognizers = {name: fit[name](self.train) for name in self.names}
+        self.features = ImageFeatures(self.train["image"], self.train["label"])
 
     def _values(self, stored: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         values = {name: self.model.modality(name).unpack(stored[name]) for name in self.names}
         return {**values, "label": stored["label"]}
 
     def generator(self, name: str, experiment: Experiment, out: Path) -> Generator:
-        """Trains a variant, or goes on with it, and loads it."""
+        """Trains a variant, or resumes its run, and loads it."""
         folder = out / name
         outcome = train(experiment, folder, resolver(siblings(self.run)))
         if outcome.exit_code:
@@ -92,7 +94,7 @@ class Bench:
         """Returns how often what is generated is of the class of what was given."""
         samples = model.sample(self.num, given={given: self.held_out[given]}, want=[want])
         asked = self.held_out["label"][np.arange(self.num) % len(self.held_out["label"])]
-        return coherence(self.judges[want].predict(samples[want]), asked)._asdict()
+        return coherence(self.recognizers[want].predict(samples[want]), asked)._asdict()
 
     def distance(self, model: Generator) -> float:
         """Returns the Frechet distance of images, given nothing, to held-out ones."""
@@ -107,7 +109,7 @@ class Bench:
 
 
 def measure(folder: Path, out: Path, num: int, missing: str) -> dict[str, Any]:
-    """Trains and judges everything; see the module."""
+    """Trains and evaluates all variants; see the module."""
     bench = Bench(folder, num)
     floor = frechet(bench.features(bench.train["image"]), bench.features(bench.held_out["image"]))
     record: dict[str, Any] = {

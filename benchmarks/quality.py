@@ -17,7 +17,8 @@ import numpy as np
 
 import vqdit
 from vqdit.data import Source
-from vqdit.evaluation.recognizers import PictureJudge, coverage, pixels
+from vqdit.evaluation.image_scores import coverage, pixels
+from vqdit.evaluation.recognizers import ImageRecognizer
 from vqdit.inference.generator import Generator
 from vqdit.runs import workdir
 
@@ -35,9 +36,9 @@ def real(source: Source, splits: tuple[str, ...], count: int) -> tuple[np.ndarra
     return images[order], labels[order]
 
 
-def score(judge: PictureJudge, images: np.ndarray, labels: np.ndarray) -> float:
+def score(recognizer: ImageRecognizer, images: np.ndarray, labels: np.ndarray) -> float:
     """Returns the share of pictures that are judged to be of their class."""
-    return float(np.mean(judge.predict(images) == labels))
+    return float(np.mean(recognizer.predict(images) == labels))
 
 
 def measure(folder: Path, num: int, guidance: float | None = None) -> dict[str, float]:
@@ -54,7 +55,7 @@ def measure(folder: Path, num: int, guidance: float | None = None) -> dict[str, 
     source = workdir.read_experiment(workdir.find_run(folder)).data.source
     train, train_labels = real(source, ("train",), JUDGED)
     test, test_labels = real(source, ("validation", "test"), HELD_OUT)
-    judge = PictureJudge(train, train_labels)
+    recognizer = ImageRecognizer(train, train_labels)
 
     held, tokenizer = model.frozen["image"], model.task.tokenizers["image"]
     codes = jax.jit(tokenizer.encode)(held["params"], held["stats"], test)
@@ -64,10 +65,10 @@ def measure(folder: Path, num: int, guidance: float | None = None) -> dict[str, 
     samples = model.sample(num, guidance=guidance)
     images, labels = samples["image"], samples["label"]
     return {
-        "judge on held-out pictures": score(judge, test, test_labels),
-        "judge on their reconstructions": score(judge, again, test_labels),
+        "judge on held-out pictures": score(recognizer, test, test_labels),
+        "judge on their reconstructions": score(recognizer, again, test_labels),
         "PSNR of reconstructions, dB": float(np.mean(-10 * np.log10(np.maximum(error, 1e-10)))),
-        "samples judged as the asked class": score(judge, images, labels),
+        "samples judged as the asked class": score(recognizer, images, labels),
         "coverage by samples": coverage(pixels(test), pixels(images)),
         "coverage by training pictures": coverage(pixels(test), pixels(train[:num])),
     }

@@ -14,13 +14,15 @@ from vqdit import parallel
 from vqdit.data import Digits
 from vqdit.data.digits import WORDS
 from vqdit.inference.generator import Generator
+from vqdit.inference.requests import Inputs
 from vqdit.modalities import Label, Text
 from vqdit.parallel import Mesh
 from vqdit.random import per_example
 from vqdit.runs.workdir import Restored
 from vqdit.samplers import Euler, Unmasking
-from vqdit.tasks import CodeTarget, DiffusionTask, scales
-from vqdit.tasks.request import Request
+from vqdit.tasks import CodeTarget, DiffusionTask
+from vqdit.tasks.guidance_scales import guidance_branches
+from vqdit.tasks.request import Request, blank
 from vqdit.typing import Named
 
 TARGETS = ("audio", "image", "text")
@@ -148,10 +150,10 @@ def test_the_text_is_that_of_the_label(model):
 def test_batches_are_filled_up_with_the_first_samples_and_keep_everyones_own(model):
     stored, branches = (
         {"text": model.pack("text", ["one", "two"])},
-        scales.branches(model.task, [], 2.0),
+        guidance_branches(model.task, [], 2.0),
     )
-    asked = np.asarray([5, 3, 4]), 2, stored, ["image"]
-    batches = list(model.batches(*asked, branches=branches, seed=7))
+    inputs = Inputs(model.task, stored, ["image"], branches)
+    batches = list(inputs.batches(np.asarray([5, 3, 4]), 2, seed=7))
     assert [rows.tolist() for rows, _, _ in batches] == [[0, 1], [2, 0]]
     for numbers, (_, request, keys) in zip(([5, 3], [4, 5]), batches, strict=True):
         own = per_example(jax.random.key(7), jnp.asarray(numbers))
@@ -166,7 +168,7 @@ def test_batches_are_filled_up_with_the_first_samples_and_keep_everyones_own(mod
 
 def test_pairs_of_guidance_are_branches_with_their_scales(model):
     pairs = {"image:text": 3.0, "audio:text": 2.0, "text:label": 1.5}
-    branches = scales.branches(model.task, {}, pairs)
+    branches = guidance_branches(model.task, {}, pairs)
     found = [
         (
             {name for name, hidden in branch.hidden.items() if hidden},
@@ -182,13 +184,13 @@ def test_pairs_of_guidance_are_branches_with_their_scales(model):
 
 def test_one_scale_hides_all_that_is_given(model):
     for given, hidden in ((["text", "audio"], {"text", "audio", "label"}), ([], {"label"})):
-        (branch,) = scales.branches(model.task, given, 2.5)
+        (branch,) = guidance_branches(model.task, given, 2.5)
         assert {name for name, hides in branch.hidden.items() if hides} == hidden
         assert {float(scale) for scale in branch.scale.values()} == {2.5}
     assert (
-        scales.branches(model.task, ["text"], 1.0)
+        guidance_branches(model.task, ["text"], 1.0)
         == ()
-        == scales.branches(model.task, ["text"], None)
+        == guidance_branches(model.task, ["text"], None)
     )
 
 
@@ -254,12 +256,12 @@ PICTURE = np.zeros((8, 8, 1), np.uint8)
         ),
         (
             {"given": {"text": "Six!"}},
-            "'text' holds 'S!', which does not occur in the training data; what occurs: "
+            "'text' holds 'S!', which does not occur in the training data; use these characters: "
             "'efghinorstuvwxz'",
         ),
         (
             {"given": {"text": "é"}},
-            "'text' holds 'é', which does not occur in the training data; what occurs: "
+            "'text' holds 'é', which does not occur in the training data; use these characters: "
             "'efghinorstuvwxz'",
         ),
         (
@@ -341,7 +343,7 @@ def test_no_label_is_none_that_a_generated_label_could_have(symbols):
         with pytest.raises(ValueError) as error:
             call()
         assert str(error.value) == (
-            "'label' -1 is none, which only a condition can be; leave it out instead"
+            "'label' -1 means no value, which only a condition can have; leave it out instead"
         )
 
 
@@ -372,7 +374,7 @@ def test_the_right_candidate_fits_best(names):
 def test_a_score_is_minus_the_evidence(model, names):
     task, rows = model.task, np.asarray([2, 7, 7, 0])
     words = np.asarray([2, 2, 7, 9])
-    given = {name: task.blank_given(name, 4) for name in TARGETS}
+    given = {name: blank(task, name, 4) for name in TARGETS}
     given |= {"label": jnp.asarray(rows, jnp.int32)}
     given |= {"text": jnp.asarray(model.pack("text", list(np.asarray(WORDS)[words])))}
     never = Named({name: jnp.asarray(False) for name in TARGETS})

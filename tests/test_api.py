@@ -224,9 +224,9 @@ def test_guidance_without_a_condition_is_refused_unless_it_is_the_configs_own(
 
 
 def test_each_kind_refuses_the_other(folder):
-    with pytest.raises(ValueError, match="not a generator but a TokenizerTask"):
+    with pytest.raises(ValueError, match="the run is a TokenizerTask, not a generator"):
         Generator(workdir.restore(folder / "tokenizer"))
-    with pytest.raises(ValueError, match="not a tokenizer but a DiffusionTask"):
+    with pytest.raises(ValueError, match="the run is a DiffusionTask, not a tokenizer"):
         Tokenizer(workdir.restore(folder / "generator"))
 
 

@@ -19,7 +19,8 @@ from vqdit.modalities import Image
 from vqdit.models import DiT
 from vqdit.processes import Independent, Masked
 from vqdit.random import per_example
-from vqdit.tasks import scales
+from vqdit.tasks.guidance_scales import guidance_branches
+from vqdit.tasks.request import make_request
 from vqdit.typing import Named
 
 ROUNDS = 4
@@ -43,7 +44,7 @@ def test_it_is_the_evidence_without_a_letter_minus_that_with_it(model):
     ]
 
     stored = model.pack("text", texts)
-    request = model.request(np.arange(3), {"text": stored}, ["label"])
+    request = make_request(model.task, np.arange(3), {"text": stored}, ["label"])
     request = request._replace(given=request.given | {"label": jnp.asarray(why.results["label"])})
     keys = per_example(jax.random.key(5), jnp.arange(3))
     run = jax.jit(functools.partial(model.task.scoring_loss, name="label", rounds=ROUNDS))
@@ -98,7 +99,7 @@ def test_the_generated_tokens_are_scored_and_not_what_their_picture_encodes_to(f
     why = explain(model, 2, given={"label": 3}, rounds=ROUNDS, seed=1)
     index = np.arange(2)
     keys = per_example(jax.random.key(1), jnp.asarray(index))
-    request = model.request(index, {"label": model.pack("label", 3)}, ["image"])
+    request = make_request(model.task, index, {"label": model.pack("label", 3)}, ["image"])
     task, space = model.task, model.task.space("image")
     x_0, _ = jax.jit(task.trajectory)(model.params, model.frozen, keys, request)
     again = jax.jit(space.encode)(model.frozen["image"], jnp.asarray(why.results["image"]))
@@ -127,8 +128,8 @@ def test_labels_that_only_condition_are_hidden_too(kind, folder):
     ]
     keys = per_example(jax.random.key(0), jnp.arange(3))
     stored = np.asarray([4, -1, 6], np.int32)
-    request = model.request(np.arange(3), {"label": stored}, ["image"])
-    guided = request._replace(branches=scales.branches(model.task, ["label"], None))
+    request = make_request(model.task, np.arange(3), {"label": stored}, ["image"])
+    guided = request._replace(branches=guidance_branches(model.task, ["label"], None))
     x_0, _ = jax.jit(model.task.trajectory)(model.params, model.frozen, keys, guided)
     run = jax.jit(functools.partial(model.task.scoring_loss, name="image", rounds=ROUNDS))
     none = request._replace(given=request.given | {"label": jnp.full(3, -1, jnp.int32)})
@@ -218,7 +219,9 @@ def test_partly_hidden_codes_are_at_the_time_when_so_many_are_masked(schedule):
     targets = joint.symbols().targets
     text = dataclasses.replace(targets["text"], process=process)
     model = joint.generator(joint.symbols(targets=targets | {"text": text}))
-    request = model.request(np.arange(2), {"text": model.pack("text", "abcd")}, ["label"])
+    request = make_request(
+        model.task, np.arange(2), {"text": model.pack("text", "abcd")}, ["label"]
+    )
     keys = per_example(jax.random.key(0), jnp.arange(2))
     hidden = jnp.asarray([[True, False, False, False], [False] * 4])
     x, t = model.task._partly_hidden(model.frozen, keys, request, Named(text=hidden))

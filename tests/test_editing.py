@@ -56,7 +56,7 @@ def test_a_token_stays_if_no_part_of_it_is_changed():
 
 
 def test_tokens_without_places_are_refused():
-    with pytest.raises(ValueError, match="tokens on a grid 5 have no places in data of size 4x6"):
+    with pytest.raises(ValueError, match="tokens on a grid 5 are not patches of data of size 4x6"):
         kept_tokens(Image(size=(4, 6), channels=1), (5,), np.ones((1, 4, 6), bool))
 
 
@@ -204,7 +204,7 @@ BLACK = np.zeros((8, 8, 1), np.uint8)
 @pytest.mark.parametrize(
     ("edits", "message"),
     [
-        ({"label": EditSpec(3)}, "'label' is changed, but it is not generated"),
+        ({"label": EditSpec(3)}, "'label' is edited, but it is not generated"),
         ({"image": EditSpec(np.zeros((4, 4, 1), np.uint8))}, "must have the shape"),
         ({"image": EditSpec(BLACK, np.ones((4, 4), bool))}, "the mask must"),
         (

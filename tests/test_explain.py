@@ -12,7 +12,8 @@ from vqdit.inference.explanation import explain
 from vqdit.processes import Flow
 from vqdit.random import per_example
 from vqdit.samplers import Euler, Unmasking
-from vqdit.tasks import scales
+from vqdit.tasks.guidance_scales import guidance_branches
+from vqdit.tasks.request import make_request
 from vqdit.typing import Named
 
 
@@ -34,8 +35,8 @@ def why(model):
 def path_of(model, count, seed=0):
     """All tokens before each step, and after the last: [n + 1, b, l, q] by name."""
     index = np.arange(count)
-    branches = scales.branches(model.task, [], None)
-    request = model.request(index, {}, list(model.task.targets), branches)
+    branches = guidance_branches(model.task, [], None)
+    request = make_request(model.task, index, {}, list(model.task.targets), branches)
     keys = per_example(jax.random.key(seed), jnp.asarray(index))
     x_0, path = jax.jit(model.task.trajectory)(model.params, model.frozen, keys, request)
     return {name: np.concatenate([path[name], x_0[name][None]]) for name in x_0}

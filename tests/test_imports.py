@@ -1,6 +1,7 @@
 """The walls: each outside library has its own rooms, and lower layers never import higher ones."""
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -40,7 +41,7 @@ optim runs.checkpoints
 tasks
 config
 runs.workdir
-inference.tokenizer inference.generator inference.loading
+inference.requests inference.scoring inference.tokenizer inference.generator inference.loading
 train
 pretrained
 inference.attribution
@@ -122,6 +123,24 @@ def test_lower_layers_never_import_higher_ones():
             if module.startswith("vqdit."):
                 other = layer(module)
                 assert other is None or other <= own, f"{name} imports {module}"
+
+
+def test_no_module_imports_itself_through_others():
+    """Imports within functions and under TYPE_CHECKING count too."""
+    names = {f: ".".join(f.relative_to(PACKAGE.parent).with_suffix("").parts) for f in FILES}
+    names = {file: name.removesuffix(".__init__") for file, name in names.items()}
+    graph: dict[str, set[str]] = {}
+    for file, name in names.items():
+        found = set()
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                pairs = [(node.module, f"{node.module}.{alias.name}") for alias in node.names]
+                found |= {inner if inner in names.values() else outer for outer, inner in pairs}
+        graph[name] = found & set(names.values())
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
 
 
 @pytest.mark.parametrize(

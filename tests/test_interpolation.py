@@ -205,9 +205,9 @@ def test_paths_that_cannot_be_made_are_refused(codes, digits, path, num, message
 def test_only_pictures_that_are_generated_are_interpolated(codes):
     sound = np.zeros((1, 8), np.int16)
     path = Interpolation(sound, sound, 0.5)
-    with pytest.raises(ValueError, match="only pictures are interpolated, and this is Audio"):
+    with pytest.raises(ValueError, match="only images can be interpolated, got Audio"):
         interpolated(path, sound, sound, Audio(samples=8, rate=8000), 4)
-    with pytest.raises(ValueError, match="'label' is changed, but it is not generated"):
+    with pytest.raises(ValueError, match="'label' is edited, but it is not generated"):
         codes.sample(4, edits={"label": Interpolation(3, 4, 0.5)})
     blank = np.zeros((1, 8, 8, 1), np.uint8)
     assert interpolated(path, blank, blank, Image(size=(8, 8), channels=1), 4).share[1] == 1 / 3

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Generic, Self, TypeVar, dataclass_transform
+from typing import Any, ClassVar, Generic, TypeVar, dataclass_transform
 
 import jax
 from jaxtyping import Array, Bool, Float, Int, Key, Shaped, UInt8, UInt32
@@ -50,7 +50,7 @@ class Component:
 
     __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
 
-    def __new__(cls, **fields: Any) -> Self:
+    def __new__(cls, **fields: Any):  # noqa: ANN204 (inferred; beartype refuses Self)
         unknown = [name for name in fields if name not in cls.__dataclass_fields__]
         if unknown:
             known = ", ".join(cls.__dataclass_fields__) or "no fields"

@@ -13,6 +13,7 @@ import pytest
 import vqdit
 from vqdit.cli.main import main
 from vqdit.random import per_example
+from vqdit.tasks.request import make_request
 from vqdit.typing import Named
 
 SIZE = {"batch_size": 4, "seed": 1}
@@ -35,7 +36,7 @@ def test_it_is_the_extrapolation_of_the_two_predictions(flow, worse):
     """Written out: x moves along good + (w - 1) (good - bad), step by step of Euler."""
     images = flow.sample(4, autoguide=worse, guidance=3.0, **SIZE)["image"]
     task, keys = flow.task, per_example(jax.random.key(1), jnp.arange(4))
-    request = flow.request(np.arange(4), {}, ["image"])
+    request = make_request(flow.task, np.arange(4), {}, ["image"])
     x = task.start(flow.frozen, keys, request)
     good, bad = task.predict(flow.params), task.predict(worse.params)
     label = jnp.zeros((4, 1))

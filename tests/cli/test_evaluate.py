@@ -9,8 +9,9 @@ import pytest
 from vqdit.cli.evaluate import table
 from vqdit.cli.main import main
 from vqdit.data import Digits, FashionMNIST, ImageFolder, Missing, SpokenFashion
-from vqdit.evaluation.coherence import measure, recognisers, whole
-from vqdit.evaluation.recognizers import wilson
+from vqdit.evaluation.evaluate import measure_agreement
+from vqdit.evaluation.intervals import wilson
+from vqdit.evaluation.recognizers import complete_source, recognizers_for
 from vqdit.typing import Named
 
 NAMES = ("audio", "image", "label", "text")
@@ -36,16 +37,16 @@ def few(train):
 
 
 @pytest.fixture(scope="module")
-def judges(train):
-    return {name: fit(train) for name, fit in recognisers(Digits()).items()}
+def recognizers(train):
+    return {name: fit(train) for name, fit in recognizers_for(Digits()).items()}
 
 
 @pytest.fixture(scope="module")
-def held_out(judges):
+def held_out(recognizers):
     """Held-out digits, but for those in which the picture's recogniser errs."""
     parts = [values(split) for split in ("validation", "test")]
     both = {name: np.concatenate([part[name] for part in parts]) for name in NAMES}
-    is_right = judges["image"].predict(both["image"]) == both["label"]
+    is_right = recognizers["image"].predict(both["image"]) == both["label"]
     assert 355 <= is_right.sum() <= 360
     return {name: array[is_right] for name, array in both.items()}
 
@@ -84,17 +85,19 @@ class Fake:
 
 
 @pytest.fixture(scope="module")
-def perfect(held_out, train, judges):
+def perfect(held_out, train, recognizers):
     """A generator that gives real examples, after it was measured, and what was found."""
     fake = Fake(held_out)
-    found = measure(fake, judges, train, held_out, num=500, batch_size=64, seed=3, guidance=2.0)
+    found = measure_agreement(
+        fake, recognizers, train, held_out, num=500, batch_size=64, seed=3, guidance=2.0
+    )
     return fake, found
 
 
 @pytest.fixture(scope="module")
-def spoiled(held_out, few, judges):
+def spoiled(held_out, few, recognizers):
     """What is found of one whose every fourth word is none."""
-    return measure(Fake(held_out, spoiled=("text",)), judges, few, held_out, num=200)
+    return measure_agreement(Fake(held_out, spoiled=("text",)), recognizers, few, held_out, num=200)
 
 
 def test_a_generator_that_gives_real_examples_is_coherent(perfect, held_out):
@@ -127,9 +130,9 @@ def test_one_shape_is_asked_for_all_held_out_examples_in_turn(perfect, held_out)
         np.testing.assert_array_equal(items, expected)
 
 
-def test_a_generator_that_mixes_classes_up_is_right_by_chance(held_out, few, judges):
+def test_a_generator_that_mixes_classes_up_is_right_by_chance(held_out, few, recognizers):
     fake = Fake(held_out, is_random=True)
-    found = measure(fake, judges, few, held_out, num=1000, batch_size=1000)
+    found = measure_agreement(fake, recognizers, few, held_out, num=1000, batch_size=1000)
     for pair, rates in found["pairs"].items():
         assert abs(rates["coherent"]["value"] - 0.1) < 0.04, pair
         assert rates["recognised"]["value"] == 1.0
@@ -145,9 +148,9 @@ def test_words_that_are_none_are_no_class(spoiled):
     assert joint["agree"]["value"] == joint["recognised"]["text"]["value"] == 0.75
 
 
-def test_labels_that_only_guide_are_left_out_where_they_are_not_given(held_out, few, judges):
+def test_labels_that_only_guide_are_left_out_where_they_are_not_given(held_out, few, recognizers):
     fake = Fake(held_out, conditions=("label",))
-    found = measure(fake, judges, few, held_out, num=20, batch_size=64)
+    found = measure_agreement(fake, recognizers, few, held_out, num=20, batch_size=64)
     assert len(found["pairs"]) == 9 and "image>label" not in found["pairs"]
     assert all(rates["coherent"]["value"] == 1.0 for rates in found["pairs"].values())
     for num, given, want, _, _, batch_size in fake.calls:
@@ -158,8 +161,10 @@ def test_labels_that_only_guide_are_left_out_where_they_are_not_given(held_out, 
     assert set(found["joint"]["recognised"]) == {"audio", "image", "text"}
 
 
-def test_more_samples_than_training_examples_are_compared_in_equal_number(held_out, few, judges):
-    found = measure(Fake(held_out), judges, few, held_out, num=150, batch_size=50)
+def test_more_samples_than_training_examples_are_compared_in_equal_number(
+    held_out, few, recognizers
+):
+    found = measure_agreement(Fake(held_out), recognizers, few, held_out, num=150, batch_size=50)
     assert found["images"]["count"] == 100
 
 
@@ -179,16 +184,16 @@ def test_the_table(spoiled):
 
 
 def test_the_garments_have_recognisers_for_all_of_their_modalities():
-    assert set(recognisers(SpokenFashion())) == set(NAMES)
-    assert set(recognisers(FashionMNIST())) == {"image", "label"}
+    assert set(recognizers_for(SpokenFashion())) == set(NAMES)
+    assert set(recognizers_for(FashionMNIST())) == {"image", "label"}
     with pytest.raises(ValueError, match="no recognisers for the data of ImageFolder; coherence"):
-        recognisers(ImageFolder(path="."))
+        recognizers_for(ImageFolder(path="."))
 
 
 def test_recognisers_see_what_was_taken_away_from_the_model():
     missing = Missing(source=Missing(source=Digits(seed=3), column="text"), column="image")
-    assert whole(missing) == Digits(seed=3)
-    assert whole(Digits()) == Digits()
+    assert complete_source(missing) == Digits(seed=3)
+    assert complete_source(Digits()) == Digits()
 
 
 def test_a_trained_run_is_measured_and_written(trained, tmp_path, capsys):

@@ -441,7 +441,7 @@ def test_samplers_are_changed_one_by_one(asked, joint, tmp_path):
         ),
         (
             ["--given=text=4"],
-            "'text' holds '4', which does not occur in the training data; what occurs: "
+            "'text' holds '4', which does not occur in the training data; use these characters: "
             "'efghinorstuvwxz'",
         ),
         (["--guidance=image:text"], "--guidance must be a number, got 'image:text'"),

@@ -44,14 +44,6 @@ def test_a_window_that_is_none_is_refused_by_value(kind, reveal):
             lambda: CodeTarget(process=Flow(), sampler=Euler()),
             "CodeTarget needs a discrete process, got Flow; use Masked",
         ),
-        (
-            lambda: CodeTarget(tokenizer="image"),
-            "CodeTarget takes no tokenizer, got 'image'; use Target",
-        ),
-        (
-            lambda: CodeTarget(posterior="sample"),
-            "CodeTarget are codes, which have no posterior to sample; leave posterior at 'mean'",
-        ),
         (lambda: Target(patch=-1), "Target needs patch >= 0, got -1"),
         (lambda: Target(weight=0.0), "Target needs weight > 0, got 0.0"),
         (
@@ -73,8 +65,9 @@ def test_what_does_not_fit_is_refused_with_the_remedy(build, message):
 
 def test_symbols_are_targets_without_a_tokenizer():
     symbols = CodeTarget(modality=Text(length=4))
-    assert isinstance(symbols, Target)
-    assert (symbols.tokenizer, symbols.patch, symbols.process) == ("", 1, Masked())
+    assert (symbols.reference, symbols.patch, symbols.process) == ("", 1, Masked())
+    with pytest.raises(TypeError, match="CodeTarget has no field 'tokenizer'; it has: process, "):
+        CodeTarget(tokenizer="image")
 
 
 def test_a_name_is_a_target_or_a_condition():

@@ -44,7 +44,8 @@ def evaluate(
         out: Folder of evaluation.json.
     """
     from vqdit.cli.given import load_generator
-    from vqdit.evaluation.coherence import HELD_OUT, recognisers, whole
+    from vqdit.evaluation.evaluate import HELD_OUT
+    from vqdit.evaluation.recognizers import complete_source, recognizers_for
     from vqdit.runs import workdir as runs
 
     if not coherence and not scoring:
@@ -59,8 +60,8 @@ def evaluate(
         )
     model = load_generator(workdir)
     run, folder = runs.find_run(Path(workdir)), Path(out)
-    source = whole(runs.read_experiment(run).data.source)
-    fit = recognisers(source)
+    source = complete_source(runs.read_experiment(run).data.source)
+    fit = recognizers_for(source)
     names = _modalities(model, fit, source)
     splits = (split,) if split else HELD_OUT
     settings = {"num": num, "guidance": guidance, "seed": seed, "batch_size": batch_size}
@@ -95,20 +96,20 @@ def _measure(
     scoring: bool,
 ) -> dict[str, Any]:
     """Fits the recognisers, and measures the model with them."""
-    from vqdit.evaluation.coherence import draw, measure, score_images
-    from vqdit.evaluation.recognizers import FITTED
+    from vqdit.evaluation.evaluate import draw, measure_agreement, score_images
+    from vqdit.evaluation.image_scores import MAX_FITTED
 
     def real(splits: tuple[str, ...], count: int) -> dict[str, Any]:
         stored = draw(source, splits, count)
         values = {name: model.modality(name).unpack(stored[name]) for name in fit}
         return {**values, "label": stored["label"]}
 
-    train, held_out = real(("train",), FITTED), real(splits, max(REAL, settings["num"]))
+    train, held_out = real(("train",), MAX_FITTED), real(splits, max(REAL, settings["num"]))
     fitted = {name: fit_one(train) for name, fit_one in fit.items()}
     log.info("fitted recognisers of %s", ", ".join(fit))
     found: dict[str, Any] = {}
     if coherence:
-        found |= measure(model, fitted, train, held_out, **settings)
+        found |= measure_agreement(model, fitted, train, held_out, **settings)
     if scoring:
         drawn = {name: settings[name] for name in ("seed", "batch_size")}
         found["scoring"] = score_images(model, fitted, train, held_out, **drawn)
@@ -127,7 +128,7 @@ def _modalities(model: Any, fit: Mapping[str, Any], source: Any) -> list[str]:
 
 
 def table(record: Mapping[str, Any]) -> str:
-    """Returns what `measure` found as text: shares with their 95 % intervals."""
+    """Returns what `measure_agreement` found as text: shares with their 95 % intervals."""
 
     def line(*cells: str) -> str:
         return f"{cells[0]:16} {cells[1]:22} {cells[2]:22} {cells[3]}".rstrip()

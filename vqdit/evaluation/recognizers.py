@@ -1,40 +1,35 @@
-"""Do modalities agree? Recognisers fitted on real data judge what was generated.
+"""Recognisers: classifiers, fitted on real data, of what is generated.
 
-One example is one class in several forms: a picture, a tone, a word. A `Judge` per modality names
-the class of an example without knowing the model. *Coherence* of text>image is the share of the
-pictures generated from texts in which the judge sees the class of the text; *joint agreement* is
-the share of samples, generated from nothing, in which all judges see the same class (Shi et al.,
-"Variational Mixture-of-Experts Autoencoders for Multi-Modal Deep Generative Models",
-arXiv:1911.03393, section 4). Every share comes with its 95 % interval.
-
-How varied and lifelike pictures are is measured by `coverage` and by the Frechet distance.
+A recogniser per modality returns the class of an example without knowing the model.
+`recognizers_for` has those of each data set.
 """
 
-import math
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
+from vqdit.data import Digits, FashionMNIST, Missing, Source, SpokenFashion, digits, spoken_fashion
+from vqdit.evaluation.image_scores import MAX_FITTED, pixels
 from vqdit.nn.mel import mel_bands
-from vqdit.typing import Bool, Float, Int, UInt8
+from vqdit.typing import Float, Int, UInt8
 
+Values = dict[str, np.ndarray]
+"""Examples by modality, as a caller of the library gives them."""
 UNKNOWN = -1
-"""The class of an example in which a judge recognises none."""
-FITTED = 10_000
-"""Judges that learn see the first so many examples: a kernel's cost grows with their square."""
+"""Class of an example in which no class is recognised."""
 
 
-class Judge:
-    """Names the class of examples, after having been fitted on real ones."""
+class Recognizer:
+    """Recognises the class of examples, after having been fitted on real ones."""
 
     def predict(self, values: np.ndarray) -> Int[np.ndarray, " b"]:
-        """Returns the class of each example; -1 where none is recognised."""
+        """Returns the class of each example; -1 where no class is recognised."""
         raise TypeError(f"{type(self).__name__} must define predict")
 
 
-class PictureJudge(Judge):
-    """An RBF support vector machine on the pixels; it always names a class.
+class ImageRecognizer(Recognizer):
+    """An RBF support vector machine on pixels; it always returns a class.
 
     Args:
         images: real training pictures, in random order.
@@ -44,13 +39,15 @@ class PictureJudge(Judge):
     def __init__(self, images: UInt8[np.ndarray, "b *size"], labels: Int[np.ndarray, " b"]) -> None:
         from sklearn.svm import SVC
 
-        self._model = SVC(C=10.0, gamma="scale").fit(pixels(images[:FITTED]), labels[:FITTED])
+        self._model = SVC(C=10.0, gamma="scale").fit(
+            pixels(images[:MAX_FITTED]), labels[:MAX_FITTED]
+        )
 
     def predict(self, values: UInt8[np.ndarray, "b *size"]) -> Int[np.ndarray, " b"]:
         return self._model.predict(pixels(values)).astype(np.int64)
 
 
-class ToneJudge(Judge):
+class ToneRecognizer(Recognizer):
     """Decodes dual-tone multi-frequency signals (ITU-T Q.23) by Goertzel's algorithm.
 
     The power at every frequency is taken in frames of 25 ms and summed over them, so that the
@@ -92,11 +89,11 @@ class ToneJudge(Judge):
         return np.where(is_tone, self.keys[rows.argmax(axis=1), columns.argmax(axis=1)], UNKNOWN)
 
 
-class CaptionJudge(Judge):
-    """Knows the real captions to the letter; any other is no class.
+class CaptionRecognizer(Recognizer):
+    """Looks captions up among the real ones; any other caption has no class.
 
     Args:
-        captions: real captions, in which each class has at least one wording.
+        captions: real captions, at least one of each class.
         labels: their classes.
     """
 
@@ -107,15 +104,15 @@ class CaptionJudge(Judge):
                 known = self._classes[caption]
                 raise ValueError(
                     f"the caption {caption!r} names class {known} and class {label}; captions "
-                    "that are to be judged must name one"
+                    "that are to be recognised must name one"
                 )
 
     def predict(self, values: np.ndarray) -> Int[np.ndarray, " b"]:
         return np.asarray([self._classes.get(str(text), UNKNOWN) for text in values], np.int64)
 
 
-class WordJudge(CaptionJudge):
-    """Knows one word per class, to the letter.
+class WordRecognizer(CaptionRecognizer):
+    """Looks words up in a list with one word per class.
 
     Args:
         words: the words of classes 0, 1, ...
@@ -125,15 +122,15 @@ class WordJudge(CaptionJudge):
         super().__init__(words, range(len(words)))
 
 
-class SpeechJudge(Judge):
-    """An RBF support vector machine on cepstra; it names a class unless there is no sound at all.
+class SpeechRecognizer(Recognizer):
+    """An RBF support vector machine on cepstra; it returns a class unless there is only silence.
 
-    A cepstral coefficient is standardised over all frames together. Frame by frame, those that are
-    always silent would be blown up until a little noise in them outweighed the speech.
+    Each cepstral coefficient is standardised over all frames together. Standardising each frame
+    would amplify the noise of frames that are always silent until it outweighs the speech.
 
     Args:
-        sounds: real training recordings, all of one length, in random order; of equal ones the
-            first counts.
+        sounds: real training recordings, all of one length, in random order; duplicates
+            are dropped.
         labels: their classes.
         rate: samples per second, in Hz.
     """
@@ -145,7 +142,7 @@ class SpeechJudge(Judge):
 
         self.rate = rate
         rows = {sound.tobytes(): row for row, sound in reversed(list(enumerate(sounds)))}
-        kept = np.sort(list(rows.values()))[:FITTED]
+        kept = np.sort(list(rows.values()))[:MAX_FITTED]
         found = cepstra(sounds[kept], rate)
         self._mean, self._scale = found.mean(axis=(0, 1)), found.std(axis=(0, 1))
         self._model = SVC(C=10.0, gamma="scale").fit(self._features(found), labels[kept])
@@ -158,16 +155,11 @@ class SpeechJudge(Judge):
         return ((found - self._mean) / self._scale).reshape(len(found), -1)
 
 
-class LabelJudge(Judge):
-    """Takes a label at its word."""
+class LabelRecognizer(Recognizer):
+    """Returns the label itself."""
 
     def predict(self, values: Int[np.ndarray, " b"]) -> Int[np.ndarray, " b"]:
         return values.astype(np.int64)
-
-
-def pixels(images: UInt8[np.ndarray, "b *size"]) -> Float[np.ndarray, "b d"]:
-    """Returns pictures as rows of pixels in [0, 1]."""
-    return images.reshape(len(images), -1) / 255.0
 
 
 def cepstra(
@@ -178,14 +170,14 @@ def cepstra(
     Frames of 25 ms, every 10 ms, under a Hann window; triangular bands equidistant in mel
     (2595 log10(1 + f / 700 Hz)); logarithm; discrete cosine transform (Davis and Mermelstein,
     "Comparison of Parametric Representations for Monosyllabic Word Recognition", 1980). Before the
-    logarithm a thousandth (30 dB less) of the recording's strongest power is added: neither
-    loudness nor a little noise changes them much.
+    logarithm a thousandth (30 dB less) of the recording's strongest power is added: the
+    coefficients depend little on loudness and weak noise.
 
     Args:
         sounds: int16 waveforms of at least 25 ms.
         rate: samples per second, in Hz.
         bands: number of mel bands up to half the rate.
-        kept: coefficients per frame, from the first on.
+        kept: number of coefficients per frame, the first ones.
     """
     from scipy.fft import dct
 
@@ -201,126 +193,41 @@ def cepstra(
     return np.concatenate(parts)
 
 
-class Rate(NamedTuple):
-    """A share, the limits of its 95 % interval, and how many it is a share of."""
-
-    value: float
-    low: float
-    high: float
-    count: int
+def complete_source(source: Source) -> Source:
+    """Returns the data set without `Missing`: recognisers are fitted on all of it."""
+    return complete_source(source.source) if isinstance(source, Missing) else source
 
 
-def wilson(successes: int, n: int, z: float = 1.96) -> tuple[float, float]:
-    """Returns the score interval of a share, which keeps its level near 0 and 1 too.
+def recognizers_for(source: Source) -> dict[str, Callable[[Values], Recognizer]]:
+    """Returns functions that fit a data set's recognisers on training values, by modality.
 
-    Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", 1927.
-
-    Args:
-        successes: 0 to n.
-        n: number of independent trials.
-        z: quantile of the normal distribution; 1.96 for 95 %.
-    """
-    if not 0 <= successes <= n or n < 1:
-        raise ValueError(f"wilson needs 0 <= successes <= n and n >= 1, got {successes} of {n}")
-    share, spread = successes / n, z**2 / n
-    center = share + spread / 2.0
-    half = z * math.sqrt(share * (1.0 - share) / n + spread / (4.0 * n))
-    low, high = (center - half) / (1.0 + spread), (center + half) / (1.0 + spread)
-    return (low if successes else 0.0), (high if successes < n else 1.0)  # exact at the ends
-
-
-def rate(hits: Bool[np.ndarray, " b"]) -> Rate:
-    """Returns the share of True."""
-    successes, n = int(hits.sum()), len(hits)
-    return Rate(successes / max(n, 1), *wilson(successes, n), n)
-
-
-def coherence(classes: Int[np.ndarray, " b"], wanted: Int[np.ndarray, " b"]) -> Rate:
-    """Returns the share of samples in which a judge saw the class that was wanted."""
-    return rate((classes == wanted) & (classes != UNKNOWN))
-
-
-def recognised(classes: Int[np.ndarray, " b"]) -> Rate:
-    """Returns the share of samples with some class; for texts, the share of valid words."""
-    return rate(classes != UNKNOWN)
-
-
-def agreement(classes: Mapping[str, Int[np.ndarray, " b"]]) -> Rate:
-    """Returns the share of samples in which all modalities have a class, and the same one.
-
-    Args:
-        classes: what each modality's judge saw in sample i, by name; at least two.
-    """
-    if len(classes) < 2:
-        raise ValueError(f"agreement needs at least two modalities, got {', '.join(classes)!r}")
-    first, *others = classes.values()
-    return rate((first != UNKNOWN) & np.all([first == other for other in others], axis=0))
-
-
-def coverage(
-    held_out: Float[np.ndarray, "b d"], samples: Float[np.ndarray, "n d"], k: int = 5
-) -> float:
-    """Returns the share of real examples with a sample no farther than their k-th neighbour.
-
-    Naeem et al., "Reliable Fidelity and Diversity Metrics for Generative Models",
-    arXiv:2002.09797, equation 10. It grows with the number of samples: compare equal numbers.
-
-    Args:
-        held_out: features of real examples, more than k.
-        samples: features of what is judged.
-        k: which neighbour among the real ones gives the radius.
-    """
-    from sklearn.neighbors import NearestNeighbors
-
-    if len(held_out) <= k:
-        raise ValueError(f"coverage needs more than k={k} real examples, got {len(held_out)}")
-    radius = NearestNeighbors(n_neighbors=k).fit(held_out).kneighbors()[0][:, -1]
-    nearest = NearestNeighbors(n_neighbors=1).fit(samples).kneighbors(held_out)[0][:, 0]
-    return float(np.mean(nearest <= radius))
-
-
-def frechet(a: Float[np.ndarray, "b d"], b: Float[np.ndarray, "n d"]) -> float:
-    """Returns the squared Frechet distance between Gaussians fitted to two sets of features.
-
-        d^2 = |mu_a - mu_b|^2 + tr(C_a) + tr(C_b) - 2 tr((C_a^1/2 C_b C_a^1/2)^1/2)
-
-    (Dowson and Landau, 1982; Heusel et al., arXiv:1706.08500.) With C = R^T R, the last trace is
-    the sum of the singular values of R_a R_b^T. So no matrix is squared and no root is taken of
-    rounding errors, and features that are constant, or more than examples, do no harm.
-    """
-    if min(len(a), len(b)) < 2:
-        raise ValueError(f"frechet needs two examples on each side, got {len(a)} and {len(b)}")
-
-    def factor(x: np.ndarray) -> np.ndarray:
-        return np.asarray(np.linalg.qr(x - x.mean(axis=0), mode="r")) / math.sqrt(len(x) - 1)
-
-    first, second = factor(a), factor(b)
-    variances = (first**2).sum() + (second**2).sum()
-    shared = np.linalg.svd(first @ second.T, compute_uv=False).sum()
-    means = ((a.mean(axis=0) - b.mean(axis=0)) ** 2).sum()
-    return max(0.0, float(means + variances - 2.0 * shared))
-
-
-class PictureFeatures:
-    """The hidden layer of a classifier of real pictures, as features for `frechet`.
-
-    A perceptron with 64 rectified units, trained until a tenth of its pictures, held out, no longer
-    gains. Distances in different classifiers' features cannot be compared.
-
-    Args:
-        images: real training pictures, in random order.
-        labels: their classes.
+    Raises:
+        ValueError: the data set has no recognisers.
     """
 
-    def __init__(self, images: UInt8[np.ndarray, "b *size"], labels: Int[np.ndarray, " b"]) -> None:
-        from sklearn.neural_network import MLPClassifier
+    def picture(train: Values) -> Recognizer:
+        return ImageRecognizer(train["image"], train["label"])
 
-        model = MLPClassifier(
-            (64,), learning_rate_init=3e-3, early_stopping=True, max_iter=1000, random_state=0
+    def caption(train: Values) -> Recognizer:
+        return CaptionRecognizer(train["text"], train["label"])
+
+    def speech(train: Values) -> Recognizer:
+        return SpeechRecognizer(train["audio"], train["label"], spoken_fashion.RATE)
+
+    every = {"image": picture, "label": lambda train: LabelRecognizer()}
+    found = {
+        Digits: {
+            **every,
+            "audio": lambda train: ToneRecognizer(digits.TONES, digits.RATE),
+            "text": lambda train: WordRecognizer(digits.WORDS),
+        },
+        FashionMNIST: every,
+        SpokenFashion: {**every, "audio": speech, "text": caption},
+    }
+    if type(source) not in found:
+        known = ", ".join(cls.__name__ for cls in found)
+        raise ValueError(
+            f"no recognisers for the data of {type(source).__name__}; coherence can be measured "
+            f"on {known}"
         )
-        model.fit(pixels(images[:FITTED]), labels[:FITTED])
-        self._weight, self._bias = model.coefs_[0], model.intercepts_[0]
-
-    def __call__(self, images: UInt8[np.ndarray, "b *size"]) -> Float[np.ndarray, "b d"]:
-        """Returns the features of pictures."""
-        return np.maximum(pixels(images) @ self._weight + self._bias, 0.0)
+    return found[type(source)]

@@ -1,32 +1,32 @@
-"""Attribution by intervention: what each part of the input is good for.
+"""Attribution by intervention: how much each region of the given data contributes to a result.
 
-Each region r of what is given is hidden in turn, and the model is asked how well it still predicts
-its own result,
+Each region r of the given data is hidden in turn, which changes how well the model predicts its own
+result,
 
     change(r) = L(result | given without r) - L(result | given),
 
-with the same noise in both terms. Evidence is a bound on -log p in nats for discrete processes, so
-a positive change says by how many nats r supported the result. Zeiler & Fergus, "Visualizing and
-Understanding Convolutional Networks", arXiv:1311.2901, section 4.2, with likelihoods.
+with the same noise in both terms. L is the scoring loss: a bound on -log p in nats for discrete
+processes, so a positive change says by how many nats r supported the result. Zeiler & Fergus,
+"Visualizing and Understanding Convolutional Networks", arXiv:1311.2901, section 4.2, with
+likelihoods.
 
-A region that says what others say too is not missed when it alone is hidden. So the opposite is
-given beside it: what r tells alone, when the rest of its modality is hidden,
+If two regions hold the same information, hiding one of them changes little. So each region also
+has the effect that it has alone, when the rest of its modality is hidden,
 
     alone(r) = L(result | given without its modality) - L(result | with r alone of it),
 
-and `whole`, the change by hiding all of the modality at once.
+and `whole` is the change by hiding all of the modality at once.
 """
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vqdit.inference.generator import Generator
+from vqdit.inference.requests import Inputs
 from vqdit.modalities import Modality
 from vqdit.processes.base import X
 from vqdit.tasks.base import Frozen
@@ -35,24 +35,24 @@ from vqdit.tasks.request import Request
 from vqdit.typing import Array, Bool, Float, Key, Named, Params
 
 ROUNDS = 16
-"""Network evaluations per scoring_loss, unless the caller says otherwise."""
+"""Default number of network evaluations per scoring loss."""
 REGIONS = 64
-"""Regions of one example at most, as far as they are cells of its token grid."""
+"""Maximum number of regions of an example whose regions are cells of its token grid."""
 
 
 class Attribution(NamedTuple):
-    """What the regions of one given modality are good for, in one sample.
+    """Contributions of the regions of one given modality to one sample.
 
     Attributes:
-        sample: its index.
-        source: the given modality.
-        regions: their names.
-        belongs: which positions of the token grid belong to each, bool [r, l].
-        change: by name of what was generated, by how much the result is predicted worse without
-            each region, float32 [r]: nats, or squared error where the process is continuous.
-        alone: by how much it is predicted better with each region, and nothing else of the
-            modality, than without all of it, float32 [r].
-        whole: by how much it is predicted worse without all of it.
+        sample: index of the sample.
+        source: name of the given modality.
+        regions: names of its r regions.
+        belongs: positions of the token grid that belong to each region, bool [r, l].
+        change: by name of the generated modality, the increase of its scoring loss without each
+            region, float32 [r]: nats, or squared error for a continuous process.
+        alone: the decrease of the loss with each region alone, compared with hiding the whole
+            modality, float32 [r].
+        whole: the increase of the loss without the whole modality.
     """
 
     sample: int
@@ -65,14 +65,7 @@ class Attribution(NamedTuple):
 
 
 class _Hidden(NamedTuple):
-    """What is hidden of one given example, in turn.
-
-    Attributes:
-        sample: its index.
-        source: the modality.
-        regions: names of the regions.
-        belongs: which positions belong to each, bool [r, l].
-    """
+    """The masks that hide parts of one given example; fields as in `Attribution`."""
 
     sample: int
     source: str
@@ -81,38 +74,39 @@ class _Hidden(NamedTuple):
 
     @property
     def masks(self) -> np.ndarray:
-        """What is hidden: each region, all but each region, and all: bool [2 r + 1, l]."""
+        """True where hidden: each region, all but each region, everything: bool [2 r + 1, l]."""
         every = np.ones((1, self.belongs.shape[1]), bool)
         return np.concatenate([self.belongs, ~self.belongs, every])
 
 
 def attribute(
-    generator: Generator,
-    stored: Mapping[str, np.ndarray],
+    inputs: Inputs,
+    params: Params,
+    frozen: Frozen,
     x_0: Named[X],
-    wanted: Sequence[str],
     *,
     seed: int,
     batch_size: int,
     rounds: int,
 ) -> list[Attribution]:
-    """Hides every region of what is given, in turn, and asks for the scoring_loss of the results.
+    """Measures the scoring loss of results while each region of the given data is hidden.
 
     Args:
-        generator: the model.
-        stored: what is given in stored form; sample i has item i mod F.
-        x_0: the generated tokens of every target, [b, l, ...]: the first b samples.
-        wanted: names of what was generated.
-        seed: of the samples; the scoring_loss draws other noise.
-        batch_size: evidences at a time.
-        rounds: network evaluations per scoring_loss, at times in equal distance.
+        inputs: inputs of the samples.
+        params: parameters of the network.
+        frozen: arrays of the tokenizers.
+        x_0: generated tokens of every target for the first b samples, [b, l, ...].
+        seed: seed of the samples; the scoring loss draws other noise from it.
+        batch_size: scoring losses at a time.
+        rounds: network evaluations per scoring loss, at equally spaced times.
 
     Returns:
-        One per sample and given modality, labels of conditions among them.
+        One attribution per sample and given modality, including labels of conditions.
     """
-    task, count = generator.task, len(next(iter(x_0.values())))
-    request = generator.request(np.arange(count), stored, wanted)
-    known = [name for name in task.targets if name in stored]
+    inputs = inputs._replace(branches=())
+    task, count = inputs.task, len(next(iter(x_0.values())))
+    request = inputs.request(np.arange(count))
+    known = [name for name in task.targets if name in inputs.stored]
     labels = [name for name, condition in task.conditions.items() if condition.classes]
     sources = (*known, *labels)
     grids = {name: task.space(name).grid if name in known else (1,) for name in sources}
@@ -120,11 +114,11 @@ def attribute(
     for sample in range(count):
         for source, grid in grids.items():
             one = np.asarray(request.given[source][sample])
-            if source in known or one >= 0:  # a label of -1 is none
+            if source in known or one >= 0:  # a label of -1 means no label
                 hidings.append(_Hidden(sample, source, *_regions(task.modality(source), one, grid)))
     if not hidings:
         return []
-    # First every sample with nothing hidden, then the regions of all.
+    # First all samples with nothing hidden, then the masks of all samples.
     sample = np.concatenate([np.arange(count), *([h.sample] * len(h.masks) for h in hidings)])
     ends = np.cumsum([count, *(len(h.masks) for h in hidings)])
     parts = [slice(*ends[number : number + 2]) for number in range(len(hidings))]
@@ -133,16 +127,16 @@ def attribute(
         hidden[h.source][part] = h.masks
 
     changes = {}
-    for name in wanted:
-        run = _compiled_evidence(task, name, rounds)
-        scores, size = np.zeros(len(sample), np.float32), min(batch_size, len(sample))
-        for cases, request, keys in generator.batches(sample, size, stored, wanted, seed=seed):
+    for name in inputs.wanted:
+        run = _compiled_loss(task, name, rounds)
+        losses, size = np.zeros(len(sample), np.float32), min(batch_size, len(sample))
+        for cases, request, keys in inputs.batches(sample, size, seed):
             seen = {c: jnp.where(hidden[c][cases][:, 0], -1, request.given[c]) for c in labels}
             request = request._replace(given=request.given | seen)
             masks = Named({n: jnp.asarray(hidden[n][cases]) for n in known})
-            inputs = (keys, request, masks, x_0[name][sample[cases]])
-            scores[cases] = run(generator.params, generator.frozen, *inputs)
-        changes[name] = scores - scores[sample]
+            shown = (keys, request, masks, x_0[name][sample[cases]])
+            losses[cases] = run(params, frozen, *shown)
+        changes[name] = losses - losses[sample]
     return [
         _attribution(h, {name: change[part] for name, change in changes.items()})
         for h, part in zip(hidings, parts, strict=True)
@@ -150,7 +144,7 @@ def attribute(
 
 
 def _attribution(hidden: _Hidden, changes: dict[str, np.ndarray]) -> Attribution:
-    """Sorts what changed by hiding each of `hidden.masks`."""
+    """Sorts the changes by each of `hidden.masks` into an attribution."""
     count = len(hidden.regions)
     return Attribution(
         *hidden,
@@ -161,8 +155,8 @@ def _attribution(hidden: _Hidden, changes: dict[str, np.ndarray]) -> Attribution
 
 
 @functools.lru_cache(maxsize=32)
-def _compiled_evidence(task: DiffusionTask, name: str, rounds: int) -> Any:
-    """Returns the scoring_loss of the tokens of one modality, with some of what is known hidden."""
+def _compiled_loss(task: DiffusionTask, name: str, rounds: int) -> Any:
+    """Returns the compiled scoring loss of one modality while given positions are hidden."""
 
     def run(
         params: Params,
@@ -182,7 +176,7 @@ def _compiled_evidence(task: DiffusionTask, name: str, rounds: int) -> Any:
 def _regions(
     modality: Modality, stored: np.ndarray, grid: tuple[int, ...]
 ) -> tuple[tuple[str, ...], np.ndarray]:
-    """Returns names and positions of regions, bool [r, l]; large grids are divided into blocks."""
+    """Returns names and positions of regions, bool [r, l]; large grids become blocks."""
     most = max(1, round(REGIONS ** (1.0 / len(grid))))
     coarse = tuple(min(size, most) for size in grid)
     regions, masks = modality.regions(stored, coarse), []

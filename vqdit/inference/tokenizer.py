@@ -36,7 +36,7 @@ class Tokenizer:
 
     def __init__(self, restored: Restored, *, standardized: bool = False) -> None:
         if not isinstance(restored.task, AutoencoderTask):
-            raise ValueError(f"not a tokenizer but a {type(restored.task).__name__}")
+            raise ValueError(f"the run is a {type(restored.task).__name__}, not a tokenizer")
         stripped = restored.task.for_inference(restored.params, restored.stats)
         self.task, self.params, self.stats = stripped
         self.model, self.step = self.task.model, restored.step

@@ -54,9 +54,9 @@ class DiffusionTask(GenerationTask):
         for name, target in self.targets.items():
             if target.inpaint_share and self.model.block in ("in_context", "cross_attention"):
                 raise ValueError(
-                    f"inpaint={target.inpaint_share} of {name!r} needs a time for every position, and "
-                    f"block={self.model.block!r} has one per modality; use adaln_zero or mm_dit, "
-                    "or inpaint=0"
+                    f"inpaint={target.inpaint_share} of {name!r} needs a time for every position, "
+                    f"and block={self.model.block!r} has one per modality; use adaln_zero or "
+                    "mm_dit, or inpaint=0"
                 )
         if self.repa is not None:
             self._check_repa(self.repa)
@@ -235,8 +235,8 @@ class DiffusionTask(GenerationTask):
         self, params: Params, stats: Stats, frozen: Frozen, batch: Batch, key: Key[Array, ""]
     ) -> Named[Array]:
         del stats, batch
-        index = jnp.arange(ROWS * preview_columns(self))
-        keys = per_example(key, index)
+        index = np.arange(ROWS * preview_columns(self))
+        keys = per_example(key, jnp.asarray(index))
         return self.sample(params, frozen, keys, preview_request(self, index))
 
     def write_preview(self, preview: Named[np.ndarray], path: Path) -> Path:

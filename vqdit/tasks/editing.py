@@ -1,9 +1,12 @@
-"""Editing: an example is changed in part (in- and out-painting), or as a whole but slightly.
+"""Editing: regenerating part of an example (in- and out-painting), or varying all of it slightly.
 
-What is kept of the tokens is known from the start; the rest begins at the time `strength` instead
-of 1, as the example with that much noise: Meng et al., "SDEdit", arXiv:2108.01073. A network that
-never saw clean latents among noisy ones is shown the kept ones with as much noise as the others
-have: Lugmayr et al., "RePaint", arXiv:2201.09865, without its resampling.
+A caller gives an `EditSpec`; `stored_edit` makes a `StoredEdit` of it, whose `inputs` are the
+`EditInputs` that a request carries into the compiled program.
+
+Kept tokens are known from the start. The others begin at the time `strength` instead of 1, as the
+example with that much noise: Meng et al., "SDEdit", arXiv:2108.01073. A network that never saw
+clean latents among noisy ones sees the kept ones with as much noise as the others have: Lugmayr et
+al., "RePaint", arXiv:2201.09865, without its resampling.
 """
 
 import math
@@ -20,13 +23,28 @@ from vqdit.processes.base import X
 from vqdit.typing import Array, Bool, Float, Key
 
 
-class EditInputs(NamedTuple):
-    """How a modality is changed; a pytree.
+class EditSpec(NamedTuple):
+    """An edit of one modality, as a caller gives it.
 
     Attributes:
-        value: the stored examples.
+        value: one example, or a stack whose item i mod F sample i starts from.
+        mask: bool array of the data's size ([h, w] of an image), or a stack: True where the data
+            are regenerated; everything else stays bit for bit. None regenerates everything.
+        strength: time in (0, 1] to which the example is noised; 1 keeps nothing of it.
+    """
+
+    value: Any
+    mask: Any = None
+    strength: float = 1.0
+
+
+class EditInputs(NamedTuple):
+    """An edit of one modality for a batch of samples; a pytree.
+
+    Attributes:
+        value: stored examples.
         keep: True at tokens that stay.
-        strength: the time at which the others begin, in (0, 1]: 1 is from noise.
+        strength: time at which the other tokens begin, in (0, 1]; 1 is pure noise.
     """
 
     value: Array
@@ -34,25 +52,10 @@ class EditInputs(NamedTuple):
     strength: Float[Array, ""]
 
     def start(self, encode: Callable[[Array], X], process: Process, keys: Key[Array, " b"]) -> X:
-        """Returns the tokens at time `strength`, and those that stay."""
+        """Returns the tokens at time `strength`; kept tokens are without noise."""
         x_0 = encode(self.value)
         x_t, _ = process.noise(keys, x_0, jnp.full((len(keys), 1), self.strength))
         return jnp.where(self.keep[..., None], x_0, x_t)
-
-
-class EditSpec(NamedTuple):
-    """How a modality is to be changed.
-
-    Attributes:
-        value: one example, or a stack whose item i mod F sample i starts from.
-        mask: bool, of the data's size ([h, w] of an image), or a stack: True where it is generated
-            anew; everything else stays bit for bit. None changes all of it.
-        strength: in (0, 1]: how far it goes towards noise before it comes back; 1 keeps nothing.
-    """
-
-    value: Any
-    mask: Any = None
-    strength: float = 1.0
 
 
 class StoredEdit(NamedTuple):
@@ -64,70 +67,69 @@ class StoredEdit(NamedTuple):
     strength: float
 
     def take(self, index: np.ndarray) -> "StoredEdit":
-        """Returns the rows of samples of these numbers."""
+        """Returns the rows of the samples with these numbers."""
         values, mask, keep = (x[index % len(x)] for x in (self.values, self.mask, self.keep))
         return StoredEdit(values, mask, keep, self.strength)
 
     @property
-    def edit(self) -> EditInputs:
-        """What the task takes."""
+    def inputs(self) -> EditInputs:
+        """The edit as a request carries it."""
         values, keep = jnp.asarray(self.values), jnp.asarray(self.keep)
         return EditInputs(values, keep, jnp.float32(self.strength))
 
     def pasted(self, generated: np.ndarray) -> np.ndarray:
-        """Returns what was generated, within the values that stay."""
+        """Returns the generated data inside of the mask, and the original values outside."""
         mask = self.mask.reshape(*self.mask.shape, *(1,) * (generated.ndim - self.mask.ndim))
         return np.where(mask, generated, self.values)
 
 
-def changed(
-    change: EditSpec, values: np.ndarray, modality: Modality, tokens: tuple[int, ...], count: int
+def stored_edit(
+    spec: EditSpec, values: np.ndarray, modality: Modality, grid: tuple[int, ...]
 ) -> StoredEdit:
-    """Returns a change in stored form.
+    """Returns an edit in stored form.
 
     Args:
-        change: as a caller gives it.
-        values: its value, stored.
-        modality: of the data.
-        tokens: the grid of their tokens.
-        count: how many there are.
+        spec: the edit as a caller gives it.
+        values: its value in stored form.
+        modality: modality of the value.
+        grid: grid of the modality's tokens.
 
     Raises:
-        ValueError: the mask or the strength are out of range.
+        ValueError: the mask or the strength is out of range.
     """
-    if not 0.0 < change.strength <= 1.0:
-        raise ValueError(f"strength must be in (0, 1], got {change.strength}")
-    if change.mask is None:
+    if not 0.0 < spec.strength <= 1.0:
+        raise ValueError(f"strength must be in (0, 1], got {spec.strength}")
+    if spec.mask is None:
         mask = np.ones((1, *modality.grid), bool)
-        return StoredEdit(values, mask, np.zeros((1, count), bool), change.strength)
-    mask = np.asarray(change.mask)
+        return StoredEdit(values, mask, np.zeros((1, math.prod(grid)), bool), spec.strength)
+    mask = np.asarray(spec.mask)
     mask = mask[None] if mask.shape == modality.grid else mask
     if mask.dtype != bool or mask.shape[1:] != modality.grid or not len(mask):
         size = "x".join(map(str, modality.grid))
         raise ValueError(f"the mask must be bool and {size}, got {mask.dtype} {list(mask.shape)}")
     if not mask.any():
         raise ValueError("the mask changes nothing; it is True where to change")
-    return StoredEdit(values, mask, kept_tokens(modality, tokens, mask), change.strength)
+    return StoredEdit(values, mask, kept_tokens(modality, grid, mask), spec.strength)
 
 
 def kept_tokens(
     modality: Modality, grid: tuple[int, ...], mask: Bool[np.ndarray, "b *size"]
 ) -> Bool[np.ndarray, "b l"]:
-    """Returns which tokens stay: those no part of which is to be changed.
+    """Returns which tokens stay: those whose whole patch of the data stays.
 
     Args:
-        modality: of the data.
-        grid: of its tokens.
-        mask: True where the data are to be changed, such as [b, h, w] of an image.
+        modality: modality of the data.
+        grid: grid of its tokens.
+        mask: True where the data are regenerated, such as [b, h, w] of an image.
 
     Raises:
-        ValueError: the tokens have no places in the data.
+        ValueError: the tokens do not correspond to patches of the data.
     """
     size = modality.grid
     if len(grid) != len(size) or any(s % g for s, g in zip(size, grid, strict=True)):
         raise ValueError(
-            f"tokens on a grid {'x'.join(map(str, grid))} have no places in data of size "
-            f"{'x'.join(map(str, size))}, so no part of them can be kept; leave the mask out"
+            f"tokens on a grid {'x'.join(map(str, grid))} are not patches of data of size "
+            f"{'x'.join(map(str, size))}, so no part of the data can be kept; leave the mask out"
         )
     cells = [part for s, g in zip(size, grid, strict=True) for part in (g, s // g)]
     inner = tuple(range(2, 2 * len(grid) + 1, 2))
@@ -135,7 +137,7 @@ def kept_tokens(
 
 
 def some_tokens(keys: Key[Array, " b"], grid: tuple[int, ...]) -> Bool[Array, "b l"]:
-    """Draws, for every example, a box of tokens or all that lie outside of one."""
+    """Draws a random box of tokens for every example, or all tokens outside of one."""
 
     def draw(key: Key[Array, ""]) -> Bool[Array, " l"]:
         k_ends, k_side = jax.random.split(key)

@@ -17,24 +17,21 @@ from vqdit.processes.base import X
 from vqdit.random import streams
 from vqdit.samplers import Guide, Sampler, autoguided, guided, trajectory
 from vqdit.samplers.base import Predict, shared_steps
-from vqdit.tasks import scales
 from vqdit.tasks.base import Frozen
 from vqdit.tasks.editing import EditInputs
+from vqdit.tasks.guidance_scales import check_hidden
 from vqdit.tasks.multimodal import MultimodalTask
 from vqdit.tasks.request import Request
 from vqdit.typing import Array, Bool, Float, Key, Named, Params
 
 
 class GenerationTask(MultimodalTask):
-    """What can be asked of a trained DiT.
+    """Generation and scoring with a trained DiT.
 
     Attributes:
-        guidance: default scale of classifier-free guidance in sampling, away from what is
-            predicted without anything given; 1 is none.
         guide: where guidance acts, and how it is kept in bounds.
     """
 
-    guidance: float = 1.0
     guide: Guide = Guide()
 
     def __post_init__(self) -> None:
@@ -45,7 +42,7 @@ class GenerationTask(MultimodalTask):
     def check(self, features: Named[Feature]) -> None:
         super().check(features)
         if self.guidance != 1.0:
-            scales.check_hidden(self, self.conditions)
+            check_hidden(self, self.conditions)
 
     def sample(
         self,
@@ -55,7 +52,7 @@ class GenerationTask(MultimodalTask):
         request: Request,
         *,
         samplers: Named[Sampler] | None = None,
-        worse: Predict | None = None,
+        weak: Predict | None = None,
     ) -> Named[Array]:
         """Generates what is wanted, all together, given what is known.
 
@@ -65,14 +62,14 @@ class GenerationTask(MultimodalTask):
             keys: one per sample; a sample depends on its own key alone.
             request: what is given and wanted.
             samplers: of the targets; default: the config's.
-            worse: a network that is guided away from, by the scale of the request's one branch;
-                None guides away from what the branches hide.
+            weak: network to guide away from, by the scale of the request's only branch; None
+                guides away from predictions without the modalities that the branches hide.
 
         Returns:
             Every target in stored form: the given ones bit for bit, and what stays unknown as
             noise decodes.
         """
-        x_0, _ = self.trajectory(params, frozen, keys, request, samplers=samplers, worse=worse)
+        x_0, _ = self.trajectory(params, frozen, keys, request, samplers=samplers, weak=weak)
         return self.decode(frozen, request, x_0)
 
     def decode(self, frozen: Frozen, request: Request, x_0: Named[X]) -> Named[Array]:
@@ -91,19 +88,19 @@ class GenerationTask(MultimodalTask):
         request: Request,
         *,
         samplers: Named[Sampler] | None = None,
-        worse: Predict | None = None,
+        weak: Predict | None = None,
     ) -> tuple[Named[X], Named[X]]:
         """Generates tokens as `sample` does; also returns all tokens before each step."""
         samplers = samplers or self._samplers
         samplers = Named({n: sampler.bind(self.space(n).grid) for n, sampler in samplers.items()})
         x_1 = self.start(frozen, keys, request)
         processes, how = self.processes, (self.guide, self.processes)
-        if worse is None:
+        if weak is None:
             unknown = self._unknown(streams(keys, "hidden"))
             predict = guided(self.predict(params), unknown, request.branches, *how)
         else:
             (branch,) = request.branches
-            predict = autoguided(self.predict(params), worse, branch.scale, *how)
+            predict = autoguided(self.predict(params), weak, branch.scale, *how)
         times = self.times(request, samplers)
         edits = request.edits.items()
         kept = Named({name: edit.keep for name, edit in edits if isinstance(edit, EditInputs)})
@@ -169,16 +166,6 @@ class GenerationTask(MultimodalTask):
             times[name] = jnp.where(wanted[name], falling, jnp.full_like(falling, constant))
         zeros = {name: jnp.zeros(steps + 1) for name in self.conditions}
         return Named(times | zeros)
-
-    def blank_given(self, name: str, count: int) -> Array:
-        """Returns what stands in `Request.given` for something that is not known."""
-        modality = self.modality(name)
-        shape = (count, *modality.shape)
-        return (
-            -jnp.ones(shape, jnp.int32)
-            if name in self.conditions
-            else jnp.zeros(shape, modality.dtype)
-        )
 
     def scoring_loss(
         self,

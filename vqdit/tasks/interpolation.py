@@ -1,15 +1,18 @@
-"""Interpolation: examples on a path from one to another.
+"""Interpolation: generated examples on a path from one example to another.
 
-Both ends are noised to one time by the same noise and mixed there, and what comes of it is
-generated from that time on: the noise hides that a mixture is no example. Ho et al., "Denoising
-Diffusion Probabilistic Models", arXiv:2006.11239, section 4.4. Latents are mixed on the sphere, as
-the norm of noisy latents hardly varies: Song et al., "Denoising Diffusion Implicit Models",
+Both ends get the same noise up to one time, are mixed there, and generation continues from that
+time: the noise hides that a mixture is no real example. Ho et al., "Denoising Diffusion
+Probabilistic Models", arXiv:2006.11239, section 4.4. Latents are mixed on the sphere, as noisy
+latents all have about the same norm: Song et al., "Denoising Diffusion Implicit Models",
 arXiv:2010.02502, appendix D.5,
 
     x(s) = sin((1 - s) theta) / sin(theta) a + sin(s theta) / sin(theta) b,
 
-where theta is the angle between a and b, and s the share of the way from a to b. There is nothing
-between two codes: those of a share s of the positions are b's, the others a's, and then noised.
+where theta is the angle between a and b, and s in [0, 1] the position on the path. Codes cannot be
+averaged: a share s of the positions takes b's codes, the others a's, before the noise.
+
+A caller gives an `Interpolation`; `stored_interpolation` makes a `StoredInterpolation` of it, whose
+`inputs` are the `InterpolationInputs` that a request carries into the compiled program.
 """
 
 from collections.abc import Callable
@@ -26,18 +29,33 @@ from vqdit.random import streams
 from vqdit.typing import Array, Float, Int, Key
 
 LEAST_SINE = 1e-6
-"""Below it two latents have one direction, or opposite ones, and are mixed along the line."""
+"""Below this sine two latents are (anti)parallel, and are mixed along the straight line."""
+
+
+class Interpolation(NamedTuple):
+    """A path from one picture to another, as a caller gives it; the samples divide it equally.
+
+    Attributes:
+        first: picture at the start of the path.
+        second: picture at its end.
+        strength: time in [0, 1] to which both are noised before they are mixed. Larger values
+            leave the samples in between more freedom, and keep less of the ends.
+    """
+
+    first: Any
+    second: Any
+    strength: float
 
 
 class InterpolationInputs(NamedTuple):
-    """Where a modality begins that is generated between two examples; a pytree.
+    """An interpolation for a batch of samples; a pytree.
 
     Attributes:
-        first: stored examples at the beginning of the path.
-        second: those at its end.
-        share: of the way that lies behind each sample, in [0, 1].
-        strength: the time at which generation begins, in [0, 1]: 0 gives back what the tokenizer
-            keeps of the mixture, 1 is from noise.
+        first: stored examples at the start of the path.
+        second: stored examples at its end.
+        share: position of each sample on the path, in [0, 1].
+        strength: time at which generation begins, in [0, 1]: 0 decodes the mixture itself, 1 starts
+            from pure noise.
     """
 
     first: Array
@@ -46,7 +64,7 @@ class InterpolationInputs(NamedTuple):
     strength: Float[Array, ""]
 
     def start(self, encode: Callable[[Array], X], process: Process, keys: Key[Array, " b"]) -> X:
-        """Returns the tokens at time `strength`; samples of one key have one noise."""
+        """Returns the tokens at time `strength`; samples with equal keys have equal noise."""
         first, second = encode(self.first), encode(self.second)
         noise_keys, t = streams(keys, "noise"), jnp.full((len(keys), 1), self.strength)
         if process.is_discrete:
@@ -55,21 +73,6 @@ class InterpolationInputs(NamedTuple):
         first, _ = process.noise(noise_keys, first, t)
         second, _ = process.noise(jax.random.clone(noise_keys), second, t)
         return slerp(first, second, self.share)
-
-
-class Interpolation(NamedTuple):
-    """A path from one picture to another, which all samples divide into equal parts.
-
-    Attributes:
-        first: the picture at its beginning.
-        second: the one at its end.
-        strength: in [0, 1]: how far both go towards noise before they are mixed. The more, the
-            more freely the samples between them are generated, and the less the ends keep.
-    """
-
-    first: Any
-    second: Any
-    strength: float
 
 
 class StoredInterpolation(NamedTuple):
@@ -81,38 +84,38 @@ class StoredInterpolation(NamedTuple):
     strength: float
 
     def take(self, index: np.ndarray) -> "StoredInterpolation":
-        """Returns the rows of samples of these numbers."""
+        """Returns the rows of the samples with these numbers."""
         first, second, share = (x[index % len(x)] for x in (self.first, self.second, self.share))
         return StoredInterpolation(first, second, share, self.strength)
 
     @property
-    def edit(self) -> InterpolationInputs:
-        """What the task takes."""
+    def inputs(self) -> InterpolationInputs:
+        """The interpolation as a request carries it."""
         first, second, share = (jnp.asarray(x) for x in self[:3])
         return InterpolationInputs(first, second, share, jnp.float32(self.strength))
 
     def pasted(self, generated: np.ndarray) -> np.ndarray:
-        """Returns what was generated: nothing of the ends stays as it is."""
+        """Returns the generated data: an interpolation keeps no part of the ends."""
         return generated
 
 
-def interpolated(
+def stored_interpolation(
     path: Interpolation, first: np.ndarray, second: np.ndarray, modality: Modality, count: int
 ) -> StoredInterpolation:
-    """Returns a path in stored form.
+    """Returns an interpolation in stored form.
 
     Args:
-        path: as a caller gives it.
-        first: its beginning, stored.
-        second: its end.
-        modality: of both.
-        count: samples on it.
+        path: the interpolation as a caller gives it.
+        first: its start in stored form.
+        second: its end in stored form.
+        modality: modality of both ends.
+        count: number of samples on the path.
 
     Raises:
-        ValueError: they are no pictures or not one each, or a number is out of range.
+        ValueError: the ends are not one picture each, or a number is out of range.
     """
     if not isinstance(modality, Image):
-        raise ValueError(f"only pictures are interpolated, and this is {type(modality).__name__}")
+        raise ValueError(f"only images can be interpolated, got {type(modality).__name__}")
     if len(first) != 1 or len(second) != 1:
         raise ValueError(
             f"interpolation is from one picture to one other, got {len(first)} and {len(second)}"
@@ -131,7 +134,7 @@ def slerp(
     """Returns latents on the arc from the first to the second, each example as one vector."""
     share = share[:, None, None]
     a, b = _unit(first), _unit(second)
-    # Of unit vectors; unlike the arc cosine of their product it is accurate for small angles.
+    # The angle of unit vectors; unlike arccos(a b) it is accurate for small angles.
     theta = 2.0 * jnp.arctan2(_norm(a - b), _norm(a + b))
     sine = jnp.sin(theta)
     is_arc = sine > LEAST_SINE
@@ -158,7 +161,7 @@ def mixed_codes(
 ) -> Int[Array, "b l q"]:
     """Returns the second's codes at a share of the positions, and the first's elsewhere.
 
-    A position turns where the share passes its uniform number, so for one key it turns once.
+    Each position has a uniform number and takes the second's codes once the share exceeds it.
     """
     length = first.shape[1]
     turns = jax.vmap(lambda key: jax.random.uniform(key, (length, 1)))(keys)  # in [0, 1)

@@ -32,6 +32,7 @@ class MultimodalTask(Task):
         model: the network.
         tokenizers: tokenizers of the targets, set by `load`; empty in a config.
         fingerprints: fingerprints of the tokenizers' arrays, set by `load`; empty in a config.
+        guidance: default scale of classifier-free guidance in sampling; 1 disables guidance.
     """
 
     targets: Named[BaseTarget] = Named(image=Target())
@@ -39,6 +40,7 @@ class MultimodalTask(Task):
     model: DiT = DiT()
     tokenizers: Named[AutoencoderTask] = Named()
     fingerprints: Named[str] = Named()
+    guidance: float = 1.0
 
     def __post_init__(self) -> None:
         both = sorted(set(self.targets) & set(self.conditions))

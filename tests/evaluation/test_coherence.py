@@ -8,25 +8,18 @@ from vqdit.data import Digits
 from vqdit.data.digits import RATE, TONES, WORDS
 from vqdit.data.spoken_fashion import RATE as SPEECH_RATE
 from vqdit.data.spoken_fashion import Utterances
+from vqdit.evaluation.agreement import agreement, coherence, recognised
+from vqdit.evaluation.image_scores import ImageFeatures, coverage, frechet, pixels
+from vqdit.evaluation.intervals import Rate, rate, wilson
 from vqdit.evaluation.recognizers import (
-    CaptionJudge,
-    Judge,
-    LabelJudge,
-    PictureFeatures,
-    PictureJudge,
-    Rate,
-    SpeechJudge,
-    ToneJudge,
-    WordJudge,
-    agreement,
+    CaptionRecognizer,
+    ImageRecognizer,
+    LabelRecognizer,
+    Recognizer,
+    SpeechRecognizer,
+    ToneRecognizer,
+    WordRecognizer,
     cepstra,
-    coherence,
-    coverage,
-    frechet,
-    pixels,
-    rate,
-    recognised,
-    wilson,
 )
 
 CLASSES = np.arange(500) % 10
@@ -49,19 +42,19 @@ def held_out():
 
 
 def test_a_judge_must_define_predict():
-    with pytest.raises(TypeError, match="Judge must define predict"):
-        Judge().predict(CLASSES)
+    with pytest.raises(TypeError, match="Recognizer must define predict"):
+        Recognizer().predict(CLASSES)
 
 
 def test_pictures_of_digits_that_were_not_seen(train, held_out):
-    judge = PictureJudge(train["image"], train["label"])
+    judge = ImageRecognizer(train["image"], train["label"])
     classes = judge.predict(held_out["image"])
     assert classes.dtype == np.int64
     assert np.mean(classes == held_out["label"]) >= 0.99
 
 
 def test_every_tone_of_the_digits(held_out):
-    classes = ToneJudge(TONES, RATE).predict(held_out["audio"])
+    classes = ToneRecognizer(TONES, RATE).predict(held_out["audio"])
     np.testing.assert_array_equal(classes, held_out["label"])
 
 
@@ -81,18 +74,18 @@ def tones(random, classes, noise=0.0, window=800, length=800):
 def test_tones_with_noise_and_of_any_length(random, noise, length):
     """Noise of 0.3 is as loud as both sines together."""
     sounds = tones(random, CLASSES, noise, length, length)
-    np.testing.assert_array_equal(ToneJudge(TONES, RATE).predict(sounds), CLASSES)
+    np.testing.assert_array_equal(ToneRecognizer(TONES, RATE).predict(sounds), CLASSES)
 
 
 def test_tones_whose_windows_are_not_in_phase(random):
-    judge = ToneJudge(TONES, RATE)
+    judge = ToneRecognizer(TONES, RATE)
     for noise in (0.0, 0.05):
         sounds = tones(random, CLASSES, noise, window=160)
         np.testing.assert_array_equal(judge.predict(sounds), CLASSES)
 
 
 def test_what_is_no_tone_of_a_digit_is_refused(random):
-    judge = ToneJudge(TONES, RATE)
+    judge = ToneRecognizer(TONES, RATE)
     seconds = np.arange(800) / RATE
     white = 5000 * random.standard_normal((500, 800))
     sines = {
@@ -110,23 +103,23 @@ def test_what_is_no_tone_of_a_digit_is_refused(random):
 
 def test_tones_must_differ():
     with pytest.raises(ValueError, match=r"two classes have the tone \(697, 1209\)"):
-        ToneJudge([(697, 1209), (697, 1336), (697, 1209)], RATE)
+        ToneRecognizer([(697, 1209), (697, 1336), (697, 1209)], RATE)
 
 
 def test_words_to_the_letter():
     texts = np.asarray(["seven", "zero", "nine", "Seven", "seven ", "", "sevn", "\N{SNOWMAN}"])
-    assert WordJudge(WORDS).predict(texts).tolist() == [7, 0, 9, -1, -1, -1, -1, -1]
+    assert WordRecognizer(WORDS).predict(texts).tolist() == [7, 0, 9, -1, -1, -1, -1, -1]
 
 
 def test_captions_of_several_wordings():
-    judge = CaptionJudge(np.asarray(["a bag", "i see a bag", "a coat", "a bag"]), [8, 8, 4, 8])
+    judge = CaptionRecognizer(np.asarray(["a bag", "i see a bag", "a coat", "a bag"]), [8, 8, 4, 8])
     assert judge.predict(np.asarray(["i see a bag", "a coat", "see a coat"])).tolist() == [8, 4, -1]
     with pytest.raises(ValueError, match="the caption 'a bag' names class 8 and class 4"):
-        CaptionJudge(["a bag", "a bag"], [8, 4])
+        CaptionRecognizer(["a bag", "a bag"], [8, 4])
 
 
 def test_labels_are_taken_at_their_word():
-    assert LabelJudge().predict(np.asarray([3, -1, 0], np.int32)).tolist() == [3, -1, 0]
+    assert LabelRecognizer().predict(np.asarray([3, -1, 0], np.int32)).tolist() == [3, -1, 0]
 
 
 def spoken(random, classes, noise=0.0, gain=1.0):
@@ -149,7 +142,7 @@ def spoken(random, classes, noise=0.0, gain=1.0):
 
 def test_speech_loud_and_soft_and_with_noise(random):
     sounds = spoken(random, CLASSES)
-    judge = SpeechJudge(sounds, CLASSES, 8000)
+    judge = SpeechRecognizer(sounds, CLASSES, 8000)
     some = CLASSES[:100]
     for settings in ({}, {"gain": 0.1}, {"noise": 0.02}):
         assert np.mean(judge.predict(spoken(random, some, **settings)) == some) >= 0.97, settings
@@ -159,8 +152,8 @@ def test_speech_loud_and_soft_and_with_noise(random):
 def test_recordings_that_come_again_count_once(random):
     sounds, some = spoken(random, CLASSES[:60]), CLASSES[:60]
     again = np.concatenate([sounds, sounds[::-1]])
-    once = SpeechJudge(sounds, some, 8000)
-    twice = SpeechJudge(again, np.concatenate([some, some[::-1]]), 8000)
+    once = SpeechRecognizer(sounds, some, 8000)
+    twice = SpeechRecognizer(again, np.concatenate([some, some[::-1]]), 8000)
     heard = spoken(random, some)
     np.testing.assert_array_equal(once.predict(heard), twice.predict(heard))
     assert once._model.n_support_.tolist() == twice._model.n_support_.tolist()
@@ -172,7 +165,7 @@ def test_real_utterances_in_ways_of_speaking_that_were_not_heard():
     data = {name: split.take(np.arange(len(split))) for name, split in data.items()}
     order = np.random.default_rng(0).permutation(len(data["train"]["label"]))
     train = {name: values[order] for name, values in data["train"].items()}
-    judge = SpeechJudge(train["audio"], train["label"], SPEECH_RATE)
+    judge = SpeechRecognizer(train["audio"], train["label"], SPEECH_RATE)
     for name in ("validation", "test"):
         assert np.mean(judge.predict(data[name]["audio"]) == data[name]["label"]) >= 0.98
 
@@ -295,7 +288,7 @@ def test_frechet_of_more_features_than_examples(random):
 def test_features_of_pictures_tell_bad_ones_from_real_ones(train, held_out, random):
     order = random.permutation(1437)
     images, labels = train["image"][order], train["label"][order]
-    features = PictureFeatures(images, labels)
+    features = ImageFeatures(images, labels)
     real = features(held_out["image"])
     assert real.shape == (360, 64) and real.min() == 0.0
     floor = frechet(features(images[:500]), real)

@@ -1,28 +1,25 @@
-"""How far a generation is guided, as its user says it: one scale, or scales of pairs.
+"""Guidance scales as a caller gives them: one scale, or scales of pairs of modalities.
 
-{"image:text": 3.0} moves the image away from what is predicted without the text; one scale moves
-all that is generated away from what is predicted without anything that is given.
+{"image:text": 3.0} moves the image away from the prediction without the text. One scale moves
+everything that is generated away from the prediction without anything given.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
 
 from vqdit.samplers import Branch
+from vqdit.tasks.multimodal import MultimodalTask
 from vqdit.typing import Named
 
-if TYPE_CHECKING:
-    from vqdit.tasks.generation import GenerationTask
-
 Guidance = float | Mapping[str, float] | None
-"""A scale, or scales of pairs such as {"image:text": 3.0}; None: the config's."""
+"""A scale, or scales of pairs such as {"image:text": 3.0}; None takes the config's scale."""
 
 
-def check(
-    task: "GenerationTask", given: Sequence[str], wanted: Sequence[str], guidance: Guidance
+def check_guidance(
+    task: MultimodalTask, given: Sequence[str], wanted: Sequence[str], guidance: Guidance
 ) -> None:
-    """Raises ValueError if a task cannot be guided so by what is given and wanted."""
+    """Raises ValueError if a request for `wanted` from `given` cannot have this guidance."""
     if isinstance(guidance, Mapping):
         for pair in guidance:
             target, colon, source = pair.partition(":")
@@ -53,36 +50,36 @@ def check(
         check_hidden(task, task.conditions)
 
 
-def check_autoguide(own: "GenerationTask", others: "GenerationTask", guidance: Guidance) -> None:
-    """Raises ValueError if a task cannot be guided so, away from a model of another task."""
+def check_autoguidance(task: MultimodalTask, weak: MultimodalTask, guidance: Guidance) -> None:
+    """Raises ValueError if a model cannot be guided away from a weak model of the task `weak`."""
     if isinstance(guidance, Mapping):
         raise ValueError(
             "guidance away from another model is one scale, not of pairs such as "
             f"{next(iter(guidance), 'image:text')}"
         )
-    if guidance is None and own.guidance == 1.0:
+    if guidance is None and task.guidance == 1.0:
         raise ValueError(
-            "guidance away from another model needs a scale, and the config's is 1, which is "
-            "none; say how far, such as guidance 2"
+            "guidance away from another model needs a scale, and the config's scale is 1, which "
+            "disables guidance; give one, such as guidance=2"
         )
-    if (own.inputs, own.processes) != (others.inputs, others.processes):
-        different = [n for n in own.inputs if own.inputs[n] != others.inputs.get(n)]
+    if (task.inputs, task.processes) != (weak.inputs, weak.processes):
+        different = [n for n in task.inputs if task.inputs[n] != weak.inputs.get(n)]
         raise ValueError(
             "a model can be guided away only from one of the same modalities, processes and "
             f"tokens; they differ in {', '.join(different) or 'processes or modalities'}"
         )
-    for name, print_ in own.fingerprints.items():
-        if others.fingerprints.get(name) != print_:
+    for name, fingerprint in task.fingerprints.items():
+        if weak.fingerprints.get(name) != fingerprint:
             raise ValueError(
                 f"the tokens of {name!r} are of another tokenizer in the model to be guided "
                 "away from; take one that was trained over the same"
             )
 
 
-def branches(
-    task: "GenerationTask", given: Iterable[str], guidance: Guidance
+def guidance_branches(
+    task: MultimodalTask, given: Iterable[str], guidance: Guidance
 ) -> tuple[Branch, ...]:
-    """Returns the directions of guidance; none if all scales are 1."""
+    """Returns one branch per set of hidden modalities; none if the only scale is 1."""
     every = (*task.targets, *task.conditions)
     scales: dict[tuple[str, ...], dict[str, float]] = {}
     if isinstance(guidance, Mapping):
@@ -103,16 +100,16 @@ def branches(
     )
 
 
-def away(task: "GenerationTask", guidance: Guidance) -> tuple[Branch, ...]:
-    """Returns the direction away from another model, to which nothing is hidden."""
+def autoguidance_branches(task: MultimodalTask, guidance: Guidance) -> tuple[Branch, ...]:
+    """Returns the branch away from a weak model, which sees everything that is given."""
     scale = task.guidance if guidance is None else guidance
     return (Branch(Named(), Named({name: jnp.float32(scale) for name in task.targets})),)
 
 
-def check_hidden(task: "GenerationTask", names: Iterable[str]) -> None:
-    """Raises ValueError if one of these is a condition that training never hid.
+def check_hidden(task: MultimodalTask, names: Iterable[str]) -> None:
+    """Raises ValueError if guidance hides a condition that training never hid.
 
-    Guidance moves away from what is predicted without it, which nobody taught the network.
+    The network has not learned to predict without such a condition.
     """
     for name in names:
         if name in task.conditions and task.conditions[name].drop == 0.0:

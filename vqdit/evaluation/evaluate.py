@@ -1,0 +1,225 @@
+"""Evaluation of a generator with recognisers: agreement of modalities, image quality, scoring."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vqdit.data import Source
+from vqdit.evaluation.agreement import agreement, coherence, recognised
+from vqdit.evaluation.image_scores import ImageFeatures, coverage, frechet, pixels
+from vqdit.evaluation.recognizers import Recognizer, Values
+
+log = logging.getLogger(__name__)
+
+HELD_OUT = ("validation", "test")
+MAX_CANDIDATES = 64
+"""Largest number of distinct texts or labels that scoring compares."""
+
+
+def draw(source: Source, splits: tuple[str, ...], count: int) -> Values:
+    """Returns at most `count` examples of some splits, stored, the same each time."""
+    random = np.random.default_rng(0)
+    parts = [source.split(name) for name in splits]
+    ends = np.cumsum([0, *map(len, parts)])
+    chosen = np.sort(random.permutation(ends[-1])[:count])
+    taken = [
+        part.take(chosen[(chosen >= start) & (chosen < end)] - start)
+        for part, start, end in zip(parts, ends[:-1], ends[1:], strict=True)
+    ]
+    order = random.permutation(len(chosen))
+    return {name: np.concatenate([part[name] for part in taken])[order] for name in taken[0]}
+
+
+def measure_agreement(
+    generator: Any,
+    recognizers: Mapping[str, Recognizer],
+    train: Values,
+    held_out: Values,
+    *,
+    num: int,
+    guidance: float | None = None,
+    seed: int = 0,
+    batch_size: int = 64,
+) -> dict[str, Any]:
+    """Measures how well a generator's modalities agree, and the quality of its images.
+
+    The intervals are over samples. If there are more samples than held-out examples, the examples
+    are given repeatedly, and the intervals are those for this set of examples.
+
+    Args:
+        generator: has `sample` and `task` as `vqdit.inference.generator.Generator` does.
+        recognizers: a recogniser for each modality of the model.
+        train: real training values by modality, and their `label`, in random order.
+        held_out: held-out values and labels, which are given in turn.
+        num: number of samples of each pair, and of samples from nothing.
+        guidance: scale of classifier-free guidance; None takes the model's own.
+        seed: seed of the noise.
+        batch_size: samples at a time.
+    """
+    sampling = _Sampling(generator, held_out, num, guidance, seed, batch_size)
+    pairs, conditional = _pairs(sampling, recognizers)
+    joint, samples = _joint(sampling, recognizers)
+    real = {
+        name: coherence(recognizer.predict(held_out[name]), held_out["label"])._asdict()
+        for name, recognizer in recognizers.items()
+    }
+    record = {"recognisers": real, "pairs": pairs, "joint": joint}
+    if "image" in samples:
+        record["images"] = _images(conditional, samples["image"], train, held_out)
+    return record
+
+
+class _Sampling(NamedTuple):
+    """Draws samples in batches of one shape; fields as in `measure_agreement`."""
+
+    generator: Any
+    held_out: Values
+    num: int
+    guidance: float | None
+    seed: int
+    batch_size: int
+
+    @property
+    def targets(self) -> list[str]:
+        """Names of the modalities that the model generates."""
+        return list(self.generator.task.targets)
+
+    @property
+    def conditions(self) -> list[str]:
+        """Names of the labels that can only be given."""
+        return list(self.generator.task.conditions)
+
+    def values_given(self, name: str, count: int) -> np.ndarray:
+        """Returns the held-out values that `count` samples are given."""
+        values = self.held_out[name]
+        return values.take([row % len(values) for row in range(count)], axis=0)
+
+    def draw(self, given: str | None, want: list[str]) -> Values:
+        """Generates from one modality alone, or from nothing."""
+        size = min(self.batch_size, self.num)
+        total = -(-self.num // size) * size
+        known = {name: np.full(total, -1, np.int32) for name in self.conditions}
+        if given:
+            known[given] = self.values_given(given, total)
+        samples = self.generator.sample(
+            total,
+            given=known,
+            want=want,
+            guidance=self.guidance if given else 1.0,
+            seed=self.seed,
+            batch_size=size,
+        )
+        return {name: samples[name][: self.num] for name in want}
+
+
+def _pairs(
+    sampling: _Sampling, recognizers: Mapping[str, Recognizer]
+) -> tuple[dict[str, Any], Values]:
+    """Returns the rates of every pair of modalities, and the images by given modality."""
+    pairs, images = {}, {}
+    for given in [*sampling.targets, *sampling.conditions]:
+        for want in sampling.targets:
+            if given == want:
+                continue
+            values = sampling.draw(given, [want])[want]
+            classes = recognizers[want].predict(values)
+            coherent = coherence(classes, sampling.values_given("label", sampling.num))
+            pairs[f"{given}>{want}"] = {
+                "coherent": coherent._asdict(),
+                "recognised": recognised(classes)._asdict(),
+            }
+            log.info("%s>%s: %.3f", given, want, coherent.value)
+            if want == "image":
+                images[given] = values
+    return pairs, images
+
+
+def _joint(
+    sampling: _Sampling, recognizers: Mapping[str, Recognizer]
+) -> tuple[dict[str, Any], Values]:
+    """Returns the rates of samples generated from nothing, and these samples."""
+    samples = sampling.draw(None, sampling.targets)
+    classes = {name: recognizers[name].predict(values) for name, values in samples.items()}
+    rates: dict[str, Any] = {
+        "recognised": {name: recognised(found)._asdict() for name, found in classes.items()}
+    }
+    if len(classes) > 1:
+        rates["agree"] = agreement(classes)._asdict()
+    return rates, samples
+
+
+def _images(
+    conditional: Values, joint: np.ndarray, train: Values, held_out: Values
+) -> dict[str, Any]:
+    """Measures how varied and how lifelike images are.
+
+    Args:
+        conditional: images generated from one other modality, by its name.
+        joint: images generated from nothing, together with all other modalities.
+        train: real training values.
+        held_out: real values that the model has not seen.
+    """
+    count = min(len(joint), len(train["image"]))
+    record: dict[str, Any] = {"count": count}
+    given = next((name for name in ("label", "text", *conditional) if name in conditional), None)
+    if given:
+        real = pixels(held_out["image"])
+        record["coverage"] = {
+            "of": f"{given}>image",
+            "samples": coverage(real, pixels(conditional[given][:count])),
+            "training": coverage(real, pixels(train["image"][:count])),
+        }
+    features = ImageFeatures(train["image"], train["label"])
+    real = features(held_out["image"])
+    record["frechet"] = {
+        "samples": frechet(features(joint[:count]), real),
+        "training": frechet(features(train["image"][:count]), real),
+    }
+    return record
+
+
+def score_images(
+    generator: Any,
+    recognizers: Mapping[str, Recognizer],
+    train: Values,
+    held_out: Values,
+    *,
+    rounds: int = 32,
+    seed: int = 0,
+    batch_size: int = 64,
+) -> dict[str, Any]:
+    """Classifies held-out images by the candidate with the highest likelihood.
+
+    Args:
+        generator: has `score` and `task` as `vqdit.inference.generator.Generator` does.
+        recognizers: a recogniser for each modality of the model.
+        train: real training values, whose distinct texts and labels are the candidates.
+        held_out: real values of images that the model has not seen.
+        rounds: network evaluations per score.
+        seed: seed of the noise.
+        batch_size: scores at a time.
+
+    Returns:
+        Rate of right answers by modality of the candidates.
+    """
+    found = {}
+    for name in ("label", "text"):
+        if name not in generator.task.targets or "image" not in held_out:
+            continue
+        candidates = np.unique(train[name])
+        if len(candidates) > MAX_CANDIDATES:
+            log.info("scoring skips %s, which has too many candidates: %d", name, len(candidates))
+            continue
+        scores = generator.score(
+            {"image": held_out["image"]},
+            {name: candidates},
+            rounds=rounds,
+            seed=seed,
+            batch_size=batch_size,
+        )
+        best = recognizers[name].predict(candidates[scores.argmax(axis=1)])
+        found[name] = coherence(best, held_out["label"])._asdict()
+        log.info("image>%s by score: %.3f", name, found[name]["value"])
+    return found
