@@ -17,7 +17,7 @@ from vqdit.inference.generator import Generator
 from vqdit.modalities import Label, Text
 from vqdit.parallel import Mesh
 from vqdit.random import per_example
-from vqdit.runs.workdir import Restored
+from vqdit.runs.restoring import Restored
 from vqdit.samplers import Euler, Unmasking
 from vqdit.tasks import CodeTarget, DiffusionTask, scales
 from vqdit.tasks.request import Request

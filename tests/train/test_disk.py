@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from tests import tiny
-from vqdit.runs.checkpoints import Checkpoints, FailedSave, Keep
-from vqdit.train.writers import JsonlWriter
+from vqdit.runs.checkpoint_retention import Keep
+from vqdit.runs.checkpoints import Checkpoints, FailedSave
+from vqdit.train.jsonl_writer import JsonlWriter
 
 # What Orbax writes beside the part that failed ends after it has stopped listening.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -125,7 +126,7 @@ def test_a_checkpoint_without_checksums_is_one(tmp_path, monkeypatch, caplog):
     with Checkpoints(tmp_path, Keep(last=1)) as checkpoints:
         checkpoints.save(1, STATE)
         checkpoints.wait()
-        monkeypatch.setattr("vqdit.runs.checkpoints.manifest.write", full)
+        monkeypatch.setattr("vqdit.runs.file_checksums.write", full)
         checkpoints.save(2, STATE)
         checkpoints.wait()
         assert checkpoints.steps() == [2]

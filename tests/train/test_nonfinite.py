@@ -18,7 +18,8 @@ from vqdit.cli.main import main
 from vqdit.config import NonFinite
 from vqdit.optim.ema import Averaging
 from vqdit.random import stream
-from vqdit.runs.checkpoints import Checkpoints, Keep
+from vqdit.runs.checkpoint_retention import Keep
+from vqdit.runs.checkpoints import Checkpoints
 from vqdit.tasks import TokenizerTask
 from vqdit.train import nonfinite, state
 from vqdit.train.nonfinite import Diverged, Monitor

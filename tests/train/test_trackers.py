@@ -15,7 +15,7 @@ from vqdit.cli.main import run as command
 from vqdit.cli.overrides import override
 from vqdit.cli.train import main
 from vqdit.train import loop
-from vqdit.train.faults import Interrupts
+from vqdit.train.signals import Interrupts
 from vqdit.train.trackers import TensorBoard
 
 

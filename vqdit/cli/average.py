@@ -20,11 +20,11 @@ OPTIONS = {"workdir": str, "width": float, "out": str, "step": int}
 def main(argv: list[str]) -> int:
     """Runs the command."""
     options = parse(argv, OPTIONS, required=("workdir", "width", "out"))
-    from vqdit.train import averages
+    from vqdit.train import posthoc_averages
 
     source, out = Path(options["workdir"]), Path(options["out"])
-    params, step = averages.reconstruct(source, options["width"], options.get("step"))
-    averages.write(source, out, params, step, option="--out")
+    params, step = posthoc_averages.reconstruct(source, options["width"], options.get("step"))
+    posthoc_averages.write(source, out, params, step, option="--out")
     print(f"{out}: the average of width {options['width']:g} at step {step}")
     print(f"  sample: {command('sample')} --workdir={out} --num=64 --out=samples")
     return 0

@@ -119,6 +119,6 @@ def _write_dit(found: Any, options: Mapping[str, Any]) -> int:
 
 
 def _count(params: Any) -> int:
-    from vqdit.runs.array_fingerprints import flatten
+    from vqdit.runs.array_trees import flatten
 
     return sum(leaf.size for leaf in flatten(params).values())

@@ -42,14 +42,14 @@ def main(argv: list[str]) -> int:
     from vqdit.data.sources import check_split
     from vqdit.inference.tokenizer import Tokenizer
     from vqdit.modalities.image import save
-    from vqdit.runs import workdir
+    from vqdit.runs import restoring, workdir
     from vqdit.tasks import TokenizerTask
     from vqdit.tasks.autoencoder import side_by_side
 
     split, out = options.get("split", "test"), Path(options.get("out", "reconstructions"))
     check_split(split)
     run = _last_tokenizer(Path(options["workdir"]))
-    restored = workdir.restore(run)
+    restored = restoring.restore(run)
     tokenizer = Tokenizer(restored)
     task, data = tokenizer.task, restored.experiment.data
     batches = data.split_batches(split)

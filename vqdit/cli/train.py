@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from vqdit.cli.options import HELP, command, near, take
-from vqdit.train.exit_codes import nothing_to_save
+from vqdit.train.exit_codes import leave_on_sigterm
 
 USAGE = """usage: train.py --config=CONFIG [--workdir=DIR] [--any.field=value ...]
 
@@ -36,7 +36,7 @@ Experiments = dict[str, Any]
 
 def main(argv: list[str]) -> int:
     """Runs the command."""
-    with nothing_to_save():
+    with leave_on_sigterm():
         return _main(argv)
 
 

@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 MODULES = {
     "vqdit.bench": "vqdit.profiling.benchmark",
-    "vqdit.checkpoint": "vqdit.runs.checkpoints",
+    "vqdit.checkpoint": "vqdit.runs.checkpoint_retention",
     "vqdit.ema": "vqdit.optim.ema",
     "vqdit.experiment": "vqdit.config.experiment",
     "vqdit.optimizers": "vqdit.optim.optimizers",

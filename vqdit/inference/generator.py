@@ -11,7 +11,7 @@ import numpy as np
 from vqdit import parallel
 from vqdit.modalities import Modality
 from vqdit.random import per_example
-from vqdit.runs.workdir import Restored
+from vqdit.runs.restoring import Restored
 from vqdit.samplers import Branch, Sampler
 from vqdit.tasks import scales
 from vqdit.tasks.diffusion import DiffusionTask

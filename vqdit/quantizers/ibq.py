@@ -10,7 +10,7 @@ Tokenization with Index Backpropagation Quantization", arXiv:2412.02692, algorit
 
 import jax
 
-from vqdit.masking import masked_mean, mean_weights
+from vqdit.masked_mean import masked_mean, mean_weights
 from vqdit.quantizers import assignment
 from vqdit.quantizers.base import (
     Quantized,

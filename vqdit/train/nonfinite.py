@@ -17,7 +17,7 @@ import numpy as np
 
 from vqdit import parallel
 from vqdit.config import Experiment, NonFinite
-from vqdit.runs.array_fingerprints import flatten
+from vqdit.runs.array_trees import flatten
 from vqdit.train.state import TrainState
 from vqdit.typing import Array, Bool, Float, Named
 

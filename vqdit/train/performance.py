@@ -68,7 +68,7 @@ class Performance:
         self._told = 0.0  # seconds of this start that the file has
         self._step, self._before = 0, ledger.spent
 
-    def go_on(self, step: int) -> dict[str, float]:
+    def resume(self, step: int) -> dict[str, float]:
         """Says that steps are taken from this one on; the lines beyond it have been cut off.
 
         Returns:

@@ -15,7 +15,7 @@ from vqdit.config import Experiment
 from vqdit.data import Batch
 from vqdit.profiling.flops import model_flops
 from vqdit.random import stream
-from vqdit.runs import workdir
+from vqdit.runs import frozen_arrays, restoring, workdir
 from vqdit.runs.checkpoints import Checkpoints
 from vqdit.tasks.base import Frozen, Resolve
 from vqdit.train import state as states
@@ -55,7 +55,7 @@ class Run:
         workdir.check_data(folder, experiment.data.source.fingerprint())
         experiment.task.check(experiment.data.features())
         experiment.data.check()
-        self.task, frozen = workdir.load_frozen(
+        self.task, frozen = frozen_arrays.load_frozen(
             folder, experiment.task, resolve, functools.partial(self.batches, "train")
         )
         self.task.check(experiment.data.features())
@@ -93,7 +93,9 @@ class Run:
         if not source:
             return state
         task, params, stats = self.experiment.task, state.params, state.stats
-        return states.starting_from(state, *workdir.load_initial(Path(source), task, params, stats))
+        return states.starting_from(
+            state, *restoring.load_initial(Path(source), task, params, stats)
+        )
 
     def step_flops(self, state: TrainState) -> float:
         """Returns the model FLOPs of a step over the global batch."""

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vqdit.optim import ema
-from vqdit.runs import workdir
+from vqdit.runs import frozen_arrays, restoring, workdir
 from vqdit.runs.checkpoints import Checkpoints
 from vqdit.typing import Params
 
@@ -45,7 +45,7 @@ def reconstruct(folder: Path, width: float, step: int | None = None) -> tuple[Pa
         )
     kept = [(time, each) for time in steps for each in posthoc.widths]
     shares = iter(ema.weights(kept, end, width))
-    params = jax.eval_shape(workdir.read_frozen(folder)[0].blank)[0]
+    params = jax.eval_shape(frozen_arrays.read_frozen(folder)[0].blank)[0]
     total: Any = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float64), params)
     with Checkpoints(folder / workdir.AVERAGES) as averages:
         for time in steps:
@@ -71,7 +71,7 @@ def write(source: Path, folder: Path, params: Params, step: int, *, option: str 
         ValueError: there is a run in the folder.
         OSError: it cannot be written.
     """
-    run = workdir.restore(source)
+    run = restoring.restore(source)
     experiment = dataclasses.replace(run.experiment, ema=0.0, posthoc=None)
     averaged = run._replace(experiment=experiment, params=params, step=step)
-    workdir.write_run(folder, averaged, option=option)
+    restoring.write_run(folder, averaged, option=option)
