@@ -368,7 +368,7 @@ def config():
 def notices(caplog, monkeypatch):
     monkeypatch.setattr(old_names, "_NOTICED", set())
     caplog.set_level("INFO", "vqdit")
-    return lambda: [text for text in caplog.messages if "old names" in text]
+    return lambda: [text for text in caplog.messages if "old names are replaced" in text]
 
 
 def test_json_with_old_names_is_read_with_one_notice(notices):

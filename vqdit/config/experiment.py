@@ -52,7 +52,7 @@ class Timeouts(Component):
         for field in ("start", "compile", "step", "evaluate"):
             if getattr(self, field) < 0:
                 raise ValueError(
-                    f"Timeouts needs {field} >= 0 seconds, got {getattr(self, field)}; 0 disables it"
+                    f"Timeouts needs {field} >= 0 seconds, got {getattr(self, field)}; 0 disables"
                 )
 
 
@@ -60,7 +60,7 @@ class Profile(Component):
     """Steps that are traced into `WORKDIR/profile`, for xprof or Perfetto.
 
     Attributes:
-        start: number of the first traced step, from 1; step 1 compiles: its trace is large.
+        start: number of the first traced step, from 1; the trace of step 1 is large.
         steps: number of traced steps; 0 disables tracing.
     """
 
