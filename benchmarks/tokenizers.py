@@ -44,7 +44,7 @@ from vqdit.quantizers import (
     Quantizer,
     SimVQ,
 )
-from vqdit.runs import logs, workdir
+from vqdit.runs import logs, restoring
 from vqdit.tasks import TokenizerTask
 from vqdit.train.loop import train
 from vqdit.typing import Named
@@ -93,7 +93,7 @@ def recipe(quantizer: Quantizer, steps: int) -> Experiment:
 
 def measure(folder: Path) -> dict[str, Any]:
     """Returns how a finished run does on the test split."""
-    restored = workdir.restore(folder)
+    restored = restoring.restore(folder)
     task, params, stats = restored.task, restored.params, restored.stats
     if not isinstance(task, TokenizerTask):
         raise SystemExit(f"{folder} holds no tokenizer with codes")

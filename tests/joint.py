@@ -10,7 +10,7 @@ from vqdit.inference.loading import load
 from vqdit.modalities import Label, Text
 from vqdit.models import DiT
 from vqdit.processes import Masked
-from vqdit.runs.workdir import Restored
+from vqdit.runs.restoring import Restored
 from vqdit.samplers import Unmasking
 from vqdit.tasks import CodeTarget, DiffusionTask, Target
 from vqdit.typing import Named, Params

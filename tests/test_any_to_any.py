@@ -18,7 +18,7 @@ from vqdit.inference.requests import Inputs
 from vqdit.modalities import Label, Text
 from vqdit.parallel import Mesh
 from vqdit.random import per_example
-from vqdit.runs.workdir import Restored
+from vqdit.runs.restoring import Restored
 from vqdit.samplers import Euler, Unmasking
 from vqdit.tasks import CodeTarget, DiffusionTask
 from vqdit.tasks.guidance_scales import guidance_branches

@@ -13,7 +13,7 @@ from vqdit.data import Digits
 from vqdit.inference.generator import Generator
 from vqdit.inference.loading import resolver
 from vqdit.inference.tokenizer import Tokenizer
-from vqdit.runs import workdir
+from vqdit.runs import restoring
 from vqdit.samplers import Euler, Unmasking
 from vqdit.tasks import DiffusionTask, TokenizerTask
 from vqdit.typing import Named
@@ -50,7 +50,7 @@ def test_a_workdir_gives_what_was_trained_in_it(folder, tokenizer, generator):
 
 
 def test_a_generator_is_sampled_with_its_averaged_parameters(folder, generator):
-    restored = workdir.restore(folder)
+    restored = restoring.restore(folder)
     assert restored.experiment.ema == 0.9
     equal = jax.tree.map(lambda a, b: bool((a == b).all()), generator.params, restored.params)
     assert all(jax.tree.leaves(equal))
@@ -225,9 +225,9 @@ def test_guidance_without_a_condition_is_refused_unless_it_is_the_configs_own(
 
 def test_each_kind_refuses_the_other(folder):
     with pytest.raises(ValueError, match="the run is a TokenizerTask, not a generator"):
-        Generator(workdir.restore(folder / "tokenizer"))
+        Generator(restoring.restore(folder / "tokenizer"))
     with pytest.raises(ValueError, match="the run is a DiffusionTask, not a tokenizer"):
-        Tokenizer(workdir.restore(folder / "generator"))
+        Tokenizer(restoring.restore(folder / "generator"))
 
 
 def test_where_there_is_nothing_to_load(tmp_path):

@@ -12,15 +12,10 @@ import pytest
 
 from vqdit import parallel
 from vqdit.parallel import Mesh
-from vqdit.runs.array_fingerprints import flatten
-from vqdit.runs.checkpoints import (
-    CheckpointMismatch,
-    Checkpoints,
-    CorruptCheckpoint,
-    Keep,
-    load_tree,
-    save_tree,
-)
+from vqdit.runs.array_trees import flatten
+from vqdit.runs.checkpoint_retention import Keep
+from vqdit.runs.checkpoint_verification import CheckpointMismatch, CorruptCheckpoint
+from vqdit.runs.checkpoints import Checkpoints, load_tree, save_tree
 from vqdit.typing import Named
 
 
@@ -171,7 +166,7 @@ def test_all_spoiled_is_an_error(tmp_path):
     with Checkpoints(tmp_path, Keep(last=3)) as checkpoints:
         checkpoints.save(1, state(1))
     spoil(tmp_path, 1)
-    with pytest.raises(CorruptCheckpoint, match="none is left: put back copies, or begin"):
+    with pytest.raises(CorruptCheckpoint, match="no undamaged checkpoint is left: put back"):
         Checkpoints(tmp_path).restore(like(state()))
 
 

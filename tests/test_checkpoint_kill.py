@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vqdit.runs.array_fingerprints import flatten
+from vqdit.runs.array_trees import flatten
 from vqdit.runs.checkpoints import Checkpoints
 
 PROGRAM = """
@@ -19,7 +19,8 @@ from pathlib import Path
 import jax
 jax.config.update("jax_platforms", "cpu")
 from tests.test_checkpoint_kill import state
-from vqdit.runs.checkpoints import Checkpoints, Keep
+from vqdit.runs.checkpoint_retention import Keep
+from vqdit.runs.checkpoints import Checkpoints
 with Checkpoints(Path(sys.argv[1]), Keep(last=2)) as checkpoints:
     step = checkpoints.latest() or 0
     while True:

@@ -1,16 +1,28 @@
 """Configs: found by path or name, refused with the reason, written as JSON and read back."""
 
 import dataclasses
+import importlib
 import json
 import sys
 
 import pytest
 
 from tests import tiny
-from vqdit import config
-from vqdit.config import ConfigError, Difference, Experiment
+from vqdit import config, processes
+from vqdit.cli.overrides import override
+from vqdit.config import (
+    ConfigError,
+    Difference,
+    Experiment,
+    NonFinite,
+    Profile,
+    Timeouts,
+    old_names,
+)
 from vqdit.data import Affine, Data, Digits, HorizontalFlip
+from vqdit.optim import AdamW, PosthocEMA
 from vqdit.parallel import Mesh
+from vqdit.tasks import CodeTarget, DiffusionTask
 from vqdit.typing import Component, Named
 
 GOOD = "from vqdit.config import Experiment\n\n\ndef config():\n    return "
@@ -324,3 +336,76 @@ def test_what_is_no_component_cannot_be_written():
         config.to_json(Loose())
     with pytest.raises(ConfigError, match=r"\{1, 2\} cannot be part of a config"):
         config.to_json({1, 2})
+
+
+OLD = {
+    "type": "vqdit.experiment:Experiment",
+    "deadlines": {"type": "vqdit.experiment:Deadlines", "start": 5.0},
+    "nonfinite": {"type": "vqdit.experiment:NonFinite", "limit": 3},
+    "profile": {"type": "vqdit.experiment:Profile", "steps": 2},
+    "optimizer": {"type": "vqdit.optimizers:AdamW", "warmup": 7},
+    "posthoc": {"type": "vqdit.ema:PosthocEMA", "every": 9},
+    "mesh": {"type": "vqdit.sharding:Mesh", "fsdp": 2},
+}
+OLD_JOINT = {"single": 0.5, "clamp": 0.25, "drop": 0.125, "partial": 0.75}
+JOINT = {"p_one_known": 0.5, "p_known": 0.25, "p_dropped": 0.125, "max_known_time": 0.75}
+OLD_FILE = """
+from vqdit.experiment import Experiment, Deadlines
+from vqdit.optimizers import AdamW
+from vqdit.processes import Independent
+from vqdit.tasks import DiffusionTask, Symbols
+from vqdit.typing import Named
+
+
+def config():
+    joint = Independent(single=0.5, clamp=0.25, drop=0.125, partial=0.75)
+    task = DiffusionTask(targets=Named(label=Symbols()), joint=joint)
+    return Experiment(task=task, optimizer=AdamW(warmup=7), deadlines=Deadlines(start=5.0))
+"""
+
+
+@pytest.fixture
+def notices(caplog, monkeypatch):
+    monkeypatch.setattr(old_names, "_NOTICED", set())
+    caplog.set_level("INFO", "vqdit")
+    return lambda: [text for text in caplog.messages if "old names are replaced" in text]
+
+
+def test_json_with_old_names_is_read_with_one_notice(notices):
+    found = config.from_json(OLD)
+    assert found == Experiment(
+        timeouts=Timeouts(start=5.0),
+        nonfinite=NonFinite(limit=3),
+        profile=Profile(steps=2),
+        optimizer=AdamW(warmup=7),
+        posthoc=PosthocEMA(every=9),
+        mesh=Mesh(fsdp=2),
+    )
+    assert len(notices()) == 1 and "deadlines -> timeouts" in notices()[0]
+    for module, name in [("bench", "Latents"), ("checkpoint", "Keep"), ("ema", "Averaging")]:
+        moved = old_names.update_json({"type": f"vqdit.{module}:{name}"})["type"].split(":")
+        assert hasattr(importlib.import_module(moved[0]), moved[1])
+    for name in ("Conditional", "Independent", "Shared", "Unbalanced"):
+        cls = getattr(processes, name)
+        old = {"type": f"{cls.__module__}:{name}", **OLD_JOINT}
+        assert config.from_json(old) == cls(**JOINT)
+
+
+def test_a_file_with_old_names_is_read_with_one_notice(tmp_path, notices):
+    (_, found) = config.load(write(tmp_path, OLD_FILE))
+    targets = Named(label=CodeTarget())
+    task = DiffusionTask(targets=targets, joint=processes.Independent(**JOINT))
+    optimizer, timeouts = AdamW(warmup=7), Timeouts(start=5.0)
+    today = Experiment(task=task, optimizer=optimizer, timeouts=timeouts)
+    assert found == today
+    assert len(notices()) == 1
+
+
+def test_options_with_old_names_work_and_new_names_give_no_notice(notices):
+    task = DiffusionTask(targets=Named(label=CodeTarget()), joint=processes.Independent())
+    now = override(Experiment(task=task), ["--timeouts.start=5", "--task.joint.p-one-known=0.5"])
+    assert config.from_json(config.to_json(now)) == now and notices() == []
+    old = override(Experiment(task=task), ["--deadlines.start=5", "--task.joint.single=0.5"])
+    assert old == now
+    assert override(old, ["--task.targets.label=Symbols"]) == now
+    assert "Symbols -> CodeTarget" in notices()[-1]

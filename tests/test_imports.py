@@ -13,7 +13,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 WALLS = {
     "flax": ("nn/", "models/"),
-    "orbax": ("runs/checkpoints.py",),
+    "orbax": ("runs/checkpoints.py", "runs/checkpoint_retention.py"),
     "grain": ("data/",),
     "tensorflow_datasets": ("data/",),
     "array_record": ("data/",),
@@ -28,19 +28,19 @@ WALLS = {
     "jinja2": ("cli/report/",),
 }
 LAYERS = """
-typing random masking runs.logs runs.file_checksums train.exit_codes
+typing random masked_mean runs.logs runs.file_checksums train.exit_codes
 profiling.accelerators profiling.compiled_program
 parallel
 profiling.flops
-quantizers regularizers processes metrics nn runs.array_fingerprints
+quantizers regularizers processes metrics nn runs.array_trees runs.array_fingerprints
 samplers models
 losses
 data
 modalities
-optim runs.checkpoints
+optim runs.checkpoints runs.checkpoint_retention runs.checkpoint_verification
 tasks
 config
-runs.workdir
+runs
 inference.requests inference.scoring inference.tokenizer inference.generator inference.loading
 train
 pretrained

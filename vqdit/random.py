@@ -1,7 +1,7 @@
-"""Named key streams: every use of randomness has a name, so adding one moves no other.
+"""Named key streams: every use of randomness has a name, so a new use changes no other.
 
 ``fold_in(state.key, data_step)``, then a name per use, then the global index of each example:
-what a training step draws depends on nothing but these, so a resumed run is the same run.
+a training step draws from these alone, so a resumed run draws the same numbers.
 """
 
 import zlib
@@ -12,7 +12,7 @@ from vqdit.typing import Array, Float, Int, Key
 
 
 def stream(key: Key[Array, ""], name: str) -> Key[Array, ""]:
-    """Returns the key of the use called `name`."""
+    """Returns the key for the use called `name`."""
     return jax.random.fold_in(key, zlib.crc32(name.encode()))
 
 
@@ -22,10 +22,10 @@ def per_example(key: Key[Array, ""], index: Int[Array, " b"]) -> Key[Array, " b"
 
 
 def streams(keys: Key[Array, " b"], name: str) -> Key[Array, " b"]:
-    """Returns the keys of the use called `name`, one per example."""
+    """Returns the keys for the use called `name`, one per example."""
     return jax.vmap(lambda key: stream(key, name))(keys)
 
 
 def normal(keys: Key[Array, " b"], shape: tuple[int, ...]) -> Float[Array, "b ..."]:
-    """Draws normal noise, `shape` for every key."""
+    """Draws standard normal noise of the given shape for every key."""
     return jax.vmap(lambda key: jax.random.normal(key, shape))(keys)

@@ -1,4 +1,4 @@
-"""What every module shares: the dimension key, array aliases, `Component` and `Named`.
+"""Types that every module uses: the dimension key, array aliases, `Component` and `Named`.
 
 Dimension key, used in all shape strings, einsum letters and comments::
 
@@ -41,7 +41,7 @@ V = TypeVar("V")
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 class Component:
-    """Base of everything that a config is made of.
+    """Base class of all parts of a config.
 
     A subclass *is* a frozen, keyword-only dataclass (no decorator needed): its fields are its
     configuration, its methods are pure functions. It is hashable, comparable, printable and
@@ -63,7 +63,7 @@ class Component:
 
 
 def resumable(default: Any) -> Any:
-    """A field that may change when a run is resumed; any other difference is refused by name."""
+    """Declares a field that may change when a run resumes; changes of others raise ValueError."""
     return dataclasses.field(default=default, metadata={"resumable": True})
 
 

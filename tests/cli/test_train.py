@@ -16,7 +16,7 @@ from tests.cli.trained import CONFIG
 from vqdit.cli.main import main
 from vqdit.cli.options import command
 from vqdit.train import loop
-from vqdit.train.faults import Interrupts
+from vqdit.train.signals import Interrupts
 
 NAMES = ("tokenizer", "flow", "generator")
 PAIR = CONFIG.replace('"flow": tiny.flow_generator(),', "")

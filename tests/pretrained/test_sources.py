@@ -23,7 +23,7 @@ from vqdit.pretrained import diffusers, llamagen, taming
 from vqdit.pretrained.archive import Stored
 from vqdit.quantizers import VQ
 from vqdit.regularizers import KL
-from vqdit.runs.array_fingerprints import flatten
+from vqdit.runs.array_trees import flatten
 from vqdit.tasks import KLTask, TokenizerTask
 
 VQ_MODEL = {

@@ -13,7 +13,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from vqdit.parallel import Mesh, over_batch, replicated
 from vqdit.quantizers import IBQ, RVQ, VQ, SimVQ
-from vqdit.runs.checkpoints import Checkpoints, Keep
+from vqdit.runs.checkpoint_retention import Keep
+from vqdit.runs.checkpoints import Checkpoints
 
 STEPS = 50
 MOVES = r"= \S+?\[([\d,]+)\]\S* (all-gather|all-to-all|collective-permute)"

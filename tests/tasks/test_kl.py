@@ -15,7 +15,7 @@ from vqdit.modalities import Image
 from vqdit.models import ConvAutoencoder
 from vqdit.processes import Flow
 from vqdit.regularizers import KL
-from vqdit.runs import workdir
+from vqdit.runs import restoring
 from vqdit.samplers import Euler
 from vqdit.tasks import DiffusionTask, KLTask, Target, Trained
 from vqdit.tasks.token_space import TokenizerSpace
@@ -110,7 +110,7 @@ def test_a_diffusion_over_codes_refuses_it_by_name():
 
 
 def test_latents_enter_a_dit_by_the_mean_or_by_samples_of_their_posterior(folder, images):
-    restored = workdir.restore(folder)
+    restored = restoring.restore(folder)
     trained = Trained(restored.task, restored.params, restored.stats)
     rows, images = np.arange(len(images), dtype=np.int32), jnp.asarray(images)
     every = np.ones(len(images), bool)

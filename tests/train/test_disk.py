@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from tests import tiny
-from vqdit.runs.checkpoints import Checkpoints, FailedSave, Keep
-from vqdit.train.writers import JsonlWriter
+from vqdit.runs.checkpoint_retention import Keep
+from vqdit.runs.checkpoints import Checkpoints, FailedSave
+from vqdit.train.jsonl_writer import JsonlWriter
 
 # What Orbax writes beside the part that failed ends after it has stopped listening.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -91,7 +92,7 @@ def test_a_run_goes_on_while_the_disk_is_full_and_loses_no_line(tmp_path, monkey
     assert lines(tmp_path / "full") == lines(tmp_path / "calm")
     said = (tmp_path / "full" / "log.txt").read_text()
     assert "checkpoint 4 could not be written" in said
-    assert "the run goes on, with 2 as the newest" in said
+    assert "the run continues; the newest is 2" in said
     assert "no preview of step 5" in said
     assert Checkpoints(tmp_path / "full" / "checkpoints").steps() == [6, 8]
 
@@ -125,7 +126,7 @@ def test_a_checkpoint_without_checksums_is_one(tmp_path, monkeypatch, caplog):
     with Checkpoints(tmp_path, Keep(last=1)) as checkpoints:
         checkpoints.save(1, STATE)
         checkpoints.wait()
-        monkeypatch.setattr("vqdit.runs.checkpoints.manifest.write", full)
+        monkeypatch.setattr("vqdit.runs.file_checksums.write", full)
         checkpoints.save(2, STATE)
         checkpoints.wait()
         assert checkpoints.steps() == [2]

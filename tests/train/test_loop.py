@@ -18,12 +18,13 @@ from vqdit.config import Profile
 from vqdit.data import Digits
 from vqdit.models import PatchGAN
 from vqdit.parallel import Mesh
-from vqdit.runs import workdir
-from vqdit.runs.checkpoints import Checkpoints, CorruptCheckpoint
+from vqdit.runs import lock, restoring, workdir
+from vqdit.runs.checkpoint_verification import CorruptCheckpoint
+from vqdit.runs.checkpoints import Checkpoints
 from vqdit.tasks import Adversary
 from vqdit.train import loop
-from vqdit.train.faults import Interrupts
 from vqdit.train.loop import Run
+from vqdit.train.signals import Interrupts
 from vqdit.typing import Named
 
 
@@ -302,11 +303,11 @@ def test_targets_are_generated_in_the_same_number_of_steps():
 def test_two_runs_in_one_workdir_are_refused(tmp_path):
     (tmp_path / "frozen").mkdir()
     (tmp_path / "data.json").write_text("{}")  # of a run that has not saved its config yet
-    with workdir.alone(tmp_path):
-        with pytest.raises(ValueError, match="another run is at work"):
+    with lock.locked(tmp_path):
+        with pytest.raises(ValueError, match="another run is using"):
             tiny.run(tiny.tokenizer(), tmp_path)
     assert {file.name for file in tmp_path.iterdir()} == {"frozen", "data.json", ".lock"}
-    with workdir.alone(tmp_path):
+    with lock.locked(tmp_path):
         pass  # free again
 
 
@@ -316,7 +317,7 @@ def test_a_begun_run_does_not_go_on_without_its_frozen_arrays(trained, tmp_path)
     with pytest.raises(ValueError, match="frozen is missing"):
         tiny.run(tiny.generator(steps=8), tmp_path, tokenizer=trained)
     with pytest.raises(FileNotFoundError, match="frozen is missing"):
-        workdir.restore(tmp_path)
+        restoring.restore(tmp_path)
 
 
 def test_a_finished_run_without_checkpoints_trains_again(tmp_path, monkeypatch):
@@ -327,7 +328,7 @@ def test_a_finished_run_without_checkpoints_trains_again(tmp_path, monkeypatch):
         patch.setattr(StopAt, "at", 2)
         assert tiny.run(tiny.tokenizer(), tmp_path).step == 2
     assert tiny.run(tiny.tokenizer(), tmp_path) == first
-    assert workdir.restore(tmp_path).step == 8
+    assert restoring.restore(tmp_path).step == 8
 
 
 @pytest.mark.parametrize("harm", ["checkpoint", "result"])
@@ -341,7 +342,7 @@ def test_a_finished_run_that_is_damaged_goes_on_instead(tmp_path, caplog, harm):
         with pytest.raises(CorruptCheckpoint, match="checkpoint 8 .* is damaged"):
             loop.train(tiny.tokenizer(checkpoint_every=6), tmp_path, tiny.resolver({}), strict=True)
     assert tiny.run(tiny.tokenizer(checkpoint_every=6), tmp_path) == first
-    assert "is not taken as complete" in caplog.text
+    assert "is not treated as complete" in caplog.text
     assert workdir.finished(tmp_path, tiny.tokenizer(checkpoint_every=6)) is not None
     assert (tmp_path / "checkpoints/damaged-8").exists() == (harm == "checkpoint")
 
@@ -349,7 +350,7 @@ def test_a_finished_run_that_is_damaged_goes_on_instead(tmp_path, caplog, harm):
 def test_checkpoints_whose_config_is_missing_are_not_taken_over(tmp_path):
     tiny.run(tiny.tokenizer(), tmp_path)
     (tmp_path / "config.json").unlink()
-    with pytest.raises(ValueError, match="config.json is missing: it says whose the checkpoints"):
+    with pytest.raises(ValueError, match="config.json is missing: it names the experiment"):
         tiny.run(tiny.tokenizer(), tmp_path)
     assert Checkpoints(tmp_path / "checkpoints").latest() == 8
 
@@ -364,4 +365,4 @@ def test_a_best_that_cannot_be_told_is_refused_before_the_first_step(tmp_path):
         tiny.run(tiny.tokenizer(keep_best="psrn"), tmp_path)
     assert not (tmp_path / "metrics.jsonl").exists()
     tiny.run(tiny.tokenizer(keep_best="-l1", evaluate_every=3, checkpoint_every=4), tmp_path)
-    assert "no step but the last is both evaluated and saved" in (tmp_path / "log.txt").read_text()
+    assert "only the last step is both evaluated and saved" in (tmp_path / "log.txt").read_text()

@@ -18,7 +18,8 @@ from vqdit.cli.main import main
 from vqdit.config import NonFinite
 from vqdit.optim.ema import Averaging
 from vqdit.random import stream
-from vqdit.runs.checkpoints import Checkpoints, Keep
+from vqdit.runs.checkpoint_retention import Keep
+from vqdit.runs.checkpoints import Checkpoints
 from vqdit.tasks import TokenizerTask
 from vqdit.train import nonfinite, state
 from vqdit.train.nonfinite import Diverged, Monitor
@@ -187,7 +188,7 @@ def test_rollback_goes_back_and_on_with_later_data(poison, tmp_path):
 
 def test_rollback_gives_up(poison, tmp_path):
     poison(*range(5, 40))
-    with pytest.raises(Diverged, match="after going back 2 times; the last is step"):
+    with pytest.raises(Diverged, match="after 2 rollbacks; the last is step"):
         tiny.run(experiment("rollback"), tmp_path)
 
 

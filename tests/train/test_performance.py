@@ -7,11 +7,12 @@ import pytest
 
 from tests import tiny
 from vqdit.profiling.accelerators import Chip
-from vqdit.runs.checkpoints import Checkpoints, Keep
+from vqdit.runs.checkpoint_retention import Keep
+from vqdit.runs.checkpoints import Checkpoints
 from vqdit.train import performance
+from vqdit.train.jsonl_writer import JsonlWriter
 from vqdit.train.performance import Ledger, Performance
 from vqdit.train.run import Run
-from vqdit.train.writers import JsonlWriter
 
 
 class Clock:
@@ -52,7 +53,7 @@ def test_a_line_tells_steps_from_compilation_waiting_and_evaluation(clock, tmp_p
     ledger = Ledger("start", clock)
     clock.now += 5.0
     measured = Performance(ledger, tmp_path / "performance.jsonl", batch_size=16)
-    measured.go_on(0)
+    measured.resume(0)
     spend(ledger, clock, compile=20.0, data=1.0, step=4.0, evaluate=10.0)
     line = measured.line(10)
     assert line == {
@@ -75,7 +76,7 @@ def test_what_was_lost_in_a_crash_counts_as_time_but_not_as_use(clock, tmp_path)
     path = tmp_path / "performance.jsonl"
     ledger = Ledger("start", clock)
     measured = Performance(ledger, path, batch_size=1)
-    measured.go_on(0)
+    measured.resume(0)
     spend(ledger, clock, compile=10.0)
     write(path, 1, measured.line(1))
     for step in (2, 3, 4):
@@ -84,7 +85,7 @@ def test_what_was_lost_in_a_crash_counts_as_time_but_not_as_use(clock, tmp_path)
     again = Performance(Ledger("start", clock), path, batch_size=1)
     # The checkpoint was of step 2: the lines beyond are cut off.
     path.write_text("".join(line + "\n" for line in path.read_text().splitlines()[:2]))
-    again.go_on(2)
+    again.resume(2)
     again._ledger.begin("step")
     clock.now += 10.0
     line = again.line(3)
@@ -100,11 +101,11 @@ def test_the_time_of_a_start_without_a_line_of_its_own_after_a_cut_stays_known(c
     for _ in range(2):  # the first of these two dies before it has a line
         measured = Performance(Ledger("start", clock), path, batch_size=1)
         writer.cut(500)
-        if line := measured.go_on(500):
+        if line := measured.resume(500):
             writer.write(500, **line)
     ledger = Ledger("step", clock)
     measured = Performance(ledger, path, batch_size=1)
-    assert measured.go_on(500) == {}
+    assert measured.resume(500) == {}
     clock.now += 50.0
     line = measured.line(550)
     assert line["elapsed_seconds"] == 1050.0
@@ -143,7 +144,7 @@ def test_mfu_is_the_share_of_the_peak(clock, tmp_path, monkeypatch):
     ledger = Ledger("step", clock)
     measured = Performance(ledger, tmp_path / "performance.jsonl", batch_size=8)
     measured.flops = 1e12
-    measured.go_on(0)
+    measured.resume(0)
     clock.now += 5.0
     assert measured.line(10)["mfu"] == pytest.approx(1e12 * 10 / 5.0 / 4e12)
 
@@ -151,7 +152,7 @@ def test_mfu_is_the_share_of_the_peak(clock, tmp_path, monkeypatch):
 def test_a_start_that_is_stopped_leaves_its_time(clock, tmp_path):
     ledger = Ledger("start", clock)
     measured = Performance(ledger, tmp_path / "performance.jsonl", batch_size=1)
-    measured.go_on(0)
+    measured.resume(0)
     spend(ledger, clock, compile=8.0, step=2.0)
     line = measured.last(1)
     assert (line["elapsed_seconds"], line["goodput"]) == (10.0, 0.2)
@@ -164,6 +165,6 @@ def test_a_start_that_ends_before_its_first_step_leaves_all_of_its_time(clock, t
     ledger = Ledger("start", clock)
     measured = Performance(ledger, tmp_path / "performance.jsonl", batch_size=1)
     clock.now += 3.0
-    measured.go_on(0)
+    measured.resume(0)
     spend(ledger, clock, compile=8.0)
     assert measured.last(0) == {"lost_seconds": 11.0}

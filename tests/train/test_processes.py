@@ -14,8 +14,8 @@ import jax
 import numpy as np
 import pytest
 
-from vqdit.runs import workdir
-from vqdit.runs.array_fingerprints import flatten
+from vqdit.runs import frozen_arrays, workdir
+from vqdit.runs.array_trees import flatten
 from vqdit.runs.checkpoints import Checkpoints
 from vqdit.train import state as states
 
@@ -61,7 +61,7 @@ def losses(folder):
 def state(folder, step):
     """The state on one device; to restore it is to compare every bit with what was saved."""
     experiment = workdir.read_experiment(folder)
-    task, frozen = workdir.read_frozen(folder)
+    task, frozen = frozen_arrays.read_frozen(folder)
     optimizer = task.optimizer(experiment.optimizer, experiment.steps)
     create = functools.partial(states.create, task, optimizer, experiment.averaging)
     batch = experiment.data.first_batch(experiment.seed)

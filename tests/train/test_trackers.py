@@ -14,7 +14,7 @@ from vqdit import config
 from vqdit.cli.main import main
 from vqdit.cli.overrides import override
 from vqdit.train import loop
-from vqdit.train.faults import Interrupts
+from vqdit.train.signals import Interrupts
 from vqdit.train.trackers import TensorBoard
 
 

@@ -4,7 +4,8 @@ import errno
 
 import pytest
 
-from vqdit.runs.workdir import alone, make_folder
+from vqdit.runs.lock import locked
+from vqdit.runs.workdir import make_folder
 
 
 def test_a_folder_is_made_with_its_parents(tmp_path):
@@ -35,10 +36,10 @@ def test_a_folder_without_permission_is_refused(tmp_path, monkeypatch):
 
 
 def test_a_folder_in_use_is_refused_with_the_option(tmp_path):
-    with alone(tmp_path):
+    with locked(tmp_path):
         with pytest.raises(ValueError, match="wait for it, stop it, or use another --workdir"):
-            with alone(tmp_path):
+            with locked(tmp_path):
                 pass
         with pytest.raises(ValueError, match="wait for it, stop it, or use another --out"):
-            with alone(tmp_path, "--out"):
+            with locked(tmp_path, "--out"):
                 pass

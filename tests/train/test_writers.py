@@ -8,7 +8,9 @@ import jax.numpy as jnp
 import pytest
 
 from vqdit.config import Experiment, Profile
-from vqdit.train.writers import JsonlWriter, Progress, Tracer
+from vqdit.train.jsonl_writer import JsonlWriter
+from vqdit.train.progress import Progress
+from vqdit.train.tracer import Tracer
 
 
 def test_lines_are_json_with_the_step_first_and_exact_numbers(tmp_path):
@@ -54,7 +56,7 @@ def test_progress_says_loss_speed_and_time_left(capsys):
 
 def test_progress_is_quiet_between_lines_and_speaks_at_the_end(capsys, monkeypatch):
     now = [1000.0]
-    monkeypatch.setattr("vqdit.train.writers.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("vqdit.train.progress.time.monotonic", lambda: now[0])
     progress = Progress("run", start=0, steps=4)
     for step in (1, 2, 3, 4):
         now[0] += 1.0

@@ -25,10 +25,10 @@ def average(
         out: New folder, which sample and all other commands take as a workdir.
         step: Step at which the average ends. Default: the last one that the run kept.
     """
-    from vqdit.train import averages
+    from vqdit.train import posthoc_averages
 
-    params, step = averages.reconstruct(Path(workdir), width, step)
-    averages.write(Path(workdir), Path(out), params, step, option="--out")
+    params, step = posthoc_averages.reconstruct(Path(workdir), width, step)
+    posthoc_averages.write(Path(workdir), Path(out), params, step, option="--out")
     print(f"{out}: the average of width {width:g} at step {step}")
     print(f"  sample: {command('sample')} --workdir={out} --num=64 --out=samples")
     return 0

@@ -104,6 +104,6 @@ def _print_dit(imported: Any) -> None:
 
 
 def _count(params: Any) -> int:
-    from vqdit.runs.array_fingerprints import flatten
+    from vqdit.runs.array_trees import flatten
 
     return sum(leaf.size for leaf in flatten(params).values())

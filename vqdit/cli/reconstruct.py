@@ -42,12 +42,13 @@ def reconstruct(
     from vqdit.data.sources import check_split
     from vqdit.inference.tokenizer import Tokenizer
     from vqdit.modalities.drawing import save_png, side_by_side
+    from vqdit.runs import restoring
     from vqdit.runs import workdir as runs
     from vqdit.tasks import TokenizerTask
 
     check_split(split)
     folder, run = Path(out), _last_tokenizer(Path(workdir))
-    restored = runs.restore(run)
+    restored = restoring.restore(run)
     tokenizer = Tokenizer(restored)
     task, data = tokenizer.task, restored.experiment.data
     batches = data.split_batches(split)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from vqdit.cli.invocation import command
 from vqdit.cli.options import FOLDER, INDEX, Overrides, text
-from vqdit.train.exit_codes import nothing_to_save
+from vqdit.train.exit_codes import leave_on_sigterm
 
 Experiments = dict[str, Any]
 """Experiments by name. (Their class would import JAX for --help.)"""
@@ -51,7 +51,7 @@ def train(
         process: Number of this process, from 0.
         overrides: Fields of the config.
     """
-    with nothing_to_save():
+    with leave_on_sigterm():
         return _start(config, workdir, strict, (coordinator, processes, process), overrides)
 
 

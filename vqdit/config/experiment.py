@@ -12,14 +12,14 @@ from vqdit.typing import Component, resumable
 
 
 class NonFinite(Component):
-    """What follows a step whose loss or gradient is not finite. The step itself is skipped.
+    """How a run reacts to steps whose loss or gradient is not finite; each such step is skipped.
 
     Attributes:
-        policy: "skip" goes on, and ends the run after `limit` such steps in a row; "abort" ends it
-            at the first; "rollback" goes back, after `limit` in a row, to the last checkpoint
-            before them, and on from there with the data that come after them.
-        limit: skipped steps in a row that are too many.
-        rollbacks: how often "rollback" goes back before it ends the run.
+        policy: "skip" continues, but ends the run after `limit` skipped steps in a row; "abort"
+            ends it at the first; "rollback" restores, after `limit` in a row, the last checkpoint
+            before them and continues with the data after them.
+        limit: number of consecutive skipped steps that are too many.
+        rollbacks: number of rollbacks before "rollback" ends the run.
     """
 
     policy: Literal["skip", "abort", "rollback"] = "skip"
@@ -34,13 +34,13 @@ class NonFinite(Component):
 
 
 class Timeouts(Component):
-    """Seconds without progress after which a run is ended, with code 124; 0 never ends it.
+    """Seconds without progress after which the run exits with code 124; 0 disables a timeout.
 
     Attributes:
-        start: until the first step begins: data, frozen arrays, the state.
-        compile: the first step.
-        step: every other one, with the wait for its data.
-        evaluate: each batch of an evaluation, each preview, each save.
+        start: time until the first step starts: data, frozen arrays, the state.
+        compile: time of the first step, which compiles.
+        step: time of every other step, including the wait for its data.
+        evaluate: time of each batch of an evaluation, each preview and each save.
     """
 
     start: float = 1800.0
@@ -52,16 +52,16 @@ class Timeouts(Component):
         for field in ("start", "compile", "step", "evaluate"):
             if getattr(self, field) < 0:
                 raise ValueError(
-                    f"Timeouts needs {field} >= 0 seconds, got {getattr(self, field)}; 0 is none"
+                    f"Timeouts needs {field} >= 0 seconds, got {getattr(self, field)}; 0 disables"
                 )
 
 
 class Profile(Component):
-    """Steps of which `WORKDIR/profile` keeps a trace, for xprof or Perfetto.
+    """Steps that are traced into `WORKDIR/profile`, for xprof or Perfetto.
 
     Attributes:
-        start: number of the first one, from 1; that one compiles, and makes a large trace.
-        steps: how many; 0 traces none.
+        start: number of the first traced step, from 1; the trace of step 1 is large.
+        steps: number of traced steps; 0 disables tracing.
     """
 
     start: int = 10
@@ -78,34 +78,34 @@ class Experiment(Component):
     """One training run.
 
     Attributes:
-        task: what is trained.
-        data: what it is trained on, and the global batch size.
-        optimizer: how.
+        task: the model, its losses and metrics.
+        data: the data source, augmentation and global batch size.
+        optimizer: the optimizer and its schedule.
         ema: decay of the averaged parameters that evaluation and sampling use; 0 averages none.
-        ema_warmup: whether they soon forget the first steps; False keeps the decay constant.
-        posthoc: further averages, from which one of any width is made after training.
-        mesh: how the devices are arranged.
-        accumulate: parts of a batch that are taken one after the other, to save memory (not on a
-            CPU, where it serves to try what runs elsewhere); the step
-            is that of the whole batch. Where examples lack a modality, each part has a mean of its
-            own, and what an adversary and the metrics say is a mean over the parts.
-        steps: length of the run.
-        seed: of everything random.
-        init_from: workdir of a finished run to start from, for fine-tuning; empty starts afresh.
+        ema_warmup: whether the decay grows at first, so that early steps are soon forgotten.
+        posthoc: averages from which one of any width is computed after training.
+        mesh: arrangement of the devices.
+        accumulate: number of parts of a batch that are processed one after the other, to save
+            memory (no memory is saved on a CPU). The step is that of the whole batch, except that
+            means over present modalities, adversaries and metrics are averaged over the parts.
+        steps: length of the run in steps.
+        seed: seed of all randomness.
+        init_from: workdir of a finished run to start from, for fine-tuning; "" starts anew.
         log_every: steps between lines of metrics.
-        log_to: what shows them too: "tensorboard" (files in the workdir) and "wandb" (Weights &
-            Biases), each an extra to install.
+        log_to: further destinations of metrics: "tensorboard" (files in the workdir) and "wandb"
+            (Weights & Biases); each needs its extra installed.
         evaluate_every: steps between evaluations over the validation split; 0: only at the end.
         preview_every: steps between previews; 0: only at the end.
         checkpoint_every: steps between checkpoints; 0: only at the end (and when interrupted).
-        keep: how many of the last checkpoints stay.
-        keep_every: those of a step that is a multiple of it stay too; 0: none do for that.
-        keep_best: the one with the highest value of this validation metric, such as "psnr", stays
-            too, "-l1" the one with the lowest; of those at whose step there was an evaluation.
-        failed_save: what follows a checkpoint or a preview that cannot be written, as on a full
-            disk: "continue" says so and goes on, "stop" ends the run; the last ones always do.
-        nonfinite: what follows a step that is not finite.
-        timeouts: after which a run that hangs is ended.
+        keep: number of newest checkpoints that are kept.
+        keep_every: also keep checkpoints whose step is a multiple of this; 0 disables the rule.
+        keep_best: also keep the evaluated checkpoint with the highest value of this validation
+            metric, such as "psnr", or with the lowest for "-l1".
+        failed_save: reaction to a checkpoint or preview that cannot be written, as on a full disk:
+            "continue" logs an error and continues, "stop" ends the run. A failure of the last
+            checkpoint or preview always ends it.
+        nonfinite: reaction to steps that are not finite.
+        timeouts: time limits after which a run that hangs is ended.
         profile: steps that are traced.
     """
 
@@ -165,5 +165,5 @@ class Experiment(Component):
 
     @property
     def averaging(self) -> Averaging:
-        """What is averaged in training."""
+        """The moving averages of parameters that training keeps."""
         return Averaging(decay=self.ema, warmup=self.ema_warmup, posthoc=self.posthoc)

@@ -1,4 +1,4 @@
-"""Config files: a Python file with `def config()`, found by its path or by a shipped name.
+"""Config files: Python files with `def config()`, found by path or by the name of a shipped one.
 
 `config()` returns an `Experiment`, or a dict of named ones that run in order. The command line
 overrides their fields (`vqdit.cli.overrides`).
@@ -34,10 +34,10 @@ def load(name: str) -> tuple[str, Config]:
         name: path of a Python file, or the name of a shipped config such as "image/fashion_dit".
 
     Returns:
-        The config's own name (the file's, without folder and ending), and the config.
+        The name of the config (the file name without folder and ending), and the config.
 
     Raises:
-        ConfigError: it does not exist, has no `config()`, fails, or returns something else.
+        ConfigError: the file does not exist, has no `config()`, fails, or returns something else.
     """
     known = shipped()
     file = Path(name) if Path(name).is_file() else known.get(name.removesuffix(".py"))

@@ -1,8 +1,9 @@
 """Old names of modules, classes and fields, so that old workdirs, configs and commands still work.
 
-Names change between releases; the files that people keep do not. Whatever is read is first put
-into today's names: the JSON of a workdir (`update_json`), a config file's source (`update_source`)
-and options of the command line (`update_field`, `update_class`). A line of the log says so.
+Names change between releases, but workdirs and config files stay. So old names are replaced by
+current ones wherever they are read: in the JSON of a workdir (`update_json`), in the source of a
+config file (`update_source`) and in command-line options (`update_field`, `update_class`). The
+log lists the replaced names once.
 """
 
 import ast
@@ -13,16 +14,16 @@ log = logging.getLogger(__name__)
 
 MODULES = {
     "vqdit.bench": "vqdit.profiling.benchmark",
-    "vqdit.checkpoint": "vqdit.runs.checkpoints",
+    "vqdit.checkpoint": "vqdit.runs.checkpoint_retention",
     "vqdit.ema": "vqdit.optim.ema",
     "vqdit.experiment": "vqdit.config.experiment",
     "vqdit.optimizers": "vqdit.optim.optimizers",
     "vqdit.sharding": "vqdit.parallel.mesh",
 }
-"""Modules whose components configs and workdirs name, by their old names."""
+"""Current modules of components by their old modules."""
 
 CLASSES = {"Deadlines": "Timeouts", "Symbols": "CodeTarget"}
-"""Classes of components by their old names."""
+"""Current names of component classes by their old names."""
 
 _JOINT = {
     "clamp": "p_known",
@@ -35,14 +36,14 @@ FIELDS = {
     "Shifted": {"law": "distribution"},
     **dict.fromkeys(("Conditional", "Independent", "Shared", "Unbalanced"), _JOINT),
 }
-"""Fields by today's name of their class and their old names."""
+"""Current field names by the current name of the class and the old name of the field."""
 
 REMOVED_FIELDS = {"CodeTarget": {"tokenizer": "", "inpaint": 0.0, "posterior": "mean"}}
 """Fields that classes no longer have, and the value that may be dropped where a file gives it."""
 
 
 def update_json(value: Any) -> Any:
-    """Returns the JSON of a component, or of several, with today's names."""
+    """Returns the JSON of components with current names."""
     renamed: dict[str, str] = {}
     value = _updated(value, renamed)
     _notice(renamed)
@@ -55,7 +56,7 @@ def _updated(value: Any, renamed: dict[str, str]) -> Any:
     if not isinstance(value, dict):
         return value
     module, colon, name = str(value.get("type")).partition(":")
-    if not colon:  # a `Named`, whose names are its user's
+    if not colon:  # a `Named`, whose keys are chosen by the user
         return {field: _updated(item, renamed) for field, item in value.items()}
     module, name = MODULES.get(module, module), _rename(CLASSES, name, renamed)
     names = FIELDS.get(name, {})
@@ -68,11 +69,11 @@ def _updated(value: Any, renamed: dict[str, str]) -> Any:
 
 
 def update_source(source: str, filename: str) -> ast.Module:
-    """Parses a config file and puts its names of vqdit's modules, classes and fields into today's.
+    """Parses a config file, and replaces old names of modules, classes and fields by current ones.
 
     Args:
         source: text of the file.
-        filename: its path, for error messages.
+        filename: path of the file, for error messages.
 
     Raises:
         SyntaxError: the file is not Python.
@@ -115,7 +116,7 @@ class _Updater(ast.NodeTransformer):
 
 
 def update_field(cls: type, field: str) -> str:
-    """Returns today's name of a class's field, as an option of the command line gives it."""
+    """Returns the current name of a field that a command-line option names."""
     renamed: dict[str, str] = {}
     field = _rename(FIELDS.get(cls.__name__, {}), field, renamed)
     _notice(renamed)
@@ -123,7 +124,7 @@ def update_field(cls: type, field: str) -> str:
 
 
 def update_class(name: str) -> str:
-    """Returns today's name of a class, as an option of the command line gives it."""
+    """Returns the current name of a class that a command-line option names."""
     renamed: dict[str, str] = {}
     name = _rename(CLASSES, name, renamed)
     _notice(renamed)
@@ -144,8 +145,8 @@ _NOTICED: set[str] = set()
 
 
 def _notice(renamed: dict[str, str]) -> None:
-    """Logs one line for what was renamed, the first time."""
+    """Logs one line with the names that were replaced for the first time."""
     pairs = [f"{old} -> {new}" for old, new in renamed.items() if old not in _NOTICED]
     if pairs:
         _NOTICED.update(renamed)
-        log.info("old names are read as today's: %s", ", ".join(pairs))
+        log.info("old names are replaced by current ones: %s", ", ".join(pairs))

@@ -10,13 +10,13 @@ from vqdit.config.old_names import update_json
 from vqdit.typing import Component, Named
 
 PARTS = "VQDIT_PARTS"
-"""The environment variable of modules whose classes JSON may name, beside vqdit's: `mine,lab`.
+"""Environment variable that lists further modules whose classes JSON may name, as in `mine,lab`.
 
-Reading a workdir imports what it names, so these are modules that their user trusts.
+Reading a workdir imports the modules that it names, so list only modules that you trust.
 """
 
 NAMED = "Named"
-"""What JSON calls a `Named`."""
+"""The `type` of a `Named` in JSON."""
 
 
 class ConfigError(ValueError):
@@ -24,7 +24,7 @@ class ConfigError(ValueError):
 
 
 def to_json(value: Any) -> Any:
-    """Returns what `json.dump` takes; `from_json` gives an equal value back."""
+    """Returns a value for `json.dump`; `from_json` gives back an equal component."""
     if isinstance(value, Component):
         cls, name = type(value), f"{type(value).__module__}:{type(value).__qualname__}"
         if not _is_part(type(value).__module__):
@@ -79,7 +79,7 @@ def _built(value: Any) -> Any:
 
 
 def _fits(value: Any, kind: Any) -> bool:
-    """True if the value is of the annotated kind; an integer is a number, a truth is neither."""
+    """Returns whether a value has the annotated type; integers are floats, booleans are neither."""
     origin, args = get_origin(kind), get_args(kind)
     if origin is Literal:
         return value in args
@@ -114,6 +114,6 @@ def _trusted(name: str) -> type[Component]:
 
 
 def _is_part(module: str) -> bool:
-    """Returns whether a module is vqdit's, or one that the user calls a part of it."""
+    """Returns whether a module belongs to vqdit or is listed in the environment variable."""
     own = [name.strip() for name in os.environ.get(PARTS, "").split(",") if name.strip()]
     return any(f"{module}.".startswith(f"{part}.") for part in ("vqdit", *own))

@@ -13,7 +13,7 @@ from vqdit.inference.requests import Inputs, check_names, check_samplers, pack, 
 from vqdit.inference.scoring import score_candidates
 from vqdit.modalities import Modality
 from vqdit.random import per_example
-from vqdit.runs.workdir import Restored
+from vqdit.runs.restoring import Restored
 from vqdit.samplers import Sampler
 from vqdit.tasks.diffusion import DiffusionTask
 from vqdit.tasks.editing import EditSpec, StoredEdit, stored_edit

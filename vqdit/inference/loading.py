@@ -5,7 +5,7 @@ from typing import Any
 
 from vqdit.inference.generator import Generator
 from vqdit.inference.tokenizer import Tokenizer
-from vqdit.runs import workdir
+from vqdit.runs import restoring
 from vqdit.tasks.autoencoder import AutoencoderTask
 from vqdit.tasks.base import Trained
 
@@ -19,7 +19,7 @@ def load(path: str | Path) -> Tokenizer | Generator:
     Raises:
         FileNotFoundError: there is no run, or no checkpoint yet.
     """
-    restored = workdir.restore(Path(path))
+    restored = restoring.restore(Path(path))
     return (
         Tokenizer(restored) if isinstance(restored.task, AutoencoderTask) else Generator(restored)
     )
@@ -31,7 +31,7 @@ def resolver(siblings: dict[str, Path]) -> Any:
     def resolve(name: str) -> Trained:
         folder = siblings.get(name, Path(name))
         try:
-            restored = workdir.restore(folder)
+            restored = restoring.restore(folder)
         except FileNotFoundError as error:
             known = f"; earlier experiments here: {', '.join(siblings)}" if siblings else ""
             raise FileNotFoundError(f"cannot find {name!r}: {error}{known}") from error

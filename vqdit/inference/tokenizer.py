@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from vqdit.modalities import Image
-from vqdit.runs.workdir import Restored
+from vqdit.runs.restoring import Restored
 from vqdit.tasks.autoencoder import AutoencoderTask
 from vqdit.typing import Array
 

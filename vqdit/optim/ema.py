@@ -29,11 +29,11 @@ WIDEST = 0.28
 
 
 class PosthocEMA(Component):
-    """Averages from which others are reconstructed after training, by `vqdit average`.
+    """Averages from which `vqdit average` computes one of any width after training.
 
     Attributes:
-        widths: standard deviations of the kept averages, as shares of the training's length.
-        every: steps between the ones that are kept, each as large as two times the parameters.
+        widths: standard deviations of the two averages, as fractions of the length of training.
+        every: steps between saves, each of which takes twice the size of the parameters.
     """
 
     widths: tuple[float, float] = (0.05, 0.10)
@@ -51,11 +51,11 @@ class PosthocEMA(Component):
 
 
 class Averaging(Component):
-    """What is averaged in training.
+    """The moving averages of parameters that training keeps.
 
     Attributes:
-        decay: of the exponential average that evaluation and sampling use; 0 keeps none.
-        warmup: whether that average soon forgets the first steps.
+        decay: decay of the exponential average for evaluation and sampling; 0 disables it.
+        warmup: whether the decay grows at first, so that early steps are soon forgotten.
         posthoc: power-function averages.
     """
 
@@ -72,7 +72,7 @@ class Averaging(Component):
     def update(
         self, average: Params, profiles: tuple[Params, ...], params: Params, step: Int[Array, ""]
     ) -> tuple[Params, tuple[Params, ...]]:
-        """Returns both after the step of that number; `params` are those after it."""
+        """Returns both averages after a step, from the parameters after that step."""
         if self.decay:
             average = update(average, params, self.decay, step, warmup=self.warmup)
         if self.posthoc:
@@ -86,9 +86,9 @@ def update(
     """Returns the next exponential average.
 
     Args:
-        average: the last one.
-        params: those after the step.
-        decay: d of the formula, in [0, 1).
+        average: the previous average.
+        params: parameters after the step.
+        decay: d in the formula, in [0, 1).
         step: number of the step, from 0.
         warmup: whether the first steps are soon forgotten.
     """
@@ -126,12 +126,12 @@ def exponent(width: float) -> float:
 
 
 def weights(kept: Sequence[tuple[int, float]], step: int, width: float) -> Float[np.ndarray, " n"]:
-    """Returns by what to weigh kept averages, to come closest to another (appendix C.3).
+    """Returns least-squares weights of kept averages that approximate another (appendix C.3).
 
     Args:
-        kept: number of finished steps, and width, of each.
-        step: finished steps at which the wanted average ends.
-        width: of the wanted one.
+        kept: number of finished steps and width of each kept average.
+        step: number of finished steps of the wanted average.
+        width: width of the wanted average.
     """
     times = np.asarray([time for time, _ in kept], np.float64)
     gammas = np.asarray([exponent(each) for _, each in kept], np.float64)

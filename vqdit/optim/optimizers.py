@@ -19,7 +19,7 @@ class AdamW(Optimizer):
     """AdamW with clipping, linear warm-up and a cosine to zero. Loshchilov & Hutter, 1711.05101.
 
     Attributes:
-        learning_rate: peak.
+        learning_rate: peak learning rate.
         warmup: steps of linear increase, from peak / (warmup + 1) at step 0; at most a tenth of
             the run.
         final: learning rate at the end, as a share of the peak; 1 keeps it constant.

@@ -1,4 +1,4 @@
-"""Several devices and several processes: the mesh, layouts, compiling for it and placing on it."""
+"""Several devices and processes: the mesh, layouts, compilation and placement of arrays."""
 
 from vqdit.parallel.compilation import abstract, compile_on, compile_step, compile_whole, create
 from vqdit.parallel.constraints import activations, per_device, several_weights, weights

@@ -1,4 +1,4 @@
-"""Compiling functions for a mesh: their results are laid out as the layout rules say.
+"""Compiling functions for a mesh, with results sharded by the layout rules.
 
 Functions are written for one device; under `jax.jit` on global arrays their sums are global by
 construction.
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 def abstract(function: Callable[..., T], mesh: jax.sharding.Mesh, *args: Any) -> T:
-    """Returns shapes, dtypes and shardings of what `function` gives, without computing it."""
+    """Returns shapes, dtypes and shardings of a function's results, without computing them."""
     shapes = jax.eval_shape(function, *args)
     return jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
@@ -42,12 +42,12 @@ def compile_step(function: Callable[..., Any], state: Any) -> Callable[..., Any]
 
 
 def compile_on(function: Callable[..., T], mesh: jax.sharding.Mesh) -> Callable[..., T]:
-    """Compiles a function for the devices of the mesh; its arguments say what lies where."""
+    """Compiles a function for the devices of the mesh; shardings follow from its arguments."""
     return jax.jit(_for(function, mesh))
 
 
 def compile_whole(function: Callable[..., T], mesh: jax.sharding.Mesh) -> Callable[..., T]:
-    """Compiles a function whose results every process needs whole, such as metrics."""
+    """Compiles a function with replicated results, such as metrics that every process reads."""
     return jax.jit(_for(function, mesh), out_shardings=replicated(mesh))
 
 

@@ -1,7 +1,7 @@
 """Layout constraints inside networks: where weights are gathered and activations are split.
 
 Models and losses are written for one device. These functions do nothing on one device; on a mesh
-they tell the compiler how the weights of a product, or the activations, lie while they are used.
+they tell the compiler how to shard weights and activations while they are used.
 """
 
 import functools
@@ -18,14 +18,14 @@ from vqdit.typing import Array
 
 
 def weights(kernel: Array, name: str) -> Array:
-    """Returns the weights [in, out] of a product as it uses them: split over `tensor` alone.
+    """Returns the weights [in, out] of a matrix product, gathered except over `tensor`.
 
-    Left to itself, the compiler may rather gather the examples than the weights. Of the gradient
-    each device gets its part.
+    Without this constraint the compiler may gather the examples instead of the weights. The
+    gradient is sharded like the stored weights.
 
     Args:
-        kernel: the weights, as they are stored.
-        name: of the product.
+        kernel: the weights with their stored sharding.
+        name: name of the product, which selects its rule in `layout.SPLITS`.
     """
     mesh = _parallel()
     return kernel if mesh is None else _used(kernel, tensor_axis(name), tensor_axis(name), mesh)
@@ -36,7 +36,7 @@ def several_weights(kernel: Array, name: str, count: int) -> list[Array]:
     mesh = _parallel()
     if mesh is None:
         return jnp.split(kernel, count, axis=1)
-    # The borders between them are not those between devices.
+    # The stored split over devices does not coincide with the borders between the products.
     pieces = jnp.split(_used(kernel, None, tensor_axis(name), mesh), count, axis=1)
     if mesh.shape["tensor"] == 1:
         return pieces
@@ -45,11 +45,11 @@ def several_weights(kernel: Array, name: str, count: int) -> list[Array]:
 
 
 def per_device(function: Callable[..., Array], *arrays: Array) -> Array:
-    """Runs a function that the compiler cannot divide on each device with its own share.
+    """Runs a function that the compiler cannot partition, on each device with its own shard.
 
     Args:
-        function: of attention; its result is like its first argument.
-        arrays: heads [b, l, h, d], which go by examples and heads, and rows [b, m] by examples.
+        function: attention; its result has the shape of its first argument.
+        arrays: [b, l, h, d], split over examples and heads, or [b, m], split over examples.
     """
     mesh = platform().mesh
     if mesh is None or mesh.size == 1:
@@ -62,7 +62,7 @@ def per_device(function: Callable[..., Array], *arrays: Array) -> Array:
 
 
 def activations(x: Array) -> Array:
-    """Returns activations [b, ...], each device with its own examples."""
+    """Constrains activations [b, ...] to be split over examples."""
     mesh = platform().mesh
     if mesh is None or mesh.size == 1 or x.shape[0] % platform().devices:
         return x
@@ -70,7 +70,7 @@ def activations(x: Array) -> Array:
 
 
 def _parallel() -> jax.sharding.Mesh | None:
-    """Returns the mesh, if weights are divided over it."""
+    """Returns the mesh if weights are split over it, else None."""
     mesh = platform().mesh
     is_divided = mesh is not None and mesh.shape["fsdp"] * mesh.shape["tensor"] > 1
     return mesh if is_divided else None
@@ -85,7 +85,7 @@ def _at_use(shape: tuple[int, ...], split: int | None, mesh: jax.sharding.Mesh) 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
 def _used(kernel: Array, used: int | None, stored: int | None, mesh: jax.sharding.Mesh) -> Array:
-    """Returns stored weights, gathered but for the axis that `tensor` splits in use."""
+    """Returns stored weights, gathered except for the axis that `tensor` splits."""
     del stored
     layout = NamedSharding(mesh, _at_use(kernel.shape, used, mesh))
     return jax.lax.with_sharding_constraint(kernel, layout)

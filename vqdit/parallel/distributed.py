@@ -1,7 +1,7 @@
-"""Several processes that train one model: whether there are others, and how they find one another.
+"""Training with several processes: how they are detected and connected, and how they synchronize.
 
-Every machine runs the same command. On a TPU, under Slurm, Open MPI and in an indexed job of
-Kubernetes JAX learns from the environment where the others are; elsewhere they are told.
+Every machine runs the same command. On a TPU, under Slurm, Open MPI and in an indexed Kubernetes
+job JAX finds the other processes in the environment; elsewhere the command line gives them.
 """
 
 import importlib.util
@@ -18,12 +18,12 @@ JAX_OWN = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 
 
 class Place(NamedTuple):
-    """Which process this is, where that has to be told.
+    """The place of this process among several, as given on the command line.
 
     Attributes:
-        coordinator: "host:port" of process 0, which all can reach.
-        processes: how many there are.
-        process: the number of this one, from 0.
+        coordinator: "host:port" of process 0, reachable by all processes.
+        processes: number of processes.
+        process: index of this process, from 0.
     """
 
     coordinator: str
@@ -32,13 +32,13 @@ class Place(NamedTuple):
 
 
 def place(coordinator: str | None, processes: int | None, process: int | None) -> Place | None:
-    """Returns the place that was told; None: none was.
+    """Returns the place given by command-line options; None if no option is given.
 
     Raises:
-        ValueError: only a part of it was told, or the numbers do not fit.
+        ValueError: only some options are given, or the numbers do not fit.
     """
-    told = (coordinator, processes, process)
-    if all(part is None for part in told):
+    given = (coordinator, processes, process)
+    if all(part is None for part in given):
         return None
     if coordinator is None or processes is None or process is None:
         raise ValueError(
@@ -56,10 +56,10 @@ def place(coordinator: str | None, processes: int | None, process: int | None) -
 
 
 def surroundings(environment: Mapping[str, str]) -> str | None:
-    """Returns what says that there are other processes; None: nothing does.
+    """Returns the launcher that started several processes; None if the environment names none.
 
     Args:
-        environment: variables of it.
+        environment: environment variables.
     """
     if environment.get(JAX_OWN[0]):
         return "JAX_COORDINATOR_ADDRESS"
@@ -75,21 +75,21 @@ def surroundings(environment: Mapping[str, str]) -> str | None:
 
 
 def start(told: Place | None = None) -> str | None:
-    """Joins the other processes, if there are any; before anything else asks JAX for devices.
+    """Connects to the other processes, if any. Call it before anything asks JAX for devices.
 
     Args:
-        told: which process this is; None leaves that to the environment.
+        told: the place of this process; None reads it from the environment.
 
     Returns:
-        What said that there are others; None: this one is alone.
+        What named the other processes; None if this process is alone.
 
     Raises:
-        RuntimeError: they cannot be reached.
+        RuntimeError: the other processes cannot be reached.
     """
     if told is not None:
         jax.distributed.initialize(*told)
         return "the command line"
-    # A TPU's own machines name no workers; its library knows them.
+    # On TPU VMs the environment names no workers, but libtpu knows them.
     is_tpu = bool(glob("/dev/accel*") or glob("/dev/vfio/[0-9]*")) and not _is_for_cpu()
     found = surroundings(os.environ) or ("the TPU" if is_tpu and _has_libtpu() else None)
     if found is not None:
@@ -98,19 +98,19 @@ def start(told: Place | None = None) -> str | None:
 
 
 def process() -> tuple[int, int]:
-    """Returns this process's number and how many there are."""
+    """Returns the index of this process and the number of processes."""
     return jax.process_index(), jax.process_count()
 
 
-def all_agree(verdict: bool) -> bool:
-    """Returns whether the verdict of every process is True; every process must call it."""
+def all_agree(value: bool) -> bool:
+    """Returns whether the value is True in every process; every process must call it."""
     if jax.process_count() == 1:
-        return verdict
-    return bool(np.all(multihost_utils.process_allgather(np.asarray(verdict))))
+        return value
+    return bool(np.all(multihost_utils.process_allgather(np.asarray(value))))
 
 
 def together(name: str) -> None:
-    """Returns when every process has come here."""
+    """Waits until every process has called it."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
 

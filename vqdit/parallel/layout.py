@@ -17,11 +17,11 @@ SPLITS = {
     **{"qkv": -1, "kv": -1, "cross_q": -1, "mlp_in": -1},
     **{"out": -2, "cross_out": -2, "mlp_out": -2},
 }
-"""Which axis of a product's weights the axis `tensor` divides, by the end of the product's name.
+"""Axis of a matrix product's weights that `tensor` splits, by the end of the product's name.
 
-It is the outputs of those that widen and the inputs of those that narrow again: what is between the
-two stays where it is, and only the sum is exchanged. Shoeybi et al., "Megatron-LM",
-arXiv:1909.08053, section 3.
+Products into attention heads or hidden channels split their outputs, products out of them their
+inputs. So the values in between stay on their device, and only the sum is communicated.
+Shoeybi et al., "Megatron-LM", arXiv:1909.08053, section 3.
 """
 
 
@@ -43,8 +43,8 @@ def over_batch(mesh: jax.sharding.Mesh) -> NamedSharding:
 def of_state(abstract: T, mesh: jax.sharding.Mesh) -> T:
     """Returns a sharding per leaf: large arrays are split, small ones are replicated.
 
-    `tensor` splits the weights of attention and MLP as `SPLITS` says, and `fsdp` the largest other
-    axis that divides (the last of equals).
+    `tensor` splits the weights of attention and MLP by `SPLITS`. `fsdp` splits the largest other
+    axis whose size it divides (the last one of equal size).
     """
 
     def rule(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
@@ -60,12 +60,12 @@ def of_state(abstract: T, mesh: jax.sharding.Mesh) -> T:
 def stored_layout(
     shape: tuple[int, ...], split: int | None, mesh: jax.sharding.Mesh
 ) -> PartitionSpec:
-    """Returns how an array of the state lies on the devices.
+    """Returns the layout of an array of the train state.
 
     Args:
-        shape: of the array.
-        split: the axis that `tensor` divides; None: none.
-        mesh: of the devices.
+        shape: shape of the array.
+        split: the axis that `tensor` splits; None for no axis.
+        mesh: the mesh of devices.
     """
     spec: list[str | None] = [None] * len(shape)
     if math.prod(shape) < SMALL:
@@ -80,6 +80,6 @@ def stored_layout(
 
 
 def tensor_axis(name: str) -> int | None:
-    """Returns the axis of a product's weights that `tensor` divides; None for none."""
+    """Returns the axis of a product's weights that `tensor` splits; None for no axis."""
     ends = [end for end in SPLITS if name == end or name.endswith(f"_{end}")]
     return SPLITS[max(ends, key=len)] if ends else None

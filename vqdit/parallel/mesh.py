@@ -8,19 +8,19 @@ from jax.sharding import AxisType
 from vqdit.typing import Component
 
 BATCH = ("data", "fsdp")
-"""The axes that examples are divided over."""
+"""The mesh axes over which examples are split."""
 
 
 class Mesh(Component):
-    """How the devices are arranged.
+    """Arrangement of the devices.
 
     Attributes:
-        data: groups that work on different examples and hold the same parameters; -1 takes all
-            devices that the others leave.
-        fsdp: devices over which every large array of the state is split (they work on different
-            examples too). Zhao et al., "PyTorch FSDP", arXiv:2304.11277.
-        tensor: devices that work on the same examples, each on some of the attention heads and of
-            the MLP's hidden channels; for networks that are too large for the others.
+        data: number of groups with different examples and the same parameters; -1 uses all
+            devices that the other axes leave.
+        fsdp: number of devices over which every large array of the state is split; they have
+            different examples too. Zhao et al., "PyTorch FSDP", arXiv:2304.11277.
+        tensor: number of devices that share the same examples and split attention heads and
+            hidden channels of MLPs; for networks too large for `fsdp`.
     """
 
     data: int = -1
@@ -59,10 +59,10 @@ class Mesh(Component):
 
 
 def check_batch(batch_size: int, mesh: jax.sharding.Mesh) -> int:
-    """Returns how many devices examples go to.
+    """Returns the number of devices over which examples are split.
 
     Raises:
-        ValueError: the global batch does not divide by them.
+        ValueError: the global batch size is not a multiple of it.
     """
     count = mesh.shape["data"] * mesh.shape["fsdp"]
     if batch_size % count:
@@ -76,11 +76,11 @@ def check_batch(batch_size: int, mesh: jax.sharding.Mesh) -> int:
 
 
 def divisible(count: int, mesh: jax.sharding.Mesh) -> int:
-    """Returns the least number from `count` on that the devices divide equally."""
+    """Returns the smallest multiple of the number of devices that is at least `count`."""
     devices = mesh.shape["data"] * mesh.shape["fsdp"]
     return -(-count // devices) * devices
 
 
 def of_process() -> jax.sharding.Mesh:
-    """Returns the mesh of this process's devices alone: for generation."""
+    """Returns a mesh of this process's own devices, for generation."""
     return Mesh().build(None if jax.process_count() == 1 else jax.local_devices())

@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 def put_batch(batch: T, mesh: jax.sharding.Mesh) -> T:
-    """Makes global arrays of the rows that this process holds of a batch."""
+    """Makes global arrays from the rows of a batch that this process holds."""
     sharding = over_batch(mesh)
     return jax.tree.map(
         lambda rows: jax.make_array_from_process_local_data(sharding, np.asarray(rows)), batch
@@ -25,7 +25,7 @@ def put_replicated(tree: T, mesh: jax.sharding.Mesh) -> T:
 
 
 def put_examples(tree: T, count: int, mesh: jax.sharding.Mesh) -> T:
-    """Divides arrays of that many rows over the devices, and puts all others on each."""
+    """Splits arrays of `count` rows over the devices, and replicates all others."""
     split, whole = over_batch(mesh), replicated(mesh)
     return jax.tree.map(
         lambda leaf: jax.device_put(leaf, split if jnp.shape(leaf)[:1] == (count,) else whole), tree

@@ -1,6 +1,6 @@
-"""What programs are compiled for: these devices, or others in `compiled_for`.
+"""The platform that programs are compiled for: the local devices, or those of `compiled_for`.
 
-Networks ask which attention to use and whether to unroll; a plan for a TPU is made on a laptop.
+Networks choose their attention kernel and loop unrolling by it. So a laptop can compile for a TPU.
 """
 
 from collections.abc import Iterator
@@ -12,11 +12,11 @@ import jax
 
 
 class Platform(NamedTuple):
-    """What a program runs on.
+    """The platform of a program.
 
     Attributes:
-        name: "tpu", "cuda", "rocm", "cpu" or another; "counted" is none.
-        mesh: over which its batch is divided; None: it is for one device.
+        name: "tpu", "cuda", "rocm", "cpu" or another; "counted" if the program is not run.
+        mesh: the mesh over which the batch is split; None for one device.
     """
 
     name: str
@@ -24,12 +24,12 @@ class Platform(NamedTuple):
 
     @property
     def is_counted(self) -> bool:
-        """Whether the program is not run, but its arithmetic counted."""
+        """Whether the program is only traced, to count its FLOPs."""
         return self.name == "counted"
 
     @property
     def devices(self) -> int:
-        """How many devices the batch is divided among."""
+        """Number of devices over which the batch is split."""
         return 1 if self.mesh is None else self.mesh.shape["data"] * self.mesh.shape["fsdp"]
 
 
@@ -37,13 +37,13 @@ _PLATFORM: ContextVar[Platform | None] = ContextVar("platform", default=None)
 
 
 def platform() -> Platform:
-    """Returns what is compiled for."""
+    """Returns the current platform."""
     return _PLATFORM.get() or Platform(_name(jax.devices()[0]))
 
 
 @contextmanager
 def compiled_for(mesh: jax.sharding.Mesh) -> Iterator[None]:
-    """Within it, functions are traced for the devices of a mesh, which need not be here."""
+    """Traces functions for the devices of a mesh, which need not be local."""
     token = _PLATFORM.set(Platform(_name(mesh.devices.flat[0]), mesh))
     try:
         yield
@@ -53,7 +53,7 @@ def compiled_for(mesh: jax.sharding.Mesh) -> Iterator[None]:
 
 @contextmanager
 def counted() -> Iterator[None]:
-    """Within it, functions are traced to be counted: nothing is fused or computed again."""
+    """Traces functions without fused kernels and rematerialization, to count their FLOPs."""
     token = _PLATFORM.set(Platform("counted"))
     try:
         yield

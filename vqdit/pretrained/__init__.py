@@ -17,8 +17,8 @@ from vqdit.pretrained.archive import read_tensors
 from vqdit.pretrained.dit import Kind
 from vqdit.pretrained.layout import Imported, PretrainedMismatch
 from vqdit.pretrained.transformer import Denoiser, Pretrained
-from vqdit.runs import workdir
-from vqdit.runs.workdir import Restored
+from vqdit.runs import restoring
+from vqdit.runs.restoring import Restored
 from vqdit.tasks import Trained
 
 __all__ = [
@@ -120,7 +120,7 @@ def write(
     experiment = Experiment(task=task, data=Data(source=source))
     task, frozen = task.load(_nothing, lambda: ())
     run = Restored(experiment, task, params, stats, frozen, 0)
-    workdir.write_run(folder, run, option=option)
+    restoring.write_run(folder, run, option=option)
     return folder
 
 

@@ -14,7 +14,7 @@ from vqdit.models.dit import Tokens
 from vqdit.pretrained import diffusers_dit
 from vqdit.pretrained.transformer import IMAGE, LABEL, Pretrained
 from vqdit.processes import DDPM
-from vqdit.runs import workdir
+from vqdit.runs import restoring
 from vqdit.samplers import Ancestral, Euler
 from vqdit.tasks import Condition, DiffusionTask, KLTask, Target, Trained
 from vqdit.tasks.diffusion import ALIGNED, UNCERTAINTY
@@ -71,8 +71,8 @@ def write(
     modality = lent.task.modality
     source = ImageFolder(path=pictures, size=modality.grid[0], channels=modality.channels)
     experiment = Experiment(task=task, data=Data(source=source))
-    run = workdir.Restored(experiment, resolved, found.params, {}, frozen, 0)
-    workdir.write_run(folder, run, option=option)
+    run = restoring.Restored(experiment, resolved, found.params, {}, frozen, 0)
+    restoring.write_run(folder, run, option=option)
     return folder
 
 
@@ -95,7 +95,7 @@ def export(
             model.
         OSError: if the folder cannot be written.
     """
-    _, task, params, _, frozen, _ = workdir.restore(source)
+    _, task, params, _, frozen, _ = restoring.restore(source)
     if not isinstance(task, DiffusionTask):
         raise ValueError(f"{source} is a {type(task).__name__}; only a DiT can be exported")
     if len(task.targets) != 1 or len(task.conditions) != 1:

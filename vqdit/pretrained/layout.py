@@ -14,7 +14,7 @@ from vqdit.pretrained.archive import Stored
 from vqdit.quantizers import VQ, GumbelVQ, Quantizer
 from vqdit.quantizers.vq import VQStats
 from vqdit.regularizers import KL
-from vqdit.runs.array_fingerprints import flatten
+from vqdit.runs.array_trees import flatten
 from vqdit.tasks import KLTask, TokenizerTask
 from vqdit.tasks.autoencoder import AutoencoderTask
 from vqdit.typing import Params, Stats

@@ -17,7 +17,7 @@ from vqdit.nn.embeddings import positions
 from vqdit.pretrained.archive import Stored
 from vqdit.pretrained.layout import mismatch
 from vqdit.processes import Process
-from vqdit.runs.array_fingerprints import flatten
+from vqdit.runs.array_trees import flatten
 from vqdit.typing import Array, Float, Int, Named, Params
 
 IMAGE, LABEL = "image", "label"

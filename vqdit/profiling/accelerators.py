@@ -1,4 +1,4 @@
-"""Accelerators: what their makers state of them, per chip."""
+"""Peak FLOP/s, memory and bandwidth of accelerator chips, from their data sheets."""
 
 from typing import NamedTuple
 
@@ -8,8 +8,8 @@ class Chip(NamedTuple):
 
     Attributes:
         flops: floating-point operations per second in bfloat16, dense.
-        memory: bytes of its own.
-        bandwidth: bytes per second to and from them.
+        memory: bytes of its memory.
+        bandwidth: bytes per second between chip and memory.
         link: bytes per second to other chips of its slice or server, one way.
     """
 
@@ -28,9 +28,9 @@ CHIPS = {
     "TPU v5": Chip(459e12, 95e9, 2765e9, 600e9),
     "TPU v4": Chip(275e12, 32e9, 1228e9, 300e9),
 }
-"""By the kind that JAX gives their devices; the first name that is part of it fits."""
+"""Chips by a part of JAX's `device_kind`; the first match counts."""
 
 
 def find(kind: str) -> Chip | None:
-    """Returns the chip of a kind of device; None if it is not known."""
+    """Returns the chip of a `device_kind`; None if it is not listed."""
     return next((chip for name, chip in CHIPS.items() if name in kind), None)

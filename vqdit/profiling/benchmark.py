@@ -1,7 +1,7 @@
-"""How fast a DiT trains and samples on the devices at hand, over latents that are there already.
+"""Speed of training and sampling a DiT on the local devices, over random latents.
 
 MFU is the rate of model FLOPs (`vqdit.profiling.flops`; those of a training step are three times
-the forward pass's) over the peak that the chips' maker states for bfloat16.
+the forward pass's) over the peak of the chips in bfloat16.
 """
 
 import functools
@@ -39,7 +39,7 @@ class Latents(Task):
     Attributes:
         model: the network.
         size: edge of the latents.
-        channels: of the latents.
+        channels: number of channels of the latents.
     """
 
     model: DiT
@@ -100,9 +100,9 @@ def bench_training(task: Latents, batch: int, steps: int) -> dict[str, Any]:
     """Measures training steps: loss, gradient, AdamW and the moving average, on all devices.
 
     Args:
-        task: what is trained.
-        batch: examples of a step, over all devices.
-        steps: measured ones, after a few to warm up.
+        task: the task to train.
+        batch: examples per step over all devices.
+        steps: number of measured steps, after a few for warm-up.
 
     Returns:
         The record; see `record`.
@@ -168,21 +168,21 @@ def bench_sampling(task: Latents, batch: int, evaluations: int, guidance: float)
 def record(
     compiled: Any, elapsed: float, compile_seconds: float, batch: int, flops: float
 ) -> dict[str, Any]:
-    """Returns what was measured.
+    """Returns the results of a measurement.
 
     Args:
-        compiled: the program.
-        elapsed: seconds of one call.
-        compile_seconds: of its compilation.
-        batch: examples of one call.
+        compiled: the compiled program.
+        elapsed: seconds per call.
+        compile_seconds: seconds of compilation.
+        batch: examples per call.
         flops: model FLOPs of one example.
 
     Returns:
         step_ms: milliseconds of one call.
         images_s: examples per second.
-        mfu: share of the devices' peak; None where that is not known.
-        memory_gb: most memory used on one device, in 10^9 bytes: measured where the device says
-            it, else what the compiler planned.
+        mfu: model FLOPs utilization; None if the devices' peak is unknown.
+        memory_gb: peak memory of one device in 10^9 bytes, as the device reports it, or else as
+            the compiler planned it.
         compile_s: seconds of compilation.
         gflops_image: model FLOPs of one example, in 10^9.
         device, devices: kind and number.

@@ -1,7 +1,7 @@
-"""What a compiled program moves, read off its text: between devices, and to and from memory.
+"""Communication and memory traffic of a compiled program, read from its HLO text.
 
-What the body of a loop does counts as often as it runs: the number is in the text, or else it is
-the constant that the loop's condition compares with.
+The body of a loop counts once per iteration. The number of iterations is in the text, or else it is
+the constant in the loop's condition.
 """
 
 import math
@@ -22,7 +22,7 @@ FREE = (
     "conditional",
     "call",
 )
-"""Instructions that move nothing themselves."""
+"""Instructions that move no data themselves."""
 
 _COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) .*\{$")
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (\(.*?\)|\S+) ([\w\-]+)\((.*?)\)")
@@ -35,16 +35,16 @@ _CONSTANT = re.compile(r"^\s+(?:ROOT )?%?[\w.\-]+ = [su]32\[\]\S* constant\((\d+
 
 
 class Instruction(NamedTuple):
-    """One line of a program.
+    """One instruction of a program.
 
     Attributes:
-        name: of its result.
-        kind: what it does.
-        shape: of its result, as it is written.
-        operands: names of what it reads.
-        called: names of the computations that it calls, by the role they have.
-        kernel: the target of a custom call of a kernel; "" is none.
-        channel: of a collective; "" is none.
+        name: name of its result.
+        kind: opcode.
+        shape: shape of its result as text.
+        operands: names of its operands.
+        called: names of the computations that it calls, by role.
+        kernel: target of a custom call of a kernel, else "".
+        channel: channel of a collective, else "".
     """
 
     name: str
@@ -57,11 +57,11 @@ class Instruction(NamedTuple):
 
 
 class Collective(NamedTuple):
-    """One kind of exchange, in all of a program.
+    """All collectives of one kind in a program.
 
     Attributes:
-        times: how often it runs.
-        bytes: what all of them give one device.
+        times: number of runs.
+        bytes: total bytes that one device receives.
     """
 
     times: int
@@ -72,7 +72,7 @@ class Program:
     """A compiled program.
 
     Args:
-        text: of it, as `compiled.as_text()` gives it.
+        text: its HLO text, from `compiled.as_text()`.
     """
 
     def __init__(self, text: str) -> None:
@@ -111,7 +111,7 @@ class Program:
     def exchanges(self) -> list[tuple[str, int, int]]:
         """Returns kind, bytes and number of runs of each collective.
 
-        One that runs beside other work is written in each part of that work, on one channel.
+        A collective that overlaps other work appears several times, with the same channel.
         """
         found, channels = [], set()
         for name, instructions in self.computations.items():
@@ -127,7 +127,7 @@ class Program:
         return found
 
     def collectives(self) -> dict[str, Collective]:
-        """Returns what is exchanged, by the kind of collective."""
+        """Returns the totals by kind of collective."""
         found: dict[str, Collective] = {}
         for kind, size, times in self.exchanges():
             before = found.get(kind, Collective(0, 0))
@@ -135,7 +135,7 @@ class Program:
         return found
 
     def kernels(self) -> dict[str, int]:
-        """Returns the kernels that it calls which the compiler did not write, and how often."""
+        """Returns the number of calls by name of kernels that the compiler did not generate."""
         found: dict[str, int] = defaultdict(int)
         for name, instructions in self.computations.items():
             for one in instructions:
@@ -146,8 +146,8 @@ class Program:
     def traffic(self) -> int:
         """Returns the bytes that all instructions together read from and write to memory.
 
-        Of a slice of an array, and of an update of one in its place, it is the part that counts;
-        what a TPU keeps in the memory of its cores (`S(1)`) does not.
+        Slices and in-place updates of an array count only the part that is read or written. On a
+        TPU, arrays in the memory of the cores (`S(1)`) do not count.
         """
         fused = {
             one.called["calls"]
@@ -183,7 +183,7 @@ class Program:
         return sum(kept) + (_bytes(one.shape) if written is None else written)
 
     def _fusion(self, name: str) -> tuple[dict[int, int], int | None]:
-        """Returns what a fusion reads of operands that it slices, and what it writes in place."""
+        """Returns the bytes that a fusion reads of sliced operands and writes in place."""
         instructions = self.computations[name]
         shapes = {one.name: one.shape for one in instructions}
         places = {one.name: int(one.operands[0]) for one in instructions if one.kind == "parameter"}
@@ -213,7 +213,7 @@ def _found(pattern: re.Pattern[str], line: str) -> str:
 
 
 def _bytes(shape: str) -> int:
-    """Returns the bytes of a shape, as it is written, that are in the memory of the device."""
+    """Returns the bytes of a shape given as text that lie in the memory of the device."""
     return sum(_size(part) for part in _SHAPE.findall(shape) if "S(1)" not in part[2])
 
 

@@ -1,7 +1,7 @@
-"""Floating-point operations, counted from programs; a multiplication and an addition are two.
+"""Floating-point operations (FLOPs) of programs; a multiply-add counts as two.
 
-*Model FLOPs* are those of the mathematics: what is computed again to save memory is no achievement,
-and does not count. Chowdhery et al., "PaLM", arXiv:2204.02311, appendix B.
+*Model FLOPs* exclude recomputation, which saves memory but is no useful work.
+Chowdhery et al., "PaLM", arXiv:2204.02311, appendix B.
 """
 
 import math
@@ -17,7 +17,7 @@ from vqdit.parallel.target_platform import counted
 def model_flops(function: Callable[..., Any], *args: Any) -> float:
     """Returns the model FLOPs of a function of arrays, or of their shapes and dtypes.
 
-    Blocks of networks are not recomputed; what quantizers compute again of a large codebook counts.
+    Recomputation of network blocks is excluded; that of searches in large codebooks is included.
     """
 
     def fresh(*args: Any) -> Any:  # JAX would know what it traced before, for a device
@@ -28,10 +28,10 @@ def model_flops(function: Callable[..., Any], *args: Any) -> float:
 
 
 def count_flops(jaxpr: Any) -> float:
-    """Returns the FLOPs of all matrix products and convolutions in a jaxpr, as often as they run.
+    """Returns the FLOPs of all matrix products and convolutions in a jaxpr, including repetitions.
 
-    Of several branches the most expensive one counts. Kernels count what they do for each of their
-    blocks; what is not written in JAX, such as those of cuDNN, is not seen.
+    A conditional counts as its most expensive branch. Pallas kernels count for each block of their
+    grid; kernels not written in JAX, such as those of cuDNN, are not counted.
     """
     total = 0.0
     for equation in jaxpr.eqns:

@@ -1,4 +1,4 @@
-"""What a training step will need on accelerators that are not here: memory, work, exchanges, time.
+"""Memory, FLOPs, communication and time of a training step on accelerators that are not here.
 
 The real step is compiled by the real compiler, for a topology of a TPU or for GPUs; neither need be
 at hand. The time is that of a roofline: arithmetic at the chip's peak, traffic with its memory as
@@ -41,21 +41,21 @@ GPUS = {
 
 
 class DoesNotFit(ValueError):
-    """The compiler itself found no room in the memory of a chip."""
+    """The program does not fit into the memory of a chip, according to the compiler."""
 
 
 class Plan(NamedTuple):
-    """What one training step needs; everything is of one chip.
+    """Resources of one training step, per chip.
 
     Attributes:
-        chips: how many there are.
-        kind: of chip, as JAX calls it.
-        memory: bytes by what they are for; `temporary` are activations, gradients and workspace.
-        flops: of a step, recomputation included.
-        traffic: bytes read and written in its own memory.
-        exchanges: by the kind of collective.
-        kernels: that are called and are not the compiler's, such as those of attention; how often.
-        bounds: seconds of a step by the roofline, by what it waits for.
+        chips: number of chips.
+        kind: JAX's `device_kind`.
+        memory: bytes by purpose; `temporary` are activations, gradients and workspace.
+        flops: FLOPs of a step, including recomputation.
+        traffic: bytes read from and written to memory.
+        exchanges: communication by kind of collective.
+        kernels: number of calls of kernels that the compiler did not generate, such as attention.
+        bounds: seconds of a step by each limit of the roofline model.
     """
 
     chips: int
@@ -69,22 +69,22 @@ class Plan(NamedTuple):
 
     @property
     def chip(self) -> Chip:
-        """What the maker states."""
+        """Peak rates and memory of the chip."""
         return _chip(self.kind)
 
     @property
     def total(self) -> int:
-        """Bytes of memory, of one chip."""
+        """Bytes of memory that one chip needs."""
         return sum(self.memory.values())
 
     @property
     def fits(self) -> bool:
-        """Whether it has them."""
+        """Whether the chip has that much memory."""
         return self.total <= self.chip.memory
 
     @property
     def seconds(self) -> float:
-        """The roofline's time of a step."""
+        """Seconds of a step according to the roofline model."""
         return max(self.bounds.values())
 
 
@@ -221,7 +221,7 @@ def _has(module: str) -> bool:
 def _chip(kind: str) -> Chip:
     chip = accelerators.find(kind)
     if chip is None:
-        raise ValueError(f"nothing is known of {kind!r}; known: {', '.join(accelerators.CHIPS)}")
+        raise ValueError(f"unknown chip {kind!r}; known: {', '.join(accelerators.CHIPS)}")
     return chip
 
 
@@ -292,7 +292,7 @@ def _text(compiled: Any) -> str:
         return compiled.as_text()
     except jax.errors.JaxRuntimeError as error:
         raise ImportError(
-            "what the compiler made cannot be read: it is not of this JAX's age; "
+            "the compiled program cannot be read: compiler and JAX versions do not match; "
             f"pip install 'vqdit[tpu]' brings the one that is ({error})"
         ) from error
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from vqdit.masking import masked_mean
+from vqdit.masked_mean import masked_mean
 from vqdit.typing import Array, Bool, Component, Float, Int, Key, Named, Params, Stats
 
 LARGEST = 2**31 - 1

@@ -12,7 +12,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from vqdit.masking import masked_mean
+from vqdit.masked_mean import masked_mean
 from vqdit.quantizers import assignment
 from vqdit.quantizers.base import (
     Codes,

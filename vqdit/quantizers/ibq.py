@@ -11,7 +11,7 @@ algorithm 1 and eq. 5.
 
 import jax
 
-from vqdit.masking import masked_mean, mean_weights
+from vqdit.masked_mean import masked_mean, mean_weights
 from vqdit.quantizers import assignment
 from vqdit.quantizers.base import (
     Codes,

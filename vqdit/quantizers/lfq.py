@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vqdit.masking import masked_mean, mean_weights
+from vqdit.masked_mean import masked_mean, mean_weights
 from vqdit.quantizers.base import (
     Codes,
     Mask,

@@ -1,9 +1,7 @@
 """Checkpoints: asynchronous, atomic, verified, restored onto any arrangement of devices.
 
-A state is stored as a flat map from path ("params/encoder/in/kernel") to array, by Orbax. Orbax
-casts dtypes in silence and does not notice corrupted array data. So every file has a checksum and
-the paths, shapes and dtypes are compared before loading; and every leaf has an integer fingerprint,
-computed on the device it lay on when it was saved, that is verified on those it is loaded to.
+A state is stored by Orbax as a flat map from path ("params/encoder/in/kernel") to array. How it is
+verified is in `checkpoint_verification`, which checkpoints stay in `checkpoint_retention`.
 """
 
 import contextlib
@@ -19,34 +17,31 @@ from typing import Any, TypeVar
 
 import jax
 
-from vqdit.runs import file_checksums
 from vqdit import parallel
-from vqdit.runs.array_fingerprints import differences, fingerprints, flatten, stored, typed
-from vqdit.typing import Component
+from vqdit.runs import file_checksums
+from vqdit.runs.array_fingerprints import fingerprints
+from vqdit.runs.array_trees import flatten, from_stored, stored
+from vqdit.runs.checkpoint_retention import KEEP_ALL, Keep
+from vqdit.runs.checkpoint_verification import (
+    CorruptCheckpoint,
+    verify_data,
+    verify_files,
+    verify_structure,
+)
 
 T = TypeVar("T")
-MARK = "_CHECKPOINT_METADATA"
-"""The file that Orbax writes last."""
 WRITERS = ("vqdit", "jax", "flax", "optax", "orbax-checkpoint")
-"""Packages whose versions a checkpoint names."""
+"""Packages whose versions are stored in a checkpoint."""
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE)
-"""What the system says of disks that are full, read-only, broken or gone."""
+"""Error numbers of disks that are full, read-only, broken or gone."""
 log = logging.getLogger(__name__)
 
 
-class CheckpointMismatch(ValueError):
-    """A checkpoint does not have the leaves that the experiment needs."""
-
-
-class CorruptCheckpoint(OSError):
-    """A checkpoint's data are not those that were saved."""
-
-
 class FailedSave(OSError):
-    """A checkpoint could not be written. Those before it are as they were.
+    """A checkpoint could not be written. Earlier checkpoints are unchanged.
 
     Attributes:
-        is_of_disk: whether what failed is the disk of one of the processes, and nothing else.
+        is_of_disk: whether every process that failed reports a disk error (see `DISK`).
     """
 
     def __init__(self, message: str, *, is_of_disk: bool) -> None:
@@ -54,63 +49,12 @@ class FailedSave(OSError):
         self.is_of_disk = is_of_disk
 
 
-class Keep(Component):
-    """Which checkpoints stay; one that any of these rules wants does.
-
-    Attributes:
-        last: so many of the newest.
-        every: those whose step is a multiple of it; 0: none.
-        best: the one with the highest value of this metric of the validation split, such as
-            "psnr"; "-loss" is the one with the lowest; "": none.
-    """
-
-    last: int = 3
-    every: int = 0
-    best: str = ""
-
-    def __post_init__(self) -> None:
-        if self.last < 1 or self.every < 0:
-            raise ValueError(
-                f"Keep needs last >= 1 and every >= 0, got last={self.last} every={self.every}"
-            )
-
-    @property
-    def _metric(self) -> str:
-        return self.best.removeprefix("-")
-
-    def knows_best(self, metrics: Mapping[str, float]) -> bool:
-        """Returns whether these metrics have what tells the best one."""
-        return not self.best or self._metric in metrics
-
-    def policy(self) -> Any:
-        """Returns the policy for Orbax."""
-        from orbax.checkpoint import v1 as ocp
-
-        policies: Any = ocp.training.preservation_policies
-        rules = [policies.LatestN(self.last)]
-        if self.every:
-            rules.append(policies.EveryNSteps(self.every))
-        if self.best:
-            name, sign = self._metric, -1.0 if self.best.startswith("-") else 1.0
-            rules.append(
-                policies.BestN(
-                    get_metric_fn=lambda metrics: sign * metrics[name],
-                    n=1,
-                    keep_checkpoints_without_metrics=False,
-                )
-            )
-        return policies.AnyPreservationPolicy(rules)
-
-
-KEEP_ALL = Keep(last=10**9)
-
-
 class Checkpoints:
-    """The checkpoints of one run, in `folder`, named by their step.
+    """The checkpoints of one run, in `folder`, each in a folder named by its step.
 
     Args:
-        folder: where they are; made when the first one is saved.
-        keep: which of them stay; None only reads.
+        folder: their folder; it is made when the first checkpoint is saved.
+        keep: which checkpoints stay; None opens them for reading only.
     """
 
     def __init__(self, folder: Path, keep: Keep | None = None) -> None:
@@ -120,7 +64,7 @@ class Checkpoints:
         self._pending: tuple[int, Future[None]] | None = None
         self._finisher = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         if keep is not None and self.folder.is_dir():
-            self._clean()
+            self._remove_incomplete()
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -128,40 +72,48 @@ class Checkpoints:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             self.close()
-        else:  # alone: other processes may not come here
-            if self._pending is not None and (error := self._pending[1].exception()):
-                log.error("checkpoint %d: %s", self._pending[0], _short(error))
-            self._let_go()
+            return
+        # After an error, wait for no other process: it may never come here.
+        if self._pending is not None and (error := self._pending[1].exception()):
+            log.error("checkpoint %d: %s", self._pending[0], _short(error))
+        self._discard_orbax()
 
     def steps(self) -> list[int]:
-        """Returns the steps of the checkpoints, in order; Orbax names only complete ones so."""
+        """Returns the steps of all complete checkpoints in order.
+
+        Orbax gives a folder its final name once the checkpoint is complete.
+        """
         if not self.folder.is_dir():
             return []
         named = (path for path in self.folder.iterdir() if path.name.isdigit() and path.is_dir())
         return sorted(int(path.name) for path in named)
 
     def latest(self) -> int | None:
-        """Returns the step of the newest checkpoint."""
+        """Returns the step of the newest checkpoint; None if there is none."""
         return max(self.steps(), default=None)
 
     def save(self, step: int, state: Any, metrics: Mapping[str, float] | None = None) -> None:
-        """Starts saving; returns once the state may change or be donated.
+        """Starts saving; returns once the state may be changed or donated.
 
         Args:
-            step: of the state.
-            state: what is saved.
-            metrics: of the validation split at this step, if they are known.
+            step: number of finished steps.
+            state: the tree of arrays to save.
+            metrics: metrics of the validation split at this step, if known.
 
         Raises:
-            FailedSave: the one before this could not be written; this one has not begun.
+            FailedSave: the previous checkpoint could not be written; this one has not begun.
         """
         self.wait()
         if step in self.steps():
             return
-        if metrics is not None and self._keep is not None and not self._keep.knows_best(metrics):
-            known = ", ".join(metrics)
-            log.error("no metric is called %r, so none is best; known: %s", self._keep.best, known)
-            metrics = None
+        if metrics is not None and self._keep is not None:
+            if not self._keep.is_measured_by(metrics):
+                log.error(
+                    "keep_best: there is no metric %r, so no checkpoint is the best; metrics: %s",
+                    self._keep.best,
+                    ", ".join(metrics),
+                )
+                metrics = None
         flat = flatten(state)
         marks = {path: int(mark) for path, mark in fingerprints(flat).items()}
         versions = {name: version(name) for name in WRITERS}
@@ -173,7 +125,7 @@ class Checkpoints:
                 metrics=None if metrics is None else dict(metrics),
                 custom_metadata={"fingerprints": marks, "versions": versions},
             )
-        except Exception as error:  # `wait` tells of it, as of what fails later
+        except Exception as error:  # `wait` raises it, like an error that occurs later
             failed: Future[None] = Future()
             failed.set_exception(error)
             self._pending = step, failed
@@ -181,7 +133,7 @@ class Checkpoints:
             self._pending = step, self._finisher.submit(self._finish, step, pending)
 
     def _finish(self, step: int, pending: Any) -> None:
-        """Waits until a checkpoint is complete, and writes down what its files are."""
+        """Waits until a checkpoint is complete, and writes the checksums of its files."""
         pending.result()
         if parallel.process()[0] == 0:
             try:
@@ -191,10 +143,10 @@ class Checkpoints:
                 file_checksums.remove(self.folder / str(step))
 
     def wait(self) -> None:
-        """Returns when the last save is on disk.
+        """Waits until the last save is on disk.
 
         Raises:
-            FailedSave: it could not be written; what there is of it has been removed.
+            FailedSave: the checkpoint could not be written; its incomplete files are removed.
         """
         if self._pending is None:
             return
@@ -203,40 +155,40 @@ class Checkpoints:
         if parallel.all_agree(error is None):
             return
         is_of_disk = parallel.all_agree(error is None or _is_of_disk(error))
-        self._drop(step)
+        self._discard_orbax()
+        if parallel.process()[0] == 0:
+            self._remove_incomplete()
+            shutil.rmtree(self.folder / str(step), ignore_errors=True)
         why = _short(error) if error else "another process failed"
         message = f"checkpoint {step} could not be written to {self.folder}: {why}"
         raise FailedSave(message, is_of_disk=is_of_disk) from error
 
     def has_ended(self) -> bool:
-        """Returns whether a save is over in all processes, and `wait` has yet to tell how."""
+        """Returns whether a save has ended in all processes, so that `wait` returns at once."""
         return self._pending is not None and parallel.all_agree(self._pending[1].done())
 
-    def _drop(self, step: int) -> None:
-        """Removes what there is of a save that failed, and with it what Orbax knows of it."""
-        self._let_go()
-        if parallel.process()[0] == 0:
-            self._clean()
-            shutil.rmtree(self.folder / str(step), ignore_errors=True)
+    def close(self) -> None:
+        """Finishes the last save.
 
-    def _let_go(self) -> None:
-        """Forgets Orbax's part, which raises again what it raised before."""
+        Raises:
+            FailedSave: the checkpoint could not be written.
+        """
+        self.wait()
+        if self._orbax is not None:
+            self._orbax.close()
+            self._orbax = None
+
+    def _discard_orbax(self) -> None:
+        """Closes Orbax's checkpointer, which would raise its last error again when reused."""
         with contextlib.suppress(Exception):
             if self._orbax is not None:
                 self._orbax.close()
         self._orbax = None
 
-    def _clean(self) -> None:
+    def _remove_incomplete(self) -> None:
         for leftover in self.folder.glob("*.orbax-checkpoint-tmp*"):
-            log.info("removing %s, of a save that did not end", leftover.name)
+            log.info("removing the incomplete checkpoint %s", leftover.name)
             shutil.rmtree(leftover, ignore_errors=True)
-
-    def close(self) -> None:
-        """Finishes the last save."""
-        self.wait()
-        if self._orbax is not None:
-            self._orbax.close()
-            self._orbax = None
 
     def restore(
         self,
@@ -249,15 +201,15 @@ class Checkpoints:
         """Loads and verifies a checkpoint.
 
         Args:
-            abstract: the state's structure: leaves with shape, dtype and (optionally) sharding.
-            step: which one; None takes the newest good one and reports those that are not. A run
-                that writes checkpoints sets them aside, as `damaged-STEP`.
+            abstract: structure of the state: leaves with shape, dtype and (optionally) sharding.
+            step: the checkpoint to load; None loads the newest undamaged one and reports damaged
+                ones. A run that writes checkpoints also renames those to `damaged-STEP`.
             only: names of the fields of the state to load; the others stay as in `abstract`.
-            strict: take the newest one or none.
+            strict: whether a damaged newest checkpoint is an error.
 
         Raises:
             FileNotFoundError: there is no checkpoint.
-            CheckpointMismatch: leaves differ from `abstract`, listed by path.
+            CheckpointMismatch: leaves differ from `abstract`; the message lists them by path.
             CorruptCheckpoint: the data are not those saved.
         """
         if step is not None:
@@ -277,17 +229,17 @@ class Checkpoints:
             else:
                 if damaged:
                     log.warning("checkpoint %d is used instead", candidate)
-                if self._keep is not None:
+                if damaged and self._keep is not None:
                     self._set_aside(list(damaged))
                 return state
         raise CorruptCheckpoint(
-            f"{damaged[steps[0]]}; none is left: put back copies, or begin in another folder"
+            self.folder / str(steps[0]),
+            f"{damaged[steps[0]].why}; no undamaged checkpoint is left: put back copies, or start "
+            "again in another folder",
         )
 
     def _set_aside(self, steps: list[int]) -> None:
         """Renames damaged checkpoints, so that the run can save these steps again."""
-        if not steps:
-            return
         self.close()  # Orbax remembers which steps there are
         if parallel.process()[0] == 0:
             for step in steps:
@@ -299,49 +251,32 @@ class Checkpoints:
     def _restore(self, abstract: T, step: int, only: tuple[str, ...]) -> T:
         from orbax.checkpoint import v1 as ocp
 
+        folder = self.folder / str(step)
         wanted = flatten(abstract)
         chosen = {path for path in wanted if not only or path.split("/")[0] in only}
-        self.check_files(step)
+        expected = {path: stored(wanted[path]) for path in chosen}
+        verify_files(folder)
         try:
             metadata = self._manager().metadata(step)
         except Exception as error:  # Orbax wraps every failure in one of many types
-            raise self._corrupt(step, f"it cannot be read ({_short(error)})") from error
-        expected = {path: stored(wanted[path]) for path in chosen}
-        if lines := differences(metadata.metadata, expected, is_part=bool(only)):
-            more = f"\n  and {len(lines) - 20} more" if len(lines) > 20 else ""
-            shown = "\n  ".join(lines[:20]) + more
-            raise CheckpointMismatch(f"checkpoint {step} does not fit the experiment:\n  {shown}")
-        request = {
-            path: expected[path] if path in chosen else ocp.PLACEHOLDER
-            for path in metadata.metadata
-        }
+            raise CorruptCheckpoint(folder, f"it cannot be read ({_short(error)})") from error
+        verify_structure(folder, metadata.metadata, expected, is_part=bool(only))
+        request = {path: expected.get(path, ocp.PLACEHOLDER) for path in metadata.metadata}
         try:
-            flat = self._manager().load(step, request)
+            loaded = self._manager().load(step, request)
         except Exception as error:
-            raise self._corrupt(step, f"it cannot be read ({_short(error)})") from error
-        flat = {path: flat[path] for path in chosen}
-        marks = (metadata.custom_metadata or {}).get("fingerprints", {})
-        for path, mark in fingerprints(flat).items():
-            if int(mark) != marks.get(path):
-                raise self._corrupt(step, f"the data of {path} are not those saved")
+            raise CorruptCheckpoint(folder, f"it cannot be read ({_short(error)})") from error
+        flat = {path: loaded[path] for path in chosen}
+        verify_data(folder, flat, (metadata.custom_metadata or {}).get("fingerprints", {}))
         leaves = [
-            typed(flat[path], leaf) if path in chosen else leaf for path, leaf in wanted.items()
+            from_stored(flat[path], leaf) if path in chosen else leaf
+            for path, leaf in wanted.items()
         ]
         return jax.tree.unflatten(jax.tree.structure(abstract), leaves)
 
     def check_files(self, step: int) -> None:
-        """Raises CorruptCheckpoint if a file is not as it was written; one process reads them."""
-        folder, lines = self.folder / str(step), []
-        if not (folder / MARK).is_file():
-            lines = [f"{MARK} is missing"]
-        elif parallel.process()[0] == 0 and file_checksums.exists(folder):
-            lines = file_checksums.faults(folder)
-        if not parallel.all_agree(not lines):
-            more = f" and {len(lines) - 1} more" if len(lines) > 1 else ""
-            raise self._corrupt(step, (lines or ["another process found it damaged"])[0] + more)
-
-    def _corrupt(self, step: int, why: str) -> CorruptCheckpoint:
-        return CorruptCheckpoint(f"checkpoint {step} in {self.folder} is damaged: {why}")
+        """Raises CorruptCheckpoint if a file of a checkpoint is missing or damaged."""
+        verify_files(self.folder / str(step))
 
     def _manager(self) -> Any:
         if self._orbax is None:
@@ -359,7 +294,7 @@ class Checkpoints:
 
 
 def save_tree(folder: Path, tree: Any) -> None:
-    """Saves one pytree into a new folder, at once."""
+    """Saves one tree of arrays into a new folder, and waits until it is on disk."""
     with Checkpoints(folder, KEEP_ALL) as checkpoints:
         checkpoints.save(0, tree)
 
@@ -371,10 +306,10 @@ def load_tree(folder: Path, abstract: T) -> T:
 
 
 def _is_of_disk(error: BaseException | None) -> bool:
-    """Returns whether the system says that a disk is full, read-only or broken."""
+    """Returns whether an error, or one of its causes, is a disk error (see `DISK`)."""
     while error is not None:
-        said = re.search(r"os_error_code='(\d+)'", str(error))  # as tensorstore tells it
-        number = int(said[1]) if said else getattr(error, "errno", None)
+        code = re.search(r"os_error_code='(\d+)'", str(error))  # in messages of tensorstore
+        number = int(code[1]) if code else getattr(error, "errno", None)
         if number in DISK:
             return True
         error = error.__cause__ or error.__context__
@@ -382,7 +317,7 @@ def _is_of_disk(error: BaseException | None) -> bool:
 
 
 def _short(error: BaseException) -> str:
-    """The beginning and the end of a message: Orbax's list every leaf, and name long paths."""
+    """Returns beginning and end of a message; Orbax's list every leaf or name long paths."""
     first = (str(error).strip().splitlines() or [""])[0]
     if len(first) > 200:
         first = f"{first[:100]} ... {first[-100:]}"

@@ -1,7 +1,7 @@
-"""What a folder holds: size and SHA-256 of every file in it, and whether that is still so.
+"""Sizes and SHA-256 checksums of the files in a folder, stored there as `manifest.json`.
 
-Storage loses bits, uploads end early, and clean-ups take too much. Readers of array data notice
-few of these.
+They reveal lost bits, incomplete uploads and deleted files, few of which readers of array data
+notice.
 """
 
 import hashlib
@@ -13,20 +13,20 @@ NAME = "manifest.json"
 
 
 def write(folder: Path) -> None:
-    """Writes the manifest of a folder into it, at once or not at all."""
+    """Writes the manifest of a folder into it, atomically."""
     files = {
         str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": _sha256(path)}
         for path in _files(folder)
     }
     text = json.dumps(files, indent=1, sort_keys=True)
     draft = folder / f".{NAME}"
-    # The seal tells a damaged manifest from damaged files.
+    # The seal distinguishes a damaged manifest from damaged files.
     draft.write_text(json.dumps({"seal": _seal(text), "files": files}, indent=1, sort_keys=True))
     os.replace(draft, folder / NAME)
 
 
 def remove(folder: Path) -> None:
-    """Removes the manifest of a folder, and what there is of a draft."""
+    """Removes the manifest of a folder, and its draft if there is one."""
     for name in (NAME, f".{NAME}"):
         (folder / name).unlink(missing_ok=True)
 
@@ -37,9 +37,9 @@ def exists(folder: Path) -> bool:
 
 
 def faults(folder: Path) -> list[str]:
-    """Returns what is not as its manifest says: a line for each file, none if all is well.
+    """Returns one line for each file that is missing or differs from its manifest.
 
-    Files that the manifest does not know are none of its business.
+    Files that the manifest does not list are ignored.
     """
     try:
         record = json.loads((folder / NAME).read_text())
@@ -56,7 +56,7 @@ def faults(folder: Path) -> list[str]:
         elif path.stat().st_size != expected["bytes"]:
             lines.append(f"{name} has {path.stat().st_size} bytes, {expected['bytes']} were saved")
         elif _sha256(path) != expected["sha256"]:
-            lines.append(f"{name} is not what was saved (its SHA-256 differs)")
+            lines.append(f"{name} has changed (its SHA-256 differs)")
     return lines
 
 

@@ -1,4 +1,4 @@
-"""Where the log of vqdit goes: to the terminal, and to the `log.txt` of a run."""
+"""Handlers for the log of vqdit: the terminal, and the `log.txt` of a run."""
 
 import contextlib
 import logging
@@ -11,7 +11,7 @@ ROOT = logging.getLogger("vqdit")
 
 
 class _Terminal(logging.StreamHandler):
-    """Writes to what `sys.stderr` is now: a progress bar puts itself there while it is shown."""
+    """Writes to the current `sys.stderr`, which a progress bar replaces while it is shown."""
 
     @property
     def stream(self) -> Any:
@@ -23,20 +23,20 @@ class _Terminal(logging.StreamHandler):
 
 
 def to_terminal() -> None:
-    """Sends the log to the terminal from now on, each message on a line of its own."""
+    """Sends the log to the terminal from now on, one message per line."""
     ROOT.setLevel(logging.INFO)
     ROOT.propagate = False
     if any(isinstance(handler, _Terminal) for handler in ROOT.handlers):
         return
     terminal = _Terminal()
     terminal.setFormatter(logging.Formatter("%(message)s"))
-    # What stopped a run is told by whoever called it; the traceback belongs into the file.
+    # The caller prints the error that stops a run; its traceback goes into the file only.
     terminal.addFilter(lambda record: record.exc_info is None)
     ROOT.addHandler(terminal)
 
 
 class _File(logging.FileHandler):
-    """A full disk takes no more lines; what stopped a run is told all the same."""
+    """Ignores errors of writing, so that a full disk does not hide the error that stops a run."""
 
     def handleError(self, record: logging.LogRecord) -> None:
         del record
@@ -44,7 +44,7 @@ class _File(logging.FileHandler):
 
 @contextlib.contextmanager
 def to_file(file: Path) -> Iterator[None]:
-    """Sends the log to the end of a file too, with times and tracebacks.
+    """Appends the log to a file as well, with times, and the traceback of an error that ends it.
 
     Raises:
         OSError: the file cannot be written.
@@ -55,6 +55,9 @@ def to_file(file: Path) -> Iterator[None]:
     ROOT.addHandler(handler)
     try:
         yield
+    except Exception:
+        ROOT.exception("stopped by an error")
+        raise
     finally:
         ROOT.removeHandler(handler)
         with contextlib.suppress(OSError):  # the disk may be full

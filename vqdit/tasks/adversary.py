@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import optax
 
 from vqdit.losses import adversarial
-from vqdit.masking import masked_mean
+from vqdit.masked_mean import masked_mean
 from vqdit.models.discriminators import Discriminator, PatchGAN
 from vqdit.optim import AdamW, Optimizer
 from vqdit.typing import Array, Bool, Component, Float, Int, Key, Named, Params

@@ -20,7 +20,7 @@ from vqdit.data.sources import Feature
 from vqdit.losses import Perceptual, l1, l2
 from vqdit.losses.gradients import adaptive_weight, at_output, shares, with_gradient
 from vqdit.losses.reconstruction import RECONSTRUCTION
-from vqdit.masking import masked_mean
+from vqdit.masked_mean import masked_mean
 from vqdit.metrics import SSIM_WINDOW, Mean, Metrics, psnr, ssim
 from vqdit.modalities.drawing import save_png, side_by_side
 from vqdit.optim import Optimizer

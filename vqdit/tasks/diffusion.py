@@ -16,7 +16,7 @@ import numpy as np
 from vqdit.data.batch import GIVEN, Batch
 from vqdit.data.sources import Feature
 from vqdit.losses import REPA, uncertainty
-from vqdit.masking import masked_mean
+from vqdit.masked_mean import masked_mean
 from vqdit.metrics import Mean, Metrics
 from vqdit.processes import Independent, JointTimeDistribution
 from vqdit.processes.base import X

@@ -13,7 +13,7 @@ import math
 import jax.numpy as jnp
 import numpy as np
 
-from vqdit.masking import masked_mean
+from vqdit.masked_mean import masked_mean
 from vqdit.metrics import Mean, Metrics
 from vqdit.random import stream
 from vqdit.regularizers import KL

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vqdit.masking import masked_mean
+from vqdit.masked_mean import masked_mean
 from vqdit.metrics import COUNTABLE, CodeUse, Mean, Metrics, codebook_health
 from vqdit.quantizers import VQ, Quantized, Quantizer
 from vqdit.random import stream

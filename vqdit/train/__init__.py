@@ -1,1 +1,1 @@
-"""The training loop, its state, its one step, what it writes and what interrupts it."""
+"""The training loop: its state, its step, what it writes, and how it reacts to failures."""

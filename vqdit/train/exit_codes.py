@@ -1,4 +1,4 @@
-"""How a training's process ends: its exit codes, and a way out that waits for nobody."""
+"""Exit codes of a training process, and how it exits without waiting for its threads."""
 
 import contextlib
 import multiprocessing
@@ -11,17 +11,17 @@ from collections.abc import Iterator
 DIVERGED = 3
 """Too many steps were not finite."""
 REQUEUE = 75
-"""SIGTERM: saved; "try again later", for schedulers to requeue."""
+"""SIGTERM, after saving: EX_TEMPFAIL, which schedulers take as "run it again"."""
 HUNG = 124
-"""No progress within a deadline."""
+"""No progress within a timeout."""
 INTERRUPTED = 130
-"""Ctrl-C: saved."""
+"""Ctrl-C, after saving."""
 
 
 def leave(code: int) -> None:
-    """Ends the process, and its workers, from any thread and whatever the others hang in.
+    """Ends the process and its worker processes, from any thread.
 
-    Python itself would first wait for all threads, such as one that reads from a disk that is gone.
+    `sys.exit` would first wait for all threads, such as one that reads from a disk that is gone.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -31,10 +31,10 @@ def leave(code: int) -> None:
 
 
 @contextlib.contextmanager
-def nothing_to_save() -> Iterator[None]:
-    """What signals mean where no run watches for them: SIGTERM leaves, SIGUSR1 is for nothing.
+def leave_on_sigterm() -> Iterator[None]:
+    """Handles signals while no run does: SIGTERM exits with `REQUEUE`, SIGUSR1 is ignored.
 
-    So a process that is preempted before its run has begun, or between two, ends with `REQUEUE`.
+    So a process that is preempted before its first run, or between two runs, is started again.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

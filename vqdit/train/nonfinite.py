@@ -1,7 +1,8 @@
-"""Steps that are not finite: the step skips itself; here is what follows.
+"""Steps whose loss or gradient is not finite: when a run with skipped steps ends or rolls back.
 
-Which steps were skipped is read `LAG` steps behind the device, so that the device never waits for
-the host: a run ends, or goes back, up to that many steps late, which a skipped step makes harmless.
+The jitted step itself skips its update. The host reads this `LAG` steps later, so that the device
+never waits for the host. A run then ends or rolls back up to `LAG` steps late, which is harmless
+because skipped steps change nothing.
 """
 
 import json
@@ -17,14 +18,14 @@ import numpy as np
 
 from vqdit import parallel
 from vqdit.config import Experiment, NonFinite
-from vqdit.runs.array_fingerprints import flatten
+from vqdit.runs.array_trees import flatten
 from vqdit.train.state import TrainState
 from vqdit.typing import Array, Bool, Float, Named
 
 log = logging.getLogger(__name__)
 
 LAG = 4
-"""Steps that may be under way on the device while the host prepares the next one."""
+"""Steps that may run on the device while the host prepares the next one."""
 
 
 class Diverged(FloatingPointError):
@@ -35,8 +36,8 @@ class Skipped(NamedTuple):
     """A step that was skipped.
 
     Attributes:
-        step: its number, from 1.
-        metrics: those that are not finite.
+        step: number of the step, from 1.
+        metrics: its metrics that are not finite.
     """
 
     step: int
@@ -44,10 +45,10 @@ class Skipped(NamedTuple):
 
 
 class Monitor:
-    """Follows which steps were skipped.
+    """Counts consecutive skipped steps.
 
     Args:
-        settings: of the experiment; says how many in a row are too many.
+        settings: the policy, and how many consecutive skipped steps are too many.
     """
 
     def __init__(self, settings: NonFinite) -> None:
@@ -56,20 +57,20 @@ class Monitor:
         self._row: list[Skipped] = []
 
     def see(self, step: int, metrics: Named[Float[Array, ""]], lag: int = LAG) -> list[Skipped]:
-        """Takes the metrics of a step; returns the steps that were skipped in a row, if too many.
+        """Takes the metrics of a step; returns the consecutive skipped steps if they are too many.
 
         Args:
             step: number of finished steps.
-            metrics: of the last of them, still on the device.
-            lag: how many steps may still be under way; the last step of a run waits for all.
+            metrics: metrics of the last one, still on the device.
+            lag: steps that may still be running; 0 after the last step of a run.
         """
         metrics["skipped"].copy_to_host_async()
         self._pending.append((step, metrics))
         while len(self._pending) > lag and len(self._row) < self._most:
-            self._judge(*self._pending.popleft())
+            self._check(*self._pending.popleft())
         return self._row if len(self._row) >= self._most else []
 
-    def _judge(self, step: int, metrics: Named[Float[Array, ""]]) -> None:
+    def _check(self, step: int, metrics: Named[Float[Array, ""]]) -> None:
         if not parallel.host(metrics["skipped"]):
             self._row = []
             return
@@ -80,7 +81,7 @@ class Monitor:
 
 
 def describe(skipped: Skipped) -> str:
-    """Returns a step and its numbers that are not finite, in words."""
+    """Returns a description of a step and its metrics that are not finite."""
     numbers = ", ".join(f"{name} {value}" for name, value in skipped.metrics.items())
     return f"step {skipped.step} ({numbers})"
 
@@ -88,13 +89,13 @@ def describe(skipped: Skipped) -> str:
 def write_dumps(
     folder: Path, experiment: Experiment, row: list[Skipped], ahead: int, key: Array
 ) -> None:
-    """Writes what it takes to look into skipped steps: `step_NNN.json` for each.
+    """Writes `step_NNN.json` for each skipped step: its examples, key and metrics.
 
     Args:
-        folder: where to.
-        experiment: that they are of.
-        row: the steps.
-        ahead: by how much data steps are ahead of steps.
+        folder: the folder for the files.
+        experiment: the experiment.
+        row: the skipped steps.
+        ahead: data_step - step, which grows with every rollback.
         key: root of the run's randomness.
     """
     words = np.asarray(jax.random.key_data(key)).tolist()
@@ -114,16 +115,16 @@ def write_dumps(
 
 
 def check_result(state: TrainState) -> None:
-    """Makes sure that a trained state is one: what is skipped for its loss alone may hide it.
+    """Checks that a trained state is finite, which finite losses do not guarantee.
 
     Raises:
-        Diverged: parameters, statistics or averages are not finite; names the first.
+        Diverged: parameters, statistics or averages are not finite; the message names the first.
     """
     flat = flatten({"params": state.params, "stats": state.stats, "ema": state.ema})
     wrong = [path for path, is_finite in _finite(flat).items() if not is_finite]
     if wrong:
         raise Diverged(
-            f"the training has ended, and {wrong[0]} is not finite; nothing uses it. Train in "
+            f"training has ended, but {wrong[0]} is not finite, so the run is unusable. Train in "
             "another --workdir with a lower learning rate, a longer warm-up or a smaller "
             "optimizer.clip"
         )
@@ -134,14 +135,14 @@ def _finite(flat: dict[str, Array]) -> dict[str, Bool[Array, ""]]:
     return {path: jnp.all(jnp.isfinite(leaf)) for path, leaf in flat.items()}
 
 
-def diverged(folder: Path, row: list[Skipped], went_back: int) -> Diverged:
-    """Returns the error that ends a run, with what helps."""
+def diverged(folder: Path, row: list[Skipped], rollbacks: int) -> Diverged:
+    """Returns the error that ends a run, with remedies."""
     count = f"{len(row)} steps in a row were" if len(row) > 1 else "a step was"
-    back = f", after going back {went_back} times" if went_back else ""
+    back = f", after {rollbacks} rollbacks" if rollbacks else ""
     return Diverged(
         f"{count} not finite{back}; the last is {describe(row[-1])}. Their examples are listed in "
-        f"{folder}. The same command goes on from the last checkpoint: with "
-        "--nonfinite.policy=rollback it passes these data, with skip it takes a larger "
-        "--nonfinite.limit. If it comes back, train in another --workdir with a lower learning "
+        f"{folder}. Re-run the same command to resume from the last checkpoint: "
+        "--nonfinite.policy=rollback leaves these data out, a larger --nonfinite.limit allows more "
+        "skipped steps. If it happens again, train in another --workdir with a lower learning "
         "rate, a longer warm-up or a smaller optimizer.clip"
     )

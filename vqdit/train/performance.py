@@ -1,8 +1,8 @@
-"""Where the time of a run goes, and how fast it is: what `performance.jsonl` says.
+"""Speed of a run and how its time is spent, as `performance.jsonl` records it.
 
-Goodput is the share of a run's time that was spent on steps that it still has. Compilation, waits
-for data, evaluations, saves, and steps that were taken again after a crash are the rest. What
-passes between two starts, or after the last line of one that crashed, is not known.
+Goodput is the share of a run's time spent on steps that count. The rest is compilation, waiting for
+data, evaluations, saves, and steps that were repeated after a crash. The time between two starts,
+and after the last line of a start that crashed, is not known and not counted.
 """
 
 import json
@@ -18,11 +18,11 @@ from vqdit.profiling import accelerators
 
 
 class Ledger:
-    """Seconds by what they were spent on.
+    """Seconds spent on each part of a run.
 
     Args:
-        part: what is begun with.
-        clock: tells the seconds.
+        part: the first part.
+        clock: returns the time in seconds.
     """
 
     def __init__(self, part: str, clock: Callable[[], float] = time.monotonic) -> None:
@@ -30,13 +30,13 @@ class Ledger:
         self._spent: defaultdict[str, float] = defaultdict(float)
 
     def begin(self, part: str) -> None:
-        """Says that the time from now on is spent on this."""
+        """Counts the time from now on towards a part."""
         now = self._clock()
         self._spent[self._part] += now - self._since
         self._part, self._since = part, now
 
     def was(self, part: str) -> None:
-        """Says that the time since the last beginning was spent on something else."""
+        """Counts the time since the last `begin` towards another part."""
         self._part = part
 
     @property
@@ -49,15 +49,15 @@ class Ledger:
 class Performance:
     """Makes the lines of `performance.jsonl`.
 
-    The parts of the ledger that it knows are "compile", "data" (waiting for it) and "step".
+    It reads the parts "compile", "data" (waiting for data) and "step" of the ledger.
 
     Args:
-        ledger: of this start.
-        path: the file, whose lines of earlier starts say what these took.
-        batch_size: examples of a step.
+        ledger: time spent in this start of the run.
+        path: the file; its lines record the time of earlier starts.
+        batch_size: examples per step.
 
     Attributes:
-        flops: model FLOPs of a step over all devices; 0 where nobody asks.
+        flops: model FLOPs of a step over all devices; 0 if unknown, and MFU is then left out.
     """
 
     def __init__(self, ledger: Ledger, path: Path, batch_size: int) -> None:
@@ -65,46 +65,46 @@ class Performance:
         self._batch_size, self.flops = batch_size, 0.0
         self._earlier = _history(path)[0]
         self._useful = 0.0
-        self._told = 0.0  # seconds of this start that the file has
+        self._written = 0.0  # seconds of this start that the file records
         self._step, self._before = 0, ledger.spent
 
-    def go_on(self, step: int) -> dict[str, float]:
-        """Says that steps are taken from this one on; the lines beyond it have been cut off.
+    def resume(self, step: int) -> dict[str, float]:
+        """Resumes after a step; the caller has removed all later lines from the file.
 
         Returns:
-            A line in their place, which keeps their time: lost_seconds; nothing if there were none.
+            A line with the time of the removed ones, `lost_seconds`; empty if there were none.
         """
         kept, self._useful = _history(self._path)
         self._step, self._before = step, self._ledger.spent
-        self._told = max(kept - self._earlier, 0.0)
+        self._written = max(kept - self._earlier, 0.0)
         lost = self._earlier - kept
         return {"lost_seconds": lost} if lost > 0.0 else {}
 
     def last(self, step: int) -> dict[str, float]:
         """Returns the last line of a start that ends early.
 
-        It is that of the steps which have none yet; if there are none, what was spent for nothing.
+        It covers the steps since the last line; without such steps it has only `lost_seconds`.
         """
         if step > self._step:
             return self.line(step)
-        told, self._told = self._told, sum(self._ledger.spent.values())
-        return {"lost_seconds": self._told - told}
+        written, self._written = self._written, sum(self._ledger.spent.values())
+        return {"lost_seconds": self._written - written}
 
     def line(self, step: int) -> dict[str, float]:
-        """Returns how the steps since the last line went.
+        """Returns the performance since the last line.
 
         Args:
             step: number of finished steps.
 
         Returns:
-            steps_per_second, examples_per_second: with the wait for data, without compilation.
-            step_seconds: of one step, without the wait.
-            data_wait_seconds: of all waits in which the devices had nothing to do.
-            compile_seconds: until the first step of this start was on its way; later 0.
-            elapsed_seconds: of all starts so far; of those that crashed, to their last line.
-            goodput: share of them that was spent on steps which count.
-            memory_gb: most memory used on one device, in 10^9 bytes, where the device says it.
-            mfu: share of the devices' peak, where that is known.
+            steps_per_second, examples_per_second: including the wait for data, without compilation.
+            step_seconds: seconds per step, without the wait for data.
+            data_wait_seconds: time in which the devices were idle, waiting for data.
+            compile_seconds: time until the first step of this start was dispatched; later 0.
+            elapsed_seconds: time of all starts so far; of crashed ones up to their last line.
+            goodput: share of `elapsed_seconds` spent on steps that count.
+            memory_gb: peak memory of one device in 10^9 bytes, if the device reports it.
+            mfu: model FLOPs utilization, if the devices' peak FLOP/s are known.
         """
         spent = self._ledger.spent
         compiling, waiting, stepping = (
@@ -113,8 +113,8 @@ class Performance:
         done = step - self._step
         self._step, self._before = step, spent
         self._useful += stepping
-        self._told = sum(spent.values())
-        elapsed = self._earlier + self._told
+        self._written = sum(spent.values())
+        elapsed = self._earlier + self._written
         training = stepping + waiting
         rate = done / training if training else 0.0
         found = {
@@ -140,7 +140,7 @@ def _peak(device: Any) -> int:
 
 
 def _history(path: Path) -> tuple[float, float]:
-    """Returns the seconds that the lines of a file tell of: all, and those of steps."""
+    """Returns the seconds recorded in a file: of everything, and of steps."""
     elapsed = useful = 0.0
     for text in path.read_text().splitlines() if path.is_file() else ():
         try:

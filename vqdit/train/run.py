@@ -1,4 +1,4 @@
-"""One experiment in its workdir: what the loop calls, compiled."""
+"""One experiment in its workdir: the compiled functions that the training loop calls."""
 
 import functools
 import logging
@@ -15,7 +15,7 @@ from vqdit.config import Experiment
 from vqdit.data import Batch
 from vqdit.profiling.flops import model_flops
 from vqdit.random import stream
-from vqdit.runs import workdir
+from vqdit.runs import frozen_arrays, restoring, workdir
 from vqdit.runs.checkpoints import Checkpoints
 from vqdit.tasks.base import Frozen, Resolve
 from vqdit.train import state as states
@@ -30,13 +30,13 @@ class FailedPreview(OSError):
 
 
 class Run:
-    """One experiment in its workdir, with everything compiled that its loop calls.
+    """One experiment in its workdir, with the compiled functions that the training loop calls.
 
     Args:
-        experiment: what to do.
+        experiment: the experiment.
         folder: the workdir.
         resolve: finds the experiments that this one refers to.
-        progress: called for every batch of a pass over a split.
+        progress: called after each batch of a pass over a split.
         strict: whether a damaged checkpoint is an error.
     """
 
@@ -55,7 +55,7 @@ class Run:
         workdir.check_data(folder, experiment.data.source.fingerprint())
         experiment.task.check(experiment.data.features())
         experiment.data.check()
-        self.task, frozen = workdir.load_frozen(
+        self.task, frozen = frozen_arrays.load_frozen(
             folder, experiment.task, resolve, functools.partial(self.batches, "train")
         )
         self.task.check(experiment.data.features())
@@ -79,7 +79,7 @@ class Run:
             yield parallel.put_batch(batch, self.mesh)
 
     def start(self, checkpoints: Checkpoints) -> TrainState:
-        """Returns the state to go on from: restored, fine-tuned from another run, or fresh."""
+        """Returns the state to train from: restored, initialized from another run, or new."""
         seed = self.experiment.seed
         batch = self.experiment.data.first_batch(seed)
         inputs = (self.frozen, batch, jax.random.key(seed))
@@ -93,7 +93,9 @@ class Run:
         if not source:
             return state
         task, params, stats = self.experiment.task, state.params, state.stats
-        return states.starting_from(state, *workdir.load_initial(Path(source), task, params, stats))
+        return states.starting_from(
+            state, *restoring.load_initial(Path(source), task, params, stats)
+        )
 
     def step_flops(self, state: TrainState) -> float:
         """Returns the model FLOPs of a step over the global batch."""
@@ -101,25 +103,25 @@ class Run:
         return model_flops(self.step, state, self.frozen, batch)
 
     def metric_names(self, state: TrainState) -> list[str]:
-        """Returns what `evaluate` measures, without doing so."""
+        """Returns the names of the metrics that `evaluate` computes, without computing them."""
         batch = self.experiment.data.first_batch(self.experiment.seed)
         inputs = states.averaged(state), state.stats, self.frozen, batch, state.key
         found = jax.eval_shape(self._evaluate, *inputs)
         return list(measures.compute(jax.tree.map(lambda leaf: np.ones(leaf.shape), found)))
 
     def evaluate(
-        self, state: TrainState, is_pressing: Callable[[], bool] = lambda: False
+        self, state: TrainState, is_urgent: Callable[[], bool] = lambda: False
     ) -> dict[str, float] | None:
-        """Returns the metrics of the whole validation split, or None if that was left for later.
+        """Returns the metrics of the whole validation split, or None if it was interrupted.
 
         Args:
-            state: with the averaged parameters.
-            is_pressing: asked before every batch whether to leave it.
+            state: the state to evaluate; averaged parameters are used if there are any.
+            is_urgent: called before every batch; True interrupts the evaluation.
         """
         key, total = stream(state.key, "evaluate"), None
         params = states.averaged(state)
         for number, batch in enumerate(self.batches("validation")):
-            if is_pressing():
+            if is_urgent():
                 return None
             key_of_batch = jax.random.fold_in(key, number)
             part = self._evaluate(params, state.stats, self.frozen, batch, key_of_batch)
@@ -127,10 +129,10 @@ class Run:
         return {} if total is None else measures.compute(total)
 
     def preview(self, state: TrainState) -> Path:
-        """Writes a picture of what the run can do; returns the file (one process does).
+        """Writes a preview of the run's output; returns the file. Only the first process writes.
 
         Raises:
-            FailedPreview: it could not be written.
+            FailedPreview: the preview could not be written.
         """
         batch = next(iter(self.batches("validation")))
         params, key = states.averaged(state), stream(state.key, "preview")
@@ -148,7 +150,7 @@ class Run:
 
 
 def _calls(method: Any) -> Any:
-    """A fresh function around a bound method, so that its compilations are this run's own."""
+    """Wraps a bound method in a new function, so that runs do not share compiled programs."""
 
     def call(params: Any, stats: Any, frozen: Frozen, batch: Batch, key: Any) -> Any:
         return method(params, stats, frozen, batch, key)

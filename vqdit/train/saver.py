@@ -1,8 +1,10 @@
-"""What a run saves of itself: checkpoints, and averages from which others are reconstructed."""
+"""Saving the checkpoints and averages of a run, and the policy for saves that fail."""
 
 import contextlib
 import logging
+import math
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,8 @@ import jax
 
 from vqdit import parallel
 from vqdit.config import Experiment
-from vqdit.runs.checkpoints import KEEP_ALL, Checkpoints, FailedSave, Keep
+from vqdit.runs.checkpoint_retention import KEEP_ALL, Keep
+from vqdit.runs.checkpoints import Checkpoints, FailedSave
 from vqdit.runs.workdir import AVERAGES, CHECKPOINTS
 from vqdit.train import state as states
 from vqdit.train.state import TrainState
@@ -19,10 +22,10 @@ log = logging.getLogger(__name__)
 
 
 class Saver:
-    """Saves the states of a run, and follows its policy when that fails.
+    """Saves the states of a run, and applies `Experiment.failed_save` to saves that fail.
 
     Args:
-        experiment: says which checkpoints stay, and whether the run goes on without one.
+        experiment: the experiment, whose fields say which checkpoints stay.
         folder: the workdir.
     """
 
@@ -30,7 +33,7 @@ class Saver:
         keep = Keep(last=experiment.keep, every=experiment.keep_every, best=experiment.keep_best)
         self.checkpoints = Checkpoints(folder / CHECKPOINTS, keep)
         self._averages = Checkpoints(folder / AVERAGES, KEEP_ALL)
-        self._goes_on = experiment.failed_save == "continue"
+        self._continues = experiment.failed_save == "continue"
         self._open = contextlib.ExitStack()
 
     def __enter__(self) -> "Saver":
@@ -42,22 +45,28 @@ class Saver:
         self._open.__exit__(*error)
 
     def begin(self, step: int, state: TrainState, metrics: dict[str, float] | None = None) -> None:
-        """Begins a checkpoint, whatever became of the one before, with what is measured of it."""
+        """Starts a checkpoint, once the previous save has ended.
+
+        Args:
+            step: number of finished steps.
+            state: the state after them.
+            metrics: validation metrics at this step, if known.
+        """
         self._settle(self.checkpoints)
         self.checkpoints.save(step, state, metrics)
 
     def begin_averages(self, step: int, state: TrainState) -> None:
-        """Begins to save the averages of a state."""
+        """Starts to save the averages of a state."""
         self._settle(self._averages)
         self._averages.save(step, state.profiles)
 
     def settle(self) -> None:
-        """Waits for what has begun; a save that failed is reported, or an error, by the policy."""
+        """Waits for saves under way; the policy decides whether a failed one is an error."""
         self._settle(self.checkpoints)
         self._settle(self._averages)
 
     def settle_ended(self) -> None:
-        """The same of what needs no waiting, so that a failure is noticed early."""
+        """Settles saves that have already ended, so that a failure is noticed early."""
         for saved in (self.checkpoints, self._averages):
             if saved.has_ended():
                 self._settle(saved)
@@ -66,43 +75,43 @@ class Saver:
         try:
             saved.wait()
         except FailedSave as error:
-            if not (self._goes_on and error.is_of_disk):
+            if not (self._continues and error.is_of_disk):
                 raise
             newest = saved.latest()
-            stands = "no checkpoint yet" if newest is None else f"{newest} as the newest"
-            log.error("%s; the run goes on, with %s", error, stands)
+            kept = "there is no checkpoint yet" if newest is None else f"the newest is {newest}"
+            log.error("%s; the run continues; %s", error, kept)
 
     def save(self, step: int, state: TrainState) -> None:
-        """Saves a checkpoint, and waits until that is done."""
-        with contextlib.suppress(FailedSave):  # of an earlier step: what matters now is this one
+        """Saves a checkpoint and waits until it is on disk."""
+        with contextlib.suppress(FailedSave):  # a failure of an earlier step does not matter now
             self.checkpoints.wait()
         self.checkpoints.save(step, state)
         self.checkpoints.wait()
 
     def save_if_safe(self, step: int, state: TrainState) -> None:
-        """Saves the last finished state after an error, unless it is damaged.
+        """Saves the last finished state after an error, unless that state is damaged.
 
-        Several processes do not: one of them alone could not.
+        Several processes do not, since they can only save together.
         """
         if jax.process_count() == 1 and states.is_whole(state):
             try:
                 self.save(step, state)
                 log.info("saved step %d", step)
             except Exception:
-                log.exception("could not save step %d; the last checkpoint stays", step)
+                log.exception("could not save step %d; the last checkpoint is unchanged", step)
 
     def stop(self) -> None:
-        """Waits for the checkpoint to leave with, which must not fail."""
+        """Waits for the checkpoint that the run stops with, which must not fail."""
         self.checkpoints.wait()
         self._settle(self._averages)
 
     def finish(self) -> None:
-        """Waits for the last of all that is saved; none of it must fail."""
+        """Waits for the last checkpoint and averages, neither of which may fail."""
         self.checkpoints.wait()
         self._averages.wait()
 
     def forget(self, step: int) -> None:
-        """Removes what was saved from a step on: the run takes another way from there."""
+        """Removes checkpoints and averages from a step on, before the run is rolled back."""
         self.settle()
         for saved in (self.checkpoints, self._averages):
             saved.close()
@@ -111,3 +120,23 @@ class Saver:
                     if later >= step:
                         shutil.rmtree(saved.folder / str(later))
         parallel.together("checkpoints forgotten")
+
+
+def check_keep_best(experiment: Experiment, known: Collection[str]) -> None:
+    """Checks that the best checkpoint can be determined.
+
+    Args:
+        experiment: the experiment.
+        known: names of the metrics of the validation split.
+
+    Raises:
+        ValueError: `keep_best` names none of them.
+    """
+    best, every = experiment.keep_best, experiment.evaluate_every
+    if best.removeprefix("-") not in known:
+        raise ValueError(
+            f"keep_best={best!r} names no metric of the validation split; there are "
+            f"{', '.join(known)}, with a - before it for the lowest"
+        )
+    if not 0 < math.lcm(every, experiment.checkpoint_every) <= experiment.steps:
+        log.warning("keep_best has no effect: only the last step is both evaluated and saved")

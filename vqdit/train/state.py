@@ -1,4 +1,4 @@
-"""The train state: all that a run needs to go on, and all that a checkpoint holds."""
+"""The train state: everything that a checkpoint holds and a run needs to resume."""
 
 from typing import NamedTuple
 
@@ -18,13 +18,13 @@ class TrainState(NamedTuple):
 
     Attributes:
         step: number of finished steps.
-        data_step: number of the next batch; noise keys fold it in.
-        params: what gradients train.
-        stats: what the task updates itself, such as an averaged codebook.
-        opt_state: of the optimizer.
-        ema: averaged parameters; the empty tuple if none are averaged.
+        data_step: number of the next batch; random keys depend on it.
+        params: parameters trained by gradients.
+        stats: arrays that the task updates itself, such as an EMA codebook.
+        opt_state: state of the optimizer.
+        ema: averaged parameters; () if the experiment averages none.
         key: root of all randomness; never changes.
-        profiles: power-function averages, from which others are reconstructed after training.
+        profiles: power-function averages for post-hoc EMA (see `vqdit.optim.ema`).
     """
 
     step: Int[Array, ""]
@@ -71,7 +71,7 @@ def is_whole(state: TrainState) -> bool:
         return False
     try:
         return bool(_is_finite(state))
-    except RuntimeError:  # the error of the step that should have given it
+    except RuntimeError:  # the step that computes this state failed
         return False
 
 

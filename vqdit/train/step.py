@@ -81,9 +81,9 @@ def _in_parts(
     batch: Batch,
     count: int,
 ) -> tuple[tuple[Float[Array, ""], Aux], Params]:
-    """Returns the means of loss and gradient over the parts of a batch, and what they give joined.
+    """Returns the mean loss and gradient over the parts of a batch, and their joined outputs.
 
-    Metrics are means over the parts, and arrays of the task's update have the rows of the whole.
+    Metrics are averaged over the parts; arrays for the task's update have the rows of the batch.
     On a CPU the loop is unrolled, which saves no memory: in a loop convolutions take 20 times as
     long there.
     """
@@ -105,9 +105,9 @@ def _in_parts(
 
 
 def split(rows: Shaped[Array, "b *rest"], count: int) -> Shaped[Array, "n m *rest"]:
-    """Returns the rows in equal parts: part i has the rows i, i + count, and so on.
+    """Returns the rows in equal parts: part i has the rows i, i + count, i + 2 count, ...
 
-    So each device, which holds neighbouring rows, has equal shares of all parts.
+    A device holds neighbouring rows, so it holds an equal share of every part.
     """
     if len(rows) % count:
         raise ValueError(f"a batch of {len(rows)} examples has no {count} equal parts")

@@ -1,7 +1,7 @@
-"""Where the numbers of a run go besides its workdir: TensorBoard, Weights & Biases.
+"""Services that receive the metrics of a run: TensorBoard, Weights & Biases.
 
-Each is an extra of the package and is imported only where it is asked for. A tracker has the
-`write` and `cut` of `JsonlWriter`, which passes its numbers on; `cut` begins it too.
+Each is an optional extra of the package, imported only if `Experiment.log_to` names it. A tracker
+has the methods `write` and `cut` of `JsonlWriter`; `cut` also opens it.
 """
 
 import importlib
@@ -18,7 +18,7 @@ from vqdit import parallel
 log = logging.getLogger(__name__)
 
 MODULES = {"tensorboard": "tensorboardX", "wandb": "wandb"}
-"""What is imported for each; the names are those of `Experiment.log_to` and of the extras."""
+"""Module of each tracker, by its name in `Experiment.log_to`, which is that of the extra."""
 
 
 class TensorBoard:
@@ -29,7 +29,7 @@ class TensorBoard:
         self._writer: Any = None
 
     def write(self, step: int, **values: float) -> None:
-        """Writes the numbers of a step."""
+        """Writes the values of a step."""
         for name, value in values.items():
             if self._writer is not None and not self._is_writing():
                 log.error("TensorBoard's files cannot be written any more; see the error above")
@@ -38,30 +38,30 @@ class TensorBoard:
                 self._writer.add_scalar(name, value, step)
 
     def cut(self, step: int) -> None:
-        """Begins a file, because of which TensorBoard drops what earlier ones say after `step`."""
+        """Opens a new file, which makes TensorBoard drop values after `step` in earlier files."""
         self.close()
         self._writer = _load("tensorboard").SummaryWriter(
             logdir=str(self._folder), purge_step=step + 1, flush_secs=10
         )
 
     def close(self) -> None:
-        """Writes what is left."""
+        """Writes the remaining values and closes the file."""
         if self._writer is not None and self._is_writing():
             self._writer.close()
         self._writer = None
 
     def _is_writing(self) -> bool:
-        """Whether its thread lives: after an error, as on a full disk, one would wait for it."""
+        """Returns whether the writing thread is alive; without it, a call would block forever."""
         events = getattr(getattr(self._writer, "file_writer", None), "event_writer", None)
         thread = getattr(events, "_worker", None)
         return thread is None or thread.is_alive()
 
 
 class Wandb:
-    """Logs to one run of Weights & Biases for each workdir, which `wandb_id` there names.
+    """Logs to Weights & Biases, one run per workdir; the file `wandb_id` there holds its id.
 
-    It cannot take back what it has: of a step that it knows from before a resume, or before a
-    rollback, it keeps the numbers that it has. The project is that of WANDB_PROJECT, or "vqdit".
+    Logged values cannot be removed: steps that are repeated after a resume or a rollback keep their
+    first values. The project is the environment variable WANDB_PROJECT, or "vqdit".
     """
 
     def __init__(self, workdir: Path) -> None:
@@ -69,12 +69,12 @@ class Wandb:
         self._run: Any = None
 
     def write(self, step: int, **values: float) -> None:
-        """Logs the numbers of a step, unless later ones have been logged, or the run is closed."""
+        """Logs the values of a step, unless a later step is logged or the run is closed."""
         if self._run is not None and step >= self._run.step:
             self._run.log(values, step=step)
 
     def cut(self, step: int) -> None:
-        """Begins the run, or goes on with it from wherever it stands."""
+        """Starts or resumes the run."""
         del step
         self.close()
         name = self._workdir / "wandb_id"
@@ -86,12 +86,12 @@ class Wandb:
             name=self._workdir.name,
             dir=str(self._workdir),
             config=json.loads((self._workdir / "config.json").read_text()),
-            allow_val_change=True,  # steps, for one
+            allow_val_change=True,  # such as a changed number of steps
             resume="allow",
         )
 
     def close(self) -> None:
-        """Sends what is left."""
+        """Sends the remaining values and ends the run."""
         if self._run is not None:
             self._run.finish()
             self._run = None
@@ -102,17 +102,17 @@ Tracker = TensorBoard | Wandb
 
 
 def check(names: Sequence[str]) -> None:
-    """Makes sure that trackers can be used.
+    """Checks that the packages of trackers are installed.
 
     Raises:
-        ImportError: the package of one is not installed; names the extra to install.
+        ImportError: a package is missing; the message names the extra to install.
     """
     for name in names:
         _load(name)
 
 
 def trackers(names: Sequence[str], workdir: Path) -> list[Tracker]:
-    """Returns trackers, each to be begun by `cut`; of several processes only the first has any."""
+    """Returns the trackers, to be opened by `cut`; only the first process has any."""
     if parallel.process()[0] != 0:
         return []
     return [KINDS[name](workdir) for name in names]

@@ -14,21 +14,21 @@ from vqdit.train.exit_codes import HUNG, leave
 log = logging.getLogger(__name__)
 
 PERIOD = 0.5
-"""Seconds between two looks."""
+"""Seconds between two checks."""
 PATIENCE = 10.0
-"""Seconds that writing the stacks may take: the disk may be what hangs."""
+"""Seconds allowed for writing the stacks, since the disk itself may hang."""
 
 
 class Watchdog:
-    """A thread that ends the process with code 124 once a part of a run takes too long.
+    """A thread that ends the process with code 124 once a run makes no progress for too long.
 
-    Before that it writes where every thread is to stderr, and to `stacks.txt`.
+    Before that it writes the stacks of all threads to stderr and to `stacks.txt`.
 
     Args:
-        timeouts: seconds that each part may take.
-        folder: where `stacks.txt` goes.
-        leave: ends the process.
-        clock: tells the seconds.
+        timeouts: seconds that each part of a run may take.
+        folder: folder for `stacks.txt`.
+        leave: ends the process with an exit code.
+        clock: returns the time in seconds.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Watchdog:
         leave: Callable[[int], None] = leave,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._deadlines, self._folder, self._leave, self._clock = timeouts, folder, leave, clock
+        self._timeouts, self._folder, self._leave, self._clock = timeouts, folder, leave, clock
         self._part, self._since = "start", clock()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
@@ -52,35 +52,35 @@ class Watchdog:
         self._thread.join()
 
     def begin(self, part: str) -> None:
-        """Says that a part of the run begins: one of the names of `Timeouts`."""
+        """Starts the time of a part of the run, one of the fields of `Timeouts`."""
         self._part, self._since = part, self._clock()
 
     def progress(self) -> None:
-        """Says that the part goes on, so that its time begins anew."""
+        """Restarts the time of the current part."""
         self._since = self._clock()
 
     def expired(self) -> str:
-        """Returns what took too long, or nothing."""
+        """Returns a message if the current part takes too long, else an empty string."""
         part, taken = self._part, self._clock() - self._since
-        limit = getattr(self._deadlines, part)
+        limit = getattr(self._timeouts, part)
         if not limit or taken < limit:
             return ""
         return f"no progress for {taken:.0f} s (timeouts.{part} is {limit:g})"
 
     def _watch(self) -> None:
         while not self._ended.wait(PERIOD):
-            if said := self.expired():
-                writer = threading.Thread(target=self._write, args=(said,), daemon=True)
+            if message := self.expired():
+                writer = threading.Thread(target=self._write, args=(message,), daemon=True)
                 writer.start()
                 writer.join(PATIENCE)
                 self._leave(HUNG)
                 return
 
-    def _write(self, said: str) -> None:
-        print(f"{said}; all threads are in:", file=sys.stderr)
+    def _write(self, message: str) -> None:
+        print(f"{message}; stacks of all threads:", file=sys.stderr)
         faulthandler.dump_traceback(sys.__stderr__ or sys.stderr)
         self._folder.mkdir(exist_ok=True)
         with (self._folder / "stacks.txt").open("a") as file:
-            print(said, file=file, flush=True)
+            print(message, file=file, flush=True)
             faulthandler.dump_traceback(file)
-        log.error("%s: ended; the same command goes on from the last checkpoint", said)
+        log.error("%s: exiting. Re-run the same command to resume.", message)

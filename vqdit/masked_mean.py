@@ -1,4 +1,4 @@
-"""Means over what is real, where a batch is padded or an example lacks something."""
+"""Means over real values where a batch is padded or an example lacks a modality."""
 
 import jax.numpy as jnp
 
@@ -6,11 +6,11 @@ from vqdit.typing import Array, Bool, Float
 
 
 def masked_mean(values: Float[Array, "*b"], mask: Bool[Array, "*b"] | None) -> Float[Array, ""]:
-    """Returns the mean of the values where the mask is true; 0 if it is nowhere.
+    """Returns the mean of the values where the mask is true; 0 if it is true nowhere.
 
     Args:
-        values: of any shape; what is masked may be anything, even NaN.
-        mask: of that shape; None: all are real.
+        values: of any shape; masked values may be anything, even NaN.
+        mask: of the same shape; None if all values are real.
     """
     if mask is None:
         return jnp.mean(values)
@@ -18,11 +18,13 @@ def masked_mean(values: Float[Array, "*b"], mask: Bool[Array, "*b"] | None) -> F
 
 
 def mean_weights(mask: Bool[Array, "*b"] | None, count: int) -> Float[Array, " n"]:
-    """Returns the weights in one list that sum to 1 over what is real; all 0 if nothing is.
+    """Returns the weight of each value in the mean over real values, flattened.
+
+    The weights sum to 1, or are all 0 if no value is real.
 
     Args:
-        mask: None: all `count` are real.
-        count: of the values.
+        mask: True for real values; None if all `count` values are real.
+        count: number of values.
     """
     if mask is None:
         return jnp.full(count, 1.0 / count)

@@ -9,9 +9,9 @@ import vqdit
 from tests import tiny
 from vqdit.cli.main import call
 from vqdit.optim.ema import PosthocEMA
-from vqdit.runs import workdir
+from vqdit.runs import restoring, workdir
 from vqdit.runs.checkpoints import Checkpoints
-from vqdit.train import averages
+from vqdit.train import posthoc_averages
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def test_a_kept_average_is_given_back(run):
     with Checkpoints(run / "averages") as kept:
         assert kept.steps() == [2, 4, 6, 8]
         _, wide = kept.restore((params, params), 4)
-    found, step = averages.reconstruct(run, 0.10, 4)
+    found, step = posthoc_averages.reconstruct(run, 0.10, 4)
     assert step == 4
     chex.assert_trees_all_close(found, wide, atol=1e-6)
 
@@ -42,20 +42,20 @@ def test_the_command_makes_a_workdir_that_is_loaded(run, tmp_path, capsys):
     out = tmp_path / "averaged"
     assert call("average", [f"--workdir={run}", "--width=0.2", f"--out={out}"]) == 0
     assert f"--workdir={out}" in capsys.readouterr().out
-    expected, _ = averages.reconstruct(run, 0.2)
-    restored = workdir.restore(out)
+    expected, _ = posthoc_averages.reconstruct(run, 0.2)
+    restored = restoring.restore(out)
     chex.assert_trees_all_equal(restored.params, expected)
     assert restored.step == 8
-    last = workdir.restore(run)
+    last = restoring.restore(run)
     chex.assert_trees_all_equal(restored.stats, last.stats)
     images = np.zeros((2, 8, 8, 1), np.uint8)
     assert vqdit.load(out).encode(images).shape == vqdit.load(run).encode(images).shape
     with pytest.raises(FileNotFoundError, match="kept no averages; train with --posthoc"):
-        averages.reconstruct(out, 0.1)
+        posthoc_averages.reconstruct(out, 0.1)
     with pytest.raises(ValueError, match="holds a run already; choose another --out"):
         call("average", [f"--workdir={run}", "--width=0.2", f"--out={out}"])
     with pytest.raises(ValueError, match="holds a run already; choose another folder"):
-        averages.write(run, out, expected, 8)
+        posthoc_averages.write(run, out, expected, 8)
 
 
 @pytest.mark.parametrize(

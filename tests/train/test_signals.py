@@ -17,8 +17,8 @@ from tests.train.test_loop import lines, state_of
 from vqdit.config import Timeouts
 from vqdit.data import Data, ImageFolder, pipeline
 from vqdit.tasks import TokenizerTask
-from vqdit.train import faults, loop
-from vqdit.train.faults import Interrupts
+from vqdit.train import loop, signals
+from vqdit.train.signals import Interrupts
 from vqdit.train.watchdog import Watchdog
 
 
@@ -54,10 +54,10 @@ def test_sigusr1_asks_once_to_save_and_not_to_stop():
 
 def watched(monkeypatch, *numbers, save=None, rest=True):
     """What happens if signals come while the main thread is away: "saved", or the exit code."""
-    monkeypatch.setattr(faults, "GRACE", 0.2)
+    monkeypatch.setattr(signals, "GRACE", 0.2)
     happened = []
     with Interrupts(happened.append) as interrupts:
-        inner = interrupts.at_rest(save and functools.partial(save, happened))
+        inner = interrupts.may_exit(save and functools.partial(save, happened))
         with inner if rest else contextlib.nullcontext():
             with contextlib.suppress(KeyboardInterrupt):
                 for number in numbers:
@@ -152,7 +152,7 @@ CHILD = """
 import signal, sys, time
 from pathlib import Path
 from tests import tiny
-from tests.train.test_faults import EVERY
+from tests.train.test_signals import EVERY
 from vqdit.cli.main import end
 from vqdit.data import pipeline
 from vqdit.config import Timeouts

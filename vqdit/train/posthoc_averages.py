@@ -1,4 +1,4 @@
-"""Averages of parameters that are made after training, from those that a run kept."""
+"""Post-hoc EMA: averages of parameters that are computed after training."""
 
 import dataclasses
 from pathlib import Path
@@ -9,18 +9,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from vqdit.optim import ema
-from vqdit.runs import workdir
+from vqdit.runs import frozen_arrays, restoring, workdir
 from vqdit.runs.checkpoints import Checkpoints
 from vqdit.typing import Params
 
 
 def reconstruct(folder: Path, width: float, step: int | None = None) -> tuple[Params, int]:
-    """Returns the power-function average of a width, made of those that a run kept.
+    """Returns the power-function average of a given width, combined from those that a run kept.
 
     Args:
-        folder: a run of an experiment with `posthoc`.
-        width: standard deviation of the average, as a share of the steps.
-        step: finished steps at which the average ends; None takes the last ones kept.
+        folder: workdir of a run with `posthoc`.
+        width: standard deviation of the average, as a fraction of the steps.
+        step: number of steps after which the average ends; None uses the last kept averages.
 
     Returns:
         The parameters, and the step.
@@ -45,7 +45,7 @@ def reconstruct(folder: Path, width: float, step: int | None = None) -> tuple[Pa
         )
     kept = [(time, each) for time in steps for each in posthoc.widths]
     shares = iter(ema.weights(kept, end, width))
-    params = jax.eval_shape(workdir.read_frozen(folder)[0].blank)[0]
+    params = jax.eval_shape(frozen_arrays.read_frozen(folder)[0].blank)[0]
     total: Any = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float64), params)
     with Checkpoints(folder / workdir.AVERAGES) as averages:
         for time in steps:
@@ -58,20 +58,20 @@ def reconstruct(folder: Path, width: float, step: int | None = None) -> tuple[Pa
 
 
 def write(source: Path, folder: Path, params: Params, step: int, *, option: str = "folder") -> None:
-    """Writes a workdir like that of a run, with other parameters.
+    """Writes a workdir like that of a run, but with other parameters.
 
     Args:
-        source: the run.
-        folder: a new one, or an empty one.
-        params: in place of the run's own.
-        step: of the result.
-        option: what the caller chooses another folder by, for messages.
+        source: workdir of the run.
+        folder: a new or empty folder.
+        params: parameters that replace those of the run.
+        step: step of the new checkpoint.
+        option: command-line option that selects another folder, for error messages.
 
     Raises:
-        ValueError: there is a run in the folder.
-        OSError: it cannot be written.
+        ValueError: the folder already holds a run.
+        OSError: the folder cannot be written.
     """
-    run = workdir.restore(source)
+    run = restoring.restore(source)
     experiment = dataclasses.replace(run.experiment, ema=0.0, posthoc=None)
     averaged = run._replace(experiment=experiment, params=params, step=step)
-    workdir.write_run(folder, averaged, option=option)
+    restoring.write_run(folder, averaged, option=option)

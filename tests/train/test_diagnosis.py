@@ -1,4 +1,4 @@
-"""The doctor: what it reports, when it keeps silent, and that a run's log shows it."""
+"""The diagnosis: what it reports, when it keeps silent, and that a run's log shows it."""
 
 import dataclasses
 import json
@@ -7,8 +7,8 @@ import pytest
 
 from tests import tiny
 from vqdit.quantizers import VQ
-from vqdit.train.doctor import WINDOW, Doctor, diagnose
-from vqdit.train.writers import Progress
+from vqdit.train.diagnosis import WINDOW, Diagnosis, diagnose
+from vqdit.train.progress import Progress
 
 WELL = {
     "loss": 1.0,
@@ -39,7 +39,7 @@ def test_a_collapse_is_told_with_its_numbers_and_what_helps():
 def test_a_discriminator_that_wins_is_told_with_its_numbers_and_what_helps():
     found = diagnose([BEATEN] * WINDOW)
     assert set(found) == {"discriminator wins"}
-    assert "99% of originals and reconstructions apart" in found["discriminator wins"]
+    assert "99% of originals and reconstructions correctly" in found["discriminator wins"]
     assert "(mean logits 0.4 and -0.3)" in found["discriminator wins"]
     assert "adversary.start" in found["discriminator wins"]
 
@@ -57,10 +57,10 @@ def test_nothing_is_said_before_quantizer_and_adversary_start():
 
 
 def test_each_condition_is_told_once():
-    doctor = Doctor()
-    told = [doctor.see(COLLAPSED) for _ in range(12)]
+    diagnosis = Diagnosis()
+    told = [diagnosis.update(COLLAPSED) for _ in range(12)]
     assert [len(found) for found in told] == [0] * (WINDOW - 1) + [1] + [0] * (12 - WINDOW)
-    assert [len(found) for found in map(doctor.see, [BEATEN] * WINDOW)] == [0] * 4 + [1]
+    assert [len(found) for found in map(diagnosis.update, [BEATEN] * WINDOW)] == [0] * 4 + [1]
 
 
 def test_a_codebook_that_is_hardly_used_is_reported_in_the_log_once(tmp_path):

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vqdit.masking import masked_mean, mean_weights
+from vqdit.masked_mean import masked_mean, mean_weights
 
 VALUES = np.asarray([[1.0, 2.0, np.nan], [4.0, np.inf, 6.0]], np.float32)
 MASK = np.isfinite(VALUES)

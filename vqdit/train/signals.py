@@ -1,12 +1,11 @@
-"""What can interrupt a run: SIGTERM (preemption), Ctrl-C, and SIGUSR1, which only asks to save.
+"""Signals during a run: SIGTERM (preemption), Ctrl-C, and SIGUSR1, which requests a checkpoint.
 
-The first SIGTERM or Ctrl-C asks the loop to save and leave; a second Ctrl-C leaves at once. A run
-that saved after SIGTERM exits with code 75 ("try again later", for schedulers to requeue), after
-Ctrl-C with 130.
+The first SIGTERM or Ctrl-C makes the loop save and exit; a second Ctrl-C exits at once. A run that
+saved after SIGTERM exits with code 75 (schedulers start it again), after Ctrl-C with 130.
 
-Python's handlers do not run while the main thread is inside a long native call, such as a
-compilation. So a thread watches too: if the main thread has not come back `GRACE` seconds after
-the signal, and the state is at rest, the thread saves in its stead and ends the process.
+Python's signal handlers do not run while the main thread is inside a long native call, such as a
+compilation. So a second thread watches for signals too: if the main thread has not reacted within
+`GRACE` seconds and is in a section that may be interrupted, this thread saves and ends the process.
 """
 
 import contextlib
@@ -28,26 +27,28 @@ from vqdit.train.exit_codes import INTERRUPTED, REQUEUE, leave
 log = logging.getLogger(__name__)
 
 GRACE = 3.0
-"""Seconds that the main thread has to notice a signal by itself."""
+"""Seconds that the main thread has to react to a signal."""
 _END = 0
 
 
 class Interrupts:
-    """Notes signals while it is entered.
+    """Handles signals while it is entered.
 
-    With `jax.distributed` it is JAX's own notifier that sees SIGTERM, and a run stops at the end
-    of a step: a Python handler installed after `initialize` would switch the notifier off, and the
-    processes would not stop at the same step. SIGUSR1 to any of them is told to all when they next
-    log.
+    With `jax.distributed`, JAX's own notifier handles SIGTERM, and all processes stop after the
+    same step; a Python handler installed after `jax.distributed.initialize` would disable the
+    notifier. SIGUSR1 to any process reaches all processes when they next log.
+
+    Args:
+        leave: ends the process with an exit code.
 
     Attributes:
-        requested: the signal that asks to stop, if one came.
-        parting: called before the thread ends the process.
+        requested: the signal that asked the run to stop; None if none did.
+        before_exit: called by the watching thread before it ends the process.
     """
 
     def __init__(self, leave: Callable[[int], None] = leave) -> None:
         self.requested: signal.Signals | None = None
-        self.parting: Callable[[], None] = _nothing
+        self.before_exit: Callable[[], None] = _nothing
         self._leave, self._save_requested = leave, False
         self._old: dict[signal.Signals, Any] = {}
         self._lock = threading.Lock()
@@ -63,7 +64,7 @@ class Interrupts:
             signals = [signal.SIGINT, signal.SIGUSR1]
             if not jax.distributed.is_initialized():
                 signals.append(signal.SIGTERM)
-            self._old = {number: signal.signal(number, self._note) for number in signals}
+            self._old = {number: signal.signal(number, self._handle) for number in signals}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -77,7 +78,7 @@ class Interrupts:
         os.close(self._read)
         os.close(self._write)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _handle(self, number: int, frame: FrameType | None) -> None:
         del frame
         if number == signal.SIGUSR1:
             self._save_requested = True
@@ -87,7 +88,7 @@ class Interrupts:
         self.requested = signal.Signals(number)
 
     def should_stop(self, step: int) -> bool:
-        """Returns True once the run should save and leave; called at every step."""
+        """Returns True once the run should save and exit; called after every step."""
         if jax.distributed.is_initialized():
             from jax.experimental import multihost_utils
 
@@ -98,15 +99,15 @@ class Interrupts:
         return self.requested is not None
 
     @property
-    def pressing(self) -> bool:
-        """True if what a single process does within a step should be left for later."""
+    def is_urgent(self) -> bool:
+        """True if a single process should postpone the rest of its work and save now."""
         return self.requested is not None and not jax.distributed.is_initialized()
 
     def should_save(self, *, together: bool = True) -> bool:
-        """Returns True once after each SIGUSR1, to every process if one of them got it.
+        """Returns True once after each SIGUSR1, in every process if one of them received it.
 
         Args:
-            together: whether several processes ask one another now, which they all have to do.
+            together: whether all processes call this now and exchange their answers.
         """
         if jax.process_count() > 1 and not together:
             return False
@@ -114,24 +115,25 @@ class Interrupts:
         return not parallel.all_agree(not asked)
 
     @contextlib.contextmanager
-    def at_rest(self, save: Callable[[], None] | None = None) -> Iterator[None]:
-        """While it is entered, the process may end at any moment.
+    def may_exit(self, save: Callable[[], None] | None = None) -> Iterator[None]:
+        """Marks a section in which the watching thread may save and end the process.
 
         Args:
-            save: saves what must not be lost, from another thread; None: there is nothing.
+            save: saves the run from another thread; None if there is nothing to save. Processes
+                can only save together, so several processes do not exit in a section with `save`.
         """
         if jax.distributed.is_initialized() and save is not None:
-            yield  # processes save together or not at all
+            yield
             return
         self._rescue = save or _nothing
         try:
             yield
         finally:
-            with self._lock:  # waits for ever if the watcher is saving: it ends the process
+            with self._lock:  # if the watcher is saving, this blocks until it ends the process
                 self._rescue = None
 
     def _watch(self) -> None:
-        """Ends the process where the main thread does not come to it."""
+        """Ends the process if the main thread does not react to a signal."""
         code, due, at_once = 0, None, False
         while True:
             left = None if due is None else max(due - time.monotonic(), 0.0)
@@ -148,15 +150,15 @@ class Interrupts:
                 if at_once:
                     self._leave(code)
                 elif self._rescue is not None:
-                    _try(self._rescue, "could not save; the last checkpoint stays")
-                    _try(self.parting, "could not note how long this start took")
-                    log.info("left at once: nothing is lost; the same command goes on, or starts")
+                    _try(self._rescue, "could not save; the last checkpoint is unchanged")
+                    _try(self.before_exit, "could not record the time of this start")
+                    log.info("exiting at once; nothing is lost. Re-run the same command to resume.")
                     self._leave(code)
             due = time.monotonic() + GRACE
 
     @property
     def exit_code(self) -> int:
-        """The exit code of a run that was interrupted."""
+        """The exit code of a run that a signal stopped."""
         return INTERRUPTED if self.requested == signal.SIGINT else REQUEUE
 
 

@@ -1,0 +1,111 @@
+"""Reading a run for inference or as a starting point, and writing a run made elsewhere."""
+
+import logging
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from vqdit.config import Experiment
+from vqdit.runs.checkpoint_retention import KEEP_ALL
+from vqdit.runs.checkpoints import Checkpoints
+from vqdit.runs.frozen_arrays import read_frozen, write_frozen
+from vqdit.runs.lock import locked
+from vqdit.runs.workdir import CHECKPOINTS, CONFIG, claim, find_run, make_folder, read_experiment
+from vqdit.tasks.base import Frozen, Task, Trees
+from vqdit.typing import Params, Stats
+
+log = logging.getLogger(__name__)
+
+
+class Restored(NamedTuple):
+    """A run for inference, as `restore` reads it and `write_run` writes it."""
+
+    experiment: Experiment
+    task: Task
+    params: Params
+    stats: Stats
+    frozen: Frozen
+    step: int
+
+
+def restore(folder: Path) -> Restored:
+    """Reads the newest checkpoint of a run for inference.
+
+    The parameters are the averaged ones if the experiment averages them.
+
+    Raises:
+        FileNotFoundError: the folder holds no run, or the run has no checkpoint yet.
+    """
+    folder = find_run(folder)
+    experiment = read_experiment(folder)
+    with Checkpoints(folder / CHECKPOINTS) as checkpoints:
+        if checkpoints.latest() is None:
+            raise FileNotFoundError(
+                f"no checkpoint in {folder}; train it until its first checkpoint"
+            )
+        task, frozen = read_frozen(folder)
+        params, stats = jax.eval_shape(task.blank)
+        which = _params_field(experiment)
+        like = {"step": jax.ShapeDtypeStruct((), jnp.int32), which: params, "stats": stats}
+        found = checkpoints.restore(like, only=like)
+    return Restored(experiment, task, found[which], found["stats"], frozen, int(found["step"]))
+
+
+def load_initial(source: Path, task: Task, params: Params, stats: Stats) -> Trees:
+    """Returns the parameters and statistics of another run's newest checkpoint, for fine-tuning.
+
+    The parameters are the averaged ones if that run averages them.
+
+    Args:
+        source: workdir of the other run.
+        task: the task to be trained.
+        params: its fresh parameters. They give structure and shardings, and the values of
+            parameters that `source` never had.
+        stats: its fresh statistics, used in the same way.
+
+    Raises:
+        FileNotFoundError: there is no run with a checkpoint in `source`.
+        CheckpointMismatch: the parameters do not fit; the message lists them by path.
+    """
+    folder = find_run(source)
+    experiment = read_experiment(folder)
+    which = _params_field(experiment)
+
+    def load(params: Params, stats: Stats) -> Trees:
+        wanted = {which: params, "stats": stats}
+        with Checkpoints(folder / CHECKPOINTS) as checkpoints:
+            found = checkpoints.restore(wanted, only=wanted)
+        return found[which], found["stats"]
+
+    log.info("starting from the parameters of %s", folder)
+    return task.warm_start(experiment.task, params, stats, load)
+
+
+def write_run(folder: Path, run: Restored, *, option: str = "folder") -> None:
+    """Writes a run that was not trained here, with one checkpoint, for `restore` to read.
+
+    Args:
+        folder: a new or empty folder.
+        run: the run; its experiment must have `ema=0`, since only one set of parameters is stored.
+        option: command-line option that selects another folder, for error messages.
+
+    Raises:
+        ValueError: the folder already holds a run.
+        OSError: the folder cannot be written.
+    """
+    if (folder / CONFIG).exists() or (folder / CHECKPOINTS).exists():
+        raise ValueError(f"{folder} holds a run already; choose another {option}")
+    make_folder(folder, option)
+    with locked(folder, option), Checkpoints(folder / CHECKPOINTS, KEEP_ALL) as checkpoints:
+        state = {"step": jnp.int32(run.step), "params": run.params, "stats": run.stats}
+        checkpoints.save(run.step, state)
+        checkpoints.wait()
+        write_frozen(folder, run.task, run.frozen)
+        claim(folder, run.experiment)
+
+
+def _params_field(experiment: Experiment) -> str:
+    """Returns the field of the train state that holds the parameters for inference."""
+    return "ema" if experiment.ema > 0 else "params"
