@@ -9,6 +9,8 @@ import pytest
 CACHE = Path(tempfile.gettempdir()) / f"vqdit-test-jax-{os.getuid()}"
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(CACHE)  # of the programs that tests start too
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+# Tiny programs run once or twice: compiling them well takes longer than it saves.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import jax  # noqa: E402
 

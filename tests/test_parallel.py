@@ -58,6 +58,7 @@ def test_every_mesh_trains_as_one_device_does(mesh, alone, monkeypatch):
     chex.assert_trees_all_close(params, alone[0], atol=2e-4)
 
 
+@pytest.mark.slow
 def test_swiglu_is_divided_too(monkeypatch):
     task = dataclasses.replace(TASK, model=dataclasses.replace(TASK.model, mlp="swiglu"))
     one = steps(*compiled(task, Mesh().build(jax.devices()[:1]), monkeypatch))

@@ -107,7 +107,8 @@ def test_same_seed_gives_identical_metrics(kind, trained, tmp_path):
     assert other.metrics != first.metrics
 
 
-@pytest.mark.parametrize("kind", QUICK_AND_SLOW)
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", EXPERIMENTS)
 def test_one_and_eight_devices_agree(kind, trained, tmp_path, monkeypatch, eight_devices):
     experiment = tiny.changed(EXPERIMENTS[kind](), steps=20)
     losses = {}
@@ -216,6 +217,7 @@ def test_fine_tuning_starts_from_the_other_run(trained, tmp_path):
     assert not any(leaf.any() for leaf in jax.tree.leaves(state.opt_state))
 
 
+@pytest.mark.slow
 def test_fine_tuning_may_add_or_drop_the_adversary(trained, tmp_path):
     discriminator = PatchGAN(channels=4, layers=1)
     task = dataclasses.replace(
