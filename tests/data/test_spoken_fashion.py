@@ -185,7 +185,7 @@ def test_what_is_too_long_is_cut_and_said_so(caplog):
         assert not caplog.records
         audio = spoken_fashion._fit(np.full(9000, 100, np.int16), 8000, LINES[0])
     assert (fitting[:7900] > 0).all() and not fitting[8000:].any() and (audio[:8000] > 0).all()
-    assert "the end of 'a t-shirt' by _Way(voice='en-us', speed=220, pitch=50)" in caplog.text
+    assert "the speech of 'a t-shirt' by _Way(voice='en-us', speed=220, pitch=50)" in caplog.text
 
 
 @pytest.mark.parametrize("count", [0, 500])

@@ -167,7 +167,7 @@ def test_a_tensor_that_is_not_finite_is_named_when_it_is_read(wrong, tmp_path):
     tensors = read_tensors(file)
     np.testing.assert_array_equal(tensors["good"].read(), good)
     assert tensors["count"].read() == [7]
-    with pytest.raises(ValueError, match="'bad' in .* is not finite: 1 of its 6 numbers"):
+    with pytest.raises(ValueError, match="'bad' in .* is not finite: 1 of its 6 values"):
         tensors["bad"].read()
 
 

@@ -92,7 +92,6 @@ class Digits(Recorded):
 
 
 def _tone(frequencies: tuple[int, int], generator: np.random.Generator) -> np.ndarray:
-    """Returns the sum of two sines and noise as int16 [800]."""
     seconds = np.arange(SAMPLES) / RATE
     wave = generator.normal(0.0, 0.01, SAMPLES)
     for frequency in frequencies:

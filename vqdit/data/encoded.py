@@ -110,6 +110,3 @@ def _examples(
             present = {name for name in features if arrays[PRESENT + name][row]}
             kept = {name: arrays[name][row] for name in present}
             yield kept | {name: values[row] for name, values in tokens.items() if column in present}
-
-
-__all__ = ["ROWS", "Encode", "Encoded", "write"]

@@ -53,8 +53,6 @@ class Missing(Source):
 
 
 class _Without:
-    """A split that lacks a column in some rows."""
-
     def __init__(self, split: Split, column: str, lacks: np.ndarray) -> None:
         self._split, self._column, self._lacks = split, column, lacks
 

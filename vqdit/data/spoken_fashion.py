@@ -139,8 +139,6 @@ class Utterances(Recorded):
 
 
 class _Spoken:
-    """The images of a split, each with an utterance of its class."""
-
     def __init__(self, garments: Split, utterances: Split, seed: int, number: int) -> None:
         self._garments, self._utterances = garments, utterances
         self._seed, self._number = seed, number
@@ -168,15 +166,12 @@ class _Way(NamedTuple):
 
 
 class _Line(NamedTuple):
-    """A caption and the way in which it is spoken."""
-
     label: int
     text: str
     way: _Way
 
 
 def _lines(ways: list[_Way]) -> list[_Line]:
-    """Returns all captions in each of the given ways of speaking, sorted by label."""
     return [
         _Line(label, wording.format(noun), way)
         for label, noun in enumerate(NOUNS)

@@ -96,8 +96,6 @@ class TFDS(Source):
 
 
 class _Stock:
-    """One split, whose images are decoded, cropped and resized when they are read."""
-
     def __init__(self, source: TFDS, records: Any) -> None:
         self._source, self._records = source, records
 

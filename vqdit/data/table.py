@@ -6,7 +6,7 @@ Every column is a modality; an empty cell means that the example lacks the modal
 import csv
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
@@ -16,6 +16,8 @@ from vqdit.data.sounds import read_sound
 from vqdit.data.sources import OPTION, SPLITS, Feature, divide
 from vqdit.data.texts import to_bytes
 from vqdit.typing import Named, resumable
+
+COLUMNS = ("image", "audio", "text", "label")
 
 
 class Row(NamedTuple):
@@ -88,7 +90,13 @@ class Table(Recorded):
             raise ValueError(
                 f"{self.path} has no values in the columns {', '.join(COLUMNS)}; fill at least one"
             )
-        return Named({column: COLUMNS[column](self, rows) for column in present})
+        features = {
+            "image": Feature((self.size, self.size, self.channels)),
+            "audio": Feature((self.samples,), dtype="int16"),
+            "text": Feature((self.length,)),
+            "label": _label(rows),
+        }
+        return Named({column: features[column] for column in present})
 
     def examples(self) -> Mapping[str, Iterable[Mapping[str, Any]]]:
         rows = self._rows()
@@ -133,7 +141,6 @@ class Table(Recorded):
             yield example
 
     def _named(self, row: Row, column: str) -> Path:
-        """Returns the path of the file that a cell names."""
         return self._file().parent / str(row.cells[column])
 
     def _file(self) -> Path:
@@ -215,36 +222,8 @@ def _class(row: Row) -> str:
     return name[:-2] if name.endswith(".0") and name[:-2].isdecimal() else name
 
 
-def _image(table: Table, rows: list[Row]) -> Feature:
-    del rows
-    return Feature((table.size, table.size, table.channels))
-
-
-def _audio(table: Table, rows: list[Row]) -> Feature:
-    del rows
-    return Feature((table.samples,), dtype="int16")
-
-
-def _text(table: Table, rows: list[Row]) -> Feature:
-    del rows
-    return Feature((table.length,))
-
-
-def _label(table: Table, rows: list[Row]) -> Feature:
-    del table
+def _label(rows: list[Row]) -> Feature:
     names = {_class(row) for row in rows if _given(row, "label")}
     numeric = all(name.isdecimal() for name in names)
     ordered = sorted(names, key=lambda name: (int(name), name)) if numeric else sorted(names)
     return Feature((), len(ordered), tuple(ordered))
-
-
-COLUMNS: dict[str, Callable[[Table, list[Row]], Feature]] = {
-    "image": _image,
-    "audio": _audio,
-    "text": _text,
-    "label": _label,
-}
-"""Functions that return the feature of each known column.
-
-A new modality needs an entry here and a branch in `Table._read`.
-"""

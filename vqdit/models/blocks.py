@@ -191,7 +191,6 @@ def per_token(rows: Float[Array, "b r d"], segments: tuple[Segment, ...]) -> Arr
 
 
 def _pieces(x: Array, sizes: list[int]) -> list[Array]:
-    """Splits the second axis into pieces of the given sizes."""
     stops = [sum(sizes[: number + 1]) for number in range(len(sizes))]
     return [x[:, stop - size : stop] for stop, size in zip(stops, sizes, strict=True)]
 

@@ -229,13 +229,8 @@ class DiT(Component):
     ) -> tuple[Named[Float[Array, "b _ _"]], Named[Float[Array, "n b _ d"]]]:
         """Returns the predictions of `apply`, and each modality's tokens after some of the blocks.
 
-        Args:
-            params: parameters returned by `init`.
-            inputs: description of every modality.
-            x: as in `apply`.
-            t: as in `apply`.
-            after: numbers of the n blocks whose output is returned, from 1 to `depth`.
-            mask: as in `apply`.
+        `after` lists the numbers of the n blocks whose output is returned, from 1 to `depth`; the
+        other arguments are those of `apply`.
 
         Raises:
             ValueError: if a number is outside of 1 to `depth`.

@@ -76,12 +76,10 @@ def _on_one_device(
 
 
 def _padded(x: Array, axis: int) -> Array:
-    """Pads an axis with zeros to a multiple of `LANES`."""
     widths = [(0, 0)] * x.ndim
     widths[axis] = (0, -x.shape[axis] % LANES)
     return jnp.pad(x, widths)
 
 
 def _block(length: int) -> int:
-    """Returns the largest block size that divides the length."""
     return next(size for size in range(BLOCK, 0, -LANES) if length % size == 0)

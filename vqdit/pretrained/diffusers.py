@@ -138,7 +138,6 @@ def weights(folder: Path) -> dict[str, Stored]:
 
 
 def _from_shards(index: Path) -> dict[str, Stored]:
-    """Returns the tensors of all files that an index lists."""
     files = sorted(set(json.loads(index.read_text())["weight_map"].values()))
     missing = [name for name in files if not (index.parent / name).is_file()]
     if missing:

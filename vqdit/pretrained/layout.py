@@ -1,7 +1,7 @@
 """Names of the modules of a VQGAN in other projects, and import of the parameters."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -19,6 +19,7 @@ from vqdit.tasks import KLTask, TokenizerTask
 from vqdit.tasks.autoencoder import AutoencoderTask
 from vqdit.typing import Params, Stats
 
+Shape = tuple[int, ...]
 ATTENTION_PARTS = ("norm", "q", "k", "v", "out")
 SHOWN = 8
 """Largest number of names of each kind that an error lists."""
@@ -266,17 +267,30 @@ def fill(abstract: Params, names: Names, tensors: Mapping[str, Stored], levels: 
     """
     wanted = {path: names.of(path, levels) for path in flatten(abstract)}
     leaves = dict(zip(wanted.values(), flatten(abstract).values(), strict=True))
-    missing = [name for name in leaves if name not in tensors]
-    unexpected = [name for name in tensors if name not in leaves]
+    shapes = {name: _foreign(leaf.shape) for name, leaf in leaves.items()}
+    check_shapes(shapes, tensors, _squeezed)
+    filled = [_converted(tensors[name], leaf.shape) for name, leaf in leaves.items()]
+    return jax.tree.unflatten(jax.tree.structure(abstract), filled)
+
+
+def check_shapes(
+    expected: Mapping[str, Shape],
+    tensors: Mapping[str, Stored],
+    form: Callable[[Shape], Shape] = tuple,
+) -> None:
+    """Raises PretrainedMismatch unless the tensors have the expected names and shapes.
+
+    Shapes are equal if `form` returns the same for both.
+    """
+    missing = [name for name in expected if name not in tensors]
+    unexpected = [name for name in tensors if name not in expected]
     mismatched = [
-        _unlike(name, _foreign(leaf.shape), tensors[name])
-        for name, leaf in leaves.items()
-        if name in tensors and _squeezed(tensors[name].shape) != _squeezed(_foreign(leaf.shape))
+        _unlike(name, shape, tensors[name])
+        for name, shape in expected.items()
+        if name in tensors and form(tensors[name].shape) != form(shape)
     ]
     if missing or unexpected or mismatched:
         raise mismatch(missing, unexpected, mismatched)
-    filled = [_converted(tensors[name], leaf.shape) for name, leaf in leaves.items()]
-    return jax.tree.unflatten(jax.tree.structure(abstract), filled)
 
 
 def mismatch(
@@ -305,21 +319,21 @@ def tensor_of(tensors: Mapping[str, Stored], name: str) -> Stored:
     return tensors[name]
 
 
-def _unlike(name: str, shape: tuple[int, ...], found: Stored) -> str:
+def _unlike(name: str, shape: Shape, found: Stored) -> str:
     return f"{name}: expected {list(shape)}, found {list(found.shape)}"
 
 
-def _foreign(shape: tuple[int, ...]) -> tuple[int, ...]:
+def _foreign(shape: Shape) -> Shape:
     """Returns the shape of a parameter in torch: outputs, inputs, then the kernel's axes."""
     return (*reversed(shape[-2:]), *shape[:-2])
 
 
-def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
+def _squeezed(shape: Shape) -> Shape:
     """Returns the shape without 1x1 kernel axes, which attention has in some checkpoints only."""
     return shape[:2] if shape[2:] == (1, 1) else shape
 
 
-def _converted(tensor: Stored, shape: tuple[int, ...]) -> Any:
+def _converted(tensor: Stored, shape: Shape) -> Any:
     array = _float32(tensor)
     if array.ndim == 4:
         array = array.transpose(2, 3, 1, 0)

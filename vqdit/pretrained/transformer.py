@@ -15,7 +15,7 @@ import numpy as np
 from vqdit.models.dit import DiT, Tokens
 from vqdit.nn.embeddings import positions
 from vqdit.pretrained.archive import Stored
-from vqdit.pretrained.layout import mismatch
+from vqdit.pretrained.layout import check_shapes
 from vqdit.processes import Process
 from vqdit.runs.array_trees import flatten
 from vqdit.typing import Array, Float, Int, Named, Params
@@ -174,15 +174,7 @@ def fill(model: DiT, inputs: Named[Tokens], names: Names, tensors: Mapping[str, 
     """
     abstract = jax.eval_shape(lambda: model.init(jax.random.key(0), inputs))
     wanted = jax.eval_shape(lambda params: spread(model, names, params), abstract)
-    missing = [name for name in wanted if name not in tensors]
-    unexpected = [name for name in tensors if name not in wanted]
-    mismatched = [
-        f"{name}: expected {list(leaf.shape)}, found {list(tensors[name].shape)}"
-        for name, leaf in wanted.items()
-        if name in tensors and tensors[name].shape != leaf.shape
-    ]
-    if missing or unexpected or mismatched:
-        raise mismatch(missing, unexpected, mismatched)
+    check_shapes({name: leaf.shape for name, leaf in wanted.items()}, tensors)
     filled = []
     for path, leaf in flatten(abstract).items():
         found = np.empty(leaf.shape, np.float32)

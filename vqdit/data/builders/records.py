@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from vqdit.data.sources import PRESENT, SPLITS, Arrays, Feature
+from vqdit.data.sources import PRESENT, Arrays, Feature
 from vqdit.typing import Named
 
 REMEMBER = 512 * 2**20
@@ -302,15 +302,3 @@ def _combined(digests: Mapping[str, Any]) -> str:
     """Returns a checksum of the examples, which does not depend on how the files store them."""
     lines = "".join(f"{split} {digests[split].hexdigest()}\n" for split in sorted(digests))
     return hashlib.sha256(lines.encode()).hexdigest()[:16]
-
-
-__all__ = [
-    "SPLITS",
-    "DamagedData",
-    "Records",
-    "describe",
-    "features_of",
-    "is_prepared",
-    "reading",
-    "write",
-]
