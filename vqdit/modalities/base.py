@@ -65,7 +65,7 @@ class Modality(Component):
         return stack
 
     def repack(self, values: Any) -> np.ndarray:
-        """Returns the stored form of a stack that `unpack` returned, even of invalid generated data."""
+        """Returns the stored form of a stack from `unpack`, which may be invalid generated data."""
         return self.pack(values)
 
     def unpack(self, stored: np.ndarray) -> np.ndarray:
@@ -93,7 +93,7 @@ class Modality(Component):
         raise TypeError(f"{type(self).__name__} must define draw")
 
     def html(self, stored: np.ndarray | np.generic) -> str:
-        """Returns one stored example as self-contained HTML, such as a picture or an audio player."""
+        """Returns one stored example as self-contained HTML, such as an audio player."""
         raise TypeError(f"{type(self).__name__} must define html")
 
     def regions(

@@ -63,9 +63,7 @@ class Label(Modality):
             raise ValueError(f"must be integer, got {labels.dtype}")
         wrong = labels[(labels < -1) | (labels >= self.classes)]
         if len(wrong):
-            raise ValueError(
-                f"{wrong[0]} is out of range; use 0 to {self.classes - 1}, or -1 for none"
-            )
+            raise ValueError(f"{wrong[0]} is out of range; 0 to {self.classes - 1}, or -1")
         return super().pack(labels.astype(np.int32))
 
     def read(self, value: str) -> list[np.ndarray]:

@@ -94,7 +94,7 @@ class Text(Modality):
         return f"<q>{html.escape(str(self.unpack(stored[None])[0]))}</q>"
 
     def regions(self, stored: np.ndarray, tokens: tuple[int, ...]) -> list[tuple[str, np.ndarray]]:
-        """One region per word, with the blank behind it; one per letter if there is only one word."""
+        """One region per word, with the blank behind it; one per letter of a single word."""
         del tokens
         content = bytes(stored).rstrip(b"\0")
         words = content.split(b" ")
