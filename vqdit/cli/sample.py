@@ -101,7 +101,7 @@ def main(argv: list[str]) -> int:
         raise ValueError("--explain is of one network; leave out --autoguide")
     edits = _edits(model, options)
     worse = load_generator(options["autoguide"]) if "autoguide" in options else None
-    model.check(given, settings["want"], settings["samplers"], settings["guidance"], worse)
+    model.prepare(given, settings["want"], settings["samplers"], settings["guidance"], worse)
     out = Path(options.get("out", "samples"))
     make_folder(out, "--out")
     num = options.get("num", longest if longest > 1 else 16)

@@ -51,7 +51,7 @@ def main(argv: list[str]) -> int:
     given = read_given(model, options.get("given", []))
     candidates = read_given(model, options["candidates"], "--candidates")
     if len(candidates) == 1:
-        model.check(given, list(candidates), {}, None)
+        model.prepare(given, list(candidates), {}, None)
     make_folder(out.parent, "--out")
     scores = model.score(
         given,
