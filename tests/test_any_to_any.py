@@ -350,8 +350,8 @@ def test_no_label_is_none_that_a_generated_label_could_have(symbols):
 def test_guidance_towards_nothing_is_refused(symbols):
     with pytest.raises(ValueError, match="guidance 2.0 moves towards what is given, and nothing"):
         symbols.sample(2, guidance=2.0)
-    symbols.check(["label"], None, {}, 2.0)
-    symbols.check([], None, {}, {"text:label": 2.0})
+    symbols.prepare({"label": 1}, None, {}, 2.0)
+    symbols.prepare({}, None, {}, {"text:label": 2.0})
 
 
 # Scores.

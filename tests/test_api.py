@@ -213,10 +213,10 @@ def test_guidance_without_a_condition_is_refused_unless_it_is_the_configs_own(
 ):
     task = dataclasses.replace(generator.task, conditions=Named())
     monkeypatch.setattr(generator, "task", task)
-    generator.check([], None, {}, None)
-    generator.check([], None, {}, 1.0)
+    generator.prepare({}, None, {}, None)
+    generator.prepare({}, None, {}, 1.0)
     with pytest.raises(ValueError) as error:
-        generator.check([], None, {}, 2.0)
+        generator.prepare({}, None, {}, 2.0)
     assert str(error.value) == (
         "guidance 2.0 moves towards what is given, and nothing is; give something, guide a pair "
         "such as image:text, or leave it at 1"

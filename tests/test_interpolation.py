@@ -21,9 +21,9 @@ from vqdit.random import per_example, streams
 from vqdit.tasks.interpolation import (
     Interpolation,
     InterpolationInputs,
-    interpolated,
     mixed_codes,
     slerp,
+    stored_interpolation,
 )
 
 NUM = 5
@@ -206,11 +206,14 @@ def test_only_pictures_that_are_generated_are_interpolated(codes):
     sound = np.zeros((1, 8), np.int16)
     path = Interpolation(sound, sound, 0.5)
     with pytest.raises(ValueError, match="only images can be interpolated, got Audio"):
-        interpolated(path, sound, sound, Audio(samples=8, rate=8000), 4)
+        stored_interpolation(path, sound, sound, Audio(samples=8, rate=8000), 4)
     with pytest.raises(ValueError, match="'label' is edited, but it is not generated"):
         codes.sample(4, edits={"label": Interpolation(3, 4, 0.5)})
     blank = np.zeros((1, 8, 8, 1), np.uint8)
-    assert interpolated(path, blank, blank, Image(size=(8, 8), channels=1), 4).share[1] == 1 / 3
+    assert (
+        stored_interpolation(path, blank, blank, Image(size=(8, 8), channels=1), 4).share[1]
+        == 1 / 3
+    )
 
 
 def test_the_command_writes_a_path_in_order(folder, codes, digits, tmp_path, capsys):

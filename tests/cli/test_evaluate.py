@@ -12,6 +12,7 @@ from vqdit.data import Digits, FashionMNIST, ImageFolder, Missing, SpokenFashion
 from vqdit.evaluation.evaluate import measure_agreement
 from vqdit.evaluation.intervals import wilson
 from vqdit.evaluation.recognizers import complete_source, recognizers_for
+from vqdit.inference import loading
 from vqdit.typing import Named
 
 NAMES = ("audio", "image", "label", "text")
@@ -245,7 +246,7 @@ def test_a_trained_run_is_measured_and_written(trained, tmp_path, capsys):
 def test_what_cannot_be_evaluated_is_refused_before_a_model_is_loaded(
     args, message, refused, monkeypatch
 ):
-    monkeypatch.setattr(api, "load", None)
+    monkeypatch.setattr(loading, "load", None)
     assert refused("evaluate", "--workdir=nowhere", *args) == message
 
 

@@ -120,9 +120,10 @@ def asked(monkeypatch):
     asked = {}
 
     def fake(self, num, **kwargs):
-        self.check(kwargs["given"], kwargs["want"], kwargs["samplers"], kwargs["guidance"])
+        settings = (kwargs[name] for name in ("given", "want", "samplers", "guidance"))
+        wanted = self.prepare(*settings).wanted
         asked.update(num=num, **kwargs)
-        names = [*self.wanted(kwargs["given"], kwargs["want"]), *kwargs["given"], "label"]
+        names = [*wanted, *kwargs["given"], "label"]
         blank = {
             name: np.zeros((num, *self.modality(name).shape), self.modality(name).dtype)
             for name in names

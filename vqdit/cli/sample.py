@@ -79,7 +79,7 @@ def sample(
     editing = {name: value for name, value in editing.items() if value is not None}
     edits = arguments.read_edits(model, editing, explain)
     weak = arguments.load_generator(autoguide) if autoguide else None
-    model.check(known, settings["want"], settings["samplers"], settings["guidance"], weak)
+    model.prepare(known, settings["want"], settings["samplers"], settings["guidance"], weak)
     folder = Path(out)
     make_folder(folder, "--out")
     num = num or (longest if longest > 1 else 16)

@@ -48,7 +48,7 @@ def score(
     known = read_values(model, given)
     choices = read_values(model, candidates, "--candidates")
     if len(choices) == 1:
-        model.check(known, list(choices), {}, None)
+        model.prepare(known, list(choices), {}, None)
     make_folder(file.parent, "--out")
     scores = model.score(known, choices, rounds=rounds, seed=seed, batch_size=batch_size)
     ((name, values),) = choices.items()

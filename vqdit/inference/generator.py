@@ -196,35 +196,22 @@ class Generator:
         guidance: Guidance,
         autoguide: "Generator | None" = None,
     ) -> Inputs:
-        """Returns the inputs of `sample` with these arguments: checked, and in stored form."""
-        self.check(given, want, samplers, guidance, autoguide)
-        stored = {name: self.pack(name, values) for name, values in given.items()}
-        if autoguide is None:
-            branches = guidance_branches(self.task, given, guidance)
-        else:
-            branches = autoguidance_branches(self.task, guidance)
-        return Inputs(self.task, stored, self.wanted(given, want), branches)
+        """Checks arguments of `sample`, and returns its inputs in stored form.
 
-    def check(
-        self,
-        given: Iterable[str],
-        want: Sequence[str] | None,
-        samplers: Mapping[str, Sampler],
-        guidance: Guidance,
-        autoguide: "Generator | None" = None,
-    ) -> None:
-        """Raises ValueError if the model cannot sample so; see `sample`."""
-        given = list(given)
+        Raises:
+            ValueError: the model cannot sample so.
+        """
         check_names(self.task, given, want)
         check_samplers(self.task, samplers)
+        wanted = wanted_targets(self.task, given, want)
         if autoguide is None:
-            check_guidance(self.task, given, self.wanted(given, want), guidance)
+            check_guidance(self.task, [*given], wanted, guidance)
+            branches = guidance_branches(self.task, given, guidance)
         else:
             check_autoguidance(self.task, autoguide.task, guidance)
-
-    def wanted(self, given: Iterable[str], want: Sequence[str] | None) -> list[str]:
-        """Returns the names of the targets to generate; see `sample`."""
-        return wanted_targets(self.task, given, want)
+            branches = autoguidance_branches(self.task, guidance)
+        stored = {name: self.pack(name, values) for name, values in given.items()}
+        return Inputs(self.task, stored, wanted, branches)
 
     def samplers(self, chosen: Mapping[str, Sampler] | None) -> Named[Sampler]:
         """Returns the samplers of all targets: the chosen ones, and the config's for the rest."""

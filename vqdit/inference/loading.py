@@ -26,7 +26,7 @@ def load(path: str | Path) -> Tokenizer | Generator:
 
 
 def resolver(siblings: dict[str, Path]) -> Any:
-    """Returns what finds trained tasks by the name of an earlier experiment, or by path."""
+    """Returns a function that finds trained tasks by name of an earlier experiment, or by path."""
 
     def resolve(name: str) -> Trained:
         folder = siblings.get(name, Path(name))

@@ -68,7 +68,7 @@ def wanted_targets(
     return [n for n in task.targets if (n in want if want is not None else n not in given)]
 
 
-def check_names(task: GenerationTask, given: list[str], want: Collection[str] | None) -> None:
+def check_names(task: GenerationTask, given: Collection[str], want: Collection[str] | None) -> None:
     """Raises ValueError unless `want` can be generated from `given`."""
     for name in (*given, *(want or ())):
         task.modality(name)

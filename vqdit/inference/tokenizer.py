@@ -12,26 +12,26 @@ from vqdit.tasks.autoencoder import AutoencoderTask
 from vqdit.typing import Array
 
 SLACK = 1e-3
-"""How far a standardised value may be beyond [-1, 1]: rounding, not another range."""
+"""Tolerance of rounding beyond [-1, 1] in standardised values."""
 
 
 class Tokenizer:
     """A trained tokenizer. Its methods are jitted; each new batch shape compiles once.
 
-    Standardised images may have any size that the model divides, and their tokens any such grid.
+    Standardised images may have any size that the model's downsampling divides.
 
     *Tokens* are codes int32 [b, *grid, q], or float32 latents [b, *grid, d] of a `KLTask`.
-    *Stored* examples are as data sets keep them (uint8 images [b, h, w, c], int16 audio [b, t]),
+    *Stored* examples have the form of data sets (uint8 images [b, h, w, c], int16 audio [b, t]),
     *standardised* ones float32 in [-1, 1] with channels last (images [b, h, w, c], audio
     [b, t, 1]).
 
     Attributes:
-        task: what it is.
-        model: its encoder and decoder.
-        params: its parameters.
-        stats: its codebook and counts.
-        step: training steps behind it.
-        standardized: `decode` gives standardised examples unless it is told otherwise.
+        task: the task of the run, without the parts that only training needs.
+        model: encoder and decoder.
+        params: parameters.
+        stats: codebook and counts.
+        step: number of training steps.
+        standardized: default of `decode`: True returns standardised examples, False stored ones.
     """
 
     def __init__(self, restored: Restored, *, standardized: bool = False) -> None:
@@ -50,8 +50,8 @@ class Tokenizer:
         """Returns the tokens of stored or of standardised examples.
 
         Raises:
-            ValueError: shape or type are those of neither, the size does not divide, or a
-                standardised value is NaN or outside of [-1, 1].
+            ValueError: shape and type are of neither form, the model's downsampling does not divide
+                the size, or a standardised value is NaN or outside of [-1, 1].
         """
         x, modality = np.asarray(x), self.task.modality
         if x.shape[1:] == modality.shape and x.dtype == modality.dtype:
@@ -64,7 +64,7 @@ class Tokenizer:
                 f"float32 [b, {', '.join(map(str, standard))}] in [-1, 1], "
                 f"got {x.dtype} {list(x.shape)}"
             )
-        self.model.grid(x.shape[1:-1])  # sizes that do not divide
+        self.model.grid(x.shape[1:-1])  # raises if the size does not divide
         _require_finite(x, "encode")
         if x.size and np.abs(x).max() > 1.0 + SLACK:
             raise ValueError(
@@ -77,13 +77,13 @@ class Tokenizer:
         """Returns the examples of tokens.
 
         Args:
-            tokens: what `encode` returned, or generated ones.
-            standardized: give the decoder's very numbers, which are not clipped to [-1, 1], or
+            tokens: results of `encode`, or generated tokens.
+            standardized: True returns the decoder's output, not clipped to [-1, 1]; False returns
                 stored examples; None takes the attribute.
 
         Raises:
-            ValueError: the shape is not that of the tokens, a code is not in the codebook, or a
-                latent is not finite.
+            ValueError: the shape is wrong, a code is not in the codebook, or a latent is not
+                finite.
         """
         tokens = np.asarray(tokens)
         tokens = self._task_of(tokens).checked(tokens)
@@ -94,7 +94,7 @@ class Tokenizer:
         return decode(self.params, self.stats, tokens)
 
     def _task_of(self, tokens: np.ndarray) -> AutoencoderTask:
-        """Returns the task for images of the size that a grid of tokens makes."""
+        """Returns the task for images of the size that this grid of tokens decodes to."""
         size = tuple(axis * self.model.downsampling for axis in tokens.shape[1:-1])
         modality = self.task.modality
         if not isinstance(modality, Image) or len(size) != 2 or min(size) < 1:
@@ -108,5 +108,5 @@ def _require_finite(x: np.ndarray, method: str) -> None:
         where = ", ".join(map(str, wrong[0]))
         raise ValueError(
             f"{method} takes finite numbers, got {x[tuple(wrong[0])]} at [{where}], the first of "
-            f"{len(wrong)}; look where they come from"
+            f"{len(wrong)}; check the code that made them"
         )

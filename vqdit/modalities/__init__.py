@@ -1,4 +1,4 @@
-"""Modalities: the only files that know what their data are."""
+"""Modalities: the only modules that know the kind of their data."""
 
 from vqdit.modalities.audio import Audio
 from vqdit.modalities.base import Modality

@@ -1,4 +1,4 @@
-"""Audio: int16 in store, float32 in [-1, 1) for networks, WAV files for people."""
+"""Audio: int16 when stored, float32 in [-1, 1) for networks, WAV files for people."""
 
 import base64
 import io
@@ -65,11 +65,11 @@ class Audio(Modality):
         return buffer.getvalue()
 
     def draw(self, stored: np.ndarray) -> np.ndarray:
-        """A spectrogram of each: time to the right, frequency upwards, 60 dB, black is loud."""
+        """Spectrograms: time to the right, frequency upwards, a range of 60 dB, black is loud."""
         return np.stack([spectrogram(sound) for sound in stored])
 
     def regions(self, stored: np.ndarray, tokens: tuple[int, ...]) -> list[tuple[str, np.ndarray]]:
-        """One per token, named by its span of time."""
+        """One region per token, named by its time span."""
         edges = np.linspace(0.0, self.samples / self.rate, tokens[0] + 1)
         unit, factor, digits = ("ms", 1000.0, 0) if edges[1] < 0.1 else ("s", 1.0, 2)
         shown = [f"{factor * edge:.{digits}f}" for edge in edges]

@@ -1,7 +1,8 @@
 """The contract of a modality: from stored arrays to what networks take, and to what people see.
 
-*Stored* is how a data set keeps an example (uint8 pixels, int16 samples, bytes of text); a *value*
-is how a caller of the library gives and gets it, which differs for text alone (str).
+*Stored* is the form in which a data set keeps an example (uint8 pixels, int16 samples, bytes of
+text). A *value* is the form in which callers of the library give and get it; it differs from the
+stored form only for text (str).
 """
 
 from pathlib import Path
@@ -13,7 +14,7 @@ from vqdit.typing import Array, Component
 
 
 class Modality(Component):
-    """What one kind of data is."""
+    """One kind of data."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -37,7 +38,7 @@ class Modality(Component):
 
     @property
     def vocabulary(self) -> int:
-        """Number of codes, if standardized data are codes already; 0 if they need a tokenizer."""
+        """Number of codes if standardized data are codes; 0 if the data need a tokenizer."""
         return 0
 
     def standardize(self, raw: Array) -> Array:
@@ -49,7 +50,7 @@ class Modality(Component):
         raise TypeError(f"{type(self).__name__} must define restore")
 
     def pack(self, values: Any) -> np.ndarray:
-        """Returns the stored form of values: one, or a stack of them.
+        """Returns the stored form of one value or of a stack of values.
 
         Raises:
             ValueError: shape or type are not those of the modality.
@@ -64,7 +65,7 @@ class Modality(Component):
         return stack
 
     def repack(self, values: Any) -> np.ndarray:
-        """Returns the stored form of a stack that `unpack` gave, whatever a model generated."""
+        """Returns the stored form of a stack from `unpack`, which may be invalid generated data."""
         return self.pack(values)
 
     def unpack(self, stored: np.ndarray) -> np.ndarray:
@@ -72,19 +73,19 @@ class Modality(Component):
         return stored
 
     def read(self, value: str) -> list[np.ndarray]:
-        """Reads what a user gave on the command line: a literal, a file, or a folder of files.
+        """Reads an argument of the command line: a literal, a file, or a folder of files.
 
         Returns:
             One value per item, in sorted order of the files.
 
         Raises:
-            ValueError: naming the value and the rule it breaks.
+            ValueError: the argument is not of this modality.
             FileNotFoundError: there is no such file.
         """
         raise TypeError(f"{type(self).__name__} must define read")
 
     def write(self, values: np.ndarray, folder: Path) -> None:
-        """Writes one file per value (or one file with all), that `read` takes again."""
+        """Writes one file per value, or one file with all values, which `read` can read."""
         raise TypeError(f"{type(self).__name__} must define write")
 
     def draw(self, stored: np.ndarray) -> np.ndarray:
@@ -92,20 +93,20 @@ class Modality(Component):
         raise TypeError(f"{type(self).__name__} must define draw")
 
     def html(self, stored: np.ndarray | np.generic) -> str:
-        """Returns one stored example as self-contained HTML, to be seen, heard or read."""
+        """Returns one stored example as self-contained HTML, such as an audio player."""
         raise TypeError(f"{type(self).__name__} must define html")
 
     def regions(
         self, stored: np.ndarray | np.generic, tokens: tuple[int, ...]
     ) -> list[tuple[str, np.ndarray]]:
-        """Divides one example into what a person would point at.
+        """Divides one example into regions that mean something to people, such as words.
 
         Args:
             stored: the example.
-            tokens: the grid of its tokens.
+            tokens: grid of its tokens.
 
         Returns:
-            For each region a name, and which tokens belong to it: bool [l].
+            A name for each region, and True at the tokens that belong to it: bool [l].
         """
         del stored
         cells = [np.unravel_index(number, tokens) for number in range(int(np.prod(tokens)))]
@@ -114,7 +115,7 @@ class Modality(Component):
 
 
 def numbered(stem: str, ending: str, count: int) -> list[str]:
-    """Returns names of `count` files that sort in order, such as image_0003.png."""
+    """Returns `count` file names that sort in order, such as image_0003.png."""
     digits = max(4, len(str(count - 1)))
     return [f"{stem}_{number:0{digits}d}{ending}" for number in range(count)]
 

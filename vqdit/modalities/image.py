@@ -1,4 +1,4 @@
-"""Images: uint8 in store, float32 in [-1, 1] for networks, PNG for people."""
+"""Images: uint8 when stored, float32 in [-1, 1] for networks, PNG for people."""
 
 from pathlib import Path
 
@@ -37,7 +37,7 @@ class Image(Modality):
         return self.size
 
     def standardize(self, raw: UInt8[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-        return (2.0 * raw.astype(jnp.float32) - 255.0) / 255.0  # never above 1, compiled or not
+        return (2.0 * raw.astype(jnp.float32) - 255.0) / 255.0  # at most 1, compiled or not
 
     def restore(self, x: Float[Array, "b h w c"]) -> UInt8[Array, "b h w c"]:
         return jnp.clip(jnp.round((x + 1.0) * 127.5), 0, 255).astype(jnp.uint8)

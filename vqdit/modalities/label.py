@@ -13,7 +13,7 @@ from vqdit.modalities.drawing import text_picture
 from vqdit.typing import Array, Int
 
 SHOWN = 20
-"""Names that a message lists."""
+"""Maximum number of class names in an error message."""
 
 
 class Label(Modality):
@@ -21,7 +21,7 @@ class Label(Modality):
 
     Attributes:
         classes: number of classes.
-        names: their names, if they have any; then they can be given by name too.
+        names: names of the classes, by which labels can be given too; empty if they have none.
     """
 
     classes: int = 10
@@ -67,7 +67,7 @@ class Label(Modality):
         return super().pack(labels.astype(np.int32))
 
     def read(self, value: str) -> list[np.ndarray]:
-        parts = [value] if value in self.names else value.split(",")  # a name may have commas
+        parts = [value] if value in self.names else value.split(",")  # a name may contain commas
         return [np.asarray(self._class(part.strip()), np.int32) for part in parts]
 
     def _class(self, value: str) -> int:
@@ -78,7 +78,7 @@ class Label(Modality):
                 raise ValueError(
                     f"label {value} is out of range; labels go from 0 to {self.classes - 1}"
                 )
-            if any(name.isdecimal() for name in self.names):  # then a number is a name
+            if any(name.isdecimal() for name in self.names):  # then numbers are names
                 raise ValueError(f"unknown label {value!r}; one of: {', '.join(self.names)}")
             return int(value)
         folded = {name.casefold(): name for name in self.names}
@@ -103,7 +103,7 @@ class Label(Modality):
     def regions(
         self, stored: np.ndarray | np.generic, tokens: tuple[int, ...]
     ) -> list[tuple[str, np.ndarray]]:
-        """One: the label, by its name."""
+        """One region: the label."""
         del tokens
         return [(self._name(stored), np.ones(1, bool))]
 

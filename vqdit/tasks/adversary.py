@@ -1,9 +1,9 @@
-"""A discriminator that judges a tokenizer's reconstructions, trained in the same step.
+"""A discriminator of a tokenizer's reconstructions, trained in the same step.
 
     L = L_rec + ... + w L_g(D'(y))   +   L_d(D(x), D(y'))  + lecam + r1,       y' = sg(y),
 
-where D' is D with its parameters stopped: the first part trains the autoencoder alone, the second
-the discriminator alone, and one gradient of their sum serves both. Each has its own optimizer.
+where D' is D without gradients of its parameters: the first part trains only the autoencoder, the
+second only the discriminator, and one gradient of the sum serves both. Each has its own optimizer.
 
 Esser et al., "Taming Transformers" (VQGAN), arXiv:2012.09841, section 3.1.
 """
@@ -21,7 +21,7 @@ from vqdit.optim import AdamW, Optimizer
 from vqdit.typing import Array, Bool, Component, Float, Int, Key, Named, Params
 
 LECAM_DECAY = 0.999
-"""Of the moving averages of the mean logits, as published."""
+"""Decay of the moving averages of the mean logits, as published."""
 
 
 class Averages(NamedTuple):
@@ -32,19 +32,19 @@ class Averages(NamedTuple):
 
 
 class Adversary(Component):
-    """A discriminator and how it plays.
+    """A discriminator and the settings of adversarial training.
 
     Attributes:
         discriminator: the network.
-        loss: of both players; see `vqdit.losses.adversarial`.
-        weight: of the generator's loss, beside a reconstruction of weight 1.
-        start: first training step in which it learns and is listened to.
-        adaptive: also weigh the generator's loss so that its gradient at the decoder's last layer
+        loss: adversarial loss of discriminator and generator; see `vqdit.losses.adversarial`.
+        weight: weight of the generator's loss; the reconstruction has weight 1.
+        start: first step in which the discriminator is trained and the generator's loss counts.
+        adaptive: also scale the generator's loss so that its gradient at the decoder's last layer
             is as large as that of the reconstruction, as in VQGAN.
         lecam: weight of LeCAM, which keeps the logits near their averages; 0.001 to 0.05 is usual.
         r1: gamma of the gradient penalty on originals; 10 is usual for `StyleGAN`.
-        r1_every: steps between penalties; each counts so many times.
-        optimizer: of the discriminator, for the steps from `start` on.
+        r1_every: steps between penalties; each penalty is multiplied by this number.
+        optimizer: optimizer of the discriminator, for the steps from `start` on.
     """
 
     discriminator: Discriminator = PatchGAN()
@@ -60,7 +60,7 @@ class Adversary(Component):
     def __post_init__(self) -> None:
         if self.weight <= 0.0:
             raise ValueError(
-                f"Adversary needs weight > 0, got {self.weight}; without one, leave it out"
+                f"Adversary needs weight > 0, got {self.weight}; use adversary=None for none"
             )
         if min(self.lecam, self.r1) < 0.0:
             raise ValueError(f"Adversary needs lecam and r1 >= 0, got {self.lecam} and {self.r1}")
@@ -90,7 +90,7 @@ class Adversary(Component):
     def generator_loss(
         self, params: Params, y: Float[Array, "b *size c"], valid: Bool[Array, " b"]
     ) -> Float[Array, ""]:
-        """Returns the loss of reconstructions, without weight; no gradient reaches `params`."""
+        """Returns the unweighted loss of reconstructions; no gradient reaches `params`."""
         logits = self.discriminator.apply(jax.lax.stop_gradient(params), y)
         return masked_mean(adversarial.generator_loss(self.loss, logits), valid)
 
@@ -103,10 +103,7 @@ class Adversary(Component):
         valid: Bool[Array, " b"],
         step: Int[Array, ""],
     ) -> tuple[Float[Array, ""], Named[Float[Array, ""]], Averages]:
-        """Returns the loss, its parts with how the discriminator stands, and the next averages.
-
-        No gradient reaches x and y.
-        """
+        """Returns the loss, its metrics, and the next averages; no gradient reaches x and y."""
         x, y = jax.lax.stop_gradient((x, y))
         real, fake = (self.discriminator.apply(params, data) for data in (x, y))
         loss = masked_mean(adversarial.discriminator_loss(self.loss, real, fake), valid)
@@ -139,7 +136,7 @@ class Adversary(Component):
         valid: Bool[Array, " b"],
         step: Int[Array, ""],
     ) -> Float[Array, ""]:
-        """The penalty in every n-th step, times n; 0 in the others, which do not compute it."""
+        """Returns n times the penalty in every n-th step; 0 in others, which do not compute it."""
 
         def penalty(params: Params) -> Float[Array, ""]:
             each = adversarial.r1(lambda x: self.discriminator.apply(params, x), x)
@@ -158,17 +155,17 @@ class Adversary(Component):
 
 
 class Waiting(NamedTuple):
-    """State of an optimizer that has yet to begin, or has begun."""
+    """State of an optimizer with a delayed start."""
 
     count: Int[Array, ""]
     inner: Any
 
 
 def starting_at(start: int, inner: optax.GradientTransformation) -> optax.GradientTransformation:
-    """Returns an optimizer that changes nothing, itself included, before that many updates.
+    """Returns an optimizer that skips the first `start` updates, which leave its state unchanged.
 
-    Zero gradients would not do: Adam with weight decay moves at zero gradient, its averages fill
-    with zeros, and its schedule runs down.
+    Zero gradients are no substitute: with them Adam's weight decay moves the parameters, its
+    averages fill with zeros, and its schedule advances.
     """
 
     def init(params: Params) -> Waiting:

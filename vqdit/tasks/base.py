@@ -1,4 +1,4 @@
-"""The contract of a task: everything that the training loop, and it alone, may call."""
+"""The contract of a task: all methods that the training loop calls."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -19,12 +19,12 @@ Frozen = Any
 
 
 class Aux(NamedTuple):
-    """What comes out of a loss besides the loss.
+    """Results of `Task.loss` besides the loss.
 
     Attributes:
         metrics: scalars to log.
-        update: whatever the task's own `update` needs: arrays with a row per example, and scalars
-            that are means over examples. So a batch taken in parts gives what the whole would.
+        update: argument of `Task.update`: arrays with a row per example, and scalars that are means
+            over examples, so that the parts of a batch can be merged into the whole.
     """
 
     metrics: Named[Float[Array, ""]]
@@ -32,7 +32,7 @@ class Aux(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """A finished task, as another one finds it by name."""
+    """A trained task, as another task that refers to it by name gets it."""
 
     task: "Task"
     params: Params
@@ -47,11 +47,11 @@ Load = Callable[[Params, Stats], Trees]
 
 
 class Task(Component):
-    """What is trained. All methods but `load`, `check` and `write_preview` are pure."""
+    """A model and its training. All methods but `load`, `check` and `write_preview` are pure."""
 
     @property
     def modalities(self) -> Named[Modality]:
-        """What it reads of the data, by the names of the columns."""
+        """Modalities that the task reads from the data, by name of the column."""
         raise TypeError(f"{type(self).__name__} must define modalities")
 
     def load(
@@ -61,19 +61,21 @@ class Task(Component):
 
         Args:
             resolve: finds other trained tasks.
-            batches: one ordered pass over the training data, for statistics.
+            batches: starts one ordered pass over the training data, for statistics.
         """
         del resolve, batches
         return self, {}
 
     def resolve_references(self, find: "Callable[[str], Task]") -> "Task":
-        """Returns the task with its references resolved, checked against what they name.
+        """Returns the task with its references resolved and checked.
+
+        Called before any training, so that mistakes show early.
 
         Args:
-            find: finds other tasks, trained or not: this shows mistakes before any work.
+            find: finds other tasks, trained or not.
 
         Raises:
-            ValueError: this task and those that it refers to do not fit.
+            ValueError: this task does not fit a task that it refers to.
         """
         del find
         return self
@@ -83,7 +85,7 @@ class Task(Component):
         return {}
 
     def check(self, features: Named[Feature]) -> None:
-        """Raises ValueError, before any work, if this task cannot be trained on such data."""
+        """Raises ValueError if this task cannot be trained on data with these columns."""
         raise TypeError(f"{type(self).__name__} must define check")
 
     def init(self, key: Key[Array, ""], frozen: Frozen, batch: Batch) -> tuple[Params, Stats]:
@@ -95,24 +97,24 @@ class Task(Component):
         raise TypeError(f"{type(self).__name__} must define blank")
 
     def warm_start(self, source: "Task", params: Params, stats: Stats, load: Load) -> Trees:
-        """Returns parameters and statistics as another run left them, to start from.
+        """Returns parameters and statistics that start from those of another run.
 
         Args:
-            source: what that run trained.
+            source: task of the other run.
             params: fresh parameters of this task.
-            stats: fresh statistics.
-            load: reads that run's arrays; takes parameters and statistics of the structure,
-                shapes and shardings that are wanted.
+            stats: fresh statistics of this task.
+            load: reads the other run's arrays; takes parameters and statistics with the wanted
+                structure, shapes and shardings.
         """
         del source
         return load(params, stats)
 
     def optimizer(self, optimizer: Optimizer, steps: int) -> optax.GradientTransformation:
-        """Returns what moves the parameters; a task may give parts of them one of their own.
+        """Returns the gradient transformation of all parameters.
 
         Args:
-            optimizer: that of the experiment.
-            steps: length of the run.
+            optimizer: the experiment's optimizer; a task may use another for some parameters.
+            steps: number of training steps.
         """
         return optimizer.build(steps)
 
@@ -131,7 +133,7 @@ class Task(Component):
     def update(
         self, params: Params, stats: Stats, aux: Any, key: Key[Array, ""], step: Int[Array, ""]
     ) -> tuple[Params, Stats]:
-        """Returns params and stats once a step, after the optimizer. `aux` is `Aux.update`."""
+        """Returns params and stats after the optimizer's step. `aux` is `Aux.update`."""
         del aux, key, step
         return params, stats
 
@@ -144,16 +146,16 @@ class Task(Component):
     def preview(
         self, params: Params, stats: Stats, frozen: Frozen, batch: Batch, key: Key[Array, ""]
     ) -> Named[Array]:
-        """Returns a few results in stored form, for a person to look at."""
+        """Returns a few results in stored form, for people to look at."""
         raise TypeError(f"{type(self).__name__} must define preview")
 
     def write_preview(self, preview: Named[np.ndarray], path: Path) -> Path:
-        """Writes what `preview` returned; `path` has no ending. Returns the file."""
+        """Writes the result of `preview` to `path` plus a suffix; returns the file."""
         raise TypeError(f"{type(self).__name__} must define write_preview")
 
 
 def require(features: Named[Feature], name: str, shape: tuple[int, ...]) -> None:
-    """Raises ValueError unless the data have that column with that shape."""
+    """Raises ValueError unless the data have the column `name` with this shape."""
     if name not in features:
         raise ValueError(f"the data have no {name!r}; they have: {', '.join(features)}")
     if features[name].shape != shape:

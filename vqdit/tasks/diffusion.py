@@ -1,8 +1,8 @@
 """Training a DiT over the tokens of one modality or several, to generate any from any other.
 
 Every modality has its own time t (0: known, 1: unknown), process, sampler and head. Training draws
-the times from a joint law, noises every modality to its own, and adds up their losses; what can
-then be asked of the network is in `vqdit.tasks.generation`.
+the times from a joint distribution, noises every modality to its own time, and adds up their
+losses. Generation with the trained network is in `vqdit.tasks.generation`.
 """
 
 from collections.abc import Callable, Iterable
@@ -28,17 +28,17 @@ from vqdit.tasks.previews import ROWS, draw_preview, preview_columns, preview_re
 from vqdit.typing import Array, Bool, Float, Int, Key, Named, Params, Stats
 
 ALIGNED = "repa"
-"""Name of REPA's encoder among what is frozen, and of its projector among the parameters."""
+"""Key of REPA's encoder among the frozen arrays, and of its projector among the parameters."""
 UNCERTAINTY = "uncertainty"
-"""Name of the learned weights of losses among the parameters."""
+"""Key of the learned loss weights among the parameters."""
 
 
 class DiffusionTask(GenerationTask):
     """A DiT over the tokens of one or more modalities.
 
     Attributes:
-        joint: how the targets' times go together in training.
-        repa: alignment of the network's tokens with a frozen encoder; None is none.
+        joint: joint distribution of the targets' times in training.
+        repa: alignment of the network's tokens with a frozen encoder; None disables it.
     """
 
     joint: JointTimeDistribution = Independent()
@@ -49,7 +49,8 @@ class DiffusionTask(GenerationTask):
         strange = sorted(set(self.joint.names) - set(self.targets))
         if strange:
             raise ValueError(
-                f"joint speaks of {strange[0]!r}; the targets are {', '.join(self.targets)}"
+                f"joint names {strange[0]!r}, which is no target; the targets are "
+                f"{', '.join(self.targets)}"
             )
         for name, target in self.targets.items():
             if target.inpaint_share and self.model.block in ("in_context", "cross_attention"):
@@ -64,13 +65,13 @@ class DiffusionTask(GenerationTask):
     def _check_repa(self, repa: REPA) -> None:
         if repa.target not in self.targets or ALIGNED in self.targets:
             raise ValueError(
-                f"REPA aligns {repa.target!r}, which has to be a target, and no target may be "
+                f"REPA aligns {repa.target!r}, which must be a target, and no target may be "
                 f"called {ALIGNED!r}; the targets are {', '.join(self.targets)}"
             )
         if repa.after > self.model.depth:
             raise ValueError(
-                f"REPA takes the tokens after block {repa.after} of {self.model.depth}; "
-                f"lower repa.after"
+                f"REPA takes the tokens after block {repa.after}, but the DiT has "
+                f"{self.model.depth} blocks; lower repa.after"
             )
 
     def load(
@@ -93,7 +94,7 @@ class DiffusionTask(GenerationTask):
         return task
 
     def _clean(self, name: str) -> Array:
-        """Returns an example of a modality as an encoder sees it: data in [-1, 1]."""
+        """Returns a blank example of a modality as an encoder sees it: data in [-1, 1]."""
         modality = self.modality(name)
         return modality.standardize(jnp.zeros((1, *modality.shape), modality.dtype))
 
@@ -105,8 +106,8 @@ class DiffusionTask(GenerationTask):
         super().check_encoded(name, feature)
         if self.repa is not None and self.repa.target == name:
             raise ValueError(
-                f"REPA looks at {name!r} itself, and the data have only its tokens; train from the "
-                "data that were encoded, or without REPA"
+                f"REPA needs the examples of {name!r}, and the data hold only their tokens; train "
+                "on the data from before encoding, or without REPA"
             )
 
     def init(self, key: Key[Array, ""], frozen: Frozen, batch: Batch) -> tuple[Params, Stats]:
@@ -196,7 +197,7 @@ class DiffusionTask(GenerationTask):
             t[name] = self._partly_known(name, t[name], stream(key, f"{name}/inpaint"), batch)
             keys = per_example(stream(key, f"{name}/noise"), batch.index)
             x_t, noise = process.noise(keys, x_0, t[name])
-            # A missing modality is wholly unknown: noise at t = 1, and it has no loss.
+            # A missing modality is unknown: noise at t = 1, and it has no loss.
             unknown_keys = per_example(stream(key, f"{name}/unknown"), batch.index)
             unknown = process.prior(unknown_keys, x_0.shape[1:])
             x[name] = jnp.where(present[name][:, None, None], x_t, unknown)
@@ -213,7 +214,7 @@ class DiffusionTask(GenerationTask):
     def _partly_known(
         self, name: str, t: Float[Array, "b 1"], key: Key[Array, ""], batch: Batch
     ) -> Float[Array, "b #l"]:
-        """Some latents of some examples are known, as in-painting will show them."""
+        """Sets t to 0 at random positions of random examples, as in-painting does."""
         share = self.targets[name].inpaint_share
         if not share:
             return t

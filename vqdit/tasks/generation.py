@@ -1,4 +1,4 @@
-"""Generating any modality from any other, and judging how well one fits the others.
+"""Generating any modality from any other, and scoring how well one fits the others.
 
 All wanted modalities are generated together, each by its own sampler in its own window. Joint,
 conditional and unconditional generation, guidance, editing and scoring are calls of one network.
@@ -57,11 +57,11 @@ class GenerationTask(MultimodalTask):
         """Generates what is wanted, all together, given what is known.
 
         Args:
-            params: of the network.
-            frozen: the tokenizers.
-            keys: one per sample; a sample depends on its own key alone.
+            params: parameters of the network.
+            frozen: arrays of the tokenizers.
+            keys: one key per sample; a sample depends on its own key alone.
             request: what is given and wanted.
-            samplers: of the targets; default: the config's.
+            samplers: samplers of the targets; None takes the config's.
             weak: network to guide away from, by the scale of the request's only branch; None
                 guides away from predictions without the modalities that the branches hide.
 
@@ -73,7 +73,7 @@ class GenerationTask(MultimodalTask):
         return self.decode(frozen, request, x_0)
 
     def decode(self, frozen: Frozen, request: Request, x_0: Named[X]) -> Named[Array]:
-        """Returns every target in stored form: what is given as it is, the rest as it decodes."""
+        """Returns every target in stored form: given data unchanged, generated tokens decoded."""
         found = {}
         for name in self.targets:
             decoded = self.space(name).decode(frozen[name], x_0[name])
@@ -111,7 +111,7 @@ class GenerationTask(MultimodalTask):
         return trajectory(keys, predict, *each, known=kept, noised=noised)
 
     def start(self, frozen: Frozen, keys: Key[Array, " b"], request: Request) -> Named[X]:
-        """Returns the tokens of what is known, and noise for the rest."""
+        """Returns x at the start of generation: known modalities' tokens, noise for the others."""
         x = dict(self._unknown(keys))
         for name in self.targets:
             x_0 = self.space(name).encode(frozen[name], request.given[name])
@@ -144,7 +144,7 @@ class GenerationTask(MultimodalTask):
     ) -> Named[Float[Array, " times"]]:
         """Returns the times of every modality before and after each step of the samplers.
 
-        The windows in which the wanted ones are revealed are stretched over the whole generation.
+        The reveal windows of the wanted modalities are stretched over the whole generation.
         """
         samplers = samplers or self._samplers
         steps = shared_steps(samplers)
@@ -156,7 +156,7 @@ class GenerationTask(MultimodalTask):
         times = {}
         for name, (start, end) in windows.items():
             falling = 1.0 - jnp.clip((progress - start) / (end - start), 0.0, 1.0)
-            # Rounding must neither begin a window a step early nor leave a rest at its end.
+            # Rounding must not start a window a step early, or end it above 0.
             falling = jnp.where(falling > 1.0 - 1e-5, 1.0, falling)
             falling = jnp.where(falling < 1e-5, 0.0, falling)
             falling = samplers[name].times(self.targets[name].process, falling)
@@ -179,23 +179,23 @@ class GenerationTask(MultimodalTask):
         hidden: Named[Bool[Array, "b _"]] | None = None,
         x_0: X | None = None,
     ) -> Float[Array, " b"]:
-        """Returns how badly a modality is predicted from what is known, lower is better.
+        """Returns how badly a target is predicted from what is known; lower is better.
 
-        For a discrete process it is an upper bound on -log p(x | known) in nats, estimated at
-        `rounds` times in equal distance; for a continuous one the mean squared error of its
-        denoising, which is no likelihood.
+        For a discrete process this is an upper bound on -log p(x | known) in nats, estimated at
+        `rounds` equally spaced times; for a continuous one the mean squared denoising error, which
+        is no likelihood.
 
         Args:
-            params: of the network.
-            frozen: the tokenizers.
-            keys: one per example: the same key draws the same noise, so that two candidates or
-                conditions are compared by nothing else.
-            request: what is known; `given[name]` is what is scored, and must not be known.
-            name: of a target.
-            rounds: network evaluations.
-            hidden: positions of known targets that are not seen.
-            x_0: the tokens that are scored, such as generated ones, which encoding of what they
-                decode to need not give again; default: those of `given[name]`.
+            params: parameters of the network.
+            frozen: arrays of the tokenizers.
+            keys: one key per example. Equal keys draw equal noise, so that candidates or conditions
+                can be compared under the same noise.
+            request: what is known; `given[name]` is scored, and must not be known.
+            name: name of the scored target.
+            rounds: number of network evaluations.
+            hidden: positions of known targets that the network does not see.
+            x_0: scored tokens, such as generated ones, which may differ from the encoding of their
+                decoded data; None encodes `given[name]`.
         """
         process = self.process(name)
         if x_0 is None:
@@ -223,7 +223,7 @@ class GenerationTask(MultimodalTask):
         request: Request,
         hidden: Named[Bool[Array, "b _"]],
     ) -> tuple[Named[X], Named[Float[Array, "b _"]]]:
-        """Returns the start of generation with some known positions unknown, and the times."""
+        """Returns x and t at the start of generation, with the hidden positions unknown."""
         x, t = dict(self.start(frozen, keys, request)), {}
         unknown = self._unknown(streams(keys, "hidden"))
         for name, target in self.targets.items():
@@ -233,7 +233,7 @@ class GenerationTask(MultimodalTask):
                 x[name] = jnp.where(is_hidden[..., None], unknown[name], x[name])
                 at = is_hidden.astype(jnp.float32)
                 if target.process.is_discrete:
-                    # Codes were trained at one time of all, which says how many are masked.
+                    # Training gave all codes one time, which matches the share of masked codes.
                     at = target.process.time_at(jnp.mean(at, axis=1, keepdims=True))
                 t[name] = at
         for name in self.conditions:

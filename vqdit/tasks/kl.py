@@ -2,8 +2,8 @@
 
     L = |x - D(z)|  +  w KL(q(z|x) | N(0, 1)),        z ~ q(z|x) in training, its mean afterwards,
 
-where the error is a sum over the data, as the divergence is one over the latents. What is minimised
-is L by element of the data, so that errors are means as they are with codes.
+where the error is a sum over the elements of the data, and the divergence a sum over those of the
+latents. The loss is L divided by the number of elements, so that errors are means as with codes.
 
 Rombach et al., "Latent Diffusion Models", arXiv:2112.10752, appendix G.
 """

@@ -2,8 +2,8 @@
 
     L = |x - D(z_q)|  +  beta |z - sg(z_q)|^2,        z = E(x),  z_q = codebook(z).
 
-van den Oord et al., "Neural Discrete Representation Learning", arXiv:1711.00937, eq. 3. How the
-codebook learns is the quantizer's: by the second term of that equation, or by its own update.
+van den Oord et al., "Neural Discrete Representation Learning", arXiv:1711.00937, eq. 3. The
+quantizer defines how the codebook learns: by the second term of that equation, or by an update.
 """
 
 from typing import Any
@@ -25,7 +25,7 @@ class TokenizerTask(AutoencoderTrainingTask):
     """A VQ-VAE of one modality: its tokens are codes.
 
     Attributes:
-        quantizer: the codebook; its `dim` is the latents' width, its `weights` are of its losses.
+        quantizer: the codebook; its `dim` is the width of the latents.
     """
 
     quantizer: Quantizer = VQ()
@@ -73,7 +73,7 @@ class TokenizerTask(AutoencoderTrainingTask):
         quantized: Quantized,
         mask: Bool[Array, "b *grid"],
     ) -> Named[Float[Array, ""]]:
-        """How well the codebook is used in this step, and what it loses of h."""
+        """Returns metrics of codebook usage in this step, and the quantization error."""
         error = masked_mean(jnp.mean((h - quantized.z_q) ** 2, axis=-1), mask)
         use = codebook_health(
             quantized.codes, self.quantizer.codebook_sizes, mask, self.quantizer.use(stats)
@@ -131,5 +131,5 @@ class TokenizerTask(AutoencoderTrainingTask):
         return Named(found)
 
     def decode_latents(self, params: Params, stats: Stats, z: Float[Array, "b *grid d"]) -> Array:
-        """Returns stored examples, each latent snapped to its nearest code."""
+        """Returns stored examples of the codes nearest to the latents."""
         return self.decode(params, stats, self.tokens(params, self.bottleneck_stats(stats), z))
