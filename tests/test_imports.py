@@ -37,7 +37,7 @@ modalities
 optim runs.checkpoints runs.checkpoint_retention runs.checkpoint_verification
 tasks
 config
-runs
+runs.workdir runs.lock runs.frozen_arrays runs.restoring
 inference.tokenizer inference.generator inference.loading
 train
 pretrained
