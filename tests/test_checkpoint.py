@@ -294,7 +294,9 @@ def test_a_best_by_a_metric_that_is_not_there_is_told_and_loses_nothing(tmp_path
         for step in (1, 2):
             checkpoints.save(step, state(step), {"psnr": 20.0, "l1": 0.1})
     assert Checkpoints(tmp_path).steps() == [2]
-    assert "no metric is called 'psrn', so none is best; known: psnr, l1" in caplog.text
+    assert (
+        "there is no metric 'psrn', so no checkpoint is the best; metrics: psnr, l1" in caplog.text
+    )
 
 
 def test_rules_that_keep_nothing_are_refused():

@@ -40,7 +40,7 @@ modalities
 optim runs.checkpoints runs.checkpoint_retention runs.checkpoint_verification
 tasks
 config
-runs
+runs.workdir runs.lock runs.frozen_arrays runs.restoring
 inference.requests inference.scoring inference.tokenizer inference.generator inference.loading
 train
 pretrained

@@ -125,9 +125,7 @@ def test_a_run_books_its_time_and_goes_on_with_it(tmp_path):
     assert found[-1]["goodput"] == pytest.approx(steps / elapsed[-1], rel=1e-6)
 
 
-@pytest.mark.parametrize(
-    "kind", [tiny.tokenizer, pytest.param(tiny.gan, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("kind", [tiny.tokenizer, pytest.param(tiny.gan, marks=pytest.mark.slow)])
 def test_the_model_flops_of_a_step_grow_with_its_batch(kind, tmp_path):
     found = []
     for size in (16, 32):

@@ -52,7 +52,8 @@ class Timeouts(Component):
         for field in ("start", "compile", "step", "evaluate"):
             if getattr(self, field) < 0:
                 raise ValueError(
-                    f"Timeouts needs {field} >= 0 seconds, got {getattr(self, field)}; 0 disables"
+                    f"Timeouts needs {field} >= 0 seconds, got {getattr(self, field)}; "
+                    "0 disables the timeout"
                 )
 
 
