@@ -460,7 +460,7 @@ def test_the_help_of_a_config_lists_its_fields_with_types_and_values(capsys, mon
         "--generator.task.targets.image.sampler.steps INT",
         "--generator.task.conditions.label.drop FLOAT",
         "--generator.task.model.remat {True,False,dots,attention}",
-        "length of the run. (default: 8)",
+        "length of the run in steps. (default: 8)",
     ):
         assert line in shown
     print_fields(override(TOKENIZER, ["--data.source=FashionMNIST"]), "train.py")
