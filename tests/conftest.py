@@ -25,6 +25,18 @@ DATA = Path(tempfile.gettempdir()) / f"vqdit-test-data-{os.getuid()}"
 os.environ["VQDIT_DATA"] = str(DATA)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Fails a quick test that takes longer than `VQDIT_TEST_SECONDS`, which CI sets."""
+    report = yield
+    limit = float(os.environ.get("VQDIT_TEST_SECONDS", "inf"))
+    if report.passed and call.when == "call" and call.duration > limit:
+        if not item.get_closest_marker("slow"):
+            report.outcome = "failed"
+            report.longrepr = f"took {call.duration:.0f} s; share what it compiles, or mark it slow"
+    return report
+
+
 @pytest.fixture(autouse=True)
 def one_device(request, monkeypatch):
     """Runs are on one of the fake devices, which is quicker; `eight_devices` is the exception."""
