@@ -109,7 +109,7 @@ def test_what_cannot_be_aligned_is_refused():
     task, tokenizer = tiny.generator().task, tiny.tokenizer().task
     with pytest.raises(ValueError, match="after block 8 of 2; lower repa.after"):
         dataclasses.replace(task, repa=REPA(encoder=Quarters()))
-    with pytest.raises(ValueError, match="aligns 'sound', which must be a target"):
+    with pytest.raises(ValueError, match="repa.target='sound' is not a target"):
         dataclasses.replace(task, repa=dataclasses.replace(ALIGNED, target="sound"))
     coarse = dataclasses.replace(task.model, patch=2)
     with pytest.raises(ValueError, match="features at the 4 tokens of 'image', .* has 16"):

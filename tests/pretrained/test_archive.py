@@ -117,7 +117,9 @@ def test_a_tensor_beyond_its_storage_is_damage(offset, shape, stride, tmp_path):
 
 def test_a_storage_that_is_cut_short_is_damage(tmp_path):
     file = write_zip(tmp_path / "a.pt", tensor(0, (4,), (1,)), {"0": bytes(12)})
-    with pytest.raises(ValueError, match="a.pt is damaged: archive/data/0 has 12 bytes, not 4 ti"):
+    with pytest.raises(
+        ValueError, match="a.pt is damaged: archive/data/0 has 12 bytes instead of 16"
+    ):
         read_tensors(file)["a"].read()
 
 

@@ -223,7 +223,9 @@ def test_jit_changes_nothing(joint):
 def test_another_step_draws_other_times(joint):
     joint, index = joint(p_known=0.5), jnp.arange(64)
     present = Named({name: jnp.ones(64, bool) for name in NAMES})
-    one, other = (joint.sample(key, index, DISTRIBUTIONS, present) for key in map(jax.random.key, (0, 1)))
+    one, other = (
+        joint.sample(key, index, DISTRIBUTIONS, present) for key in map(jax.random.key, (0, 1))
+    )
     assert all((one[name] != other[name]).any() for name in NAMES)
 
 

@@ -55,8 +55,8 @@ def evaluate(
         )
     if split is not None and split not in HELD_OUT:
         raise ValueError(
-            f"--split must be {' or '.join(HELD_OUT)}, which the model has not seen, got "
-            f"{split!r}; without --split it is both"
+            f"--split must be a held-out split ({' or '.join(HELD_OUT)}), got {split!r}; omit it "
+            "to evaluate on both"
         )
     model = load_generator(workdir)
     run, folder = runs.find_run(Path(workdir)), Path(out)

@@ -102,7 +102,7 @@ def program() -> None:
 
 
 def end(code: int) -> None:
-    """Ends the process; after a failure or an interruption also if some thread still hangs."""
+    """Exits with a code; a code other than 0 exits at once, even if a thread still hangs."""
     if code:
         leave(code)
     sys.exit(0)

@@ -198,7 +198,7 @@ def _first(views: "list[Pixels] | list[Pair]") -> np.ndarray:
 
 
 def _order(split: Split, seed: int) -> Any:
-    """Returns endless row numbers, reshuffled in every epoch; mixtures follow their weights."""
+    """Returns endless row numbers, shuffled anew in every epoch; mixtures obey their weights."""
     import grain
 
     if not isinstance(split, Joined):

@@ -22,7 +22,7 @@ def coherence(classes: Int[np.ndarray, " b"], wanted: Int[np.ndarray, " b"]) -> 
 
 
 def recognised(classes: Int[np.ndarray, " b"]) -> Rate:
-    """Returns the share of samples with a recognised class; for texts, of valid words."""
+    """Returns the share of samples whose class was recognised; for texts, of valid words."""
     return rate(classes != UNKNOWN)
 
 

@@ -48,11 +48,11 @@ class Attribution(NamedTuple):
         source: name of the given modality.
         regions: names of its r regions.
         belongs: positions of the token grid that belong to each region, bool [r, l].
-        change: by name of the generated modality, the increase of its scoring loss without each
-            region, float32 [r]: nats, or squared error for a continuous process.
-        alone: the decrease of the loss with each region alone, compared with hiding the whole
-            modality, float32 [r].
-        whole: the increase of the loss without the whole modality.
+        change: maps the name of each generated modality to how much its scoring loss rises when
+            each region is hidden, float32 [r]; in nats, or as squared error for latents.
+        alone: maps the same names to how much the loss falls when each region alone is shown,
+            compared with hiding the whole modality, float32 [r].
+        whole: maps the same names to how much the loss rises when the whole modality is hidden.
     """
 
     sample: int

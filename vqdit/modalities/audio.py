@@ -28,7 +28,9 @@ class Audio(Modality):
 
     def __post_init__(self) -> None:
         if self.samples < 1 or self.rate < 1:
-            raise ValueError(f"Audio needs samples and rate >= 1, got {self.samples} {self.rate}")
+            raise ValueError(
+                f"Audio needs samples and rate >= 1, got samples={self.samples} rate={self.rate}"
+            )
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -83,7 +85,7 @@ class Audio(Modality):
 
 
 def spectrogram(sound: np.ndarray, edge: int = 64) -> np.ndarray:
-    """Returns a square picture of a waveform int16 [t]: uint8 [edge, edge, 1]."""
+    """Returns the spectrogram of a waveform int16 [t] as a picture uint8 [edge, edge, 1]."""
     window = 4 * edge
     sound = np.pad(sound / FULL_SCALE, (0, max(0, window - len(sound))))
     starts = np.linspace(0, len(sound) - window, edge).astype(int)

@@ -42,7 +42,7 @@ def compile_step(function: Callable[..., Any], state: Any) -> Callable[..., Any]
 
 
 def compile_on(function: Callable[..., T], mesh: jax.sharding.Mesh) -> Callable[..., T]:
-    """Compiles a function for the devices of the mesh; shardings follow from its arguments."""
+    """Compiles a function for the devices of the mesh; the arguments determine the layout."""
     return jax.jit(_for(function, mesh))
 
 

@@ -178,8 +178,8 @@ class _Storage(NamedTuple):
             size = archive.getinfo(self.member).file_size
             if size != self.count * self.dtype.itemsize:
                 raise ValueError(
-                    f"{self.file} is damaged: {self.member} has {size} bytes, not "
-                    f"{self.count} times {self.dtype.itemsize}; download it again"
+                    f"{self.file} is damaged: {self.member} has {size} bytes instead "
+                    f"of {self.count * self.dtype.itemsize}; download it again"
                 )
             return np.frombuffer(archive.read(self.member), self.dtype)
 

@@ -101,8 +101,8 @@ def export(
     if len(task.targets) != 1 or len(task.conditions) != 1:
         raise ValueError(
             f"a DiT that generates {', '.join(task.targets)}, conditioned on "
-            f"{', '.join(task.conditions) or 'nothing'}, cannot be exported to diffusers; use one "
-            "with one modality and one label"
+            f"{', '.join(task.conditions) or 'nothing'}, cannot be exported to diffusers; only "
+            "a DiT that generates one modality, conditioned on one label, can be"
         )
     (name,), (label,) = task.targets, task.conditions
     image = task.inputs[name]

@@ -150,7 +150,7 @@ class Denoiser:
 
 
 def inputs_of(size: int, channels: int, outputs: int, classes: int) -> Named[Tokens]:
-    """Returns the description of square latents and a label as modalities of a DiT.
+    """Returns the inputs of a class-conditional DiT: square latents and a label.
 
     Args:
         size: edge of the latents.

@@ -125,7 +125,7 @@ def time_of(process: Gaussian, level: Float[Array, "*b"]) -> Float[Array, "*b"]:
 
 
 def numbered(times: Float[Array, " times"]) -> tuple[Int[Array, " times"], Int[Array, ""]]:
-    """Returns the number of falling steps before each time, and their total number."""
+    """Returns, for each time, how many earlier steps decrease t, and the number of all of them."""
     falls = jnp.cumsum(times[1:] < times[:-1])
     number = jnp.concatenate([jnp.zeros(1, falls.dtype), falls])
     return number, number[-1]

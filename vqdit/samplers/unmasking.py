@@ -35,14 +35,14 @@ class Unmasking(MaskedSampler):
         steps: number of network evaluations; 8 to 16 are usual. More steps than positions are
             wasted.
         temperature: temperature of the codes' distribution; 0 takes the most likely code.
-        noise: weight of the Gumbel noise on the confidence, annealed by the time t at which a
-            step starts (MaskGIT's code uses s, at which it ends). Larger values give more varied
-            samples; 4.5 in MaskGIT.
+        noise: weight of the Gumbel noise that is added to the confidence; MaskGIT uses 4.5. It is
+            multiplied by t, the time at which the step starts (MaskGIT's code multiplies by the
+            time at which the step ends). Larger values give more varied samples.
         top_p: in (0, 1], nucleus of the codes' distribution, see `tempered`; 1 keeps all codes.
         order: order in which positions are revealed: "confidence" (the most confident first, which
             favours likely samples), "halton" or "random". Only the last two sample from the
             network's distribution.
-        grid: grid of the positions, for the Halton order; the task sets it. () is one line.
+        grid: grid of the positions, for the Halton order; the task sets it. () means a sequence.
     """
 
     steps: int = 12

@@ -63,11 +63,13 @@ class DiffusionTask(GenerationTask):
             self._check_repa(self.repa)
 
     def _check_repa(self, repa: REPA) -> None:
-        if repa.target not in self.targets or ALIGNED in self.targets:
+        if repa.target not in self.targets:
             raise ValueError(
-                f"REPA aligns {repa.target!r}, which must be a target, and no target may be "
-                f"called {ALIGNED!r}; the targets are {', '.join(self.targets)}"
+                f"repa.target={repa.target!r} is not a target; choose one of "
+                f"{', '.join(self.targets)}"
             )
+        if ALIGNED in self.targets:
+            raise ValueError(f"REPA reserves the name {ALIGNED!r}; rename the target of that name")
         if repa.after > self.model.depth:
             raise ValueError(
                 f"REPA takes the tokens after block {repa.after}, but the DiT has "
@@ -181,7 +183,7 @@ class DiffusionTask(GenerationTask):
     def _noised(
         self, frozen: Frozen, batch: Batch, key: Key[Array, ""]
     ) -> tuple[Named[X], Named[Float[Array, "b _"]], dict[str, tuple[Any, ...]]]:
-        """Returns x at t, and per target x_0, x_t, the noise and t."""
+        """Returns the network's inputs, their times, and (x_0, x_t, noise, t) of each target."""
         x, states = {}, {}
         distributions = Named({name: target.time for name, target in self.targets.items()})
         present = Named({name: batch.present[name] for name in self.targets})

@@ -33,13 +33,13 @@ LEAST_SINE = 1e-6
 
 
 class Interpolation(NamedTuple):
-    """A path from one picture to another, as a caller gives it; the samples divide it equally.
+    """A request to interpolate between two pictures; the samples are evenly spaced on the path.
 
     Attributes:
         first: picture at the start of the path.
         second: picture at its end.
-        strength: time in [0, 1] to which both are noised before they are mixed. Larger values
-            leave the samples in between more freedom, and keep less of the ends.
+        strength: time in [0, 1] to which both pictures are noised before they are mixed. With
+            larger values the samples in between vary more and resemble the two pictures less.
     """
 
     first: Any

@@ -160,8 +160,8 @@ class MultimodalTask(Task):
         """
         if name not in self.tokenizers:
             raise ValueError(
-                f"{name!r} in the data holds tokens of a tokenizer, and {name!r} in the config has "
-                "no tokenizer; make it a Target with one"
+                f"the data of {name!r} are already tokenized, but the config gives {name!r} no "
+                "tokenizer; define it as a Target with a tokenizer"
             )
         shape, own = self.tokenizers[name].encoded_shape, self.fingerprints.get(name, "")
         if feature.shape != shape or own not in ("", feature.encoded):

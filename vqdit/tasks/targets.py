@@ -14,7 +14,7 @@ from vqdit.typing import Array, Component, Int, UInt8
 
 
 class BaseTarget(Component):
-    """A modality that is generated, or given.
+    """A modality that the DiT can generate; a caller may also give it as a condition.
 
     Attributes:
         process: diffusion over codes (discrete), or over embeddings or latents (continuous).
@@ -25,7 +25,7 @@ class BaseTarget(Component):
         weight: weight of the loss.
         uncertainty: divide the loss at each t by its expected value, which is learned; see
             `vqdit.losses.uncertainty`. The logged loss is not divided.
-        patch: edge of the positions that make one token of the DiT; 0 takes the DiT's own.
+        patch: edge of the square of positions that becomes one token; 0 uses the DiT's patch.
     """
 
     process: Process = Masked()

@@ -54,7 +54,7 @@ class Cards(NamedTuple):
 
     @property
     def rows(self) -> list[tuple[str | Markup, ...]]:
-        """The entries of each sample."""
+        """One tuple per sample, with its entry of every column."""
         return [*zip(*self.columns.values(), strict=True)]
 
 
