@@ -237,8 +237,8 @@ def test_a_trained_run_is_measured_and_written(trained, tmp_path, capsys):
         (["--coherence", "--guidance=much"], "--guidance must be a number, got 'much'"),
         (
             ["--coherence", "--split=train"],
-            "--split must be a held-out split (validation or test), got 'train'; omit it to evaluate "
-            "on both",
+            "--split must be a held-out split (validation or test), got 'train'; omit it to "
+            "evaluate on both",
         ),
         (["--coherance"], "unknown option '--coherance'; did you mean --coherence?"),
     ],

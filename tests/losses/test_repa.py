@@ -107,7 +107,7 @@ def test_the_dit_is_trained_to_be_aligned():
 
 def test_what_cannot_be_aligned_is_refused():
     task, tokenizer = tiny.generator().task, tiny.tokenizer().task
-    with pytest.raises(ValueError, match="after block 8 of 2; lower repa.after"):
+    with pytest.raises(ValueError, match="block 8, but the DiT has 2 blocks; lower repa.after"):
         dataclasses.replace(task, repa=REPA(encoder=Quarters()))
     with pytest.raises(ValueError, match="repa.target='sound' is not a target"):
         dataclasses.replace(task, repa=dataclasses.replace(ALIGNED, target="sound"))
