@@ -283,7 +283,7 @@ def test_a_run_is_never_written_over(folder, imported, capsys):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--out=x"], "vqdit import needs a SOURCE"),
+        (["--out=x"], "SOURCE is missing"),
         (["vae"], "--out"),
         (["nothing", "--out=x"], "no file or folder nothing"),
         (["nothing", "--out=x", "--heads=0"], "--heads must be at least 1, got"),
