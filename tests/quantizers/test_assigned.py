@@ -136,7 +136,7 @@ def test_simvq_moves_every_code_through_its_map_alone():
     ("make", "message"),
     [
         (lambda: IBQ(temperature=0.0), "temperature > 0, got 0.0"),
-        (lambda: IBQ(codebook_size=2**31), "int32 ids"),
+        (lambda: IBQ(codebook_size=2**31), "int32 codes"),
         (lambda: IBQ(codebook_size=100, shards=3), "codebook_size=100 .* shards=3"),
         (lambda: GumbelVQ(temperature=(1.0, 0.0)), "two temperatures > 0, got \\(1.0, 0.0\\)"),
         (lambda: GumbelVQ(anneal=0), "anneal >= 1"),

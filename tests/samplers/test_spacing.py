@@ -69,7 +69,10 @@ def test_a_shift_of_one_and_a_sampler_of_codes_leave_times_as_they_are():
     [
         (lambda: Shifted(shift=0.0), "Shifted needs shift > 0, got 0.0"),
         (lambda: Karras(rho=-1.0), "Karras needs rho > 0, got -1.0"),
-        (lambda: Euler(spacing=Karras()).check(Flow()), "finite noise level.*got Flow; use Even or Shifted"),
+        (
+            lambda: Euler(spacing=Karras()).check(Flow()),
+            "finite noise level.*got Flow; use Even or Shifted",
+        ),
         (lambda: DPMSolver(spacing=Respaced()).check(Flow()), "needs a DDPM, got Flow; use Even"),
     ],
 )

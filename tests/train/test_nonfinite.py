@@ -162,6 +162,7 @@ def test_abort_ends_at_the_first(poison, tmp_path):
         tiny.run(experiment("abort"), tmp_path)
 
 
+@pytest.mark.slow
 def test_rollback_goes_back_and_on_with_later_data(poison, tmp_path):
     """The same as a run that is given the state of step 4 and the data from step 8 on."""
     poison(5, 6, 7)

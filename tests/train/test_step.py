@@ -69,10 +69,17 @@ def _some(data, count):
         batches.close()
 
 
-@pytest.mark.parametrize("make", [codebook, dit])
-def test_a_batch_in_parts_gives_what_the_whole_gives(make):
+@pytest.mark.parametrize(
+    ("make", "count"),
+    [
+        (codebook, 2),
+        pytest.param(codebook, 4, marks=pytest.mark.slow),
+        pytest.param(dit, 4, marks=pytest.mark.slow),
+    ],
+)
+def test_a_batch_in_parts_gives_what_the_whole_gives(make, count):
     whole, numbers = after(make(), 1)
-    parts, found = after(make(), 4)
+    parts, found = after(make(), count)
     for name in ("loss", "gradient_norm"):
         ours, theirs = ([float(each[name]) for each in metrics] for metrics in (found, numbers))
         np.testing.assert_allclose(ours, theirs, rtol=1e-4)
