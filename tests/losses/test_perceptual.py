@@ -157,9 +157,7 @@ def test_weights_of_other_shapes_are_named(tmp_path):
     params = stored(LPIPS().like())
     params["VGG16_0"]["Conv_3"]["bias"] = np.zeros(7, np.float32)
     (tmp_path / "w").write_bytes(pickle.dumps(params))
-    with pytest.raises(
-        ValueError, match=r"\['bias'\] should be float32\[128\], found float32\[7\]"
-    ):
+    with pytest.raises(ValueError, match=r"\['bias'\] must be float32\[128\], found float32\[7\]"):
         read_lpips(tmp_path / "w")
 
 
