@@ -16,7 +16,7 @@ from vqdit import parallel
 from vqdit.models import DiT
 from vqdit.optim import AdamW
 from vqdit.optim.ema import Averaging
-from vqdit.parallel import Mesh
+from vqdit.parallel import Mesh, layout
 from vqdit.profiling import compiled_program
 from vqdit.profiling.benchmark import Latents
 from vqdit.train import state as states

@@ -28,7 +28,7 @@ def main() -> int:
     from vqdit.data import Data
     from vqdit.inference.loading import resolver
     from vqdit.optim import AdamW
-    from vqdit.parallel import Mesh
+    from vqdit.parallel import Mesh, layout
     from vqdit.train.loop import train
 
     layout.SMALL = 64  # so that something is divided
