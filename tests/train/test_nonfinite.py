@@ -202,8 +202,6 @@ def test_what_is_not_finite_in_the_end_is_no_result(monkeypatch, tmp_path):
         return params, stats._replace(count=stats.count.at[0].set(jnp.nan))
 
     monkeypatch.setattr(TokenizerTask, "update_bottleneck", update_bottleneck)
-    with pytest.raises(
-        Diverged, match="training has ended, but stats/count is not finite, so the run is unusable"
-    ):
+    with pytest.raises(Diverged, match="training has ended, but stats/count is not finite"):
         tiny.run(tiny.tokenizer(steps=2), tmp_path)
     assert not (tmp_path / "result.json").exists()
