@@ -76,7 +76,12 @@ def draw_order(model: Any, why: Explanation) -> Figure:
             texts = texts if step.size <= NUMBERED else ()
             is_strip = len(why.grids[name]) == 1
             image = heat(
-                axes, step, STEPS, (1, max(2, steps)), texts, aspect="auto" if is_strip else "equal"
+                axes,
+                step,
+                STEPS,
+                (1.0, max(2.0, steps)),
+                texts,
+                aspect="auto" if is_strip else "equal",
             )
             axes.set(title=f"{name}, sample {sample}", yticks=[])
             at = _marks(model, why, name, sample) if is_strip and step.size <= NUMBERED else []

@@ -51,7 +51,7 @@ def heat(
     axes: Axes,
     values: np.ndarray,
     cmap: str,
-    limits: tuple[float, float],
+    limits: tuple[float, float | int],
     texts: Sequence[Sequence[str]] = (),
     **options: Any,
 ) -> Any:
