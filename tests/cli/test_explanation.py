@@ -102,14 +102,14 @@ def test_the_attention_has_a_cell_per_pair_and_step(letters):
     assert uniform.images[0].get_array().sum() == pytest.approx(100.0)
     (frame,) = second.patches  # the label is generated in steps 4 to 6
     assert (frame.get_x(), frame.get_width()) == (2.5, 3.0)
-    assert second.get_title("left") == "label: generated in steps 4 to 6"
+    assert second.get_title() == "label: generated in steps 4 to 6"
 
 
 def test_the_order_is_drawn_over_the_grid(pictures):
     why = explain(pictures, 2, rounds=1)
     step = np.arange(16).reshape(1, 16, 1).repeat(2, axis=0) % joint.STEPS
     figure = draw_order(pictures, why._replace(revealed={**why.revealed, "image": step}))
-    (axes,) = (a for a in figure.axes if a.get_title("left") == "image, sample 1")
+    (axes,) = (a for a in figure.axes if a.get_title() == "image, sample 1")
     np.testing.assert_array_equal(axes.images[0].get_array(), 1 + step[1].reshape(4, 4))
     assert [text.get_text() for text in axes.texts] == [str(1 + n) for n in step[1, :, 0]]
 
@@ -151,7 +151,7 @@ def test_red_supports_and_blue_speaks_against_over_an_image(pictures):
     one = one._replace(whole={"label": 0.0})
     figure = draw_attribution(pictures, why._replace(attributions=[one]), [one], "label")
     for title in ("without it", "it alone"):
-        (axes,) = (a for a in figure.axes if a.get_title("left") == title)
+        (axes,) = (a for a in figure.axes if a.get_title() == title)
         _, overlay = axes.images
         np.testing.assert_array_equal(overlay.get_array(), change.reshape(4, 4))
         (red, *_), (blue, *_) = (overlay.cmap(overlay.norm(value)) for value in (2.0, -2.0))

@@ -97,7 +97,7 @@ def test_a_chart_of_code_use_has_bars_as_high_as_the_share_of_each_code():
     for axes, shares in zip(figure.axes, ([50, 37.5, 12.5, 0], [100, 0]), strict=True):
         np.testing.assert_allclose(axes.patches[0].get_data().values, shares)
         np.testing.assert_allclose(axes.lines[0].get_ydata(), 100 / len(shares))
-    assert figure.axes[0].get_title("left").startswith("codebook 0: 3 of 4 codes used, at most 50")
+    assert figure.axes[0].get_title().startswith("codebook 0: 3 of 4 codes used, at most 50")
 
 
 def test_codes_are_counted_by_codebook_without_those_that_are_none():

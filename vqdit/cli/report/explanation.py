@@ -109,7 +109,7 @@ def _coloured_text(
     scale, stored = scale_of(found, name), why.results[one.source][one.sample]
     spans = []
     for belongs, value in zip(one.belongs, getattr(one, field)[name], strict=True):
-        colour, ink = colour_of(0.5 + 0.5 * value / scale, SIGNED)
+        colour, ink = colour_of(float(0.5 + 0.5 * value / scale), SIGNED)
         text = bytes(stored[belongs]).decode(errors="replace")
         title = f"{signed(value, scale)} {unit(why, name)}"
         span = Markup('<span style="background:{};color:{}" title="{}">{}</span>')
