@@ -173,6 +173,7 @@ def train(task, texts, labels, steps):
     return params
 
 
+@pytest.mark.slow
 def test_the_letter_that_determines_the_label_is_its_cause():
     """All texts of four letters a to d; the label is the number of the first letter."""
     letters = np.indices((4, 4, 4, 4)).reshape(4, -1).T  # no other letter says anything of it
