@@ -72,12 +72,13 @@ def codebook_health(
         use: moving averages of the codes' counts, if the quantizer has them; see `Quantizer.use`.
 
     Returns:
-        codebook_usage: number of distinct codes, relative to the largest possible number: that of
-            the codes, or of the positions if there are fewer.
-        codebook_perplexity: exp(H) of the histogram.
-        dead_codes: share of the codes with less than a tenth of uniform use, according to `use`;
-            without `use` according to the batch, relative to the same largest possible number.
-        Nothing at all if a codebook has more than `COUNTABLE` codes.
+        Scalars, or nothing at all if a codebook has more than `COUNTABLE` codes:
+
+        - codebook_usage: number of distinct codes, relative to the largest possible number: that of
+          the codes, or of the positions if there are fewer.
+        - codebook_perplexity: exp(H) of the histogram.
+        - dead_codes: share of the codes with less than a tenth of uniform use, according to `use`;
+          without `use` according to the batch, relative to the same largest possible number.
     """
     if max(sizes) > COUNTABLE:
         return Named()

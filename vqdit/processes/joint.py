@@ -31,7 +31,7 @@ class Situation(NamedTuple):
 class JointTimeDistribution(Component):
     """The joint distribution of all modalities' times.
 
-    With n present modalities and equal weights, an example is in one of these situations:
+    With n present modalities and equal weights, an example is in one of these situations::
 
         probability                    modalities                         times
         p_one_known / 2                one (or none) is known             t_known

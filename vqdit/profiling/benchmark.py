@@ -178,14 +178,16 @@ def record(
         flops: model FLOPs of one example.
 
     Returns:
-        step_ms: milliseconds of one call.
-        images_s: examples per second.
-        mfu: model FLOPs utilization; None if the devices' peak is unknown.
-        memory_gb: peak memory of one device in 10^9 bytes, as the device reports it, or else as
-            the compiler planned it.
-        compile_s: seconds of compilation.
-        gflops_image: model FLOPs of one example, in 10^9.
-        device, devices: kind and number.
+        A dict of:
+
+        - step_ms: milliseconds of one call.
+        - images_s: examples per second.
+        - mfu: model FLOPs utilization; None if the devices' peak is unknown.
+        - memory_gb: peak memory of one device in 10^9 bytes, as the device reports it, or else as
+          the compiler planned it.
+        - compile_s: seconds of compilation.
+        - gflops_image: model FLOPs of one example, in 10^9.
+        - device, devices: kind and number.
     """
     devices = jax.devices()
     kind = devices[0].device_kind
