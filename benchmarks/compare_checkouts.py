@@ -15,7 +15,7 @@ The program prints a table and exits with code 1 if anything differs or a comman
 in the case's folder shows why it failed. Results of the old checkout are reused as long as its
 commit, the case and the installed JAX are the same and its tracked files are unmodified; the new
 checkout always runs. Numbers depend on the processor and the versions of libraries, so compare
-results of one machine only. One checkout takes about five minutes of CPU time.
+results of one machine only. One checkout takes about nine minutes of CPU time.
 """
 
 import argparse
