@@ -27,7 +27,7 @@ class Evaluation:
         run: the run.
         saver: saves averages, and the state if a signal comes.
         interrupts: the signals.
-        watchdog: told of progress.
+        watchdog: is notified of progress.
         metrics: receives the validation metrics.
         pause: waits for the steps under way; called before anything is evaluated.
 
