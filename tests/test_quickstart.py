@@ -4,8 +4,7 @@ import json
 
 import pytest
 
-from vqdit.cli.evaluate import main as evaluate
-from vqdit.cli.train import main as train
+from vqdit.cli.main import main
 
 LEAST = {
     "text>image": 0.97,
@@ -21,9 +20,9 @@ LEAST = {
 @pytest.mark.slow
 def test_the_quickstart_gives_any_modality_from_any_other(tmp_path):
     workdir = f"--workdir={tmp_path}/run"
-    assert train(["--config=quickstart", workdir]) == 0
+    assert main(["train", "--config=quickstart", workdir]) == 0
     options = ["--coherence", "--scoring", "--num=360", "--batch-size=90", f"--out={tmp_path}"]
-    assert evaluate([workdir, *options]) == 0
+    assert main(["evaluate", workdir, *options]) == 0
     found = json.loads((tmp_path / "evaluation.json").read_text())
     real = {name: rate["value"] for name, rate in found["recognisers"].items()}
     assert min(real.values()) >= 0.98  # the judges can be trusted

@@ -8,7 +8,6 @@ import pytest
 from PIL import Image
 
 from tests import joint
-from tests.cli import trained as helper
 from vqdit.cli.main import main
 from vqdit.cli.report.explanation import write_explanation
 from vqdit.cli.report.explanation_pictures import (
@@ -44,32 +43,42 @@ def is_drawn(picture):
     return (pixels == 255).all(-1).any() and (np.ptp(pixels, axis=-1) > 30).sum() > 20
 
 
-def test_all_of_it_for_a_joint_model(tmp_path_factory, tmp_path):
-    """Given a name: audio by flow matching, pictures with patches, a label that only conditions."""
-    workdir = helper.joint(tmp_path_factory)
-    args = [f"--workdir={workdir}", "--given=text=seven", "--num=9", "--batch-size=4"]
-    assert main(["sample", *args, "--explain", f"--out={tmp_path}"]) == 0
-    assert {path.name for path in (tmp_path / "explanation").iterdir()} == {
+@pytest.fixture(scope="module")
+def explained(joint, tmp_path_factory):
+    """Options given a name, and the explained samples: sounds by flow matching, pictures in patches,
+    labels that only condition.
+    """
+    options = [f"--workdir={joint}", "--given=text=seven", "--num=9", "--batch-size=4"]
+    out = tmp_path_factory.mktemp("explained")
+    assert main(["sample", *options, "--explain", f"--out={out}"]) == 0
+    return options, out
+
+
+def test_all_of_it_for_a_joint_model(explained):
+    _, out = explained
+    assert {path.name for path in (out / "explanation").iterdir()} == {
         "attention.png",
         "order.png",
         *(f"because_of_{a}_for_{b}.png" for a in ("text", "label") for b in ("audio", "image")),
         *(f"looked_{number:04d}.png" for number in range(8)),
     }
-    for path in (tmp_path / "explanation").iterdir():
+    for path in (out / "explanation").iterdir():
         assert is_drawn(Image.open(path)), path
-    page = (tmp_path / "index.html").read_text()
+    page = (out / "index.html").read_text()
     assert "Of the first 8 of 9 samples." in page
     assert page.count("data:image/png") == 14 + 9  # and the nine pictures
     assert "No order of audio: a continuous process moves all tokens at once" in page
     assert "label acts on every layer and has no tokens" in page
     assert "For image in nats, a difference of bounds on the log-likelihood" in page
     assert "For audio the change of the squared error of denoising, which is no likelihood" in page
-    assert json.loads((tmp_path / "samples.json").read_text())["num"] == 9
+    assert json.loads((out / "samples.json").read_text())["num"] == 9
 
-    plain = tmp_path / "plain"
-    assert main(["sample", *args, f"--out={plain}"]) == 0
-    assert not (plain / "explanation").exists()
-    with np.load(plain / "samples.npz") as a, np.load(tmp_path / "samples.npz") as b:
+
+def test_samples_are_the_same_without_an_explanation(explained, tmp_path):
+    options, out = explained
+    assert main(["sample", *options, f"--out={tmp_path}"]) == 0
+    assert not (tmp_path / "explanation").exists()
+    with np.load(tmp_path / "samples.npz") as a, np.load(out / "samples.npz") as b:
         assert set(a) == set(b) == {"audio", "image", "label", "text"}
         for name in a:
             np.testing.assert_array_equal(a[name], b[name])

@@ -447,9 +447,12 @@ def test_a_mistake_is_refused_in_one_line_with_the_remedy(which, args, message):
     assert "\n" not in str(error.value)
 
 
-def test_the_help_of_a_config_lists_its_fields_with_types_and_values(capsys, monkeypatch):
+def test_the_help_of_a_config_lists_its_fields_with_types_and_values(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
-    print_fields(BOTH, "train.py")
+    config = tmp_path / "both.py"
+    both = '{"tokenizer": tiny.tokenizer(), "generator": tiny.generator()}'
+    config.write_text(f"from tests import tiny\n\n\ndef config():\n    return {both}\n")
+    print_fields(str(config), [], "train.py")
     shown = capsys.readouterr().out
     for line in (
         "--tokenizer.optimizer.learning-rate FLOAT",
@@ -463,8 +466,8 @@ def test_the_help_of_a_config_lists_its_fields_with_types_and_values(capsys, mon
         "length of the run in steps. (default: 8)",
     ):
         assert line in shown
-    print_fields(override(TOKENIZER, ["--data.source=FashionMNIST"]), "train.py")
-    assert "--data.source.path STR" in capsys.readouterr().out
+    print_fields(str(config), ["--tokenizer.data.source=FashionMNIST"], "train.py")
+    assert "--tokenizer.data.source.path STR" in capsys.readouterr().out
 
 
 def test_every_shown_field_can_be_set_to_its_own_value():

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from tests.cli.trained import CONFIG
+from vqdit.cli.invocation import command
 from vqdit.cli.main import main
-from vqdit.cli.options import command
 from vqdit.train import loop
 from vqdit.train.signals import Interrupts
 
@@ -137,7 +137,7 @@ def test_the_workdir_is_by_default_named_after_the_config(mine, monkeypatch):
 def test_the_help_of_a_config_shows_usage_and_fields_of_the_overridden_config(mine, capsys):
     assert main(["train", "--config=one.py", "--help", "--data.source=ImageFolder"]) == 0
     shown = capsys.readouterr().out
-    assert shown.startswith("usage: train.py --config=CONFIG")
+    assert "usage: vqdit train [-h] [OPTIONS]" in shown
     assert "--data.source.path STR" in shown
     assert "--optimizer.learning-rate FLOAT" in shown
     assert not made(mine)
