@@ -45,9 +45,7 @@ def is_drawn(picture):
 
 @pytest.fixture(scope="module")
 def explained(joint, tmp_path_factory):
-    """Options given a name, and the explained samples: sounds by flow matching, pictures in patches,
-    labels that only condition.
-    """
+    """The options of a sampling given a name, and the folder of its explained samples."""
     options = [f"--workdir={joint}", "--given=text=seven", "--num=9", "--batch-size=4"]
     out = tmp_path_factory.mktemp("explained")
     assert main(["sample", *options, "--explain", f"--out={out}"]) == 0
