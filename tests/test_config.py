@@ -1,5 +1,6 @@
 """Configs: found by path or name, refused with the reason, written as JSON and read back."""
 
+import ast
 import dataclasses
 import importlib
 import json
@@ -401,11 +402,44 @@ def test_a_file_with_old_names_is_read_with_one_notice(tmp_path, notices):
     assert len(notices()) == 1
 
 
+IMPORT = "from vqdit.experiment import Experiment, Deadlines"
+
+
+@pytest.mark.parametrize(
+    ("line", "experiment", "deadlines"),
+    [
+        ("from vqdit.experiment import Experiment as E, Deadlines as D", "E", "D"),
+        ("import vqdit.experiment as e", "e.Experiment", "e.Deadlines"),
+        ("import vqdit.experiment", "vqdit.experiment.Experiment", "vqdit.experiment.Deadlines"),
+    ],
+)
+def test_old_names_are_found_however_they_are_imported(tmp_path, line, experiment, deadlines):
+    assert IMPORT in OLD_FILE
+    file = OLD_FILE.replace(IMPORT, line)
+    file = file.replace(" Experiment(", f" {experiment}(").replace("=Deadlines(", f"={deadlines}(")
+    found = config.load(write(tmp_path, file))[1]
+    assert (found.timeouts, found.optimizer) == (Timeouts(start=5.0), AdamW(warmup=7))
+
+
+@pytest.mark.parametrize("field", ["tokenizer", "inpaint", "posterior"])
+def test_removed_fields_are_dropped_where_they_changed_nothing(field):
+    dropped = old_names.REMOVED_FIELDS["CodeTarget"][field]
+    old = {"type": "vqdit.tasks.targets:Symbols"}
+    assert config.from_json({**old, field: dropped}) == CodeTarget()
+    with pytest.raises(config.ConfigError, match=field):
+        config.from_json({**old, field: "mine"})
+    for value, is_dropped in [(dropped, True), ("mine", False)]:
+        source = f"from vqdit.tasks import Symbols\nt = Symbols({field}={value!r})"
+        current = ast.unparse(old_names.update_source(source, "mine.py"))
+        assert (field not in current) == is_dropped
+
+
 def test_options_with_old_names_work_and_new_names_give_no_notice(notices):
     task = DiffusionTask(targets=Named(label=CodeTarget()), joint=processes.Independent())
     now = override(Experiment(task=task), ["--timeouts.start=5", "--task.joint.p-one-known=0.5"])
     assert config.from_json(config.to_json(now)) == now and notices() == []
     old = override(Experiment(task=task), ["--deadlines.start=5", "--task.joint.single=0.5"])
     assert old == now
+    assert len(notices()) == 1
     assert override(old, ["--task.targets.label=Symbols"]) == now
     assert "Symbols -> CodeTarget" in notices()[-1]

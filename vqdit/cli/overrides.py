@@ -28,7 +28,7 @@ from tyro.constructors import (
 
 from vqdit.cli.options import near
 from vqdit.config import Config, ConfigError
-from vqdit.config.old_names import update_class, update_field
+from vqdit.config.old_names import OptionNames
 from vqdit.typing import Component, Named
 
 C = TypeVar("C", bound=Component)
@@ -67,7 +67,9 @@ def override(config: Config, args: Sequence[str]) -> Config:
         for name in names:
             branch = branch.setdefault(name, {})
         branch[""] = change
-    result = _Overrides(whole).apply(whole, type(whole), tree, "")
+    overrides = _Overrides(whole)
+    result = overrides.apply(whole, type(whole), tree, "")
+    overrides.names.notice()
     return {name: result[name] for name in config} if isinstance(config, dict) else result
 
 
@@ -92,6 +94,7 @@ class _Overrides:
 
     def __init__(self, whole: Any) -> None:
         self._whole = whole
+        self.names = OptionNames()
 
     def apply(self, value: Any, kind: Any, tree: Tree, path: str) -> Any:
         """Returns the value, of the annotated kind, with its changes."""
@@ -115,14 +118,14 @@ class _Overrides:
         self, value: Component | None, kind: type[Component], tree: Tree, path: str
     ) -> Component:
         now = kind if value is None else type(value)
-        cls = _class(tree[""], kind) if "" in tree else now
+        cls = _class(tree[""], kind, self.names) if "" in tree else now
         fields = _defaults(cls)
         if value is not None:
             fields |= _values(value) if cls is now else _shared(value, cls)
         kinds = get_type_hints(cls)
         known = [field.name for field in dataclasses.fields(cls)]
         for name, branch in tree.items():
-            name = name if name in known else update_field(cls, name)
+            name = name if name in known else self.names.update_field(cls, name)
             if name and name not in known:
                 raise self._unknown(_join(path, name), cls.__name__, known)
             if name:
@@ -259,8 +262,8 @@ def classes_of(base: type[C]) -> dict[str, type[C]]:
     return found or {base.__name__: base}
 
 
-def _class(change: Change, base: type[Component]) -> type[Component]:
-    name, classes = update_class(",".join(change.values)), classes_of(base)
+def _class(change: Change, base: type[Component], names: OptionNames) -> type[Component]:
+    name, classes = names.update_class(",".join(change.values)), classes_of(base)
     if name not in classes:
         if list(classes) == [base.__name__] and not dataclasses.fields(base):
             raise ConfigError(

@@ -2,7 +2,7 @@
 
 Names change between releases, but workdirs and config files stay. So old names are replaced by
 current ones wherever they are read: in the JSON of a workdir (`update_json`), in the source of a
-config file (`update_source`) and in command-line options (`update_field`, `update_class`). The
+config file (`update_source`) and in command-line options (`OptionNames`). The
 log lists the replaced names once.
 """
 
@@ -89,20 +89,38 @@ class _Updater(ast.NodeTransformer):
 
     def __init__(self) -> None:
         self.renamed: dict[str, str] = {}
+        self._classes: dict[str, str] = dict(CLASSES)  # current names by names in the file
+        self._modules = ("vqdit.",)  # how attributes of vqdit's modules begin
+
+    def visit_Import(self, node: ast.Import) -> ast.AST:
+        for alias in node.names:
+            alias.name = _rename(MODULES, alias.name, self.renamed)
+            if alias.asname and alias.name.startswith("vqdit."):
+                self._modules += (f"{alias.asname}.",)
+        return node
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST:
         if (node.module or "").split(".")[0] == "vqdit":
             node.module = _rename(MODULES, str(node.module), self.renamed)
             for alias in node.names:
-                if alias.name in CLASSES:
-                    alias.asname = alias.asname or alias.name
-                    alias.name = _rename(CLASSES, alias.name, self.renamed)
+                alias.asname = alias.asname or alias.name
+                alias.name = _rename(CLASSES, alias.name, self.renamed)
+                self._classes[alias.asname] = alias.name
+        return node
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        dotted = ast.unparse(node)
+        if dotted in MODULES:
+            return ast.parse(_rename(MODULES, dotted, self.renamed), mode="eval").body
+        self.generic_visit(node)
+        if dotted.startswith(self._modules):
+            node.attr = _rename(CLASSES, node.attr, self.renamed)
         return node
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         self.generic_visit(node)
         name = getattr(node.func, "id", None) or getattr(node.func, "attr", "")
-        name = CLASSES.get(name, name)
+        name = self._classes.get(name, name)
         fields, removed = FIELDS.get(name, {}), REMOVED_FIELDS.get(name, {})
         node.keywords = [
             keyword
@@ -115,20 +133,20 @@ class _Updater(ast.NodeTransformer):
         return node
 
 
-def update_field(cls: type, field: str) -> str:
-    """Returns the current name of a field that a command-line option names."""
-    renamed: dict[str, str] = {}
-    field = _rename(FIELDS.get(cls.__name__, {}), field, renamed)
-    _notice(renamed)
-    return field
+class OptionNames:
+    """Updates the names in the options of one command, and logs one line with all of them."""
 
+    def __init__(self) -> None:
+        self._renamed: dict[str, str] = {}
 
-def update_class(name: str) -> str:
-    """Returns the current name of a class that a command-line option names."""
-    renamed: dict[str, str] = {}
-    name = _rename(CLASSES, name, renamed)
-    _notice(renamed)
-    return name
+    def update_field(self, cls: type, field: str) -> str:
+        return _rename(FIELDS.get(cls.__name__, {}), field, self._renamed)
+
+    def update_class(self, name: str) -> str:
+        return _rename(CLASSES, name, self._renamed)
+
+    def notice(self) -> None:
+        _notice(self._renamed)
 
 
 def _is_dropped(removed: dict[str, Any], field: str, value: Any) -> bool:
