@@ -61,6 +61,13 @@ class Component:
         super().__init_subclass__(**kwargs)
         dataclasses.dataclass(frozen=True, kw_only=True)(cls)
 
+    def require(self, rule: str, holds: bool, hint: str = "") -> None:
+        """Raises ValueError unless a rule holds, such as "dim >= 1"; its first word is a field."""
+        if not holds:
+            got = getattr(self, rule.split()[0])
+            hint = f"; {hint}" if hint else ""
+            raise ValueError(f"{type(self).__name__} needs {rule}, got {got!r}{hint}")
+
 
 def resumable(default: Any) -> Any:
     """Declares a field that may change when a run resumes; changes of others raise ValueError."""

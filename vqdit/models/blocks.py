@@ -171,12 +171,7 @@ class MMDiT(nn.Module):
         return jnp.concatenate(results, axis=1), watched
 
 
-BLOCKS = {
-    "adaln_zero": AdaLNZero,
-    "in_context": Plain,
-    "cross_attention": Plain,
-    "mm_dit": MMDiT,
-}
+BLOCKS = {"adaln_zero": AdaLNZero, "in_context": Plain, "cross_attention": Plain, "mm_dit": MMDiT}
 
 
 def per_token(rows: Float[Array, "b r d"], segments: tuple[Segment, ...]) -> Array:

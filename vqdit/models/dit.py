@@ -244,11 +244,7 @@ class DiT(Component):
         return out[0], Named(tokens)
 
     def attend(
-        self,
-        params: Params,
-        inputs: Named[Tokens],
-        x: Named[X],
-        t: Named[Float[Array, "b _"]],
+        self, params: Params, inputs: Named[Tokens], x: Named[X], t: Named[Float[Array, "b _"]]
     ) -> Float[Array, "n b l l"]:
         """Returns the attention weights of every block, averaged over heads.
 

@@ -173,10 +173,7 @@ def _products(
     power = jnp.exp(scores - jnp.max(scores, axis=-1, keepdims=True))
     total = jnp.sum(power, axis=-1, keepdims=True)
     out = jnp.einsum(
-        "b h l m, b h m d -> b h l d",
-        power.astype(v.dtype),
-        v,
-        preferred_element_type=jnp.float32,
+        "b h l m, b h m d -> b h l d", power.astype(v.dtype), v, preferred_element_type=jnp.float32
     )
     out = checkpoint_name(out / total, "attention")
     return jnp.swapaxes(out, 1, 2).astype(v.dtype), (q, k, v, power, total, out)

@@ -77,9 +77,7 @@ class CodeEmbedding(nn.Module):
     @nn.compact
     def __call__(self, codes: Int[Array, "*b q"]) -> Float[Array, "*b d"]:
         table = self.param(
-            "table",
-            nn.initializers.normal(0.02),
-            (self.codebooks, self.codes + 1, self.dim),
+            "table", nn.initializers.normal(0.02), (self.codebooks, self.codes + 1, self.dim)
         )
         row = jnp.where(codes < 0, self.codes, codes)
         return sum((table[i][row[..., i]] for i in range(1, self.codebooks)), table[0][row[..., 0]])

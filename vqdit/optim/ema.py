@@ -98,10 +98,7 @@ def update(
 
 
 def update_power(
-    averages: tuple[Params, ...],
-    params: Params,
-    widths: Sequence[float],
-    step: Int[Array, ""],
+    averages: tuple[Params, ...], params: Params, widths: Sequence[float], step: Int[Array, ""]
 ) -> tuple[Params, ...]:
     """Returns the next power-function averages, one per width; the arguments are `update`'s."""
     t = step.astype(jnp.float32) + 1.0

@@ -1,4 +1,4 @@
-"""Processes: each says how data turn into noise over t in [0, 1], and what a network predicts."""
+"""Processes, which define how data become noise over t in [0, 1] and what a network predicts."""
 
 from vqdit.processes.base import LogitNormal, Process, TimeDistribution, Uniform
 from vqdit.processes.ddpm import DDPM
@@ -19,26 +19,7 @@ from vqdit.processes.uniform_state import UniformState
 from vqdit.processes.weighting import EDMWeighting, MinSNR, Weighting
 
 __all__ = [
-    "DDPM",
-    "EDM",
-    "Conditional",
-    "CosMap",
-    "EDMWeighting",
-    "Flow",
-    "Gaussian",
-    "Independent",
-    "JointTimeDistribution",
-    "LogitNormal",
-    "MaskAndReplace",
-    "Masked",
-    "MinSNR",
-    "Mode",
-    "Process",
-    "Shared",
-    "Shifted",
-    "TimeDistribution",
-    "Unbalanced",
-    "Uniform",
-    "Weighting",
-    "UniformState",
-]
+    "DDPM", "EDM", "Conditional", "CosMap", "EDMWeighting", "Flow", "Gaussian", "Independent",
+    "JointTimeDistribution", "LogitNormal", "MaskAndReplace", "Masked", "MinSNR", "Mode", "Process",
+    "Shared", "Shifted", "TimeDistribution", "Unbalanced", "Uniform", "Weighting", "UniformState",
+]  # fmt: skip

@@ -17,8 +17,14 @@ Codes = Int[Array, "b l q"]
 Latents = Float[Array, "b l d"]
 Time = Float[Array, "b #l"]
 """t in [0, 1]: one value per example, or one per token."""
+Values = Float[Array, "*b"]
+"""Times of any shape, or a function of them, such as alpha(t)."""
+Loss = Float[Array, "b l"]
+"""The loss of every token."""
 Prediction = Float[Array, "b l w"]
 """The output of the network for one modality."""
+Index = Int[Array, " b"]
+"""The row of each example in the global batch."""
 Noise = Any
 """The noise in x_t that the loss needs: eps for Gaussian processes, None for discrete ones."""
 
@@ -74,9 +80,7 @@ class Process(Component):
         """Returns the input of the network. Default: x_t unscaled, and `TIME_SCALE` t."""
         return NetworkInput(x_t, TIME_SCALE * t)
 
-    def loss(
-        self, prediction: Prediction, x_0: X, x_t: X, noise: Noise, t: Time
-    ) -> Float[Array, "b l"]:
+    def loss(self, prediction: Prediction, x_0: X, x_t: X, noise: Noise, t: Time) -> Loss:
         """Returns the weighted training loss of every token; 0 with zero gradient where t = 0.
 
         Args:
@@ -88,24 +92,22 @@ class Process(Component):
         """
         raise TypeError(f"{type(self).__name__} must define loss")
 
-    def scoring_loss(
-        self, prediction: Prediction, x_0: X, x_t: X, noise: Noise, t: Time
-    ) -> Float[Array, "b l"]:
+    def scoring_loss(self, prediction: Prediction, x_0: X, x_t: X, noise: Noise, t: Time) -> Loss:
         """Returns how badly x_0 is predicted at every token, for scores; lower is better.
 
-        It ignores the weighting of the training loss. Its mean over t ~ U(0, 1] and the noise is,
-        for discrete processes, an upper bound on the negative log-likelihood -log p(x_0) in nats,
-        and for continuous processes the denoising error: the squared error of the prediction,
-        averaged over channels, which is no likelihood.
+        This loss does not use the weighting of the training loss. Its mean over t ~ U(0, 1] and the
+        noise is, for discrete processes, an upper bound on the negative log-likelihood -log p(x_0)
+        in nats. For continuous processes it is the denoising error, which is not a likelihood: the
+        squared error of the prediction, averaged over channels.
         """
         raise TypeError(f"{type(self).__name__} must define scoring_loss")
 
-    def noise_share(self, t: Float[Array, "*b"]) -> Float[Array, "*b"]:
+    def noise_share(self, t: Values) -> Values:
         """Returns the expected share of noise among the codes (discrete processes only)."""
         raise TypeError(f"{type(self).__name__} must define noise_share")
 
-    def time_at(self, share: Float[Array, "*b"]) -> Float[Array, "*b"]:
-        """Returns the t at which that share of the codes is noise: inverts `noise_share`."""
+    def time_at(self, share: Values) -> Values:
+        """Returns the t at which this share of the codes is noise: the inverse of `noise_share`."""
         raise TypeError(f"{type(self).__name__} must define time_at")
 
     def oracle(self, x_0: X, x_t: X, noise: Noise, t: Time, space: tuple[int, ...]) -> Prediction:
@@ -116,9 +118,7 @@ class Process(Component):
 class TimeDistribution(Component):
     """The distribution of t in training, given by its quantile function."""
 
-    def sample(
-        self, key: Key[Array, ""], index: Int[Array, " b"], size: int
-    ) -> Float[Array, "b 1"]:
+    def sample(self, key: Key[Array, ""], index: Index, size: int) -> Float[Array, "b 1"]:
         """Draws one t in (0, 1] per example.
 
         Args:
@@ -128,7 +128,7 @@ class TimeDistribution(Component):
         """
         return self.quantile(strata(key, index, size))[:, None]
 
-    def quantile(self, u: Float[Array, "*b"]) -> Float[Array, "*b"]:
+    def quantile(self, u: Values) -> Values:
         """Returns the u-quantile of t, u in (0, 1]; strictly increasing in u."""
         raise TypeError(f"{type(self).__name__} must define quantile")
 
@@ -143,10 +143,9 @@ class Uniform(TimeDistribution):
     low: float = 1e-3
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.low < 1.0:
-            raise ValueError(f"Uniform needs low in [0, 1), got {self.low}")
+        self.require("low in [0, 1)", 0.0 <= self.low < 1.0)
 
-    def quantile(self, u: Float[Array, "*b"]) -> Float[Array, "*b"]:
+    def quantile(self, u: Values) -> Values:
         return self.low + (1.0 - self.low) * u
 
 
@@ -164,20 +163,19 @@ class LogitNormal(TimeDistribution):
     std: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.std <= 0.0:
-            raise ValueError(f"LogitNormal needs std > 0, got {self.std}")
+        self.require("std > 0", self.std > 0.0)
 
-    def quantile(self, u: Float[Array, "*b"]) -> Float[Array, "*b"]:
+    def quantile(self, u: Values) -> Values:
         u = jnp.clip(u, 1e-6, 1.0 - 1e-6)
         return jax.nn.sigmoid(self.mean + self.std * jax.scipy.special.ndtri(u))
 
 
-def strata(key: Key[Array, ""], index: Int[Array, " b"], size: int) -> Float[Array, " b"]:
+def strata(key: Key[Array, ""], index: Index, size: int) -> Float[Array, " b"]:
     """Draws u in (0, 1] per example, one in each of `size` equal strata.
 
-    With one random number for the whole batch, the loss varies far less than with independent
-    draws. Low-discrepancy sampling of Kingma et al., "Variational Diffusion Models",
-    arXiv:2107.00630, appendix I.1.
+    The whole batch shares one random number, with which the loss varies far less than with
+    independent draws. This is the low-discrepancy sampling of Kingma et al., "Variational Diffusion
+    Models", arXiv:2107.00630, appendix I.1.
     """
     u = jax.random.uniform(key)
     return 1.0 - jnp.mod(u + index / size, 1.0)  # in (0, 1]: at t = 0 there is nothing to learn

@@ -5,7 +5,7 @@ With alpha + K beta + gamma = 1,
     q(x_t = y | x_0) = alpha(t) [y = x_0] + beta(t),        q(x_t = mask | x_0) = gamma(t).
 
 Processes differ in the share of the noise that is mask. The network's softmax is pi, its belief in
-x_0 given the other codes but not x_t itself, so that
+x_0 given the codes at other positions but not x_t itself, so that
 
     p(x_0 | x_t) is proportional to pi(x_0) q(x_t | x_0),
 
@@ -21,9 +21,10 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from vqdit.processes.base import Codes, Noise, Prediction, Process, Time
+from vqdit.processes.base import Codes, Noise, Prediction, Process, Time, Values, X
 from vqdit.typing import Array, Float
 
+Logits = Float[Array, "b l q k"]
 MASK = -1
 """The code of a masked position; -1 means "no code" everywhere in vqdit."""
 SURE = 1e4
@@ -51,35 +52,27 @@ class Categorical(Process):
             raise ValueError(f"{type(self).__name__} needs codebooks of one size, got {space}")
         return sum(space)
 
-    def noise_share(self, t: Float[Array, "*b"]) -> Float[Array, "*b"]:
+    def noise_share(self, t: Values) -> Values:
         """Returns 1 - alpha(t), the share of codes that are masked or replaced."""
         return t if self.schedule == "linear" else jnp.sin(jnp.pi / 2 * t)
 
-    def time_at(self, share: Float[Array, "*b"]) -> Float[Array, "*b"]:
+    def time_at(self, share: Values) -> Values:
         return share if self.schedule == "linear" else 2 / jnp.pi * jnp.arcsin(share)
 
-    def mask_probability(self, t: Float[Array, "*b"]) -> Float[Array, "*b"]:
+    def mask_probability(self, t: Values) -> Values:
         """Returns gamma(t), the probability of the mask."""
         raise TypeError(f"{type(self).__name__} must define mask_probability")
 
-    def logits(self, prediction: Prediction, q: int) -> Float[Array, "b l q k"]:
+    def logits(self, prediction: Prediction, q: int) -> Logits:
         """Returns the network's output as float32 logits of each of the q codebooks."""
         return prediction.astype(jnp.float32).reshape(*prediction.shape[:2], q, -1)
 
     def posterior(
-        self,
-        logits: Float[Array, "b l q k"],
-        x_t: Codes,
-        t: Float[Array, "*#b"],
-        s: Float[Array, "*#b"],
+        self, logits: Logits, x_t: Codes, t: Float[Array, "*#b"], s: Float[Array, "*#b"]
     ) -> Float[Array, "b l q m"]:
         """Returns p(x_s | x_t): m = k + 1 probabilities, of the k codes and of the mask.
 
-        Args:
-            logits: float32 logits of pi.
-            x_t: codes, -1 where masked.
-            t: times, broadcastable to x_t.
-            s: times, 0 <= s < t.
+        The logits are those of pi; t and s, with 0 <= s < t, broadcast to x_t.
         """
         k = logits.shape[-1]
         t, s = t[..., None], s[..., None]
@@ -100,9 +93,7 @@ class Categorical(Process):
         mask = jnp.where(is_masked, stays, 0.0)
         return jnp.concatenate([codes, jnp.broadcast_to(mask, (*x_t.shape, 1))], axis=-1)
 
-    def oracle(
-        self, x_0: Codes, x_t: Codes, noise: Noise, t: Time, space: tuple[int, ...]
-    ) -> Prediction:
+    def oracle(self, x_0: X, x_t: X, noise: Noise, t: Time, space: tuple[int, ...]) -> Prediction:
         del x_t, noise, t
         sure = SURE * jax.nn.one_hot(x_0, space[0])  # b l q k
         return sure.reshape(*x_0.shape[:2], -1)

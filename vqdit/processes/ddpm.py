@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vqdit.processes.base import Latents, NetworkInput, Noise, Prediction, Time, X
+from vqdit.processes.base import Latents, Loss, NetworkInput, Noise, Prediction, Time, Values, X
 from vqdit.processes.gaussian import Gaussian, above_0, log_of
 from vqdit.processes.likelihood import binned_log_likelihood, gaussian_kl
 from vqdit.typing import Array, Float
@@ -61,16 +61,15 @@ class DDPM(Gaussian):
     learned_sigma: bool = False
 
     def __post_init__(self) -> None:
-        if self.steps < 2:
-            raise ValueError(f"DDPM needs steps >= 2, got {self.steps}; 1000 is usual")
+        self.require("steps >= 2", self.steps >= 2, "1000 is usual")
 
-    def alpha(self, t: Float[Array, "*b"]) -> Float[Array, "*b"]:
+    def alpha(self, t: Values) -> Values:
         return jnp.exp(self._log_alpha(t))
 
-    def sigma(self, t: Float[Array, "*b"]) -> Float[Array, "*b"]:
+    def sigma(self, t: Values) -> Values:
         return jnp.sqrt(-jnp.expm1(2.0 * self._log_alpha(t)))
 
-    def _log_alpha(self, t: Float[Array, "*b"]) -> Float[Array, "*b"]:
+    def _log_alpha(self, t: Values) -> Values:
         steps = np.log1p(-BETAS[self.schedule](self.steps))
         table = jnp.asarray(np.concatenate([[0.0], 0.5 * np.cumsum(steps)]), jnp.float32)
         place = self.steps * jnp.asarray(t, jnp.float32)
@@ -80,7 +79,7 @@ class DDPM(Gaussian):
     def network_input(self, x_t: X, t: Time) -> NetworkInput:
         return NetworkInput(x_t, jnp.maximum(self.steps * t - 1.0, 0.0))
 
-    def coefficients(self, t: Float[Array, "*b"]) -> tuple[Float[Array, "*b"], Float[Array, "*b"]]:
+    def coefficients(self, t: Values) -> tuple[Values, Values]:
         if self.prediction == "eps":
             return jnp.zeros_like(t), jnp.ones_like(t)
         if self.prediction == "x_0":
@@ -96,13 +95,11 @@ class DDPM(Gaussian):
         found, fraction = jnp.split(prediction, 2, axis=-1)
         return found, fraction
 
-    def log_variance(
-        self, prediction: Prediction, t: Float[Array, "*b"], s: Float[Array, "*b"]
-    ) -> Float[Array, "..."]:
+    def log_variance(self, prediction: Prediction, t: Values, s: Values) -> Float[Array, "..."]:
         _, fraction = self.split(prediction)
         if fraction is None:
             return super().log_variance(prediction, t, s)
-        # The posterior variance at s = 0 is 0; the previous step's replaces it, as published.
+        # The posterior variance at s = 0 is 0; that of the previous step replaces it, as published.
         is_last = s <= 0
         before = jnp.where(is_last, jnp.minimum(2.0 * t, 1.0), t)
         least = super().log_variance(prediction, before, jnp.where(is_last, t, s))
@@ -110,9 +107,7 @@ class DDPM(Gaussian):
         share = (fraction.astype(jnp.float32) + 1.0) / 2.0
         return share * most + (1.0 - share) * least
 
-    def loss(
-        self, prediction: Prediction, x_0: Latents, x_t: Latents, noise: Noise, t: Time
-    ) -> Float[Array, "b l"]:
+    def loss(self, prediction: Prediction, x_0: X, x_t: X, noise: Noise, t: Time) -> Loss:
         loss = super().loss(prediction, x_0, x_t, noise, t)
         if not self.learned_sigma:
             return loss
@@ -120,14 +115,11 @@ class DDPM(Gaussian):
         bound = self.steps / 1000.0 * self.bound(prediction, x_0, x_t, above_0(t))
         return loss + jnp.where(t > 0, bound, 0.0)
 
-    def bound(
-        self, prediction: Prediction, x_0: Latents, x_t: Latents, t: Time
-    ) -> Float[Array, "b l"]:
+    def bound(self, prediction: Prediction, x_0: Latents, x_t: Latents, t: Time) -> Loss:
         """Returns the variational bound's term for the step from t > 0, in bits per channel.
 
         Only the learned variance gets a gradient. The term of the step from 1 / N to 0 is the
-        likelihood of 8-bit pixels, as in the published code of DiT, although that trains on
-        latents.
+        likelihood of 8-bit pixels, as in the published code of DiT, which uses it for latents too.
         """
         t = t[..., None]
         is_last = self.steps * t < 1.5
@@ -137,16 +129,14 @@ class DDPM(Gaussian):
         true, _ = self.posterior(x_0, x_t, t, s)
         mean, _ = self.posterior(found, x_t, t, s)
         kl = gaussian_kl(true - mean, super().log_variance(prediction, t, s), log_variance)
-        # In other steps the mean is far from x_0, and the branch not chosen would overflow.
+        # In other steps the mean is far from x_0, and the unused likelihood would overflow.
         mean = jnp.where(is_last, mean, x_0)
         nats = jnp.where(is_last, -binned_log_likelihood(x_0, mean, log_variance), kl)
         return jnp.mean(nats, axis=-1) / math.log(2.0)
 
-    def oracle(
-        self, x_0: Latents, x_t: Latents, noise: Noise, t: Time, space: tuple[int, ...]
-    ) -> Prediction:
+    def oracle(self, x_0: X, x_t: X, noise: Noise, t: Time, space: tuple[int, ...]) -> Prediction:
         target = super().oracle(x_0, x_t, noise, t, space)
         if not self.learned_sigma:
             return target
-        # Given x_0 the optimal variance is the posterior's, the lower end: -1 everywhere.
+        # Given x_0, the optimal variance is that of the posterior, which a fraction of -1 selects.
         return jnp.concatenate([target, -jnp.ones_like(target)], axis=-1)

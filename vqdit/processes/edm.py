@@ -18,9 +18,8 @@ Design Space of Diffusion-Based Generative Models", arXiv:2206.00364.
 
 import jax.numpy as jnp
 
-from vqdit.processes.base import NetworkInput, Time, X
+from vqdit.processes.base import NetworkInput, Time, Values, X
 from vqdit.processes.gaussian import Gaussian
-from vqdit.typing import Array, Float
 
 
 class EDM(Gaussian):
@@ -40,21 +39,17 @@ class EDM(Gaussian):
     sigma_max: float = 80.0
 
     def __post_init__(self) -> None:
-        if self.sigma_data <= 0.0:
-            raise ValueError(f"EDM needs sigma_data > 0, got {self.sigma_data}; 1 is usual")
-        if not 0.0 < self.sigma_min < self.sigma_max:
-            raise ValueError(
-                "EDM needs 0 < sigma_min < sigma_max, got "
-                f"sigma_min={self.sigma_min} and sigma_max={self.sigma_max}; 0.002 and 80 are usual"
-            )
+        self.require("sigma_data > 0", self.sigma_data > 0.0, "1 is usual")
+        rule = f"sigma_min in (0, sigma_max={self.sigma_max})"
+        self.require(rule, 0.0 < self.sigma_min < self.sigma_max, "0.002 and 80 are usual")
 
-    def alpha(self, t: Float[Array, "*b"]) -> Float[Array, "*b"]:
+    def alpha(self, t: Values) -> Values:
         return jnp.ones_like(t)
 
-    def sigma(self, t: Float[Array, "*b"]) -> Float[Array, "*b"]:
+    def sigma(self, t: Values) -> Values:
         return t / jnp.maximum(1.0 - t, 1.0 / self.sigma_max)
 
-    def time_of(self, sigma: Float[Array, "*b"]) -> Float[Array, "*b"]:
+    def time_of(self, sigma: Values) -> Values:
         """Returns the t of a sigma in [0, `sigma_max`]: the inverse of `sigma`.
 
         The sampling grid of n steps of Karras et al. is, with rho = 7, `time_of` of
@@ -63,11 +58,11 @@ class EDM(Gaussian):
         """
         return jnp.maximum(sigma / (1.0 + sigma), sigma / self.sigma_max)
 
-    def coefficients(self, t: Float[Array, "*b"]) -> tuple[Float[Array, "*b"], Float[Array, "*b"]]:
+    def coefficients(self, t: Values) -> tuple[Values, Values]:
         sigma, scale = self.sigma(t), self._scale(t)
         return sigma / (self.sigma_data * scale), -self.sigma_data / scale
 
-    def _scale(self, t: Float[Array, "*b"]) -> Float[Array, "*b"]:
+    def _scale(self, t: Values) -> Values:
         """Returns s, the standard deviation of x_t."""
         return jnp.sqrt(self.sigma(t) ** 2 + self.sigma_data**2)
 

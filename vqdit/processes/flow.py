@@ -13,9 +13,8 @@ from typing import Literal
 
 import jax.numpy as jnp
 
-from vqdit.processes.base import TIME_SCALE, NetworkInput, Time, X
+from vqdit.processes.base import TIME_SCALE, NetworkInput, Time, Values, X
 from vqdit.processes.gaussian import Gaussian
-from vqdit.typing import Array, Float
 
 LEAST_SIGMA = 0.05
 """Lower bound of sigma in the weight that turns an error of x_0 into one of v."""
@@ -40,31 +39,28 @@ class Flow(Gaussian):
     time_scale: float = TIME_SCALE
 
     def __post_init__(self) -> None:
-        if self.time_scale <= 0.0:
-            raise ValueError(
-                f"Flow needs time_scale > 0, got {self.time_scale}; 1000 is usual, and 1 in SiT"
-            )
+        self.require("time_scale > 0", self.time_scale > 0.0, "1000 is usual; SiT uses 1")
 
-    def alpha(self, t: Float[Array, "*b"]) -> Float[Array, "*b"]:
+    def alpha(self, t: Values) -> Values:
         # cos(pi t / 2), written so that it is exactly 0 at t = 1 in floating point.
         return 1.0 - t if self.path == "linear" else jnp.sin(jnp.pi / 2 * (1.0 - t))
 
-    def sigma(self, t: Float[Array, "*b"]) -> Float[Array, "*b"]:
+    def sigma(self, t: Values) -> Values:
         return t if self.path == "linear" else jnp.sin(jnp.pi / 2 * t)
 
-    def slopes(self, t: Float[Array, "*b"]) -> tuple[Float[Array, "*b"], Float[Array, "*b"]]:
+    def slopes(self, t: Values) -> tuple[Values, Values]:
         """Returns the time derivatives of alpha and sigma."""
         if self.path == "linear":
             return -jnp.ones_like(t), jnp.ones_like(t)
         return -jnp.pi / 2 * self.sigma(t), jnp.pi / 2 * self.alpha(t)
 
-    def coefficients(self, t: Float[Array, "*b"]) -> tuple[Float[Array, "*b"], Float[Array, "*b"]]:
+    def coefficients(self, t: Values) -> tuple[Values, Values]:
         if self.prediction == "x_0":
             return jnp.ones_like(t), jnp.zeros_like(t)
         slopes = self.slopes(t)
         return slopes if self.convention == "data_first" else (-slopes[0], -slopes[1])
 
-    def weight(self, t: Float[Array, "*b"]) -> Float[Array, "*b"]:
+    def weight(self, t: Values) -> Values:
         if self.weighting is not None or self.prediction == "v":
             return super().weight(t)
         alpha, sigma, (da, ds) = self.alpha(t), self.sigma(t), self.slopes(t)

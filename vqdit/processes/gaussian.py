@@ -7,12 +7,12 @@ They differ in alpha and sigma, and in a and b of the network's target
     a(t) x_0 + b(t) eps.
 
 The target and x_t are two linear equations for x_0 and eps, so every prediction gives estimates of
-both; samplers use nothing else. Kingma et al., "Variational Diffusion Models", arXiv:2107.00630.
+both. Samplers use only these. Kingma et al., "Variational Diffusion Models", arXiv:2107.00630.
 """
 
 import jax.numpy as jnp
 
-from vqdit.processes.base import Latents, Noise, Noised, Prediction, Process, Time
+from vqdit.processes.base import Latents, Loss, Noise, Noised, Prediction, Process, Time, Values, X
 from vqdit.processes.weighting import Weighting
 from vqdit.random import normal
 from vqdit.typing import Array, Float, Key
@@ -38,43 +38,40 @@ class Gaussian(Process):
     def width(self, space: tuple[int, ...]) -> int:
         return space[0]
 
-    def alpha(self, t: Float[Array, "*b"]) -> Float[Array, "*b"]:
+    def alpha(self, t: Values) -> Values:
         """Returns the scale of the data: 1 at t = 0."""
         raise TypeError(f"{type(self).__name__} must define alpha")
 
-    def sigma(self, t: Float[Array, "*b"]) -> Float[Array, "*b"]:
+    def sigma(self, t: Values) -> Values:
         """Returns the scale of the noise: 0 at t = 0, increasing in t."""
         raise TypeError(f"{type(self).__name__} must define sigma")
 
-    def coefficients(self, t: Float[Array, "*b"]) -> tuple[Float[Array, "*b"], Float[Array, "*b"]]:
+    def coefficients(self, t: Values) -> tuple[Values, Values]:
         """Returns a and b of the target a x_0 + b eps."""
         raise TypeError(f"{type(self).__name__} must define coefficients")
 
     def split(self, prediction: Prediction) -> tuple[Latents, Latents | None]:
-        """Splits a prediction into that of the target, and that of the variance if learned."""
+        """Splits a prediction into that of the target and, if it is learned, of the variance."""
         return prediction, None
 
     def x_0_and_eps(
-        self, prediction: Prediction, x_t: Latents, t: Float[Array, "*b"]
+        self, prediction: Prediction, x_t: Latents, t: Values
     ) -> tuple[Latents, Latents]:
-        """Returns the estimates of x_0 and eps that follow from a prediction at t > 0.
+        """Returns the estimates of x_0 and eps that a prediction at t > 0 implies.
 
-        Args:
-            prediction: the network's prediction.
-            x_t: the noisy latents.
-            t: times, broadcastable to x_t.
+        The times broadcast to x_t.
         """
         found, _ = self.split(prediction)
         alpha, sigma, (a, b) = self.alpha(t), self.sigma(t), self.coefficients(t)
         determinant = alpha * b - sigma * a
         return (b * x_t - sigma * found) / determinant, (alpha * found - a * x_t) / determinant
 
-    def target(self, x_0: Latents, eps: Latents, t: Float[Array, "*b"]) -> Latents:
+    def target(self, x_0: Latents, eps: Latents, t: Values) -> Latents:
         """Returns the target of the network; t must broadcast to x_0."""
         a, b = self.coefficients(t)
         return a * x_0 + b * eps
 
-    def weight(self, t: Float[Array, "*b"]) -> Float[Array, "*b"]:
+    def weight(self, t: Values) -> Values:
         """Returns the weight of the squared error of the target, for t > 0."""
         if self.weighting is None:
             return jnp.ones_like(t)
@@ -82,73 +79,55 @@ class Gaussian(Process):
         # Given x_t, an error e of x_0 is an error (a - b alpha / sigma) e of the target.
         return self.weighting.weight(alpha, sigma) / (alpha * b - sigma * a) ** 2
 
-    def transition(
-        self, t: Float[Array, "*b"], s: Float[Array, "*b"]
-    ) -> tuple[Float[Array, "*b"], Float[Array, "*b"]]:
+    def transition(self, t: Values, s: Values) -> tuple[Values, Values]:
         """Returns the scale of x_s in x_t, and the variance of the noise added from s < t to t."""
         scale = self.alpha(t) / self.alpha(s)
         return scale, jnp.maximum(self.sigma(t) ** 2 - (scale * self.sigma(s)) ** 2, 0.0)
 
-    def posterior(
-        self, x_0: Latents, x_t: Latents, t: Float[Array, "*b"], s: Float[Array, "*b"]
-    ) -> tuple[Latents, Float[Array, "*b"]]:
+    def posterior(self, x_0: Latents, x_t: Latents, t: Values, s: Values) -> tuple[Latents, Values]:
         """Returns the mean and the variance of x_s given x_0 and x_t, s < t."""
         scale, added = self.transition(t, s)
         share = added / self.sigma(t) ** 2
         kept = scale * (self.sigma(s) / self.sigma(t)) ** 2
         return kept * x_t + self.alpha(s) * share * x_0, share * self.sigma(s) ** 2
 
-    def log_variance(
-        self, prediction: Prediction, t: Float[Array, "*b"], s: Float[Array, "*b"]
-    ) -> Float[Array, "..."]:
+    def log_variance(self, prediction: Prediction, t: Values, s: Values) -> Float[Array, "..."]:
         """Returns the log variance of x_s in a sampling step from t to s < t; finite at s = 0.
 
-        Default: the variance of the posterior given x_0, the smallest possible one.
-
-        Args:
-            prediction: the network's prediction at t.
-            t: times, broadcastable to x_t.
-            s: times of the same shape.
+        Default: the variance of the posterior given x_0, the smallest possible one. The prediction
+        is the network's at t; t and s broadcast to x_t.
         """
         del prediction
         _, added = self.transition(t, s)
         return log_of(added * (self.sigma(s) / self.sigma(t)) ** 2)
 
     def prior(self, keys: Key[Array, " b"], shape: tuple[int, ...]) -> Latents:
-        scale = self.sigma(jnp.float32(1.0))
-        return scale * normal(keys, shape)
+        return self.sigma(jnp.float32(1.0)) * normal(keys, shape)
 
     def noise(self, keys: Key[Array, " b"], x_0: Latents, t: Time) -> Noised:
         eps, t = normal(keys, x_0.shape[1:]), t[..., None]
         return Noised(self.alpha(t) * x_0 + self.sigma(t) * eps, eps)
 
-    def loss(
-        self, prediction: Prediction, x_0: Latents, x_t: Latents, noise: Noise, t: Time
-    ) -> Float[Array, "b l"]:
-        error = self.scoring_loss(prediction, x_0, x_t, noise, t)
-        return self.weight(above_0(t)) * error
+    def loss(self, prediction: Prediction, x_0: X, x_t: X, noise: Noise, t: Time) -> Loss:
+        return self.weight(above_0(t)) * self.scoring_loss(prediction, x_0, x_t, noise, t)
 
-    def scoring_loss(
-        self, prediction: Prediction, x_0: Latents, x_t: Latents, noise: Noise, t: Time
-    ) -> Float[Array, "b l"]:
+    def scoring_loss(self, prediction: Prediction, x_0: X, x_t: X, noise: Noise, t: Time) -> Loss:
         del x_t
         found, _ = self.split(prediction)
         target = self.target(x_0, noise, t[..., None])
         error = jnp.mean((found.astype(jnp.float32) - target) ** 2, axis=-1)
         return jnp.where(t > 0, error, 0.0)
 
-    def oracle(
-        self, x_0: Latents, x_t: Latents, noise: Noise, t: Time, space: tuple[int, ...]
-    ) -> Prediction:
+    def oracle(self, x_0: X, x_t: X, noise: Noise, t: Time, space: tuple[int, ...]) -> Prediction:
         del x_t, space
         return self.target(x_0, noise, t[..., None])
 
 
-def above_0(t: Float[Array, "*b"]) -> Float[Array, "*b"]:
+def above_0(t: Values) -> Values:
     """Replaces t = 0, which has no loss, by 1: a division by 0 there would make gradients NaN."""
     return jnp.where(t > 0, t, 1.0)
 
 
-def log_of(variance: Float[Array, "*b"]) -> Float[Array, "*b"]:
+def log_of(variance: Values) -> Values:
     """Returns the logarithm of a variance; finite for 0."""
     return jnp.log(jnp.maximum(variance, LEAST_VARIANCE))

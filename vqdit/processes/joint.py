@@ -1,8 +1,8 @@
 """The joint distribution of the times of several modalities in training.
 
-Each modality has a time of its own, so the network learns every conditional at once: a known
-modality is at t = 0, an unknown one at t = 1. How often training visits each combination decides
-what the network does well. Independent times are those of Bao et al., "One Transformer Fits All
+Each modality has its own time, so the network learns every conditional distribution at once: a
+known modality is at t = 0, an unknown one at t = 1. The network becomes best at the combinations
+that training draws most often. Independent times are those of Bao et al., "One Transformer Fits All
 Distributions" (UniDiffuser), arXiv:2303.06555.
 """
 
@@ -12,13 +12,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from vqdit.processes.base import TimeDistribution, strata
+from vqdit.processes.base import Index, TimeDistribution, strata
 from vqdit.random import per_example, stream
 from vqdit.typing import Array, Bool, Component, Float, Int, Key, Named
 
-Index = Int[Array, " b"]
 Distributions = Named[TimeDistribution]
 Times = Named[Float[Array, "b 1"]]
+Present = Named[Bool[Array, " b"]]
 
 
 class Situation(NamedTuple):
@@ -69,13 +69,8 @@ class JointTimeDistribution(Component):
 
     def __post_init__(self) -> None:
         for field in ("p_one_known", "p_known", "max_known_time", "p_dropped"):
-            if not 0.0 <= getattr(self, field) <= 1.0:
-                raise ValueError(
-                    f"{type(self).__name__} needs {field} in [0, 1], got {getattr(self, field)}"
-                )
-
-        if not all(weight > 0.0 for weight in self.weights.values()):
-            raise ValueError(f"{type(self).__name__} needs weights > 0, got {self.weights}")
+            self.require(f"{field} in [0, 1]", 0.0 <= getattr(self, field) <= 1.0)
+        self.require("weights > 0", all(weight > 0.0 for weight in self.weights.values()))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -93,7 +88,7 @@ class JointTimeDistribution(Component):
         key: Key[Array, ""],
         index: Index,
         distributions: Distributions,
-        present: Named[Bool[Array, " b"]],
+        present: Present,
         size: int | None = None,
     ) -> Times:
         """Draws one time per modality and example of a global batch.
@@ -116,11 +111,7 @@ class JointTimeDistribution(Component):
         return Named(drawn)
 
     def _situations(
-        self,
-        key: Key[Array, ""],
-        index: Index,
-        present: Named[Bool[Array, " b"]],
-        names: tuple[str, ...],
+        self, key: Key[Array, ""], index: Index, present: Present, names: tuple[str, ...]
     ) -> Named[Situation]:
         """Draws a row of the table above for each example."""
         coin = functools.partial(_coin, key, index)
@@ -137,9 +128,9 @@ class JointTimeDistribution(Component):
         return Named(found)
 
     def _one_present(
-        self, key: Key[Array, ""], index: Index, present: Named[Bool[Array, " b"]]
+        self, key: Key[Array, ""], index: Index, present: Present
     ) -> tuple[Int[Array, " b"], Bool[Array, " b"]]:
-        """Draws a present modality of each example by the weights, and whether it is none."""
+        """Draws the number of a present modality by the weights, and whether none was drawn."""
         keys = per_example(stream(key, "one"), index)
         u = jax.vmap(lambda key: jax.random.uniform(key, (len(present) + 1,)))(keys)
         # u^(1 / w) is the largest with a probability proportional to w.
@@ -183,8 +174,8 @@ class Shared(JointTimeDistribution):
 class Unbalanced(JointTimeDistribution):
     """Shared times in some examples; in the others one modality has less noise than the rest.
 
-    With t the shared time, that modality is at u t, u ~ U(0, 1). The training distribution of
-    Byung-Ki et al., "JointDiT", arXiv:2505.00482, who share the times in half of the examples.
+    If t is the shared time, that modality is at u t, u ~ U(0, 1). This is the training distribution
+    of Byung-Ki et al., "JointDiT", arXiv:2505.00482, who share the times in half of the examples.
 
     Attributes:
         shared: in [0, 1], share of the examples with the same time for all modalities.
@@ -194,8 +185,7 @@ class Unbalanced(JointTimeDistribution):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0.0 <= self.shared <= 1.0:
-            raise ValueError(f"Unbalanced needs shared in [0, 1], got {self.shared}")
+        self.require("shared in [0, 1]", 0.0 <= self.shared <= 1.0)
 
     def together(
         self, key: Key[Array, ""], index: Index, distributions: Distributions, size: int

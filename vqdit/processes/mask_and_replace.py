@@ -27,11 +27,8 @@ class MaskAndReplace(Replacing):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0.0 < self.mask < 1.0:
-            raise ValueError(
-                f"MaskAndReplace needs mask in (0, 1), got {self.mask}; use UniformState for 0 and "
-                "Masked for 1"
-            )
+        hint = "use UniformState for 0 and Masked for 1"
+        self.require("mask in (0, 1)", 0.0 < self.mask < 1.0, hint)
 
     @property
     def mask_share(self) -> float:

@@ -17,8 +17,8 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from vqdit.processes.base import Codes, Noise, Noised, Prediction, Time
-from vqdit.processes.categorical import MASK, Categorical
+from vqdit.processes.base import Codes, Loss, Noise, Noised, Prediction, Time, Values, X
+from vqdit.processes.categorical import MASK, Categorical, Logits
 from vqdit.typing import Array, Float, Key
 
 
@@ -33,17 +33,16 @@ class Masked(Categorical):
 
     weighting: Literal["elbo", "uniform"] = "elbo"
 
-    def mask_probability(self, t: Float[Array, "*b"]) -> Float[Array, "*b"]:
-        """Returns m(t)."""
+    def mask_probability(self, t: Values) -> Values:
         return self.noise_share(t)
 
-    def weight(self, t: Float[Array, "*b"]) -> Float[Array, "*b"]:
+    def weight(self, t: Values) -> Values:
         """Returns the weight of a masked position; 0 at t = 0, where nothing is masked."""
         if self.weighting == "uniform":
             return jnp.where(t > 0, 1.0, 0.0)
         return self.rate(t)
 
-    def rate(self, t: Float[Array, "*b"]) -> Float[Array, "*b"]:
+    def rate(self, t: Values) -> Values:
         """Returns m'(t) / m(t), the weight of a masked position in the bound; 0 at t = 0."""
         safe = jnp.where(t > 0, t, 1.0)
         if self.schedule == "linear":
@@ -60,19 +59,15 @@ class Masked(Categorical):
         is_masked = u < self.mask_probability(t)[..., None]
         return Noised(jnp.where(is_masked, MASK, x_0), None)
 
-    def loss(
-        self, prediction: Prediction, x_0: Codes, x_t: Codes, noise: Noise, t: Time
-    ) -> Float[Array, "b l"]:
+    def loss(self, prediction: Prediction, x_0: X, x_t: X, noise: Noise, t: Time) -> Loss:
         del noise
         return self.weight(t) * self._surprise(prediction, x_0, x_t)
 
-    def scoring_loss(
-        self, prediction: Prediction, x_0: Codes, x_t: Codes, noise: Noise, t: Time
-    ) -> Float[Array, "b l"]:
+    def scoring_loss(self, prediction: Prediction, x_0: X, x_t: X, noise: Noise, t: Time) -> Loss:
         del noise
         return self.rate(t) * self._surprise(prediction, x_0, x_t)
 
-    def _surprise(self, prediction: Prediction, x_0: Codes, x_t: Codes) -> Float[Array, "b l"]:
+    def _surprise(self, prediction: Prediction, x_0: Codes, x_t: Codes) -> Loss:
         """Returns -log p(x_0) of the masked codes of each position, in nats."""
         log_p = jax.nn.log_softmax(self.logits(prediction, x_0.shape[-1]), axis=-1)
         target = jnp.maximum(x_0, 0)[..., None]
@@ -81,11 +76,7 @@ class Masked(Categorical):
         return jnp.sum(jnp.where(counts, surprise, 0.0), axis=-1)
 
     def posterior(
-        self,
-        logits: Float[Array, "b l q k"],
-        x_t: Codes,
-        t: Float[Array, "*#b"],
-        s: Float[Array, "*#b"],
+        self, logits: Logits, x_t: Codes, t: Float[Array, "*#b"], s: Float[Array, "*#b"]
     ) -> Float[Array, "b l q m"]:
         revealed = super().posterior(logits, x_t, t, s)
         # A code that is not masked is certain, even if the network gives it probability 0.

@@ -8,11 +8,11 @@ many steps is the integral over t of
 
 where s_y / r_y is f_y / g_y if x_t is the mask, and (f_y / g_y) / (f_j / g_j) if x_t is the code j.
 The rate is that of jumps from y to x_t, divided by q(x_t | x_0). The bound thus compares the
-reverse jumps of the network with the true ones. Campbell et al., "A Continuous Time Framework for
-Discrete Denoising Models", arXiv:2205.14987; Lou et al., "Discrete Diffusion Modeling by Estimating
-the Ratios of the Data Distribution" (SEDD), arXiv:2310.16834, eq. 14; for uniform noise it is eq.
-18 of Schiff et al. (UDLM), arXiv:2412.10193. All noise has reached every code at t = 1, so nothing
-is added for it.
+reverse jumps of the network with the true ones. At t = 1 all codes are noise, so the prior adds
+nothing to the bound. Campbell et al., "A Continuous Time Framework for Discrete Denoising Models",
+arXiv:2205.14987; Lou et al., "Discrete Diffusion Modeling by Estimating the Ratios of the Data
+Distribution" (SEDD), arXiv:2310.16834, eq. 14; for uniform noise it is eq. 18 of Schiff et al.
+(UDLM), arXiv:2412.10193.
 """
 
 import dataclasses
@@ -20,8 +20,8 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from vqdit.processes.base import Codes, Noise, Noised, Prediction, Time
-from vqdit.processes.categorical import MASK, Categorical
+from vqdit.processes.base import Codes, Loss, Noise, Noised, Prediction, Time, Values, X
+from vqdit.processes.categorical import MASK, Categorical, Logits
 from vqdit.random import streams
 from vqdit.typing import Array, Float, Key
 
@@ -44,10 +44,8 @@ class Replacing(Categorical):
     auxiliary: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.codes < 0:
-            raise ValueError(f"{type(self).__name__} needs codes >= 0, got {self.codes}")
-        if self.auxiliary < 0.0:
-            raise ValueError(f"{type(self).__name__} needs auxiliary >= 0, got {self.auxiliary}")
+        self.require("codes >= 0", self.codes >= 0)
+        self.require("auxiliary >= 0", self.auxiliary >= 0.0)
 
     @property
     def mask_share(self) -> float:
@@ -67,7 +65,7 @@ class Replacing(Categorical):
         self.width(space)
         return dataclasses.replace(self, codes=space[0])
 
-    def mask_probability(self, t: Float[Array, "*b"]) -> Float[Array, "*b"]:
+    def mask_probability(self, t: Values) -> Values:
         return self.mask_share * self.noise_share(t)
 
     def prior(self, keys: Key[Array, " b"], shape: tuple[int, ...]) -> Codes:
@@ -76,7 +74,7 @@ class Replacing(Categorical):
     def noise(self, keys: Key[Array, " b"], x_0: Codes, t: Time) -> Noised:
         u = jax.vmap(lambda key: jax.random.uniform(key, x_0.shape[1:]))(streams(keys, "kept"))
         is_noise = u < self.noise_share(t)[..., None]
-        # Positions without a code (-1) stay so: they are neither data nor noise.
+        # Positions without a code (-1) keep it: they are neither data nor noise.
         x_t = jnp.where(is_noise & (x_0 != MASK), self._noise(keys, x_0.shape[1:]), x_0)
         return Noised(x_t, None)
 
@@ -91,18 +89,14 @@ class Replacing(Categorical):
         u = jax.vmap(lambda key: jax.random.uniform(key, shape))(masks)
         return jnp.where(u < self.mask_share, MASK, drawn)
 
-    def loss(
-        self, prediction: Prediction, x_0: Codes, x_t: Codes, noise: Noise, t: Time
-    ) -> Float[Array, "b l"]:
+    def loss(self, prediction: Prediction, x_0: X, x_t: X, noise: Noise, t: Time) -> Loss:
         bound = self.scoring_loss(prediction, x_0, x_t, noise, t)
         if not self.auxiliary:
             return bound
         logits = self.logits(prediction, x_0.shape[-1])
         return bound + self.auxiliary * (2.0 - t) * self._surprise(logits, x_0, x_t, t)
 
-    def scoring_loss(
-        self, prediction: Prediction, x_0: Codes, x_t: Codes, noise: Noise, t: Time
-    ) -> Float[Array, "b l"]:
+    def scoring_loss(self, prediction: Prediction, x_0: X, x_t: X, noise: Noise, t: Time) -> Loss:
         del noise
         logits = self.logits(prediction, x_0.shape[-1])
         share = self.mask_share
@@ -138,9 +132,7 @@ class Replacing(Categorical):
         counts = (x_0 != MASK) & (t > 0)[..., None]
         return jnp.sum(jnp.where(counts, bound, 0.0), axis=-1)
 
-    def _surprise(
-        self, logits: Float[Array, "b l q k"], x_0: Codes, x_t: Codes, t: Time
-    ) -> Float[Array, "b l"]:
+    def _surprise(self, logits: Logits, x_0: Codes, x_t: Codes, t: Time) -> Loss:
         """Returns -log p(x_0 | x_t) of each position, in nats."""
         alpha, beta = self._keep_and_replace(t, logits.shape[-1])
         likelihood = jnp.log(alpha * jax.nn.one_hot(x_t, logits.shape[-1]) + beta)
@@ -150,7 +142,7 @@ class Replacing(Categorical):
         counts = (x_0 != MASK) & (t > 0)[..., None]
         return jnp.sum(jnp.where(counts, surprise, 0.0), axis=-1)
 
-    def _slope(self, t: Float[Array, "*b"]) -> Float[Array, "*b"]:
+    def _slope(self, t: Values) -> Values:
         """Returns the derivative of the share of noise."""
         if self.schedule == "linear":
             return jnp.ones_like(t)
@@ -164,9 +156,7 @@ class Replacing(Categorical):
         return 1.0 - n, (1.0 - self.mask_share) * n / k
 
 
-def _divergence(
-    excess: Float[Array, "b l q k"], log_ratio: Float[Array, "b l q k"]
-) -> Float[Array, "b l q k"]:
+def _divergence(excess: Logits, log_ratio: Logits) -> Logits:
     """Returns d - log(1 + d) for d = excess, given log_ratio = log(1 + d); see `CLOSE`."""
     is_close = jnp.abs(excess) < CLOSE
     log = jnp.where(is_close, jnp.log1p(jnp.where(is_close, excess, 0.0)), log_ratio)

@@ -8,8 +8,7 @@ import math
 
 import jax.numpy as jnp
 
-from vqdit.processes.base import TimeDistribution, Uniform
-from vqdit.typing import Array, Float
+from vqdit.processes.base import TimeDistribution, Uniform, Values
 
 
 class Mode(TimeDistribution):
@@ -23,10 +22,10 @@ class Mode(TimeDistribution):
     scale: float = 1.29
 
     def __post_init__(self) -> None:
-        if not -1.0 <= self.scale <= 2.0 / (math.pi - 2.0):
-            raise ValueError(f"Mode needs scale in [-1, 1.75], got {self.scale}; 1.29 is usual")
+        holds = -1.0 <= self.scale <= 2.0 / (math.pi - 2.0)
+        self.require("scale in [-1, 1.75]", holds, "1.29 is usual")
 
-    def quantile(self, u: Float[Array, "*b"]) -> Float[Array, "*b"]:
+    def quantile(self, u: Values) -> Values:
         t = (1.0 + self.scale) * u - self.scale * jnp.sin(jnp.pi / 2 * u) ** 2
         return jnp.minimum(t, 1.0)
 
@@ -38,7 +37,7 @@ class CosMap(TimeDistribution):
     "gvp" has with t ~ U(0, 1).
     """
 
-    def quantile(self, u: Float[Array, "*b"]) -> Float[Array, "*b"]:
+    def quantile(self, u: Values) -> Values:
         sine, cosine = jnp.sin(jnp.pi / 2 * u), jnp.cos(jnp.pi / 2 * u)
         return jnp.minimum(sine / (sine + cosine), 1.0)
 
@@ -59,13 +58,12 @@ class Shifted(TimeDistribution):
     shift: float = 3.0
 
     def __post_init__(self) -> None:
-        if self.shift <= 0.0:
-            raise ValueError(f"Shifted needs shift > 0, got {self.shift}; 1 shifts nothing")
+        self.require("shift > 0", self.shift > 0.0, "shift=1 changes nothing")
 
-    def quantile(self, u: Float[Array, "*b"]) -> Float[Array, "*b"]:
+    def quantile(self, u: Values) -> Values:
         return jnp.minimum(shifted(self.distribution.quantile(u), self.shift), 1.0)
 
 
-def shifted(t: Float[Array, "*b"], shift: float) -> Float[Array, "*b"]:
+def shifted(t: Values, shift: float) -> Values:
     """Returns the times whose odds, t / (1 - t), are `shift` times those of t."""
     return shift * t / (1.0 + (shift - 1.0) * t)

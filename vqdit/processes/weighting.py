@@ -1,19 +1,20 @@
 """Weights of the loss as a function of the noise level.
 
-A weighting w(snr), with snr = alpha^2 / sigma^2, is the weight of the squared error of x_0. Because
-x_t is known, the error of eps, v or F is that of x_0 times a known factor (`Gaussian.weight`), so
-one weighting serves all prediction targets.
+A weighting w(snr), with snr = alpha^2 / sigma^2, is the weight of the squared error of x_0. Given
+x_t, the error of eps, v or F is the error of x_0 times a known factor (`Gaussian.weight`), so one
+weighting serves all prediction targets.
 """
 
 import jax.numpy as jnp
 
-from vqdit.typing import Array, Component, Float
+from vqdit.processes.base import Values
+from vqdit.typing import Component
 
 
 class Weighting(Component):
     """A weight for every noise level."""
 
-    def weight(self, alpha: Float[Array, "*b"], sigma: Float[Array, "*b"]) -> Float[Array, "*b"]:
+    def weight(self, alpha: Values, sigma: Values) -> Values:
         """Returns sigma^2 w(snr), which is finite at t = 0 and t = 1."""
         raise TypeError(f"{type(self).__name__} must define weight")
 
@@ -32,19 +33,18 @@ class MinSNR(Weighting):
     gamma: float = 5.0
 
     def __post_init__(self) -> None:
-        if self.gamma <= 0.0:
-            raise ValueError(f"MinSNR needs gamma > 0, got {self.gamma}; 5 is usual")
+        self.require("gamma > 0", self.gamma > 0.0, "5 is usual")
 
-    def weight(self, alpha: Float[Array, "*b"], sigma: Float[Array, "*b"]) -> Float[Array, "*b"]:
+    def weight(self, alpha: Values, sigma: Values) -> Values:
         return jnp.minimum(alpha**2, self.gamma * sigma**2)
 
 
 class EDMWeighting(Weighting):
     """w = snr + 1 / sigma_data^2: the weighting of EDM, for other processes.
 
-    `EDM` needs no weighting for this, as the mean squared error of F already has it; neither does a
-    process with alpha^2 + sigma^2 = 1 that predicts v, for data of unit scale. Karras et
-    al., "Elucidating the Design Space of Diffusion-Based Generative Models", arXiv:2206.00364,
+    `EDM` needs no weighting to obtain this weight, because the mean squared error of F has it
+    already; so has that of v, for data of unit scale and alpha^2 + sigma^2 = 1. Karras et al.,
+    "Elucidating the Design Space of Diffusion-Based Generative Models", arXiv:2206.00364,
     table 1.
 
     Attributes:
@@ -54,10 +54,7 @@ class EDMWeighting(Weighting):
     sigma_data: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.sigma_data <= 0.0:
-            raise ValueError(
-                f"EDMWeighting needs sigma_data > 0, got {self.sigma_data}; 1 is usual"
-            )
+        self.require("sigma_data > 0", self.sigma_data > 0.0, "1 is usual")
 
-    def weight(self, alpha: Float[Array, "*b"], sigma: Float[Array, "*b"]) -> Float[Array, "*b"]:
+    def weight(self, alpha: Values, sigma: Values) -> Values:
         return alpha**2 + (sigma / self.sigma_data) ** 2
