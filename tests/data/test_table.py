@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import soundfile
 from PIL import Image
 
 from vqdit.data import Data, Table
+from vqdit.data.classes import class_name
 from vqdit.data.sources import SPLITS, Feature
 
 pytestmark = pytest.mark.usefixtures("data_folder")
@@ -88,12 +90,44 @@ def test_an_empty_cell_is_a_missing_modality(folder, name):
     if name == "rows.jsonl":
         del rows[9]["label"]
     source = write(folder, rows, name)
-    (batch,) = Data(source=source, batch_size=4).split_batches("train")
-    labels = [True, False, False, name == "rows.csv"]
-    assert batch.present["image"].tolist() == [False, True, False, True]
+    (batch,) = Data(source=source, batch_size=3).split_batches("train")
+    labels = [True, False, name == "rows.csv"]
+    assert batch.present["image"].tolist() == [False, True, True]
     assert batch.present["label"].tolist() == labels
-    assert batch.data["image"][:, 0, 0, 0].tolist() == [0, 3, 0, 9]
-    assert batch.data["label"].tolist() == [0, 0, 0, 0] and batch.valid.all()
+    assert batch.data["image"][:, 0, 0, 0].tolist() == [0, 3, 9]
+    assert batch.data["label"].tolist() == [0, 0, 0] and batch.valid.all()
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.csv"])
+def test_empty_rows_are_no_examples(folder, name, caplog):
+    """Spreadsheets write rows of nothing below the last one that was filled."""
+    rows = [row(number) for number in range(20)]
+    source = write(folder, rows + [{"image": "", "label": ""}] * 20, name)
+    tones = all_splits(source)["image"][:, 0, 0, 0]
+    assert sorted(tones.tolist()) == list(range(20))
+    assert f"{name}: 20 empty row(s) are left out" in caplog.text
+    before = source.key()
+    assert write(folder, rows, name).key() != before
+
+
+def test_a_modality_that_a_split_lacks_is_named(folder, caplog):
+    rows = [row(n, text="x", split=SPLITS[n % 3]) for n in range(12)]
+    for split, column, refused in (
+        ("train", "text", True),
+        ("train", "label", True),
+        ("validation", "text", True),
+        ("validation", "label", False),
+        ("test", "text", False),
+    ):
+        lacking = [one | ({column: ""} if one["split"] == split else {}) for one in rows]
+        source = write(folder, lacking)
+        said = f"rows.jsonl has no {column} in any row of the {split} split"
+        if refused:
+            with pytest.raises(ValueError, match=f"{said}; add some"):
+                source.examples()
+        else:
+            source.examples()
+            assert f"{said}, so there will be no metrics of it" in caplog.text
 
 
 def test_a_missing_modality_is_not_present_in_padding_either(folder):
@@ -159,6 +193,14 @@ def test_a_column_that_is_always_empty_is_no_modality(folder):
         ('{"image": "pictures/1.png", "label": ["a"]}', "must have text or a number as its label"),
         ('{"image": {"path": "1.png"}}', "must have text or a number as its image"),
         ('{"image": 3}', "must have a path as its image, got 3"),
+        ('{"text": "\\ud83d"}', "has half a character (a lone surrogate) in its text: '\\ud83d'"),
+        ('{"image": "\\udc00.png"}', "has half a character (a lone surrogate) in its image"),
+        ('{"label": "\\udc00"}', "has half a character (a lone surrogate) in its label"),
+        ('{"text": "a", "text": "b"}', "cannot be read: it has 'text' twice; give each column"),
+        ('{"label": Infinity}', "must have a finite number as its label"),
+        ('{"label": 1' + "0" * 5000 + "}", "cannot be read: Exceeds the limit"),
+        ('{"label": ' + "[" * 100_000, "cannot be read: maximum recursion depth"),
+        ('{"image": "' + "a" * 5000 + '"}', "must have a path as its image, got 5,000 characters"),
     ],
 )
 def test_a_bad_line_is_named_by_its_number(folder, line, message):
@@ -224,16 +266,51 @@ def test_other_separators_than_commas_are_told(folder):
         ((0.5, 10, 9), ("0.5", "10", "9")),
         (("b", "B", "a"), ("B", "a", "b")),
         (("07", "7", "1"), ("1", "07", "7")),
+        (("-1", "10", "9"), ("-1", "9", "10")),
+        (("cafe\u0301 ", "caf\u00e9", "b"), ("b", "caf\u00e9")),
     ],
 )
 def test_classes_are_in_order_of_numbers_or_of_names(folder, labels, names):
     rows = [row(number, label=labels[number % 3]) for number in range(12)]
     source = write(folder, rows)
-    assert source.features()["label"] == Feature((), 3, names)
+    assert source.features()["label"] == Feature((), len(names), names)
     arrays = all_splits(source)
-    texts = [str(label).removesuffix(".0") for label in labels]
+    texts = [class_name(str(label).removesuffix(".0"), "") for label in labels]
     for tone, label in zip(arrays["image"][:, 0, 0, 0], arrays["label"], strict=True):
         assert names[label] == texts[tone % 3]
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (("a", "a\u200b"), "'a' and 'a\\u200b' look the same"),
+        (("\u0441at", "cat"), "'cat' and '\\u0441at' look the same"),
+        (("a b", "a\u00a0b"), "'a b' and 'a\\xa0b' look the same"),
+        (("a\nb", "c"), r"rows.jsonl:1: the class 'a\\nb' has control characters"),
+        (("a" * 300, "c"), "rows.jsonl:1: the class 'a.* has more than 200 characters"),
+    ],
+)
+def test_names_that_people_cannot_tell_apart_are_refused(folder, labels, message):
+    with pytest.raises(ValueError, match=message.replace("\\u", "\\\\u").replace("\\x", "\\\\x")):
+        write(folder, [row(number, label=labels[number % 2]) for number in range(12)]).features()
+
+
+def test_a_file_whose_name_has_unicode_s_other_form_is_found(folder):
+    rows = [row(number) for number in range(12)]
+    paint(folder / "pictures" / "e\u0301.png", 77)
+    rows[3]["image"] = "pictures/\u00e9.png"
+    assert 77 in all_splits(write(folder, rows))["image"]
+
+
+def test_many_columns_and_classes_take_no_time(folder):
+    start = time.monotonic()
+    names = [f"c{number}" for number in range(30_000)]
+    (folder / "wide.csv").write_text(f"{','.join(names)}\n{'a,' * 29_999}a\n")
+    with pytest.raises(ValueError, match="unknown column 'c0'"):
+        Table(path=str(folder / "wide.csv")).features()
+    rows = [{"label": f"class {number}"} for number in range(3000)]
+    assert len(list(write(folder, rows).examples()["train"])) == 2400
+    assert time.monotonic() - start < 4.0
 
 
 def test_gaps_in_a_column_of_numbers_do_not_change_its_classes(folder):

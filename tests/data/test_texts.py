@@ -22,3 +22,14 @@ def test_a_text_that_does_not_fit_is_refused_by_its_bytes():
 def test_a_byte_0_is_refused():
     with pytest.raises(ValueError, match="has a byte 0, which is kept for padding"):
         to_bytes("a\0b", 5)
+
+
+def test_half_a_character_is_refused():
+    with pytest.raises(ValueError, match=r"the text 'a\\ud83d' has half a character .* at 1; "):
+        to_bytes("a\ud83d", 8)
+
+
+def test_a_long_text_is_not_shown_whole():
+    with pytest.raises(ValueError, match="has 1000000 bytes") as caught:
+        to_bytes("a" * 1_000_000, 8)
+    assert len(str(caught.value)) < 300

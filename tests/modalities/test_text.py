@@ -54,6 +54,8 @@ def test_a_literal_or_the_lines_of_a_file_are_read(tmp_path, monkeypatch):
     file = tmp_path / "lines.txt"
     file.write_text("one\n\né two \n", encoding="utf-8")
     assert [str(text) for text in TEXT.read(str(file))] == ["one", "", "é two "]
+    file.write_text("one\ntwo\n", encoding="utf-8-sig")  # a byte order mark is no letter
+    assert [str(text) for text in TEXT.read(str(file))] == ["one", "two"]
     file.write_bytes(b"one\r\ntwo")  # as another system ends its lines, and no end at the end
     assert [str(text) for text in TEXT.read(str(file))] == ["one", "two"]
     file.write_text("a\u2028b\x0cc\n", encoding="utf-8")  # these divide pages, not lines

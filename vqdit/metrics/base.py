@@ -1,6 +1,5 @@
 """Accumulators: pytrees of sums, which merge by adding their leaves; `compute` gives numbers."""
 
-import math
 from typing import Any, NamedTuple
 
 import jax
@@ -26,8 +25,8 @@ class Mean(NamedTuple):
         return cls(jnp.sum(jnp.where(valid, values, 0.0)), jnp.sum(weight))
 
     def compute(self, name: str) -> dict[str, float]:
-        """Returns {name: mean}; NaN without examples."""
-        return {name: float(self.total / self.count) if self.count else math.nan}
+        """Returns {name: mean}, or nothing without examples."""
+        return {name: float(self.total / self.count)} if self.count else {}
 
 
 def merge(first: Metrics | None, second: Metrics) -> Metrics:

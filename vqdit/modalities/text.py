@@ -74,8 +74,9 @@ class Text(Modality):
             if not path.is_file():
                 raise FileNotFoundError(f"no text file {path}")
             try:
-                # Not `splitlines`, which also splits at characters such as U+2028.
-                lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+                # Not `splitlines`, which also splits at characters such as U+2028; "-sig" skips a
+                # byte order mark.
+                lines = path.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
             except UnicodeDecodeError as error:
                 raise ValueError(f"{path} is not UTF-8 text: {error}") from error
             if lines == [""]:

@@ -114,6 +114,8 @@ class Run:
     ) -> dict[str, float] | None:
         """Returns the metrics of the whole validation split, or None if it was interrupted.
 
+        A metric of a modality that no example of the split has is left out.
+
         Args:
             state: the state to evaluate; averaged parameters are used if there are any.
             is_urgent: called before every batch; True interrupts the evaluation.
@@ -126,7 +128,11 @@ class Run:
             key_of_batch = jax.random.fold_in(key, number)
             part = self._evaluate(params, state.stats, self.frozen, batch, key_of_batch)
             total = measures.merge(total, parallel.host(part))
-        return {} if total is None else measures.compute(total)
+        if total is None:
+            return {}
+        if lacking := [name for name in total if not total[name].compute(name)]:
+            log.warning("the validation split has no example that gives %s", ", ".join(lacking))
+        return measures.compute(total)
 
     def preview(self, state: TrainState) -> Path:
         """Writes a preview of the run's output; returns the file. Only the first process writes.

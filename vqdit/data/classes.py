@@ -1,0 +1,81 @@
+"""Names of classes: what a name may be, and the order of the classes, for every source.
+
+Classes whose names are all whole numbers are ordered as numbers, other classes as text. So the
+classes 0 to 11 are in the order 0, 1, 2, ..., 11, in a folder as in a table.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterable
+
+LONGEST = 200
+"""Largest number of characters in the name of a class."""
+
+
+def class_name(text: str, place: str) -> str:
+    """Returns the name of a class in Unicode's composed form (NFC), without blanks around it.
+
+    Args:
+        text: the name, from a table or a folder.
+        place: where the name was found, for the error message.
+
+    Raises:
+        ValueError: if the name is no UTF-8, is longer than `LONGEST`, or has control characters.
+    """
+    name = unicodedata.normalize("NFC", text).strip()
+    fault = ""
+    if not is_utf8(name):
+        fault = "is not UTF-8"
+    elif len(name) > LONGEST:
+        fault = f"has more than {LONGEST} characters"
+    elif any(unicodedata.category(letter) == "Cc" for letter in name):
+        fault = "has control characters, such as a new line"
+    if fault:
+        raise ValueError(f"{place}: the class {ascii(name[:LONGEST])} {fault}; rename it")
+    return name
+
+
+def in_order(names: Iterable[str], place: str) -> tuple[str, ...]:
+    """Returns distinct class names in order: as numbers if all are whole numbers, else as text.
+
+    Raises:
+        ValueError: if two names look the same.
+    """
+    found = sorted(set(names))
+    seen: dict[str, str] = {}
+    for name in found:
+        other = seen.setdefault(_look(name), name)
+        if other != name:
+            raise ValueError(
+                f"{place}: the classes {ascii(other)} and {ascii(name)} look the same; "
+                "give them one name if they are one class, else clearer ones"
+            )
+    if all(is_whole(name) for name in found):
+        found.sort(key=int)
+    return tuple(found)
+
+
+def is_whole(name: str) -> bool:
+    """Returns whether a name is a whole number, such as 7, 07 or -1."""
+    return re.fullmatch(r"-?\d+", name) is not None
+
+
+def is_utf8(text: str) -> bool:
+    """Returns whether a text can be encoded; lone surrogates, as of undecodable names, cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _look(name: str) -> str:
+    """Returns a name as people see it: Latin letters for alike ones, one kind of blank."""
+    seen = "".join(letter for letter in name if unicodedata.category(letter) != "Cf")
+    return " ".join(seen.translate(_ALIKE).split())
+
+
+_ALIKE = str.maketrans(
+    "асеорхуіјѕАВЕКМНОРСТХІЈЅΑΒΕΖΗΙΚΜΝΟΡΤΥΧο", "aceopxyijsABEKMHOPCTXIJSABEZHIKMNOPTYXo"
+)
+"""Cyrillic and Greek letters that look like Latin ones."""
