@@ -1,0 +1,40 @@
+"""A tensor in a file, and what is wrong with damaged files."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+AXES = 8
+"""Largest number of axes of a tensor."""
+LONGEST = 500
+"""Largest length of a tensor's name, and of a reason in an error."""
+
+
+class Stored(NamedTuple):
+    """A tensor in a file, which is read on demand.
+
+    Attributes:
+        shape: shape of the tensor.
+        read: function that reads and returns the tensor.
+    """
+
+    shape: tuple[int, ...]
+    read: Callable[[], np.ndarray]
+
+
+def damaged(file: Path, reason: object) -> ValueError:
+    """Returns an error that says what is wrong with a file, in one line."""
+    text = str(reason)
+    shown = text if text.isprintable() else repr(text)
+    return ValueError(f"{file} is damaged: {shown[:LONGEST]}; download it again")
+
+
+def sizes(*numbers: Any) -> tuple[int, ...]:
+    """Returns sizes, strides or an offset; raises ValueError if they are none."""
+    are_sizes = all(type(number) is int and 0 <= number < 2**63 for number in numbers)
+    if len(numbers) > AXES or not are_sizes:
+        shown = ", ".join(str(number)[:20] for number in numbers[:AXES])
+        raise ValueError(f"a tensor has the offset, shape or stride ({shown})")
+    return numbers
