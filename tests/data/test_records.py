@@ -1,19 +1,37 @@
 """Prepared data: what is written is read back, whole or not at all, and known by its content."""
 
 import errno
+import fcntl
 import json
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from vqdit.data import Digits
-from vqdit.data.builders import records
+from vqdit.data.builders import reader, records
+from vqdit.data.builders.description import (
+    DESCRIPTION,
+    DamagedData,
+    describe,
+    features_of,
+    is_prepared,
+)
 from vqdit.data.sources import Feature
 from vqdit.typing import Named
 
 FEATURES = Named(image=Feature((3, 5, 1)), label=Feature((), 4, ("a", "b", "c", "d")))
+TEMPLATE = """
+{
+  "name": "rows", "version": "1.0.0", "checksum": "0123", "splits": {"train": 6},
+  "features": {
+    "image": {"shape": [3, 5, 1], "classes": 0, "names": []},
+    "label": {"shape": [], "classes": 4, "names": ["a", "b", "c", "d"]}
+  }
+}
+"""
 BIG = Named(image=Feature((64, 70, 3)), mask=Feature((70, 64, 1)))
 
 
@@ -36,13 +54,13 @@ def splits(rows):
 
 def write(folder, rows, features=FEATURES, name="rows"):
     records.write(folder, name, features, splits(rows))
-    return records.describe(folder)
+    return describe(folder)
 
 
 def test_examples_are_read_back_in_any_order(tmp_path):
     rows = examples()
     write(tmp_path / "a", rows)
-    read = records.Records(tmp_path / "a", "train")
+    read = reader.Records(tmp_path / "a", "train")
     order = np.asarray([4, 0, 0, 5])
     arrays = read.take(order)
     assert len(read) == 6
@@ -50,7 +68,7 @@ def test_examples_are_read_back_in_any_order(tmp_path):
     np.testing.assert_array_equal(arrays["image"], [rows[i]["image"] for i in order])
     np.testing.assert_array_equal(arrays["label"], [0, 0, 0, 1])
     assert arrays["present_image"].all() and arrays["present_label"].all()
-    test = records.Records(tmp_path / "a", "test").take(np.asarray([0]))
+    test = reader.Records(tmp_path / "a", "test").take(np.asarray([0]))
     np.testing.assert_array_equal(test["image"][0], rows[1]["image"])
 
 
@@ -58,7 +76,7 @@ def test_what_an_example_lacks_is_zero_and_not_present(tmp_path):
     rows = examples(3)
     del rows[1]["image"], rows[2]["label"]
     write(tmp_path / "a", rows)
-    arrays = records.Records(tmp_path / "a", "train").take(np.arange(3))
+    arrays = reader.Records(tmp_path / "a", "train").take(np.arange(3))
     assert arrays["present_image"].tolist() == [True, False, True]
     assert arrays["present_label"].tolist() == [True, True, False]
     assert not arrays["image"][1].any() and arrays["label"].tolist() == [0, 1, 0]
@@ -66,8 +84,12 @@ def test_what_an_example_lacks_is_zero_and_not_present(tmp_path):
 
 def test_features_come_back_as_they_were(tmp_path):
     write(tmp_path / "a", examples())
-    assert records.features_of(tmp_path / "a") == FEATURES
-    assert records.describe(tmp_path / "a")["splits"] == {"train": 6, "validation": 2, "test": 1}
+    assert features_of(tmp_path / "a") == FEATURES
+    assert describe(tmp_path / "a")["splits"] == {
+        "train": 6,
+        "validation": 2,
+        "test": 1,
+    }
 
 
 def test_integers_of_any_stored_kind_are_read_back(tmp_path):
@@ -85,8 +107,8 @@ def test_integers_of_any_stored_kind_are_read_back(tmp_path):
     }
     rows = [row, {name: None for name in row}]
     write(tmp_path / "a", rows, features)
-    assert records.features_of(tmp_path / "a") == features
-    arrays = records.Records(tmp_path / "a", "train").take(np.arange(2))
+    assert features_of(tmp_path / "a") == features
+    arrays = reader.Records(tmp_path / "a", "train").take(np.arange(2))
     for name, feature in features.items():
         assert arrays[name].dtype == feature.stored
         np.testing.assert_array_equal(arrays[name][0], row[name])
@@ -106,15 +128,15 @@ def test_what_is_kept_in_memory_is_counted_in_bytes(tmp_path, monkeypatch):
     features = Named(audio=Feature((100,), dtype="int16"))
     write(tmp_path / "a", [{"audio": np.ones(100, np.int16)}] * 3, features)
     for limit, kept in ((599, False), (600, True)):
-        monkeypatch.setattr(records, "REMEMBER", limit)
-        assert (records.Records(tmp_path / "a", "train")._cache is not None) == kept
+        monkeypatch.setattr(reader, "REMEMBER", limit)
+        assert (reader.Records(tmp_path / "a", "train")._cache is not None) == kept
 
 
 def test_data_prepared_without_dtypes_are_read_and_known_as_before(tmp_path):
     rows = examples()
     fields = write(tmp_path / "a", rows)["features"]
     assert fields["image"] == {"shape": [3, 5, 1], "classes": 0, "names": []}
-    arrays = records.Records(tmp_path / "a", "train").take(np.arange(6))
+    arrays = reader.Records(tmp_path / "a", "train").take(np.arange(6))
     assert arrays["image"].dtype == np.uint8 and arrays["label"].dtype == np.int32
 
 
@@ -128,7 +150,7 @@ def test_stored_dtypes_are_the_usual_ones_or_those_given():
 def test_big_pictures_are_packed_as_png_and_keep_every_bit(tmp_path):
     rows = examples(2, BIG)
     write(tmp_path / "a", rows, BIG)
-    arrays = records.Records(tmp_path / "a", "train").take(np.arange(2))
+    arrays = reader.Records(tmp_path / "a", "train").take(np.arange(2))
     np.testing.assert_array_equal(arrays["image"], [row["image"] for row in rows])
     np.testing.assert_array_equal(arrays["mask"], [row["mask"] for row in rows])
     features = json.loads(next(tmp_path.rglob("features.json")).read_text())
@@ -139,10 +161,10 @@ def test_big_pictures_are_packed_as_png_and_keep_every_bit(tmp_path):
 def test_reading_is_the_same_with_and_without_memory(tmp_path, monkeypatch):
     write(tmp_path / "a", examples())
     order = np.asarray([3, 1, 2, 3])
-    kept = records.Records(tmp_path / "a", "train")
+    kept = reader.Records(tmp_path / "a", "train")
     kept.take(order)
-    monkeypatch.setattr(records, "REMEMBER", 0)
-    fresh = records.Records(tmp_path / "a", "train").take(order)
+    monkeypatch.setattr(reader, "REMEMBER", 0)
+    fresh = reader.Records(tmp_path / "a", "train").take(order)
     for name, values in kept.take(order).items():
         np.testing.assert_array_equal(values, fresh[name])
 
@@ -204,7 +226,7 @@ def test_an_empty_split_is_named_and_leaves_nothing(tmp_path):
 def test_the_quicker_of_two_processes_wins(tmp_path):
     first = write(tmp_path / "data" / "a", examples(seed=0))
     write(tmp_path / "data" / "a", examples(seed=1))
-    assert records.describe(tmp_path / "data" / "a") == first
+    assert describe(tmp_path / "data" / "a") == first
     assert [file.name for file in (tmp_path / "data").iterdir()] == ["a"]
 
 
@@ -224,7 +246,7 @@ def test_a_place_that_cannot_be_written_is_named_with_the_way_out(tmp_path, monk
 
 def test_a_half_written_folder_is_not_taken_for_prepared(tmp_path):
     (tmp_path / "a" / "rows").mkdir(parents=True)
-    assert not records.is_prepared(tmp_path / "a")
+    assert not is_prepared(tmp_path / "a")
 
 
 def test_data_go_to_the_home_folder_unless_told_otherwise(monkeypatch):
@@ -255,37 +277,128 @@ def test_damaged_records_are_named_with_a_remedy(tmp_path, harm, said):
     write(tmp_path / "a", examples(6, BIG), BIG)
     (file,) = (tmp_path / "a").rglob("*-train.array_record*")
     harm(file)
-    with pytest.raises(records.DamagedData, match=f"damaged: .*{said}.*; put back a copy, or"):
-        records.Records(tmp_path / "a", "train").take(np.arange(6))
+    with pytest.raises(DamagedData, match=f"damaged: .*{said}.*; put back a copy, or"):
+        reader.Records(tmp_path / "a", "train").take(np.arange(6))
 
 
 def test_a_damaged_description_is_named_with_a_remedy(tmp_path):
     write(tmp_path / "a", examples())
-    os.truncate(tmp_path / "a" / records.DESCRIPTION, 100)
-    with pytest.raises(records.DamagedData, match=r"damaged: .*vqdit.json cannot be read \(JSON"):
-        records.features_of(tmp_path / "a")
+    os.truncate(tmp_path / "a" / DESCRIPTION, 100)
+    with pytest.raises(DamagedData, match=r"damaged: .*vqdit.json cannot be read \(JSON"):
+        features_of(tmp_path / "a")
     write(tmp_path / "b", examples())
     (info,) = (tmp_path / "b").rglob("dataset_info.json")
     os.truncate(info, 100)
-    with pytest.raises(records.DamagedData, match=r"dataset_info.json has 100 of"):
-        records.Records(tmp_path / "b", "train")
+    with pytest.raises(DamagedData, match=r"dataset_info.json has 100 of"):
+        reader.Records(tmp_path / "b", "train")
 
 
 def test_data_without_the_sizes_of_their_files_are_read_all_the_same(tmp_path):
     rows = examples()
     description = write(tmp_path / "a", rows)
     del description["files"]
-    (tmp_path / "a" / records.DESCRIPTION).write_text(json.dumps(description))
-    read = records.Records(tmp_path / "a", "train").take(np.asarray([2]))
+    (tmp_path / "a" / DESCRIPTION).write_text(json.dumps(description))
+    read = reader.Records(tmp_path / "a", "train").take(np.asarray([2]))
     np.testing.assert_array_equal(read["image"][0], rows[2]["image"])
 
 
-def test_a_full_disk_is_named_and_nothing_is_left(tmp_path):
+FULL = (
+    OSError(errno.ENOSPC, "No space left on device"),
+    RuntimeError("Failed to finalize writing: write() failed: No space left on device; writing"),
+    OSError(errno.EDQUOT, "Disk quota exceeded"),
+)
+
+
+@pytest.mark.parametrize("error", FULL)
+def test_a_full_disk_is_named_and_nothing_is_left(tmp_path, error):
     def rows():
         yield from examples(3)
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise error
 
     parts = {split: rows() for split in ("train", "validation", "test")}
     with pytest.raises(OSError, match=f"the disk of {tmp_path} is full; free some space, or"):
         records.write(tmp_path / "a", "rows", FEATURES, parts)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path):
+    for name in (".b-01234567", ".c-01234567", ".cache-01234567"):
+        (tmp_path / name / "half").mkdir(parents=True)
+    for name in (".b-01234567", ".c-01234567"):
+        (tmp_path / name / records.MARK).touch()
+    with (tmp_path / ".c-01234567" / records.MARK).open() as in_use:
+        fcntl.flock(in_use, fcntl.LOCK_EX)
+        write(tmp_path / "a", examples())
+    assert {path.name for path in tmp_path.iterdir()} == {"a", ".c-01234567", ".cache-01234567"}
+    assert not list((tmp_path / "a").rglob(records.MARK))
+
+
+def test_nothing_that_prepared_data_name_is_imported(tmp_path, monkeypatch):
+    rows = examples()
+    description = write(tmp_path / "a", rows)
+    del description["files"]
+    (tmp_path / "a" / DESCRIPTION).write_text(json.dumps(description))
+    (file,) = (tmp_path / "a").rglob("features.json")
+    file.write_text(file.read_text().replace("tensorflow_datasets.core", "evil_features"))
+    (tmp_path / "evil_features.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    read = reader.Records(tmp_path / "a", "train").take(np.asarray([2]))
+    np.testing.assert_array_equal(read["image"][0], rows[2]["image"])
+    assert "evil_features" not in sys.modules
+
+
+def test_an_example_that_is_larger_than_its_column_is_not_inflated(tmp_path):
+    large = Named(image=Feature((64, 70, 3)), audio=Feature((10**6,)))
+    row = {"image": np.zeros((64, 70, 3), np.uint8), "audio": np.zeros(10**6, np.uint8)}
+    description = write(tmp_path / "a", [row] * 2, large)
+    for column, shape, why in (
+        ("audio", [16], "an array of other than the 16 bytes"),
+        ("audio", [10**6 + 1], "an array of other than the 1000001 bytes"),
+        ("image", [64, 71, 3], r"a picture of \(70, 64\) in a column of \(64, 71, 3\)"),
+    ):
+        changed = json.loads(json.dumps(description))
+        changed["features"][column]["shape"] = shape
+        (tmp_path / "a" / DESCRIPTION).write_text(json.dumps(changed))
+        with pytest.raises(DamagedData, match=f"'train' in .* cannot be read .*{why}"):
+            reader.Records(tmp_path / "a", "train").take(np.arange(1))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "why"),
+    [
+        ("", [], "it must be an object"),
+        ("name", "../../b", "name must be a word"),
+        ("version", "2.0.0", "version must be '1.0.0'"),
+        ("checksum", None, "checksum must be text"),
+        ("features", {}, "features must be an object"),
+        ("features.image", 7, "features.image must be an object"),
+        ("features.image.shape", [10**6] * 3, "'image' of shape .* at most 268,435,456"),
+        ("features.image.shape", [3, -5, 1], "features.image.shape must have integers from 1"),
+        ("features.image.shape", "abc", "features.image.shape must be a list"),
+        ("features.image.dtype", "object", "a column cannot be stored as 'object'"),
+        ("features.image.form", 1, "features.image has the unknown field 'form'"),
+        ("features.label.names", ["a"], "features.label has 4 classes but 1 names"),
+        ("features.label.names", [1, 2, 3, 4], "features.label must have text"),
+        ("splits.train", 5.5, "splits and files must have integers from 0"),
+        ("files", {"x": "y"}, "splits and files must have integers from 0"),
+    ],
+)
+def test_a_description_of_another_form_is_refused_by_its_value(tmp_path, path, value, why):
+    description = json.loads(TEMPLATE)
+    *above, last = path.split(".")
+    place = description
+    for name in above:
+        place = place[name]
+    place[last] = value
+    (tmp_path / DESCRIPTION).write_text(json.dumps(description if path else value))
+    with pytest.raises(DamagedData, match=f"vqdit.json cannot be read .ValueError: .*{why}"):
+        features_of(tmp_path)
+
+
+def test_records_that_are_missing_are_counted(tmp_path):
+    description = write(tmp_path / "a", examples())
+    (tmp_path / "a" / DESCRIPTION).write_text(
+        json.dumps(description | {"splits": {"train": 7}, "files": {}})
+    )
+    with pytest.raises(DamagedData, match="it has 6 of 7 examples"):
+        reader.Records(tmp_path / "a", "train")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from vqdit.data.builders import records
+from vqdit.data.builders.description import DESCRIPTION, describe, features_of, is_prepared
 from vqdit.data.recorded import reader
 from vqdit.data.sources import MIRRORED, PRESENT, SPLITS, Feature, Source, Split, check_split
 from vqdit.typing import Named, resumable
@@ -31,7 +32,7 @@ class Encoded(Source):
     path: str = resumable("encoded")
 
     def features(self) -> Named[Feature]:
-        found = records.features_of(self._folder())
+        found = features_of(self._folder())
         return Named({name: f for name, f in found.items() if not name.endswith(MIRRORED)})
 
     def split(self, name: str) -> Split:
@@ -39,13 +40,13 @@ class Encoded(Source):
         return reader(self._folder(), name)
 
     def fingerprint(self) -> dict[str, Any]:
-        found = records.describe(self._folder())
+        found = describe(self._folder())
         return {part: found[part] for part in ("version", "features", "splits", "checksum")}
 
     def _folder(self) -> Path:
         folder = Path(self.path).expanduser()
-        if not records.is_prepared(folder):
-            why = f"{folder} has no {records.DESCRIPTION}" if folder.exists() else f"no {folder}"
+        if not is_prepared(folder):
+            why = f"{folder} has no {DESCRIPTION}" if folder.exists() else f"no {folder}"
             raise FileNotFoundError(
                 f"no encoded data: {why}; make them with `vqdit encode --workdir=TOKENIZER "
                 "--out=DIR`, where DIR is a new folder"
@@ -93,7 +94,7 @@ def write(
         columns[column + MIRRORED] = feature
     examples = {split: _examples(source.split(split), features, column, encode) for split in SPLITS}
     records.write(folder, "encoded", Named(columns), examples)
-    return records.describe(folder)["splits"]
+    return describe(folder)["splits"]
 
 
 def _examples(

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from vqdit.data.builders import records
+from vqdit.data.builders.description import describe, features_of, is_prepared
+from vqdit.data.builders.reader import Records
 from vqdit.data.sources import Feature, Source, Split, check_split, root
 from vqdit.typing import Named
 
@@ -31,7 +33,7 @@ class Recorded(Source):
     def prepare(self) -> Path:
         """Prepares the raw data unless this is already done; returns the folder."""
         folder = root() / self.key()
-        if not self.is_prepared():
+        if not is_prepared(folder):
             log.info("preparing %s in %s", type(self).__name__, folder)
             name = "".join(c if c.isalnum() else "_" for c in self.key())
             records.write(folder, name, self.columns(), self.examples())
@@ -40,10 +42,10 @@ class Recorded(Source):
 
     def is_prepared(self) -> bool:
         """Returns whether the raw data are prepared in their current state."""
-        return records.is_prepared(root() / self.key())
+        return is_prepared(root() / self.key())
 
     def features(self) -> Named[Feature]:
-        return records.features_of(self._prepared())
+        return features_of(self._prepared())
 
     def split(self, name: str) -> Split:
         check_split(name)
@@ -51,7 +53,7 @@ class Recorded(Source):
 
     def fingerprint(self) -> dict[str, Any]:
         """Returns what identifies the data, after checking the raw data for changes."""
-        found = records.describe(self.prepare())  # "name" is left out: it depends on the path
+        found = describe(self.prepare())  # "name" is left out: it depends on the path
         return {part: found[part] for part in ("version", "features", "splits", "checksum")}
 
     def _prepared(self) -> Path:
@@ -66,6 +68,6 @@ _PREPARED: dict[tuple[Any, ...], Path] = {}
 
 
 @functools.lru_cache(maxsize=16)
-def reader(folder: Path, split: str) -> records.Records:
+def reader(folder: Path, split: str) -> Records:
     """Returns the reader of a split; all callers in a process share it and its cache."""
-    return records.Records(folder, split)
+    return Records(folder, split)

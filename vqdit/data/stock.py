@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from vqdit.data.builders.records import reading
+from vqdit.data.builders.description import reading
 from vqdit.data.pictures import check_form, fit
 from vqdit.data.sources import PRESENT, Arrays, Feature, Source, Split, check_split, root
 from vqdit.typing import Named

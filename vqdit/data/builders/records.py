@@ -1,10 +1,11 @@
-"""Writes examples as a TFDS data set in array_record files and reads them, without TensorFlow.
+"""Writes examples as a TFDS data set in array_record files, without TensorFlow.
 
 Arrays are compressed with zlib, large images are stored as PNG, and scalars are stored as they are.
 """
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import io
 import json
@@ -17,20 +18,17 @@ from typing import Any
 
 import numpy as np
 
-from vqdit.data.sources import PRESENT, Arrays, Feature
+from vqdit.data.builders.description import DESCRIPTION, VERSION, described
+from vqdit.data.builders.reader import sizes
+from vqdit.data.sources import PRESENT, Feature
 from vqdit.typing import Named
 
-REMEMBER = 512 * 2**20
-"""Splits up to this size in bytes are kept in memory after they are read."""
-DESCRIPTION = "vqdit.json"
-VERSION = "1.0.0"
-REMEDY = "put back a copy, or remove the folder and prepare or encode the data again"
+FULL = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT), "disk space")
+"""Parts of messages of the system and of TFDS about a full disk."""
+MARK = ".vqdit-writing"
+"""The file in a data set that is being written."""
 
 Example = Mapping[str, Any]
-
-
-class DamagedData(OSError):
-    """Raised if prepared data are missing, incomplete or unreadable."""
 
 
 def write(
@@ -47,174 +45,93 @@ def write(
 
     Raises:
         OSError: if the folder cannot be written.
-        ValueError: if a split is empty, or a value does not fit the dtype of its column.
+        ValueError: if a split is empty, a column is too large, or a value does not fit the dtype
+            of its column.
     """
-    temporary = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}")
+    columns = described(features)
+    with _temporary(folder) as temporary:
+        digests = {split: hashlib.sha256() for split in splits}
+        labels = {
+            column: {split: [0] * feature.classes for split in splits}
+            for column, feature in features.items()
+            if feature.classes
+        }
+        builder = _builder(temporary, name, features, splits, digests, labels)
+        with contextlib.redirect_stdout(io.StringIO()):  # hides messages of TFDS about downloads
+            builder.download_and_prepare(file_format="array_record")
+        shutil.rmtree(temporary / "downloads", ignore_errors=True)  # TFDS creates this empty folder
+        (temporary / MARK).unlink()
+        counts = {split: builder.info.splits[split].num_examples for split in splits}
+        description = {
+            "name": name,
+            "version": VERSION,
+            "features": columns,
+            "splits": counts,
+            "labels": labels,
+            "checksum": _combined(digests),
+            "files": sizes(temporary),
+        }
+        (temporary / DESCRIPTION).write_text(json.dumps(description, indent=2), encoding="utf-8")
+        try:
+            os.rename(temporary, folder)
+        except OSError:
+            if not (folder / DESCRIPTION).is_file():  # else another process has written the same
+                raise
+
+
+@contextlib.contextmanager
+def _temporary(folder: Path) -> Iterator[Path]:
+    """Yields a new folder beside `folder`, and removes it at the end.
+
+    Its file MARK is locked while it is in use. Folders of processes that were killed, whose locks
+    the system has released, are removed first.
+    """
     try:
-        temporary.mkdir(parents=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(folder.parent)
+        temporary, lock = _locked(folder)
     except OSError as error:
         raise OSError(
             f"cannot prepare data in {folder.parent}: {error.strerror}; "
             "set VQDIT_DATA to a writable folder"
         ) from error
     try:
-        digests = {split: hashlib.sha256() for split in splits}
-        builder = _builder(temporary, name, features, splits, digests)
-        with contextlib.redirect_stdout(io.StringIO()):  # hides messages of TFDS about downloads
-            builder.download_and_prepare(file_format="array_record")
-        shutil.rmtree(temporary / "downloads", ignore_errors=True)  # TFDS creates this empty folder
-        counts = {split: builder.info.splits[split].num_examples for split in splits}
-        description = {
-            "name": name,
-            "version": VERSION,
-            "features": {column: _described(feature) for column, feature in features.items()},
-            "splits": counts,
-            "checksum": _combined(digests),
-            "files": _sizes(temporary),
-        }
-        (temporary / DESCRIPTION).write_text(json.dumps(description, indent=2))
-        try:
-            os.rename(temporary, folder)
-        except OSError:
-            if not (folder / DESCRIPTION).is_file():  # else another process has written the same
-                raise
-    except OSError as error:
-        if error.errno != errno.ENOSPC and "disk space" not in str(error):  # TFDS's own message
-            raise
-        raise OSError(
-            f"the disk of {folder.parent} is full; free some space, or choose another folder"
-        ) from error
+        yield temporary
+    except (OSError, RuntimeError) as error:  # array_record raises RuntimeError
+        if any(message in str(error) for message in FULL):
+            raise OSError(
+                f"the disk of {folder.parent} is full; free some space, or choose another folder"
+            ) from error
+        if isinstance(error, RuntimeError):
+            raise OSError(f"cannot write data in {folder.parent}: {error}") from error
+        raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        os.close(lock)
 
 
-def is_prepared(folder: Path) -> bool:
-    """Returns whether the folder holds a data set that `write` completed."""
-    return (folder / DESCRIPTION).is_file()
+def _locked(folder: Path) -> tuple[Path, int]:
+    """Makes a temporary folder and locks its MARK."""
+    while True:
+        temporary = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}")
+        temporary.mkdir()
+        lock = os.open(temporary / MARK, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        with contextlib.suppress(OSError):  # some network disks have no locks
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if temporary.is_dir():
+            return temporary, lock
+        os.close(lock)  # another process took the folder for a leftover before it was locked
 
 
-def describe(folder: Path) -> dict[str, Any]:
-    """Returns the name, version, features, split sizes and checksum of a prepared data set.
-
-    Raises:
-        DamagedData: if the description of the data set cannot be read.
-    """
-    with reading(f"{folder / DESCRIPTION}"):
-        return json.loads((folder / DESCRIPTION).read_text())
-
-
-@contextlib.contextmanager
-def reading(what: str) -> Iterator[None]:
-    """Converts any error raised while reading prepared data to DamagedData.
-
-    Args:
-        what: name of the data that are read, for the error message.
-    """
-    try:
-        yield
-    except DamagedData:
-        raise
-    except Exception as error:  # array_record, protobuf, zlib and Pillow raise various errors
-        why = (str(error).strip().splitlines() or [""])[0][:200]
-        raise DamagedData(
-            f"prepared data are damaged: {what} cannot be read ({type(error).__name__}: {why}); "
-            f"{REMEDY}"
-        ) from error
-
-
-def features_of(folder: Path) -> Named[Feature]:
-    """Returns the features of a prepared data set."""
-    return Named(
-        {
-            name: Feature(**(fields | {part: tuple(fields[part]) for part in ("shape", "names")}))
-            for name, fields in describe(folder)["features"].items()
-        }
-    )
-
-
-class Records:
-    """One split of a prepared data set. Small splits are read once and then kept in memory.
-
-    Raises:
-        DamagedData: at construction if files are missing or have a wrong size; in `take` if an
-            example cannot be read.
-    """
-
-    def __init__(self, folder: Path, split: str) -> None:
-        import tensorflow_datasets as tfds
-
-        self.features, description = features_of(folder), describe(folder)
-        _check_sizes(folder, description.get("files", {}))
-        self._what = f"the split {split!r} in {folder}"
-        with reading(self._what):
-            builder = tfds.builder_from_directory(folder / description["name"] / VERSION)
-            self._source = builder.as_data_source(split)  # pyright: ignore
-        size = sum(
-            int(np.prod(feature.shape)) * feature.stored.itemsize
-            for feature in self.features.values()
-        )
-        self._cache: Arrays | None = None
-        self._read = np.zeros(0, bool)
-        if size * len(self._source) <= REMEMBER:
-            self._cache = _blank(self.features, len(self._source))
-            self._read = np.zeros(len(self._source), bool)
-
-    def __len__(self) -> int:
-        return len(self._source)
-
-    def take(self, rows: np.ndarray) -> Arrays:
-        if self._cache is None:
-            arrays = _blank(self.features, len(rows))
-            self._fill(arrays, np.arange(len(rows)), rows)
-            return arrays
-        unread = np.unique(rows[~self._read[rows]])
-        if len(unread):
-            self._fill(self._cache, unread, unread)
-            self._read[unread] = True
-        return {name: values[rows] for name, values in self._cache.items()}
-
-    def _fill(self, arrays: Arrays, places: np.ndarray, rows: np.ndarray) -> None:
-        with reading(self._what):
-            found = self._source.__getitems__(rows.tolist())
-        for place, record in zip(places, found, strict=True):
-            for name, value in record.items():
-                if name in arrays:
-                    arrays[name][place] = value
-
-
-def _sizes(folder: Path) -> dict[str, int]:
-    """Returns the size in bytes of every file in a folder, by relative path."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): path.stat().st_size for path in files}
-
-
-def _check_sizes(folder: Path, expected: Mapping[str, int]) -> None:
-    """Raises DamagedData unless all files have the expected sizes; does not read their content."""
-    found = _sizes(folder)
-    wrong = [name for name, size in expected.items() if found.get(name) != size]
-    if wrong:
-        is_there = wrong[0] in found
-        size = (
-            f"has {found[wrong[0]]:,} of {expected[wrong[0]]:,} bytes" if is_there else "is missing"
-        )
-        more = f", and {len(wrong) - 1} more files are wrong" if len(wrong) > 1 else ""
-        raise DamagedData(
-            f"prepared data are damaged: in {folder}, {wrong[0]} {size}{more}; {REMEDY}"
-        )
-
-
-def _described(feature: Feature) -> dict[str, Any]:
-    """Returns a feature as JSON; omits dtype and encoded if empty, as older data sets do."""
-    fields = feature._asdict()
-    return {key: fields[key] for key in fields if key not in ("dtype", "encoded") or fields[key]}
-
-
-def _blank(features: Named[Feature], count: int) -> Arrays:
-    arrays: Arrays = {}
-    for name, feature in features.items():
-        arrays[name] = np.zeros((count, *feature.shape), feature.stored)
-        arrays[PRESENT + name] = np.zeros(count, bool)
-    return arrays
+def _remove_leftovers(parent: Path) -> None:
+    for mark in parent.glob(f".*-*/{MARK}"):
+        with contextlib.suppress(OSError):  # in use
+            lock = os.open(mark, os.O_RDWR | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(mark.parent)
+            finally:
+                os.close(lock)
 
 
 def _builder(
@@ -223,7 +140,9 @@ def _builder(
     features: Named[Feature],
     splits: Mapping[str, Iterable[Example]],
     digests: Mapping[str, Any],
+    labels: Mapping[str, Mapping[str, list[int]]],
 ) -> Any:
+    """Returns the TFDS builder; it adds to the checksums and the counts of labels of each split."""
     import tensorflow_datasets as tfds
 
     tfds.disable_progress_bar()
@@ -239,14 +158,16 @@ def _builder(
             )
         columns[PRESENT + column] = tfds.features.Tensor(shape=(), dtype=np.bool_)
 
-    def encode(example: Example, digest: Any) -> dict[str, Any]:
+    def encode(example: Example, split: str) -> dict[str, Any]:
         encoded: dict[str, Any] = {}
         for column, feature in features.items():
             value = example.get(column)
             encoded[PRESENT + column] = np.bool_(value is not None)
             value = np.zeros(feature.shape) if value is None else np.asarray(value)
             value = _converted(value, feature.stored, column)
-            digest.update(encoded[PRESENT + column].tobytes() + value.tobytes())
+            digests[split].update(encoded[PRESENT + column].tobytes() + value.tobytes())
+            if column in labels and encoded[PRESENT + column]:
+                labels[column][split][int(value)] += 1
             encoded[column] = _png(value) if _is_picture(feature) else value
         return encoded
 
@@ -265,7 +186,7 @@ def _builder(
         def _generate_examples(self, split: str) -> Any:
             count = 0
             for count, example in enumerate(splits[split], 1):
-                yield count, encode(example, digests[split])
+                yield count, encode(example, split)
             if not count:
                 raise ValueError(f"the split {split!r} of {name} has no examples")
 
