@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import vqdit
+from tests import joint as helper
 from tests import tiny
 from tests.cli.trained import joint
 from vqdit import parallel
@@ -15,6 +16,7 @@ from vqdit.data import Digits
 from vqdit.data.digits import WORDS
 from vqdit.inference.generator import Generator
 from vqdit.inference.requests import Inputs
+from vqdit.inference.scoring import chosen_measure
 from vqdit.modalities import Label, Text
 from vqdit.parallel import Mesh
 from vqdit.random import per_example
@@ -412,6 +414,7 @@ def test_latents_are_scored_by_their_error(model, held_out):
     scores = model.score(
         {"image": held_out["image"][:2], "text": "six"},
         {"audio": held_out["audio"][:3]},
+        measure="likelihood",
         rounds=4,
         batch_size=4,
     )
@@ -420,10 +423,73 @@ def test_latents_are_scored_by_their_error(model, held_out):
     one = model.score(
         {"image": held_out["image"][0], "text": "six"},
         {"audio": held_out["audio"][:3]},
+        measure="likelihood",
         rounds=4,
         batch_size=4,
     )
     np.testing.assert_allclose(one[0], scores[0], rtol=1e-4)
+    # Sounds are compared by how much better they are predicted than without what is given.
+    alone = model.score({}, {"audio": held_out["audio"][:3]}, rounds=4, batch_size=4)
+    gained = model.score(
+        {"image": held_out["image"][0], "text": "six"},
+        {"audio": held_out["audio"][:3]},
+        rounds=4,
+        batch_size=4,
+    )
+    np.testing.assert_allclose(gained, one - alone, rtol=1e-3, atol=1e-5)
+
+
+class Known(DiffusionTask):
+    """A network that knows p(label | text) and p(label) of texts "a" and "b" exactly."""
+
+    def predict(self, params):
+        del params
+        table = jnp.asarray([SHARES["a"], SHARES["b"], SHARES[None]])
+
+        def predict(x, t):
+            del t
+            row = jnp.where(x["text"] < 0, 2, x["text"] - ord("a"))[:, 0, 0]
+            return Named(label=jnp.log(table[row])[:, None], text=jnp.zeros((len(row), 1, 256)))
+
+        return predict
+
+
+SHARES = {"a": (0.6, 0.3, 0.05, 0.05), "b": (0.75, 0.05, 0.15, 0.05), None: (0.7, 0.1, 0.1, 0.1)}
+
+
+def test_the_information_is_the_likelihood_beyond_how_likely_a_candidate_is_at_all():
+    targets = Named(
+        label=CodeTarget(modality=Label(classes=4)), text=CodeTarget(modality=Text(length=1))
+    )
+    known = helper.generator(Known(targets=targets), params={})
+    asked = {"text": ["a", "b"]}, {"label": np.arange(4)}
+    p, alone = np.asarray([SHARES["a"], SHARES["b"]]), np.asarray(SHARES[None])
+    found = {
+        None: (np.log(p), [0, 0]),  # of labels, the likelihood
+        "likelihood": (np.log(p), [0, 0]),
+        "information": (np.log(p / alone), [1, 2]),
+    }
+    for measure, (expected, best) in found.items():
+        scores = known.score(*asked, measure=measure, rounds=2000)
+        assert scores.argmax(axis=1).tolist() == best
+        ratio = scores / expected  # which codes are hidden is drawn, alike for all candidates
+        np.testing.assert_allclose(ratio, ratio[:, :1].repeat(4, axis=1), rtol=1e-3)
+        np.testing.assert_allclose(ratio, 1.0, atol=0.2)
+
+
+def test_data_are_compared_by_information_and_names_by_likelihood(model):
+    task = model.task
+    assert chosen_measure(task, "image", ["text"], None) == "information"
+    assert chosen_measure(task, "audio", ["label"], None) == "information"
+    assert chosen_measure(task, "text", ["image"], None) == "likelihood"
+    assert chosen_measure(task, "image", [], None) == "likelihood"
+    with pytest.raises(ValueError, match="the information needs something given"):
+        chosen_measure(task, "image", [], "information")
+    never = dataclasses.replace(task.conditions["label"], drop=0.0)
+    task = dataclasses.replace(task, conditions=Named(label=never))
+    with pytest.raises(ValueError, match=r"training with conditions.label.drop=0 never hid it"):
+        chosen_measure(task, "image", ["label"], None)
+    assert chosen_measure(task, "image", ["label"], "likelihood") == "likelihood"
 
 
 @pytest.mark.parametrize(
@@ -458,8 +524,11 @@ def test_latents_are_scored_by_their_error(model, held_out):
             {"label": 3},
             {"text": "six"},
             {"rounds": 0},
-            "score needs rounds and batch_size >= 1, got rounds=0 batch_size=64",
+            "rounds must be at least 1, got 0",
         ),
+        ({"label": 3}, {"text": "six"}, {"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"label": 3}, {"text": "six"}, {"seed": -1}, "seed must be from 0 to 2^32 - 1, got -1"),
+        ({"label": 3}, {"text": []}, {}, "'text' must be a text or a list of texts, got []"),
         (
             {"label": [1, 2, 3], "image": np.stack([PICTURE] * 2)},
             {"text": "six"},

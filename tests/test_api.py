@@ -1,6 +1,7 @@
 """`vqdit.load`: arrays in and out, and what they are refused for."""
 
 import dataclasses
+import re
 
 import jax
 import jax.numpy as jnp
@@ -9,9 +10,11 @@ import pytest
 
 import vqdit
 from tests.cli.trained import runs
+from vqdit import rules
 from vqdit.data import Digits
 from vqdit.inference.generator import Generator
 from vqdit.inference.loading import resolver
+from vqdit.inference.requests import require_names
 from vqdit.inference.tokenizer import Tokenizer
 from vqdit.runs import restoring
 from vqdit.samplers import Euler, Unmasking
@@ -90,6 +93,21 @@ def test_what_is_no_image_is_not_encoded(x, got, tokenizer):
         tokenizer.encode(x)
     takes = "encode takes uint8 [b, 8, 8, 1] or float32 [b, 8, 8, 1] in [-1, 1]"
     assert str(error.value) == f"{takes}, got {got}"
+
+
+@pytest.mark.parametrize(
+    ("x", "got"),
+    [
+        (np.zeros((0, 8, 8, 1), np.uint8), r"uint8 \[0, 8, 8, 1\]"),
+        (np.zeros((0, 8, 8, 1), np.float32), r"float32 \[0, 8, 8, 1\]"),
+        (np.zeros((1, 0, 0, 1), np.float32), r"float32 \[1, 0, 0, 1\]"),
+    ],
+)
+def test_nothing_is_neither_encoded_nor_decoded(x, got, tokenizer):
+    with pytest.raises(ValueError, match=f"^encode takes at least one example, got {got}$"):
+        tokenizer.encode(x)
+    with pytest.raises(ValueError, match=f"^decode takes at least one example, got {got}$"):
+        tokenizer.decode(x)
 
 
 def test_standardised_images_go_in_and_out_as_floats(tokenizer, images):
@@ -176,10 +194,17 @@ def test_guidance_and_samplers_change_the_samples(generator):
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({"num": 0}, "sample needs num and batch_size >= 1, got num=0 batch_size=64"),
+        ({"num": 0}, "num must be at least 1, got 0"),
+        ({"num": True}, "num must be at least 1, got True"),
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"seed": 2**32}, "seed must be from 0 to 2^32 - 1, got 4294967296"),
+        ({"seed": -1}, "seed must be from 0 to 2^32 - 1, got -1"),
+        ({"guidance": float("nan")}, "guidance must be finite, got nan"),
+        ({"guidance": -float("inf")}, "guidance must be finite, got -inf"),
+        ({"guidance": 1e39}, "guidance must be finite, got 1e+39"),
         (
-            {"num": 1, "batch_size": 0},
-            "sample needs num and batch_size >= 1, got num=1 batch_size=0",
+            {"guidance": {"image:label": float("nan")}},
+            "guidance 'image:label' must be finite, got nan",
         ),
         ({"given": {"text": 1}}, "unknown modality 'text'; this model knows: image, label"),
         ({"want": ["text"]}, "unknown modality 'text'; this model knows: image, label"),
@@ -203,9 +228,37 @@ def test_guidance_and_samplers_change_the_samples(generator):
     ],
 )
 def test_what_cannot_be_sampled_is_refused(kwargs, message, generator):
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
         generator.sample(**{"num": 2, **kwargs})
-    assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    ("check", "value", "message"),
+    [
+        (rules.COUNT, 2.0, "must be an integer, got 2.0"),
+        (rules.COUNT, "2", "must be an integer, got '2'"),
+        (rules.finite, "3", "must be a number, got '3'"),
+        (rules.finite, True, "must be a number, got True"),
+        (rules.finite, [1.0], r"must be a number, got \[1.0\]"),
+        (lambda value: require_names("given", value), "label=3", "given takes values by name, as"),
+    ],
+)
+def test_values_of_another_type_are_refused(check, value, message):
+    with pytest.raises(ValueError, match=message):
+        check(value)
+    assert rules.COUNT(np.int64(2)) == 2 and rules.finite(np.float32(2.5)) == 2.5
+
+
+def test_more_samples_than_memory_holds_are_refused_at_once(generator):
+    message = "1000000000000 samples of image take .* GiB of memory; generate at most [0-9]+ at a"
+    with pytest.raises(ValueError, match=message):
+        generator.sample(10**12)
+
+
+def test_what_is_wanted_may_be_one_name(generator):
+    one = generator.sample(2, want="image", batch_size=4)
+    several = generator.sample(2, want=iter(["image"]), batch_size=4)
+    np.testing.assert_array_equal(one["image"], several["image"])
 
 
 def test_guidance_without_a_condition_is_refused_unless_it_is_the_configs_own(

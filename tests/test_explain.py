@@ -148,11 +148,21 @@ def test_a_token_of_several_positions_is_the_mean_of_their_steps(folder):
     np.testing.assert_allclose(why.looked["image"][0, 0], expected, rtol=1e-3)
 
 
-@pytest.mark.parametrize("field", ["num", "batch_size", "rounds", "first"])
-def test_numbers_start_at_one(field, model):
-    settings = {"num": 1, "batch_size": 1, "rounds": 1, "first": 1, field: 0}
-    with pytest.raises(ValueError, match=f"explain needs .* >= 1, got .*{field}=0"):
-        explain(model, settings.pop("num"), **settings)
+@pytest.mark.parametrize(
+    ("field", "value", "rule"),
+    [
+        ("num", 0, "at least 1"),
+        ("batch_size", 0, "at least 1"),
+        ("first", 0, "at least 1"),
+        ("rounds", 0, "at least 1"),
+        ("rounds", 10**9, "at most 10000"),
+        ("seed", 2**32, "from 0 to"),
+        ("guidance", np.nan, "finite"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(field, value, rule, model):
+    with pytest.raises(ValueError, match=f"^{field} must be {rule}.*, got {value}"):
+        explain(model, **{"num": 1, field: value})
 
 
 def test_what_cannot_be_sampled_is_not_explained(model):

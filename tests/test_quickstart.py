@@ -2,9 +2,12 @@
 
 import json
 
+import numpy as np
 import pytest
 
+import vqdit
 from vqdit.cli.main import main
+from vqdit.data import Digits
 
 LEAST = {
     "text>image": 0.97,
@@ -34,3 +37,17 @@ def test_the_quickstart_gives_any_modality_from_any_other(tmp_path):
     coverage = found["images"]["coverage"]
     assert coverage["samples"] >= 0.8 * coverage["training"]
     assert found["scoring"]["label"]["value"] >= 0.90
+    ranked = _first_of_twenty(f"{tmp_path}/run")
+    assert ranked >= 0.90, ranked
+
+
+def _first_of_twenty(workdir):
+    """How often a picture of the right digit is the first of twenty for a sound: of 100 sounds."""
+    test = Digits().split("test").take(np.arange(180))
+    rows = [np.flatnonzero(test["label"] == digit) for digit in range(10)]
+    pictures = np.concatenate([row[:2] for row in rows])
+    sounds = np.concatenate([row[2:12] for row in rows])
+    scores = vqdit.load(workdir).score(
+        {"audio": test["audio"][sounds]}, {"image": test["image"][pictures]}, rounds=16
+    )
+    return np.mean(test["label"][pictures[scores.argmax(axis=1)]] == test["label"][sounds])

@@ -173,10 +173,11 @@ def test_settings_override_the_config(asked, trained, tmp_path):
         (["--num=many"], "--num must be an integer, got 'many'"),
         (["--num"], "--num needs a value, as in --num=..."),
         (["--steps=0"], "--steps must be at least 1, got 0"),
+        (["--steps=1000000000"], "Unmasking needs steps from 1 to 10000, got 1000000000"),
         (["--batch-size=0"], "--batch-size must be at least 1, got 0"),
         (["--seed=-1"], "--seed must be from 0 to 2^32 - 1, got -1"),
         (["--seed=4294967296"], "--seed must be from 0 to 2^32 - 1, got 4294967296"),
-        (["--guidance=nan"], "--guidance must be finite, got 'nan'"),
+        (["--guidance=nan"], "--guidance must be finite, got nan"),
         (["--step=3"], "unknown option '--step=3'; did you mean --steps?"),
         (
             ["--sampler=Eulr"],
@@ -447,7 +448,7 @@ def test_samplers_are_changed_one_by_one(asked, joint, tmp_path):
         ),
         (["--guidance=image:text"], "--guidance must be a number, got 'image:text'"),
         (["--guidance=image:text=much"], "--guidance must be a number, got 'much'"),
-        (["--guidance=image:text=inf"], "--guidance must be finite, got 'inf'"),
+        (["--guidance=image:text=inf"], "--guidance must be finite, got inf"),
         (
             ["--guidance=image=3"],
             "guidance takes pairs such as image:text, got 'image'",

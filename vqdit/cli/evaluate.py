@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from vqdit.cli.options import COUNT, FOLDER, NUMBER, Seed, Workdir, integer, text
+from vqdit.rules import Integer
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +20,7 @@ def evaluate(
     workdir: Workdir,
     coherence: bool = False,
     scoring: bool = False,
-    num: Annotated[int, integer("at least 2", 2)] = 500,
+    num: Annotated[int, integer(Integer(2))] = 500,
     split: Annotated[str | None, text("{validation,test}")] = None,
     guidance: Annotated[float | None, NUMBER] = None,
     batch_size: Annotated[int, COUNT] = 64,

@@ -3,7 +3,6 @@
 import difflib
 import functools
 import inspect
-import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any, get_type_hints
@@ -12,7 +11,9 @@ import tyro
 from tyro import _errors as events
 from tyro.constructors import PrimitiveConstructorSpec
 
-FLOAT32_MAX = 3.4028234e38
+from vqdit import rules
+from vqdit.rules import Integer, finite
+
 HELP = ("-h", "--help")
 CONFIG = (tyro.conf.FlagCreatePairsOff,)
 
@@ -46,17 +47,15 @@ def parsed_by(
     )
 
 
-def integer(rule: str, least: int, end: int | float = math.inf) -> PrimitiveConstructorSpec[Any]:
-    """Returns the parser of integers n with least <= n < end; `rule` describes the range."""
+def integer(rule: Integer) -> PrimitiveConstructorSpec[Any]:
+    """Returns the parser of integers that keep to a rule."""
 
     def parse(word: str) -> int:
         try:
             value = int(word)
         except ValueError as error:
             raise ValueError(f"must be an integer, got {word!r}") from error
-        if not least <= value < end:
-            raise ValueError(f"must be {rule}, got {value}")
-        return value
+        return rule(value)
 
     return parsed_by(parse, "INT")
 
@@ -76,14 +75,11 @@ def _number(word: str) -> float:
         value = float(word)
     except ValueError as error:
         raise ValueError(f"must be a number, got {word!r}") from error
-    if not abs(value) <= FLOAT32_MAX:  # NaN fails the comparison too
-        raise ValueError(f"must be finite, got {word!r}")
-    return value
+    return finite(value)
 
 
-COUNT = integer("at least 1", 1)
-SEED = integer("from 0 to 2^32 - 1", 0, 2**32)
-INDEX = integer("an integer from 0", 0)
+COUNT, SEED, ROUNDS = integer(rules.COUNT), integer(rules.SEED), integer(rules.ROUNDS)
+INDEX = integer(Integer(0, rule="an integer from 0"))
 NUMBER = parsed_by(_number, "NUMBER")
 FOLDER, FILE, NAME = text("DIR"), text("FILE"), text("NAME")
 Workdir = Annotated[str, FOLDER]

@@ -2,9 +2,17 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from vqdit.cli.options import COUNT, FILE, Repeated, Seed, Workdir
+from vqdit.cli.options import COUNT, FILE, ROUNDS, Repeated, Seed, Workdir, choice
+
+KINDS = {
+    ("likelihood", True): "lower bound on log p(candidate | given), nats",
+    ("likelihood", False): "minus denoising error",
+    ("information", True): "log p(candidate | given) - log p(candidate), nats",
+    ("information", False): "denoising error without the given values minus that with them",
+}
+"""Scores in words, by measure and whether log p is a bound."""
 
 
 def score(
@@ -12,17 +20,22 @@ def score(
     workdir: Workdir,
     candidates: Repeated,
     given: Repeated = [],  # noqa: B006
-    rounds: Annotated[int, COUNT] = 32,
+    measure: Annotated[
+        Literal["likelihood", "information"] | None, choice("likelihood", "information")
+    ] = None,
+    rounds: Annotated[int, ROUNDS] = 32,
     batch_size: Annotated[int, COUNT] = 64,
     seed: Seed = 0,
     out: Annotated[str, FILE] = "scores.json",
 ) -> int:
     """Say which candidate fits the given values best.
 
-    This is retrieval, or classification without a classifier. A score is a lower bound on
-    log p(candidate | given) in nats; the probability of a candidate is its share among all
-    candidates. For latents (a continuous process) the score is minus the denoising error, and there
-    is no probability.
+    This is retrieval, or classification without a classifier. Labels and texts are compared by
+    their likelihood log p(candidate | given), pictures and sounds by the information that the given
+    values have on them, log p(candidate | given) - log p(candidate): otherwise the picture that is
+    most likely at all would win. Estimates of log p are lower bounds in nats; the probability of a
+    candidate is its share among all candidates. For latents (a continuous process) minus the
+    denoising error takes the place of log p, and there is no probability.
 
     Args:
         workdir: Workdir of a run; if the config has several experiments, the last one is used.
@@ -30,7 +43,9 @@ def score(
             image=FOLDER.
         given: NAME=VALUE, a known modality, as for sample: image=FILE.png, image=FOLDER,
             text=seven. Without it the candidates are ranked by their own likelihood.
-        rounds: Network evaluations per score; more are more exact.
+        measure: How candidates are compared. Default: information for pictures and sounds,
+            likelihood for labels and texts, and without --given.
+        rounds: Network evaluations per estimate of log p; more are more exact.
         batch_size: Scores per batch.
         seed: Seed of the noise, which is the same for all candidates.
         out: JSON file of the scores.
@@ -41,19 +56,23 @@ def score(
     import numpy as np
 
     from vqdit.cli.given import load_generator, read_values
+    from vqdit.inference.scoring import chosen_measure
     from vqdit.runs.workdir import make_folder
 
     file = Path(out)
     model = load_generator(workdir)
     known = read_values(model, given)
     choices = read_values(model, candidates, "--candidates")
-    if len(choices) == 1:
-        model.prepare(known, list(choices), {}, None)
-    make_folder(file.parent, "--out")
-    scores = model.score(known, choices, rounds=rounds, seed=seed, batch_size=batch_size)
+    if len(choices) != 1:
+        raise ValueError(f"--candidates takes values of one modality, got {', '.join(choices)}")
     ((name, values),) = choices.items()
+    model.prepare(known, name, None, None)
+    chosen = chosen_measure(model.task, name, known, measure)
+    make_folder(file.parent, "--out")
+    how: dict[str, Any] = {"rounds": rounds, "seed": seed, "batch_size": batch_size}
+    scores = model.score(known, choices, measure=chosen, **how)
     is_bound = model.task.targets[name].process.is_discrete
-    kind = "lower bound on log-likelihood, nats" if is_bound else "minus denoising error"
+    kind = KINDS[chosen, is_bound]
     # Texts and labels are shown as they are, other candidates by their number.
     names = [str(value) if value.ndim == 0 else f"{name} {n}" for n, value in enumerate(values)]
     shifted = np.exp(scores - scores.max(axis=1, keepdims=True))
@@ -62,7 +81,9 @@ def score(
         "workdir": workdir,
         "step": model.step,
         "given": given,
+        **how,
         "candidates": names,
+        "measure": chosen,
         "score": kind,
         "scores": scores.tolist(),
         "best": [names[row] for row in scores.argmax(axis=1)],

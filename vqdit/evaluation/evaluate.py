@@ -91,18 +91,13 @@ class _Sampling(NamedTuple):
         """Names of the labels that can only be given."""
         return list(self.generator.task.conditions)
 
-    def values_given(self, name: str, count: int) -> np.ndarray:
-        """Returns the held-out values that `count` samples are given."""
-        values = self.held_out[name]
-        return values.take([row % len(values) for row in range(count)], axis=0)
-
     def draw(self, given: str | None, want: list[str]) -> Values:
         """Generates from one modality alone, or from nothing."""
         size = min(self.batch_size, self.num)
         total = -(-self.num // size) * size
-        known = {name: np.full(total, -1, np.int32) for name in self.conditions}
+        known: Values = {name: np.asarray([-1], np.int32) for name in self.conditions}
         if given:
-            known[given] = self.values_given(given, total)
+            known[given] = self.held_out[given]  # sample i takes item i mod n
         samples = self.generator.sample(
             total,
             given=known,
@@ -125,7 +120,7 @@ def _pairs(
                 continue
             values = sampling.draw(given, [want])[want]
             classes = recognizers[want].predict(values)
-            coherent = coherence(classes, sampling.values_given("label", sampling.num))
+            coherent = coherence(classes, np.resize(sampling.held_out["label"], sampling.num))
             pairs[f"{given}>{want}"] = {
                 "coherent": coherent._asdict(),
                 "recognised": recognised(classes)._asdict(),

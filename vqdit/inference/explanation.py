@@ -10,13 +10,14 @@ There are three of them:
 """
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vqdit import rules
 from vqdit.inference.attribution import ROUNDS, Attribution, attribute
 from vqdit.inference.generator import BATCH, Generator
 from vqdit.nn.patches import fold
@@ -72,7 +73,7 @@ def explain(
     num: int,
     *,
     given: Mapping[str, Any] | None = None,
-    want: Sequence[str] | None = None,
+    want: str | Iterable[str] | None = None,
     guidance: Guidance = None,
     samplers: Mapping[str, Sampler] | None = None,
     seed: int = 0,
@@ -89,7 +90,7 @@ def explain(
         generator: the model.
         num: number of samples; this and the arguments up to `seed` are as in `Generator.sample`.
         given: known values by name.
-        want: names of the targets to generate.
+        want: name or names of the targets to generate.
         guidance: guidance scale, or scales of pairs.
         samplers: samplers by target.
         seed: seed of the noise.
@@ -100,12 +101,10 @@ def explain(
     Raises:
         ValueError: a number is out of range, or the model cannot sample so.
     """
-    if min(num, batch_size, rounds, first) < 1:
-        raise ValueError(
-            "explain needs num, batch_size, rounds and first >= 1, got "
-            f"{num=} {batch_size=} {rounds=} {first=}"
-        )
-    inputs = generator.prepare(given or {}, want, samplers or {}, guidance)
+    rules.check(rules.COUNT, num=num, batch_size=batch_size, first=first)
+    rules.check(rules.ROUNDS, rounds=rounds)
+    rules.check(rules.SEED, seed=seed)
+    inputs = generator.prepare(given, want, samplers, guidance)
     task, stored, wanted, _ = inputs
     params, frozen, chosen = generator.params, generator.frozen, generator.samplers(samplers)
 

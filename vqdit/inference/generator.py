@@ -1,16 +1,24 @@
 """A trained DiT as a Python object: any modalities in, any others out."""
 
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vqdit import parallel
-from vqdit.inference.requests import Inputs, check_names, check_samplers, pack, wanted_targets
-from vqdit.inference.scoring import score_candidates
+from vqdit import parallel, rules
+from vqdit.inference.requests import (
+    Inputs,
+    check_memory,
+    check_names,
+    check_samplers,
+    pack,
+    require_names,
+    wanted_targets,
+)
+from vqdit.inference.scoring import Measure, chosen_measure, score_candidates
 from vqdit.modalities import Modality
 from vqdit.random import per_example
 from vqdit.runs.restoring import Restored
@@ -56,7 +64,7 @@ class Generator:
         num: int,
         *,
         given: Mapping[str, Any] | None = None,
-        want: Sequence[str] | None = None,
+        want: str | Iterable[str] | None = None,
         guidance: Guidance = None,
         samplers: Mapping[str, Sampler] | None = None,
         edits: Mapping[str, EditSpec | Interpolation] | None = None,
@@ -74,8 +82,8 @@ class Generator:
             given: known values by name: one for all samples, or a stack whose item i mod F sample i
                 uses. A label of -1 means no label. A condition with classes that is not given takes
                 its classes in turn; on a path it has no label.
-            want: names of the targets to generate; None generates every target that is not given.
-                Targets neither given nor wanted stay unknown.
+            want: name or names of the targets to generate; None generates every target that is not
+                given. Targets neither given nor wanted stay unknown.
             guidance: one scale moves away from the prediction without anything given; a map of
                 pairs moves each modality away from the prediction without the other one. None takes
                 the config's scale.
@@ -94,21 +102,23 @@ class Generator:
         Raises:
             ValueError: a number is out of range, or the model cannot sample so.
         """
-        if num < 1 or batch_size < 1:
-            raise ValueError(f"sample needs num and batch_size >= 1, got {num=} {batch_size=}")
-        inputs = self.prepare(given or {}, want, samplers or {}, guidance, autoguide)
+        rules.check(rules.COUNT, num=num, batch_size=batch_size)
+        rules.check(rules.SEED, seed=seed)
+        inputs = self.prepare(given, want, samplers, guidance, autoguide)
         stored_edits = {
             name: self._stored_edit(name, inputs.wanted, edit, num)
-            for name, edit in (edits or {}).items()
+            for name, edit in require_names("edits", edits).items()
         }
         is_path = any(isinstance(edit, StoredInterpolation) for edit in stored_edits.values())
         returned = {*inputs.wanted, *inputs.stored}
+        check_memory(self.task, returned, num)
         if is_path:
             inputs = inputs.without_default_labels()
         task, params = (autoguide.task, autoguide.params) if autoguide else (None, None)
         mesh = parallel.of_process()
         size = parallel.divisible(min(batch_size, num), mesh)
-        run, parts = self._compiled(self.samplers(samplers), task, mesh), []
+        run = self._compiled(self.samplers(samplers), task, mesh)
+        found: dict[str, np.ndarray] = {}
         arrays = parallel.put_replicated((self.params, self.frozen, params), mesh)
         for rows, request, keys in inputs.batches(np.arange(num), size, seed):
             edited = {name: edit.take(rows) for name, edit in stored_edits.items()}
@@ -124,11 +134,12 @@ class Generator:
                 for name, condition in self.task.conditions.items()
                 if name in returned or condition.classes
             }
-            parts.append(part)
-        return {
-            name: self.modality(name).unpack(np.concatenate([part[name] for part in parts])[:num])
-            for name in parts[0]
-        }
+            first, end = rows[0], min(rows[0] + size, num)  # the rest fills up the last batch
+            for name, values in part.items():
+                if name not in found:
+                    found[name] = np.empty((num, *values.shape[1:]), values.dtype)
+                found[name][first:end] = values[: end - first]
+        return {name: self.modality(name).unpack(stored) for name, stored in found.items()}
 
     def _stored_edit(
         self, name: str, wanted: Iterable[str], edit: EditSpec | Interpolation, num: int
@@ -142,6 +153,8 @@ class Generator:
             if isinstance(edit, Interpolation):
                 first, second = self.pack(name, edit.first), self.pack(name, edit.second)
                 return stored_interpolation(edit, first, second, modality, num)
+            if not isinstance(edit, EditSpec):
+                raise ValueError(f"an edit is an EditSpec or an Interpolation, got {edit!r}")
             values, grid = self.pack(name, edit.value), self.task.space(name).grid
             return stored_edit(edit, values, modality, grid)
         except ValueError as error:
@@ -152,6 +165,7 @@ class Generator:
         given: Mapping[str, Any],
         candidates: Mapping[str, Any],
         *,
+        measure: Measure | None = None,
         rounds: int = 32,
         seed: int = 0,
         batch_size: int = BATCH,
@@ -163,36 +177,42 @@ class Generator:
         Args:
             given: known values by name: one, or n of each.
             candidates: one name, and k values.
-            rounds: network evaluations per score, at equally spaced times.
+            measure: "likelihood" scores by log p(candidate | given), "information" by
+                log p(candidate | given) - log p(candidate), under the same noise. None takes the
+                information for pictures and sounds, which differ in how likely they are at all, and
+                the likelihood for labels and texts, and if nothing is given.
+            rounds: network evaluations per estimate, at equally spaced times.
             seed: seed of the noise, which is the same for all candidates of one given item.
             batch_size: scores at a time.
 
         Returns:
-            float32 [n, k], higher is better. For a discrete process an estimated lower bound on
-            log p(candidate | given) in nats; for a continuous one the negative denoising error,
+            float32 [n, k], higher is better. For a discrete process log p is an estimated lower
+            bound in nats; for a continuous one it is replaced by the negative denoising error,
             which is no likelihood.
 
         Raises:
             ValueError: a number is out of range, the candidates are not of exactly one modality, or
                 their modality is given too.
         """
-        if len(candidates) != 1:
+        if len(require_names("candidates", candidates)) != 1:
             raise ValueError(
                 f"score compares candidates of one modality, got {', '.join(candidates) or 'none'}"
             )
-        if rounds < 1 or batch_size < 1:
-            raise ValueError(f"score needs rounds and batch_size >= 1, got {rounds=} {batch_size=}")
+        rules.check(rules.ROUNDS, rounds=rounds)
+        rules.check(rules.COUNT, batch_size=batch_size)
+        rules.check(rules.SEED, seed=seed)
         ((name, values),) = candidates.items()
-        inputs = self.prepare(given, [name], {}, None)._replace(branches=())
+        inputs = self.prepare(given, name, None, None)._replace(branches=())
         stack = self.pack(name, values)
-        how = {"rounds": rounds, "seed": seed, "batch_size": batch_size}
+        measure = chosen_measure(self.task, name, given, measure)
+        how = {"measure": measure, "rounds": rounds, "seed": seed, "batch_size": batch_size}
         return score_candidates(inputs, self.params, self.frozen, stack, **how)
 
     def prepare(
         self,
-        given: Mapping[str, Any],
-        want: Sequence[str] | None,
-        samplers: Mapping[str, Sampler],
+        given: Mapping[str, Any] | None,
+        want: str | Iterable[str] | None,
+        samplers: Mapping[str, Sampler] | None,
         guidance: Guidance,
         autoguide: "Generator | None" = None,
     ) -> Inputs:
@@ -201,9 +221,13 @@ class Generator:
         Raises:
             ValueError: the model cannot sample so.
         """
+        given, samplers = require_names("given", given), require_names("samplers", samplers)
+        want = [want] if isinstance(want, str) else want if want is None else list(want)
         check_names(self.task, given, want)
         check_samplers(self.task, samplers)
         wanted = wanted_targets(self.task, given, want)
+        if not isinstance(autoguide, Generator | None):
+            raise ValueError(f"autoguide takes a loaded Generator, got {autoguide!r}")
         if autoguide is None:
             check_guidance(self.task, [*given], wanted, guidance)
             branches = guidance_branches(self.task, given, guidance)

@@ -1,5 +1,7 @@
 """Requests of callers: names and values are checked, values are packed, samples are batched."""
 
+import math
+import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -7,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vqdit.modalities import Text
 from vqdit.random import per_example
 from vqdit.samplers import Branch, Sampler
 from vqdit.tasks.base import Frozen
@@ -68,6 +71,13 @@ def wanted_targets(
     return [n for n in task.targets if (n in want if want is not None else n not in given)]
 
 
+def require_names(argument: str, value: Any) -> Mapping[str, Any]:
+    """Returns values by name, {} for None; raises ValueError if an argument is no map."""
+    if not isinstance(value, Mapping | None):
+        raise ValueError(f"{argument} takes values by name, as in {{'image': ...}}, got {value!r}")
+    return value or {}
+
+
 def check_names(task: GenerationTask, given: Collection[str], want: Collection[str] | None) -> None:
     """Raises ValueError unless `want` can be generated from `given`."""
     for name in (*given, *(want or ())):
@@ -87,12 +97,33 @@ def check_names(task: GenerationTask, given: Collection[str], want: Collection[s
         )
 
 
+def check_memory(task: GenerationTask, names: Collection[str], num: int) -> None:
+    """Raises ValueError unless the memory of this machine holds `num` samples."""
+    shown = ", ".join(sorted(names))
+    modalities = [task.modality(name) for name in names]
+    # Texts become str, whose characters take 4 bytes; each sample has a number, too.
+    each = 16 + sum(
+        math.prod(m.shape) * m.dtype.itemsize * (5 if isinstance(m, Text) else 1)
+        for m in modalities
+    )
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    most = min(memory // each, 2**31 - 1)
+    if num > most:
+        raise ValueError(
+            f"{num} samples of {shown} take {num * each / 2**30:.3g} GiB, and this machine has "
+            f"{memory / 2**30:.3g} GiB of memory; generate at most {most} at a time, with another "
+            "seed each time"
+        )
+
+
 def check_samplers(task: GenerationTask, samplers: Mapping[str, Sampler]) -> None:
     """Raises ValueError unless every sampler is for a target and runs its process."""
     for name, sampler in samplers.items():
         if name not in task.targets:
             known = ", ".join(task.targets)
             raise ValueError(f"a sampler for {name!r}, but this model generates {known}")
+        if not isinstance(sampler, Sampler):
+            raise ValueError(f"samplers are such as Euler(steps=16), got {sampler!r} for {name!r}")
         sampler.check(task.targets[name].process)
 
 

@@ -1,7 +1,19 @@
-"""Scores of candidates: how well a network predicts each from what is given."""
+"""Scores of candidates: how well a network predicts each from what is given.
+
+There are two measures, with p estimated by the scoring loss of the network:
+
+* *likelihood*, log p(candidate | given): which label or text describes what is given;
+* *information*, log p(candidate | given) - log p(candidate): which picture or sound belongs to what
+  is given. Their likelihood alone says above all how simple a candidate is: a plain picture is more
+  likely than a detailed one, whatever is given.
+
+If exactly one of k candidates belongs to the given values, and each is as likely to be that one,
+its probability is the softmax of the information over the candidates.
+"""
 
 import functools
-from typing import Any
+from collections.abc import Collection
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +25,34 @@ from vqdit.tasks.base import Frozen
 from vqdit.tasks.diffusion import DiffusionTask
 from vqdit.typing import Float, Params
 
+Measure = Literal["likelihood", "information"]
+
+
+def chosen_measure(
+    task: DiffusionTask, name: str, given: Collection[str], measure: Measure | None
+) -> Measure:
+    """Returns the measure of candidates of a modality; None takes the default.
+
+    That is the information for pictures and sounds (what has a tokenizer), and the likelihood for
+    labels and texts, and if nothing is given.
+
+    Raises:
+        ValueError: the measure is unknown, or the information cannot be computed.
+    """
+    if measure not in (None, "likelihood", "information"):
+        raise ValueError(f"measure must be likelihood or information, got {measure!r}")
+    if measure is None:
+        measure = "information" if given and name in task.tokenizers else "likelihood"
+    if measure == "information" and not given:
+        raise ValueError("the information needs something given; measure the likelihood instead")
+    for one in given if measure == "information" else ():
+        if one in task.conditions and task.conditions[one].drop == 0.0:
+            raise ValueError(
+                f"the information needs log p({name}) without {one!r}, and training with "
+                f"conditions.{one}.drop=0 never hid it; measure the likelihood instead"
+            )
+    return measure
+
 
 def score_candidates(
     inputs: Inputs,
@@ -20,6 +60,7 @@ def score_candidates(
     frozen: Frozen,
     candidates: np.ndarray,
     *,
+    measure: Measure,
     rounds: int,
     seed: int,
     batch_size: int,
@@ -31,7 +72,8 @@ def score_candidates(
         params: parameters of the network.
         frozen: arrays of the tokenizers.
         candidates: stored examples.
-        rounds: network evaluations per score.
+        measure: what a score says.
+        rounds: network evaluations per estimate of p.
         seed: seed of the noise, which is the same for all candidates of one given item.
         batch_size: scores at a time.
 
@@ -39,22 +81,27 @@ def score_candidates(
         ValueError: two given modalities have different numbers of items.
     """
     (name,) = inputs.wanted
-    count = max((len(value) for value in inputs.stored.values()), default=1)
+    items = max((len(value) for value in inputs.stored.values()), default=1)
     for known, value in inputs.stored.items():
-        if len(value) not in (1, count):
-            raise ValueError(f"{known} has {len(value)} items, another modality {count}")
+        if len(value) not in (1, items):
+            raise ValueError(f"{known} has {len(value)} items, another modality {items}")
     mesh = parallel.of_process()
     run = _compiled(inputs.task, name, rounds, mesh)
     arrays = parallel.put_replicated((params, frozen), mesh)
-    item, candidate = (axis.ravel() for axis in np.indices((count, len(candidates))))
+    item, candidate = (axis.ravel() for axis in np.indices((items, len(candidates))))
     scores = np.zeros(len(item), np.float32)
     size = parallel.divisible(min(batch_size, len(item)), mesh)
-    for rows, request, keys in inputs.without_default_labels().batches(item, size, seed):
-        scored = {name: jnp.asarray(candidates[candidate[rows]])}
-        request = request._replace(given=request.given | scored)
-        loss = run(*arrays, *parallel.put_examples((keys, request), size, mesh))
-        scores[rows] = -np.asarray(loss)
-    return scores.reshape(count, len(candidates))
+    terms = [(1.0, inputs)]
+    if measure == "information":
+        terms.append((-1.0, inputs._replace(stored={})))
+    for sign, term in terms:
+        for rows, request, keys in term.without_default_labels().batches(item, size, seed):
+            scored = {name: jnp.asarray(candidates[candidate[rows]])}
+            request = request._replace(given=request.given | scored)
+            loss = run(*arrays, *parallel.put_examples((keys, request), size, mesh))
+            count = min(size, len(item) - rows[0])  # the rest fills up the last batch
+            scores[rows[:count]] -= sign * np.asarray(loss)[:count]
+    return scores.reshape(items, len(candidates))
 
 
 @functools.lru_cache(maxsize=8)

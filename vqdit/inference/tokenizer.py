@@ -50,10 +50,12 @@ class Tokenizer:
         """Returns the tokens of stored or of standardised examples.
 
         Raises:
-            ValueError: shape and type are of neither form, the model's downsampling does not divide
-                the size, or a standardised value is NaN or outside of [-1, 1].
+            ValueError: there is no example, shape and type are of neither form, the model's
+                downsampling does not divide the size, or a standardised value is NaN or outside of
+                [-1, 1].
         """
         x, modality = np.asarray(x), self.task.modality
+        _require_examples(x, "encode")
         if x.shape[1:] == modality.shape and x.dtype == modality.dtype:
             return self._encode(self.params, self.stats, x)
         standard = (*modality.grid, modality.channels)
@@ -82,10 +84,11 @@ class Tokenizer:
                 stored examples; None takes the attribute.
 
         Raises:
-            ValueError: the shape is wrong, a code is not in the codebook, or a latent is not
-                finite.
+            ValueError: there are no tokens, the shape is wrong, a code is not in the codebook, or a
+                latent is not finite.
         """
         tokens = np.asarray(tokens)
+        _require_examples(tokens, "decode")
         tokens = self._task_of(tokens).checked(tokens)
         if tokens.dtype == np.float32:
             _require_finite(tokens, "decode")
@@ -100,6 +103,11 @@ class Tokenizer:
         if not isinstance(modality, Image) or len(size) != 2 or min(size) < 1:
             return self.task
         return dataclasses.replace(self.task, modality=dataclasses.replace(modality, size=size))
+
+
+def _require_examples(x: np.ndarray, method: str) -> None:
+    if not x.size:
+        raise ValueError(f"{method} takes at least one example, got {x.dtype} {list(x.shape)}")
 
 
 def _require_finite(x: np.ndarray, method: str) -> None:

@@ -15,6 +15,9 @@ Carry = Any
 Predict = Callable[[Named[X], Named[Float[Array, "b _"]]], Named[Prediction]]
 """The network with parameters and guidance bound: (x, t of every modality) -> predictions."""
 
+MAX_STEPS = 10_000
+"""Ten times the steps of the finest process; more would only take memory and time."""
+
 
 class Step(NamedTuple):
     """One step of one modality from t to s < t, as `Sampler.step` receives it.
@@ -48,8 +51,7 @@ class Sampler(Component):
     steps: int = 16
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ValueError(f"{type(self).__name__} needs steps >= 1, got {self.steps}")
+        self.require(f"steps from 1 to {MAX_STEPS}", 1 <= self.steps <= MAX_STEPS)
 
     def check(self, process: Process) -> None:
         """Raises ValueError if this sampler cannot run that process."""

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import jax.numpy as jnp
 
+from vqdit import rules
 from vqdit.samplers import Branch
 from vqdit.tasks.multimodal import MultimodalTask
 from vqdit.typing import Named
@@ -20,9 +21,10 @@ def check_guidance(
     task: MultimodalTask, given: Sequence[str], wanted: Sequence[str], guidance: Guidance
 ) -> None:
     """Raises ValueError if a request for `wanted` from `given` cannot have this guidance."""
+    _check_scales(guidance)
     if isinstance(guidance, Mapping):
         for pair in guidance:
-            target, colon, source = pair.partition(":")
+            target, colon, source = str(pair).partition(":")
             if not colon:
                 raise ValueError(f"guidance takes pairs such as image:text, got {pair!r}")
             for name in (target, source):
@@ -50,8 +52,18 @@ def check_guidance(
         check_hidden(task, task.conditions)
 
 
+def _check_scales(guidance: Guidance) -> None:
+    if isinstance(guidance, Mapping):
+        rules.check(
+            rules.finite, **{f"guidance {pair!r}": scale for pair, scale in guidance.items()}
+        )
+    elif guidance is not None:
+        rules.check(rules.finite, guidance=guidance)
+
+
 def check_autoguidance(task: MultimodalTask, weak: MultimodalTask, guidance: Guidance) -> None:
     """Raises ValueError if a model cannot be guided away from a weak model of the task `weak`."""
+    _check_scales(guidance)
     if isinstance(guidance, Mapping):
         raise ValueError(
             "guidance away from another model is one scale, not of pairs such as "

@@ -1,0 +1,68 @@
+"""Rules of numbers that the command line and the Python API share."""
+
+import math
+import operator
+from typing import Any, NamedTuple
+
+FLOAT32_MAX = 3.4028234e38
+
+
+class Integer(NamedTuple):
+    """Integers from `least` to `most`.
+
+    Attributes:
+        least: smallest allowed integer.
+        most: largest allowed integer.
+        rule: the range in words, as they follow "must be" in an error message; made from the limits
+            if it is empty.
+    """
+
+    least: int
+    most: float = math.inf
+    rule: str = ""
+
+    def __call__(self, value: Any) -> int:
+        """Returns a value as an int; raises ValueError if it is no integer or out of range."""
+        try:
+            number = operator.index(value)
+        except TypeError:
+            raise ValueError(f"must be an integer, got {value!r}") from None
+        if isinstance(value, bool) or not self.least <= number <= self.most:
+            least, most = f"at least {self.least}", f"at most {self.most}"
+            rule = self.rule or (most if number > self.most else least)
+            raise ValueError(f"must be {rule}, got {value}")
+        return number
+
+
+COUNT = Integer(1)
+SEED = Integer(0, 2**32 - 1, "from 0 to 2^32 - 1")
+ROUNDS = Integer(1, 10_000)
+"""Network evaluations per score. More change nothing that could be noticed."""
+
+
+def finite(value: Any) -> float:
+    """Returns a value as a float; raises ValueError unless it is a number, finite in float32."""
+    try:
+        if isinstance(value, bool | str):
+            raise TypeError
+        number = float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"must be a number, got {value!r}") from None
+    except OverflowError:
+        number = math.inf
+    if not abs(number) <= FLOAT32_MAX:  # NaN fails the comparison too
+        raise ValueError(f"must be finite, got {value}")
+    return number
+
+
+def check(rule: Any, **arguments: Any) -> None:
+    """Applies a rule to arguments by name.
+
+    Raises:
+        ValueError: an argument breaks the rule; the message begins with its name.
+    """
+    for name, value in arguments.items():
+        try:
+            rule(value)
+        except ValueError as error:
+            raise ValueError(f"{name} {error}") from None
