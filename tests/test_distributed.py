@@ -1,8 +1,15 @@
 """Whether there are other processes, and what is told wrongly."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
+
 import pytest
 
-from vqdit.parallel.distributed import Place, place, surroundings
+from vqdit.parallel import distributed
+from vqdit.parallel.distributed import ALONE, Place, place, start, surroundings
 
 
 @pytest.mark.parametrize(
@@ -10,13 +17,23 @@ from vqdit.parallel.distributed import Place, place, surroundings
     [
         ({}, None),
         ({"JAX_COORDINATOR_ADDRESS": "a:1"}, "JAX_COORDINATOR_ADDRESS"),
-        ({"SLURM_NTASKS": "4", "SLURM_PROCID": "0"}, "Slurm"),
-        ({"SLURM_NTASKS": "1", "SLURM_PROCID": "0"}, None),
+        ({"SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "4"}, "Slurm"),
+        ({"SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1"}, None),
+        ({"SLURM_NTASKS": "4", "SLURM_PROCID": "0"}, None),  # a batch script, and no srun
         ({"SLURM_NTASKS": "4"}, None),  # an allocation, and no srun
         ({"OMPI_COMM_WORLD_SIZE": "2"}, "Open MPI"),
         ({"OMPI_COMM_WORLD_SIZE": "1"}, None),
         ({"KUBERNETES_SERVICE_HOST": "1", "JOB_COMPLETION_INDEX": "0"}, "Kubernetes"),
         ({"KUBERNETES_SERVICE_HOST": "1"}, None),
+        (
+            {
+                "KUBERNETES_SERVICE_HOST": "1",
+                "JOB_COMPLETION_INDEX": "0",
+                "TPU_WORKER_HOSTNAMES": "a",
+            },
+            None,
+        ),
+        ({"TPU_WORKER_HOSTNAMES": "a", "MEGASCALE_NUM_SLICES": "2"}, "the TPU's workers"),
         ({"TPU_WORKER_HOSTNAMES": "a,b"}, "the TPU's workers"),
         ({"TPU_WORKER_HOSTNAMES": "localhost"}, None),
     ],
@@ -28,6 +45,7 @@ def test_what_says_that_there_are_others(environment, found):
 def test_a_place_is_told_whole_or_not_at_all():
     assert place(None, None, None) is None
     assert place("host:1234", 4, 3) == Place("host:1234", 4, 3)
+    assert place(None, 1, None) == ALONE
 
 
 @pytest.mark.parametrize(
@@ -42,3 +60,58 @@ def test_a_place_is_told_whole_or_not_at_all():
 def test_a_place_that_cannot_be_is_refused(told, message):
     with pytest.raises(ValueError, match=message):
         place(*told)
+
+
+KUBERNETES = {"KUBERNETES_SERVICE_HOST": "1", "JOB_COMPLETION_INDEX": "0"}
+
+
+def test_pods_that_cannot_find_one_another_are_refused_unless_they_are_to_train_alone(monkeypatch):
+    for name, value in KUBERNETES.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(distributed, "_has", lambda package: False)
+    with pytest.raises(ValueError, match=r"pip install 'jax\[k8s\]' .* --processes=1"):
+        start()
+    assert start(place(None, 1, None)) is None
+
+
+def test_a_script_of_slurm_without_srun_trains_alone_and_says_so(monkeypatch, caplog):
+    monkeypatch.setenv("SLURM_NTASKS", "4")
+    monkeypatch.setenv("SLURM_PROCID", "0")
+    monkeypatch.delenv("SLURM_STEP_NUM_TASKS", raising=False)
+    with caplog.at_level("WARNING", "vqdit"):
+        assert start() is None
+    assert "Slurm has 4 tasks" in caplog.text
+
+
+WAITING = """
+import socket, sys
+from vqdit.parallel import distributed
+from vqdit.runs import logs
+from vqdit.train.exit_codes import leave_on_sigterm
+
+distributed.PATIENCE = int(sys.argv[1])
+logs.to_terminal()
+with socket.socket() as free:
+    free.bind(("127.0.0.1", 0))
+    address = f"127.0.0.1:{free.getsockname()[1]}"
+with leave_on_sigterm():
+    distributed.start(distributed.place(address, 2, 0))
+"""
+
+
+@pytest.mark.parametrize(
+    ("patience", "number", "code"),
+    [(60, signal.SIGTERM, 75), (60, signal.SIGHUP, 75), (1, None, 124)],
+)
+def test_a_process_that_waits_for_others_can_be_stopped_and_gives_up(patience, number, code):
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-c", WAITING, str(patience)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("waiting for the other processes")
+        time.sleep(0.3)
+        if number is not None:
+            process.send_signal(number)
+        _, err = process.communicate(timeout=10)
+    assert process.returncode == code, err
+    assert ("did not come within 1 s" in err) == (code == 124)

@@ -1,12 +1,18 @@
 """`vqdit`: its commands, and how errors end a program."""
 
+import io
 import json
+import logging
+import os
+import subprocess
+import sys
 import traceback
 
 import pytest
 
 import vqdit
 from vqdit.cli import main as cli
+from vqdit.cli import terminal
 
 
 def test_without_a_command_the_usage_is_shown(capsys):
@@ -120,3 +126,57 @@ def test_damaged_json_of_a_workdir_is_bad_input(tmp_path, refused):
 )
 def test_what_cannot_be_scored_is_refused_before_a_model_is_looked_for(argv, message, refused):
     assert refused("score", *argv) == message
+
+
+def test_a_command_whose_output_nobody_reads_ends_as_it_would(monkeypatch):
+    read, write = os.pipe()
+    os.close(read)
+    with open(write, "w", buffering=1) as closed:
+        monkeypatch.setattr(sys, "stdout", closed)
+        monkeypatch.setattr(sys, "stderr", closed)
+        assert cli.run(lambda: print("all is well") or print("still", file=sys.stderr) or 0) == 0
+    monkeypatch.undo()
+    monkeypatch.setattr(sys, "stdout", None)
+    assert cli.run(lambda: print("all is well") or 0) == 0
+
+
+def test_a_program_without_outputs_writes_into_no_other_file(tmp_path):
+    program = f"""
+import os, sys
+from vqdit.cli import main
+first = lambda: os.open({str(tmp_path / "mine")!r}, os.O_CREAT | os.O_WRONLY)
+sys.exit(main.run(first) < 3)"""
+    words = [sys.executable, "-c", program]
+    command = ["bash", "-c", 'exec "$@" <&- >&- 2>&-', "bash", *words]
+    assert subprocess.run(command, check=False).returncode == 0
+
+
+def test_what_an_output_cannot_encode_is_escaped(monkeypatch):
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    assert cli.run(lambda: print("Zürich \udcff") or 0) == 0
+    assert written.getvalue() == b"Z\\xfcrich \\udcff\n"
+
+
+def test_names_from_elsewhere_cannot_command_the_terminal(capsys, monkeypatch):
+    monkeypatch.setattr(cli, "PACKAGE", cli.Path(__file__).parent)
+    assert cli.run(fails_with(ValueError("a\x1b[2J\u202eb\n  c"))) == 2
+    logging.getLogger("vqdit.test").warning("a\x1b[2Jb")
+    with terminal.escaping():
+        print("a\x9b2Jb")
+    out, err = capsys.readouterr()
+    assert (out, err) == ("a\\x9b2Jb\n", "error: a\\x1b[2J\\u202eb\n  c\na\\x1b[2Jb\n")
+
+
+def test_an_unknown_home_folder_is_no_defect(capsys, monkeypatch):
+    def expand():
+        raise RuntimeError("Could not determine home directory.")
+
+    assert cli.run(expand) == 2
+    assert capsys.readouterr().err.endswith("set HOME\n")
+
+
+def test_numbers_of_64_bits_are_not_used(capsys, monkeypatch):
+    monkeypatch.setenv("JAX_ENABLE_X64", "1")
+    assert cli.run(lambda: int(os.environ["JAX_ENABLE_X64"])) == 0
+    assert "JAX_ENABLE_X64 is ignored" in capsys.readouterr().err

@@ -27,13 +27,29 @@ def send(number):
     time.sleep(0.01)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
-def test_a_signal_asks_to_stop_and_names_the_exit_code(number, code):
-    with Interrupts() as interrupts:
+CODES = [(signal.SIGTERM, 75), (signal.SIGHUP, 75), (signal.SIGINT, 130)]
+
+
+@pytest.mark.parametrize(("number", "code"), CODES)
+def test_a_signal_is_answered_at_once_and_asks_to_stop(number, code, caplog):
+    with caplog.at_level("INFO", "vqdit"), Interrupts() as interrupts:
         assert not interrupts.should_stop(1)
         send(number)
+        time.sleep(0.05)
+        assert "stopping after this step" in caplog.text
         assert interrupts.should_stop(2)
         assert interrupts.exit_code == code
+
+
+def test_a_closed_terminal_does_not_stop_a_run_under_nohup():
+    old = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Interrupts() as interrupts:
+            send(signal.SIGHUP)
+            time.sleep(0.05)
+            assert not interrupts.should_stop(1)
+    finally:
+        signal.signal(signal.SIGHUP, old)
 
 
 def test_a_second_ctrl_c_leaves_at_once():
@@ -104,7 +120,8 @@ print("ended with", train.train(config="x"))
 
 
 @pytest.mark.parametrize(
-    ("name", "code", "said"), [("SIGTERM", 75, ""), ("SIGUSR1", 0, "ended with 0\n")]
+    ("name", "code", "said"),
+    [("SIGTERM", 75, ""), ("SIGHUP", 75, ""), ("SIGUSR1", 0, "ended with 0\n")],
 )
 def test_a_signal_before_a_run_has_begun_loses_nothing(name, code, said):
     command = [sys.executable, "-c", EARLY.format(name=name)]

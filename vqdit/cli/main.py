@@ -2,13 +2,18 @@
 
 import importlib
 import keyword
+import logging
+import os
 import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from vqdit.cli import terminal
 from vqdit.runs import logs
 from vqdit.train.exit_codes import leave
+
+log = logging.getLogger(__name__)
 
 COMMANDS = (
     "train",
@@ -29,19 +34,23 @@ PACKAGE = Path(__file__).parent.parent
 
 def main(argv: list[str] | None = None) -> int:
     """Runs a command; returns the exit code."""
-    argv = sys.argv[1:] if argv is None else argv
+    words = sys.argv[1:] if argv is None else argv
+    return run(lambda: _dispatch(words))
+
+
+def _dispatch(argv: list[str]) -> int:
     if argv == ["--version"]:
         import vqdit
 
         print(vqdit.__version__)
         return 0
     if argv and argv[0] in COMMANDS:
-        return run(lambda: call(argv[0], argv[1:]))
+        return call(argv[0], argv[1:])
     if not argv or argv[0] in ("-h", "--help", "help"):
         return _list_commands() if argv else _list_commands() or 2
     if argv[0].startswith("--tyro-"):
-        return run(lambda: _print_completion(argv))
-    return run(lambda: _refuse(argv[0]))
+        return _print_completion(argv)
+    return _refuse(argv[0])
 
 
 def call(name: str, argv: list[str]) -> int:
@@ -52,7 +61,7 @@ def call(name: str, argv: list[str]) -> int:
     prog = f"vqdit {name}"
     wants_help = not set(argv).isdisjoint(options.HELP)
     try:
-        return options.bind(command, argv, prog)()
+        bound = options.bind(command, argv, prog)
     except SystemExit as end:
         rest = [word for word in argv if word not in options.HELP]
         names_config = any(word.partition("=")[0] == "--config" for word in rest)
@@ -62,6 +71,8 @@ def call(name: str, argv: list[str]) -> int:
             call = options.bind(command, rest, prog).keywords
             print_fields(call["config"], call["overrides"], prog)
         return int(end.code or 0)
+    with terminal.escaping():
+        return bound()
 
 
 def _list_commands() -> int:
@@ -118,9 +129,18 @@ def run(command: Callable[[], int]) -> int:
     """Calls a command and returns its exit code.
 
     A ValueError, OSError or ImportError that vqdit raised for its user prints one line and gives
-    code 2, Ctrl-C gives 130; any other error is a defect and prints its traceback.
+    code 2, and so does an unknown home folder; Ctrl-C gives 130; any other error is a defect and
+    prints its traceback.
     """
-    logs.to_terminal()
+    with terminal.surviving():
+        logs.to_terminal()
+        if os.environ.get("JAX_ENABLE_X64", "0").lower() not in ("", "0", "false", "off"):
+            os.environ["JAX_ENABLE_X64"] = "0"
+            log.warning("JAX_ENABLE_X64 is ignored: vqdit computes with 32-bit numbers")
+        return _ended(command)
+
+
+def _ended(command: Callable[[], int]) -> int:
     try:
         return command()
     except (ValueError, OSError, ImportError) as error:
@@ -129,10 +149,18 @@ def run(command: Callable[[], int]) -> int:
         else:
             message = str(error)
         if _is_ours(error):
-            print(f"error: {message}", file=sys.stderr)
+            print(f"error: {logs.escaped(message)}", file=sys.stderr)
             return 2
-        traceback.print_exc()
+        print(logs.escaped(traceback.format_exc()), end="", file=sys.stderr)
         return 1
+    except RuntimeError as error:
+        if "home directory" not in str(error):
+            raise
+        print(
+            "error: your home folder is not known, and files are kept in it; set HOME",
+            file=sys.stderr,
+        )
+        return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

@@ -4,9 +4,13 @@ Every machine runs the same command. On a TPU, under Slurm, Open MPI and in an i
 job JAX finds the other processes in the environment; elsewhere the command line gives them.
 """
 
+import contextlib
 import importlib.util
+import logging
 import os
-from collections.abc import Mapping
+import sys
+import threading
+from collections.abc import Iterator, Mapping
 from glob import glob
 from typing import NamedTuple
 
@@ -14,6 +18,12 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from vqdit.train.exit_codes import HUNG, leave
+
+log = logging.getLogger(__name__)
+
+PATIENCE = 300
+"""Seconds that a process waits for the others when it starts."""
 JAX_OWN = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 
 
@@ -31,8 +41,14 @@ class Place(NamedTuple):
     process: int
 
 
+ALONE = Place("", 1, 0)
+"""The place of a process that trains alone."""
+
+
 def place(coordinator: str | None, processes: int | None, process: int | None) -> Place | None:
     """Returns the place given by command-line options; None if no option is given.
+
+    `processes=1` alone means that this process trains alone, whatever its environment says.
 
     Raises:
         ValueError: only some options are given, or the numbers do not fit.
@@ -40,10 +56,13 @@ def place(coordinator: str | None, processes: int | None, process: int | None) -
     given = (coordinator, processes, process)
     if all(part is None for part in given):
         return None
+    if given == (None, 1, None):
+        return ALONE
     if coordinator is None or processes is None or process is None:
         raise ValueError(
             "--coordinator=HOST:PORT, --processes=N and --process=I belong together; give all of "
-            f"them, or none, got {coordinator}, {processes} and {process}"
+            "them, or none, or --processes=1 alone for a single process; got "
+            f"{coordinator}, {processes} and {process}"
         )
     host, _, port = coordinator.rpartition(":")
     if not host or not port.isdigit():
@@ -62,15 +81,16 @@ def surroundings(environment: Mapping[str, str]) -> str | None:
         environment: environment variables.
     """
     if environment.get(JAX_OWN[0]):
-        return "JAX_COORDINATOR_ADDRESS"
-    if _number(environment, "SLURM_NTASKS") > 1 and "SLURM_PROCID" in environment:
+        return JAX_OWN[0]
+    if "SLURM_PROCID" in environment and _number(environment, "SLURM_STEP_NUM_TASKS") > 1:
         return "Slurm"
     if _number(environment, "OMPI_COMM_WORLD_SIZE") > 1:
         return "Open MPI"
-    if "KUBERNETES_SERVICE_HOST" in environment and "JOB_COMPLETION_INDEX" in environment:
-        return "Kubernetes"
-    if "," in environment.get("TPU_WORKER_HOSTNAMES", ""):
+    workers = environment.get("TPU_WORKER_HOSTNAMES", "")
+    if "," in workers or _number(environment, "MEGASCALE_NUM_SLICES") > 1:
         return "the TPU's workers"
+    if not workers and {"KUBERNETES_SERVICE_HOST", "JOB_COMPLETION_INDEX"} <= set(environment):
+        return "Kubernetes"
     return None
 
 
@@ -84,17 +104,62 @@ def start(told: Place | None = None) -> str | None:
         What named the other processes; None if this process is alone.
 
     Raises:
-        RuntimeError: the other processes cannot be reached.
+        ValueError: the environment does not say how the other processes are found.
     """
+    if told == ALONE:
+        return None
     if told is not None:
-        jax.distributed.initialize(*told)
+        with _waiting("the command line"):
+            jax.distributed.initialize(*told, initialization_timeout=2 * PATIENCE)
         return "the command line"
     # On TPU VMs the environment names no workers, but libtpu knows them.
     is_tpu = bool(glob("/dev/accel*") or glob("/dev/vfio/[0-9]*")) and not _is_for_cpu()
-    found = surroundings(os.environ) or ("the TPU" if is_tpu and _has_libtpu() else None)
+    found = surroundings(os.environ) or ("the TPU" if is_tpu and _has("libtpu") else None)
+    if found == "Kubernetes" and not _has("kubernetes"):
+        raise ValueError(
+            "this is a pod of an indexed Kubernetes job, and the package kubernetes, by which its "
+            "pods find one another, is not installed: pip install 'jax[k8s]' to train together, or "
+            "give --processes=1 to train in each pod alone"
+        )
+    tasks = _number(os.environ, "SLURM_NTASKS")
+    if found is None and tasks > 1:
+        log.warning(
+            "Slurm has %d tasks for this job, but srun did not start this process: it trains "
+            "alone. Start the command with srun to use all tasks.",
+            tasks,
+        )
     if found is not None:
-        jax.distributed.initialize()
+        with _waiting(found):
+            try:
+                jax.distributed.initialize(initialization_timeout=2 * PATIENCE)
+            except (RuntimeError, ValueError, OSError) as error:
+                raise ValueError(
+                    f"cannot find the other processes that {found} names: {error}; give "
+                    "--coordinator, --processes and --process, or --processes=1 to train alone"
+                ) from error
     return found
+
+
+@contextlib.contextmanager
+def _waiting(named_by: str) -> Iterator[None]:
+    """Says that the process waits for others, and ends it with `HUNG` if they do not come."""
+
+    def give_up() -> None:
+        print(
+            f"error: the other processes that {named_by} names did not come within {PATIENCE} s; "
+            "start the command in all of them, or give --processes=1 to train alone",
+            file=sys.stderr,
+        )
+        leave(HUNG)
+
+    log.info("waiting for the other processes, which %s names", named_by)
+    timer = threading.Timer(PATIENCE, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def process() -> tuple[int, int]:
@@ -124,5 +189,5 @@ def _is_for_cpu() -> bool:
     return os.environ.get("JAX_PLATFORMS", "") == "cpu"
 
 
-def _has_libtpu() -> bool:
-    return importlib.util.find_spec("libtpu") is not None
+def _has(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None

@@ -10,6 +10,23 @@ from typing import Any
 ROOT = logging.getLogger("vqdit")
 
 
+def escaped(text: str) -> str:
+    """Returns a text with what is not printable escaped, such as the commands of a terminal."""
+    return "".join(
+        letter
+        if letter.isprintable() or letter in "\n\t"
+        else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
+
+
+class _Escaped(logging.Formatter):
+    """Escapes names from files and weights that a message holds."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return escaped(super().format(record))
+
+
 class _Terminal(logging.StreamHandler):
     """Writes to the current `sys.stderr`, which a progress bar replaces while it is shown."""
 
@@ -29,7 +46,7 @@ def to_terminal() -> None:
     if any(isinstance(handler, _Terminal) for handler in ROOT.handlers):
         return
     terminal = _Terminal()
-    terminal.setFormatter(logging.Formatter("%(message)s"))
+    terminal.setFormatter(_Escaped("%(message)s"))
     # The caller prints the error that stops a run; its traceback goes into the file only.
     terminal.addFilter(lambda record: record.exc_info is None)
     ROOT.addHandler(terminal)
@@ -50,8 +67,8 @@ def to_file(file: Path) -> Iterator[None]:
         OSError: the file cannot be written.
     """
     ROOT.setLevel(logging.INFO)
-    handler = _File(file)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler = _File(file, encoding="utf-8", errors="backslashreplace")
+    handler.setFormatter(_Escaped("%(asctime)s %(levelname)s %(message)s"))
     ROOT.addHandler(handler)
     try:
         yield

@@ -6,7 +6,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 DIVERGED = 3
 """Too many steps were not finite."""
@@ -17,32 +18,76 @@ HUNG = 124
 INTERRUPTED = 130
 """Ctrl-C, after saving."""
 
+END = 0
+"""What `handled` sends instead of a signal's number when its thread must return."""
+
 
 def leave(code: int) -> None:
     """Ends the process and its worker processes, from any thread.
 
     `sys.exit` would first wait for all threads, such as one that reads from a disk that is gone.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):  # it may be closed, or on a full disk
+            stream.flush()
     for child in multiprocessing.active_children():
         child.kill()
     os._exit(code)
 
 
 @contextlib.contextmanager
-def leave_on_sigterm() -> Iterator[None]:
-    """Handles signals while no run does: SIGTERM exits with `REQUEUE`, SIGUSR1 is ignored.
+def handled(handlers: Mapping[signal.Signals, Any], watch: Callable[[int], None]) -> Iterator[None]:
+    """Installs signal handlers, and a thread that sees the signals too.
 
-    So a process that is preempted before its first run, or between two runs, is started again.
+    Python's handlers wait while the main thread is in a long native call; the thread does not.
+    Outside of the main thread, which alone may install handlers, nothing happens.
+
+    Args:
+        handlers: the handlers. SIGHUP is left alone where it is ignored, as under nohup.
+        watch: the body of the thread. It receives a file descriptor from which it reads the number
+            of each signal, and `END` when it must return.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    handlers = {signal.SIGTERM: lambda *_: leave(REQUEUE), signal.SIGUSR1: signal.SIG_IGN}
-    old = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    old_wakeup = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+    watcher = threading.Thread(target=watch, args=(read,), name="signals", daemon=True)
+    watcher.start()
+    ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    old = {
+        number: signal.signal(number, handler)
+        for number, handler in handlers.items()
+        if not (number == signal.SIGHUP and ignored)
+    }
     try:
         yield
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(old_wakeup)
+        os.write(write, bytes([END]))
+        watcher.join()
+        os.close(read)
+        os.close(write)
+
+
+def leave_on_sigterm() -> contextlib.AbstractContextManager[None]:
+    """Handles signals while no run does: SIGTERM and SIGHUP exit with `REQUEUE`, SIGUSR1 does not.
+
+    So a process that is preempted before its first run, between two runs, or while it waits for
+    other processes is started again.
+    """
+
+    def watch(read: int) -> None:
+        while number := os.read(read, 1)[0]:
+            if number in (signal.SIGTERM, signal.SIGHUP):
+                leave(REQUEUE)
+
+    numbers = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+    return handled({number: _nothing for number in numbers}, watch)
+
+
+def _nothing(*_: object) -> None:
+    pass

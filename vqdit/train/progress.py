@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vqdit import parallel
+from vqdit.runs.logs import escaped
 
 QUIET = 10.0
 """Seconds between progress lines if the output is not a terminal."""
@@ -31,7 +32,7 @@ class Progress:
     """
 
     def __init__(self, name: str, start: int, steps: int) -> None:
-        self.name, self.steps = name, steps
+        self.name, self.steps = escaped(name), steps
         self._bar: Any = None
         self._printed = 0.0
         self._is_shown = parallel.process()[0] == 0
@@ -40,13 +41,15 @@ class Progress:
             from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
             self._bar = Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 TextColumn("{task.completed}/{task.total}  {task.fields[rates]}"),
                 TimeRemainingColumn(),
                 console=Console(stderr=True),
             )
-            self._task = self._bar.add_task(name, total=steps, completed=start, rates="compiling")
+            self._task = self._bar.add_task(
+                self.name, total=steps, completed=start, rates="compiling"
+            )
             self._bar.start()
 
     def update(self, step: int, numbers: Mapping[str, float], speed: Mapping[str, float]) -> None:

@@ -1,11 +1,13 @@
-"""Signals during a run: SIGTERM (preemption), Ctrl-C, and SIGUSR1, which requests a checkpoint.
+"""Signals during a run: SIGTERM (preemption), SIGHUP, Ctrl-C, and SIGUSR1, which asks to save.
 
 The first SIGTERM or Ctrl-C makes the loop save and exit; a second Ctrl-C exits at once. A run that
-saved after SIGTERM exits with code 75 (schedulers start it again), after Ctrl-C with 130.
+saved after SIGTERM exits with code 75 (schedulers start it again), after Ctrl-C with 130. SIGHUP,
+which a closed terminal sends, counts as SIGTERM.
 
 Python's signal handlers do not run while the main thread is inside a long native call, such as a
-compilation. So a second thread watches for signals too: if the main thread has not reacted within
-`GRACE` seconds and is in a section that may be interrupted, this thread saves and ends the process.
+compilation. So a second thread watches for signals too: it says that the run stops, and if the main
+thread has not reacted within `GRACE` seconds and is in a section that may be interrupted, this
+thread saves and ends the process.
 """
 
 import contextlib
@@ -22,13 +24,12 @@ from typing import Any
 import jax
 
 from vqdit import parallel
-from vqdit.train.exit_codes import INTERRUPTED, REQUEUE, leave
+from vqdit.train.exit_codes import END, INTERRUPTED, REQUEUE, handled, leave
 
 log = logging.getLogger(__name__)
 
 GRACE = 3.0
 """Seconds that the main thread has to react to a signal."""
-_END = 0
 
 
 class Interrupts:
@@ -36,7 +37,8 @@ class Interrupts:
 
     With `jax.distributed`, JAX's own notifier handles SIGTERM, and all processes stop after the
     same step; a Python handler installed after `jax.distributed.initialize` would disable the
-    notifier. SIGUSR1 to any process reaches all processes when they next log.
+    notifier. SIGHUP and Ctrl-C are therefore passed on as SIGTERM. SIGUSR1 to any process reaches
+    all processes when they next log.
 
     Args:
         leave: ends the process with an exit code.
@@ -50,33 +52,19 @@ class Interrupts:
         self.requested: signal.Signals | None = None
         self.before_exit: Callable[[], None] = _nothing
         self._leave, self._save_requested = leave, False
-        self._old: dict[signal.Signals, Any] = {}
         self._lock = threading.Lock()
         self._rescue: Callable[[], None] | None = None
 
     def __enter__(self) -> "Interrupts":
-        if threading.current_thread() is threading.main_thread():
-            self._read, self._write = os.pipe()
-            os.set_blocking(self._write, False)
-            self._old_wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
-            self._watcher = threading.Thread(target=self._watch, name="signals", daemon=True)
-            self._watcher.start()
-            signals = [signal.SIGINT, signal.SIGUSR1]
-            if not jax.distributed.is_initialized():
-                signals.append(signal.SIGTERM)
-            self._old = {number: signal.signal(number, self._handle) for number in signals}
+        signals = [signal.SIGINT, signal.SIGUSR1, signal.SIGHUP]
+        if not jax.distributed.is_initialized():
+            signals.append(signal.SIGTERM)
+        self._handled = handled({number: self._handle for number in signals}, self._watch)
+        self._handled.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if not self._old:
-            return
-        for number, handler in self._old.items():
-            signal.signal(number, handler)
-        signal.set_wakeup_fd(self._old_wakeup)
-        os.write(self._write, bytes([_END]))
-        self._watcher.join()
-        os.close(self._read)
-        os.close(self._write)
+    def __exit__(self, *error: Any) -> None:
+        self._handled.__exit__(*error)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         del frame
@@ -85,7 +73,8 @@ class Interrupts:
             return
         if number == signal.SIGINT and self.requested is not None:
             raise KeyboardInterrupt
-        self.requested = signal.Signals(number)
+        if number != signal.SIGHUP:  # the watching thread sends SIGTERM
+            self.requested = signal.Signals(number)
 
     def should_stop(self, step: int) -> bool:
         """Returns True once the run should save and exit; called after every step."""
@@ -132,16 +121,21 @@ class Interrupts:
             with self._lock:  # if the watcher is saving, this blocks until it ends the process
                 self._rescue = None
 
-    def _watch(self) -> None:
+    def _watch(self, read: int) -> None:
         """Ends the process if the main thread does not react to a signal."""
         code, due, at_once = 0, None, False
         while True:
             left = None if due is None else max(due - time.monotonic(), 0.0)
-            if select.select([self._read], [], [], left)[0]:
-                number = os.read(self._read, 1)[0]
-                if number == _END:
+            if select.select([read], [], [], left)[0]:
+                number = os.read(read, 1)[0]
+                if number == END:
                     return
+                is_together = number == signal.SIGINT and jax.distributed.is_initialized()
+                if number == signal.SIGHUP or is_together:
+                    os.kill(os.getpid(), signal.SIGTERM)
                 if number in (signal.SIGINT, signal.SIGTERM):
+                    if not code:
+                        _say("stopping after this step; Ctrl-C again stops at once")
                     at_once = bool(code) and number == signal.SIGINT
                     code = INTERRUPTED if number == signal.SIGINT else REQUEUE
                     due = time.monotonic() + GRACE
@@ -164,6 +158,11 @@ class Interrupts:
 
 def _nothing() -> None:
     pass
+
+
+def _say(message: str) -> None:
+    """Logs from a thread of its own, as the log may wait for a disk or a terminal that hangs."""
+    threading.Thread(target=log.info, args=(message,), daemon=True).start()
 
 
 def _try(call: Callable[[], None], failure: str) -> None:

@@ -1,0 +1,74 @@
+"""The standard output and error of a command, which may be closed or lack characters."""
+
+import contextlib
+import errno
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from vqdit.runs.logs import escaped
+
+GONE = (errno.EPIPE, errno.EIO)
+"""Errors of writing to a pipe without a reader, and to a terminal that was closed."""
+
+
+class _Stream:
+    """A text stream that outlives its terminal or pipe, and writes what its encoding lacks escaped.
+
+    Args:
+        stream: the stream that receives the text.
+        escapes: whether control characters are escaped as well.
+    """
+
+    def __init__(self, stream: Any, *, escapes: bool) -> None:
+        self._stream, self._escapes = stream, escapes
+
+    def write(self, text: str) -> int:
+        encoding = getattr(self._stream, "encoding", None) or "utf-8"
+        shown = escaped(text) if self._escapes else text
+        with self._surviving():
+            self._stream.write(shown.encode(encoding, "backslashreplace").decode(encoding))
+        return len(text)
+
+    def flush(self) -> None:
+        with self._surviving():
+            self._stream.flush()
+
+    @contextlib.contextmanager
+    def _surviving(self) -> Iterator[None]:
+        """Discards this and all later output once nobody can read it."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in GONE:
+                raise
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextlib.contextmanager
+def surviving() -> Iterator[None]:
+    """Keeps a command running, and its exit code, if its output is closed or cannot be encoded."""
+    for number in range(3):  # a file opened later must not become the standard output
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    with contextlib.ExitStack() as streams:
+        nowhere = streams.enter_context(open(os.devnull, "w"))
+        out, err = (_Stream(one or nowhere, escapes=False) for one in (sys.stdout, sys.stderr))
+        streams.enter_context(contextlib.redirect_stdout(out))  # pyright: ignore[reportArgumentType]
+        streams.enter_context(contextlib.redirect_stderr(err))  # pyright: ignore[reportArgumentType]
+        streams.callback(err.flush)
+        streams.callback(out.flush)
+        yield
+
+
+def escaping() -> contextlib.AbstractContextManager[Any]:
+    """Escapes control characters in what a command prints, such as names from files and weights."""
+    return contextlib.redirect_stdout(_Stream(sys.stdout, escapes=True))  # pyright: ignore[reportArgumentType]
