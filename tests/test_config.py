@@ -266,6 +266,31 @@ def test_a_value_of_another_type_in_json_is_refused():
         config.from_json(value)
 
 
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"type": ["os:system"]}, r"unknown component .*os:system"),
+        ({"type": "Named", "items": {"../x": 1}}, "'../x' cannot be a name; use letters, digits"),
+        ({"steps\n": 1}, r"Experiment has no field 'steps\\n'"),
+        (
+            {"steps": {"type": "vqdit.data.digits:Digits"}},
+            r"steps must be int, got Digits\(seed=0\)",
+        ),
+        ({"steps": "\x1b[31m" + 999 * "x"}, r"steps must be int, got '\\x1b\[31mxxx.*'"),
+        ({"type": "vqdit.models.dit:DiT", "heads": 0}, "DiT "),
+    ],
+)
+def test_json_by_a_stranger_is_refused_in_one_short_line(value, message):
+    with pytest.raises(ConfigError, match=message) as error:
+        config.from_json({"type": "vqdit.config.experiment:Experiment", **value})
+    assert str(error.value).isprintable() and len(str(error.value)) < 250
+
+
+def test_a_number_that_is_not_finite_is_refused_before_it_is_stored():
+    with pytest.raises(ConfigError, match="nan cannot be part of a config"):
+        config.to_json(tiny.tokenizer(optimizer=AdamW(weight_decay=float("nan"))))
+
+
 def test_differences_are_named_by_path_in_order_and_say_what_may_change():
     old = tiny.tokenizer()
     weights = old.task.quantizer.weights | {"commitment": 1.0}

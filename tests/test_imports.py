@@ -28,7 +28,7 @@ WALLS = {
     "jinja2": ("cli/report/",),
 }
 LAYERS = """
-typing rules random masked_mean runs.logs runs.file_checksums train.exit_codes
+typing rules files random masked_mean runs.logs runs.file_checksums train.exit_codes
 profiling.accelerators profiling.compiled_program
 parallel
 profiling.flops

@@ -81,9 +81,9 @@ def _encode(tokenizer: Any, source: Any, out: Path) -> dict[str, int]:
     import numpy as np
 
     from vqdit.data import Data, Encoded, Feature, encoded
+    from vqdit.files import write_json
     from vqdit.processes import Flow
     from vqdit.runs.array_fingerprints import fingerprint
-    from vqdit.runs.workdir import write_json
     from vqdit.tasks import Trained
     from vqdit.tasks.token_space import TokenizerSpace
 

@@ -83,10 +83,9 @@ def _start(
 
 def _check_order(folder: Path, names: list[str]) -> None:
     """Raises ValueError if the folder holds other experiments; no names stand for a single one."""
-    from vqdit.runs.workdir import CONFIG, ORDER, read_json
+    from vqdit.runs.workdir import CONFIG, experiment_names
 
-    order = folder / ORDER
-    there = read_json(order) if order.is_file() else []
+    there = experiment_names(folder)
     single = (folder / CONFIG).is_file()
     if (single and names) or not set(there) <= set(names):
         here = ", ".join(names) or "a single one"
@@ -129,8 +128,9 @@ def _check(experiments: Experiments, runs: dict[str, Path]) -> None:
 
 
 def _train(experiments: Experiments, runs: dict[str, Path], folder: Path, strict: bool) -> int:
+    from vqdit.files import write_json
     from vqdit.inference.loading import resolver
-    from vqdit.runs.workdir import ORDER, write_json
+    from vqdit.runs.workdir import ORDER
     from vqdit.tasks.autoencoder import AutoencoderTask
     from vqdit.train.exit_codes import DIVERGED
     from vqdit.train.loop import train

@@ -2,7 +2,9 @@
 
 import dataclasses
 import importlib
+import math
 import os
+import reprlib
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -38,6 +40,8 @@ def to_json(value: Any) -> Any:
         return {"type": NAMED, "items": {name: to_json(item) for name, item in value.items()}}
     if isinstance(value, tuple):
         return [to_json(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{value} cannot be part of a config; numbers must be finite")
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise ConfigError(f"{value!r} cannot be part of a config; use components, tuples and numbers")
@@ -59,10 +63,16 @@ def _built(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     if value.get("type") == NAMED and isinstance(value.get("items"), dict):
+        for name in value["items"]:
+            if not name.isidentifier():
+                raise ConfigError(
+                    f"{_shown(name)} cannot be a name; use letters, digits and _, as in image_2"
+                )
         return Named({name: _built(item) for name, item in value["items"].items()})
     cls = _trusted(str(value.get("type")))
     fields = {name: _built(item) for name, item in value.items() if name != "type"}
-    unknown = set(fields) - {field.name for field in dataclasses.fields(cls)}
+    known = {field.name for field in dataclasses.fields(cls)}
+    unknown = [name if name.isidentifier() else _shown(name) for name in {*fields} - known]
     if unknown:
         raise ConfigError(
             f"{cls.__name__} has no field {', '.join(sorted(unknown))}; "
@@ -70,12 +80,21 @@ def _built(value: Any) -> Any:
         )
     for name, kind in get_type_hints(cls).items():
         if name in fields and not _fits(fields[name], kind):
-            shown = getattr(kind, "__name__", "") if not get_args(kind) else str(kind)
-            raise ConfigError(f"{cls.__name__}.{name} must be {shown}, got {fields[name]!r}")
+            wanted = getattr(kind, "__name__", "") if not get_args(kind) else str(kind)
+            got = _shown(fields[name])
+            raise ConfigError(f"{cls.__name__}.{name} must be {wanted}, got {got}")
     try:
         return cls(**fields)
     except (TypeError, ValueError) as error:
         raise ConfigError(str(error)) from error
+    except Exception as error:  # a rule that did not expect such values
+        why = f"{type(error).__name__}: {error}"
+        raise ConfigError(f"{cls.__name__} refuses its fields ({why})") from error
+
+
+def _shown(value: Any) -> str:
+    """Returns a value on one short line, for error messages."""
+    return reprlib.repr(value).encode("ascii", "backslashreplace").decode()
 
 
 def _fits(value: Any, kind: Any) -> bool:
@@ -108,8 +127,8 @@ def _trusted(name: str) -> type[Component]:
         if isinstance(found, type) and issubclass(found, Component) and found is not Component:
             return found
     raise ConfigError(
-        f"unknown component {name!r}; the file was not written by this vqdit, or with {PARTS} set "
-        "to a module of your own"
+        f"unknown component {name[:100]!a}; the file was not written by this vqdit, or with "
+        f"{PARTS} set to a module of your own"
     )
 
 

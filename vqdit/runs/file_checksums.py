@@ -6,29 +6,29 @@ notice.
 
 import hashlib
 import json
-import os
 from pathlib import Path
+from typing import Any
+
+from vqdit import files
 
 NAME = "manifest.json"
+SHAPE = {"seal": str, "files": {str: {"bytes": int, "sha256": str}}}
 
 
 def write(folder: Path) -> None:
     """Writes the manifest of a folder into it, atomically."""
-    files = {
+    found = {
         str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": _sha256(path)}
         for path in _files(folder)
     }
-    text = json.dumps(files, indent=1, sort_keys=True)
-    draft = folder / f".{NAME}"
     # The seal distinguishes a damaged manifest from damaged files.
-    draft.write_text(json.dumps({"seal": _seal(text), "files": files}, indent=1, sort_keys=True))
-    os.replace(draft, folder / NAME)
+    record = files.to_text({"seal": _seal(found), "files": found})
+    files.write_whole(folder / NAME, record.encode())
 
 
 def remove(folder: Path) -> None:
-    """Removes the manifest of a folder, and its draft if there is one."""
-    for name in (NAME, f".{NAME}"):
-        (folder / name).unlink(missing_ok=True)
+    """Removes the manifest of a folder."""
+    (folder / NAME).unlink(missing_ok=True)
 
 
 def exists(folder: Path) -> bool:
@@ -42,14 +42,13 @@ def faults(folder: Path) -> list[str]:
     Files that the manifest does not list are ignored.
     """
     try:
-        record = json.loads((folder / NAME).read_text())
-        files, seal = record["files"], record["seal"]
-        if seal != _seal(json.dumps(files, indent=1, sort_keys=True)):
+        record = files.read_json(folder / NAME, SHAPE)
+        if record["seal"] != _seal(record["files"]):
             raise ValueError("seal")
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError):
         return [f"{NAME} is damaged"]
     lines = []
-    for name, expected in files.items():
+    for name, expected in record["files"].items():
         path = folder / name
         if not path.is_file():
             lines.append(f"{name} is missing")
@@ -62,7 +61,7 @@ def faults(folder: Path) -> list[str]:
 
 def _files(folder: Path) -> list[Path]:
     found = (path for path in folder.rglob("*") if path.is_file())
-    return sorted(path for path in found if path.name not in (NAME, f".{NAME}"))
+    return sorted(path for path in found if path.name != NAME)
 
 
 def _sha256(path: Path) -> str:
@@ -70,5 +69,6 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _seal(text: str) -> str:
+def _seal(listed: dict[str, Any]) -> str:
+    text = json.dumps(listed, indent=1, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

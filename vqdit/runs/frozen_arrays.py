@@ -12,8 +12,9 @@ import jax
 
 from vqdit import config
 from vqdit.data import Batch
+from vqdit.files import write_json
 from vqdit.runs.checkpoints import load_tree, save_tree
-from vqdit.runs.workdir import CONFIG, FROZEN, read_json, write_json
+from vqdit.runs.workdir import CONFIG, FROZEN, read_component
 from vqdit.tasks.base import Frozen, Resolve, Task
 
 
@@ -66,7 +67,7 @@ def read_frozen(folder: Path) -> tuple[Task, Frozen]:
             f"{kept} is missing: it holds the arrays that the run in {folder} uses but does not "
             "train; put it back, or train again in another --workdir"
         )
-    task = config.from_json(read_json(kept / "task.json"))
+    task = read_component(kept / "task.json", Task)
     abstract = jax.eval_shape(task.frozen_like)
     frozen = load_tree(kept / "arrays", abstract) if jax.tree.leaves(abstract) else abstract
     return task, frozen

@@ -12,24 +12,26 @@ A workdir holds::
     faults/            diagnostics of steps that were not finite and of runs that hung
 """
 
-import json
 import logging
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from vqdit import config, parallel
 from vqdit.config import Experiment
+from vqdit.files import parse_json, read_json, to_text, write_json
 from vqdit.runs.checkpoint_verification import CorruptCheckpoint
 from vqdit.runs.checkpoints import Checkpoints
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 CONFIG, DATA, FROZEN, RESULT = "config.json", "data.json", "frozen", "result.json"
 CHECKPOINTS, AVERAGES, FAULTS = "checkpoints", "averages", "faults"
 ORDER = "experiments.json"
 """The names of a config's experiments in order, in the folder that holds their workdirs."""
+RESULT_SHAPE = {"step": int, "validation": {str: (float, str)}, "preview": str}
 
 
 def make_folder(folder: Path, option: str = "--workdir") -> None:
@@ -96,12 +98,12 @@ def check_data(folder: Path, fingerprint: dict[str, Any]) -> None:
     Raises:
         ValueError: the data have changed since the run started; the workdir is left as it is.
     """
-    file, found = folder / DATA, json.loads(json.dumps(fingerprint))
+    file, found = folder / DATA, parse_json(to_text(fingerprint).encode())
     if not file.is_file():
         if parallel.process()[0] == 0:
             write_json(file, found)
         return
-    stored = read_json(file)
+    stored = read_json(file, dict)
     changed = [name for name in stored | found if stored.get(name) != found.get(name)]
     if changed:
         lines = "\n".join(f"  {name}: {stored.get(name)} -> {found.get(name)}" for name in changed)
@@ -137,14 +139,15 @@ def finished(folder: Path, experiment: Experiment) -> tuple[int, dict[str, float
     checkpoints = Checkpoints(folder / CHECKPOINTS)
     latest = checkpoints.latest() or 0  # checkpoints may have been deleted since
     try:
-        result = read_json(folder / RESULT)
+        result = read_json(folder / RESULT, RESULT_SHAPE)
         if min(result["step"], latest) < experiment.steps:
             return None
         checkpoints.check_files(latest)
     except (ValueError, CorruptCheckpoint) as error:
         log.warning("%s; %s is not treated as complete", error, folder)
         return None
-    return result["step"], result["validation"], folder / result["preview"]
+    metrics = {name: float(value) for name, value in result["validation"].items()}
+    return result["step"], metrics, folder / result["preview"]
 
 
 def find_run(folder: Path) -> Path:
@@ -164,7 +167,7 @@ def runs_of(folder: Path) -> list[Path]:
     """
     names = ["."]
     if not (folder / CONFIG).is_file() and (folder / ORDER).is_file():
-        names = read_json(folder / ORDER)
+        names = experiment_names(folder)
     runs = [folder / name for name in names if (folder / name / CONFIG).is_file()]
     if not runs:
         raise FileNotFoundError(
@@ -174,46 +177,39 @@ def runs_of(folder: Path) -> list[Path]:
     return runs
 
 
+def experiment_names(folder: Path) -> list[str]:
+    """Returns the names of the experiments in a folder in order; none if it holds no config's.
+
+    Raises:
+        ValueError: the file that lists them is damaged.
+    """
+    file = folder / ORDER
+    names = read_json(file, [str]) if file.is_file() else []
+    for name in names:
+        if not name.isidentifier():
+            raise ValueError(f"{file} is damaged: {name!r} is no name; put back a copy of it")
+    return names
+
+
 def read_experiment(folder: Path) -> Experiment:
     """Returns the experiment of a run.
 
     Raises:
         ValueError: its file is damaged, or holds something else.
     """
+    return read_component(folder / CONFIG, Experiment)
+
+
+def read_component(file: Path, kind: type[T]) -> T:
+    """Returns the component of a class that a JSON file of a workdir describes.
+
+    Raises:
+        ValueError: the file is damaged, or holds something else.
+    """
     try:
-        found = config.from_json(read_json(folder / CONFIG))
+        found = config.from_json(read_json(file, dict))
     except config.ConfigError as error:
-        raise ValueError(f"{folder / CONFIG} is damaged: {error}") from error
-    if not isinstance(found, Experiment):
-        raise ValueError(f"{folder / CONFIG} holds a {type(found).__name__}, not an Experiment")
+        raise ValueError(f"{file} is damaged: {error}") from error
+    if not isinstance(found, kind):
+        raise ValueError(f"{file} holds a component {type(found).__name__}, not {kind.__name__}")
     return found
-
-
-def read_json(file: Path) -> Any:
-    """Returns what `write_json` wrote.
-
-    Raises:
-        ValueError: the file is damaged.
-    """
-    try:
-        return json.loads(file.read_text())
-    except ValueError as error:  # neither JSON nor text
-        raise ValueError(f"{file} is damaged: {error}; put back a copy of it") from error
-
-
-def write_json(file: Path, value: Any) -> None:
-    """Writes a JSON file atomically.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
-    temporary = file.with_suffix(".tmp")
-    try:
-        temporary.write_text(json.dumps(value, indent=2) + "\n")
-        os.replace(temporary, file)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OSError(
-            f"cannot write {file}: {error.strerror}; free some space or repair the disk, and run "
-            "the same command again"
-        ) from error

@@ -1,0 +1,217 @@
+"""Paths that a user gives, JSON that is checked as it is read, and files that are written whole."""
+
+import json
+import math
+import os
+import re
+import reprlib
+import secrets
+import stat
+from pathlib import Path
+from typing import Any
+
+MAX_BYTES = 2**26
+"""Size in bytes above which a JSON file is refused."""
+MAX_DEPTH = 64
+"""Number of nested lists and objects above which JSON is refused."""
+KINDS = {
+    dict: "an object",
+    list: "a list",
+    str: "a text",
+    bool: "true or false",
+    int: "an integer",
+    float: "a number",
+    None: "null",
+}
+"""What error messages call a shape."""
+
+
+def local_path(given: str | Path) -> Path:
+    """Returns a path that a user gave, with `~` replaced by the home folder.
+
+    Raises:
+        ValueError: the path is the address of a bucket or server, or names an unknown user.
+    """
+    text = os.fspath(given)
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text):
+        raise ValueError(
+            f"{text!r} is the address of a bucket or server, which vqdit neither reads nor writes; "
+            "copy or mount it, and give the path of a folder or file of this machine"
+        )
+    if "\0" in text:
+        raise ValueError(f"{text!r} is no path: it has a null character; leave it out")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"{text!r} names an unknown home folder; write it out") from error
+
+
+def read_json(file: Path, shape: Any = object) -> Any:
+    """Returns the content of a JSON file.
+
+    Args:
+        file: the file.
+        shape: what the file must hold: `str`, `bool`, `int`, `float` (or an integer), `None`,
+            `list`, `dict`, `object` (anything), a tuple of alternatives, `[shape]` for a list,
+            `{str: shape}` for an object with any names, or `{"name": shape, "other?": shape}` for
+            one with these fields, of which those with "?" may be absent. Further fields may follow.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: the file is no JSON of this shape; the message names the file and the place.
+    """
+    try:
+        return parse_json(_content(file), shape)
+    except ValueError as error:
+        raise ValueError(f"{file} is damaged: {error}; put back a copy of it") from error
+
+
+def parse_json(text: bytes, shape: Any = object) -> Any:
+    """Returns the value that JSON stands for, checked as by `read_json`.
+
+    Raises:
+        ValueError: the text is no strict JSON, or it has another shape.
+    """
+    try:
+        value = json.loads(
+            text.decode(),
+            parse_constant=_refuse_number,
+            parse_float=_finite,
+            parse_int=_bounded,
+            object_pairs_hook=_unique,
+        )
+    except RecursionError:
+        raise ValueError(f"it is nested more than {MAX_DEPTH} deep") from None
+    _check(value, shape, "", MAX_DEPTH)
+    return value
+
+
+def to_text(value: Any, indent: int | None = 2) -> str:
+    """Returns a value as strict JSON; numbers that are not finite become "nan", "inf" or "-inf"."""
+    return json.dumps(_strict(value), indent=indent, allow_nan=False)
+
+
+def write_json(file: Path, value: Any) -> None:
+    """Writes a value as JSON (see `to_text`), atomically.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    write_whole(file, f"{to_text(value)}\n".encode())
+
+
+def write_whole(file: Path, content: bytes) -> None:
+    """Writes a file atomically: it has its old content, or all of the new one.
+
+    A link of this name is replaced, and what it points to stays as it is.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    temporary = file.with_name(f".{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("xb") as new:
+            new.write(content)
+        os.replace(temporary, file)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OSError(
+            f"cannot write {file}: {error.strerror}; free some space or repair the disk, and run "
+            "the same command again"
+        ) from error
+
+
+def _content(file: Path) -> bytes:
+    with open(file, "rb", opener=_open_at_once) as opened:
+        found = os.fstat(opened.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise ValueError("it is no regular file")
+        if found.st_size > MAX_BYTES:
+            raise ValueError(f"it has {found.st_size} bytes, more than the {MAX_BYTES} allowed")
+        return opened.read(MAX_BYTES + 1)
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # without the flag, a pipe waits for a writer
+
+
+def _refuse_number(name: str) -> float:
+    raise ValueError(f"it has the number {name}, which is not finite")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else _refuse_number(reprlib.repr(text))
+
+
+def _bounded(text: str) -> int:
+    if len(text) > 20:
+        raise ValueError(f"it has an integer of {len(text)} digits")
+    return int(text)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"an object has the name {reprlib.repr(twice)} twice")
+    return found
+
+
+def _check(value: Any, shape: Any, where: str, depth: int) -> None:
+    """Raises ValueError unless a value has a shape; `depth` levels may be nested in it."""
+    place = where or "it"
+    if depth < 0:
+        raise ValueError(f"it is nested more than {MAX_DEPTH} deep")
+    if not _has_kind(value, shape):
+        kinds = shape if isinstance(shape, tuple) else (shape,)
+        wanted = " or ".join(KINDS[_kind(kind)] for kind in kinds)
+        raise ValueError(f"{place} must be {wanted}, got {reprlib.repr(value)}")
+    if isinstance(shape, tuple):
+        shape = next(kind for kind in shape if _has_kind(value, kind))
+    if isinstance(value, str) and not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"{place} has half of a surrogate pair in {value!a}") from error
+    elif isinstance(value, list):
+        each = shape[0] if isinstance(shape, list) else object
+        for number, item in enumerate(value):
+            _check(item, each, f"{where}[{number}]", depth - 1)
+    elif isinstance(value, dict):
+        fields = shape if isinstance(shape, dict) else {}
+        for name in fields:
+            if isinstance(name, str) and not name.endswith("?") and name not in value:
+                raise ValueError(f"{place} lacks {name!r}")
+        for name, item in value.items():
+            inner = fields.get(name, fields.get(f"{name}?", fields.get(str, object)))
+            shown = name if name.isascii() and name.isprintable() else ascii(name)
+            _check(name, str, f"the name {shown}", depth)
+            _check(item, inner, f"{where}.{shown}" if where else shown, depth - 1)
+
+
+def _has_kind(value: Any, shape: Any) -> bool:
+    """Returns whether a value is of the kind of a shape, without looking into it."""
+    if isinstance(shape, tuple):
+        return any(_has_kind(value, kind) for kind in shape)
+    kind = _kind(shape)
+    if kind is None or kind is object:
+        return kind is object or value is None
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, (int, float) if kind is float else kind)
+
+
+def _kind(shape: Any) -> Any:
+    return type(shape) if isinstance(shape, list | dict) else shape
+
+
+def _strict(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _strict(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
