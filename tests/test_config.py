@@ -92,6 +92,8 @@ def test_a_missing_config_without_a_near_one_names_them_all():
         ("\nraise RuntimeError('no luck')\n", r"FILE:2: RuntimeError: no luck"),
         ("def config():\n    x = {}\n    return x['a']\n", r"FILE:3: KeyError: 'a'"),
         ("def config(:\n", r"FILE:1: SyntaxError: "),
+        ("import sys\nsys.exit(0)\n", r"FILE:2: SystemExit: 0"),
+        ("def config():\n    raise SystemExit\n", r"FILE:2: SystemExit: "),
         ("\n\nimport nothing_like_this\n", r"FILE:3: ModuleNotFoundError: No module named"),
         (GOOD + "Experiment(step=3)\n", r"FILE:5: TypeError: Experiment has no field 'step'; it "),
         (GOOD + "Experiment(steps=0)\n", r"FILE:5: ValueError: Experiment needs steps >= 1, got 0"),
@@ -338,6 +340,7 @@ def test_a_resumable_field_covers_what_is_inside():
 
 
 def test_modules_that_the_user_calls_parts_are_read_and_no_others(tmp_path, monkeypatch):
+    (tmp_path / "other.py").touch()
     (tmp_path / "my_parts.py").write_text(
         "from vqdit.typing import Component\n\n\nclass Pool(Component):\n    size: int = 2\n"
     )
@@ -352,6 +355,30 @@ def test_modules_that_the_user_calls_parts_are_read_and_no_others(tmp_path, monk
     for name in ("my_parts_too:Pool", "my_parts:Component", "subprocess:Popen"):
         with pytest.raises(ConfigError, match="unknown component"):
             config.from_json({"type": name})
+
+
+def test_modules_in_the_current_folder_are_found_and_those_that_are_nowhere_are_named(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "parts_here.py").write_text(
+        "from vqdit.typing import Component\n\n\nclass Here(Component):\n    pass\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [part for part in sys.path if part])
+    monkeypatch.setenv("VQDIT_PARTS", "parts_here")
+    assert type(config.from_json({"type": "parts_here:Here"})).__name__ == "Here"
+    for wrong in ("no_such_parts", "parts_here.no", "."):
+        monkeypatch.setenv("VQDIT_PARTS", f"parts_here,{wrong}")
+        with pytest.raises(ConfigError, match=f"VQDIT_PARTS names the module '{wrong}'"):
+            config.to_json(Experiment())
+
+
+def test_a_config_imports_modules_beside_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    write(tmp_path, "STEPS = 7\n", "lengths_beside.py")
+    text = "from vqdit.config import Experiment\nfrom lengths_beside import STEPS\n"
+    file = write(tmp_path, text + "def config():\n    return Experiment(steps=STEPS)\n")
+    assert config.load(str(file))[1].steps == 7
 
 
 def test_what_is_no_component_cannot_be_written():

@@ -45,7 +45,7 @@ inference.requests inference.scoring inference.tokenizer inference.generator inf
 train
 pretrained
 inference.attribution
-inference.explanation evaluation profiling.benchmark profiling.plan
+inference.explanation evaluation profiling.benchmark profiling.plan profiling.targets
 cli
 """
 """From the lowest layer to the highest: a module imports from its own line and those above it.

@@ -8,7 +8,8 @@ from vqdit import config
 from vqdit.cli import main as command
 from vqdit.cli.plan import report
 from vqdit.profiling import compiled_program
-from vqdit.profiling.plan import Plan, _has, _want, finder, plan
+from vqdit.profiling.plan import Plan, _want, finder, plan
+from vqdit.profiling.targets import has
 
 PLAN = Plan(
     chips=8,
@@ -36,10 +37,17 @@ def test_the_report_says_what_counts():
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("h100", "needs a number of GPUs, such as h100:8"),
-        ("h100:none", "needs a number of GPUs"),
+        ("h100", "unknown target 'h100'; a TPU's topology such as v5e:4x4 .*, or GPUs: .*h100:8"),
+        ("h100:none", "the target 'h100:none' needs from 1 to"),
         ("cpu:4", "unknown target 'cpu:4'; a TPU's topology such as v5e:4x4"),
         ("v5e", "unknown target 'v5e'"),
+        ("v", "unknown target 'v'"),
+        ("v5e:0x0", "the target 'v5e:0x0' needs from 1 to 16,384 chips, such as v5e:4x4"),
+        ("v5e:4x", "the target 'v5e:4x' needs"),
+        ("v5e:-1x4", "the target 'v5e:-1x4' needs"),
+        ("v5e:9999x9999", "the target 'v5e:9999x9999' needs"),
+        ("h100:99999", "the target 'h100:99999' needs from 1 to 16,384 chips, such as h100:8"),
+        ("h100:²", "the target 'h100:²' needs"),
     ],
 )
 def test_bad_targets_are_named(target, message):
@@ -54,7 +62,7 @@ def test_without_a_compiler_it_says_what_to_install():
         plan(config.load("quickstart")[1]["image"], "v5e:2x2", finder({}))
 
 
-@pytest.mark.skipif(_has("jax_plugins.xla_cuda13"), reason="the CUDA compiler is installed")
+@pytest.mark.skipif(has("jax_plugins.xla_cuda13"), reason="the CUDA compiler is installed")
 def test_without_a_compiler_of_gpus_it_says_what_to_install_too():
     with pytest.raises(ImportError, match=r"pip install 'vqdit\[cuda\]'"):
         plan(config.load("quickstart")[1]["image"], "h100:1", finder({}))

@@ -1,5 +1,6 @@
 """`vqdit plan --config=X --target=v5e:4x4`: what a training needs, before anything is rented."""
 
+import math
 import os
 from typing import Annotated, Any
 
@@ -11,7 +12,7 @@ def _price(word: str) -> float:
         value = float(word)
     except ValueError:
         value = -1.0
-    if not value > 0.0:
+    if not 0.0 < value < math.inf:
         raise ValueError(f"must be a number above 0, got {word!r}; it is for a chip-hour")
     return value
 

@@ -6,6 +6,7 @@ overrides their fields (`vqdit.cli.overrides`).
 
 import difflib
 import importlib.util
+import sys
 import traceback
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,8 @@ def load(name: str) -> tuple[str, Config]:
     if spec is None or spec.loader is None:
         raise ConfigError(f"{file} is not a Python file; a config ends in .py")
     module = importlib.util.module_from_spec(spec)
+    if file not in known.values() and (folder := str(file.absolute().parent)) not in sys.path:
+        sys.path.append(folder)  # it may import modules beside it, and workers import them again
     try:
         code = compile(
             update_source(file.read_text(), str(file.absolute())), str(file.absolute()), "exec"
@@ -65,13 +68,13 @@ def load(name: str) -> tuple[str, Config]:
         result = module.config()
     except ConfigError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigError(f"{_where(error, file)}: {type(error).__name__}: {error}") from error
     _check(result, file)
     return file.stem, result
 
 
-def _where(error: Exception, file: Path) -> str:
+def _where(error: BaseException, file: Path) -> str:
     """Returns the last line of the config file that the error passed through."""
     frames, name = traceback.extract_tb(error.__traceback__), str(file.absolute())
     lines = [frame.lineno for frame in frames if frame.filename == name]

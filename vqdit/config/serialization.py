@@ -1,10 +1,12 @@
 """Components as JSON and back: what `config.json` of a workdir holds."""
 
 import dataclasses
-import importlib
+import functools
+import importlib.util
 import math
 import os
 import reprlib
+import sys
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -122,7 +124,9 @@ def _trusted(name: str) -> type[Component]:
     if _is_part(module):
         try:
             found = getattr(importlib.import_module(module), attribute, None)
-        except ImportError:
+        except ImportError as error:
+            if error.name != module:
+                raise ConfigError(f"{name!r} cannot be imported: {error}") from error
             found = None
         if isinstance(found, type) and issubclass(found, Component) and found is not Component:
             return found
@@ -134,5 +138,27 @@ def _trusted(name: str) -> type[Component]:
 
 def _is_part(module: str) -> bool:
     """Returns whether a module belongs to vqdit or is listed in the environment variable."""
-    own = [name.strip() for name in os.environ.get(PARTS, "").split(",") if name.strip()]
+    own = _own(os.environ.get(PARTS, ""))
     return any(f"{module}.".startswith(f"{part}.") for part in ("vqdit", *own))
+
+
+@functools.cache
+def _own(listed: str) -> tuple[str, ...]:
+    """Returns the modules that the environment variable lists.
+
+    Modules in the current folder are found too, as they are by `python -m vqdit`.
+    """
+    names = tuple(name.strip() for name in listed.split(",") if name.strip())
+    if names and not {"", os.getcwd()} & set(sys.path):
+        sys.path.append(os.getcwd())
+    for name in names:
+        try:
+            is_there = importlib.util.find_spec(name) is not None
+        except (ImportError, ValueError):
+            is_there = False
+        if not is_there:
+            raise ConfigError(
+                f"{PARTS} names the module {name!r}, which is neither in {os.getcwd()} nor in "
+                "PYTHONPATH; correct the name, or add its folder to PYTHONPATH"
+            )
+    return names

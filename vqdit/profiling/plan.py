@@ -7,9 +7,7 @@ al., "Roofline", Commun. ACM 52(4), 2009.
 """
 
 import functools
-import importlib.util
 import math
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -17,27 +15,19 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.experimental import topologies
 
 from vqdit import config, parallel
 from vqdit.config import Experiment
 from vqdit.data import Batch, Encoded
-from vqdit.profiling import accelerators, compiled_program
+from vqdit.profiling import compiled_program
 from vqdit.profiling.accelerators import Chip
 from vqdit.profiling.flops import count_flops
+from vqdit.profiling.targets import chip_of, devices_of
 from vqdit.runs import workdir
 from vqdit.tasks.base import Task
 from vqdit.train import state as states
 from vqdit.train.step import train_step
 from vqdit.typing import Named
-
-GPUS = {
-    # kind: compute capability, multiprocessors, clock in GHz
-    "a100": ("NVIDIA A100", (8, 0), 108, 1.41),
-    "h100": ("NVIDIA H100", (9, 0), 132, 1.98),
-    "h200": ("NVIDIA H200", (9, 0), 132, 1.98),
-}
-"""What the CUDA compiler asks of a GPU beside what `vqdit.profiling.accelerators` has."""
 
 
 class DoesNotFit(ValueError):
@@ -70,7 +60,7 @@ class Plan(NamedTuple):
     @property
     def chip(self) -> Chip:
         """Peak rates and memory of the chip."""
-        return _chip(self.kind)
+        return chip_of(self.kind)
 
     @property
     def total(self) -> int:
@@ -101,7 +91,7 @@ def plan(experiment: Experiment, target: str, find: Callable[[str], Task]) -> Pl
         ImportError: its compiler is not installed.
         DoesNotFit: the compiler gave up, for want of memory.
     """
-    devices = _devices(target)
+    devices = devices_of(target)
     mesh = experiment.mesh.build(devices)
     experiment.check_batch(mesh)
     task = experiment.task.resolve_references(find)
@@ -151,80 +141,6 @@ def finder(siblings: dict[str, Experiment]) -> Callable[[str], Task]:
     return find
 
 
-def _devices(target: str) -> list[Any]:
-    """Returns the devices of a target, which are not here."""
-    kind, _, size = target.partition(":")
-    if kind in GPUS:
-        if not size.isdigit() or int(size) < 1:
-            raise ValueError(f"the target {target!r} needs a number of GPUs, such as {kind}:8")
-        return _gpus(kind, int(size))
-    if not kind.startswith("v") or not size:
-        raise ValueError(
-            f"unknown target {target!r}; a TPU's topology such as v5e:4x4 or v6e:2x4, or GPUs: "
-            f"{', '.join(f'{name}:8' for name in GPUS)}"
-        )
-    if not _has("libtpu"):
-        raise ImportError("the TPU's compiler is not installed: pip install 'vqdit[tpu]'")
-    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # it would wait for a TPU's metadata server
-    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # others may compile beside this
-    # A host has 2 x 2 chips unless it is told otherwise: a single one is.
-    small = {"chips_per_host_bounds": [1, 1, 1]} if re.fullmatch(r"1(x1)*", size) else {}
-    try:
-        topology = topologies.get_topology_desc(platform="tpu", topology_name=target, **small)
-    except Exception as error:
-        raise ValueError(f"the TPU's compiler has no topology {target!r}: {error}") from error
-    return list(topology.devices)
-
-
-def _gpus(kind: str, count: int) -> list[Any]:
-    name, (major, minor), cores, clock = GPUS[kind]
-    chip = _chip(name)
-    if not _has("jax_plugins.xla_cuda13"):
-        raise ImportError("the GPU's compiler is not installed: pip install 'vqdit[cuda]'")
-    os.environ.setdefault("JAX_SKIP_CUDA_CONSTRAINTS_CHECK", "1")  # there is no driver to ask
-    jax.local_devices()  # JAX finds its compilers when it is first asked for devices
-    description = f"""
-        gpu_device_info {{
-          threads_per_block_limit: 1024 threads_per_warp: 32 threads_per_core_limit: 2048
-          shared_memory_per_block: 49152 shared_memory_per_core: 233472
-          shared_memory_per_block_optin: 232448
-          registers_per_core_limit: 65536 registers_per_block_limit: 65536
-          block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535
-          core_count: {cores} fpus_per_core: 128 clock_rate_ghz: {clock}
-          memory_bandwidth: {chip.bandwidth:.0f} device_memory_size: {chip.memory:.0f}
-          l2_cache_size: 52428800
-          cuda_compute_capability {{ major: {major} minor: {minor} }}
-        }}
-        platform_name: "CUDA" dnn_version_info {{ major: 9 minor: 10 }}
-        runtime_version {{ major: 13 }} device_description_str: "{name}"
-    """
-    try:
-        topology = topologies.get_topology_desc(
-            platform="cuda",
-            topology_name=kind,
-            target_config=description,
-            topology=f"1x1x{count}",
-        )
-    except Exception as error:
-        raise ImportError(f"the GPU's compiler cannot be used: {error}") from error
-    return list(topology.devices)
-
-
-def _has(module: str) -> bool:
-    """Returns whether a module is installed; looking for one imports the package that has it."""
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:
-        return False
-
-
-def _chip(kind: str) -> Chip:
-    chip = accelerators.find(kind)
-    if chip is None:
-        raise ValueError(f"unknown chip {kind!r}; known: {', '.join(accelerators.CHIPS)}")
-    return chip
-
-
 def _platform(devices: list[Any]) -> str:
     return "cuda" if devices[0].platform == "gpu" else devices[0].platform
 
@@ -263,7 +179,7 @@ def _read(
     compiled: Any, jaxpr: Any, devices: list[Any], state: Any, frozen: Any, batch: Any
 ) -> Plan:
     kind, count = devices[0].device_kind, len(devices)
-    chip = _chip(kind)
+    chip = chip_of(kind)
     planned = compiled.memory_analysis()
     memory = {
         "parameters": _bytes(state.params) + _bytes(state.stats),
