@@ -4,6 +4,8 @@ import ast
 import dataclasses
 import importlib
 import json
+import math
+import re
 import sys
 
 import pytest
@@ -23,6 +25,7 @@ from vqdit.config import (
 from vqdit.data import Affine, Data, Digits, HorizontalFlip
 from vqdit.optim import AdamW, PosthocEMA
 from vqdit.parallel import Mesh
+from vqdit.samplers import Unmasking
 from vqdit.tasks import CodeTarget, DiffusionTask
 from vqdit.typing import Component, Named
 
@@ -495,3 +498,21 @@ def test_options_with_old_names_work_and_new_names_give_no_notice(notices):
     assert len(notices()) == 1
     assert override(old, ["--task.targets.label=Symbols"]) == now
     assert "Symbols -> CodeTarget" in notices()[-1]
+
+
+@pytest.mark.parametrize(
+    ("make", "field"),
+    [
+        (lambda x: AdamW(learning_rate=x), "AdamW.learning_rate"),
+        (lambda x: Unmasking(temperature=x), "Unmasking.temperature"),
+        (lambda x: DiffusionTask(guidance=x), "DiffusionTask.guidance"),
+        (lambda x: dataclasses.replace(tiny.tokenizer(), ema=x), "Experiment.ema"),
+        (lambda x: PosthocEMA(widths=(0.05, x)), "PosthocEMA.widths"),
+    ],
+)
+def test_numbers_of_a_component_are_finite(make, field):
+    for number in (math.nan, math.inf, -1e39):
+        with pytest.raises(
+            ValueError, match=f"^{field} must be finite, got {re.escape(str(number))}$"
+        ):
+            make(number)

@@ -34,7 +34,7 @@ class Integer(NamedTuple):
         return number
 
 
-COUNT = Integer(1)
+COUNT, SEVERAL = Integer(1), Integer(2)
 SEED = Integer(0, 2**32 - 1, "from 0 to 2^32 - 1")
 ROUNDS = Integer(1, 10_000)
 """Network evaluations per score. More change nothing that could be noticed."""

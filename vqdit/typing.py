@@ -15,6 +15,8 @@ from typing import Any, ClassVar, Generic, TypeVar, dataclass_transform
 import jax
 from jaxtyping import Array, Bool, Float, Int, Key, Shaped, UInt8, UInt32
 
+from vqdit import rules
+
 __all__ = [
     "Array",
     "Bool",
@@ -55,6 +57,10 @@ class Component:
         if unknown:
             known = ", ".join(cls.__dataclass_fields__) or "no fields"
             raise TypeError(f"{cls.__name__} has no field {unknown[0]!r}; it has: {known}")
+        for name, value in fields.items():
+            for number in value if isinstance(value, tuple) else (value,):
+                if isinstance(number, float):
+                    rules.check(rules.finite, **{f"{cls.__name__}.{name}": number})
         return super().__new__(cls)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

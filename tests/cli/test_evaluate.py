@@ -169,6 +169,11 @@ def test_more_samples_than_training_examples_are_compared_in_equal_number(
     assert found["images"]["count"] == 100
 
 
+def test_too_few_samples_are_refused(held_out, few, recognizers):
+    with pytest.raises(ValueError, match="^num must be at least 2, got 1$"):
+        measure_agreement(Fake(held_out), recognizers, few, held_out, num=1)
+
+
 def test_the_table(spoiled):
     lines = table(spoiled).splitlines()
     low, high = wilson(150, 200)

@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from markupsafe import Markup
 from PIL import Image
 
 from tests import joint
@@ -18,7 +19,7 @@ from vqdit.cli.report.explanation_pictures import (
     scale_of,
 )
 from vqdit.cli.report.figures import png, signed
-from vqdit.cli.report.page import Cards, Paragraph, Picture, write_page
+from vqdit.cli.report.page import Cards, Heading, Paragraph, Picture, write_page
 from vqdit.inference.attribution import Attribution
 from vqdit.inference.explanation import explain
 from vqdit.modalities import Text
@@ -197,6 +198,16 @@ def test_nothing_that_a_user_gave_breaks_out_of_the_page(tmp_path):
     parts = [Paragraph(bad), Picture(b"", bad, bad), Cards({bad: [bad]}, [bad])]
     write_page(tmp_path / "index.html", bad, parts)
     assert "<script" not in (tmp_path / "index.html").read_text()
+
+
+@pytest.mark.parametrize("letter", ["\x1b", "\x00", "\x85", "\u202e", "\u2066", "\u200f", "\ud83d"])
+def test_letters_that_command_a_terminal_or_turn_the_text_are_shown_as_escapes(letter, tmp_path):
+    name = f"a{letter}b"
+    parts = [Heading(name), Picture(b"", name, name), Cards({name: [Markup(name)]})]
+    write_page(tmp_path / "index.html", f"{name} \u200d é", parts)
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    shown = "a" + letter.encode("unicode_escape").decode() + "b"
+    assert letter not in page and page.count(shown) == 7 and "\u200d é" in page
 
 
 def test_numbers_have_the_digits_that_their_scale_needs():

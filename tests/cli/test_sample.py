@@ -13,6 +13,7 @@ from PIL import Image
 from tests import tiny
 from vqdit.cli.main import main
 from vqdit.cli.overrides import classes_of
+from vqdit.cli.report import samples as report
 from vqdit.config import to_json
 from vqdit.data import Digits
 from vqdit.inference import generator
@@ -132,6 +133,22 @@ def asked(monkeypatch):
 
     monkeypatch.setattr(generator.Generator, "sample", fake)
     return asked
+
+
+def test_samples_that_cannot_be_written_leave_those_of_before(
+    asked, trained, refused, tmp_path, monkeypatch
+):
+    sample(tmp_path, f"--workdir={trained}/runs", "--num=3")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def fail(*args):
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(report, "write_page", fail)
+    args = ["--seed=1", "--num=2", f"--out={tmp_path}"]
+    assert refused("sample", f"--workdir={trained}/runs", *args) == "the disk is full"
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert asked["seed"] == 1
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,12 @@
 """`vqdit evaluate --workdir=DIR --coherence`: measures whether what is generated agrees."""
 
-import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 from vqdit.cli.options import COUNT, FOLDER, NUMBER, Seed, Workdir, integer, text
-from vqdit.rules import Integer
+from vqdit.rules import SEVERAL
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +19,7 @@ def evaluate(
     workdir: Workdir,
     coherence: bool = False,
     scoring: bool = False,
-    num: Annotated[int, integer(Integer(2))] = 500,
+    num: Annotated[int, integer(SEVERAL)] = 500,
     split: Annotated[str | None, text("{validation,test}")] = None,
     guidance: Annotated[float | None, NUMBER] = None,
     batch_size: Annotated[int, COUNT] = 64,
@@ -77,7 +76,7 @@ def evaluate(
     }
     fit = {name: fit[name] for name in names}
     record |= _measure(model, fit, source, splits, settings, coherence, scoring)
-    (folder / "evaluation.json").write_text(json.dumps(record, indent=2) + "\n")
+    runs.write_json(folder / "evaluation.json", record)
     print(f"{run} at step {model.step}, {record['source']}: {num} samples a line\n")
     if coherence:
         print(table(record))

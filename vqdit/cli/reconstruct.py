@@ -1,12 +1,13 @@
 """`vqdit reconstruct --workdir=DIR`: originals beside what the tokenizer makes of them."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 from vqdit.cli.options import FOLDER, Workdir, text
 
 SHOWN = 64
+RECORD = "metrics.json"
+CODEBOOK = ("code_use.png", "codebook.png")
 SHOWS = (
     "originals above their reconstructions",
     "how often codes occur, the most used first",
@@ -38,6 +39,7 @@ def reconstruct(
     import numpy as np
 
     from vqdit import metrics as measures
+    from vqdit.cli.outputs import replacing
     from vqdit.cli.report.codebook_pictures import appearance, count_codes, save_use
     from vqdit.data.sources import check_split
     from vqdit.inference.tokenizer import Tokenizer
@@ -71,23 +73,24 @@ def reconstruct(
     has_codes = isinstance(task, TokenizerTask)
     arrays: dict[str, Any] = {"original": originals, "reconstruction": reconstructions}
     arrays["codes" if has_codes else "latents"] = tokens
-    np.savez(folder / "reconstructions.npz", **arrays)
     drawn = (task.modality.draw(x[:SHOWN]) for x in (originals, reconstructions))
-    files = [folder / "reconstructions.png"]
-    save_png(files[0], side_by_side(*drawn, columns=16))
+    files = ["reconstructions.png"]
     sizes = task.quantizer.codebook_sizes if isinstance(task, TokenizerTask) else ()
     is_drawn = has_codes and max(sizes) <= measures.COUNTABLE
-    if is_drawn:
-        counts = count_codes(tokens, sizes)
-        files += [folder / "code_use.png", folder / "codebook.png"]
-        save_use(counts, files[1])
-        save_png(files[2], appearance(tokenizer, counts))
     record = {"workdir": str(run), "step": restored.step, "split": split, **numbers}
-    (folder / "metrics.json").write_text(json.dumps(record, indent=2) + "\n")
+    with replacing(folder, RECORD, r"(code_use|codebook)\.png") as new:
+        np.savez(new / "reconstructions.npz", **arrays)
+        save_png(new / files[0], side_by_side(*drawn, columns=16))
+        if is_drawn:
+            files += CODEBOOK
+            counts = count_codes(tokens, sizes)
+            save_use(counts, new / CODEBOOK[0])
+            save_png(new / CODEBOOK[1], appearance(tokenizer, counts))
+        runs.write_json(new / RECORD, record)
     print(f"{len(originals)} examples of the {split} split, {run} at step {restored.step}")
     print("  " + "  ".join(f"{name} {value:.4g}" for name, value in numbers.items()))
     for file, shows in zip(files, SHOWS, strict=False):
-        print(f"  {file}: {shows}")
+        print(f"  {folder / file}: {shows}")
     if not is_drawn:
         why = f"{max(sizes)} codes are too many" if has_codes else "its latents are continuous"
         print(f"  no codebook is drawn: {why}")

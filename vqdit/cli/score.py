@@ -1,6 +1,5 @@
 """`vqdit score --workdir=DIR`: ranks candidates by their likelihood."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -57,7 +56,7 @@ def score(
 
     from vqdit.cli.given import load_generator, read_values
     from vqdit.inference.scoring import chosen_measure
-    from vqdit.runs.workdir import make_folder
+    from vqdit.runs.workdir import make_folder, write_json
 
     file = Path(out)
     model = load_generator(workdir)
@@ -90,7 +89,7 @@ def score(
     }
     if is_bound:
         record["probabilities"] = probability.tolist()
-    file.write_text(json.dumps(record, indent=2) + "\n")
+    write_json(file, record)
     for number, row in enumerate(scores):
         ranking = "  ".join(
             f"{names[column]} {probability[number, column]:.1%} ({row[column]:.3g})"

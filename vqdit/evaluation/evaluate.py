@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from vqdit import rules
 from vqdit.data import Source
 from vqdit.evaluation.agreement import agreement, coherence, recognised
 from vqdit.evaluation.image_scores import ImageFeatures, coverage, frechet, pixels
@@ -57,7 +58,12 @@ def measure_agreement(
         guidance: scale of classifier-free guidance; None takes the model's own.
         seed: seed of the noise.
         batch_size: samples at a time.
+
+    Raises:
+        ValueError: a number is out of range.
     """
+    rules.check(rules.SEVERAL, num=num)
+    rules.check(rules.COUNT, batch_size=batch_size)
     sampling = _Sampling(generator, held_out, num, guidance, seed, batch_size)
     pairs, conditional = _pairs(sampling, recognizers)
     joint, samples = _joint(sampling, recognizers)

@@ -20,6 +20,7 @@ import numpy as np
 from vqdit import rules
 from vqdit.inference.attribution import ROUNDS, Attribution, attribute
 from vqdit.inference.generator import BATCH, Generator
+from vqdit.inference.requests import check_memory
 from vqdit.nn.patches import fold
 from vqdit.processes.base import X
 from vqdit.samplers import Sampler
@@ -109,6 +110,7 @@ def explain(
     params, frozen, chosen = generator.params, generator.frozen, generator.samplers(samplers)
 
     count, size = min(first, num), min(batch_size, num)
+    check_memory(task, wanted, count)
     index, run = np.arange(count), _compiled_trajectory(task, chosen, min(count, size))
     parts = [
         run(params, frozen, keys, request) for _, request, keys in inputs.batches(index, size, seed)

@@ -24,8 +24,7 @@ class DDIM(GaussianSampler):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0.0 <= self.eta <= 1.0:
-            raise ValueError(f"{type(self).__name__} needs eta in [0, 1], got {self.eta}")
+        self.require("eta in [0, 1]", 0.0 <= self.eta <= 1.0)
 
     def step(self, step: Step) -> tuple[Latents, Carry]:
         process = gaussian(step.process)

@@ -9,6 +9,8 @@ The nucleus is that of Holtzman et al., "The Curious Case of Neural Text Degener
 arXiv:1904.09751.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 
@@ -17,7 +19,7 @@ from vqdit.typing import Array, Float, Int, Key
 
 def check_drawing(owner: str, temperature: float, top_p: float) -> None:
     """Raises ValueError if the settings of `tempered` are out of range."""
-    if temperature < 0.0:
+    if not 0.0 <= temperature < math.inf:
         raise ValueError(f"{owner} needs temperature >= 0, got {temperature}")
     if not 0.0 < top_p <= 1.0:
         raise ValueError(f"{owner} needs top_p in (0, 1], got {top_p}")

@@ -62,11 +62,9 @@ class Guide(Component):
             raise ValueError(
                 f"Guide needs interval=(low, high) with 0 <= low < high <= 1, got {self.interval}"
             )
-        for field in ("rescale", "zero_init"):
-            if not 0.0 <= getattr(self, field) <= 1.0:
-                raise ValueError(f"Guide needs {field} in [0, 1], got {getattr(self, field)}")
-        if self.channels < 0:
-            raise ValueError(f"Guide needs channels >= 0, got {self.channels}; 0 is all")
+        self.require("rescale in [0, 1]", 0.0 <= self.rescale <= 1.0)
+        self.require("zero_init in [0, 1]", 0.0 <= self.zero_init <= 1.0)
+        self.require("channels >= 0", self.channels >= 0, "0 is all")
 
     def check(self, processes: Iterable[Process]) -> None:
         """Raises ValueError if these options do not fit the processes."""

@@ -51,9 +51,8 @@ class ReMDM(MaskedSampler):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_drawing("ReMDM", self.temperature, self.top_p)
-        for field in ("eta", "start"):
-            if not 0.0 <= getattr(self, field) <= 1.0:
-                raise ValueError(f"ReMDM needs {field} in [0, 1], got {getattr(self, field)}")
+        self.require("eta in [0, 1]", 0.0 <= self.eta <= 1.0)
+        self.require("start in [0, 1]", 0.0 <= self.start <= 1.0)
 
     def init(self, process: Process, x_1: Codes, times: Float[Array, " times"]) -> Carry:
         """Returns the carry: each code's probability when it was revealed; infinite if given."""
@@ -120,15 +119,13 @@ class ReMDMLoop(MaskedSampler):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_drawing("ReMDMLoop", self.temperature, self.top_p)
-        if not 0.0 <= self.eta <= 1.0:
-            raise ValueError(f"ReMDMLoop needs eta in [0, 1], got {self.eta}")
+        self.require("eta in [0, 1]", 0.0 <= self.eta <= 1.0)
         if not 0.0 < self.loop_to < self.loop_from < 1.0:
             raise ValueError(
                 "ReMDMLoop needs 0 < loop_to < loop_from < 1, got "
                 f"{self.loop_to} and {self.loop_from}"
             )
-        if not 0.0 < self.hold < 1.0:
-            raise ValueError(f"ReMDMLoop needs hold in (0, 1), got {self.hold}")
+        self.require("hold in (0, 1)", 0.0 < self.hold < 1.0)
 
     def times(self, process: Process, times: Float[Array, " times"]) -> Float[Array, " times"]:
         number, count = numbered(times)

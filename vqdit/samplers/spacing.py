@@ -46,8 +46,7 @@ class Shifted(Spacing):
     shift: float = 3.0
 
     def __post_init__(self) -> None:
-        if self.shift <= 0.0:
-            raise ValueError(f"Shifted needs shift > 0, got {self.shift}; 1 shifts nothing")
+        self.require("shift > 0", self.shift > 0.0, "1 shifts nothing")
 
     def times(self, process: Gaussian, times: Float[Array, " times"]) -> Float[Array, " times"]:
         del process
@@ -66,9 +65,8 @@ class Karras(Spacing):
     sigma_min: float = 0.002
 
     def __post_init__(self) -> None:
-        for field in ("rho", "sigma_min"):
-            if getattr(self, field) <= 0.0:
-                raise ValueError(f"Karras needs {field} > 0, got {getattr(self, field)}")
+        self.require("rho > 0", self.rho > 0.0)
+        self.require("sigma_min > 0", self.sigma_min > 0.0)
 
     def check(self, process: Process) -> None:
         if not isinstance(process, Gaussian) or float(process.alpha(jnp.float32(1.0))) <= 0.0:

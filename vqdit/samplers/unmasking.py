@@ -55,8 +55,7 @@ class Unmasking(MaskedSampler):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_drawing("Unmasking", self.temperature, self.top_p)
-        if self.noise < 0.0:
-            raise ValueError(f"Unmasking needs noise >= 0, got {self.noise}")
+        self.require("noise >= 0", self.noise >= 0.0)
 
     def bind(self, grid: tuple[int, ...]) -> "Unmasking":
         return dataclasses.replace(self, grid=grid)

@@ -44,10 +44,8 @@ class BaseTarget(Component):
                 f"{type(self).__name__} needs reveal=(start, end) with 0 <= start < end <= 1, "
                 f"got {self.reveal}"
             )
-        if self.weight <= 0.0:
-            raise ValueError(f"{type(self).__name__} needs weight > 0, got {self.weight}")
-        if self.patch < 0:
-            raise ValueError(f"{type(self).__name__} needs patch >= 0, got {self.patch}")
+        self.require("weight > 0", self.weight > 0.0)
+        self.require("patch >= 0", self.patch >= 0)
 
     @property
     def reference(self) -> str:
@@ -178,8 +176,7 @@ class Condition(Component):
                 f"Condition takes only a label by the route 'adaln', got "
                 f"{type(self.modality).__name__}; use route='cross'"
             )
-        if not 0.0 <= self.drop <= 1.0:
-            raise ValueError(f"Condition needs drop in [0, 1], got {self.drop}")
+        self.require("drop in [0, 1]", 0.0 <= self.drop <= 1.0)
 
     @property
     def tokens(self) -> Tokens:

@@ -1,5 +1,6 @@
 """`vqdit sample --explain`: explains samples by pictures and captions for the page."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from vqdit.cli.outputs import EXPLANATION
 from vqdit.cli.report.explanation_pictures import (
     VIEWS,
     draw_attention,
@@ -45,10 +47,11 @@ def write_explanation(
 
 
 def _explain(model: Any, num: int, why: Explanation, out: Path) -> list[Part]:
-    (out / "explanation").mkdir(exist_ok=True)
+    (out / EXPLANATION).mkdir(exist_ok=True)
 
     def show(name: str, figure: Figure, caption: str) -> Picture:
-        file = f"explanation/{name}.png"
+        stem = re.sub(r"[^\w-]", "_", name)  # names of modalities may have slashes
+        file = f"{EXPLANATION}/{stem}.png"
         (out / file).write_bytes(content := png(figure))
         return Picture(content, file, caption)
 

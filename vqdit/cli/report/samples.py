@@ -1,7 +1,5 @@
 """Writes generated samples: arrays, files, an overview picture and a page."""
 
-import json
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,11 +7,18 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from vqdit.cli.outputs import replacing
 from vqdit.cli.report.page import Cards, Part, write_page
 from vqdit.modalities.drawing import overview, save_png, tile
+from vqdit.runs.workdir import write_json
 
 RECORD = "samples.json"
 """The settings; a folder that has this file holds samples."""
+EARLIER = (
+    r"(image|audio)_\d{4,}\.(png|wav)|(labels|texts)\.txt|"
+    r"explanation/(attention|order|looked_\d+|because_of_.+)\.png"
+)
+"""Pattern of the files that earlier samples may have and new ones may lack."""
 SHOWN = 64
 """Samples on the page and in the overview."""
 
@@ -33,10 +38,21 @@ def write_samples(
         samples: values by modality.
         given: names of the given modalities.
         record: settings, written as JSON.
-        out: an existing folder; numbered files of earlier samples in it are removed.
+        out: folder of the samples, which replace those of before.
         explained: arguments of `Generator.sample` if the page explains the samples, else None.
     """
-    _clear(out)
+    with replacing(out, RECORD, EARLIER) as new:
+        _write(model, samples, given, record, new, explained)
+
+
+def _write(
+    model: Any,
+    samples: Mapping[str, np.ndarray],
+    given: Sequence[str],
+    record: Mapping[str, Any],
+    out: Path,
+    explained: Mapping[str, Any] | None,
+) -> None:
     np.savez(out / "samples.npz", **samples)  # pyright: ignore[reportArgumentType]
     for name, values in samples.items():
         model.modality(name).write(values, out)
@@ -58,12 +74,4 @@ def write_samples(
 
         parts += write_explanation(model, record["num"], explained, out)
     write_page(out / "index.html", f"{record['num']} samples of {record['workdir']}", parts)
-    (out / RECORD).write_text(json.dumps(record, indent=2) + "\n")
-
-
-def _clear(out: Path) -> None:
-    """Removes numbered files of earlier samples, which may have been more."""
-    if (out / RECORD).is_file():
-        for file in [*out.iterdir()]:
-            if re.fullmatch(r"(image|audio)_\d{4,}\.(png|wav)", file.name):
-                file.unlink()
+    write_json(out / RECORD, record)

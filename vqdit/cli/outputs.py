@@ -1,0 +1,99 @@
+"""Results in a folder of the user: a command replaces those of an earlier run all at once.
+
+New files are written into a hidden folder within the user's, and moved beside each other when all
+are complete. So a command that is killed while it generates or writes leaves the earlier results as
+they were; what it left behind is removed by the next one.
+"""
+
+import contextlib
+import fcntl
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from vqdit.runs.workdir import make_folder
+
+PREFIX = ".vqdit-new-"
+EXPLANATION = "explanation"
+"""The only folder that results have."""
+
+
+@contextlib.contextmanager
+def replacing(folder: Path, record: str, earlier: str = "") -> Iterator[Path]:
+    """Yields an empty folder for new results, which afterwards replace earlier ones in `folder`.
+
+    All other files of the folder stay as they are. If an error is raised, everything does.
+
+    Args:
+        folder: folder of the results; it is made if it is missing.
+        record: name of the result that describes the others: it is removed first and moved last,
+            so that where it is, all results are of one run.
+        earlier: pattern of the paths of further earlier results; those that no new file replaces
+            are removed if the folder holds a record.
+
+    Raises:
+        OSError: the folder cannot be written, or has a folder where a result belongs.
+    """
+    make_folder(folder, "--out")
+    _remove_leftovers(folder)
+    new = Path(tempfile.mkdtemp(prefix=PREFIX, dir=folder))
+    held = os.open(new, os.O_RDONLY)  # tells other processes that this folder is in use
+    try:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(held, fcntl.LOCK_SH)
+        yield new
+        _move(new, folder, record, earlier)
+    finally:
+        os.close(held)
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def _move(new: Path, folder: Path, record: str, earlier: str) -> None:
+    names = [path.relative_to(new) for path in sorted(new.rglob("*")) if path.is_file()]
+    for name in names:
+        if (folder / name).is_dir():
+            raise IsADirectoryError(
+                f"cannot write {folder / name}: it is a folder; move it, or choose another --out"
+            )
+    old = []
+    if (folder / record).is_file():
+        paths = [path for pattern in ("*", f"{EXPLANATION}/*") for path in folder.glob(pattern)]
+        found = [path.relative_to(folder) for path in paths if path.is_file()]
+        old = [n for n in found if re.fullmatch(earlier, n.as_posix()) and n not in names]
+
+    def move() -> None:
+        (folder / record).unlink(missing_ok=True)
+        for name in old:
+            (folder / name).unlink(missing_ok=True)
+        for name in {name.parent for name in old} - {Path()}:
+            with contextlib.suppress(OSError):  # it still has files
+                (folder / name).rmdir()
+        for name in sorted(names, key=lambda name: name == Path(record)):
+            if (new / name).is_file():
+                (folder / name).parent.mkdir(exist_ok=True)
+                os.replace(new / name, folder / name)
+
+    try:
+        move()
+    except KeyboardInterrupt:
+        if (new / record).is_file():
+            move()
+        raise
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Removes what commands left that were killed while they wrote."""
+    for left in folder.glob(f"{PREFIX}*"):
+        if left.is_symlink() or not left.is_dir():
+            continue
+        held = os.open(left, os.O_RDONLY)
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(left, ignore_errors=True)
+        except OSError:  # another command is writing into it
+            pass
+        finally:
+            os.close(held)
