@@ -46,6 +46,7 @@ def evaluate(
     from vqdit.cli.given import load_generator
     from vqdit.evaluation.evaluate import HELD_OUT
     from vqdit.evaluation.recognizers import complete_source, recognizers_for
+    from vqdit.files import write_json
     from vqdit.runs import workdir as runs
 
     if not coherence and not scoring:
@@ -76,7 +77,7 @@ def evaluate(
     }
     fit = {name: fit[name] for name in names}
     record |= _measure(model, fit, source, splits, settings, coherence, scoring)
-    runs.write_json(folder / "evaluation.json", record)
+    write_json(folder / "evaluation.json", record)
     print(f"{run} at step {model.step}, {record['source']}: {num} samples a line\n")
     if coherence:
         print(table(record))

@@ -42,6 +42,7 @@ def reconstruct(
     from vqdit.cli.outputs import replacing
     from vqdit.cli.report.codebook_pictures import appearance, count_codes, save_use
     from vqdit.data.sources import check_split
+    from vqdit.files import write_json
     from vqdit.inference.tokenizer import Tokenizer
     from vqdit.modalities.drawing import save_png, side_by_side
     from vqdit.runs import restoring
@@ -86,7 +87,7 @@ def reconstruct(
             counts = count_codes(tokens, sizes)
             save_use(counts, new / CODEBOOK[0])
             save_png(new / CODEBOOK[1], appearance(tokenizer, counts))
-        runs.write_json(new / RECORD, record)
+        write_json(new / RECORD, record)
     print(f"{len(originals)} examples of the {split} split, {run} at step {restored.step}")
     print("  " + "  ".join(f"{name} {value:.4g}" for name, value in numbers.items()))
     for file, shows in zip(files, SHOWS, strict=False):

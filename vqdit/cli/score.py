@@ -55,8 +55,9 @@ def score(
     import numpy as np
 
     from vqdit.cli.given import load_generator, read_values
+    from vqdit.files import write_json
     from vqdit.inference.scoring import chosen_measure
-    from vqdit.runs.workdir import make_folder, write_json
+    from vqdit.runs.workdir import make_folder
 
     file = Path(out)
     model = load_generator(workdir)

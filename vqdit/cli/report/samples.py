@@ -9,8 +9,8 @@ from markupsafe import Markup
 
 from vqdit.cli.outputs import replacing
 from vqdit.cli.report.page import Cards, Part, write_page
+from vqdit.files import write_json
 from vqdit.modalities.drawing import overview, save_png, tile
-from vqdit.runs.workdir import write_json
 
 RECORD = "samples.json"
 """The settings; a folder that has this file holds samples."""
