@@ -1,5 +1,7 @@
 """The DiT: published parameter counts, formulas in NumPy, and what it must not depend on."""
 
+import dataclasses
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -384,7 +386,33 @@ def test_codes_that_look_alike_start_alike():
     chex.assert_trees_all_equal(rest(started), rest(plain))
 
 
+@pytest.mark.parametrize("depth", [2, 13])  # unrolled, and scanned
+def test_embedders_per_block_are_the_shared_ones_where_they_are_equal(depth):
+    """Also with several modalities, registers and a time per token."""
+    shared = DiT(depth=depth, dim=16, heads=2, patch=1, registers=2)
+    own = dataclasses.replace(shared, embedders="per_block")
+    params, (x, t) = jax.tree.map(jnp.asarray, drawn(shared)), three()
+    parts = [name for name in params if name.endswith("_time") or name == "label_embed"]
+    stacked = {name: jax.tree.map(lambda a: jnp.stack([a] * depth), params[name]) for name in parts}
+    shapes = jax.eval_shape(lambda: own.init(jax.random.key(0), THREE))
+    chex.assert_trees_all_equal_shapes(shapes, params | stacked)
+    expected, found = shared.apply(params, THREE, x, t), own.apply(params | stacked, THREE, x, t)
+    chex.assert_trees_all_close(found, expected, atol=1e-5)
+    changed = jax.tree.map(lambda a: a.at[1].add(0.5), stacked["image_time"])
+    other = own.apply(params | stacked | {"image_time": changed}, THREE, x, t)
+    assert np.abs(other["image"] - expected["image"]).max() > 1e-2
+
+
+@pytest.mark.parametrize("field", ["depth", "dim", "heads", "patch", "mlp_ratio"])
+@pytest.mark.parametrize("value", [0, -1])
+def test_sizes_are_at_least_one(field, value):
+    with pytest.raises(ValueError, match=f"DiT needs {field} >= 1, got {value}"):
+        DiT(**{field: value})
+
+
 def test_bad_settings_are_refused_with_the_remedy():
+    with pytest.raises(ValueError, match="embedders='per_block' needs block='adaln_zero', got"):
+        DiT(embedders="per_block", block="mm_dit")
     for name, close in (("xl/2", "XL/2"), ("XXL/2", "XL/2"), ("b-4", "B/4"), ("huge", "XL/2")):
         with pytest.raises(ValueError, match=f"unknown DiT '{name}'; .* such as '{close}'"):
             DiT.named(name)

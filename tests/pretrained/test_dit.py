@@ -164,17 +164,36 @@ def test_what_the_port_does_otherwise_is_seen(port, change):
     assert np.abs(other - y).max() > 10 * ATOL
 
 
-def test_blocks_that_embed_in_their_own_way_are_refused(port, tmp_path):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_blocks_that_embed_in_their_own_way_predict_as_themselves(port, tmp_path, dtype):
+    """As training with diffusers gives; in any precision of storage."""
+    diffusers = pytest.importorskip("diffusers")
+    model = diffusers.DiTTransformer2DModel(**port[1].config)
+    published_dit.awake(model)  # other values in each block
+    model.to(dtype).save_pretrained(tmp_path)
+    model.to(torch.float32)
+    model.pos_embed.pos_embed.copy_(port[1].pos_embed.pos_embed)  # no parameter, but rounded too
+    found, (x, t, labels) = pretrained.load(tmp_path), inputs()
+    assert found.model.embedders == "per_block"
+    wanted = expected(lambda *args: model(*args).sample, x, t, labels)
+    y = found.apply(x, t, labels)
+    np.testing.assert_allclose(y, wanted, atol=2 * ATOL)
+    shared = pretrained.load(port[0]).apply(x, t, labels)
+    assert np.abs(shared - wanted).max() > 10 * ATOL
+    if dtype is torch.float32:
+        written = diffusers_dit.write(pretrained.convert(tmp_path), tmp_path / "again")
+        again = diffusers.DiTTransformer2DModel.from_pretrained(written)
+        for name, value in model.state_dict().items():
+            torch.testing.assert_close(again.state_dict()[name], value, rtol=0, atol=0)
+
+
+def test_a_block_without_its_embedder_is_named(port, tmp_path):
     _, model = port
-    state = {name: value.clone() for name, value in model.state_dict().items()}
+    state = dict(model.state_dict())
     name = "transformer_blocks.1.norm1.emb.timestep_embedder.linear_2.bias"
-    state[name][3] += 1e-3
-    torch.save(state, tmp_path / "diffusion_pytorch_model.bin")
-    model.save_config(tmp_path)
-    with pytest.raises(ValueError, match=f"{name} differs from .*blocks.0.norm1"):
-        pretrained.load(tmp_path)
     del state[name]
     torch.save(state, tmp_path / "diffusion_pytorch_model.bin")
+    model.save_config(tmp_path)
     with pytest.raises(PretrainedMismatch, match=rf"missing \(1\):\s+{name}"):
         pretrained.load(tmp_path)
 
@@ -187,6 +206,13 @@ def test_blocks_that_embed_in_their_own_way_are_refused(port, tmp_path):
         ({"norm_type": "ada_norm"}, "norm_type='ada_norm' cannot be imported"),
         ({"norm_elementwise_affine": True}, "norm_elementwise_affine=True cannot be imported"),
         ({"num_layers": 3}, r"missing"),
+        ({"num_layers": 10**9}, "num_layers in config.json must be an integer from 1 to 256, got"),
+        ({"num_layers": 2.5}, "num_layers in config.json must be an integer .*, got 2.5"),
+        ({"attention_head_dim": 10**9}, "attention_head_dim in config.json must be an integer"),
+        ({"attention_head_dim": 10**6}, r"expected \[3000000, 4, 2, 2\], found \[24, 4, 2, 2\]"),
+        ({"sample_size": 10**6}, "500000x500000 positions of width 24, more than the 67,108,864"),
+        ({"norm_eps": float("nan")}, "norm_eps in config.json must be a finite number above 0"),
+        ({"out_channels": "8"}, "out_channels in config.json must be an integer .*, got '8'"),
         ({"in_channels": 3}, r"pos_embed.proj.weight: expected \[24, 3, 2, 2\], found \[24, 4, 2"),
     ],
 )
@@ -250,6 +276,16 @@ def test_the_layout_of_the_published_xl_2():
 def test_the_published_sizes_are_known_by_their_shapes():
     tensors = {"blocks.11.attn.qkv.weight": Stored((1152, 384), lambda: np.zeros(()))}
     assert dit._heads(dit._depth(tensors), 384) == 6
+
+
+@pytest.mark.parametrize("number", ["999999999", "1" * 30])
+def test_the_number_of_a_block_is_bounded(original, number, tmp_path):
+    state = {**original.state_dict(), f"blocks.{number}.mlp.fc2.bias": torch.zeros(24)}
+    torch.save(state, tmp_path / "DiT.pt")
+    with pytest.raises(
+        PretrainedMismatch, match=rf"1000000000 blocks|unexpected \(1\):\s+blocks.{number}"
+    ):
+        pretrained.load(tmp_path / "DiT.pt", heads=3)
 
 
 def test_a_network_is_the_same_in_diffusers(port, tmp_path):

@@ -92,12 +92,93 @@ def folder(task, tmp_path_factory):
         ),
         ({"block_out_channels": [4, 8, 8]}, "do not mirror one another"),
         ({"use_quant_conv": False}, "use_quant_conv and use_post_quant_conv differ"),
+        (
+            {"layers_per_block": 10**9},
+            "layers_per_block in config.json must be an integer from",
+        ),
+        ({"latent_channels": 5.5}, "latent_channels in config.json must be an integer .*, got 5.5"),
+        ({"block_out_channels": [4] * 99}, "must be a list of 1 to 10 values of type int"),
+        ({"block_out_channels": [4, "8"]}, "must be a list of 1 to 10 values of type int"),
+        ({"mid_block_add_attention": "no"}, "must be true or false, got 'no'"),
+        ({"act_fn": [[]]}, r"act_fn=\[\[\]\] cannot be imported; only 'silu' or 'swish' can"),
+        ({"_class_name": "\x1b[31m"}, r"a '\\x1b\[31m' of diffusers cannot be imported"),
+        ({"down_block_types": ["\n", "\n"]}, r"a level of kind '\\n' cannot be imported"),
     ],
 )
 def test_what_no_vqgan_has_is_refused(changes, message, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(VQ_MODEL | changes))
     with pytest.raises(ValueError, match=message):
         pretrained.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name", ["block_out_channels", "latent_channels", "down_block_types", "up_block_types"]
+)
+def test_a_field_that_a_config_lacks_is_named(name, tmp_path):
+    config = {field: value for field, value in VQ_MODEL.items() if field != name}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=rf"config.json lacks {name}, which must be .*; add it"):
+        pretrained.load(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["[1]", '"a"', '{"_class_name": 1}', "[" * 100_000, "\ud83d", ""])
+def test_a_config_that_is_no_config_is_refused(text, tmp_path):
+    (tmp_path / "config.json").write_bytes(text.encode(errors="surrogatepass"))
+    with pytest.raises(ValueError, match="it has no config.json with a _class_name"):
+        pretrained.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        (
+            {"weight_map": {"a": "../a.safetensors"}},
+            "names the file '../a.safetensors', which is",
+        ),
+        ({"weight_map": {"a": "/etc/passwd"}}, "names the file '/etc/passwd', which is not beside"),
+        ({"weight_map": {"a": "..\\a"}}, "which is not beside it"),
+        ({"weight_map": {"a": 1}}, "names the file 1, which is not beside it"),
+        ({"weight_map": {"a": [1]}}, "it has no weight_map from tensors to files"),
+        ({"weight_map": [1]}, "it has no weight_map from tensors to files"),
+        ([], "it has no weight_map from tensors to files"),
+    ],
+)
+def test_an_index_names_files_beside_it(index, message, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(VQ_MODEL))
+    file = tmp_path / "diffusion_pytorch_model.safetensors.index.json"
+    file.write_text(json.dumps(index))
+    with pytest.raises(ValueError, match=f"index.json is damaged: .*{message}"):
+        pretrained.load(tmp_path)
+
+
+CODES = {taming.CODEBOOK: Stored((16, 4), lambda: np.zeros((16, 4)))}
+
+
+@pytest.fixture(scope="module")
+def wide():
+    """A tokenizer whose widths divide by the 32 groups of the published ones."""
+    model = VQGAN(channels=(32, 32), blocks=1, attention=(), z_channels=5)
+    quantizer = VQ(codebook_size=16, dim=4)
+    return TokenizerTask(modality=Image(size=(8, 8)), model=model, quantizer=quantizer)
+
+
+@pytest.mark.parametrize("number", [999999999, 12345678901234567890])
+def test_numbers_in_names_are_no_counts(number, wide):
+    """Neither levels nor blocks are counted up to a number that a name claims."""
+    tensors = abstract(taming.NAMES, wide, "") | CODES
+    claimed = {f"encoder.down.{number}.block.{number}.conv1.weight": Stored((1,), np.zeros)}
+    with pytest.raises(
+        pretrained.PretrainedMismatch, match=rf"unexpected \(1\):\s+encoder.down.{number}"
+    ):
+        taming.convert(tensors | claimed, 8)
+
+
+def test_tensors_of_other_ranks_are_named(wide):
+    tensors = abstract(taming.NAMES, wide, "") | CODES
+    for name in ("decoder.conv_in.weight", "encoder.conv_in.weight", "encoder.conv_out.bias"):
+        changed = tensors | {name: Stored((), np.zeros)}
+        with pytest.raises(pretrained.PretrainedMismatch, match=f"{name}: expected . axes or more"):
+            taming.convert(changed, 8)
 
 
 def test_weights_are_found_or_their_lack_is_told(folder, tmp_path):

@@ -67,15 +67,15 @@ class Conditioning(NamedTuple):
     """The inputs of every block besides the tokens.
 
     Attributes:
-        c: rows of the condition after silu, concatenated over the segments [b, r, d]; r = 0 for
-            blocks without modulation.
+        c: rows of the condition after silu, concatenated over the segments [b, r, d], or [n, b, r,
+            d] if each of n blocks has its own; r = 0 for blocks without modulation.
         real: mask of the tokens that are not padding [b, l]; None if there is no padding.
         context: keys and values of cross-attention [b, m, d]; None disables cross-attention.
         context_real: mask of the context that is not padding [b, m]; None if there is no padding.
         turn: cosine and sine of the rotary positions [2, l, p]; None disables them.
     """
 
-    c: Float[Array, "b r d"]
+    c: Float[Array, "*n b r d"]
     real: Bool[Array, "b l"] | None = None
     context: Float[Array, "b m d"] | None = None
     context_real: Bool[Array, "b m"] | None = None

@@ -63,6 +63,9 @@ class DiT(Component):
             is compiled for.
         time_shift: 0, or 1 for the frequencies that diffusers uses in its time embedding.
         mlp_eps: epsilon of the norm before the MLP in modulated blocks; all other norms use 1e-6.
+        embedders: "shared": time and label are embedded once for all blocks; "per_block": each
+            block of adaln_zero has embedders of its own, as in a DiT that diffusers trained; the
+            heads use those of the first block.
     """
 
     depth: int = 12
@@ -81,15 +84,16 @@ class DiT(Component):
     attention: Implementation = "auto"
     time_shift: Literal[0, 1] = 0
     mlp_eps: float = 1e-6
+    embedders: Literal["shared", "per_block"] = "shared"
 
     def __post_init__(self) -> None:
+        for field in ("depth", "dim", "heads", "patch", "mlp_ratio"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"DiT needs {field} >= 1, got {getattr(self, field)}")
         if self.dim % self.heads:
             raise ValueError(
                 f"DiT needs heads that divide dim, got heads={self.heads} dim={self.dim}"
             )
-        for field in ("depth", "dim", "heads", "patch", "mlp_ratio"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"DiT needs {field} >= 1, got {getattr(self, field)}")
         if self.mlp_eps <= 0.0:
             raise ValueError(f"DiT needs mlp_eps > 0, got {self.mlp_eps}; 1e-6 is usual")
         if self.registers < 0:
@@ -98,6 +102,11 @@ class DiT(Component):
             raise ValueError(
                 f"block='mm_dit' does not support registers, got registers={self.registers}; use "
                 "registers=0 or another block"
+            )
+        if self.embedders == "per_block" and self.block != "adaln_zero":
+            raise ValueError(
+                f"embedders='per_block' needs block='adaln_zero', got block={self.block!r}; use "
+                "embedders='shared'"
             )
         width = self.dim // self.heads
         if self.attention == "cudnn" and (self.dtype == "float32" or width % 8 or width > 128):
@@ -280,6 +289,7 @@ class DiT(Component):
             registers=self.registers,
             remat=self.remat,
             time_shift=self.time_shift,
+            embedders=self.depth if self.embedders == "per_block" else 0,
             inputs=inputs,
             **watch,
         )

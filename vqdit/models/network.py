@@ -35,6 +35,8 @@ class Network(nn.Module):
     Attributes:
         config: configuration that all blocks share.
         patch: patch size of the modalities whose `Tokens.patch` is 0.
+        embedders: number of embedders of time and label: 0 for one that all blocks share, else one
+            per block.
         inputs: description of every modality.
         is_watched: return the attention weights of every block too.
         taps: numbers of the blocks, counted from 1, after which the tokens are returned.
@@ -47,6 +49,7 @@ class Network(nn.Module):
     registers: int
     remat: Remat
     time_shift: int
+    embedders: int
     inputs: Named[Tokens]
     is_watched: bool = False
     taps: tuple[int, ...] = ()
@@ -79,13 +82,13 @@ class Network(nn.Module):
             sums = [time + label for time in times]
             rows = {name: nn.silu(c) for name, c in zip(names, sums, strict=True)}
             # Registers and context have no time: they are modulated by the mean of the others.
-            mean = sum(jnp.mean(c, axis=1, keepdims=True) for c in sums) / len(sums)
+            mean = sum(jnp.mean(c, axis=-2, keepdims=True) for c in sums) / len(sums)
             all_rows = [rows[name] if name in rows else nn.silu(mean) for name, _ in sequence]
             segments = tuple(
-                Segment(name, c.shape[1], h.shape[1], is_context=name not in names)
+                Segment(name, c.shape[-2], h.shape[1], is_context=name not in names)
                 for (name, h), c in zip(sequence, all_rows, strict=True)
             )
-            c = jnp.concatenate(all_rows, axis=1)
+            c = jnp.concatenate(all_rows, axis=-2)
         conditioning = Conditioning(
             c=c,
             real=self._real(sequence, mask or Named()),
@@ -97,20 +100,34 @@ class Network(nn.Module):
         out = {}
         for name, span in spans(self.inputs, self.patch).items():
             if self.inputs[name].output:
-                out[name] = self._head(name, h[:, span], rows.get(name))
+                row = rows[name][0] if self.embedders else rows.get(name)
+                out[name] = self._head(name, h[:, span], row)
         return Named(out), watched, tapped
 
-    def _label(self, name: str, x: X) -> Float[Array, "b 1 d"]:
-        tokens = self.inputs[name]
-        embed = CodeEmbedding(tokens.codes, tokens.codebooks, self.config.dim, name=f"{name}_embed")
-        return embed(x)
+    def _embedder(self, kind: type[nn.Module]) -> type[nn.Module]:
+        """Returns a module with one result, or with one for each block along the first axis."""
+        if not self.embedders:
+            return kind
+        same: Any = None  # input for all
+        return nn.vmap(
+            kind,
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+            in_axes=same,
+            axis_size=self.embedders,
+        )
 
-    def _time(self, name: str, t: Float[Array, "b _"]) -> Float[Array, "b _ d"]:
+    def _label(self, name: str, x: X) -> Float[Array, "*n b 1 d"]:
+        tokens, kind = self.inputs[name], self._embedder(CodeEmbedding)
+        return kind(tokens.codes, tokens.codebooks, self.config.dim, name=f"{name}_embed")(x)
+
+    def _time(self, name: str, t: Float[Array, "b _"]) -> Float[Array, "*n b _ d"]:
         """Embeds the time, averaged over the positions of a patch if it is given per position."""
         grid, patch = self.inputs[name].grid, self._patch(name)
         if t.shape[1] > 1 and patch > 1:
             t = jnp.mean(fold(t[..., None], grid, patch), axis=-1)
-        return TimeEmbedding(self.config.dim, self.time_shift, name=f"{name}_time")(t)
+        kind = self._embedder(TimeEmbedding)
+        return kind(self.config.dim, self.time_shift, name=f"{name}_time")(t)
 
     def _registers(self, batch: int) -> Float[Array, "b l d"]:
         shape = (self.registers, self.config.dim)
@@ -167,8 +184,9 @@ class Network(nn.Module):
         own = max(span.stop for span in spans(self.inputs, self.patch).values())
         taps = jnp.asarray(self.taps, jnp.int32)[:, None, None, None]
 
-        def layer(block: nn.Module, carry: Any, number: Array) -> Any:
-            h, watched = block(carry[0], conditioning)
+        def layer(block: nn.Module, carry: Any, number: Array, c: Array | None = None) -> Any:
+            own_c = conditioning if c is None else conditioning._replace(c=c)
+            h, watched = block(carry[0], own_c)
             tapped = jnp.where(taps == number, h[:, :own], carry[1]) if self.taps else None
             return (activations(h), tapped), None if watched is None else watched[:, :own, :own]
 
@@ -180,7 +198,9 @@ class Network(nn.Module):
             unroll=1 if self.is_initializing() else unroll(depth, self.remat),
         )
         none = jnp.zeros((len(self.taps), h.shape[0], own, h.shape[2])) if self.taps else None
-        carry, watched = stack(block(*fields, name="blocks"), (h, none), jnp.arange(1, depth + 1))
+        per_block = (conditioning.c,) if self.embedders else ()
+        numbers = jnp.arange(1, depth + 1)
+        carry, watched = stack(block(*fields, name="blocks"), (h, none), numbers, *per_block)
         if has_last:
             last = block(*fields, is_last=True, name="last")
             carry, more = layer(last, carry, jnp.asarray(self.depth))

@@ -12,10 +12,12 @@ from pathlib import Path
 from vqdit.config import Experiment
 from vqdit.data import Data, ImageFolder
 from vqdit.inference.tokenizer import Tokenizer
-from vqdit.pretrained import diffusers, diffusers_dit, dit, llamagen, taming
+from vqdit.pretrained import diffusers, diffusers_config, diffusers_dit, dit, llamagen, taming
 from vqdit.pretrained.archive import read_tensors
 from vqdit.pretrained.dit import Kind
-from vqdit.pretrained.layout import Imported, PretrainedMismatch
+from vqdit.pretrained.layout import Imported
+from vqdit.pretrained.mismatch import PretrainedMismatch
+from vqdit.pretrained.stored import escaped
 from vqdit.pretrained.transformer import Denoiser, Pretrained
 from vqdit.runs import restoring
 from vqdit.runs.restoring import Restored
@@ -78,11 +80,14 @@ def convert(
     if not path.exists():
         raise FileNotFoundError(f"no file or folder {path}")
     if path.is_dir():
-        if diffusers.is_diffusers(path):
-            if diffusers_dit.is_dit(path):
-                return diffusers_dit.convert(path)
-            return diffusers.convert(path, size)
-        inner = sorted(found.name for found in path.glob("*/") if diffusers.is_diffusers(found))
+        config = diffusers_config.read(path)
+        if config is not None:
+            if diffusers_dit.is_dit(config):
+                return diffusers_dit.convert(path, config)
+            return diffusers.convert(path, config, size)
+        inner = sorted(
+            escaped(found.name) for found in path.glob("*/") if diffusers_config.read(found)
+        )
         hint = f"choose one of its folders {', '.join(inner)}" if inner else "choose another folder"
         raise ValueError(
             f"{path} is not a diffusers model: it has no config.json with a _class_name; {hint}"

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from vqdit.models import VQGAN
-from vqdit.pretrained.archive import Stored, read_tensors
-from vqdit.pretrained.layout import Imported, Names, build, nearest
+from vqdit.pretrained.archive import read_tensors
+from vqdit.pretrained.diffusers_config import CLASS, flag, listed, same, whole
+from vqdit.pretrained.layout import BLOCKS, LEVELS, Imported, Names, build, nearest
+from vqdit.pretrained.stored import Stored, damaged, escaped
 
 NAMES = Names(
     block=("down_blocks.{level}.resnets.{number}", "up_blocks.{rising}.resnets.{number}"),
@@ -27,25 +29,18 @@ NAMES = Names(
 )
 RENAMED = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0."}
 """Names of the attention layers before diffusers 0.15, and the current names."""
-BLOCKS = {"DownEncoderBlock2D": False, "AttnDownEncoderBlock2D": True}
+KINDS = {"DownEncoderBlock2D": False, "AttnDownEncoderBlock2D": True}
 """Supported kinds of levels, and whether they have attention."""
 CODEBOOK = "quantize.embedding.weight"
 WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 
 
-def is_diffusers(folder: Path) -> bool:
-    """Returns whether the folder has a config.json that names a diffusers class."""
-    try:
-        return "_class_name" in json.loads((folder / "config.json").read_text())
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError):
-        return False
-
-
-def convert(folder: Path, size: int) -> Imported:
+def convert(folder: Path, config: dict[str, Any], size: int) -> Imported:
     """Returns the tokenizer in a folder.
 
     Args:
         folder: folder with config.json and weights, as `save_pretrained` writes it.
+        config: content of config.json.
         size: edge of the images in pixels.
 
     Raises:
@@ -53,64 +48,60 @@ def convert(folder: Path, size: int) -> Imported:
         PretrainedMismatch: if tensors are missing, unexpected or of another shape.
         ValueError: if `VQGAN` does not support the model.
     """
-    config = json.loads((folder / "config.json").read_text())
     model = _model(config)
     tensors = {_renamed(name): tensor for name, tensor in weights(folder).items()}
-    if config["_class_name"] == "AutoencoderKL":
-        return build(model, NAMES, tensors, size=size, dim=config["latent_channels"])
+    if model.double_z:
+        return build(model, NAMES, tensors, size=size, dim=whole(config, "latent_channels"))
     return build(model, NAMES, tensors, size=size, codebook=nearest(tensors, CODEBOOK))
 
 
 def _model(config: dict[str, Any]) -> VQGAN:
-    kind = config["_class_name"]
+    kind = config[CLASS]
     if kind not in ("VQModel", "AutoencoderKL"):
         raise ValueError(
-            f"a {kind} of diffusers cannot be imported; use a VQModel, an AutoencoderKL or a "
-            "DiTTransformer2DModel"
+            f"a {escaped(kind)} of diffusers cannot be imported; use a VQModel, an AutoencoderKL "
+            "or a DiTTransformer2DModel"
         )
-    is_kl = kind == "AutoencoderKL"
     if config.get("norm_type", "group") != "group":
         raise ValueError(
             f"a VQModel with norm_type={config['norm_type']!r} (as in MoVQ) cannot be imported; "
             "use one with norm_type='group'"
         )
-    if config.get("act_fn", "silu") not in ("silu", "swish"):
-        raise ValueError(
-            f"act_fn={config['act_fn']!r} cannot be imported; use a model with act_fn='silu'"
-        )
-    convolutions = {config.get(f"use_{name}", True) for name in ("quant_conv", "post_quant_conv")}
+    same(config, "act_fn", "silu", "swish")
+    convolutions = {flag(config, f"use_{name}") for name in ("quant_conv", "post_quant_conv")}
     if len(convolutions) > 1:
         raise ValueError(
             "a model in which use_quant_conv and use_post_quant_conv differ cannot be imported; "
             "use one in which they are equal"
         )
     return VQGAN(
-        channels=tuple(config["block_out_channels"]),
-        blocks=config.get("layers_per_block", 1),
+        channels=tuple(listed(config, "block_out_channels", int, LEVELS)),
+        blocks=whole(config, "layers_per_block", 1, BLOCKS),
         attention=_attention(config),
-        middle_attention=config.get("mid_block_add_attention", True),
-        z_channels=config["latent_channels"],
-        double_z=is_kl,
+        middle_attention=flag(config, "mid_block_add_attention"),
+        z_channels=whole(config, "latent_channels"),
+        double_z=kind == "AutoencoderKL",
         quant_conv=convolutions.pop(),
-        groups=config.get("norm_num_groups", 32),
+        groups=whole(config, "norm_num_groups", 32),
     )
 
 
 def _attention(config: dict[str, Any]) -> tuple[int, ...]:
     """Returns the levels with attention, which must be the same in encoder and decoder."""
-    down = list(config["down_block_types"])
-    up = [kind.replace("UpDecoder", "DownEncoder") for kind in reversed(config["up_block_types"])]
+    down = listed(config, "down_block_types", str, LEVELS)
+    up = listed(config, "up_block_types", str, LEVELS)
+    up = [kind.replace("UpDecoder", "DownEncoder") for kind in reversed(up)]
     for kind in (*down, *up):
-        if kind not in BLOCKS:
+        if kind not in KINDS:
             raise ValueError(
-                f"a level of kind {kind} cannot be imported; only {', '.join(BLOCKS)} can"
+                f"a level of kind {escaped(kind)} cannot be imported; only {', '.join(KINDS)} can"
             )
     if down != up or len(down) != len(config["block_out_channels"]):
         raise ValueError(
             "a model whose down_block_types, up_block_types and block_out_channels do not mirror "
             "one another cannot be imported; use one with a symmetric encoder and decoder"
         )
-    return tuple(level for level, kind in enumerate(down) if BLOCKS[kind])
+    return tuple(level for level, kind in enumerate(down) if KINDS[kind])
 
 
 def weights(folder: Path) -> dict[str, Stored]:
@@ -126,24 +117,32 @@ def weights(folder: Path) -> dict[str, Stored]:
     for name in WEIGHTS:
         if (folder / f"{name}.index.json").is_file():
             return _from_shards(folder / f"{name}.index.json")
-    found = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin"))
+    patterns = ("*.index.*.json", "*.safetensors", "*.bin")
+    found = next((files for files in map(sorted, map(folder.glob, patterns)) if files), [])
     if len(found) == 1:
-        return read_tensors(found[0])
+        return (_from_shards if found[0].suffix == ".json" else read_tensors)(found[0])
     if found:
-        names = ", ".join(file.name for file in found)
+        names = ", ".join(map(escaped, (file.name for file in found)))
         raise ValueError(
-            f"{folder} has several weights, {names}; rename the one to import to {WEIGHTS[0]}"
+            f"{folder} has several weights, {names}; rename the one to import to {WEIGHTS[0]}, or "
+            "remove the others"
         )
     raise FileNotFoundError(f"no weights in {folder}: it has no {WEIGHTS[0]}; add the file")
 
 
 def _from_shards(index: Path) -> dict[str, Stored]:
-    files = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-    missing = [name for name in files if not (index.parent / name).is_file()]
-    if missing:
-        raise FileNotFoundError(
-            f"no {missing[0]} in {index.parent}, which {index.name} names; add the file"
-        )
+    """Returns the tensors of the files that an index names, which must lie beside it."""
+    try:
+        files = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise damaged(index, "it has no weight_map from tensors to files") from error
+    for name in files:
+        if not isinstance(name, str) or name in ("", ".", "..") or set(name) & set("/\\\0"):
+            raise damaged(index, f"it names the file {name!r}, which is not beside it")
+        if not (index.parent / name).is_file():
+            raise FileNotFoundError(
+                f"no {escaped(name)} in {index.parent}, which {index.name} names; add the file"
+            )
     tensors: dict[str, Stored] = {}
     for name in files:
         tensors |= read_tensors(index.parent / name)

@@ -1,24 +1,26 @@
 """Import and export of diffusers folders with a `DiTTransformer2DModel`.
 
 The diffusers port differs from the original DiT in three ways: its time embedding divides by 127
-instead of 128, the norm before each MLP has another epsilon, and every block has its own copy of
-the embedders of time and label. The fields `time_shift` and `mlp_eps` of `DiT` cover the first two
-differences. Import requires that all copies of the embedders are equal.
+instead of 128, the norm before each MLP has another epsilon, and every block has embedders of time
+and label of its own. The fields `time_shift`, `mlp_eps` and `embedders` of `DiT` cover them. In the
+published folders the embedders of all blocks are equal and are imported once; training with
+diffusers makes them differ.
 """
 
 import dataclasses
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vqdit.models.dit import DiT
-from vqdit.pretrained.archive import Stored
 from vqdit.pretrained.diffusers import WEIGHTS, weights
-from vqdit.pretrained.layout import mismatch
+from vqdit.pretrained.diffusers_config import CLASS, positive, same, whole
+from vqdit.pretrained.mismatch import check_shapes, mismatch, tensor_of
+from vqdit.pretrained.stored import Stored
 from vqdit.pretrained.transformer import (
+    DEPTH,
     IMAGE,
     LABEL,
     Names,
@@ -30,8 +32,8 @@ from vqdit.pretrained.transformer import (
 )
 from vqdit.processes import DDPM
 
-CLASS = "DiTTransformer2DModel"
-OLD_CLASS = "Transformer2DModel"
+KIND = "DiTTransformer2DModel"
+OLD_KIND = "Transformer2DModel"
 """The class name in earlier versions of diffusers, which the published folders use."""
 EMBEDDER = "transformer_blocks.{block}.norm1.emb."
 FIRST = EMBEDDER.format(block=0)
@@ -50,7 +52,17 @@ NAMES = Names(
     head_modulation="proj_out_1",
     head="proj_out_2",
 )
+OWN_NAMES = NAMES._replace(
+    time=(
+        EMBEDDER + "timestep_embedder.linear_1",
+        EMBEDDER + "timestep_embedder.linear_2",
+    ),
+    labels=EMBEDDER + "class_embedder.embedding_table",
+)
+"""Names in a network whose blocks have different embedders, as training with diffusers gives."""
 POSITIONS = "pos_embed.pos_embed"
+POSITIONS_MOST = 2**26
+"""Largest number of values of the positions: 128 x 128 of width 4096."""
 FIXED = {
     "activation_fn": "gelu-approximate",
     "attention_bias": True,
@@ -58,18 +70,6 @@ FIXED = {
     "norm_type": "ada_norm_zero",
 }
 """Config values that must have these defaults; models with other values cannot be imported."""
-SIZES = {
-    "in_channels": 4,
-    "out_channels": None,
-    "num_layers": 28,
-    "num_attention_heads": 16,
-    "attention_head_dim": 72,
-    "sample_size": 32,
-    "patch_size": 2,
-    "num_embeds_ada_norm": 1000,
-    "norm_eps": 1e-5,
-}
-"""Config values that describe the architecture, with their defaults."""
 EXPRESSED = (
     "depth",
     "dim",
@@ -80,57 +80,68 @@ EXPRESSED = (
     "attention",
     "mlp_eps",
     "time_shift",
+    "embedders",
 )
 """Fields of `DiT` that a folder can express, or that do not change the result."""
 
 
-def is_dit(folder: Path) -> bool:
-    """Returns whether a diffusers folder holds a DiT."""
-    config = json.loads((folder / "config.json").read_text())
-    is_old = config.get("_class_name") == OLD_CLASS and config.get("norm_type") == "ada_norm_zero"
-    return is_old or config.get("_class_name") == CLASS
+def is_dit(config: dict[str, Any]) -> bool:
+    """Returns whether a config of diffusers is that of a DiT."""
+    is_old = config[CLASS] == OLD_KIND and config.get("norm_type") == "ada_norm_zero"
+    return is_old or config[CLASS] == KIND
 
 
-def convert(folder: Path) -> Pretrained:
+def convert(folder: Path, config: dict[str, Any]) -> Pretrained:
     """Returns the network in a folder.
 
     Args:
         folder: folder with config.json and weights, as `save_pretrained` writes it.
+        config: content of config.json.
 
     Raises:
         FileNotFoundError: if there are no weights.
         PretrainedMismatch: if tensors are missing, unexpected or of another shape.
         ValueError: if `DiT` does not support the network.
     """
-    config = json.loads((folder / "config.json").read_text())
     for name, value in FIXED.items():
-        if config.get(name, value) != value:
-            raise ValueError(f"{name}={config[name]!r} cannot be imported; only {value!r} can")
-    sizes = SIZES | {name: config[name] for name in SIZES if name in config}
+        same(config, name, value)
+    heads, channels = whole(config, "num_attention_heads", 16), whole(config, "in_channels", 4)
+    size, patch = whole(config, "sample_size", 32), whole(config, "patch_size", 2)
+    outputs = config.get("out_channels")
+    depth = whole(config, "num_layers", 28, DEPTH)
+    tensors, names = _embedders(weights(folder), depth)
     model = DiT(
-        depth=sizes["num_layers"],
-        dim=sizes["num_attention_heads"] * sizes["attention_head_dim"],
-        heads=sizes["num_attention_heads"],
-        patch=sizes["patch_size"],
+        depth=depth,
+        dim=heads * whole(config, "attention_head_dim", 72),
+        heads=heads,
+        patch=patch,
         time_shift=1,
-        mlp_eps=sizes["norm_eps"],
+        mlp_eps=positive(config, "norm_eps", 1e-5),
+        embedders="shared" if names is NAMES else "per_block",
     )
+    # Compared first, since the positions of a network of any size would be computed before.
+    patches, expected = f"{names.patch}.weight", (model.dim, channels, patch, patch)
+    check_shapes({patches: expected}, {patches: tensor_of(tensors, patches)})
+    side = size // patch
+    if side**2 * model.dim > POSITIONS_MOST:
+        raise ValueError(
+            f"sample_size={size} gives {side}x{side} positions of width {model.dim}, more than "
+            f"the {POSITIONS_MOST:,} values that are imported"
+        )
     inputs = inputs_of(
-        sizes["sample_size"],
-        sizes["in_channels"],
-        sizes["out_channels"] or sizes["in_channels"],
-        sizes["num_embeds_ada_norm"],
+        size,
+        channels,
+        channels if outputs is None else whole(config, "out_channels"),
+        whole(config, "num_embeds_ada_norm", 1000),
     )
-    tensors = _without_copies(weights(folder), model.depth)
-    side = sizes["sample_size"] // model.patch
     if POSITIONS in tensors:
         check_positions(model, (side, side), tensors.pop(POSITIONS))
     process = DDPM(learned_sigma=inputs[IMAGE].output != inputs[IMAGE].width)
-    return Pretrained(model, inputs, fill(model, inputs, NAMES, tensors), process)
+    return Pretrained(model, inputs, fill(model, inputs, names, tensors), process)
 
 
-def _without_copies(tensors: Mapping[str, Stored], depth: int) -> dict[str, Stored]:
-    """Returns the tensors without the embedders of later blocks, which must equal the first."""
+def _embedders(tensors: dict[str, Stored], depth: int) -> tuple[dict[str, Stored], Names]:
+    """Returns the tensors and their names; embedders that are equal in all blocks are kept once."""
     first = [name.removeprefix(FIRST) for name in tensors if name.startswith(FIRST)]
     copies = {
         EMBEDDER.format(block=n) + part: FIRST + part for n in range(1, depth) for part in first
@@ -140,11 +151,8 @@ def _without_copies(tensors: Mapping[str, Stored], depth: int) -> dict[str, Stor
         raise mismatch(missing=missing)
     for name, original in copies.items():
         if not np.array_equal(tensors[name].read(), tensors[original].read()):
-            raise ValueError(
-                f"{name} differs from {original}, but all blocks must embed time and label in the "
-                "same way; this model cannot be imported"
-            )
-    return {name: tensor for name, tensor in tensors.items() if name not in copies}
+            return tensors, OWN_NAMES
+    return {name: tensor for name, tensor in tensors.items() if name not in copies}, NAMES
 
 
 def write(found: Pretrained, folder: Path, *, option: str = "folder") -> Path:
@@ -169,8 +177,9 @@ def write(found: Pretrained, folder: Path, *, option: str = "folder") -> Path:
     if (folder / "config.json").exists():
         raise ValueError(f"{folder} already holds a model; choose another {option}")
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = spread(found.model, NAMES, found.params)
-    for block in range(1, found.model.depth):
+    is_shared = found.model.embedders == "shared"
+    tensors = spread(found.model, NAMES if is_shared else OWN_NAMES, found.params)
+    for block in range(1, found.model.depth) if is_shared else []:
         copies = {
             name.replace(FIRST, EMBEDDER.format(block=block)): tensor
             for name, tensor in tensors.items()
@@ -209,7 +218,7 @@ def _config(found: Pretrained) -> dict[str, Any]:
             "other frequencies in its time embedding; train with --task.model.time_shift=1"
         )
     return {
-        "_class_name": CLASS,
+        CLASS: KIND,
         **FIXED,
         "in_channels": image.width,
         "out_channels": image.output,

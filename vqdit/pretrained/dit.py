@@ -13,9 +13,10 @@ from collections.abc import Mapping
 from typing import Literal
 
 from vqdit.models.dit import SIZES, DiT
-from vqdit.pretrained.archive import Stored
-from vqdit.pretrained.layout import mismatch
+from vqdit.pretrained.mismatch import PretrainedMismatch, check_shapes, size_of
+from vqdit.pretrained.stored import Stored
 from vqdit.pretrained.transformer import (
+    DEPTH,
     IMAGE,
     Names,
     Pretrained,
@@ -38,15 +39,6 @@ NAMES = Names(
     head="final_layer.linear",
 )
 POSITIONS = "pos_embed"
-TELLING = (
-    "x_embedder.proj.weight",
-    "y_embedder.embedding_table.weight",
-    "blocks.0.mlp.fc1.weight",
-    "final_layer.linear.bias",
-    POSITIONS,
-)
-"""Tensors whose shapes determine the architecture."""
-
 Kind = Literal["dit", "sit"]
 
 
@@ -67,32 +59,37 @@ def convert(tensors: Mapping[str, Stored], *, kind: Kind = "dit", heads: int = 0
         PretrainedMismatch: if tensors are missing, unexpected or of another shape.
         ValueError: if the positions are learned, or the number of heads is unknown.
     """
-    missing = [name for name in TELLING if name not in tensors]
-    if missing:
-        raise mismatch(missing=missing)
-    patches, labels, hidden, last, places = (tensors[name].shape for name in TELLING)
-    dim, channels, patch, _ = patches
+    dim, channels, patch = (size_of(tensors, "x_embedder.proj.weight", axis) for axis in range(3))
+    classes = size_of(tensors, "y_embedder.embedding_table.weight") - 1
+    outputs = size_of(tensors, "final_layer.linear.bias") // max(1, patch**2)
+    side = math.isqrt(size_of(tensors, POSITIONS, 1))
+    check_shapes({POSITIONS: (1, side**2, dim)}, {POSITIONS: tensors[POSITIONS]})
+    depth = _depth(tensors)
+    if depth > DEPTH or min(channels, outputs, classes, side) < 1:
+        raise PretrainedMismatch(
+            f"the checkpoint has {depth} blocks (at most {DEPTH} are imported), {channels} "
+            f"channels, {outputs} outputs, {classes} labels and {side}x{side} patches"
+        )
     model = DiT(
-        depth=_depth(tensors),
+        depth=depth,
         dim=dim,
-        heads=heads or _heads(_depth(tensors), dim),
+        heads=heads or _heads(depth, dim),
         patch=patch,
-        mlp_ratio=hidden[0] // dim,
+        mlp_ratio=size_of(tensors, "blocks.0.mlp.fc1.weight") // max(1, dim),
     )
-    side = math.isqrt(places[1])
-    inputs = inputs_of(side * patch, channels, last[0] // patch**2, labels[0] - 1)
+    inputs = inputs_of(side * patch, channels, outputs, classes)
     rest = {name: tensor for name, tensor in tensors.items() if name != POSITIONS}
     params = fill(model, inputs, NAMES, rest)
     check_positions(model, (side, side), tensors[POSITIONS])
     if kind == "dit":
-        return Pretrained(model, inputs, params, DDPM(learned_sigma=last[0] != patch**2 * channels))
-    inputs = inputs_of(side * patch, channels, channels, labels[0] - 1)
+        return Pretrained(model, inputs, params, DDPM(learned_sigma=outputs != channels))
+    inputs = inputs_of(side * patch, channels, channels, classes)
     process = Flow(convention="noise_first", time_scale=1.0)
     return Pretrained(model, inputs, _cut(params, channels, patch), process)
 
 
 def _depth(tensors: Mapping[str, Stored]) -> int:
-    found = (re.match(r"blocks\.(\d+)\.", name) for name in tensors)
+    found = (re.match(r"blocks\.(\d{1,9})\.", name) for name in tensors)
     return 1 + max(int(number[1]) for number in found if number)
 
 

@@ -1,7 +1,7 @@
 """Names of the modules of a VQGAN in other projects, and import of the parameters."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -10,7 +10,8 @@ import numpy as np
 
 from vqdit.modalities import Image
 from vqdit.models import VQGAN
-from vqdit.pretrained.archive import Stored
+from vqdit.pretrained.mismatch import Shape, check_shapes, mismatch, size_of, tensor_of, unlike
+from vqdit.pretrained.stored import Stored
 from vqdit.quantizers import VQ, GumbelVQ, Quantizer
 from vqdit.quantizers.vq import VQStats
 from vqdit.regularizers import KL
@@ -19,14 +20,9 @@ from vqdit.tasks import KLTask, TokenizerTask
 from vqdit.tasks.autoencoder import AutoencoderTask
 from vqdit.typing import Params, Stats
 
-Shape = tuple[int, ...]
 ATTENTION_PARTS = ("norm", "q", "k", "v", "out")
-SHOWN = 8
-"""Largest number of names of each kind that an error lists."""
-
-
-class PretrainedMismatch(ValueError):
-    """Raised if the tensors of a checkpoint do not match the model in names or shapes."""
+LEVELS, BLOCKS = 10, 16
+"""Largest number of levels and of blocks per level; published models have at most 6 and 4."""
 
 
 class Imported(NamedTuple):
@@ -126,22 +122,24 @@ class Names(NamedTuple):
             PretrainedMismatch: if a tensor that determines the architecture is missing.
         """
         found = self._numbers(tensors, self.block[0])
-        levels, blocks = (1 + max((pair[i] for pair in found), default=0) for i in (0, 1))
+        levels, blocks = (len({pair[i] for pair in found}) for i in (0, 1))
+        if levels > LEVELS or blocks > BLOCKS:
+            raise ValueError(
+                f"the checkpoint has {levels} levels of {blocks} blocks; at most {LEVELS} of "
+                f"{BLOCKS} are imported"
+            )
         attention = {level for level, _ in self._numbers(tensors, self.attention[0])}
 
-        def width(name: str, axis: int = 0) -> int:
-            return tensor_of(tensors, name).shape[axis]
-
         block = self.block[0].format(level="{level}", number=0)
-        names = (f"encoder.{block.format(level=level)}.conv2.bias" for level in range(levels))
-        z_channels = width("decoder.conv_in.weight", 1)
+        names = [f"encoder.{block.format(level=level)}.conv2.bias" for level in range(levels)]
+        z_channels = size_of(tensors, "decoder.conv_in.weight", 1)
         model: dict[str, Any] = {
-            "channels": tuple(width(name) for name in names),
+            "channels": tuple(size_of(tensors, name) for name in names),
             "blocks": blocks,
             "attention": tuple(sorted(attention)),
             "middle_attention": any(f".{self.middle[1]}." in name for name in tensors),
             "z_channels": z_channels,
-            "double_z": width("encoder.conv_out.bias") == 2 * z_channels,
+            "double_z": size_of(tensors, "encoder.conv_out.bias") == 2 * z_channels,
             "quant_conv": any(re.match("(post_)?quant_conv.", name) for name in tensors),
         }
         return VQGAN(**(model | fields))
@@ -150,7 +148,7 @@ class Names(NamedTuple):
         """Returns the (level, number) pairs of the encoder's modules that match a pattern."""
         escaped = re.escape(f"encoder.{pattern}.")
         for name in ("level", "number"):
-            escaped = escaped.replace(re.escape("{" + name + "}"), rf"(?P<{name}>\d+)")
+            escaped = escaped.replace(re.escape("{" + name + "}"), rf"(?P<{name}>[0-9]{{1,3}})")
         matches = (re.match(escaped, name) for name in tensors)
         return {(int(found["level"]), int(found["number"])) for found in matches if found}
 
@@ -178,7 +176,7 @@ def build(
         PretrainedMismatch: if tensors are missing, unexpected or of another shape.
         ValueError: if the images are neither grey nor in colour.
     """
-    channels = tensor_of(tensors, "encoder.conv_in.weight").shape[1]
+    channels = size_of(tensors, "encoder.conv_in.weight", 1)
     modality = Image(size=(size, size), channels=channels)
     if codebook:
         quantizer, own, stats, used = codebook
@@ -237,7 +235,7 @@ def gumbel(tensors: Mapping[str, Stored], *, codes: str, logits: str) -> Codeboo
         name: shape for name, shape in expected.items() if tensor_of(tensors, name).shape != shape
     }
     if wrong:
-        raise mismatch(mismatched=[_unlike(n, shape, tensors[n]) for n, shape in wrong.items()])
+        raise mismatch(mismatched=[unlike(n, shape, tensors[n]) for n, shape in wrong.items()])
     params = {
         "logits": jnp.asarray(_float32(tensors[weight]).reshape(size, dim)),
         "bias": jnp.asarray(_float32(tensors[bias])),
@@ -271,56 +269,6 @@ def fill(abstract: Params, names: Names, tensors: Mapping[str, Stored], levels: 
     check_shapes(shapes, tensors, _squeezed)
     filled = [_converted(tensors[name], leaf.shape) for name, leaf in leaves.items()]
     return jax.tree.unflatten(jax.tree.structure(abstract), filled)
-
-
-def check_shapes(
-    expected: Mapping[str, Shape],
-    tensors: Mapping[str, Stored],
-    form: Callable[[Shape], Shape] = tuple,
-) -> None:
-    """Raises PretrainedMismatch unless the tensors have the expected names and shapes.
-
-    Shapes are equal if `form` returns the same for both.
-    """
-    missing = [name for name in expected if name not in tensors]
-    unexpected = [name for name in tensors if name not in expected]
-    mismatched = [
-        _unlike(name, shape, tensors[name])
-        for name, shape in expected.items()
-        if name in tensors and form(tensors[name].shape) != form(shape)
-    ]
-    if missing or unexpected or mismatched:
-        raise mismatch(missing, unexpected, mismatched)
-
-
-def mismatch(
-    missing: list[str] | None = None,
-    unexpected: list[str] | None = None,
-    mismatched: list[str] | None = None,
-) -> PretrainedMismatch:
-    """Returns an error that lists the tensors that do not fit the model."""
-    lines = []
-    kinds = {"missing": missing, "unexpected": unexpected, "of another shape": mismatched}
-    for kind, found in kinds.items():
-        if found:
-            more = f"\n    and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-            lines.append(f"\n  {kind} ({len(found)}):\n    " + "\n    ".join(found[:SHOWN]) + more)
-    return PretrainedMismatch(f"the checkpoint does not fit the model:{''.join(lines)}")
-
-
-def tensor_of(tensors: Mapping[str, Stored], name: str) -> Stored:
-    """Returns the tensor with the given name.
-
-    Raises:
-        PretrainedMismatch: if there is no such tensor.
-    """
-    if name not in tensors:
-        raise mismatch(missing=[name])
-    return tensors[name]
-
-
-def _unlike(name: str, shape: Shape, found: Stored) -> str:
-    return f"{name}: expected {list(shape)}, found {list(found.shape)}"
 
 
 def _foreign(shape: Shape) -> Shape:

@@ -6,8 +6,8 @@ dimensions, normalised before they are compared, with 8- or 16-fold down-samplin
 
 from collections.abc import Mapping
 
-from vqdit.pretrained.archive import Stored
 from vqdit.pretrained.layout import Imported, Names, build, nearest
+from vqdit.pretrained.stored import Stored
 
 NAMES = Names(
     block=("conv_blocks.{level}.res.{number}", "conv_blocks.{rising}.res.{number}"),

@@ -26,9 +26,12 @@ class Stored(NamedTuple):
 
 def damaged(file: Path, reason: object) -> ValueError:
     """Returns an error that says what is wrong with a file, in one line."""
-    text = str(reason)
-    shown = text if text.isprintable() else repr(text)
-    return ValueError(f"{file} is damaged: {shown[:LONGEST]}; download it again")
+    return ValueError(f"{file} is damaged: {escaped(str(reason))}; download it again")
+
+
+def escaped(text: str) -> str:
+    """Returns text of a file as it may be printed: without control characters, and not too long."""
+    return (text if text.isprintable() else repr(text))[:LONGEST]
 
 
 def sizes(*numbers: Any) -> tuple[int, ...]:

@@ -11,8 +11,9 @@ returns the most probable codes.
 
 from collections.abc import Mapping
 
-from vqdit.pretrained.archive import Stored
 from vqdit.pretrained.layout import Imported, Names, build, gumbel, nearest
+from vqdit.pretrained.mismatch import size_of
+from vqdit.pretrained.stored import Stored
 
 NAMES = Names(
     block=("down.{level}.block.{number}", "up.{level}.block.{number}"),
@@ -59,5 +60,5 @@ def convert(tensors: Mapping[str, Stored], size: int) -> Imported:
         return build(model, NAMES, tensors, size=size, codebook=codebook)
     if CODEBOOK in tensors or not model.double_z:
         return build(model, NAMES, tensors, size=size, codebook=nearest(tensors, CODEBOOK))
-    last = tensors.get("post_quant_conv.weight", tensors["decoder.conv_in.weight"])
-    return build(model, NAMES, tensors, size=size, dim=last.shape[1])
+    last = "post_quant_conv.weight" if model.quant_conv else "decoder.conv_in.weight"
+    return build(model, NAMES, tensors, size=size, dim=size_of(tensors, last, 1))

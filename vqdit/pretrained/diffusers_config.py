@@ -1,0 +1,84 @@
+"""The config.json of a diffusers folder, whose fields are checked when they are read."""
+
+import json
+import math
+import reprlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+NAME = "config.json"
+CLASS = "_class_name"
+LARGEST = 2**20
+"""Largest width that is read from a config; no network is as wide."""
+MISSING = object()
+
+
+def read(folder: Path) -> dict[str, Any] | None:
+    """Returns the config of a folder, or None if it has none that names a class."""
+    try:
+        config = json.loads((folder / NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return config if isinstance(config, dict) and isinstance(config.get(CLASS), str) else None
+
+
+def whole(config: dict[str, Any], name: str, default: Any = MISSING, most: int = LARGEST) -> int:
+    """Returns a field that is an integer from 1 to `most`."""
+    return _field(
+        config,
+        name,
+        default,
+        f"an integer from 1 to {most:,}",
+        lambda value: type(value) is int and 1 <= value <= most,
+    )
+
+
+def positive(config: dict[str, Any], name: str, default: float) -> float:
+    """Returns a field that is a finite number above 0."""
+    return _field(
+        config,
+        name,
+        default,
+        "a finite number above 0",
+        lambda value: type(value) in (int, float) and math.isfinite(value) and value > 0,
+    )
+
+
+def flag(config: dict[str, Any], name: str) -> bool:
+    """Returns a field that is true or false; true if it is absent."""
+    return _field(config, name, True, "true or false", lambda value: isinstance(value, bool))
+
+
+def listed(config: dict[str, Any], name: str, kind: type, most: int) -> list[Any]:
+    """Returns a field that is a list of 1 to `most` values of a type."""
+    return _field(
+        config,
+        name,
+        MISSING,
+        f"a list of 1 to {most} values of type {kind.__name__}",
+        lambda value: (
+            isinstance(value, list)
+            and 1 <= len(value) <= most
+            and all(type(item) is kind for item in value)
+        ),
+    )
+
+
+def same(config: dict[str, Any], name: str, *values: Any) -> None:
+    """Raises ValueError unless a field has one of these values, or is absent."""
+    if name in config and config[name] not in values:
+        *others, last = map(repr, values)
+        such = f"{', '.join(others)} or {last}" if others else last
+        raise ValueError(f"{name}={reprlib.repr(config[name])} cannot be imported; only {such} can")
+
+
+def _field(
+    config: dict[str, Any], name: str, default: Any, rule: str, holds: Callable[[Any], bool]
+) -> Any:
+    value = config.get(name, default)
+    if value is MISSING:
+        raise ValueError(f"{NAME} lacks {name}, which must be {rule}; add it")
+    if not holds(value):
+        raise ValueError(f"{name} in {NAME} must be {rule}, got {reprlib.repr(value)}")
+    return value

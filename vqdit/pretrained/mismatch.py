@@ -1,0 +1,76 @@
+"""What does not fit between a checkpoint and a model, in names and shapes."""
+
+from collections.abc import Callable, Mapping
+
+from vqdit.pretrained.stored import Stored
+
+Shape = tuple[int, ...]
+SHOWN = 8
+"""Largest number of names of each kind that an error lists."""
+
+
+class PretrainedMismatch(ValueError):
+    """Raised if the tensors of a checkpoint do not match the model in names or shapes."""
+
+
+def check_shapes(
+    expected: Mapping[str, Shape],
+    tensors: Mapping[str, Stored],
+    form: Callable[[Shape], Shape] = tuple,
+) -> None:
+    """Raises PretrainedMismatch unless the tensors have the expected names and shapes.
+
+    Shapes are equal if `form` returns the same for both.
+    """
+    missing = [name for name in expected if name not in tensors]
+    unexpected = [name for name in tensors if name not in expected]
+    mismatched = [
+        unlike(name, shape, tensors[name])
+        for name, shape in expected.items()
+        if name in tensors and form(tensors[name].shape) != form(shape)
+    ]
+    if missing or unexpected or mismatched:
+        raise mismatch(missing, unexpected, mismatched)
+
+
+def mismatch(
+    missing: list[str] | None = None,
+    unexpected: list[str] | None = None,
+    mismatched: list[str] | None = None,
+) -> PretrainedMismatch:
+    """Returns an error that lists the tensors that do not fit the model."""
+    lines = []
+    kinds = {"missing": missing, "unexpected": unexpected, "of another shape": mismatched}
+    for kind, found in kinds.items():
+        if found:
+            more = f"\n    and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+            lines.append(f"\n  {kind} ({len(found)}):\n    " + "\n    ".join(found[:SHOWN]) + more)
+    return PretrainedMismatch(f"the checkpoint does not fit the model:{''.join(lines)}")
+
+
+def tensor_of(tensors: Mapping[str, Stored], name: str) -> Stored:
+    """Returns the tensor with the given name.
+
+    Raises:
+        PretrainedMismatch: if there is no such tensor.
+    """
+    if name not in tensors:
+        raise mismatch(missing=[name])
+    return tensors[name]
+
+
+def size_of(tensors: Mapping[str, Stored], name: str, axis: int = 0) -> int:
+    """Returns the size of an axis of the tensor with the given name.
+
+    Raises:
+        PretrainedMismatch: if there is no such tensor, or it has no such axis.
+    """
+    shape = tensor_of(tensors, name).shape
+    if len(shape) <= axis:
+        raise mismatch(mismatched=[f"{name}: expected {axis + 1} axes or more, found {len(shape)}"])
+    return shape[axis]
+
+
+def unlike(name: str, shape: Shape, found: Stored) -> str:
+    """Returns the line of an error for a tensor of another shape."""
+    return f"{name}: expected {list(shape)}, found {list(found.shape)}"
