@@ -208,7 +208,7 @@ def test_settings_override_the_config(asked, trained, tmp_path):
         (["--given", "label"], "--given takes NAME=VALUE such as text=seven, got 'label'"),
         (["--given", "label="], "--given takes NAME=VALUE such as text=seven, got 'label='"),
         (["--given", "label=10"], "label 10 is out of range; labels go from 0 to 9"),
-        (["--given", "label=-1"], "label -1 is out of range; labels go from 0 to 9"),
+        (["--given", "label=-2"], "label -2 is out of range; labels go from 0 to 9"),
         (["--given", "label=seven"], "unknown label 'seven'; give a number from 0 to 9"),
         (["--given", "audio=x"], "unknown modality 'audio'; this model knows: image, label"),
         (["--given", "image=none.png"], "no picture none.png"),

@@ -47,6 +47,37 @@ def test_all_kinds_of_pictures_are_read_once_each(tmp_path):
     assert dict(source.features()) == {"image": Feature((8, 8, 3))}
 
 
+def test_folders_that_are_numbers_are_in_the_order_of_numbers(tmp_path):
+    for number in range(24):
+        paint(tmp_path / "x" / str(number % 12) / f"{number}.png", number)
+    source = ImageFolder(path=str(tmp_path / "x"), size=8)
+    assert source.features()["label"].names == tuple(map(str, range(12)))
+    labels = everything(source, "train")["label"]
+    assert labels.tolist() == [tone % 12 for tone in tones(source, "train")]
+
+
+def test_names_that_are_no_utf_8(tmp_path):
+    """A picture is read whatever its name is; a class has a name that can be written."""
+    source = folder_of(tmp_path / "x", 11)
+    os.rename(tmp_path / "x" / "000.png", os.fsencode(tmp_path / "x") + b"/\xff.png")
+    assert sorted(tones(source, "train") + tones(source, "test")) != list(range(11))
+    os.mkdir(os.fsencode(tmp_path / "x") + b"/\xff")
+    os.rename(tmp_path / "x" / "001.png", os.fsencode(tmp_path / "x") + b"/\xff/1.png")
+    with pytest.raises(ValueError, match=r"x/\\xff/1.png: the class .* is not UTF-8; rename it"):
+        ImageFolder(path=str(tmp_path / "x")).features()
+
+
+def test_two_forms_of_a_name_are_one_class_and_look_alikes_are_refused(tmp_path):
+    for number in range(12):
+        name = ("e\u0301", "\u00e9", "b")[number % 3]
+        paint(tmp_path / "x" / name / f"{number}.png", number)
+    source = ImageFolder(path=str(tmp_path / "x"), size=8)
+    assert source.features()["label"].names == ("b", "\u00e9")
+    paint(tmp_path / "x" / "b\u200b" / "12.png", 12)
+    with pytest.raises(ValueError, match=r"'b' and 'b\\u200b' look the same"):
+        ImageFolder(path=str(tmp_path / "x"), size=9).features()
+
+
 def test_sub_folders_are_classes_in_sorted_order(tmp_path):
     for number in range(30):
         name = ("zebra", "Ape", "cat/deep/deeper")[number % 3]

@@ -204,7 +204,7 @@ def test_the_regions_of_a_grid_are_its_cells_by_their_place():
         ("Label", 4, "4 is out of range; 0 to 3, or -1"),
         ("Label", [0, -2, 9], "-2 is out of range; 0 to 3, or -1"),
         ("Label", 1.0, "must be integer, got float64"),
-        ("Label", "three", "must be integer, got <U5"),
+        ("Label", "three", "unknown label 'three'; give a number from 0 to 3"),
         ("Label", [[1, 2]], "must have the shape [] or [n], got [1, 2]"),
         ("Label", np.zeros((0,), np.int32), "must have the shape [] or [n], got [0]"),
         ("Label", [], "must have the shape [] or [n], got [0]"),

@@ -12,8 +12,10 @@ NUMBERED = Label(classes=3, names=("1", "2", "5"))
 
 def values(label, text):
     read = label.read(text)
-    assert all(one.shape == label.shape and one.dtype == np.int32 for one in read)
-    return [int(one) for one in read]
+    assert all(one.shape == label.shape for one in read)
+    packed = label.pack(np.stack(read))
+    assert packed.dtype == np.int32
+    return packed.tolist()
 
 
 @pytest.mark.parametrize(
@@ -36,7 +38,7 @@ def test_numbers_without_names_are_read():
     assert values(Label(classes=10), "9,0") == [9, 0]
 
 
-@pytest.mark.parametrize("text", ["4", "-1", "99", "0,4"])
+@pytest.mark.parametrize("text", ["4", "-2", "99", "0,4"])
 def test_a_number_out_of_range_is_refused_with_the_range(text):
     wrong = text.split(",")[-1]
     with pytest.raises(ValueError, match=f"label {wrong} is out of range; labels go from 0 to 3"):
@@ -58,17 +60,62 @@ def test_an_unknown_name_is_refused_with_the_nearest(text, near):
 def test_what_is_no_label_is_refused_with_what_is_one(text):
     many = Label(classes=26, names=tuple(5 * chr(97 + n) for n in range(26)))
     listed = " or one of Cat, dog, t-shirt, blue, zebra finch"
+    assert values(ANIMALS, "none,-1") == [-1, -1]
     for label, hint in ((ANIMALS, listed), (Label(classes=4), ""), (many, " or a name")):
         match = f"unknown label .*; give a number from 0 to {label.classes - 1}{hint}$"
         with pytest.raises(ValueError, match=match):
             label.read(text)
 
 
-def test_classes_named_by_numbers_are_given_by_name_alone():
+@pytest.mark.parametrize("kind", [int, str, np.int64])
+def test_where_numbers_are_names_they_mean_the_same_everywhere(kind):
+    """`label=2` on the command line, {"label": 2} and {"label": "2"} are one class."""
     assert values(NUMBERED, "5,1") == [2, 0]
-    with pytest.raises(ValueError, match="unknown label '0'; one of: 1, 2, 5"):
+    assert NUMBERED.pack([kind(5), kind(1), kind(-1)]).tolist() == [2, 0, -1]
+    assert NUMBERED.pack(kind(2)).tolist() == [1]
+    with pytest.raises(ValueError, match="unknown label '0'; give one of 1, 2, 5$"):
+        NUMBERED.pack(kind(0))
+    with pytest.raises(ValueError, match="unknown label '0'; give one of 1, 2, 5$"):
         NUMBERED.read("0")
     assert values(Label(classes=10, names=tuple("0123456789")), "7") == [7]
+    assert ANIMALS.pack(["dog", "none", "3"]).tolist() == [1, -1, 3]
+    assert Label(classes=4).pack(kind(2)).tolist() == [2]
+
+
+@pytest.mark.parametrize(
+    ("label", "shown"),
+    [
+        (NUMBERED, [5, 1, -1]),
+        (ANIMALS, [2, 0, -1]),
+        (Label(classes=3, names=("07", "7", "a")), ["a", "07", "none"]),
+        (Label(classes=3, names=("-1", "none", "1")), ["1", "-1", ""]),
+    ],
+)
+def test_values_can_be_given_again(label, shown, tmp_path):
+    stored = np.asarray([2, 0, -1], np.int32)
+    found = label.unpack(stored)
+    assert found.tolist() == shown
+    assert label.pack(found[:2]).tolist() == [2, 0]
+    label.write(found[:2], tmp_path)
+    names = (tmp_path / "labels.txt").read_text().splitlines()
+    assert names == label.captions(found[:2]) == [label.name(one) for one in stored[:2]]
+
+
+def test_a_class_called_none_is_a_class():
+    label = Label(classes=2, names=("none", "some"))
+    assert values(label, "none,some") == [0, 1]
+    assert values(label, "-1") == [-1]
+    assert [label.name(np.int32(one)) for one in (0, -1)] == ["none", "-1"]
+
+
+def test_both_forms_of_a_name_are_the_name():
+    label = Label(classes=2, names=("caf\u00e9", "b"))
+    assert values(label, "cafe\u0301") == values(label, "caf\u00e9") == [0]
+
+
+def test_a_name_is_one_line(tmp_path):
+    Label(classes=2, names=("a\nb", "\x1b[2Jc")).write(np.asarray([0, 1]), tmp_path)
+    assert (tmp_path / "labels.txt").read_text() == "a\\nb\n\\x1b[2Jc\n"
 
 
 def test_standardize_and_restore_are_inverse():

@@ -2,13 +2,12 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from vqdit.cli.invocation import command
 from vqdit.cli.options import near, read_number
 
-NONE = "none"
-"""The value that leaves a condition out."""
 WHITE = 128
 """Pixels of a mask of at least this brightness are generated anew."""
 
@@ -41,14 +40,7 @@ def read_values(model: Any, pairs: Sequence[str], option: str = "--given") -> di
         name, equals, value = pair.partition("=")
         if not equals or not value:
             raise ValueError(f"{option} takes NAME=VALUE such as text=seven, got {pair!r}")
-        modality, condition = model.modality(name), model.task.conditions.get(name)
-        parts = value.split(",") if condition and condition.classes else [value]
-        values = found.setdefault(name, [])
-        if condition is None or NONE not in parts:
-            values += modality.read(value)
-            continue
-        for part in parts:
-            values += [np.int32(-1)] if part == NONE else modality.read(part)
+        found.setdefault(name, []).extend(model.modality(name).read(value))
     stacks = {name: np.stack(values) for name, values in found.items()}
     for name, values in stacks.items():
         model.pack(name, values)  # raises an error that describes what is wrong with the values
@@ -163,19 +155,32 @@ def _read_interpolation(model: Any, options: Mapping[str, Any]) -> dict[str, Any
             "are mixed, such as 0.6; 0 mixes them as they are"
         )
     name, value = _split_name(model, options["interpolate"], "--interpolate", "A,B")
-    files = value.split(",")
-    if len(files) != 2 or not all(files):
-        raise ValueError(f"--interpolate takes two files, as in A.png,B.png, got {value!r}")
-    first, second = (np.stack(model.modality(name).read(file)) for file in files)
+    first, second = (np.stack(model.modality(name).read(file)) for file in _split_pair(value))
     return {name: Interpolation(first, second, options["strength"])}
 
 
+def _split_pair(value: str) -> tuple[str, str]:
+    """Splits A,B at the comma that has a file on each side, as names of files may have commas."""
+    words = value.split(",")
+    pairs = [(",".join(words[:at]), ",".join(words[at:])) for at in range(1, len(words))]
+    found = [pair for pair in pairs if all(Path(file).expanduser().exists() for file in pair)]
+    pairs = found if len(found) == 1 else pairs
+    if len(pairs) != 1 or not all(pairs[0]):
+        raise ValueError(f"--interpolate takes two files, as in A.png,B.png, got {value!r}")
+    return pairs[0]
+
+
 def _split_name(model: Any, word: str, option: str, value: str) -> tuple[str, str]:
-    """Splits NAME=VALUE; the name may be omitted if the model generates one kind of picture."""
+    """Splits NAME=VALUE; the name may be omitted if the model generates one kind of picture.
+
+    What stands before an equals sign is a name if the model has a modality of this name, else it is
+    a part of the name of a file.
+    """
     from vqdit.modalities import Image
 
     name, equals, text = word.partition("=")
-    if equals:
+    if equals and (name in model.task.modalities or not Path(word).expanduser().exists()):
+        model.modality(name)  # raises an error that lists the names that there are
         return name, text
     found = [n for n in model.task.targets if isinstance(model.modality(n), Image)]
     if len(found) != 1:

@@ -36,7 +36,7 @@ def sample(
         num: Number of samples. Default: 16, or one per given item if several items are given.
         given: NAME=VALUE, a known modality: text=seven, text=LINES.txt, label=7, label=3,5,
             image=FILE.png, audio=FILE.wav, or a folder of files. Sample i uses item i mod n. A
-            label that only conditions may be "none"; without it, the classes take turns.
+            label that only conditions may be "none" or -1; without it, the classes take turns.
         want: Name of a modality to generate. Default: all that are not given. A modality that is
             neither given nor wanted stays unknown.
         init: Picture to edit; for another modality NAME=VALUE, as in --given.

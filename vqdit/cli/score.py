@@ -55,6 +55,7 @@ def score(
     import numpy as np
 
     from vqdit.cli.given import load_generator, read_values
+    from vqdit.data.classes import one_line
     from vqdit.files import write_json
     from vqdit.inference.scoring import chosen_measure
     from vqdit.runs.workdir import make_folder
@@ -73,8 +74,7 @@ def score(
     scores = model.score(known, choices, measure=chosen, **how)
     is_bound = model.task.targets[name].process.is_discrete
     kind = KINDS[chosen, is_bound]
-    # Texts and labels are shown as they are, other candidates by their number.
-    names = [str(value) if value.ndim == 0 else f"{name} {n}" for n, value in enumerate(values)]
+    names = model.modality(name).captions(values) or [f"{name} {n}" for n in range(len(values))]
     shifted = np.exp(scores - scores.max(axis=1, keepdims=True))
     probability = shifted / shifted.sum(axis=1, keepdims=True)
     record: dict[str, Any] = {
@@ -93,9 +93,9 @@ def score(
     write_json(file, record)
     for number, row in enumerate(scores):
         ranking = "  ".join(
-            f"{names[column]} {probability[number, column]:.1%} ({row[column]:.3g})"
+            f"{one_line(names[column])} {probability[number, column]:.1%} ({row[column]:.3g})"
             if is_bound
-            else f"{names[column]} ({row[column]:.3g})"
+            else f"{one_line(names[column])} ({row[column]:.3g})"
             for column in sorted(range(len(row)), key=lambda column: -row[column])[:3]
         )
         print(f"given {number}: {ranking}")

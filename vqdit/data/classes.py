@@ -4,9 +4,11 @@ Classes whose names are all whole numbers are ordered as numbers, other classes 
 classes 0 to 11 are in the order 0, 1, 2, ..., 11, in a folder as in a table.
 """
 
+import os
 import re
 import unicodedata
 from collections.abc import Iterable
+from pathlib import Path
 
 LONGEST = 200
 """Largest number of characters in the name of a class."""
@@ -67,6 +69,21 @@ def is_utf8(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def shown(path: Path) -> str:
+    """Returns a path that can be printed: bytes that are no UTF-8 are escaped."""
+    return os.fsencode(path).decode(errors="backslashreplace")
+
+
+def one_line(text: str) -> str:
+    """Returns a text with its control characters, such as a new line, as escapes."""
+    return "".join(
+        letter.encode("unicode_escape").decode()
+        if unicodedata.category(letter) in ("Cc", "Cs")
+        else letter
+        for letter in text
+    )
 
 
 def _look(name: str) -> str:

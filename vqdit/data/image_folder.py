@@ -1,10 +1,12 @@
 """Data from a folder of image files."""
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vqdit.data.classes import class_name, in_order, shown
 from vqdit.data.pictures import SUFFIXES, check_form, find_pictures, read_picture
 from vqdit.data.recorded import Recorded
 from vqdit.data.sources import OPTION, SPLITS, Feature, divide
@@ -17,11 +19,12 @@ SPLIT_LIKE = {*SPLITS, "training", "val", "valid", "dev", "testing"}
 class ImageFolder(Recorded):
     """A folder of images: `image` uint8 [size, size, channels], and `label` if there are classes.
 
-    PNG, JPEG and WebP files are read. Sub-folders are classes, in sorted order; folders within them
-    make no difference. If the folder has the sub-folders `train`, `validation` and `test`, these
-    are the splits, and files outside of them are ignored; otherwise 10 % of the images go to
-    validation and 10 % to test. Hidden files (`.name`) are ignored, and symbolic links are
-    followed. The images are prepared at first use and whenever the files or the options change.
+    PNG, JPEG and WebP files are read. Sub-folders are classes, sorted as numbers if all are whole
+    numbers, else as text; folders within them make no difference. If the folder has the sub-folders
+    `train`, `validation` and `test`, these are the splits, and files outside of them are ignored;
+    otherwise 10 % of the images go to validation and 10 % to test. Hidden files (`.name`) are
+    ignored, and symbolic links are followed. The images are prepared at first use and whenever the
+    files or the options change.
 
     Attributes:
         path: the folder.
@@ -38,17 +41,18 @@ class ImageFolder(Recorded):
 
     def key(self) -> str:
         folder = self._folder()
-        digest = hashlib.sha256(f"{folder.resolve()} {self.size} {self.channels}\n".encode())
+        form = f" {self.size} {self.channels}\n".encode()
+        digest = hashlib.sha256(os.fsencode(folder.resolve()) + form)
         for picture in self._pictures():
             stat, name = picture.file.stat(), picture.file.relative_to(folder)
-            digest.update(f"{name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+            digest.update(os.fsencode(name) + f" {stat.st_size} {stat.st_mtime_ns}\n".encode())
         return f"image_folder_{digest.hexdigest()[:16]}"
 
     def columns(self) -> Named[Feature]:
         columns = {"image": Feature((self.size, self.size, self.channels))}
         classes = self._classes(self._pictures())
         if classes:
-            columns["label"] = Feature((), len(classes), tuple(classes))
+            columns["label"] = Feature((), len(classes), classes)
         return Named(columns)
 
     def examples(self) -> Mapping[str, Iterable[Mapping[str, Any]]]:
@@ -64,13 +68,15 @@ class ImageFolder(Recorded):
         else:
             rows = divide(len(pictures), str(folder))
             parts = {split: [pictures[row] for row in rows[split]] for split in SPLITS}
-        classes = self._classes(pictures)
+        classes = {name: number for number, name in enumerate(self._classes(pictures))}
         return {split: self._read(part, classes) for split, part in parts.items()}
 
-    def _read(self, pictures: "list[_Picture]", classes: list[str]) -> Iterator[Mapping[str, Any]]:
+    def _read(
+        self, pictures: "list[_Picture]", classes: Mapping[str, int]
+    ) -> Iterator[Mapping[str, Any]]:
         for picture in pictures:
             image = read_picture(picture.file, (self.size, self.size), self.channels)
-            label = {"label": classes.index(picture.group)} if classes else {}
+            label = {"label": classes[picture.group]} if classes else {}
             yield {"image": image, **label}
 
     def _folder(self) -> Path:
@@ -90,7 +96,8 @@ class ImageFolder(Recorded):
             split = above[0] if has_splits and above else ""
             group = above[1:2] if has_splits else above[:1]
             if split in SPLITS or not has_splits:
-                pictures.append(_Picture(file, split, "".join(group)))
+                name = class_name("".join(group), shown(file))
+                pictures.append(_Picture(file, split, name))
         if not pictures:
             raise ValueError(f"no picture in {folder}; known endings: {', '.join(SUFFIXES)}")
         groups = {picture.group for picture in pictures}
@@ -101,10 +108,10 @@ class ImageFolder(Recorded):
             )
         return pictures
 
-    def _classes(self, pictures: "list[_Picture]") -> list[str]:
-        classes = sorted({picture.group for picture in pictures})
-        if classes == [""]:
-            return []
+    def _classes(self, pictures: "list[_Picture]") -> tuple[str, ...]:
+        classes = in_order((picture.group for picture in pictures), self.path)
+        if classes == ("",):
+            return ()
         if "" in classes:
             loose = next(picture.file for picture in pictures if not picture.group)
             raise ValueError(

@@ -1,13 +1,21 @@
 """`vqdit.load`: a trained run as a Python object, arrays in and arrays out."""
 
+import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from vqdit.inference.generator import Generator
 from vqdit.inference.tokenizer import Tokenizer
+from vqdit.modalities import Label
 from vqdit.runs import restoring
+from vqdit.runs.workdir import DATA, find_run, read_json
 from vqdit.tasks.autoencoder import AutoencoderTask
 from vqdit.tasks.base import Trained
+from vqdit.tasks.diffusion import DiffusionTask
+from vqdit.tasks.targets import CodeTarget, Condition
+from vqdit.typing import Named
+
+T = TypeVar("T", CodeTarget, Condition)
 
 
 def load(path: str | Path) -> Tokenizer | Generator:
@@ -19,10 +27,32 @@ def load(path: str | Path) -> Tokenizer | Generator:
     Raises:
         FileNotFoundError: there is no run, or no checkpoint yet.
     """
-    restored = restoring.restore(Path(path))
+    restored = _with_class_names(restoring.restore(Path(path)), find_run(Path(path)) / DATA)
     return (
         Tokenizer(restored) if isinstance(restored.task, AutoencoderTask) else Generator(restored)
     )
+
+
+def _with_class_names(restored: restoring.Restored, data: Path) -> restoring.Restored:
+    """Returns a run with the class names of its data, for labels that have none in the config."""
+    task = restored.task
+    if not isinstance(task, DiffusionTask) or not data.is_file():
+        return restored
+    features = read_json(data).get("features", {})
+
+    def named(name: str, part: T) -> T:
+        modality, names = part.modality, tuple(features.get(name, {}).get("names", ()))
+        if not isinstance(modality, Label) or modality.names or len(names) != modality.classes:
+            return part
+        return dataclasses.replace(part, modality=dataclasses.replace(modality, names=names))
+
+    conditions = {name: named(name, part) for name, part in task.conditions.items()}
+    targets = {
+        name: named(name, part) if isinstance(part, CodeTarget) else part
+        for name, part in task.targets.items()
+    }
+    parts = {"conditions": Named(conditions), "targets": Named(targets)}
+    return restored._replace(task=dataclasses.replace(task, **parts))
 
 
 def resolver(siblings: dict[str, Path]) -> Any:

@@ -72,6 +72,11 @@ class Modality(Component):
         """Returns the values of a stack of stored examples."""
         return stored
 
+    def captions(self, values: np.ndarray) -> list[str]:
+        """Returns values as text if that is what people call them, else nothing."""
+        del values
+        return []
+
     def read(self, value: str) -> list[np.ndarray]:
         """Reads an argument of the command line: a literal, a file, or a folder of files.
 

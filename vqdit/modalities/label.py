@@ -1,13 +1,17 @@
 """Labels: one of a fixed set of classes. A label is a one-token modality, codes [b, 1, 1]."""
 
 import difflib
+import functools
 import html
+import re
+import unicodedata
 from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
+from vqdit.data.classes import is_whole, one_line
 from vqdit.modalities.base import Modality
 from vqdit.modalities.drawing import text_picture
 from vqdit.typing import Array, Int
@@ -16,12 +20,22 @@ SHOWN = 20
 """Maximum number of class names in an error message."""
 
 
+NONE = ("none", "-1")
+"""What stands for no label, unless a class has this name."""
+
+
 class Label(Modality):
     """Class labels.
 
+    A label is given by the name of its class, or by the number of the class, which counts from 0.
+    If a class is named by a number, numbers are names, and nothing else. This holds for the command
+    line as for Python, where 2 and "2" are the same. "none" and -1 stand for no label, unless a
+    class has this name. `read` and `unpack` return the numbers of classes, or the names where
+    numbers are names, which are whole numbers (int32) if all of them are, and str otherwise.
+
     Attributes:
         classes: number of classes.
-        names: names of the classes, by which labels can be given too; empty if they have none.
+        names: names of the classes; empty if they have none.
     """
 
     classes: int = 10
@@ -59,6 +73,8 @@ class Label(Modality):
 
     def pack(self, values: Any) -> np.ndarray:
         labels = np.asarray(values)
+        if labels.dtype.kind == "U" or (labels.dtype.kind in "iu" and self._are_names):
+            labels = np.vectorize(lambda label: self._class(str(label)), [np.int32])(labels)
         if labels.size and not np.issubdtype(labels.dtype, np.integer):
             raise ValueError(f"must be integer, got {labels.dtype}")
         wrong = labels[(labels < -1) | (labels >= self.classes)]
@@ -66,49 +82,77 @@ class Label(Modality):
             raise ValueError(f"{wrong[0]} is out of range; 0 to {self.classes - 1}, or -1")
         return super().pack(labels.astype(np.int32))
 
+    def unpack(self, stored: np.ndarray) -> np.ndarray:
+        if not self._are_names:
+            return stored
+        if all(re.fullmatch("0|[1-9][0-9]{0,8}", name) for name in self.names):
+            return np.asarray([*map(int, self.names), -1], np.int32)[stored]
+        return np.asarray([self.name(label) for label in stored])
+
+    def captions(self, values: np.ndarray) -> list[str]:
+        return [self.name(label) for label in self.pack(values)]
+
     def read(self, value: str) -> list[np.ndarray]:
-        parts = [value] if value in self.names else value.split(",")  # a name may contain commas
-        return [np.asarray(self._class(part.strip()), np.int32) for part in parts]
+        parts = [value] if value in self._numbers else value.split(",")  # a name may have commas
+        labels = [self._class(part.strip()) for part in parts]
+        return [np.asarray(one) for one in self.unpack(np.asarray(labels, np.int32))]
+
+    @functools.cached_property
+    def _numbers(self) -> dict[str, int]:
+        """The number of every class, by name."""
+        return {name: number for number, name in enumerate(self.names)}
+
+    @functools.cached_property
+    def _are_names(self) -> bool:
+        """Whether numbers are names of classes, and not the numbers of the classes anyway."""
+        return not self._is_range and any(is_whole(name) for name in self.names)
+
+    @functools.cached_property
+    def _is_range(self) -> bool:
+        return self.names == tuple(map(str, range(self.classes)))
 
     def _class(self, value: str) -> int:
-        if value in self.names:
-            return self.names.index(value)
-        if value.removeprefix("-").isdecimal():
+        """Returns the number of a class, or -1 for no label."""
+        for form in (value, unicodedata.normalize("NFC", value)):
+            if form in self._numbers:
+                return self._numbers[form]
+        if value in NONE:
+            return -1
+        if value.removeprefix("-").isdecimal() and not self._are_names:
             if not 0 <= int(value) < self.classes:
                 raise ValueError(
                     f"label {value} is out of range; labels go from 0 to {self.classes - 1}"
                 )
-            if any(name.isdecimal() for name in self.names):  # then numbers are names
-                raise ValueError(f"unknown label {value!r}; one of: {', '.join(self.names)}")
             return int(value)
         folded = {name.casefold(): name for name in self.names}
         near = [folded[name] for name in difflib.get_close_matches(value.casefold(), folded, n=3)]
         hint = f"; nearest: {', '.join(near)}" if near else ""
-        known = f"a number from 0 to {self.classes - 1}"
-        if self.names:
+        known = [] if self._are_names else [f"a number from 0 to {self.classes - 1}"]
+        if self.names and not self._is_range:
             few = len(self.names) <= SHOWN
-            known += f" or one of {', '.join(self.names)}" if few else " or a name"
-        raise ValueError(f"unknown label {value!r}; give {known}{hint}")
+            known.append(f"one of {', '.join(self.names)}" if few else "a name")
+        raise ValueError(f"unknown label {value!r}; give {' or '.join(known)}{hint}")
 
     def write(self, values: np.ndarray, folder: Path) -> None:
-        lines = "".join(f"{self._name(label)}\n" for label in values)
+        lines = "".join(f"{one_line(name)}\n" for name in self.captions(values))
         (folder / "labels.txt").write_text(lines, encoding="utf-8")
 
     def draw(self, stored: np.ndarray) -> np.ndarray:
-        return np.stack([text_picture(self._name(label)) for label in stored])
+        return np.stack([text_picture(self.name(label)) for label in stored])
 
     def html(self, stored: np.ndarray | np.generic) -> str:
-        return html.escape(self._name(stored))
+        return html.escape(self.name(stored))
 
     def regions(
         self, stored: np.ndarray | np.generic, tokens: tuple[int, ...]
     ) -> list[tuple[str, np.ndarray]]:
         """One region: the label."""
         del tokens
-        return [(self._name(stored), np.ones(1, bool))]
+        return [(self.name(stored), np.ones(1, bool))]
 
-    def _name(self, stored: np.ndarray | np.generic) -> str:
+    def name(self, stored: np.ndarray | np.generic) -> str:
+        """Returns the name of a stored label: that of its class, else its number."""
         label = int(stored)
         if label < 0:
-            return "none"
+            return next((name for name in NONE if name not in self._numbers), "")
         return self.names[label] if self.names else str(label)

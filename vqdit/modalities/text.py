@@ -7,6 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from vqdit.data.classes import one_line
 from vqdit.data.texts import to_bytes
 from vqdit.modalities.base import Modality
 from vqdit.modalities.drawing import text_picture
@@ -68,6 +69,9 @@ class Text(Modality):
         rows = [str(text).encode().replace(STRANGE.encode(), b"\xff") for text in values]
         return np.stack([np.frombuffer(row.ljust(self.length, b"\0"), np.uint8) for row in rows])
 
+    def captions(self, values: np.ndarray) -> list[str]:
+        return [str(text) for text in values]
+
     def read(self, value: str) -> list[np.ndarray]:
         path = Path(value).expanduser()
         if value.endswith(".txt"):
@@ -85,7 +89,7 @@ class Text(Modality):
         return [np.asarray(value)]
 
     def write(self, values: np.ndarray, folder: Path) -> None:
-        lines = "".join(f"{text}\n" for text in values)
+        lines = "".join(f"{one_line(text)}\n" for text in values)
         (folder / "texts.txt").write_text(lines, encoding="utf-8")
 
     def draw(self, stored: np.ndarray) -> np.ndarray:
