@@ -4,16 +4,20 @@ import dataclasses
 from pathlib import Path
 from typing import Any, TypeVar
 
+from vqdit.files import read_json
 from vqdit.inference.generator import Generator
 from vqdit.inference.tokenizer import Tokenizer
 from vqdit.modalities import Label
 from vqdit.runs import restoring
-from vqdit.runs.workdir import DATA, find_run, read_json
+from vqdit.runs.workdir import DATA, find_run
 from vqdit.tasks.autoencoder import AutoencoderTask
 from vqdit.tasks.base import Trained
 from vqdit.tasks.diffusion import DiffusionTask
 from vqdit.tasks.targets import CodeTarget, Condition
 from vqdit.typing import Named
+
+FEATURES = {"features?": {str: {"names?": [str]}}}
+"""What a run's record of its data says of class names."""
 
 T = TypeVar("T", CodeTarget, Condition)
 
@@ -38,7 +42,7 @@ def _with_class_names(restored: restoring.Restored, data: Path) -> restoring.Res
     task = restored.task
     if not isinstance(task, DiffusionTask) or not data.is_file():
         return restored
-    features = read_json(data).get("features", {})
+    features = read_json(data, FEATURES).get("features", {})
 
     def named(name: str, part: T) -> T:
         modality, names = part.modality, tuple(features.get(name, {}).get("names", ()))
