@@ -28,7 +28,10 @@ NUMBERED = 64
 
 
 def draw_attention(why: Explanation) -> Figure:
-    """Draws shares of attention in percent: a row per pair of modalities, a column per step."""
+    """Draws shares of attention in percent: a row per pair of modalities, a column per step.
+
+    The column "even" shows attention that is the same for all tokens, for comparison.
+    """
     steps = len(next(iter(why.attention.values())))
     means = {name: 100 * share.mean(axis=1).T for name, share in why.attention.items()}  # m n
     sizes = np.asarray([span.stop - span.start for span in why.spans.values()])
@@ -46,7 +49,8 @@ def draw_attention(why: Explanation) -> Figure:
             texts = [[f"{value:.0f}" for value in row] for row in share] if steps <= 24 else ()
             image = heat(axes, share, SHARES, limits, texts, aspect="auto")
         left.set_yticks(range(len(sizes)), [_known(why, other) for other in why.spans])
-        left.set(xticks=[], ylabel=f"{name}\nlooks at", title="uniform")
+        left.set_xticks([0], ["even"])
+        left.set_ylabel(f"{name}\nlooks at")
         right.set(title=f"{name}: generated in steps {first + 1} to {last + 1}")
         shown = range(0, steps, max(1, steps // 12))
         right.set_xticks(shown, [str(step + 1) for step in shown])
