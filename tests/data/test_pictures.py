@@ -1,5 +1,6 @@
 """Reading pictures: what is cropped, resized, turned and laid over white, against NumPy."""
 
+import os
 import struct
 import zlib
 
@@ -147,12 +148,90 @@ def test_grey_becomes_colour_and_colour_grey(tmp_path):
     assert np.abs(found[..., 0] - luma).max() <= 0.51  # rounded to the nearest, in fixed point
 
 
-def test_16_bit_grey_keeps_its_tones(tmp_path):
-    values = np.linspace(0, 65535, 64).round().astype(np.uint16).reshape(8, 8)
-    file = save(tmp_path / "x.png", values)
-    expected = np.round(values / 257.0)[..., None]
-    np.testing.assert_array_equal(read_picture(file, (8, 8), 1), expected)
-    np.testing.assert_array_equal(read_picture(file, (8, 8), 3), expected.repeat(3, -1))
+def chunk(name, data):
+    checked = name + data
+    return struct.pack(">I", len(data)) + checked + struct.pack(">I", zlib.crc32(checked))
+
+
+def png(values, bits, transparent=None, exif=b""):
+    """The bytes of a PNG of grey or colour, with any number of bits."""
+    height, width = values.shape[:2]
+    kind = 2 if values.ndim == 3 else 0
+    rows = values.reshape(height, -1).astype(">u2" if bits == 16 else np.uint8).view(np.uint8)
+    if bits < 8:
+        axes = rows[..., None]
+        rows = np.packbits(np.unpackbits(axes, axis=-1)[..., -bits:].reshape(height, -1), axis=1)
+    header = struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0)
+    chunks = [(b"IHDR", header)] + ([(b"eXIf", exif)] if exif else [])
+    if transparent is not None:
+        chunks.append((b"tRNS", np.asarray(transparent, ">u2").tobytes()))
+    packed = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
+    chunks += [(b"IDAT", packed), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*parts) for parts in chunks)
+
+
+@pytest.mark.parametrize("transparent", [None, 3120])
+def test_16_bit_grey_keeps_its_tones(tmp_path, transparent):
+    values = np.linspace(0, 65535, 64).astype(int).reshape(8, 8)
+    (tmp_path / "x.png").write_bytes(png(values, 16, transparent))
+    expected = np.where(values == transparent, 255, np.round(values / 257.0))[..., None]
+    assert (expected[0, 3] == 255) == (transparent is not None)
+    np.testing.assert_array_equal(read_picture(tmp_path / "x.png", (8, 8), 1), expected)
+    np.testing.assert_array_equal(
+        read_picture(tmp_path / "x.png", (8, 8), 3), expected.repeat(3, -1)
+    )
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_a_transparent_tone_of_few_bits_becomes_white(tmp_path, bits):
+    values = np.arange(64).reshape(8, 8) % 2**bits
+    (tmp_path / "x.png").write_bytes(png(values, bits, transparent=1))
+    expected = np.where(values == 1, 255, values * (255 // (2**bits - 1)))[..., None]
+    np.testing.assert_array_equal(read_picture(tmp_path / "x.png", (8, 8), 1), expected)
+
+
+def test_a_transparent_colour_of_16_bits_becomes_white(tmp_path):
+    values = np.random.default_rng(0).integers(0, 65536, (8, 8, 3))
+    (tmp_path / "x.png").write_bytes(png(values, 16, transparent=values[2, 3]))
+    expected = values >> 8
+    expected[2, 3] = 255
+    np.testing.assert_array_equal(read_picture(tmp_path / "x.png", (8, 8), 3), expected)
+
+
+def test_exif_that_cannot_be_read_does_not_refuse_the_pixels(tmp_path):
+    values = np.arange(64).reshape(8, 8)
+    (tmp_path / "x.png").write_bytes(png(values, 8, exif=b"no TIFF at all"))
+    np.testing.assert_array_equal(read_picture(tmp_path / "x.png", (8, 8), 1)[..., 0], values)
+
+
+@pytest.mark.parametrize("ending", ["gif", "bmp", "tif", "tiff"])
+def test_other_kinds_of_pictures_keep_every_bit(tmp_path, ending):
+    pixels = noise(8, 8, 1)
+    found = read_picture(save(tmp_path / f"x.{ending}", pixels), (8, 8), 1)
+    np.testing.assert_array_equal(found, pixels)
+    assert find_pictures(tmp_path).pictures == [tmp_path / f"x.{ending}"]
+
+
+def test_no_decoder_but_those_named_is_used(tmp_path):
+    save(tmp_path / "x.eps", noise(8, 8))
+    file = (tmp_path / "x.eps").rename(tmp_path / "x.png")
+    with pytest.raises(ValueError, match=f"cannot decode the picture {file}: cannot identify"):
+        read_picture(file, (8, 8), 3)
+    Image.fromarray(np.zeros((4, 4), np.float32)).save(tmp_path / "y.tif")
+    with pytest.raises(ValueError, match="y.tif: its values have more than 16 bits; replace or"):
+        read_picture(tmp_path / "y.tif", (4, 4), 1)
+
+
+@pytest.mark.parametrize("size", [(60_000, 60_000), (10_000, 10_000), (2**31 - 1, 1)])
+def test_pictures_of_too_many_pixels_are_refused_by_their_header(tmp_path, size, recwarn):
+    content = png(np.zeros((1, 1)), 8)
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", *size, 8, 6, 0, 0, 0))
+    file = tmp_path / "x.png"
+    file.write_bytes(content[:8] + header + content[33:])
+    match = rf"{file}: Image size .{size[0] * size[1]} pixels.; at most 67,108,864 pixels are"
+    with pytest.raises(ValueError, match=match):
+        read_picture(file, (8, 8), 3)
+    assert not recwarn.list
 
 
 def test_black_and_white_become_0_and_255(tmp_path):
@@ -161,14 +240,9 @@ def test_black_and_white_become_0_and_255(tmp_path):
     np.testing.assert_array_equal(read_picture(tmp_path / "x.png", (8, 8), 1)[..., 0], 255 * bits)
 
 
-def ihdr(data):
-    content = b"IHDR" + data
-    return struct.pack(">I", len(data)) + content + struct.pack(">I", zlib.crc32(content))
-
-
 DAMAGE = {
     "truncated": lambda x: x[: len(x) // 2],
-    "a short header": lambda x: x[:8] + ihdr(b"\0\0\0\x08") + x[33:],
+    "a short header": lambda x: x[:8] + chunk(b"IHDR", b"\0\0\0\x08") + x[33:],
     "a broken chunk": lambda x: x[:33] + b"\0" * 8 + x[41:],
     "a web page": lambda x: b"<html>",
     "empty": lambda x: b"",
@@ -191,7 +265,8 @@ def test_a_picture_that_is_not_there_is_named(tmp_path):
 def test_pictures_are_found_in_order_through_links_but_not_hidden_ones(tmp_path):
     top, elsewhere = tmp_path / "top", tmp_path / "elsewhere"
     names = ["b/2.JPG", "b/1.png", "a/deep/er/3.WebP", "a.jpeg", "B.png"]
-    others = ["._a.png", ".DS_Store", "b/.hidden.png", ".trash/x.png", "a/notes.txt", "a/x.gif"]
+    others = ["._a.png", ".DS_Store", "b/.hidden.png", ".trash/x.png", "a/notes.txt", "a/x.HEIC"]
+    others += ["a/Thumbs.db", "__MACOSX/x.png", "@eaDir/a.png/SYNO.png", "b/lost+found/x.png"]
     for name in names + others:
         (top / name).parent.mkdir(parents=True, exist_ok=True)
         (top / name).touch()
@@ -202,4 +277,28 @@ def test_pictures_are_found_in_order_through_links_but_not_hidden_ones(tmp_path)
     (top / "a" / "loop").symlink_to(top)
     (top / "folder.png").mkdir()
     expected = sorted(top / name for name in [*names, "linked/4.png", "again/4.png"])
-    assert find_pictures(top) == expected
+    (top / "gone.png").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(top / "pipe.png")
+    found = find_pictures(top)
+    assert found.pictures == expected
+    assert found.left_out == {".txt": 1, ".heic": 1}
+    assert sorted(found.unreadable) == [top / "gone.png", top / "pipe.png"]
+
+
+def test_folders_that_link_to_one_another_come_to_an_end(tmp_path):
+    names = [f"{number:02d}" for number in range(12)]
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.png").touch()
+        for other in names:
+            (tmp_path / name / f"to{other}").symlink_to(tmp_path / other)
+    found = find_pictures(tmp_path).pictures
+    assert {tmp_path / name / "1.png" for name in names} < set(found) and len(found) < 2000
+
+
+def test_a_folder_without_permission_is_named(tmp_path, monkeypatch):
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "closed" / "1.png").touch()
+    monkeypatch.setattr(os, "access", lambda place, mode: place.name != "closed")
+    found = find_pictures(tmp_path)
+    assert (found.pictures, found.unreadable) == ([], [tmp_path / "closed"])

@@ -284,7 +284,7 @@ def test_damaged_records_are_named_with_a_remedy(tmp_path, harm, said):
 def test_a_damaged_description_is_named_with_a_remedy(tmp_path):
     write(tmp_path / "a", examples())
     os.truncate(tmp_path / "a" / DESCRIPTION, 100)
-    with pytest.raises(DamagedData, match=r"damaged: .*vqdit.json cannot be read \(JSON"):
+    with pytest.raises(DamagedData, match=r"damaged: .*vqdit.json cannot be read"):
         features_of(tmp_path / "a")
     write(tmp_path / "b", examples())
     (info,) = (tmp_path / "b").rglob("dataset_info.json")
@@ -367,20 +367,19 @@ def test_an_example_that_is_larger_than_its_column_is_not_inflated(tmp_path):
     ("path", "value", "why"),
     [
         ("", [], "it must be an object"),
-        ("name", "../../b", "name must be a word"),
-        ("version", "2.0.0", "version must be '1.0.0'"),
-        ("checksum", None, "checksum must be text"),
-        ("features", {}, "features must be an object"),
+        ("name", "../../b", "it needs a word as its name"),
+        ("version", "2.0.0", "1.0.0 as its version"),
+        ("checksum", None, "checksum must be a text"),
         ("features.image", 7, "features.image must be an object"),
         ("features.image.shape", [10**6] * 3, "'image' of shape .* at most 268,435,456"),
-        ("features.image.shape", [3, -5, 1], "features.image.shape must have integers from 1"),
+        ("features.image.shape", [3, -5, 1], "features.image has a negative or empty size"),
+        ("features.image.shape", [3, 0, 1], "features.image has a negative or empty size"),
         ("features.image.shape", "abc", "features.image.shape must be a list"),
         ("features.image.dtype", "object", "a column cannot be stored as 'object'"),
-        ("features.image.form", 1, "features.image has the unknown field 'form'"),
         ("features.label.names", ["a"], "features.label has 4 classes but 1 names"),
-        ("features.label.names", [1, 2, 3, 4], "features.label must have text"),
-        ("splits.train", 5.5, "splits and files must have integers from 0"),
-        ("files", {"x": "y"}, "splits and files must have integers from 0"),
+        ("features.label.names", [1, 2], r"features.label.names\[0\] must be a text"),
+        ("splits.train", 5.5, "splits.train must be an integer"),
+        ("files", {"x": "y"}, "files.x must be an integer"),
     ],
 )
 def test_a_description_of_another_form_is_refused_by_its_value(tmp_path, path, value, why):

@@ -91,7 +91,7 @@ class ImageFolder(Recorded):
         folder = self._folder()
         has_splits = all((folder / split).is_dir() for split in SPLITS)
         pictures = []
-        for file in find_pictures(folder):
+        for file in find_pictures(folder).pictures:
             above = file.relative_to(folder).parts[:-1]
             split = above[0] if has_splits and above else ""
             group = above[1:2] if has_splits else above[:1]

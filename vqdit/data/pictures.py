@@ -1,48 +1,118 @@
 """Finding image files, reading them and resizing them to one size."""
 
+import contextlib
+import io
 import os
+import warnings
+from collections import Counter
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple
 
 import numpy as np
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+"""The only decoders of Pillow that are used; some others run programs."""
+SUFFIXES = (
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".jpe",
+    ".jfif",
+    ".webp",
+    ".gif",
+    ".bmp",
+    ".tif",
+    ".tiff",
+)
+PIXELS = 2**26
+"""Largest number of pixels of a picture; it takes less than 1 GB to read it."""
+CLUTTER = {
+    *("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "__pycache__"),
+    *("$recycle.bin", "recycler", "system volume information", "lost+found", "found.000"),
+    *("@eadir", "@tmp", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "~snapshot"),
+    *("network trash folder", "temporary items", "thevolumesettingsfolder"),
+}
+"""Names, in lower case, of files and folders that systems and network disks leave everywhere."""
+ROWS = 256
+"""Number of rows of pixels that are converted at once."""
+SCALES = {"L;2": 85, "L;4": 17}
+"""By Pillow's raw mode: what makes 8 bits of a transparent value, as Pillow does of the pixels."""
+
+
+class UnreadablePicture(ValueError):
+    """Raised if a picture cannot be decoded.
+
+    Attributes:
+        why: the cause, which the message has after the path.
+    """
+
+    def __init__(self, file: Path, why: str) -> None:
+        super().__init__(f"cannot decode the picture {file}: {why}; replace or remove the file")
+        self.file, self.why = file, why
+
+
+class Found(NamedTuple):
+    """The files in a folder and its sub-folders.
+
+    Attributes:
+        pictures: the image files, sorted.
+        left_out: number of other files by their ending, in lower case.
+        unreadable: folders without permission, links that lead nowhere, and devices.
+    """
+
+    pictures: list[Path]
+    left_out: Counter[str]
+    unreadable: list[Path]
 
 
 def check_form(source: object, size: int, channels: int) -> None:
     """Raises ValueError, with the name of the source's class, for an invalid size or channels."""
     name = type(source).__name__
-    if size < 1:
-        raise ValueError(f"{name} needs size >= 1, got {size}")
+    if not 1 <= size <= PIXELS**0.5:
+        raise ValueError(f"{name} needs size from 1 to {int(PIXELS**0.5)}, got {size}")
     if channels not in (1, 3):
         raise ValueError(f"{name} needs 1 (grey) or 3 (colour) channels, got {channels}")
 
 
-def is_picture(file: Path) -> bool:
-    """Returns whether the file has the suffix of an image and is not hidden."""
-    return file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
+def find_pictures(folder: Path) -> Found:
+    """Finds the image files of a folder and its sub-folders; follows symbolic links.
 
-
-def find_pictures(folder: Path) -> list[Path]:
-    """Returns the sorted image files of a folder and its sub-folders; follows symbolic links.
+    Hidden files, and what systems and network disks leave in folders, count for nothing. A link to
+    a folder above it is not followed, and, within a folder that is a link, neither is one to a
+    folder that was read before: so folders that link to one another come to an end.
 
     Raises:
-        OSError: if a folder cannot be read.
+        OSError: if the folder itself cannot be read.
     """
-    found: list[Path] = []
-    for place, folders, files in os.walk(folder, onerror=_fail, followlinks=True):
-        here = Path(place).resolve()
-        folders[:] = [  # skips hidden folders, and links to a folder that contains them
-            name
-            for name in folders
-            if not name.startswith(".") and not here.is_relative_to((here / name).resolve())
-        ]
-        found += [Path(place, name) for name in files if is_picture(Path(name))]
-    return sorted(found)
-
-
-def _fail(error: OSError) -> NoReturn:
-    raise error
+    os.scandir(folder).close()
+    found = Found([], Counter(), [])
+    seen: set[Path] = set()
+    places = [(folder, folder.resolve(), False)]
+    while places:
+        place, real, linked = places.pop()
+        seen.add(real)
+        if not os.access(place, os.R_OK | os.X_OK):
+            found.unreadable.append(place)
+            continue
+        with os.scandir(place) as scanned:
+            entries = sorted(scanned, key=lambda entry: entry.name)
+        for entry in entries:
+            if entry.name.startswith(".") or entry.name.lower() in CLUTTER:
+                continue
+            path, is_link = place / entry.name, entry.is_symlink()
+            if os.path.isdir(path) if is_link else entry.is_dir():
+                target = path.resolve() if is_link else real / entry.name
+                again = real.is_relative_to(target) or (linked and target in seen)
+                if not (is_link and again):
+                    places.append((path, target, linked or is_link))
+            elif not (os.path.isfile(path) if is_link else entry.is_file()):
+                found.unreadable.append(path)
+            elif path.suffix.lower() in SUFFIXES:
+                found.pictures.append(path)
+            else:
+                found.left_out[path.suffix.lower() or "without ending"] += 1
+    found.pictures.sort()
+    return found
 
 
 def read_picture(file: Path, size: tuple[int, int], channels: int) -> np.ndarray:
@@ -61,43 +131,99 @@ def open_picture(file: Path, channels: int) -> np.ndarray:
     """Reads an image file in its original size, in the orientation that its EXIF data give.
 
     Args:
-        file: PNG, JPEG or WebP file; transparent pixels are blended with white.
+        file: PNG, JPEG, WebP, GIF, BMP or TIFF file, whatever its ending; transparent pixels are
+            blended with white, and of several frames or pages the first is read.
         channels: 1 (grey) or 3 (colour).
 
     Returns:
         The image, uint8 [h, w, c].
 
     Raises:
-        ValueError: if the file cannot be decoded; the message has its path.
+        UnreadablePicture: if the file cannot be decoded, or has more than PIXELS pixels; the
+            message has its path.
         FileNotFoundError: if there is no such file.
     """
-    from PIL import Image, ImageOps
-
     if not file.is_file():
         raise FileNotFoundError(f"no picture {file}")
     try:
-        with Image.open(file) as opened:
-            image = _eight_bits(ImageOps.exif_transpose(opened))
-            if image.has_transparency_data:
-                image = image.convert("RGBA")
-                white = Image.new("RGBA", image.size, "white")
-                image = Image.alpha_composite(white, image)
-            image = image.convert("L" if channels == 1 else "RGB")
+        with warnings.catch_warnings(action="ignore"), open_checked(file) as opened:
+            return _pixels(opened, channels)
     except Exception as error:  # damaged files make Pillow raise almost anything
-        why = str(error).replace(f"'{file}'", "it")
-        raise ValueError(
-            f"cannot decode the picture {file}: {why}; replace or remove the file"
-        ) from error
-    return np.asarray(image).reshape(image.height, image.width, channels)
+        raise UnreadablePicture(file, str(error).replace(f"'{file}'", "it")) from error
+
+
+def open_checked(source: Path | io.BytesIO) -> Any:
+    """Opens a picture by one of FORMATS without decoding it.
+
+    Raises:
+        ValueError: if its header announces no or too many pixels.
+        OSError: if it has none of the formats.
+    """
+    from PIL import Image
+
+    try:
+        opened = Image.open(source, formats=FORMATS)
+    except Image.DecompressionBombError as error:  # far above PIXELS
+        claim = str(error).partition(" exceeds")[0]
+        raise ValueError(f"{claim}; at most {PIXELS:,} pixels are read") from error
+    width, height = opened.size
+    if not 0 < width * height <= PIXELS:
+        opened.close()
+        count = f"Image size ({width * height} pixels)"
+        raise ValueError(f"{count}; at most {PIXELS:,} pixels are read")
+    return opened
+
+
+def _pixels(opened: Any, channels: int) -> np.ndarray:
+    """Decodes an opened picture: uint8 [h, w, c]."""
+    from PIL import ImageOps
+
+    raw = str(opened.tile[0].args) if opened.tile else ""
+    opened.load()
+    with contextlib.suppress(Exception):  # EXIF data that cannot be read; the pixels are sound
+        ImageOps.exif_transpose(opened, in_place=True)
+    _scale_transparency(opened, raw)
+    pixels = np.empty((opened.height, opened.width, channels), np.uint8)
+    for top in range(0, opened.height, ROWS):
+        rows = pixels[top : top + ROWS]
+        part = opened.crop((0, top, opened.width, top + len(rows)))
+        rows[:] = np.asarray(_opaque(part, channels)).reshape(rows.shape)
+    return pixels
+
+
+def _scale_transparency(image: Any, raw: str) -> None:
+    """Gives a PNG's transparent value the bits that Pillow has given its pixels."""
+    value = image.info.get("transparency")
+    if raw in SCALES and isinstance(value, int):
+        image.info["transparency"] = value * SCALES[raw]
+    elif raw == "RGB;16B" and isinstance(value, tuple):
+        image.info["transparency"] = tuple(part >> 8 for part in value)
+
+
+def _opaque(image: Any, channels: int) -> Any:
+    """Returns a picture of 8 bits in grey or colour, blended with white."""
+    from PIL import Image
+
+    image = _eight_bits(image)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("L" if channels == 1 else "RGB")
 
 
 def _eight_bits(image: Any) -> Any:
     """Scales 16-bit grey images to 8 bits; Pillow's own conversion would clip them at 255."""
     from PIL import Image
 
-    if not image.mode.startswith("I"):
+    if image.mode[0] not in "IF":
         return image
-    return Image.fromarray(np.round(np.asarray(image) / 257.0).astype(np.uint8))
+    values = np.asarray(image)
+    if image.mode == "F" or values.min() < 0 or values.max() > 65535:
+        raise ValueError("its values have more than 16 bits")
+    scaled = Image.fromarray(np.round(values / 257.0).astype(np.uint8))
+    if (transparent := image.info.get("transparency")) is not None:
+        scaled.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
+    return scaled
 
 
 def fit(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -1,7 +1,6 @@
 """The description of a prepared data set (`vqdit.json`): what it holds, checked when it is read."""
 
 import contextlib
-import json
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -9,11 +8,25 @@ from pathlib import Path
 from typing import Any
 
 from vqdit.data.sources import Feature
+from vqdit.files import parse_json
 from vqdit.typing import Named
 
 DESCRIPTION = "vqdit.json"
 VERSION = "1.0.0"
 REMEDY = "put back a copy, or remove the folder and prepare or encode the data again"
+SHAPE = {
+    "name": str,
+    "version": str,
+    "checksum": str,
+    "features": {
+        str: {"shape": [int], "classes": int, "names": [str], "dtype?": str, "encoded?": str}
+    },
+    "splits": {str: int},
+    "files?": {str: int},
+    "labels?": {str: {str: [int]}},
+    "left_out?": [str],
+}
+"""What a description must hold."""
 LARGEST = 256 * 2**20
 """Largest size in bytes of one column of one example."""
 
@@ -53,7 +66,7 @@ def describe(folder: Path) -> dict[str, Any]:
         DamagedData: if the description of the data set cannot be read.
     """
     with reading(f"{folder / DESCRIPTION}"):
-        found = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        found = parse_json((folder / DESCRIPTION).read_bytes(), SHAPE)
         _check(found)
         return found
 
@@ -95,52 +108,20 @@ def check_size(name: str, feature: Feature) -> int:
     return size
 
 
-def _feature(fields: Mapping[str, Any]) -> Feature:
-    return Feature(**{**fields, "shape": tuple(fields["shape"]), "names": tuple(fields["names"])})
-
-
-def _check(found: Any) -> None:
-    """Raises ValueError unless a description has the form in which `records.write` writes it."""
-    _require(isinstance(found, dict), "it must be an object")
-    _require(re.fullmatch(r"\w+", str(found.get("name"))), "name must be a word")
-    _require(found.get("version") == VERSION, f"version must be {VERSION!r}")
-    _require(isinstance(found.get("checksum"), str), "checksum must be text")
-    for part in ("features", "splits"):
-        _require(isinstance(found.get(part), dict) and found[part], f"{part} must be an object")
-    for counts in (found["splits"], found.get("files", {})):
-        _require(
-            isinstance(counts, dict) and all(map(_is_count, counts.values())),
-            "splits and files must have integers from 0",
-        )
+def _check(found: dict[str, Any]) -> None:
+    """Raises ValueError unless the values of a description are possible."""
+    if not re.fullmatch(r"\w+", found["name"]) or found["version"] != VERSION:
+        raise ValueError(f"it needs a word as its name and {VERSION} as its version")
     for name, fields in found["features"].items():
-        _check_feature(name, fields)
+        if min(fields["classes"], *fields["shape"], 1) < 0 or 0 in fields["shape"]:
+            raise ValueError(f"features.{name} has a negative or empty size")
+        if len(fields["names"]) not in (0, fields["classes"]):
+            raise ValueError(
+                f"features.{name} has {fields['classes']} classes but {len(fields['names'])} names"
+            )
+        check_size(name, _feature(fields))
 
 
-def _check_feature(name: str, fields: Any) -> None:
-    _require(isinstance(fields, dict), f"features.{name} must be an object")
-    for part in ("shape", "names"):
-        _require(isinstance(fields.get(part), list), f"features.{name}.{part} must be a list")
-    unknown = set(fields) - set(Feature._fields)
-    _require(not unknown, f"features.{name} has the unknown field {min(unknown, default='')!r}")
-    _require(
-        all(_is_count(axis) and axis > 0 for axis in fields["shape"]),
-        f"features.{name}.shape must have integers from 1",
-    )
-    texts = [*fields["names"], fields.get("dtype", ""), fields.get("encoded", "")]
-    _require(all(isinstance(text, str) for text in texts), f"features.{name} must have text")
-    classes = fields.get("classes", 0)
-    _require(_is_count(classes), f"features.{name}.classes must be an integer from 0")
-    _require(
-        len(fields["names"]) in (0, classes),
-        f"features.{name} has {classes} classes but {len(fields['names'])} names",
-    )
-    check_size(name, _feature(fields))
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _require(holds: Any, rule: str) -> None:
-    if not holds:
-        raise ValueError(rule)
+def _feature(fields: Mapping[str, Any]) -> Feature:
+    texts = (fields.get(name, "") for name in ("dtype", "encoded"))
+    return Feature(tuple(fields["shape"]), fields["classes"], tuple(fields["names"]), *texts)

@@ -8,7 +8,6 @@ import errno
 import fcntl
 import hashlib
 import io
-import json
 import os
 import secrets
 import shutil
@@ -21,6 +20,7 @@ import numpy as np
 from vqdit.data.builders.description import DESCRIPTION, VERSION, described
 from vqdit.data.builders.reader import sizes
 from vqdit.data.sources import PRESENT, Feature
+from vqdit.files import write_json
 from vqdit.typing import Named
 
 FULL = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT), "disk space")
@@ -71,7 +71,7 @@ def write(
             "checksum": _combined(digests),
             "files": sizes(temporary),
         }
-        (temporary / DESCRIPTION).write_text(json.dumps(description, indent=2), encoding="utf-8")
+        write_json(temporary / DESCRIPTION, description)
         try:
             os.rename(temporary, folder)
         except OSError:
