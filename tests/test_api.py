@@ -197,6 +197,7 @@ def test_guidance_and_samplers_change_the_samples(generator):
         ({"num": 0}, "num must be at least 1, got 0"),
         ({"num": True}, "num must be at least 1, got True"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"batch_size": 10**9}, "batch_size must be at most 65536, got 1000000000"),
         ({"seed": 2**32}, "seed must be from 0 to 2^32 - 1, got 4294967296"),
         ({"seed": -1}, "seed must be from 0 to 2^32 - 1, got -1"),
         ({"guidance": float("nan")}, "guidance must be finite, got nan"),

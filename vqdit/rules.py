@@ -36,6 +36,8 @@ class Integer(NamedTuple):
 
 COUNT, SEVERAL = Integer(1), Integer(2)
 SEED = Integer(0, 2**32 - 1, "from 0 to 2^32 - 1")
+BATCH = Integer(1, 2**16)
+"""Samples or scores at a time; more take memory and make nothing faster."""
 ROUNDS = Integer(1, 10_000)
 """Network evaluations per score. More change nothing that could be noticed."""
 

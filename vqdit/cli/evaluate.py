@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from vqdit.cli.options import COUNT, FOLDER, NUMBER, Seed, Workdir, integer, text
+from vqdit.cli.options import BATCH, FOLDER, NUMBER, Seed, Workdir, integer, text
 from vqdit.rules import SEVERAL
 
 log = logging.getLogger(__name__)
@@ -22,7 +22,7 @@ def evaluate(
     num: Annotated[int, integer(SEVERAL)] = 500,
     split: Annotated[str | None, text("{validation,test}")] = None,
     guidance: Annotated[float | None, NUMBER] = None,
-    batch_size: Annotated[int, COUNT] = 64,
+    batch_size: Annotated[int, BATCH] = 64,
     seed: Seed = 0,
     out: Annotated[str, FOLDER] = "evaluation",
 ) -> int:

@@ -78,7 +78,8 @@ def _number(word: str) -> float:
     return finite(value)
 
 
-COUNT, SEED, ROUNDS = integer(rules.COUNT), integer(rules.SEED), integer(rules.ROUNDS)
+COUNT, SEED = integer(rules.COUNT), integer(rules.SEED)
+BATCH, ROUNDS = integer(rules.BATCH), integer(rules.ROUNDS)
 INDEX = integer(Integer(0, rule="an integer from 0"))
 NUMBER = parsed_by(_number, "NUMBER")
 FOLDER, FILE, NAME = text("DIR"), text("FILE"), text("NAME")

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from vqdit.cli.options import COUNT, FILE, FOLDER, NUMBER, Repeated, Seed, Workdir, text
+from vqdit.cli.options import BATCH, COUNT, FILE, FOLDER, NUMBER, Repeated, Seed, Workdir, text
 
 
 def sample(
@@ -22,7 +22,7 @@ def sample(
     sampler: Repeated = [],  # noqa: B006
     temperature: Repeated = [],  # noqa: B006
     explain: bool = False,
-    batch_size: Annotated[int, COUNT] = 64,
+    batch_size: Annotated[int, BATCH] = 64,
     seed: Seed = 0,
     out: Annotated[str, FOLDER] = "samples",
 ) -> int:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from vqdit.cli.options import COUNT, FILE, ROUNDS, Repeated, Seed, Workdir, choice
+from vqdit.cli.options import BATCH, FILE, ROUNDS, Repeated, Seed, Workdir, choice
 
 KINDS = {
     ("likelihood", True): "lower bound on log p(candidate | given), nats",
@@ -23,7 +23,7 @@ def score(
         Literal["likelihood", "information"] | None, choice("likelihood", "information")
     ] = None,
     rounds: Annotated[int, ROUNDS] = 32,
-    batch_size: Annotated[int, COUNT] = 64,
+    batch_size: Annotated[int, BATCH] = 64,
     seed: Seed = 0,
     out: Annotated[str, FILE] = "scores.json",
 ) -> int:

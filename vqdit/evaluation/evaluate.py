@@ -63,7 +63,7 @@ def measure_agreement(
         ValueError: a number is out of range.
     """
     rules.check(rules.SEVERAL, num=num)
-    rules.check(rules.COUNT, batch_size=batch_size)
+    rules.check(rules.BATCH, batch_size=batch_size)
     sampling = _Sampling(generator, held_out, num, guidance, seed, batch_size)
     pairs, conditional = _pairs(sampling, recognizers)
     joint, samples = _joint(sampling, recognizers)

@@ -102,7 +102,8 @@ class Generator:
         Raises:
             ValueError: a number is out of range, or the model cannot sample so.
         """
-        rules.check(rules.COUNT, num=num, batch_size=batch_size)
+        rules.check(rules.COUNT, num=num)
+        rules.check(rules.BATCH, batch_size=batch_size)
         rules.check(rules.SEED, seed=seed)
         inputs = self.prepare(given, want, samplers, guidance, autoguide)
         stored_edits = {
@@ -199,7 +200,7 @@ class Generator:
                 f"score compares candidates of one modality, got {', '.join(candidates) or 'none'}"
             )
         rules.check(rules.ROUNDS, rounds=rounds)
-        rules.check(rules.COUNT, batch_size=batch_size)
+        rules.check(rules.BATCH, batch_size=batch_size)
         rules.check(rules.SEED, seed=seed)
         ((name, values),) = candidates.items()
         inputs = self.prepare(given, name, None, None)._replace(branches=())
