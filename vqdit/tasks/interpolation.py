@@ -22,7 +22,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vqdit import rules
 from vqdit.modalities import Image, Modality
 from vqdit.processes import Process
 from vqdit.processes.base import X
@@ -121,7 +120,6 @@ def stored_interpolation(
         raise ValueError(
             f"interpolation is from one picture to one other, got {len(first)} and {len(second)}"
         )
-    rules.check(rules.finite, strength=path.strength)
     if not 0.0 <= path.strength <= 1.0:
         raise ValueError(f"strength must be in [0, 1], got {path.strength}")
     if count < 2:
