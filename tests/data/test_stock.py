@@ -1,13 +1,14 @@
 """TFDS data sets: read without TensorFlow, divided, resized, or explained."""
 
 import io
+import sys
 
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from vqdit.data import TFDS, Data, stock
+from vqdit.data import TFDS, Data, pictures, stock
 from vqdit.data.pictures import fit
 from vqdit.data.sources import SPLITS, Feature, root
 
@@ -207,6 +208,40 @@ def test_a_data_set_that_is_not_prepared_names_the_command(data_folder):
     match = rf"not prepared in {data_folder}/tfds; run `vqdit prepare tfds:celeb_a`"
     with pytest.raises(FileNotFoundError, match=match):
         TFDS(name="celeb_a").split("train")
+
+
+def damage(change):
+    """Changes features.json, which is read if a version is asked for."""
+    (file,) = (root() / "tfds").rglob("features.json")
+    file.write_text(change(file.read_text()))
+
+
+def test_classes_that_prepared_data_name_are_not_imported(tmp_path, monkeypatch):
+    prepare()
+    (tmp_path / "evil_features.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    damage(lambda text: text.replace("tensorflow_datasets.core.features.class", "evil_features.c"))
+    match = "'evil_features.c_label_feature.ClassLabel', which is no feature of TFDS"
+    with pytest.raises(ValueError, match=match):
+        TFDS(name="tiny_pictures:1.2.0").features()
+    assert "evil_features" not in sys.modules
+
+
+def test_code_of_a_namespace_runs_for_prepare_alone():
+    match = "kubric:movi_e has a namespace, whose code only `vqdit prepare tfds:kubric:movi_e` runs"
+    with pytest.raises(ValueError, match=f"{match}; .*, and name it 'movi_e' here"):
+        TFDS(name="kubric:movi_e").features()
+    for name in ("mnist/data_dir=/x", "../x", "mnist:1", ""):
+        with pytest.raises(ValueError, match="is no name of a TFDS data set, such as celeb_a"):
+            TFDS(name=name).features()
+
+
+def test_pictures_of_data_sets_are_bounded_by_their_header(monkeypatch):
+    prepare()
+    source = TFDS(name="tiny_pictures", size=8)
+    monkeypatch.setattr(pictures, "PIXELS", 400)
+    with pytest.raises(OSError, match=r"Image size .528 pixels.; at most 400 pixels are read"):
+        source.split("test").take(np.arange(2))
 
 
 class Faulty(tfds.core.GeneratorBasedBuilder):

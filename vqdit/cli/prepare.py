@@ -79,7 +79,7 @@ def prepare(
     if cls == "TFDS":
         from vqdit.data.stock import prepare_stock
 
-        prepare_stock(fields["name"])
+        fields["name"] = prepare_stock(fields["name"])
     source = getattr(data, cls)(**fields)
     counts = {split: len(source.split(split)) for split in SPLITS}
     print(f"{name}: " + ", ".join(f"{count} {split}" for split, count in counts.items()))

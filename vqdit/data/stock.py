@@ -1,15 +1,23 @@
 """Image data sets of TensorFlow Datasets (TFDS), such as celeb_a or imagenet2012."""
 
+import contextlib
 import difflib
+import io
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from vqdit.data.builders.description import reading
-from vqdit.data.pictures import check_form, fit
+from vqdit.data.pictures import check_form, fit, open_checked
 from vqdit.data.sources import PRESENT, Arrays, Feature, Source, Split, check_split, root
 from vqdit.typing import Named
+
+NAME = r"(?P<namespace>[\w-]+:)?[a-zA-Z]\w*(/[\w+.-]+)?(:(\d+|\*)(\.(\d+|\*)){2})?"
+"""Names of data sets: a name, and perhaps a namespace, a configuration and a version."""
+CLASSES = 2**20
+"""Largest number of classes of a label."""
 
 
 class TFDS(Source):
@@ -18,6 +26,9 @@ class TFDS(Source):
     `vqdit prepare tfds:NAME` must have prepared the data set in the array_record format. If the
     data set has no validation or test split, 5 % of its training split is used for each. Labels
     below 0, which some test sets use for secret labels, count as missing.
+
+    Only `vqdit prepare` runs the code of a data set of others, whose name has a namespace, such as
+    kubric:movi_e. Once prepared, it is known by its name without the namespace.
 
     Attributes:
         name: TFDS name, such as "celeb_a" or "imagenet2012:5.1.0".
@@ -37,6 +48,8 @@ class TFDS(Source):
         check_form(self, self.size, self.channels)
 
     def features(self) -> Named[Feature]:
+        import tensorflow_datasets as tfds
+
         found = self._builder().info.features
         optional = () if self.label in ("", "label") else (self.label,)  # many have no label
         for name in (self.image, *optional):
@@ -44,8 +57,9 @@ class TFDS(Source):
                 raise ValueError(
                     f"{self.name} has no feature {name!r}; it has: {', '.join(sorted(found))}"
                 )
-        image = found[self.image]
-        if len(image.shape or ()) != 3 or image.np_dtype != np.uint8:
+        image: Any = found[self.image]
+        is_image = isinstance(image, tfds.features.Image) and len(image.shape) == 3
+        if not is_image or image.np_dtype != np.uint8:
             raise ValueError(
                 f"the feature {self.image!r} of {self.name} holds no uint8 pictures; choose "
                 "another with --data.source.image"
@@ -57,6 +71,11 @@ class TFDS(Source):
                 raise ValueError(
                     f"the feature {self.label!r} of {self.name} is no class label; "
                     "set --data.source.label= (empty) to train without labels"
+                )
+            if label.num_classes > CLASSES:
+                raise ValueError(
+                    f"the feature {self.label!r} of {self.name} has {label.num_classes:,} classes; "
+                    f"at most {CLASSES:,} are possible"
                 )
             columns["label"] = Feature((), label.num_classes, tuple(label.names))
         return Named(columns)
@@ -78,7 +97,10 @@ class TFDS(Source):
         else:
             start = 100 - 5 * (len(missing) - missing.index(name))
             expression = f"train[{start}%:{start + 5}%]"
-        return _Stock(self, builder.as_data_source(expression))
+        from tensorflow_datasets.core.decode import DeserializeMethod
+
+        raw = DeserializeMethod.RAW_BYTES
+        return _Stock(self, builder.as_data_source(expression, deserialize_method=raw))
 
     def fingerprint(self) -> dict[str, Any]:
         info = self._builder().info
@@ -86,6 +108,12 @@ class TFDS(Source):
         return {"name": info.name, "version": str(info.version), "splits": splits}
 
     def _builder(self) -> Any:
+        if (match := re.fullmatch(NAME, self.name)) and (namespace := match["namespace"]):
+            name = self.name.removeprefix(namespace)
+            raise ValueError(
+                f"{self.name} has a namespace, whose code only `vqdit prepare tfds:{self.name}` "
+                f"runs; prepare it, if you trust {namespace[:-1]}, and name it {name!r} here"
+            )
         builder = make_builder(self.name)
         if not builder.info.splits:
             raise FileNotFoundError(
@@ -105,7 +133,7 @@ class _Stock:
     def take(self, rows: np.ndarray) -> Arrays:
         source = self._source
         with reading(f"a split of {source.name} in {root() / 'tfds'}"):
-            found = self._records.__getitems__(rows.tolist())
+            found = self._decoded(self._records.__getitems__(rows.tolist()))
         size = (source.size, source.size)
         images = [fit(_channels(record[source.image], source.channels), size) for record in found]
         arrays: Arrays = {"image": np.stack(images)}
@@ -115,6 +143,19 @@ class _Stock:
             arrays[PRESENT + "label"] = labels >= 0
         arrays[PRESENT + "image"] = np.ones(len(rows), bool)
         return arrays
+
+    def _decoded(self, examples: list[bytes]) -> list[Any]:
+        """Decodes image and label of examples. The other features are not decoded."""
+        import tensorflow_datasets as tfds
+        from tensorflow_datasets.proto import tf_example_pb2
+
+        source, features = self._source, self._records.dataset_info.features
+        wanted = {name for name in (source.image, source.label) if name in features}
+        kept = tfds.features.FeaturesDict({name: features[name] for name in wanted})
+        for example in examples:
+            stored = tf_example_pb2.Example.FromString(example).features.feature  # pyright: ignore
+            open_checked(io.BytesIO(stored[source.image].bytes_list.value[0])).close()
+        return [kept.deserialize_example_np(example) for example in examples]
 
 
 def _channels(pixels: np.ndarray, channels: int) -> np.ndarray:
@@ -132,14 +173,20 @@ def _channels(pixels: np.ndarray, channels: int) -> np.ndarray:
 def make_builder(name: str) -> Any:
     """Returns the TFDS builder of a data set.
 
+    Args:
+        name: its name. One with a namespace makes TFDS download code and run it.
+
     Raises:
         ValueError: if TFDS has no such data set or version.
         ImportError: if the data set needs TensorFlow or another package that is not installed.
     """
     import tensorflow_datasets as tfds
 
+    if not re.fullmatch(NAME, name):
+        raise ValueError(f"{name!r} is no name of a TFDS data set, such as celeb_a or mnist:3.0.1")
     try:
-        return tfds.builder(name, data_dir=root() / "tfds", file_format="array_record")
+        with _only_known_features():
+            return tfds.builder(name, data_dir=root() / "tfds", file_format="array_record")
     except tfds.core.DatasetNotFoundError as error:
         known = tfds.list_builders(with_community_datasets=False)  # listing those needs TensorFlow
         near = difflib.get_close_matches(re.split("[:/]", name)[0], known, n=3)
@@ -151,8 +198,29 @@ def make_builder(name: str) -> Any:
         raise ValueError(f"cannot open the TFDS data set {name!r}: {error}") from error
 
 
-def prepare_stock(name: str) -> Any:
-    """Downloads and prepares a TFDS data set; returns its builder.
+@contextlib.contextmanager
+def _only_known_features() -> Iterator[None]:
+    """Keeps TFDS from importing the modules of features that prepared data name."""
+    from tensorflow_datasets.core.features.feature import FeatureConnector
+
+    def known(cls: Any, name: str) -> Any:
+        if name not in cls._registered_features:
+            raise ValueError(
+                f"the prepared data name {name!r}, which is no feature of TFDS and may be code of "
+                f"others; remove them from {root() / 'tfds'} and prepare them again"
+            )
+        return cls._registered_features[name]
+
+    importing = FeatureConnector.__dict__["cls_from_name"]
+    FeatureConnector.cls_from_name = classmethod(known)  # pyright: ignore
+    try:
+        yield
+    finally:
+        FeatureConnector.cls_from_name = importing
+
+
+def prepare_stock(name: str) -> str:
+    """Downloads and prepares a TFDS data set; returns its name without the namespace.
 
     Raises:
         ImportError: if the data set needs TensorFlow or another package that is not installed.
@@ -173,7 +241,8 @@ def prepare_stock(name: str) -> Any:
         if not builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
             fault = "cannot be prepared"
         raise OSError(f"the TFDS data set {name!r} {fault}: {error}") from error
-    return builder
+    match = re.fullmatch(NAME, name)
+    return name.removeprefix((match and match["namespace"]) or "")
 
 
 def needs_tensorflow(name: str, error: ImportError) -> ImportError:
