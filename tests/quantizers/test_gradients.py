@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vqdit.quantizers.gradients import diveq, estimate, rotate
+from vqdit.quantizers import BSQ, VQ
+from vqdit.quantizers.gradients import GRADIENT_EPSILON, diveq, estimate, rotate, unit
 
 
 def pair(d, seed=0):
@@ -35,6 +36,34 @@ def test_rotation_is_finite_at_zero_and_at_the_opposite():
     for z, q in [([0.0, 0.0], [1.0, 0.0]), ([1.0, 0.0], [-1.0, 0.0]), ([1.0, 0.0], [0.0, 0.0])]:
         gradient = jax.grad(lambda z, q=q: rotate(z, jnp.asarray(q)).sum())(jnp.asarray(z))
         assert jnp.isfinite(gradient).all()
+
+
+NORMALIZED = [
+    VQ(codebook_size=16, dim=8, distance="cosine"),
+    VQ(codebook_size=16, dim=8, distance="cosine", learning="gradient"),
+    VQ(codebook_size=16, dim=8, estimator="rotation"),
+    BSQ(bits=8),
+]
+
+
+@pytest.mark.parametrize("quantizer", NORMALIZED)
+@pytest.mark.parametrize("scale", [0.0, 1e-8, 1e-3])
+def test_gradients_near_zero_are_bounded_and_not_zero(quantizer, scale):
+    """Silent sounds have z near 0: they train, and do not make other examples vanish."""
+    z = scale * jax.random.normal(jax.random.key(0), (64, 8))
+    params, stats = quantizer.init(jax.random.key(1))
+    arrived = jax.random.normal(jax.random.key(2), z.shape)
+    _, back = jax.vjp(lambda z: quantizer.quantize(params, stats, z).z_q, z)
+    length = jnp.linalg.norm(back(arrived)[0], axis=-1) / jnp.linalg.norm(arrived, axis=-1)
+    assert length.max() <= 1.001 / GRADIENT_EPSILON and length.min() > 1e-3
+
+
+def test_the_length_is_one_down_to_the_smallest_vectors():
+    z = jax.random.normal(jax.random.key(0), (64, 8))
+    for scale in (1.0, 1e-3, 1e-5):
+        np.testing.assert_allclose(jnp.linalg.norm(unit(scale * z), axis=-1), 1.0, rtol=1e-5)
+    plain = jax.jacobian(lambda z: z / jnp.linalg.norm(z))(z[0])
+    np.testing.assert_allclose(jax.jacobian(unit)(z[0]), plain, atol=1e-6)
 
 
 def test_diveq_moves_by_the_length_of_the_error():

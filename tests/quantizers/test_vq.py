@@ -166,6 +166,29 @@ def test_a_batch_without_vectors_teaches_nothing_and_the_start_waits_for_one(lea
     chex.assert_trees_all_equal(again, placed)
 
 
+@pytest.mark.parametrize("step", [2, 3])  # k-means, and averages
+@pytest.mark.parametrize("learning", ["ema", "gradient"])
+def test_a_vector_that_is_not_finite_teaches_nothing(learning, step, key):
+    vq = VQ(codebook_size=8, dim=3, start=3, learning=learning)
+    z = jax.random.normal(key, (2, 16, 3))
+    params, stats = vq.update(
+        *vq.init(jax.random.key(1)), z, codes_of(z), jax.random.key(2), jnp.asarray(2)
+    )
+    wrong = z.at[0, 0, 0].set(jnp.nan).at[1, 5, 2].set(jnp.inf)
+    update = jax.jit(vq.update)
+    found = update(params, stats, wrong, codes_of(z), jax.random.key(3), jnp.asarray(step))
+    mask = jnp.ones((2, 16), bool).at[0, 0].set(False).at[1, 5].set(False)
+    expected = update(
+        params, stats, z, codes_of(z), jax.random.key(3), jnp.asarray(step), mask=mask
+    )
+    chex.assert_tree_all_finite(found)
+    chex.assert_trees_all_equal(found, expected)
+
+
+def codes_of(z):
+    return jnp.zeros((*z.shape[:-1], 1), jnp.int32)
+
+
 def test_cosine_codes_and_output_have_unit_length_and_ignore_scale():
     vq = VQ(codebook_size=16, dim=4, distance="cosine")
     z = jax.random.normal(jax.random.key(0), (64, 4))

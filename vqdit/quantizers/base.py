@@ -116,7 +116,10 @@ class Quantizer(Component):
         *,
         mask: Mask = None,
     ) -> tuple[Params, Stats]:
-        """Returns params and stats after a step with these z and codes. Default: unchanged."""
+        """Returns params and stats after a step with these z and codes. Default: unchanged.
+
+        Vectors that are not finite take no part, as padding.
+        """
         del z, codes, key, step, mask
         return params, stats
 

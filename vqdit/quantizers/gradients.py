@@ -15,6 +15,9 @@ from vqdit.typing import Array, Float, Key
 Estimator = Literal["straight_through", "rotation", "diveq"]
 EPSILON = 1e-6
 """Lower bound of norms in divisions."""
+GRADIENT_EPSILON = 0.01
+"""Lower bound of norms in the gradients of divisions by |z|: these gradients are at most 1 / 0.01
+times as long as those that arrive, also for a z near 0, as in a silent sound."""
 DIVEQ_VARIANCE = 5e-3
 
 
@@ -28,6 +31,13 @@ def with_gradient_of(q: Vectors, f: Vectors) -> Vectors:
     return jax.lax.stop_gradient(q) + (f - jax.lax.stop_gradient(f))
 
 
+def unit(z: Vectors) -> Vectors:
+    """Returns z / |z|, or nearly 0 for |z| below 1e-6, with the gradient of z / max(|z|, 0.01)."""
+    squares = jnp.sum(z**2, axis=-1, keepdims=True)
+    value = z * jax.lax.rsqrt(jnp.maximum(squares, EPSILON**2))
+    return with_gradient_of(value, z * jax.lax.rsqrt(jnp.maximum(squares, GRADIENT_EPSILON**2)))
+
+
 def rotate(z: Vectors, q: Vectors) -> Vectors:
     """Returns q with the gradient of z, rotated and scaled from z to q: the rotation trick.
 
@@ -36,14 +46,16 @@ def rotate(z: Vectors, q: Vectors) -> Vectors:
         R = I - 2 w w^T + 2 v u^T        R u = v,  det R = 1,        dz_q/dz = (|q| / |z|) R.
 
     Fifty et al., "Restructuring Vector Quantization with the Rotation Trick", arXiv:2410.06424,
-    eq. 4. In one dimension there is no rotation, and this is `straight_through`.
+    eq. 4. In one dimension there is no rotation, and this is `straight_through`. The factor
+    |q| / |z| is at most 1 / `GRADIENT_EPSILON`.
     """
     if z.shape[-1] == 1:
         return straight_through(z, q)
     z_norm = jnp.linalg.norm(jax.lax.stop_gradient(z), axis=-1, keepdims=True)
     q_norm = jnp.linalg.norm(jax.lax.stop_gradient(q), axis=-1, keepdims=True)
-    u = jax.lax.stop_gradient(z) / jnp.maximum(z_norm, EPSILON)
     v = jax.lax.stop_gradient(q) / jnp.maximum(q_norm, EPSILON)
+    u = jax.lax.stop_gradient(z) / jnp.maximum(z_norm, EPSILON)
+    u = jnp.where(z_norm > EPSILON, u, v)  # a z near 0 has no direction to turn from
     w = u + v
     w = w / jnp.maximum(jnp.linalg.norm(w, axis=-1, keepdims=True), EPSILON)
 
@@ -51,7 +63,8 @@ def rotate(z: Vectors, q: Vectors) -> Vectors:
         return jnp.sum(axis * z, axis=-1, keepdims=True)
 
     turned = z - 2.0 * w * along(w) + 2.0 * v * along(u)
-    return with_gradient_of(q, turned * q_norm / jnp.maximum(z_norm, EPSILON))
+    factor = jnp.minimum(q_norm / jnp.maximum(z_norm, EPSILON), 1.0 / GRADIENT_EPSILON)
+    return with_gradient_of(q, turned * factor)
 
 
 def diveq(key: Key[Array, ""] | None, z: Vectors, q: Vectors) -> Vectors:

@@ -28,7 +28,7 @@ from vqdit.quantizers.base import (
     squared_error,
     zero_without_code,
 )
-from vqdit.quantizers.gradients import straight_through
+from vqdit.quantizers.gradients import straight_through, unit
 from vqdit.typing import Array, Float, Int, Key, Named, Params, Stats
 
 
@@ -160,7 +160,7 @@ class BSQ(LFQ):
         return ("entropy", "diversity")
 
     def _normalize(self, z: Vectors) -> Vectors:
-        return z * jax.lax.rsqrt(jnp.maximum(jnp.sum(z**2, axis=-1, keepdims=True), 1e-12))
+        return unit(z)
 
 
 def _bit_entropy(logits: Vectors) -> Vectors:

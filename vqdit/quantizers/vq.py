@@ -23,7 +23,7 @@ from vqdit.quantizers.base import (
     rows_of,
     squared_error,
 )
-from vqdit.quantizers.gradients import Estimator, estimate
+from vqdit.quantizers.gradients import Estimator, estimate, unit
 from vqdit.quantizers.nearest import nearest
 from vqdit.typing import Array, Bool, Float, Int, Key, Named, Params, Stats
 
@@ -184,6 +184,7 @@ class VQ(Quantizer):
         mask = jnp.ones(z.shape[:-1], bool) if mask is None else mask
         weight = jnp.broadcast_to(mask[..., None], codes.shape).reshape(-1).astype(jnp.float32)
         vectors, codes = rows(h), codes.reshape(-1)
+        weight = jnp.where(jnp.isfinite(vectors).all(axis=-1), weight, 0.0)
         some = jnp.any(weight > 0)  # a batch without real vectors changes nothing
         if self.start == 0:
             learned = self._learn(key, params, stats, vectors, codes, weight)
@@ -238,10 +239,7 @@ class VQ(Quantizer):
         return q if self.code_dim is None else _matmul(q, params["out"])
 
     def _normalize(self, z: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
-        if self.distance == "euclidean":
-            return z
-        squares = jnp.sum(z**2, axis=-1, keepdims=True)
-        return z * jax.lax.rsqrt(jnp.maximum(squares, averages.EPSILON**2))
+        return z if self.distance == "euclidean" else unit(z)
 
     def _kmeans(
         self, key: Key[Array, ""], vectors: Float[Array, "n c"], weight: Float[Array, " n"]
