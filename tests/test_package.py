@@ -109,3 +109,7 @@ def test_the_wheel_holds_package_and_configs(tmp_path):
     assert {f"vqdit/cli/{function_of(command).__name__}.py" for command in COMMANDS} <= names
     assert "vqdit/cli/report/page.html" in names
     assert not any(name.startswith(("tests/", "configs/")) for name in names)
+
+
+def test_what_is_loaded_when_it_is_used_is_listed():
+    assert {"load", "pretrained"} <= set(dir(vqdit))

@@ -26,3 +26,7 @@ def __getattr__(name: str) -> Any:
 
         return vqdit.pretrained
     raise AttributeError(f"module 'vqdit' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, "pretrained"})

@@ -14,16 +14,18 @@ import pytest
 
 from tests import tiny
 from vqdit import parallel
-from vqdit.config import Profile
+from vqdit.config import Profile, differences
 from vqdit.data import Digits
 from vqdit.models import PatchGAN
 from vqdit.parallel import Mesh
-from vqdit.runs import lock, restoring, workdir
+from vqdit.quantizers import RVQ, VQ, GroupedVQ
+from vqdit.runs import frozen_arrays, lock, restoring, workdir
 from vqdit.runs.checkpoint_verification import CorruptCheckpoint
 from vqdit.runs.checkpoints import Checkpoints
 from vqdit.tasks import Adversary
-from vqdit.train import loop
+from vqdit.train import loop, nonfinite
 from vqdit.train.loop import Run
+from vqdit.train.recording import log_settings
 from vqdit.train.signals import Interrupts
 from vqdit.typing import Named
 
@@ -164,11 +166,13 @@ def test_training_lowers_the_loss(tmp_path):
     assert np.mean(losses[-5:]) < 0.5 * losses[0]
 
 
-def test_a_finished_run_is_skipped_and_a_longer_one_goes_on(tmp_path, monkeypatch):
+def test_a_finished_run_is_skipped_and_a_longer_one_goes_on(tmp_path, monkeypatch, caplog):
     experiment = tiny.tokenizer()
     first = tiny.run(experiment, tmp_path)
     monkeypatch.setattr(loop, "Run", None)  # whoever builds the run fails
-    assert tiny.run(experiment, tmp_path) == first
+    with caplog.at_level("INFO", "vqdit"):
+        assert tiny.run(experiment, tmp_path) == first
+    assert f"{tmp_path} is already done: it has 8 steps" in caplog.text
     monkeypatch.undo()
     longer = tiny.run(tiny.changed(experiment, steps=10), tmp_path)
     assert longer.step == 10
@@ -215,6 +219,82 @@ def test_fine_tuning_starts_from_the_other_run(trained, tmp_path):
     chex.assert_trees_all_equal(state.stats, start.stats)
     assert state.step == 0
     assert not any(leaf.any() for leaf in jax.tree.leaves(state.opt_state))
+    # The codebook is learned: its first step quantizes, and there is no k-means.
+    task, z = frozen_arrays.read_frozen(tmp_path)[0], jnp.ones((1, 4))
+    stats = jax.tree.map(jnp.asarray, state.stats)
+    quantized = task.quantizer.quantize({}, stats, z, step=jnp.int32(0))
+    np.testing.assert_array_equal(quantized.z_q, stats.codebook[quantized.codes[:, 0]])
+
+
+@pytest.mark.parametrize(
+    "quantizer", [VQ(start=3), RVQ(quantizer=VQ(start=3)), GroupedVQ(quantizer=VQ(start=3))]
+)
+def test_a_quantizer_whose_codebook_is_learned_starts_at_once(quantizer):
+    assert quantizer.start == 3
+    assert quantizer.started().start == 0
+    assert dataclasses.replace(quantizer.started(), **_inner(quantizer)) == quantizer
+
+
+def _inner(quantizer):
+    return {"quantizer": VQ(start=3)} if hasattr(quantizer, "quantizer") else {"start": 3}
+
+
+def test_fine_tuning_from_a_codebook_that_is_not_learned_yet_is_refused(trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "early")
+    text = (tmp_path / "early/config.json").read_text().replace('"start": 3', '"start": 9')
+    (tmp_path / "early/config.json").write_text(text)
+    with pytest.raises(ValueError, match="is learned from step 9 on, .* is of step 8; train it"):
+        restoring.load_initial(tmp_path / "early", tiny.tokenizer().task, {}, {})
+
+
+def test_fine_tuning_over_another_tokenizer_is_refused_unless_it_is_asked_for(trained, tmp_path):
+    task = tiny.generator().task.resolve_references(lambda name: tiny.tokenizer().task)
+    mine, others = (
+        dataclasses.replace(task, fingerprints=Named(image=mark)) for mark in ("mine", "other")
+    )
+    frozen_arrays.write_frozen(tmp_path, others, {})
+    workdir.claim(tmp_path, tiny.generator())
+    with pytest.raises(ValueError, match="another tokenizer of 'image', .*--init-other-tokenizers"):
+        restoring.load_initial(tmp_path, mine, {}, {})
+    for allowed in ({"task": others}, {"task": mine, "other_tokenizers": True}):
+        with pytest.raises(FileNotFoundError):  # there is no checkpoint
+            restoring.load_initial(tmp_path, params={}, stats={}, **allowed)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "message"),
+    [
+        (tiny.tokenizer(steps=3), "task.quantizer.start=3 is not reached in 3 steps: nothing is"),
+        (tiny.gan(steps=2), "task.adversary.start=2 is not reached in 2 steps: it is never"),
+        (tiny.tokenizer(), ""),
+    ],
+)
+def test_what_never_begins_is_said(experiment, message, caplog):
+    log_settings(experiment, [], 0)
+    assert message in caplog.text
+    assert bool(message) == bool(caplog.text)
+
+
+def test_a_longer_run_says_both_learning_rates(caplog):
+    longer = tiny.tokenizer(steps=80)
+    log_settings(longer, differences(tiny.tokenizer(), longer), 8)
+    assert "at step 8 it changes from 0 to 0.00296" in caplog.text
+
+
+def test_a_slow_step_is_waited_for_and_the_time_left_is_said_after_the_second(
+    tmp_path, monkeypatch, capsys
+):
+    lags, see = [], nonfinite.Monitor.see
+
+    def watched(self, step, metrics, lag):
+        lags.append(lag)
+        monkeypatch.setattr(loop, "SLOW", 0.0 if step < 5 else 1e9)
+        return see(self, step, metrics, lag)
+
+    monkeypatch.setattr(nonfinite.Monitor, "see", watched)
+    tiny.run(tiny.tokenizer(log_every=8, checkpoint_every=0), tmp_path)
+    assert " 2/8  loss " in capsys.readouterr().err
+    assert lags == [0, 0, 0, 0, 0, nonfinite.LAG, nonfinite.LAG, 0]
 
 
 @pytest.mark.slow

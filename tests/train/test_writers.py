@@ -7,7 +7,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from vqdit import config
 from vqdit.config import Experiment, Profile
+from vqdit.train import progress
 from vqdit.train.jsonl_writer import JsonlWriter
 from vqdit.train.progress import Progress
 from vqdit.train.tracer import Tracer
@@ -48,21 +50,38 @@ def test_cut_of_nothing_makes_nothing(tmp_path):
 
 
 def test_progress_says_loss_speed_and_time_left(capsys):
-    progress = Progress("run", start=0, steps=100)
-    progress.update(20, {"loss": 0.5}, {"steps_per_second": 10.0, "examples_per_second": 80.0})
-    progress.close()
+    shown = Progress("run", start=0, steps=100)
+    shown.update(20, {"loss": 0.5}, {"steps_per_second": 10.0, "examples_per_second": 80.0})
+    shown.close()
     assert capsys.readouterr().err == "run 20/100  loss 0.5  10 steps/s  80 examples/s  0:08 left\n"
+
+
+@pytest.mark.parametrize(
+    ("rate", "left"), [(10.0, "0:08"), (0.5, "2:40"), (1e-2, "2:13:20"), (1e-3, "22:13:20")]
+)
+def test_the_time_that_is_left_is_in_hours_and_minutes(rate, left, capsys):
+    speed = {"steps_per_second": rate, "examples_per_second": rate}
+    Progress("run", start=0, steps=100).update(20, {"loss": 0.5}, speed)
+    assert capsys.readouterr().err.endswith(f"  {left} left\n")
+
+
+def test_a_run_that_would_take_very_long_names_a_smaller_config():
+    assert not progress.too_long("ImageFolder", 3600.0)
+    advice = progress.too_long("ImageFolder", 51 * 3600.0)
+    assert "about 51 hours on this CPU; --config=image/folder_cpu is small" in advice
+    assert "--config=quickstart" in progress.too_long("Digits", 1e6)
+    assert {*progress.SMALLER.values(), "quickstart"} <= set(config.shipped())
 
 
 def test_progress_is_quiet_between_lines_and_speaks_at_the_end(capsys, monkeypatch):
     now = [1000.0]
     monkeypatch.setattr("vqdit.train.progress.time.monotonic", lambda: now[0])
-    progress = Progress("run", start=0, steps=4)
+    shown = Progress("run", start=0, steps=4)
     for step in (1, 2, 3, 4):
         now[0] += 1.0
-        progress.update(step, {"loss": 1.0}, {"steps_per_second": 1.0, "examples_per_second": 1.0})
-    shown = [line.split()[1] for line in capsys.readouterr().err.splitlines()]
-    assert shown == ["1/4", "4/4"]
+        shown.update(step, {"loss": 1.0}, {"steps_per_second": 1.0, "examples_per_second": 1.0})
+    lines = [line.split()[1] for line in capsys.readouterr().err.splitlines()]
+    assert lines == ["1/4", "4/4"]
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,10 @@ class Experiment(Component):
             means over present modalities, adversaries and metrics are averaged over the parts.
         steps: length of the run in steps.
         seed: seed of all randomness.
-        init_from: workdir of a finished run to start from, for fine-tuning; "" starts anew.
+        init_from: workdir of a finished run to start from, for fine-tuning; "" starts anew. A
+            codebook continues as it was learned: the quantizer's `start` does not apply.
+        init_other_tokenizers: whether the run that `init_from` names may have other tokenizers,
+            whose tokens mean something else.
         log_every: steps between lines of metrics.
         log_to: further destinations of metrics: "tensorboard" (files in the workdir) and "wandb"
             (Weights & Biases); each needs its extra installed.
@@ -121,6 +124,7 @@ class Experiment(Component):
     steps: int = resumable(1000)
     seed: int = 0
     init_from: str = ""
+    init_other_tokenizers: bool = False
     log_every: int = resumable(50)
     log_to: tuple[Literal["tensorboard", "wandb"], ...] = resumable(())
     evaluate_every: int = resumable(0)

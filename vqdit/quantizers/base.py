@@ -63,6 +63,10 @@ class Quantizer(Component):
         """First step that quantizes; before it z_q is z, and `update` initializes the codebook."""
         return 0
 
+    def started(self) -> "Quantizer":
+        """Returns the quantizer with `start` 0, for a codebook that is already learned."""
+        return self
+
     @property
     def residual_scale(self) -> tuple[float, ...]:
         """Scale of the residual z - z_q relative to z: one number, or one per channel.

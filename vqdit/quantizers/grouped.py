@@ -4,6 +4,8 @@ Jegou et al., "Product Quantization for Nearest Neighbor Search", 2011; in token
 Yang et al., "HiFi-Codec", arXiv:2305.02765.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 
@@ -42,6 +44,9 @@ class GroupedVQ(Quantizer):
     @property
     def start(self) -> int:
         return self.quantizer.start
+
+    def started(self) -> "GroupedVQ":
+        return dataclasses.replace(self, quantizer=self.quantizer.started())
 
     @property
     def residual_scale(self) -> tuple[float, ...]:

@@ -7,6 +7,7 @@ training makes every prefix of the codes decodable (section III-C there; per exa
 al., "Improved RVQGAN", arXiv:2306.06546).
 """
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -57,6 +58,9 @@ class RVQ(Quantizer):
     @property
     def start(self) -> int:
         return self.quantizer.start
+
+    def started(self) -> "RVQ":
+        return dataclasses.replace(self, quantizer=self.quantizer.started())
 
     def init(self, key: Key[Array, ""], z: Vectors | None = None) -> tuple[Params, Stats]:
         if self.shared:

@@ -5,6 +5,7 @@ is learned by moving averages (`averages.py`) or by gradient, from the codebook 
 Cosine distance and low-dimensional codes: Yu et al., "ViT-VQGAN", arXiv:2110.04627.
 """
 
+import dataclasses
 from typing import Literal, NamedTuple
 
 import jax
@@ -121,6 +122,9 @@ class VQ(Quantizer):
     def width(self) -> int:
         """Width of a code."""
         return self.code_dim or self.dim // self.heads
+
+    def started(self) -> "VQ":
+        return dataclasses.replace(self, start=0)
 
     def init(self, key: Key[Array, ""], z: Vectors | None = None) -> tuple[Params, Stats]:
         k_codes, k_in, k_out = jax.random.split(key, 3)

@@ -12,8 +12,18 @@ from vqdit.runs.checkpoint_retention import KEEP_ALL
 from vqdit.runs.checkpoints import Checkpoints
 from vqdit.runs.frozen_arrays import read_frozen, write_frozen
 from vqdit.runs.lock import locked
-from vqdit.runs.workdir import CHECKPOINTS, CONFIG, claim, find_run, make_folder, read_experiment
+from vqdit.runs.workdir import (
+    CHECKPOINTS,
+    CONFIG,
+    FROZEN,
+    claim,
+    find_run,
+    make_folder,
+    read_component,
+    read_experiment,
+)
 from vqdit.tasks.base import Frozen, Task, Trees
+from vqdit.tasks.multimodal import MultimodalTask
 from vqdit.typing import Params, Stats
 
 log = logging.getLogger(__name__)
@@ -53,7 +63,9 @@ def restore(folder: Path) -> Restored:
     return Restored(experiment, task, found[which], found["stats"], frozen, int(found["step"]))
 
 
-def load_initial(source: Path, task: Task, params: Params, stats: Stats) -> Trees:
+def load_initial(
+    source: Path, task: Task, params: Params, stats: Stats, *, other_tokenizers: bool = False
+) -> Trees:
     """Returns the parameters and statistics of another run's newest checkpoint, for fine-tuning.
 
     The parameters are the averaged ones if that run averages them.
@@ -64,14 +76,25 @@ def load_initial(source: Path, task: Task, params: Params, stats: Stats) -> Tree
         params: its fresh parameters. They give structure and shardings, and the values of
             parameters that `source` never had.
         stats: its fresh statistics, used in the same way.
+        other_tokenizers: whether the other run may have other tokenizers.
 
     Raises:
+        ValueError: the other run has other tokenizers, or its codebook is not learned yet.
         FileNotFoundError: there is no run with a checkpoint in `source`.
         CheckpointMismatch: the parameters do not fit; the message lists them by path.
     """
     folder = find_run(source)
     experiment = read_experiment(folder)
     which = _params_field(experiment)
+    if not other_tokenizers:
+        _check_tokenizers(task, folder)
+    quantizer = getattr(experiment.task, "quantizer", None)
+    latest = Checkpoints(folder / CHECKPOINTS).latest() or 0
+    if quantizer is not None and not experiment.init_from and latest < quantizer.start:
+        raise ValueError(
+            f"the codebook of {folder} is learned from step {quantizer.start} on, and its newest "
+            f"checkpoint is of step {latest}; train it longer, or leave out --init-from"
+        )
 
     def load(params: Params, stats: Stats) -> Trees:
         wanted = {which: params, "stats": stats}
@@ -81,6 +104,22 @@ def load_initial(source: Path, task: Task, params: Params, stats: Stats) -> Tree
 
     log.info("starting from the parameters of %s", folder)
     return task.warm_start(experiment.task, params, stats, load)
+
+
+def _check_tokenizers(task: Task, folder: Path) -> None:
+    """Raises ValueError if the run in a folder was trained over other tokenizers than a task."""
+    file = folder / FROZEN / "task.json"
+    source = read_component(file, Task) if file.is_file() else None
+    if not (isinstance(task, MultimodalTask) and isinstance(source, MultimodalTask)):
+        return
+    before, now = source.fingerprints, task.fingerprints
+    other = [repr(name) for name in now if before.get(name, now[name]) != now[name]]
+    if other:
+        raise ValueError(
+            f"{folder} was trained over another tokenizer of {', '.join(other)}, whose tokens mean "
+            "something else; name that tokenizer, or give --init-other-tokenizers=True to start "
+            "from it all the same"
+        )
 
 
 def write_run(folder: Path, run: Restored, *, option: str = "folder") -> None:

@@ -96,6 +96,10 @@ class Task(Component):
         """Returns parameters and statistics of the structure of `init`: for `jax.eval_shape`."""
         raise TypeError(f"{type(self).__name__} must define blank")
 
+    def continued(self) -> "Task":
+        """Returns the task of a run that starts from the arrays of another one."""
+        return self
+
     def warm_start(self, source: "Task", params: Params, stats: Stats, load: Load) -> Trees:
         """Returns parameters and statistics that start from those of another run.
 

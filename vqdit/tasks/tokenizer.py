@@ -6,6 +6,7 @@ van den Oord et al., "Neural Discrete Representation Learning", arXiv:1711.00937
 quantizer defines how the codebook learns: by the second term of that equation, or by an update.
 """
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -41,6 +42,10 @@ class TokenizerTask(AutoencoderTrainingTask):
     @property
     def codebook_sizes(self) -> tuple[int, ...]:
         return self.quantizer.codebook_sizes
+
+    def continued(self) -> "TokenizerTask":
+        """Returns the task whose codebook is already learned, so that it quantizes at once."""
+        return dataclasses.replace(self, quantizer=self.quantizer.started())
 
     def start(
         self, key: Key[Array, ""], params: Params, x: Float[Array, "b *size c"]

@@ -6,6 +6,7 @@ The loop knows the workdir (`vqdit.runs.workdir` lists its files) and nothing of
 import contextlib
 import functools
 import logging
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +23,7 @@ from vqdit.tasks.base import Resolve
 from vqdit.train import nonfinite
 from vqdit.train.evaluation import Evaluation, is_due
 from vqdit.train.performance import Ledger
-from vqdit.train.recording import Recorder
+from vqdit.train.recording import Recorder, log_settings
 from vqdit.train.run import Run
 from vqdit.train.saver import Saver, check_keep_best
 from vqdit.train.signals import Interrupts
@@ -33,6 +34,8 @@ from vqdit.typing import Array, Float, Named
 
 log = logging.getLogger(__name__)
 Metrics = Named[Float[Array, ""]]
+SLOW = 0.5
+"""Seconds of a step that is waited for before the next one is started."""
 
 
 class Outcome(NamedTuple):
@@ -80,8 +83,8 @@ def train(
     experiment.check_batch(experiment.mesh.build())
     check(experiment.log_to)
     if (done := workdir.finished(folder, experiment)) is not None:
-        if done[0] > experiment.steps:
-            log.warning("%s already has %d steps, more than %d", folder, done[0], experiment.steps)
+        more = f", more than {experiment.steps}" if done[0] > experiment.steps else ""
+        log.info("%s is already done: it has %d steps%s", folder, done[0], more)
         return Outcome(*done, 0)
     ledger = Ledger("start")
     workdir.make_folder(folder)
@@ -95,21 +98,10 @@ def train(
             Watchdog(experiment.timeouts, folder / workdir.FAULTS) as watchdog,
             Saver(experiment, folder) as saver,
         ):
-            _log_settings(experiment, changes)
+            log_settings(experiment, changes, saver.checkpoints.latest() or 0)
             with interrupts.may_exit():
                 run = Run(experiment, folder, resolve, watchdog.progress, strict=strict)
             return _Loop(run, saver, interrupts, watchdog, ledger).train()
-
-
-def _log_settings(experiment: Experiment, changes: list[Any]) -> None:
-    for change in changes:
-        log.info("changed on resume: %s", change)
-    if experiment.posthoc and experiment.posthoc.every > experiment.steps:
-        log.warning(
-            "posthoc.every=%d is more than all %d steps: no average will be kept",
-            experiment.posthoc.every,
-            experiment.steps,
-        )
 
 
 class _Loop:
@@ -190,12 +182,17 @@ class _Loop:
         names = self.recorder.metrics.names(self.at)
         if self.at and not self.evaluation.after(self.at, self.state, names):
             return self._stopped()
-        metrics = None
+        metrics, begun, since, is_slow = None, self.at, time.monotonic(), True
         while self.at < experiment.steps:
             metrics = self._step(batches, metrics and metrics["skipped"])
             last = self.at == experiment.steps
-            if row := monitor.see(self.at, metrics, lag=0 if last else nonfinite.LAG):
+            if row := monitor.see(self.at, metrics, lag=0 if last or is_slow else nonfinite.LAG):
                 return _Diverging(row, ahead, self.state.key)
+            if is_slow:  # then no step waits behind another, and a signal stops after this one
+                seconds, since = time.monotonic() - since, time.monotonic()
+                is_slow = self.at < begun + 2 or seconds > SLOW
+                if self.at == begun + 2 and not last:
+                    self.recorder.foresee(self.at, metrics, seconds)
             if logs := last or self.at % experiment.log_every == 0:
                 self.recorder.log(self.at, metrics)
                 self.saver.settle_ended()

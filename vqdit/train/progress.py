@@ -11,6 +11,10 @@ from vqdit.runs.logs import escaped
 
 QUIET = 10.0
 """Seconds between progress lines if the output is not a terminal."""
+LONG = 6 * 3600.0
+"""Seconds of training on a CPU that are very long."""
+SMALLER = {"ImageFolder": "image/folder_cpu", "SpokenFashion": "joint/spoken_fashion_cpu"}
+"""Shipped configs that a CPU can train, by data source; "quickstart" for all others."""
 SHOWN = {
     "codebook_usage": "  usage {:.0%}",
     "codebook_perplexity": "  perplexity {:.3g}",
@@ -69,8 +73,7 @@ class Progress:
             self._bar.update(self._task, completed=step, rates=rates)
         elif self._is_shown and (now - self._printed >= QUIET or step == self.steps):
             self._printed = now
-            minutes, rest = divmod(round(left), 60)
-            line = f"{self.name} {step}/{self.steps}  {rates}  {minutes}:{rest:02d} left"
+            line = f"{self.name} {step}/{self.steps}  {rates}  {_time(left)} left"
             with contextlib.suppress(OSError):  # stderr may be a file on a full disk
                 print(line, file=sys.stderr, flush=True)
 
@@ -78,3 +81,24 @@ class Progress:
         """Removes the progress bar from the terminal."""
         if self._bar is not None:
             self._bar.stop()
+
+
+def too_long(source: str, seconds: float) -> str:
+    """Returns advice for a run that will take very long on a CPU, or an empty string.
+
+    Args:
+        source: name of the class of its data source.
+        seconds: time that the run will still take.
+    """
+    if seconds <= LONG:
+        return ""
+    return (
+        f"this run will take about {seconds / 3600:.0f} hours on this CPU; "
+        f"--config={SMALLER.get(source, 'quickstart')} is small enough for one, or give fewer steps"
+    )
+
+
+def _time(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -55,8 +55,9 @@ class Run:
         workdir.check_data(folder, experiment.data.source.fingerprint())
         experiment.task.check(experiment.data.features())
         experiment.data.check()
+        task = experiment.task.continued() if experiment.init_from else experiment.task
         self.task, frozen = frozen_arrays.load_frozen(
-            folder, experiment.task, resolve, functools.partial(self.batches, "train")
+            folder, task, resolve, functools.partial(self.batches, "train")
         )
         self.task.check(experiment.data.features())
         self.frozen = parallel.put_replicated(frozen, self.mesh)
@@ -92,10 +93,14 @@ class Run:
         state = parallel.create(self._create, self.mesh, *inputs)
         if not source:
             return state
-        task, params, stats = self.experiment.task, state.params, state.stats
-        return states.starting_from(
-            state, *restoring.load_initial(Path(source), task, params, stats)
+        found = restoring.load_initial(
+            Path(source),
+            self.task,
+            state.params,
+            state.stats,
+            other_tokenizers=self.experiment.init_other_tokenizers,
         )
+        return states.starting_from(state, *found)
 
     def step_flops(self, state: TrainState) -> float:
         """Returns the model FLOPs of a step over the global batch."""
