@@ -7,7 +7,6 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-import soundfile
 from PIL import Image
 
 from tests import tiny
@@ -237,9 +236,6 @@ def test_pictures_that_are_no_use_are_refused_by_path(trained, refused, tmp_path
     (tmp_path / "folder").mkdir()
     message = refused("sample", workdir, out, "--given", f"image={tmp_path}/folder")
     assert message.startswith(f"no picture in the folder {tmp_path}/folder; known endings: .png")
-    Image.new("L", (8, 6)).save(tmp_path / "small.png")
-    message = refused("sample", workdir, out, "--given", f"image={tmp_path}/small.png")
-    assert message == f"{tmp_path}/small.png has 6x8 pixels; this model takes 8x8: resize it"
     Image.new("L", (8, 8)).save(tmp_path / "good.png")
     message = refused("sample", workdir, out, "--given", f"image={tmp_path}/good.png")
     assert message == (
@@ -513,12 +509,6 @@ def test_what_several_modalities_cannot_do_is_refused_in_one_line(
 def test_sounds_and_texts_that_are_no_use_are_refused_by_path(joint, refused, tmp_path):
     workdir, out = f"--workdir={joint}", f"--out={tmp_path}/out"
     short = tmp_path / "short.wav"
-    soundfile.write(short, np.zeros(700, np.int16), 8000, subtype="PCM_16")
-    message = refused("sample", workdir, out, f"--given=audio={short}")
-    assert message == (
-        f"the sound {short} has 700 samples at 8000 Hz on 1 channel(s), but 800 at 8000 Hz "
-        "on 1 are required; convert it, or set samples and rate"
-    )
     short.write_bytes(b"no sound")
     assert refused("sample", workdir, out, f"--given=audio={short}").startswith(
         f"cannot decode the sound {short}: "

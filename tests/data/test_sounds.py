@@ -1,10 +1,12 @@
 """Sound files are read exactly, or refused by what was found in them."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import soundfile
 
-from vqdit.data.sounds import read_sound
+from vqdit.data.sounds import fit_sound, read_sound
 
 SOUND = np.asarray([-32768, -1, 0, 1, 32767, 12345], np.int16)
 
@@ -53,3 +55,28 @@ def test_what_is_no_sound_or_not_there_is_named(tmp_path):
         read_sound(tmp_path / "c.wav", 3, 8000)
     with pytest.raises(FileNotFoundError, match=f"no sound {tmp_path}/b.wav"):
         read_sound(tmp_path / "b.wav", 6, 8000)
+
+
+def test_what_a_header_claims_is_checked_before_anything_is_decoded(tmp_path):
+    """A megabyte of silence is hours of sound: neither reading decodes more than it needs."""
+    file = tmp_path / "silence.flac"
+    with soundfile.SoundFile(file, "w", 8000, 8, "PCM_16") as sound:
+        for _ in range(100):
+            sound.write(np.zeros((80_000, 8), np.int16))
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="has 8000000 samples at 8000 Hz on 8 channel"):
+        read_sound(file, 6, 8000)
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    fitted, is_changed = fit_sound(file, 6, 8000)
+    assert is_changed and fitted.tolist() == [0] * 6
+    assert tracemalloc.get_traced_memory()[1] < 2**26
+    tracemalloc.stop()
+
+
+def test_other_formats_and_rates_are_refused(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.zeros(100), 8000, format="OGG")
+    with pytest.raises(ValueError, match="a.wav: it is OGG.*; convert it to WAV or FLAC"):
+        fit_sound(tmp_path / "a.wav", 6, 8000)
+    soundfile.write(tmp_path / "b.wav", SOUND, 2_000_000_000)
+    with pytest.raises(ValueError, match="b.wav has a sampling rate of 2000000000 Hz; convert it"):
+        fit_sound(tmp_path / "b.wav", 6, 8000)

@@ -65,22 +65,26 @@ def test_wav_and_flac_are_read_from_a_folder_in_order(tmp_path):
     np.testing.assert_array_equal(found, [tone(100), tone(200), tone(300)])
 
 
-@pytest.mark.parametrize(
-    ("sound", "rate", "found"),
-    [
-        (tone(440, samples=799), 8000, "799 samples at 8000 Hz on 1 channel(s)"),
-        (tone(440), 16_000, "800 samples at 16000 Hz on 1 channel(s)"),
-        (np.stack([tone(440)] * 2, axis=1), 8000, "800 samples at 8000 Hz on 2 channel(s)"),
-    ],
-)
-def test_a_sound_of_another_length_rate_or_channels_is_refused(sound, rate, found, tmp_path):
-    file = tmp_path / "x.wav"
-    soundfile.write(file, sound, rate, subtype="PCM_16")
-    with pytest.raises(ValueError) as error:
-        AUDIO.read(str(file))
-    assert str(error.value) == (
-        f"the sound {file} has {found}, but 800 at 8000 Hz on 1 are required; convert it, "
-        "or set samples and rate"
+def test_a_sound_of_another_form_is_fitted_and_said(tmp_path, caplog):
+    caplog.set_level("INFO")
+    stereo = np.stack([tone(440), np.zeros(800, np.int16)], axis=1)
+    for name, sound, rate in (
+        ("a", tone(440, samples=500), 8000),
+        ("b", tone(440, samples=2000), 8000),
+        ("c", tone(440, samples=4410, rate=44_100), 44_100),
+        ("d", stereo, 8000),
+        ("e", tone(440), 8000),
+    ):
+        soundfile.write(tmp_path / f"{name}.wav", sound, rate, subtype="PCM_16")
+    short, long, fast, stereo, same = AUDIO.read(str(tmp_path))
+    np.testing.assert_array_equal(short, np.pad(tone(440, samples=500), (0, 300)))
+    np.testing.assert_array_equal(long, tone(440))
+    assert np.abs(fast[50:-50].astype(int) - tone(440)[50:-50]).max() < 100  # of 16384
+    np.testing.assert_allclose(stereo, tone(440) / 2, atol=0.5)
+    np.testing.assert_array_equal(same, tone(440))
+    (said,) = caplog.messages
+    assert said == (
+        f"fitted as training data are (mono, 800 samples at 8000 Hz): {tmp_path}/a.wav and 3 more"
     )
 
 

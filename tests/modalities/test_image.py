@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
+from vqdit.data.pictures import read_picture
 from vqdit.modalities import Image
 from vqdit.modalities.drawing import picture_html, tile
 
@@ -60,11 +61,13 @@ def test_a_file_is_read_in_the_channels_of_the_modality(tmp_path):
     assert np.abs(grey[..., 0] - pixels @ [0.299, 0.587, 0.114]).max() <= 1.0
 
 
-def test_a_file_of_another_size_is_refused_not_resized(tmp_path):
-    save(tmp_path / "x.png", noise(4, 6, 3))
-    with pytest.raises(ValueError) as error:
-        Image(size=(6, 4), channels=3).read(str(tmp_path / "x.png"))
-    assert str(error.value) == f"{tmp_path}/x.png has 4x6 pixels; this model takes 6x4: resize it"
+def test_a_file_of_another_size_is_fitted_as_training_data_are_and_said(tmp_path, caplog):
+    caplog.set_level("INFO")
+    file = save(tmp_path / "x.png", noise(9, 6, 3))
+    (found,) = Image(size=(6, 4), channels=3).read(str(file))
+    np.testing.assert_array_equal(found, read_picture(file, (6, 4), 3))
+    (said,) = caplog.messages
+    assert said == f"fitted as training data are (cropped and resized to 6x4 pixels): {file}"
 
 
 def test_a_folder_is_read_in_order_without_what_is_no_picture(tmp_path):

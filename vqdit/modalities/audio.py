@@ -7,8 +7,8 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
-from vqdit.data.sounds import read_sound
-from vqdit.modalities.base import Modality, find_files, numbered
+from vqdit.data.sounds import fit_sound
+from vqdit.modalities.base import Modality, find_files, numbered, report_fitted
 from vqdit.typing import Array, Float, Int
 
 SUFFIXES = (".wav", ".flac")
@@ -53,7 +53,10 @@ class Audio(Modality):
 
     def read(self, value: str) -> list[np.ndarray]:
         files = find_files(value, SUFFIXES, "sound")
-        return [read_sound(file, self.samples, self.rate) for file in files]
+        read = [fit_sound(file, self.samples, self.rate) for file in files]
+        changed = [file for file, (_, is_changed) in zip(files, read, strict=True) if is_changed]
+        report_fitted(changed, f"mono, {self.samples} samples at {self.rate} Hz")
+        return [sound for sound, _ in read]
 
     def write(self, values: np.ndarray, folder: Path) -> None:
         for name, value in zip(numbered("audio", ".wav", len(values)), values, strict=True):

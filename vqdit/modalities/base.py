@@ -5,12 +5,16 @@ text). A *value* is the form in which callers of the library give and get it; it
 stored form only for text (str).
 """
 
+import logging
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from vqdit.data.classes import shown
 from vqdit.typing import Array, Component
+
+log = logging.getLogger(__name__)
 
 
 class Modality(Component):
@@ -147,6 +151,13 @@ def find_files(value: str, endings: tuple[str, ...], what: str) -> list[Path]:
     if not path.is_file():
         raise FileNotFoundError(f"no {what} {path}")
     return [path]
+
+
+def report_fitted(files: list[Path], form: str) -> None:
+    """Logs one line if files were fitted to the form of the model's training data."""
+    if files:
+        more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+        log.info("fitted as training data are (%s): %s%s", form, shown(files[0]), more)
 
 
 def _shown(shape: tuple[int | str, ...]) -> str:

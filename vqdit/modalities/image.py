@@ -5,8 +5,8 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
-from vqdit.data.pictures import SUFFIXES, open_picture
-from vqdit.modalities.base import Modality, find_files, numbered
+from vqdit.data.pictures import SUFFIXES, fit, open_picture
+from vqdit.modalities.base import Modality, find_files, numbered, report_fitted
 from vqdit.modalities.drawing import picture_html, save_png
 from vqdit.typing import Array, Float, UInt8
 
@@ -43,14 +43,16 @@ class Image(Modality):
         return jnp.clip(jnp.round((x + 1.0) * 127.5), 0, 255).astype(jnp.uint8)
 
     def read(self, value: str) -> list[np.ndarray]:
-        return [self._read(file) for file in find_files(value, SUFFIXES, "picture")]
-
-    def _read(self, file: Path) -> np.ndarray:
-        picture = open_picture(file, self.channels)
-        if picture.shape[:2] != self.size:
-            found, wanted = ("x".join(map(str, x)) for x in (picture.shape[:2], self.size))
-            raise ValueError(f"{file} has {found} pixels; this model takes {wanted}: resize it")
-        return picture
+        files = find_files(value, SUFFIXES, "picture")
+        pictures = [open_picture(file, self.channels) for file in files]
+        read = [fit(picture, self.size) for picture in pictures]
+        changed = [
+            file
+            for file, picture in zip(files, pictures, strict=True)
+            if picture.shape[:2] != self.size
+        ]
+        report_fitted(changed, f"cropped and resized to {'x'.join(map(str, self.size))} pixels")
+        return read
 
     def write(self, values: np.ndarray, folder: Path) -> None:
         for name, value in zip(numbered("image", ".png", len(values)), values, strict=True):
