@@ -23,8 +23,10 @@ from vqdit.config import (
     old_names,
 )
 from vqdit.data import Affine, Data, Digits, HorizontalFlip
+from vqdit.models import DiT
 from vqdit.optim import AdamW, PosthocEMA
 from vqdit.parallel import Mesh
+from vqdit.quantizers import VQ
 from vqdit.samplers import Unmasking
 from vqdit.tasks import CodeTarget, DiffusionTask
 from vqdit.typing import Component, Named
@@ -498,6 +500,21 @@ def test_options_with_old_names_work_and_new_names_give_no_notice(notices):
     assert len(notices()) == 1
     assert override(old, ["--task.targets.label=Symbols"]) == now
     assert "Symbols -> CodeTarget" in notices()[-1]
+
+
+@pytest.mark.parametrize(
+    ("cls", "field", "value", "known"),
+    [
+        (VQ, "distance", "cosin", "'euclidean', 'cosine'"),
+        (DiT, "positions", "rotary", "'rope'"),
+        (DiT, "remat", "all", "'attention'"),
+        (Unmasking, "order", ["halton"], "'confidence'"),
+    ],
+)
+def test_a_value_that_a_field_does_not_list_is_refused_where_it_is_made(cls, field, value, known):
+    message = f"^{cls.__name__}.{field} must be one of .*{known}.*, got {re.escape(repr(value))}$"
+    with pytest.raises(ValueError, match=message):
+        cls(**{field: value})
 
 
 @pytest.mark.parametrize(

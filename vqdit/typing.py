@@ -8,9 +8,23 @@ Dimension key, used in all shape strings, einsum letters and comments::
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Generic, TypeVar, dataclass_transform
+from types import NoneType, UnionType
+from typing import (
+    Any,
+    ClassVar,
+    Generic,
+    Literal,
+    TypeVar,
+    Union,
+    dataclass_transform,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import jax
 from jaxtyping import Array, Bool, Float, Int, Key, Shaped, UInt8, UInt32
@@ -57,10 +71,14 @@ class Component:
         if unknown:
             known = ", ".join(cls.__dataclass_fields__) or "no fields"
             raise TypeError(f"{cls.__name__} has no field {unknown[0]!r}; it has: {known}")
+        choices = _choices(cls)
         for name, value in fields.items():
             for number in value if isinstance(value, tuple) else (value,):
                 if isinstance(number, float):
                     rules.check(rules.finite, **{f"{cls.__name__}.{name}": number})
+            if name in choices and value not in choices[name]:
+                known = ", ".join(map(repr, choices[name]))
+                raise ValueError(f"{cls.__name__}.{name} must be one of {known}, got {value!r}")
         return super().__new__(cls)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -73,6 +91,20 @@ class Component:
             got = getattr(self, rule.split()[0])
             hint = f"; {hint}" if hint else ""
             raise ValueError(f"{type(self).__name__} needs {rule}, got {got!r}{hint}")
+
+
+@functools.cache
+def _choices(cls: type[Component]) -> dict[str, tuple[Any, ...]]:
+    """Returns the allowed values of every field whose type lists them by `Literal`."""
+    found = {}
+    with contextlib.suppress(NameError):  # a class within a function may name types of there
+        for name, kind in get_type_hints(cls).items():
+            kinds = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+            values = {bool: (True, False), NoneType: (None,)}
+            parts = [get_args(k) if get_origin(k) is Literal else values.get(k) for k in kinds]
+            if any(get_origin(k) is Literal for k in kinds) and None not in parts:
+                found[name] = tuple(value for part in parts if part for value in part)
+    return found
 
 
 def resumable(default: Any) -> Any:
