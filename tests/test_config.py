@@ -295,7 +295,7 @@ def test_json_by_a_stranger_is_refused_in_one_short_line(value, message):
 
 def test_a_number_that_is_not_finite_is_refused_before_it_is_stored():
     with pytest.raises(ConfigError, match="nan cannot be part of a config"):
-        config.to_json(tiny.tokenizer(optimizer=AdamW(weight_decay=float("nan"))))
+        config.to_json(Named(weight=math.nan))
 
 
 def test_differences_are_named_by_path_in_order_and_say_what_may_change():
@@ -525,6 +525,7 @@ def test_a_value_that_a_field_does_not_list_is_refused_where_it_is_made(cls, fie
         (lambda x: DiffusionTask(guidance=x), "DiffusionTask.guidance"),
         (lambda x: dataclasses.replace(tiny.tokenizer(), ema=x), "Experiment.ema"),
         (lambda x: PosthocEMA(widths=(0.05, x)), "PosthocEMA.widths"),
+        (lambda x: VQ(weights=Named(commitment=x)), "VQ.weights"),
     ],
 )
 def test_numbers_of_a_component_are_finite(make, field):

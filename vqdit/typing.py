@@ -73,7 +73,8 @@ class Component:
             raise TypeError(f"{cls.__name__} has no field {unknown[0]!r}; it has: {known}")
         choices = _choices(cls)
         for name, value in fields.items():
-            for number in value if isinstance(value, tuple) else (value,):
+            several = value.values() if isinstance(value, Named) else value
+            for number in several if isinstance(value, tuple | Named) else (value,):
                 if isinstance(number, float):
                     rules.check(rules.finite, **{f"{cls.__name__}.{name}": number})
             if name in choices and value not in choices[name]:
