@@ -16,10 +16,6 @@ __version__ = "0.1.0"
 __all__ = ["load"]
 
 
-def __dir__() -> list[str]:
-    return [*globals(), *__all__]
-
-
 def __getattr__(name: str) -> Any:
     if name == "load":
         from vqdit.inference.loading import load
