@@ -71,7 +71,7 @@ def test_the_record_says_what_was_measured(what, capsys):
             ["--model=S/2", "--batch=8", "--remat=some"],
             "--remat must be one of nothing",
         ),
-        (["--model=S/2", "--batch=8", "--size=33"], "does not divide by the DiT's patch 2"),
+        (["--model=S/2", "--batch=8", "--size=33"], "is not divisible by the DiT's patch 2"),
     ],
 )
 def test_bad_options_are_named(argv, message):

@@ -103,5 +103,5 @@ def test_one_of_the_kept_averages_is_given_back():
 
 @pytest.mark.parametrize("widths", [(0.1, 0.05), (0.0, 0.1), (0.1, 0.3)])
 def test_widths_out_of_range_are_refused(widths):
-    with pytest.raises(ValueError, match="two rising widths in"):
+    with pytest.raises(ValueError, match="widths to be two increasing numbers in"):
         ema.PosthocEMA(widths=widths)

@@ -1,7 +1,7 @@
-"""Named key streams: every use of randomness has a name, so a new use changes no other.
+"""Random keys by name: every use of randomness has a name, so a new use changes no other.
 
-``fold_in(state.key, data_step)``, then a name per use, then the global index of each example:
-a training step draws from these alone, so a resumed run draws the same numbers.
+A training step derives its keys only from the run's key, the data step, the name of the use and the
+global index of each example, so that a resumed run draws the same numbers.
 """
 
 import zlib
@@ -17,7 +17,7 @@ def stream(key: Key[Array, ""], name: str) -> Key[Array, ""]:
 
 
 def per_example(key: Key[Array, ""], index: Int[Array, " b"]) -> Key[Array, " b"]:
-    """Returns one key per example, from its global index: independent of batch order and size."""
+    """Returns one key per example, which depends on its global index but not on the batch."""
     return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, index)
 
 

@@ -40,19 +40,19 @@ class KL(Component):
     weight: float = 1e-6
 
     def __post_init__(self) -> None:
-        if self.dim < 1 or self.weight < 0.0:
-            raise ValueError(f"KL needs dim >= 1 and weight >= 0, got {self.dim}, {self.weight}")
+        self.require("dim >= 1", self.dim >= 1)
+        self.require("weight >= 0", self.weight >= 0.0)
 
     def posterior(self, moments: Float[Array, "*b m"]) -> Posterior:
         """Returns the posterior for the encoder's m = 2 d output channels.
 
         Raises:
-            ValueError: m is not 2 d.
+            ValueError: if m is not 2 d.
         """
         if moments.shape[-1] != 2 * self.dim:
             raise ValueError(
-                f"KL(dim={self.dim}) needs {2 * self.dim} channels, mean and log variance; "
-                f"the encoder gave {moments.shape[-1]}; change dim or the encoder's width"
+                f"KL(dim={self.dim}) needs {2 * self.dim} channels, mean and log variance, but the "
+                f"encoder returned {moments.shape[-1]}; change dim or the encoder's width"
             )
         mean, log_variance = jnp.split(moments.astype(jnp.float32), 2, axis=-1)
         return Posterior(mean, jnp.clip(log_variance, *LOG_VARIANCE))

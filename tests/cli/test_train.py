@@ -168,8 +168,8 @@ def test_options_of_the_command_itself(refused, mine):
         (
             "pair.py",
             ["--generator.task.model.patch=3"],
-            "generator: the grid of 'image', 4x4, does not divide by the DiT's patch 3; nearest "
-            "grids: 3x3 or 6x6, or use patch=1",
+            "generator: the grid of 'image', 4x4, is not divisible by the DiT's patch 3; use a "
+            "grid of 3x3 or 6x6, or patch=1",
         ),
         (
             "pair.py",
@@ -210,8 +210,8 @@ def test_options_of_the_command_itself(refused, mine):
         (
             "one.py",
             ["--task.model.channels=4,8,8,8,8"],
-            "one: size 8x8 does not divide by the encoder's down-sampling 16 (5 levels of channels)"
-            "; nearest sizes: 16x16",
+            "one: size 8x8 is not divisible by the encoder's down-sampling 16 (5 levels of "
+            "channels); nearest sizes: 16x16",
         ),
         (
             "one.py",
@@ -248,7 +248,9 @@ def test_a_tokenizer_elsewhere_is_checked_before_anything_is_written(trained, mi
         "a tokenizer with codes"
     )
     message = refused("train", "--config=dit.py", f"{where}/tokenizer", "--task.model.patch=3")
-    assert message.startswith("dit: the grid of 'image', 4x4, does not divide by the DiT's patch 3")
+    assert message.startswith(
+        "dit: the grid of 'image', 4x4, is not divisible by the DiT's patch 3"
+    )
     assert not made(mine)
 
 

@@ -137,19 +137,19 @@ def test_sizes_that_do_not_divide_name_the_nearest(size, near):
         (
             (90,),
             20,
-            "size 90 does not divide by the encoder's down-sampling 40 (patch 20, 2 levels of "
+            "size 90 is not divisible by the encoder's down-sampling 40 (patch 20, 2 levels of "
             "channels); nearest sizes: 80 or 120",
         ),
         (
             (8, 10),
             2,
-            "size 8x10 does not divide by the encoder's down-sampling 4 (patch 2, 2 levels of "
+            "size 8x10 is not divisible by the encoder's down-sampling 4 (patch 2, 2 levels of "
             "channels); nearest sizes: 8x8 or 8x12",
         ),
         (
             (3,),
             1,
-            "size 3 does not divide by the encoder's down-sampling 2 (2 levels of channels); "
+            "size 3 is not divisible by the encoder's down-sampling 2 (2 levels of channels); "
             "nearest sizes: 2 or 4",
         ),
     ],

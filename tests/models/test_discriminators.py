@@ -111,7 +111,7 @@ def test_without_a_group_each_picture_is_judged_alone(key):
 
 
 def test_bad_sizes_are_named():
-    with pytest.raises(ValueError, match="PatchGAN needs channels and layers >= 1, got 0 and 3"):
+    with pytest.raises(ValueError, match="PatchGAN needs channels >= 1, got 0"):
         PatchGAN(channels=0)
-    with pytest.raises(ValueError, match="StyleGAN needs channels, most and group"):
+    with pytest.raises(ValueError, match="StyleGAN needs .* >= 1, got"):
         StyleGAN(group=0)

@@ -295,11 +295,13 @@ def test_a_patch_that_does_not_divide_the_grid_is_refused_by_modality():
     with pytest.raises(ValueError) as error:
         SMALL.check(Named(image=CODES, text=TEXT))
     assert str(error.value) == (
-        "the grid of 'text', 5, does not divide by the DiT's patch 2; nearest grids: 4 or 6, or "
-        "use patch=1"
+        "the grid of 'text', 5, is not divisible by the DiT's patch 2; use a grid of 4 or 6, or "
+        "patch=1"
     )
     SMALL.check(Named(image=CODES, text=Tokens(grid=(5,), codes=9, output=9, patch=1)))
-    with pytest.raises(ValueError, match="the grid of 'image', 4x4, does not divide by .* patch 3"):
+    with pytest.raises(
+        ValueError, match="the grid of 'image', 4x4, is not divisible by .* patch 3"
+    ):
         ONE_LAYER.check(Named(image=Tokens(grid=(4, 4), codes=7, output=7, patch=3)))
 
 
@@ -418,7 +420,7 @@ def test_bad_settings_are_refused_with_the_remedy():
     for name, close in (("xl/2", "XL/2"), ("XXL/2", "XL/2"), ("b-4", "B/4"), ("huge", "XL/2")):
         with pytest.raises(ValueError, match=f"unknown DiT '{name}'; .* such as '{close}'"):
             DiT.named(name)
-    with pytest.raises(ValueError, match="divide dim"):
+    with pytest.raises(ValueError, match="heads to divide dim=10, got 3"):
         DiT(dim=10, heads=3)
-    with pytest.raises(ValueError, match=r"7x7.*patch 2; nearest grids: 6x6 or 8x8"):
+    with pytest.raises(ValueError, match=r"7x7.*patch 2; use a grid of 6x6 or 8x8"):
         SMALL.check(Named(image=Tokens(grid=(7, 7), codes=4, output=4)))

@@ -222,7 +222,7 @@ def test_what_cannot_work_is_refused():
         DiT(registers=-1)
     with pytest.raises(ValueError, match="attention='cudnn' needs dtype='bfloat16'"):
         DiT(attention="cudnn")
-    with pytest.raises(ValueError, match="2 axes need heads of at least 4 channels, got 2"):
+    with pytest.raises(ValueError, match="2 axes need at least 4 channels per head, got 2"):
         DiT(dim=8, heads=4, positions="rope").check(INPUTS)
     with pytest.raises(ValueError, match="depth >= 2 if a modality .* as 'text' does"):
         DiT(depth=1, block="mm_dit").check(INPUTS)

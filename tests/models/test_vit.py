@@ -126,17 +126,17 @@ def test_named_sizes_are_the_published_ones():
     ("fields", "message"),
     [
         ({"patch": 0}, "patch >= 1, got 0"),
-        ({"width": 18, "heads": 3}, "divides by 4 and by its heads, got width=18 heads=3"),
-        ({"width": 20, "heads": 3}, "divides by 4 and by its heads, got width=20 heads=3"),
+        ({"width": 18, "heads": 3}, "width to be a multiple of 4 and of heads=3, got 18"),
+        ({"width": 20, "heads": 3}, "width to be a multiple of 4 and of heads=3, got 20"),
     ],
 )
 def test_bad_fields_are_refused(cls, fields, message):
-    with pytest.raises(ValueError, match=f"{cls.__name__} needs .*{message}"):
+    with pytest.raises(ValueError, match=f"{cls.__name__} needs {message}"):
         cls(**fields)
 
 
 def test_titok_refuses_other_images_than_its_own():
-    with pytest.raises(ValueError, match="size 30x32 does not divide .* 8 "):
+    with pytest.raises(ValueError, match="size 30x32 is not divisible .* 8 "):
         TiTok(size=(30, 32))
     with pytest.raises(ValueError, match="tokens >= 1, got 0"):
         TiTok(tokens=0)

@@ -113,8 +113,8 @@ def test_attention_mixes_all_positions_with_one_head():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"channels": ()}, r"positive channels, got \(\)"),
-        ({"channels": (48,)}, r"channels that divide by groups=32, got \(48,\)"),
+        ({"channels": ()}, r"channels to be positive, got \(\)"),
+        ({"channels": (48,)}, r"channels to be multiples of groups=32, got \(48,\)"),
         ({"blocks": 0}, "blocks >= 1, got 0"),
         ({"groups": 0}, "groups >= 1, got 0"),
     ],

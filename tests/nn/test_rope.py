@@ -55,7 +55,7 @@ def test_every_modality_has_axes_of_its_own():
 
 
 def test_heads_that_are_too_narrow_are_refused():
-    with pytest.raises(ValueError, match="3 axes need heads of at least 6 channels, got 4"):
+    with pytest.raises(ValueError, match="3 axes need at least 6 channels per head, got 4"):
         rotation(((2, 2), (2,)), 4)
     with pytest.raises(ValueError, match="even width, got 5"):
         rotation(((2,),), 5)

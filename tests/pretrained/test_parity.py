@@ -271,10 +271,10 @@ def test_shapes_of_gumbel_quantization_must_fit_its_codebook(name, shape, messag
 
 
 def test_sizes_that_do_not_divide_are_refused(taming):
-    with pytest.raises(ValueError, match="size 17x17 does not divide .* nearest sizes: 16x16"):
+    with pytest.raises(ValueError, match="size 17x17 is not divisible .* nearest sizes: 16x16"):
         load(taming[1], size=17)
     tokenizer = load(taming[1])
-    with pytest.raises(ValueError, match="size 15x16 does not divide"):
+    with pytest.raises(ValueError, match="size 15x16 is not divisible"):
         tokenizer.encode(images((15, 16)))
 
 

@@ -103,7 +103,9 @@ def test_symbols_need_nothing_to_be_connected():
 def test_a_grid_that_the_patch_does_not_divide_is_refused_before_training():
     task = tiny.joint().task
     wrong = dataclasses.replace(task.targets["image"], patch=3)
-    with pytest.raises(ValueError, match="the grid of 'image', 4x4, does not divide by .* patch 3"):
+    with pytest.raises(
+        ValueError, match="the grid of 'image', 4x4, is not divisible by .* patch 3"
+    ):
         dataclasses.replace(task, targets=task.targets | {"image": wrong}).resolve_references(
             TOKENIZERS.__getitem__
         )

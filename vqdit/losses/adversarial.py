@@ -47,7 +47,7 @@ GAMES: dict[Kind, Game] = {
 
 
 def generator_loss(kind: Kind, fake: Logits) -> Float[Array, " b"]:
-    """Returns the generator's loss of each example; low if it passes for real."""
+    """Returns the generator's loss of each example; low if the discriminator takes it for real."""
     return per_example(GAMES[kind].g(fake))
 
 
@@ -68,8 +68,8 @@ def lecam(
 ) -> Float[Array, " b"]:
     """Returns relu(r - m_fake)^2 + relu(m_real - f)^2 of each pair, which keeps logits bounded.
 
-    m are moving averages of the mean logits. Tseng et al., "Regularizing GANs under Limited Data",
-    arXiv:2104.03310; the relus are from their code.
+    m_real and m_fake are moving averages of the mean logits. Tseng et al., "Regularizing GANs under
+    Limited Data", arXiv:2104.03310; the relus are from their code.
     """
     return per_example(jax.nn.relu(real - mean_fake) ** 2) + per_example(
         jax.nn.relu(mean_real - fake) ** 2
@@ -79,9 +79,9 @@ def lecam(
 def r1(
     discriminator: Callable[[Float[Array, "b *size c"]], Logits], x: Float[Array, "b *size c"]
 ) -> Float[Array, " b"]:
-    """Returns |d D(x_i) / d x_i|^2 / 2 of each real example; D is the mean of its logits.
+    """Returns |d D(x_i) / d x_i|^2 / 2 of each real example; D(x_i) is the mean of its logits.
 
-    Mescheder et al., arXiv:1801.04406, eq. 9; gamma there is the weight of this loss.
+    Mescheder et al., arXiv:1801.04406, eq. 9, where gamma is the weight of this loss.
     """
     gradient = jax.grad(lambda x: jnp.sum(per_example(discriminator(x))))(x)
     return 0.5 * jnp.sum(gradient**2, axis=tuple(range(1, x.ndim)))

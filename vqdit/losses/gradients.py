@@ -20,10 +20,8 @@ def at_output(
     """Returns the value of each loss and its gradient at y, both constants for autodiff."""
     y = jax.lax.stop_gradient(y)
     pairs = {name: jax.value_and_grad(loss)(y) for name, loss in losses.items()}
-    return (
-        Named({name: value for name, (value, _) in pairs.items()}),
-        Named({name: gradient for name, (_, gradient) in pairs.items()}),
-    )
+    values = Named({name: value for name, (value, _) in pairs.items()})
+    return values, Named({name: gradient for name, (_, gradient) in pairs.items()})
 
 
 def with_gradient(y: Y, gradient: Y) -> Float[Array, ""]:

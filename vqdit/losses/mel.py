@@ -1,4 +1,4 @@
-"""A loss between mel spectrograms: it measures what is audible and ignores phases.
+"""A loss between mel spectrograms, which ignores inaudible differences of phase.
 
     d(x, y) = mean over windows w of mean |log10(M_w(x) + e) - log10(M_w(y) + e)|,
 
@@ -40,17 +40,14 @@ class Mel(Perceptual):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.rate < 1 or not self.windows or min(self.windows) < 32:
-            raise ValueError(
-                f"Mel needs rate >= 1 and windows of at least 32 samples, got {self.rate} Hz and "
-                f"windows {self.windows}"
-            )
+        self.require("rate >= 1", self.rate >= 1)
+        self.require("windows of at least 32 samples", min(self.windows, default=0) >= 32)
 
     def check(self, size: tuple[int, ...], channels: int) -> None:
         if len(size) != 1 or channels != 1 or size[0] < max(self.windows):
             raise ValueError(
                 f"Mel compares sounds of one channel and at least {max(self.windows)} samples, its "
-                f"longest window; got size {'x'.join(map(str, size))} with {channels} channels"
+                f"longest window, got size {'x'.join(map(str, size))} with {channels} channels"
             )
 
     def load(self) -> Params:
@@ -65,8 +62,7 @@ class Mel(Perceptual):
         del params
         total = jnp.zeros(len(x))
         for window in self.windows:
-            levels = (log_mel(sound[..., 0], self.rate, window) for sound in (x, y))
-            first, second = levels
+            first, second = (log_mel(sound[..., 0], self.rate, window) for sound in (x, y))
             total += jnp.mean(jnp.abs(first - second), axis=(1, 2))
         return total / len(self.windows)
 

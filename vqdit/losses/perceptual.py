@@ -23,6 +23,7 @@ SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 """Mean and scale of colours in [-1, 1], the statistics of ImageNet, as published with LPIPS."""
 EPSILON = 1e-10
 """Added in the square root of a feature's length, for finite gradients at 0."""
+Data = Float[Array, "b *size c"]
 SMALLEST = 16
 """Smallest height and width in pixels: VGG-16 halves them four times."""
 
@@ -37,10 +38,7 @@ class Perceptual(Component):
     weight: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.weight <= 0.0:
-            raise ValueError(
-                f"{type(self).__name__} needs weight > 0, got {self.weight}; remove it instead"
-            )
+        self.require("weight > 0", self.weight > 0.0, "to switch the loss off, remove it")
 
     @property
     def name(self) -> str:
@@ -48,7 +46,7 @@ class Perceptual(Component):
         return type(self).__name__.lower()
 
     def check(self, size: tuple[int, ...], channels: int) -> None:
-        """Raises ValueError if data of that size cannot be compared. Default: accepts any size."""
+        """Raises ValueError unless the loss can compare data of this size. Default: any size."""
         del size, channels
 
     def load(self) -> Params:
@@ -56,12 +54,10 @@ class Perceptual(Component):
         raise TypeError(f"{type(self).__name__} must define load")
 
     def like(self) -> Params:
-        """Returns arrays with the structure of `load`'s result, for `jax.eval_shape`."""
+        """Returns arrays with the structure and shapes of `load`, for `jax.eval_shape`."""
         raise TypeError(f"{type(self).__name__} must define like")
 
-    def distance(
-        self, params: Params, x: Float[Array, "b *size c"], y: Float[Array, "b *size c"]
-    ) -> Float[Array, " b"]:
+    def distance(self, params: Params, x: Data, y: Data) -> Float[Array, " b"]:
         """Returns the distance of each pair of examples, whose data are in [-1, 1]."""
         raise TypeError(f"{type(self).__name__} must define distance")
 
@@ -77,7 +73,7 @@ class LPIPS(Perceptual):
         if len(size) != 2 or min(size) < SMALLEST or channels not in (1, 3):
             raise ValueError(
                 f"LPIPS compares images of at least {SMALLEST}x{SMALLEST} pixels, grey or in "
-                f"colour; got size {'x'.join(map(str, size))} with {channels} channels"
+                f"colour, got size {'x'.join(map(str, size))} with {channels} channels"
             )
 
     def load(self) -> Params:
@@ -108,7 +104,6 @@ class FeatureMatching(Perceptual):
 
     Attributes:
         features: the network; the errors of several features are added.
-        weight: weight of the loss, relative to a reconstruction loss of weight 1.
     """
 
     features: Features
@@ -120,9 +115,7 @@ class FeatureMatching(Perceptual):
     def like(self) -> Params:
         return self.features.like()
 
-    def distance(
-        self, params: Params, x: Float[Array, "b *size c"], y: Float[Array, "b *size c"]
-    ) -> Float[Array, " b"]:
+    def distance(self, params: Params, x: Data, y: Data) -> Float[Array, " b"]:
         total = jnp.zeros(len(x))
         pairs = zip(self.features.apply(params, x), self.features.apply(params, y), strict=True)
         for first, second in pairs:
@@ -188,7 +181,7 @@ def _require_like(file: Path, found: Params, expected: Params) -> None:
 
 
 class _Arrays(pickle.Unpickler):
-    """Reads pickles of dicts of arrays. It refuses everything else, so it runs no foreign code."""
+    """Reads pickles of dicts of arrays and refuses all others, so that it runs no foreign code."""
 
     KNOWN = {
         ("numpy", "ndarray"): np.ndarray,
@@ -199,7 +192,5 @@ class _Arrays(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in self.KNOWN:
-            raise pickle.UnpicklingError(
-                f"it contains {module}.{name}, but only arrays are allowed"
-            )
+            raise pickle.UnpicklingError(f"it may contain only arrays, found {module}.{name}")
         return self.KNOWN[module, name]

@@ -4,29 +4,25 @@ import jax.numpy as jnp
 
 from vqdit.typing import Array, Float
 
+Data = Float[Array, "b *size c"]
 
-def l1(x: Float[Array, "b *size c"], y: Float[Array, "b *size c"]) -> Float[Array, " b"]:
+
+def l1(x: Data, y: Data) -> Float[Array, " b"]:
     """Returns the mean absolute error of each example."""
     return jnp.mean(jnp.abs(x - y), axis=tuple(range(1, x.ndim)))
 
 
-def l2(x: Float[Array, "b *size c"], y: Float[Array, "b *size c"]) -> Float[Array, " b"]:
+def l2(x: Data, y: Data) -> Float[Array, " b"]:
     """Returns the mean squared error of each example."""
     return jnp.mean((x - y) ** 2, axis=tuple(range(1, x.ndim)))
 
 
-def huber(
-    x: Float[Array, "b *size c"], y: Float[Array, "b *size c"], delta: float = 0.1
-) -> Float[Array, " b"]:
-    """Returns the mean Huber loss of each example: e^2 / 2 up to delta, delta (|e| - delta / 2).
+def huber(x: Data, y: Data, delta: float = 0.1) -> Float[Array, " b"]:
+    """Returns the mean Huber loss of each example.
 
-    Small errors count as in `l2`, large errors linearly. Huber, "Robust Estimation of a Location
+    With e = x - y it is e^2 / 2 where |e| <= delta, and delta (|e| - delta / 2) elsewhere. The
+    default of delta is a twentieth of the data's range. Huber, "Robust Estimation of a Location
     Parameter", 1964.
-
-    Args:
-        x: data in [-1, 1].
-        y: the reconstruction of x.
-        delta: error above which the loss is linear; the default is a twentieth of the data range.
     """
     error = jnp.abs(x - y)
     inner = jnp.minimum(error, delta)

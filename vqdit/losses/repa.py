@@ -36,10 +36,8 @@ class REPA(Component):
     weight: float = 0.5
 
     def __post_init__(self) -> None:
-        if self.after < 1 or self.hidden < 1:
-            raise ValueError(
-                f"REPA needs after >= 1 and hidden >= 1, got {self.after} and {self.hidden}"
-            )
+        self.require("after >= 1", self.after >= 1)
+        self.require("hidden >= 1", self.hidden >= 1)
 
     def size(self, x: Float[Array, "1 *size c"]) -> tuple[int, int]:
         """Returns the numbers of positions and channels of the features of data like x."""
@@ -58,7 +56,7 @@ class REPA(Component):
     def loss(
         self, params: Params, h: Float[Array, "b l d"], seen: Float[Array, "b l e"]
     ) -> Float[Array, " b"]:
-        """Returns minus the mean cosine of each example, in [-1, 1]; -1 means aligned."""
+        """Returns the negative mean cosine of each example, in [-1, 1]; -1 for aligned tokens."""
         projected: Any = Projector(self.hidden, seen.shape[-1]).apply({"params": params}, h)
         return -jnp.mean(jnp.sum(_unit(projected) * _unit(seen), axis=-1), axis=-1)
 

@@ -32,7 +32,7 @@ def weighted(
 ) -> Float[Array, "b l"]:
     """Returns L for losses at times t, with gradients to the losses and to u.
 
-    Losses of known data (t = 0) are always 0 and remain unchanged: u would diverge to -inf there.
+    Losses of known data (t = 0) are always 0 and do not change: u would diverge to -inf there.
     """
     u = log_expected(weights, t)
     return jnp.where(t > 0.0, losses * jnp.exp(-u) + u, losses)

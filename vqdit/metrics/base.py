@@ -1,5 +1,7 @@
-"""Accumulators: pytrees of sums, which merge by adding their leaves; `compute` gives numbers."""
+"""Accumulators: pytrees of sums, which `merge` adds up and `compute` turns into numbers."""
 
+import functools
+import operator
 from typing import Any, NamedTuple
 
 import jax
@@ -37,7 +39,5 @@ def merge(first: Metrics | None, second: Metrics) -> Metrics:
 
 def compute(metrics: Metrics) -> dict[str, float]:
     """Returns the numbers of all accumulators."""
-    numbers: dict[str, float] = {}
-    for name, accumulator in metrics.items():
-        numbers |= accumulator.compute(name)
-    return numbers
+    numbers = (accumulator.compute(name) for name, accumulator in metrics.items())
+    return functools.reduce(operator.or_, numbers, {})

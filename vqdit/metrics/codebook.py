@@ -13,7 +13,7 @@ COUNTABLE = 2**24
 """Largest codebook for which a histogram is kept, as it must fit in memory."""
 
 DEAD = 0.1
-"""A code is dead if it is used less than this share of uniform use."""
+"""A code is dead if its use is below this share of the use that all codes would have on average."""
 
 
 class CodeUse(NamedTuple):
@@ -25,10 +25,7 @@ class CodeUse(NamedTuple):
     def of(cls, codes: Int[Array, "b *grid q"], size: int, valid: Bool[Array, " b"]) -> "CodeUse":
         """Counts the codes of valid examples, except -1 (no code).
 
-        Args:
-            codes: ids of codes.
-            size: size of the largest codebook.
-            valid: True where an example is real, False where it is padding.
+        `size` is that of the largest codebook; `valid` is False where an example is padding.
         """
         rows = codes.reshape(codes.shape[0], -1, codes.shape[-1])
         real = (valid[:, None, None] & (rows >= 0)).astype(jnp.float32)
@@ -74,11 +71,11 @@ def codebook_health(
     Returns:
         Scalars, or nothing at all if a codebook has more than `COUNTABLE` codes:
 
-        - codebook_usage: number of distinct codes, relative to the largest possible number: that of
-          the codes, or of the positions if there are fewer.
+        - codebook_usage: number of distinct codes, divided by the largest possible number, which is
+          the number of codes, or of positions if there are fewer.
         - codebook_perplexity: exp(H) of the histogram.
-        - dead_codes: share of the codes with less than a tenth of uniform use, according to `use`;
-          without `use` according to the batch, relative to the same largest possible number.
+        - dead_codes: share of the codes with less than a tenth of uniform use, measured by `use` if
+          it is given, and otherwise in the batch, relative to the same largest possible number.
     """
     if max(sizes) > COUNTABLE:
         return Named()
@@ -92,8 +89,8 @@ def codebook_health(
     alive = jnp.sum(share >= jnp.maximum(DEAD / size, 1e-20)[:, None], axis=1) / reachable
     dead = jnp.mean(1.0 - alive)
     if use:
-        levels = [jnp.mean(k < DEAD * jnp.mean(k, axis=-1, keepdims=True)) for k in use]
-        dead = jnp.mean(jnp.stack(levels))
+        shares = [jnp.mean(k < DEAD * jnp.mean(k, axis=-1, keepdims=True)) for k in use]
+        dead = jnp.mean(jnp.stack(shares))
     return Named(
         codebook_usage=jnp.mean(jnp.sum(counts > 0, axis=1) / reachable),
         codebook_perplexity=jnp.mean(jnp.exp(entropy)),

@@ -9,16 +9,6 @@ from vqdit.models.vqgan import VQGAN
 from vqdit.models.vqgan_plus import VQGANPlus
 
 __all__ = [
-    "VQGAN",
-    "Autoencoder",
-    "Codebook",
-    "ConvAutoencoder",
-    "DiT",
-    "Discriminator",
-    "PatchGAN",
-    "StyleGAN",
-    "TiTok",
-    "Tokens",
-    "VQGANPlus",
-    "ViTTokenizer",
-]
+    "VQGAN", "Autoencoder", "Codebook", "ConvAutoencoder", "DiT", "Discriminator", "PatchGAN",
+    "StyleGAN", "TiTok", "Tokens", "VQGANPlus", "ViTTokenizer",
+]  # fmt: skip

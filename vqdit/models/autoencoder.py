@@ -5,7 +5,6 @@ the encoder. The architecture is that of Esser et al., "Taming Transformers" (VQ
 arXiv:2012.09841, appendix A, without attention.
 """
 
-import math
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -13,9 +12,12 @@ import jax
 import jax.numpy as jnp
 
 from vqdit.nn.conv import Downsample, ResidualBlock, Upsample, group_norm
-from vqdit.nn.patches import fold, unfold
+from vqdit.nn.patches import fold, nearest, unfold
 from vqdit.parallel.target_platform import platform
 from vqdit.typing import Array, Component, Float, Key, Params
+
+Grid = Float[Array, "b ... _"]
+"""Activations on a grid with one, two or three axes."""
 
 
 class Autoencoder(Component):
@@ -45,16 +47,13 @@ class Autoencoder(Component):
         """Returns the grid of the latents for data of a given size.
 
         Raises:
-            ValueError: if the size does not divide by the down-sampling factor.
+            ValueError: if an edge is not divisible by the down-sampling factor.
         """
         factor = self.downsampling
         if any(axis % factor for axis in size):
-            below = "x".join(str(axis // factor * factor or factor) for axis in size)
-            above = "x".join(str(-(-axis // factor) * factor) for axis in size)
-            near = below if below == above else f"{below} or {above}"
             raise ValueError(
-                f"size {'x'.join(map(str, size))} does not divide by the encoder's down-sampling "
-                f"{factor} ({self.reason}); nearest sizes: {near}"
+                f"size {'x'.join(map(str, size))} is not divisible by the encoder's down-sampling "
+                f"{factor} ({self.reason}); nearest sizes: {nearest(size, factor)}"
             )
         return tuple(axis // factor for axis in size)
 
@@ -114,12 +113,16 @@ class LeveledAutoencoder(Autoencoder):
     dtype: Literal["float32", "bfloat16"] = "float32"
     remat: bool = False
 
+    # Constants of an architecture; a subclass overrides them, or makes them fields.
+    patch = 1  # edge of the patches that are folded into channels before the first level
+    groups = 0  # number of groups of the norms, see `group_norm`
+    extra_blocks = 1  # further residual blocks per level in the decoder
+    use_bias = True  # of the first convolution and those of the residual blocks
+
     def __post_init__(self) -> None:
-        name = type(self).__name__
-        if not self.channels or min(self.channels) < 1:
-            raise ValueError(f"{name} needs positive channels, got {self.channels}")
-        if self.blocks < 1:
-            raise ValueError(f"{name} needs blocks >= 1, got {self.blocks}")
+        has_channels = bool(self.channels) and min(self.channels) >= 1
+        self.require("channels to be positive", has_channels)
+        self.require("blocks >= 1", self.blocks >= 1)
 
     @property
     def downsampling(self) -> int:
@@ -129,43 +132,106 @@ class LeveledAutoencoder(Autoencoder):
     def reason(self) -> str:
         return f"{len(self.channels)} levels of channels"
 
-    @property
-    def block(self) -> type[ResidualBlock]:
-        """The class of the residual blocks, wrapped in `nn.remat` if `remat` is set."""
-        is_recomputed = self.remat and not platform().is_counted
-        return nn.remat(ResidualBlock) if is_recomputed else ResidualBlock
-
-    def check_groups(self, groups: int) -> None:
+    def check_groups(self) -> None:
         """Raises ValueError unless the number of groups of the norms divides every width."""
-        name = type(self).__name__
-        if groups < 1:
-            raise ValueError(f"{name} needs groups >= 1, got {groups}")
-        if any(width % groups for width in self.channels):
-            raise ValueError(
-                f"{name} needs channels that divide by groups={groups}, got {self.channels}; "
-                "change one of them"
-            )
+        self.require("groups >= 1", self.groups >= 1)
+        rule = f"channels to be multiples of groups={self.groups}"
+        self.require(rule, all(width % self.groups == 0 for width in self.channels))
+
+    def encoder(self, width: int) -> nn.Module:
+        return _Encoder(self, width)
+
+    def decoder(self, channels: int) -> nn.Module:
+        return _Decoder(self, channels)
+
+    # The methods below apply layers; they are called in compact methods of encoder and decoder.
+
+    def block(self, h: Grid, width: int, name: str) -> Grid:
+        """Applies a residual block."""
+        cls = nn.remat(ResidualBlock) if self.remat and not platform().is_counted else ResidualBlock
+        return cls(width, h.ndim - 2, self.dtype, self.groups, self.use_bias, name=name)(h)
+
+    def level(self, h: Grid, level: int, blocks: int) -> Grid:
+        """Applies the blocks of a level."""
+        for number in range(blocks):
+            h = self.block(h, self.channels[level], f"level_{level}_block_{number}")
+        return h
+
+    def middle(self, h: Grid) -> Grid:
+        """Applies the layers between the levels and the latents; by default there are none."""
+        return h
+
+    def to_latents(self, h: Grid, width: int) -> Grid:
+        """Applies the last convolutions of the encoder."""
+        return nn.Conv(width, (1,) * (h.ndim - 2), name="out")(h)
+
+    def from_latents(self, z: Grid) -> Grid:
+        """Applies the first convolutions of the decoder; by default there are none."""
+        return z
+
+
+class _Encoder(nn.Module):
+    config: LeveledAutoencoder
+    width: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b *size c"]) -> Float[Array, "b *grid w"]:
+        config, axes = self.config, x.ndim - 2
+        fields = {"dtype": config.dtype, "use_bias": config.use_bias, "name": "in"}
+        h = nn.Conv(config.channels[0], (3,) * axes, **fields)(_fold(x, config.patch))
+        for level, channels in enumerate(config.channels):
+            h = config.level(h, level, config.blocks)
+            if level < len(config.channels) - 1:
+                h = Downsample(channels, axes, config.dtype, name=f"level_{level}_down")(h)
+        h = nn.silu(group_norm(config.middle(h), "norm", config.groups))
+        return config.to_latents(h.astype(jnp.float32), self.width)
+
+
+class _Decoder(nn.Module):
+    config: LeveledAutoencoder
+    channels: int
+
+    @nn.compact
+    def __call__(self, z: Float[Array, "b *grid d"]) -> Float[Array, "b *size c"]:
+        config, axes, kernel = self.config, z.ndim - 2, (3,) * (z.ndim - 2)
+        z = config.from_latents(z)
+        h = nn.Conv(config.channels[-1], kernel, dtype=config.dtype, name="in")(z)
+        h = config.middle(h)
+        for level, channels in reversed(list(enumerate(config.channels))):
+            h = config.level(h, level, config.blocks + config.extra_blocks)
+            if level > 0:
+                h = Upsample(channels, axes, config.dtype, name=f"level_{level}_up")(h)
+        h = nn.silu(group_norm(h, "norm", config.groups)).astype(jnp.float32)
+        h = nn.Conv(self.channels * config.patch**axes, kernel, name="out")(h)
+        return _unfold(h, config.patch)
+
+
+def _fold(x: Grid, patch: int) -> Grid:
+    size = x.shape[1:-1]
+    h = fold(x.reshape(len(x), -1, x.shape[-1]), size, patch)
+    return h.reshape(len(x), *(edge // patch for edge in size), -1)
+
+
+def _unfold(x: Grid, patch: int) -> Grid:
+    size = tuple(edge * patch for edge in x.shape[1:-1])
+    return unfold(x.reshape(len(x), -1, x.shape[-1]), size, patch).reshape(len(x), *size, -1)
 
 
 class ConvAutoencoder(LeveledAutoencoder):
     """A residual convolutional autoencoder for signals, images and volumes.
 
+    The decoder has one more residual block per level than the encoder.
+
     Attributes:
-        channels: as in `LeveledAutoencoder`.
         patch: edge of the patches that are folded into channels before the first level, which
             makes long signals cheap; must divide the size of the data.
-        blocks: residual blocks per level of the encoder; the decoder has one more per level, as
-            published.
-        dtype: as in `LeveledAutoencoder`.
-        remat: as in `LeveledAutoencoder`.
     """
 
     patch: int = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.patch < 1:
-            raise ValueError(f"ConvAutoencoder needs patch >= 1, got {self.patch}")
+        self.require("patch >= 1", self.patch >= 1)
 
     @property
     def downsampling(self) -> int:
@@ -175,60 +241,3 @@ class ConvAutoencoder(LeveledAutoencoder):
     def reason(self) -> str:
         patch = f"patch {self.patch}, " if self.patch > 1 else ""
         return f"{patch}{super().reason}"
-
-    def encoder(self, width: int) -> nn.Module:
-        return _Encoder(self, width)
-
-    def decoder(self, channels: int) -> nn.Module:
-        return _Decoder(self, channels)
-
-
-class _Encoder(nn.Module):
-    config: ConvAutoencoder
-    width: int
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "b *size c"]) -> Float[Array, "b *grid w"]:
-        config, axes = self.config, x.ndim - 2
-        kernel, dtype, block = (3,) * axes, config.dtype, config.block
-        h = nn.Conv(config.channels[0], kernel, dtype=dtype, name="in")(_fold(x, config.patch))
-        for level, channels in enumerate(config.channels):
-            for number in range(config.blocks):
-                h = block(channels, axes, dtype, name=f"level_{level}_block_{number}")(h)
-            if level < len(config.channels) - 1:
-                h = Downsample(channels, axes, dtype, name=f"level_{level}_down")(h)
-        h = nn.silu(group_norm(h, name="norm"))
-        return nn.Conv(self.width, (1,) * axes, name="out")(h.astype(jnp.float32))
-
-
-class _Decoder(nn.Module):
-    config: ConvAutoencoder
-    channels: int
-
-    @nn.compact
-    def __call__(self, z: Float[Array, "b *grid d"]) -> Float[Array, "b *size c"]:
-        config, axes = self.config, z.ndim - 2
-        kernel, dtype, block = (3,) * axes, config.dtype, config.block
-        h = nn.Conv(config.channels[-1], kernel, dtype=dtype, name="in")(z)
-        for level, channels in reversed(list(enumerate(config.channels))):
-            for number in range(config.blocks + 1):
-                h = block(channels, axes, dtype, name=f"level_{level}_block_{number}")(h)
-            if level > 0:
-                h = Upsample(channels, axes, dtype, name=f"level_{level}_up")(h)
-        h = nn.silu(group_norm(h, name="norm"))
-        outputs = self.channels * config.patch**axes
-        h = nn.Conv(outputs, kernel, name="out")(h.astype(jnp.float32))
-        return _unfold(h, config.patch)
-
-
-def _fold(x: Float[Array, "b *size c"], patch: int) -> Float[Array, "b *part e"]:
-    size = x.shape[1:-1]
-    part = tuple(edge // patch for edge in size)
-    flat = x.reshape(x.shape[0], math.prod(size), x.shape[-1])
-    return fold(flat, size, patch).reshape(x.shape[0], *part, -1)
-
-
-def _unfold(x: Float[Array, "b *part e"], patch: int) -> Float[Array, "b *size c"]:
-    size = tuple(edge * patch for edge in x.shape[1:-1])
-    flat = x.reshape(x.shape[0], math.prod(x.shape[1:-1]), x.shape[-1])
-    return unfold(flat, size, patch).reshape(x.shape[0], *size, -1)

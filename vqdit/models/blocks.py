@@ -29,6 +29,9 @@ from vqdit.typing import Array, Bool, Component, Float
 
 Kind = Literal["adaln_zero", "in_context", "cross_attention", "mm_dit"]
 ZEROS = nn.initializers.zeros_init()
+Hidden = Float[Array, "b l d"]
+Heads = tuple[Array, Array, Array]
+"""Queries, keys and values [b, l, h, d]."""
 
 
 class BlockConfig(Component):
@@ -82,19 +85,29 @@ class Conditioning(NamedTuple):
     turn: Float[Array, "2 l p"] | None = None
 
 
-Result = tuple[Float[Array, "b l d"], Float[Array, "b l l"] | None]
+Result = tuple[Hidden, Float[Array, "b l l"] | None]
 """The tokens, and the attention weights if they are recorded. `nn.scan` requires a pair."""
 
 
-class AdaLNZero(nn.Module):
-    """A block modulated by time and condition, which is the identity at initialisation."""
+class Block(nn.Module):
+    """Base class of the blocks.
+
+    Attributes:
+        config: configuration that all blocks share.
+        segments: the modalities, one segment each.
+        is_watched: return the attention weights too.
+    """
 
     config: BlockConfig
     segments: tuple[Segment, ...]
     is_watched: bool = False
 
+
+class AdaLNZero(Block):
+    """A block modulated by time and condition, which is the identity at initialisation."""
+
     @nn.compact
-    def __call__(self, x: Float[Array, "b l d"], conditioning: Conditioning) -> Result:
+    def __call__(self, x: Hidden, conditioning: Conditioning) -> Result:
         config = self.config
         rows = Dense(6 * config.dim, config.dtype, ZEROS, name="modulation")
         modulation = per_token(rows(conditioning.c), self.segments).astype(jnp.float32)  # b #l 6d
@@ -109,15 +122,11 @@ class AdaLNZero(nn.Module):
         return x + gate_2 * _mlp(config, h), watched
 
 
-class Plain(nn.Module):
+class Plain(Block):
     """A pre-norm block without modulation, with cross-attention if there is a context."""
 
-    config: BlockConfig
-    segments: tuple[Segment, ...]
-    is_watched: bool = False
-
     @nn.compact
-    def __call__(self, x: Float[Array, "b l d"], conditioning: Conditioning) -> Result:
+    def __call__(self, x: Hidden, conditioning: Conditioning) -> Result:
         config = self.config
         q, k, v = _qkv(config, ScaledNorm(config.norm, name="norm_1")(x))
         h, watched = _attended(config, q, k, v, conditioning, self.is_watched)
@@ -128,31 +137,26 @@ class Plain(nn.Module):
         return x + _mlp(config, ScaledNorm(config.norm, name="norm_2")(x)), watched
 
 
-class MMDiT(nn.Module):
+class MMDiT(Block):
     """A block with separate weights for each modality and attention over all tokens.
 
     Attributes:
-        config: configuration that all blocks share.
-        segments: the modalities, one segment each.
-        is_watched: return the attention weights too.
         is_last: use context segments as keys and values only, and omit them from the result.
     """
 
-    config: BlockConfig
-    segments: tuple[Segment, ...]
-    is_watched: bool = False
     is_last: bool = False
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "b l d"], conditioning: Conditioning
+        self, x: Hidden, conditioning: Conditioning
     ) -> tuple[Float[Array, "b _ d"], Float[Array, "b _ l"] | None]:
         config, heads, later = self.config, [], []
-        # Nothing reads the context tokens after the last block, so they only give keys and values.
-        is_read = [self.is_last and segment.is_context for segment in self.segments]
+        # Nothing reads the context tokens after the last block, so it computes only their keys and
+        # values.
+        only_kv = [self.is_last and segment.is_context for segment in self.segments]
         rows = _pieces(conditioning.c, [segment.rows for segment in self.segments])
         streams = _pieces(x, [segment.tokens for segment in self.segments])
-        for segment, only, c, h in zip(self.segments, is_read, rows, streams, strict=True):
+        for segment, only, c, h in zip(self.segments, only_kv, rows, streams, strict=True):
             count, name = 2 if only else 6, f"{segment.name}_modulation"
             modulate = Dense(count * config.dim, config.dtype, ZEROS, name=name)
             shift, scale, *rest = jnp.split(modulate(c).astype(jnp.float32), count, axis=-1)
@@ -190,23 +194,20 @@ def _pieces(x: Array, sizes: list[int]) -> list[Array]:
     return [x[:, stop - size : stop] for stop, size in zip(stops, sizes, strict=True)]
 
 
-def _qkv(
-    config: BlockConfig, h: Float[Array, "b l d"], prefix: str = ""
-) -> tuple[Array, Array, Array]:
-    """Returns queries, keys and values [b, l, h, d] of tokens."""
+def _qkv(config: BlockConfig, h: Hidden, prefix: str = "") -> Heads:
     project = Projections(3, config.dim, config.dtype, name=f"{prefix}qkv")
     q, k, v = (_heads(config, projected) for projected in project(h))
     return _bounded(config, q, f"{prefix}q"), _bounded(config, k, f"{prefix}k"), v
 
 
-def _kv(config: BlockConfig, h: Float[Array, "b l d"], prefix: str) -> tuple[Array, Array, Array]:
-    """Returns empty queries [b, 0, h, d], and keys and values [b, l, h, d] of tokens."""
+def _kv(config: BlockConfig, h: Hidden, prefix: str) -> Heads:
+    """Returns the keys and values of tokens, and queries without tokens [b, 0, h, d]."""
     project = Projections(2, config.dim, config.dtype, name=f"{prefix}kv")
     k, v = (_heads(config, projected) for projected in project(h))
     return k[:, :0], _bounded(config, k, f"{prefix}k"), v
 
 
-def _heads(config: BlockConfig, h: Float[Array, "b l d"]) -> Float[Array, "b l h e"]:
+def _heads(config: BlockConfig, h: Hidden) -> Float[Array, "b l h e"]:
     return h.reshape(*h.shape[:2], config.heads, -1)
 
 
@@ -219,7 +220,7 @@ def _bounded(config: BlockConfig, h: Float[Array, "b l h d"], name: str) -> Floa
 
 def _attended(
     config: BlockConfig, q: Array, k: Array, v: Array, conditioning: Conditioning, is_watched: bool
-) -> tuple[Float[Array, "b l d"], Float[Array, "b l _"] | None]:
+) -> tuple[Hidden, Float[Array, "b l _"] | None]:
     """Returns the result of self-attention, and its weights averaged over heads if recorded."""
     if conditioning.turn is not None:
         q, k = rotate(q, conditioning.turn[:, : q.shape[1]]), rotate(k, conditioning.turn)
@@ -228,29 +229,26 @@ def _attended(
     return h.reshape(*h.shape[:2], -1), watched
 
 
-def _out(config: BlockConfig, h: Float[Array, "b l d"], prefix: str = "") -> Float[Array, "b l d"]:
-    dense = Dense(config.dim, config.dtype, name=f"{prefix}out")
-    return dense(h).astype(jnp.float32)
+def _out(config: BlockConfig, h: Hidden, prefix: str = "") -> Hidden:
+    return Dense(config.dim, config.dtype, name=f"{prefix}out")(h).astype(jnp.float32)
 
 
-def _mlp(config: BlockConfig, h: Float[Array, "b l d"], prefix: str = "") -> Float[Array, "b l d"]:
+def _mlp(config: BlockConfig, h: Hidden, prefix: str = "") -> Hidden:
     h = mlp(h, config.mlp, config.hidden, dtype=config.dtype, prefix=prefix)
     return h.astype(jnp.float32)
 
 
 def _cross(
     config: BlockConfig,
-    h: Float[Array, "b l d"],
+    h: Hidden,
     context: Float[Array, "b m d"],
     real: Bool[Array, "b m"] | None,
     init: nn.initializers.Initializer = XAVIER,
-) -> Float[Array, "b l d"]:
+) -> Hidden:
     """Returns cross-attention of the tokens to the context, without rotary positions."""
     q = _heads(config, Dense(config.dim, config.dtype, name="cross_q")(h))
     project = Projections(2, config.dim, config.dtype, name="cross_kv")
     k, v = (_heads(config, projected) for projected in project(context))
     q, k = _bounded(config, q, "cross_q"), _bounded(config, k, "cross_k")
-    h = attention(q, k, v, mask=real, implementation=config.attention)
-    h = h.reshape(*h.shape[:2], -1)
-    out = Dense(config.dim, config.dtype, init, name="cross_out")
-    return out(h).astype(jnp.float32)
+    h = attention(q, k, v, mask=real, implementation=config.attention).reshape(h.shape)
+    return Dense(config.dim, config.dtype, init, name="cross_out")(h).astype(jnp.float32)

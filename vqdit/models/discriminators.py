@@ -59,10 +59,8 @@ class PatchGAN(Discriminator):
     dtype: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
-        if self.channels < 1 or self.layers < 1:
-            raise ValueError(
-                f"PatchGAN needs channels and layers >= 1, got {self.channels} and {self.layers}"
-            )
+        self.require("channels >= 1", self.channels >= 1)
+        self.require("layers >= 1", self.layers >= 1)
 
     @property
     def smallest(self) -> int:
@@ -106,14 +104,14 @@ class _PatchGAN(nn.Module):
 
 
 class StyleGAN(Discriminator):
-    """A discriminator with one logit per image: residual blocks halve the image down to 4x4.
+    """A discriminator with one logit per image, whose residual blocks reduce the image to 4x4.
 
     Karras et al., "StyleGAN2", arXiv:1912.04958, figure 7 c, with the minibatch standard deviation
-    of Karras et al., arXiv:1710.10196, section 3, but without equalised learning rates. Every
-    halving is low-pass filtered.
+    of Karras et al., arXiv:1710.10196, section 3, but without equalised learning rates. A low-pass
+    filter precedes every halving.
 
     Attributes:
-        channels: width at full resolution; doubles with each halving.
+        channels: width at full resolution; each halving of the resolution doubles the width.
         most: upper bound of the width.
         group: examples over which the minibatch standard deviation is computed; 1 disables it.
         dtype: precision of the convolutions; parameters and logits stay float32.
@@ -125,11 +123,8 @@ class StyleGAN(Discriminator):
     dtype: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
-        if min(self.channels, self.most, self.group) < 1:
-            raise ValueError(
-                "StyleGAN needs channels, most and group >= 1, got "
-                f"{self.channels}, {self.most} and {self.group}"
-            )
+        for field in ("channels", "most", "group"):
+            self.require(f"{field} >= 1", getattr(self, field) >= 1)
 
     @property
     def smallest(self) -> int:

@@ -1,8 +1,8 @@
 """DiT: a diffusion transformer over the tokens of one or several modalities.
 
-Every modality is embedded, the tokens of all modalities are concatenated and go through the blocks,
-and each modality has its own head. Each modality has its own time, which modulates its tokens. The
-output is exactly 0 at initialisation. `vqdit.models.blocks` defines the blocks and
+The network embeds every modality, concatenates the tokens of all modalities, applies the blocks to
+them, and then one head per modality. The time of a modality modulates its tokens. The output is
+exactly 0 at initialisation. `vqdit.models.blocks` defines the blocks and
 `vqdit.models.network` the network around them. Peebles & Xie, "Scalable Diffusion Models with
 Transformers", arXiv:2212.09748.
 """
@@ -15,19 +15,21 @@ import jax
 import jax.numpy as jnp
 
 from vqdit.models.blocks import BlockConfig, Kind
-from vqdit.models.network import Network, Positions
+from vqdit.models.network import Mask, Network, Positions, Predictions, Times
 from vqdit.models.tokens import Tokens, routed, spans
 from vqdit.nn.attention import Implementation
 from vqdit.nn.dense import XAVIER
 from vqdit.nn.embeddings import positions
 from vqdit.nn.mlp import MLP
 from vqdit.nn.norms import Norm
+from vqdit.nn.patches import nearest
 from vqdit.nn.rope import rotation
 from vqdit.nn.stack import Remat
 from vqdit.processes.base import X
 from vqdit.random import stream
-from vqdit.typing import Array, Bool, Component, Float, Key, Named, Params
+from vqdit.typing import Array, Component, Float, Key, Named, Params
 
+Vectors = Named[Float[Array, "q k e"]]
 SIZES = {
     "S": {"depth": 12, "dim": 384, "heads": 6},
     "B": {"depth": 12, "dim": 768, "heads": 12},
@@ -88,16 +90,10 @@ class DiT(Component):
 
     def __post_init__(self) -> None:
         for field in ("depth", "dim", "heads", "patch", "mlp_ratio"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"DiT needs {field} >= 1, got {getattr(self, field)}")
-        if self.dim % self.heads:
-            raise ValueError(
-                f"DiT needs heads that divide dim, got heads={self.heads} dim={self.dim}"
-            )
-        if self.mlp_eps <= 0.0:
-            raise ValueError(f"DiT needs mlp_eps > 0, got {self.mlp_eps}; 1e-6 is usual")
-        if self.registers < 0:
-            raise ValueError(f"DiT needs registers >= 0, got {self.registers}")
+            self.require(f"{field} >= 1", getattr(self, field) >= 1)
+        self.require(f"heads to divide dim={self.dim}", self.dim % self.heads == 0)
+        self.require("mlp_eps > 0", self.mlp_eps > 0.0, "1e-6 is usual")
+        self.require("registers >= 0", self.registers >= 0)
         if self.registers and self.block == "mm_dit":
             raise ValueError(
                 f"block='mm_dit' does not support registers, got registers={self.registers}; use "
@@ -138,7 +134,7 @@ class DiT(Component):
         return cls(**{**SIZES[size], "patch": int(patch), **fields})
 
     def check(self, inputs: Named[Tokens]) -> None:
-        """Raises ValueError if the network cannot take these modalities."""
+        """Raises ValueError unless the network accepts these modalities."""
         for name, tokens in inputs.items():
             if tokens.route != "tokens" and tokens.output:
                 raise ValueError(
@@ -149,16 +145,10 @@ class DiT(Component):
                 continue
             patch = tokens.patch or self.patch
             if any(size % patch for size in tokens.grid):
-                sizes = [
-                    (size // patch * patch or patch, -(-size // patch) * patch)
-                    for size in tokens.grid
-                ]
-                near = " or ".join(
-                    "x".join(map(str, choice)) for choice in zip(*sizes, strict=True)
-                )
+                grid, near = "x".join(map(str, tokens.grid)), nearest(tokens.grid, patch)
                 raise ValueError(
-                    f"the grid of {name!r}, {'x'.join(map(str, tokens.grid))}, does not divide by "
-                    f"the DiT's patch {patch}; nearest grids: {near}, or use patch=1"
+                    f"the grid of {name!r}, {grid}, is not divisible by the DiT's patch {patch}; "
+                    f"use a grid of {near}, or patch=1"
                 )
             if self.positions != "rope" or tokens.route == "cross":
                 positions(tokens.grid, self.dim)
@@ -174,29 +164,19 @@ class DiT(Component):
             rotation(tuple(inputs[n].folded(self.patch) for n in turned), self.dim // self.heads)
 
     def init(
-        self,
-        key: Key[Array, ""],
-        inputs: Named[Tokens],
-        vectors: Named[Float[Array, "q k e"]] | None = None,
+        self, key: Key[Array, ""], inputs: Named[Tokens], vectors: Vectors | None = None
     ) -> Params:
         """Returns fresh parameters for these modalities.
 
-        Args:
-            key: random key of the initialisation.
-            inputs: description of every modality.
-            vectors: code vectors of the tokenizers of some modalities. The code embeddings of these
-                modalities are initialised as a random linear map of the vectors, so that similar
-                codes have similar embeddings.
+        `vectors` are the code vectors of the tokenizers of some modalities. The code embeddings of
+        these modalities are initialised as a random linear map of the vectors, so that similar
+        codes have similar embeddings.
         """
         self.check(inputs)
         x, t = {}, {}
         for name, tokens in inputs.items():
-            length = math.prod(tokens.grid)
-            x[name] = (
-                jnp.zeros((1, length, tokens.codebooks), jnp.int32)
-                if tokens.codes
-                else jnp.zeros((1, length, tokens.width))
-            )
+            width, dtype = (tokens.codebooks, int) if tokens.codes else (tokens.width, float)
+            x[name] = jnp.zeros((1, math.prod(tokens.grid), width), dtype)
             t[name] = jnp.zeros((1, 1))
         params: Any = self._network(inputs).init(key, Named(x), Named(t))["params"]
         for name, codes in (vectors or Named()).items():
@@ -210,17 +190,17 @@ class DiT(Component):
         params: Params,
         inputs: Named[Tokens],
         x: Named[X],
-        t: Named[Float[Array, "b _"]],
+        t: Times,
         *,
-        mask: Named[Bool[Array, "b _"]] | None = None,
-    ) -> Named[Float[Array, "b _ _"]]:
+        mask: Mask | None = None,
+    ) -> Predictions:
         """Returns the prediction for every modality that has a head, in float32.
 
         Args:
             params: parameters returned by `init`.
             inputs: description of every modality.
             x: codes (-1 where masked or dropped) or latents of every modality.
-            t: time of every modality as the network embeds it, one per example or one per position.
+            t: time of every modality, scaled for the embedding: one per example or per position.
             mask: True at positions that are not padding, for modalities of variable length.
         """
         out: Any = self._network(inputs).apply({"params": params}, x, t, mask)
@@ -231,18 +211,18 @@ class DiT(Component):
         params: Params,
         inputs: Named[Tokens],
         x: Named[X],
-        t: Named[Float[Array, "b _"]],
+        t: Times,
         *,
         after: tuple[int, ...],
-        mask: Named[Bool[Array, "b _"]] | None = None,
-    ) -> tuple[Named[Float[Array, "b _ _"]], Named[Float[Array, "n b _ d"]]]:
+        mask: Mask | None = None,
+    ) -> tuple[Predictions, Named[Float[Array, "n b _ d"]]]:
         """Returns the predictions of `apply`, and each modality's tokens after some of the blocks.
 
         `after` lists the numbers of the n blocks whose output is returned, from 1 to `depth`; the
         other arguments are those of `apply`.
 
         Raises:
-            ValueError: if a number is outside of 1 to `depth`.
+            ValueError: if a number is not in [1, `depth`].
         """
         wrong = [number for number in after if not 1 <= number <= self.depth]
         if wrong:
@@ -253,15 +233,14 @@ class DiT(Component):
         return out[0], Named(tokens)
 
     def attend(
-        self, params: Params, inputs: Named[Tokens], x: Named[X], t: Named[Float[Array, "b _"]]
+        self, params: Params, inputs: Named[Tokens], x: Named[X], t: Times
     ) -> Float[Array, "n b l l"]:
         """Returns the attention weights of every block, averaged over heads.
 
         `out[n, b, i, j]` is the weight with which token i attends to token j in block n; `spans`
         says which tokens belong to which modality. The arguments are those of `apply`.
         """
-        network = self._network(inputs, is_watched=True)
-        out: Any = network.apply({"params": params}, x, t)
+        out: Any = self._network(inputs, is_watched=True).apply({"params": params}, x, t)
         return out[1]
 
     def spans(self, inputs: Named[Tokens]) -> dict[str, slice]:

@@ -1,9 +1,9 @@
 """The network of the DiT: an embedding per modality, a stack of blocks, and a head per modality.
 
-How time and label enter depends on the kind of block:
+The kind of block determines how the network uses time and label:
 
 - `adaln_zero`, `mm_dit`: as the condition c = time(t) + label(y), one row per modality or per token
-- `in_context`: as extra tokens at the end of the sequence, which are dropped after the last block
+- `in_context`: as extra tokens at the end of the sequence, removed after the last block
 - `cross_attention`: as a sequence (time, label, ...) that all tokens attend to
 """
 
@@ -12,7 +12,7 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax.numpy as jnp
 
-from vqdit.models.blocks import BLOCKS, ZEROS, BlockConfig, Conditioning, Segment
+from vqdit.models.blocks import BLOCKS, ZEROS, BlockConfig, Conditioning, Hidden, Segment
 from vqdit.models.tokens import Tokens, routed, spans
 from vqdit.nn.dense import XAVIER
 from vqdit.nn.embeddings import CodeEmbedding, TimeEmbedding, positions
@@ -26,6 +26,9 @@ from vqdit.typing import Array, Bool, Float, Named
 
 Pieces = list[tuple[str, Array]]
 """A sequence in pieces: pairs of a modality's name, or "", and its tokens [b, l, d]."""
+Times = Named[Float[Array, "b _"]]
+Mask = Named[Bool[Array, "b _"]]
+Predictions = Named[Float[Array, "b _ _"]]
 Positions = Literal["sincos", "rope", "both"]
 
 
@@ -56,11 +59,8 @@ class Network(nn.Module):
 
     @nn.compact
     def __call__(
-        self,
-        x: Named[X],
-        t: Named[Float[Array, "b _"]],
-        mask: Named[Bool[Array, "b _"]] | None = None,
-    ) -> tuple[Named[Float[Array, "b _ _"]], Any, Any]:
+        self, x: Named[X], t: Times, mask: Mask | None = None
+    ) -> tuple[Predictions, Any, Any]:
         """Returns the predictions, the recorded attention weights and the tapped tokens."""
         block, names = self.config.block, routed(self.inputs, "tokens")
         labels = [self._label(name, x[name]) for name in routed(self.inputs, "adaln")]
@@ -129,7 +129,7 @@ class Network(nn.Module):
         kind = self._embedder(TimeEmbedding)
         return kind(self.config.dim, self.time_shift, name=f"{name}_time")(t)
 
-    def _registers(self, batch: int) -> Float[Array, "b l d"]:
+    def _registers(self, batch: int) -> Hidden:
         shape = (self.registers, self.config.dim)
         registers = self.param("registers", nn.initializers.normal(0.02), shape)
         return jnp.broadcast_to(registers, (batch, *shape))
@@ -137,7 +137,7 @@ class Network(nn.Module):
     def _patch(self, name: str) -> int:
         return self.inputs[name].patch or self.patch
 
-    def _embed(self, name: str, x: X) -> Float[Array, "b l d"]:
+    def _embed(self, name: str, x: X) -> Hidden:
         tokens, dim, patch = self.inputs[name], self.config.dim, self._patch(name)
         if tokens.codes:
             x = CodeEmbedding(tokens.codes, tokens.codebooks, dim, name=f"{name}_embed")(x)
@@ -160,7 +160,7 @@ class Network(nn.Module):
             grids += [self.inputs[name].folded(self.patch)] if name else [(1,)] * h.shape[1]
         return jnp.asarray(rotation(tuple(grids), self.config.dim // self.config.heads))
 
-    def _real(self, pieces: Pieces, mask: Named[Bool[Array, "b _"]]) -> Bool[Array, "b l"] | None:
+    def _real(self, pieces: Pieces, mask: Mask) -> Bool[Array, "b l"] | None:
         """Returns the mask of the tokens that are not padding, or None without padding."""
         if not any(name in mask for name, _ in pieces):
             return None
@@ -174,9 +174,9 @@ class Network(nn.Module):
         return jnp.concatenate(real, axis=1)
 
     def _blocks(
-        self, h: Float[Array, "b l d"], segments: tuple[Segment, ...], conditioning: Conditioning
+        self, h: Hidden, segments: tuple[Segment, ...], conditioning: Conditioning
     ) -> tuple[Float[Array, "b m d"], Any, Any]:
-        """Returns the m tokens after the last block, the attention weights and the taps."""
+        """Returns the m tokens after the last block, attention weights and tapped tokens."""
         block = rematerialized(BLOCKS[self.config.block], self.remat)
         fields = (self.config, segments, self.is_watched)
         has_last = self.config.block == "mm_dit" and any(segment.is_context for segment in segments)
@@ -208,19 +208,18 @@ class Network(nn.Module):
         return carry[0], watched, carry[1]
 
     def _head(
-        self, name: str, h: Float[Array, "b l d"], c: Float[Array, "b #l d"] | None
+        self, name: str, h: Hidden, c: Float[Array, "b #l d"] | None
     ) -> Float[Array, "b p w"]:
         tokens, config, patch = self.inputs[name], self.config, self._patch(name)
         if c is None:
             h = ScaledNorm(config.norm, name=f"{name}_norm")(h)
         else:
-            modulate = nn.Dense(
-                2 * config.dim, kernel_init=ZEROS, dtype=config.dtype, name=f"{name}_modulation"
-            )
-            shift, scale = jnp.split(modulate(c).astype(jnp.float32), 2, axis=-1)
+            fields = {"kernel_init": ZEROS, "dtype": config.dtype, "name": f"{name}_modulation"}
+            modulation = nn.Dense(2 * config.dim, **fields)(c).astype(jnp.float32)
+            shift, scale = jnp.split(modulation, 2, axis=-1)
             h = normalized(h, config.norm) * (1.0 + scale) + shift
         outputs = tokens.output * patch ** len(tokens.grid)
-        # Zero weights make the initial output exactly 0. The product is float32, as for logits.
+        # Zero weights make the initial output exactly 0. Logits need the float32 product.
         h = nn.Dense(outputs, kernel_init=ZEROS, name=f"{name}_head")(h)
         return unfold(h, tokens.grid, patch)
 
@@ -235,5 +234,5 @@ def _listed(times: list[Array], labels: list[Array]) -> Float[Array, "b r d"]:
     return jnp.concatenate([*times, *labels], axis=1)
 
 
-def _joined(pieces: Pieces) -> Float[Array, "b l d"]:
+def _joined(pieces: Pieces) -> Hidden:
     return jnp.concatenate([h for _, h in pieces], axis=1)

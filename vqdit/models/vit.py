@@ -36,7 +36,7 @@ class PatchTransformers(Autoencoder):
     Attributes:
         patch: edge of a patch in pixels; must divide the image size.
         depth: number of blocks of the encoder, and of the decoder.
-        width: width of the tokens; a multiple of `heads` and, for the positions, of 4.
+        width: width of the tokens; a multiple of `heads` and, for the position embeddings, of 4.
         heads: number of attention heads.
         mlp_ratio: hidden width of the MLP divided by `width`.
         mlp: "gelu" as published, or the gated "swiglu" with as many parameters.
@@ -55,15 +55,10 @@ class PatchTransformers(Autoencoder):
     remat: bool = False
 
     def __post_init__(self) -> None:
-        name = type(self).__name__
         for field in ("patch", "depth", "width", "heads", "mlp_ratio"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{name} needs {field} >= 1, got {getattr(self, field)}")
-        if self.width % self.heads or self.width % 4:
-            raise ValueError(
-                f"{name} needs a width that divides by 4 and by its heads, got "
-                f"width={self.width} heads={self.heads}"
-            )
+            self.require(f"{field} >= 1", getattr(self, field) >= 1)
+        rule = f"width to be a multiple of 4 and of heads={self.heads}"
+        self.require(rule, self.width % 4 == 0 and self.width % self.heads == 0)
 
     @classmethod
     def named(cls, name: str, **fields: Any) -> Any:
@@ -93,13 +88,13 @@ class PatchTransformers(Autoencoder):
         return ("decoder", "pixels", "kernel")
 
     def transformer(self) -> Transformer:
-        """Returns the transformer blocks; to be called in a compact method of a module."""
+        """Returns the transformer blocks; for calls in compact methods."""
         hidden = self.mlp_ratio * self.width
         fields = (self.depth, self.heads, hidden, self.mlp, self.dtype, self.remat)
         return Transformer(*fields, name="transformer")
 
     def embed(self, x: Float[Array, "b h w c"]) -> Float[Array, "b l d"]:
-        """Returns one token per patch with its position; to be called in a compact method."""
+        """Returns one token per patch, with position embedding; for calls in compact methods."""
         size = x.shape[1:-1]
         grid = tuple(edge // self.patch for edge in size)
         h = fold(x.reshape(x.shape[0], -1, x.shape[-1]), size, self.patch)
@@ -109,7 +104,7 @@ class PatchTransformers(Autoencoder):
     def pixels(
         self, h: Float[Array, "b l d"], grid: tuple[int, ...], channels: int
     ) -> Float[Array, "b h w c"]:
-        """Returns the float32 image of one token per patch; to be called in a compact method."""
+        """Maps one token per patch to a float32 image; for calls in compact methods."""
         h = nn.Dense(channels * self.patch**2, kernel_init=XAVIER, name="pixels")(h)
         size = tuple(edge * self.patch for edge in grid)
         return unfold(h, size, self.patch).reshape(h.shape[0], *size, channels)
@@ -118,8 +113,8 @@ class PatchTransformers(Autoencoder):
 class ViTTokenizer(PatchTransformers):
     """A transformer autoencoder with codes on the grid of patches.
 
-    Position embeddings are sines and cosines, so images of any size that is a multiple of the patch
-    can be tokenized.
+    It can tokenize images of any size that is a multiple of the patch, because its position
+    embeddings are sines and cosines.
     """
 
     def encoder(self, width: int) -> nn.Module:
@@ -148,9 +143,8 @@ class _GridDecoder(nn.Module):
     @nn.compact
     def __call__(self, z: Float[Array, "b y x d"]) -> Float[Array, "b h w c"]:
         config, grid = self.config, z.shape[1:-1]
-        h = nn.Dense(config.width, kernel_init=XAVIER, name="in")(
-            z.reshape(len(z), -1, z.shape[-1])
-        )
+        h = z.reshape(len(z), -1, z.shape[-1])
+        h = nn.Dense(config.width, kernel_init=XAVIER, name="in")(h)
         h = config.transformer()(h + positions(grid, config.width))
         return config.pixels(h, grid, self.channels)
 
@@ -159,7 +153,7 @@ class TiTok(PatchTransformers):
     """A transformer autoencoder with a short sequence of codes, whose grid is (tokens,).
 
     Attributes:
-        size: height and width of the images, which the sequence does not determine.
+        size: height and width of the images, which the decoder cannot infer from the codes.
         tokens: number of codes per image. Published: 32, 64 or 128 for 256x256 pixels.
     """
 
@@ -168,10 +162,8 @@ class TiTok(PatchTransformers):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.tokens < 1:
-            raise ValueError(f"TiTok needs tokens >= 1, got {self.tokens}")
-        if min(self.size) < 1:
-            raise ValueError(f"TiTok needs a positive size, got {self.size}")
+        self.require("tokens >= 1", self.tokens >= 1)
+        self.require("size to be positive", min(self.size) >= 1)
         super().grid(self.size)
 
     def grid(self, size: tuple[int, ...]) -> tuple[int, ...]:
@@ -229,7 +221,6 @@ class _SequenceDecoder(nn.Module):
         return nn.Conv(self.channels, (3, 3), kernel_init=_identity, name="smooth")(x)
 
 
-def _identity(key: Any, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+def _identity(_: Any, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
     """Initialises a 3x3 convolution as the identity."""
-    del key
     return jnp.zeros(shape, dtype).at[1, 1].set(jnp.eye(*shape[2:], dtype=dtype))

@@ -18,6 +18,12 @@ from vqdit.parallel.target_platform import platform
 from vqdit.typing import Array, Bool, Float
 
 T = TypeVar("T")
+Queries = Float[Array, "b l h d"]
+Keys = Float[Array, "b m h d"]
+"""Keys or values."""
+Mask = Bool[Array, "b m"]
+"""True for keys that are not padding."""
+Residuals = tuple[Array, ...]
 Implementation = Literal["auto", "xla", "cudnn", "splash"]
 CUDNN_FROM = 64
 """Fewest keys and queries for which "auto" uses cuDNN; below, the fused kernel is slower."""
@@ -28,21 +34,14 @@ HOME = {"cudnn": "cuda", "splash": "tpu"}
 
 
 def attention(
-    q: Float[Array, "b l h d"],
-    k: Float[Array, "b m h d"],
-    v: Float[Array, "b m h d"],
+    q: Queries,
+    k: Keys,
+    v: Keys,
     *,
-    mask: Bool[Array, "b m"] | None = None,
+    mask: Mask | None = None,
     implementation: Implementation = "auto",
-) -> Float[Array, "b l h d"]:
-    """Returns the attended values, in the precision of v.
-
-    Args:
-        q: queries.
-        k: keys.
-        v: values.
-        mask: True for keys that are not padding; padding gets no attention.
-        implementation: which of the implementations above to use.
+) -> Queries:
+    """Returns the attended values, in the precision of v. Keys whose mask is False get no weight.
 
     Raises:
         ValueError: if the implementation does not run on the current platform.
@@ -75,7 +74,7 @@ def check_implementation(implementation: Implementation) -> None:
 
 
 def chosen(platform: str, dtype: jnp.dtype, lengths: tuple[int, int], width: int) -> Implementation:
-    """Returns the implementation that "auto" stands for.
+    """Returns the implementation that "auto" selects.
 
     Args:
         platform: name of the platform, such as "cuda" or "tpu".
@@ -91,12 +90,7 @@ def chosen(platform: str, dtype: jnp.dtype, lengths: tuple[int, int], width: int
     return "xla"
 
 
-def shares(
-    q: Float[Array, "b l h d"],
-    k: Float[Array, "b m h d"],
-    *,
-    mask: Bool[Array, "b m"] | None = None,
-) -> Float[Array, "b h l m"]:
+def shares(q: Queries, k: Keys, *, mask: Mask | None = None) -> Float[Array, "b h l m"]:
     """Returns the attention weights of each query over the keys; rows sum to 1."""
     q = jnp.swapaxes(q, 1, 2) * q.shape[-1] ** -0.5
     return jax.nn.softmax(_scores(q, jnp.swapaxes(k, 1, 2), mask), axis=-1)
@@ -105,7 +99,7 @@ def shares(
 def _scores(
     q: Float[Array, "b h l d"], k: Float[Array, "b h m d"], mask: Bool[Array, "b m"] | None
 ) -> Float[Array, "b h l m"]:
-    """Returns the float32 products of keys and queries that are already scaled."""
+    """Returns the float32 products of the keys and the queries, which are already scaled."""
     scores = jnp.einsum("b h l d, b h m d -> b h l m", q, k, preferred_element_type=jnp.float32)
     if mask is None:
         return scores
@@ -113,31 +107,23 @@ def _scores(
 
 
 @jax.custom_vjp
-def _plain(
-    q: Float[Array, "b l h d"],
-    k: Float[Array, "b m h d"],
-    v: Float[Array, "b m h d"],
-    mask: Bool[Array, "b m"] | None,
-) -> Float[Array, "b l h d"]:
+def _plain(q: Queries, k: Keys, v: Keys, mask: Mask | None) -> Queries:
     """Attention by matrix products; its hand-written gradient takes half the time on a CPU."""
     return _products(q, k, v, mask)[0]
 
 
 def _plain_forward(
-    q: Float[Array, "b l h d"],
-    k: Float[Array, "b m h d"],
-    v: Float[Array, "b m h d"],
-    mask: Bool[Array, "b m"] | None,
-) -> tuple[Float[Array, "b l h d"], tuple[tuple[Array, ...], ...]]:
+    q: Queries, k: Keys, v: Keys, mask: Mask | None
+) -> tuple[Queries, tuple[Residuals, ...]]:
     """Returns the result, and the residuals of the gradient for each part of the batch."""
     each = [_products(*part) for part in _parts((q, k, v, mask))]
     return jnp.concatenate([out for out, _ in each]), tuple(kept for _, kept in each)
 
 
 def _plain_backward(
-    kept: tuple[tuple[Array, ...], ...], g: Float[Array, "b l h d"]
+    kept: tuple[Residuals, ...], g: Queries
 ) -> tuple[Float[Array, "b _ h d"] | None, ...]:
-    """Returns the gradients of q, k and v."""
+    """Returns the gradients of q, k and v, and None for the mask."""
     each = [_gradients(*part) for part in zip(kept, _parts(g), strict=True)]
     return *(jnp.concatenate(parts) for parts in zip(*each, strict=True)), None
 
@@ -148,7 +134,7 @@ _plain.defvjp(_plain_forward, _plain_backward)
 def _parts(batch: T) -> list[T]:
     """Returns the two halves of a batch on a single CPU, and the whole batch elsewhere.
 
-    On a CPU the gradient takes a sixth less time in halves, which are independent of each other.
+    On a CPU, the gradient of the halves one after the other takes a sixth less time.
     """
     size = len(jax.tree.leaves(batch)[0])
     if size % 2 or platform().name != "cpu" or platform().devices > 1:
@@ -157,12 +143,7 @@ def _parts(batch: T) -> list[T]:
     return [jax.tree.map(lambda rows, half=half: rows[half], batch) for half in halves]
 
 
-def _products(
-    q: Float[Array, "b l h d"],
-    k: Float[Array, "b m h d"],
-    v: Float[Array, "b m h d"],
-    mask: Bool[Array, "b m"] | None,
-) -> tuple[Float[Array, "b l h d"], tuple[Array, ...]]:
+def _products(q: Queries, k: Keys, v: Keys, mask: Mask | None) -> tuple[Queries, Residuals]:
     """Returns the result and the residuals of its gradient, which are laid out as [b, h, l, d].
 
     The softmax is normalised after the product with v, which has fewer columns than the scores.
@@ -179,9 +160,7 @@ def _products(
     return jnp.swapaxes(out, 1, 2).astype(v.dtype), (q, k, v, power, total, out)
 
 
-def _gradients(
-    kept: tuple[Array, ...], g: Float[Array, "b l h d"]
-) -> tuple[Float[Array, "b _ h d"], ...]:
+def _gradients(kept: Residuals, g: Queries) -> tuple[Float[Array, "b _ h d"], ...]:
     """Returns the gradients of q, k and v.
 
     With the attention weights P = power / total, dV = P^T g and dS = P (g v^T - sum_d g out). The
@@ -199,12 +178,7 @@ def _gradients(
     return tuple(jnp.swapaxes(part, 1, 2) for part in (of_q, of_k, of_v))
 
 
-def _cudnn(
-    q: Float[Array, "b l h d"],
-    k: Float[Array, "b m h d"],
-    v: Float[Array, "b m h d"],
-    mask: Bool[Array, "b m"] | None,
-) -> Float[Array, "b l h d"]:
+def _cudnn(q: Queries, k: Keys, v: Keys, mask: Mask | None) -> Queries:
     """Attention by cuDNN, padded to even lengths because cuDNN has no gradient for odd lengths."""
     (b, queries), keys = q.shape[:2], k.shape[1]
     odd_q, odd_k = queries % 2, keys % 2

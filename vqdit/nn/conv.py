@@ -17,7 +17,7 @@ class ResidualBlock(nn.Module):
         channels: width of the result; if x has another width, the shortcut is a 1x1 convolution.
         axes: number of axes of the grid.
         dtype: precision of the convolutions.
-        groups: number of groups of the norms; 0 chooses it by the width, see `group_norm`.
+        groups: number of groups of the norms; 0 derives it from the width, see `group_norm`.
         use_bias: whether the convolutions have a bias.
     """
 
@@ -93,7 +93,7 @@ class Upsample(nn.Module):
 def blur_pool(x: Float[Array, "b *grid c"]) -> Float[Array, "b *half c"]:
     """Halves every axis: filters with [1, 3, 3, 1] / 8 and keeps every second value.
 
-    Borders are mirrored. A strided convolution without this low-pass filter would alias. Zhang,
+    Borders are mirrored. A strided convolution without this low-pass filter causes aliasing. Zhang,
     "Making Convolutional Networks Shift-Invariant Again", arXiv:1904.11486.
     """
     axes, channels = x.ndim - 2, x.shape[-1]

@@ -1,6 +1,6 @@
-"""Dense layers, x W + b, whose results rematerialisation can keep.
+"""Dense layers, x W + b, whose results can be kept when blocks are recomputed (`vqdit.nn.stack`).
 
-The parameters are those of `flax.linen.Dense`. `vqdit.nn.stack` decides which results are kept.
+The parameters have the names and shapes of those of `flax.linen.Dense`.
 """
 
 import flax.linen as nn
@@ -58,13 +58,11 @@ class Projections(nn.Module):
         bias = self.param("bias", nn.initializers.zeros_init(), (width,))
         x, kernel, bias = (part.astype(jnp.dtype(self.dtype)) for part in (x, kernel, bias))
         kernels = several_weights(kernel, self.name or "", self.count)
-        pairs = zip(kernels, jnp.split(bias, self.count), strict=True)
-        return [_product(x, w, b) for w, b in pairs]
+        biases = jnp.split(bias, self.count)
+        return [_product(x, w, b) for w, b in zip(kernels, biases, strict=True)]
 
 
-def _product(
-    x: Float[Array, "*b d"], kernel: Float[Array, "d e"], bias: Float[Array, " e"]
-) -> Float[Array, "*b e"]:
+def _product(x: Array, kernel: Float[Array, "d e"], bias: Float[Array, " e"]) -> Array:
     if platform().name != "cpu":
         return checkpoint_name(x @ kernel + bias, "product")
     # With more than two axes, XLA transposes both operands of the kernel's gradient on a CPU.

@@ -16,13 +16,9 @@ FREQUENCIES = 256
 def sinusoid(
     t: Float[Array, "*b"], width: int = FREQUENCIES, shift: int = 0
 ) -> Float[Array, "*b d"]:
-    """Embeds a scalar by [cos(t f_i), sin(t f_i)], f_i = 10^4^(-i / (width / 2 - shift)).
+    """Embeds each scalar by [cos(t f_i), sin(t f_i)], f_i = 10^4^(-i / (width / 2 - shift)).
 
-    Args:
-        t: scalars to embed.
-        width: width d of the embedding.
-        shift: 0, as in the original DiT, or 1, as in diffusers, which divides by 127 instead of
-            128 for a width of 256.
+    `shift` is 0 in the original DiT and 1 in diffusers, whose divisor is 127 for a width of 256.
     """
     half = width // 2
     frequency = jnp.exp(-jnp.log(1e4) * jnp.arange(half, dtype=jnp.float32) / (half - shift))
@@ -42,7 +38,7 @@ def positions(grid: tuple[int, ...], width: int) -> Float[np.ndarray, "l d"]:
     axes = len(grid)
     if width % (2 * axes):
         raise ValueError(
-            f"positions of a {axes}-axis grid need a width that divides by {2 * axes}, got {width}"
+            f"positions of a {axes}-axis grid need a width divisible by {2 * axes}, got {width}"
         )
     half = width // (2 * axes)
     frequency = 1e4 ** (-np.arange(half, dtype=np.float64) / half)

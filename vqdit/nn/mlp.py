@@ -56,21 +56,15 @@ def mlp(
 ) -> Float[Array, "b l d"]:
     """Applies the MLP; its parameters belong to the module that calls this function.
 
-    Args:
-        x: tokens.
-        kind: kind of MLP.
-        hidden: hidden width for "gelu". "swiglu" uses two thirds of this, rounded up to a multiple
-            of 8, as in DINOv2.
-        dtype: precision of the products.
-        prefix: prefix of the layers' names, "mlp_in" and "mlp_out".
+    `hidden` is the hidden width of "gelu". "swiglu" uses two thirds of it, rounded up to a multiple
+    of 8, as in DINOv2. The layers are called "mlp_in" and "mlp_out", after the prefix.
     """
     if kind == "swiglu":
         hidden = -(-(2 * hidden // 3) // 8) * 8
         gate, h = Projections(2, hidden, dtype, name=f"{prefix}mlp_in")(x)
         h = nn.silu(gate) * h
     else:
-        h = Dense(hidden, dtype, name=f"{prefix}mlp_in")(x)
-        h = gelu(h)
+        h = gelu(Dense(hidden, dtype, name=f"{prefix}mlp_in")(x))
     return Dense(x.shape[-1], dtype, name=f"{prefix}mlp_out")(h)
 
 

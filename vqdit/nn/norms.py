@@ -14,25 +14,23 @@ import jax.numpy as jnp
 from vqdit.typing import Array, Float
 
 Norm = Literal["layer", "rms"]
+Rows = Float[Array, "*b d"]
+Residuals = tuple[Array, Array | None, Array]
+"""The input, and the mean (None for "rms") and the scale of each token."""
 
 
-def normalized(
-    x: Float[Array, "*b d"], norm: Norm = "layer", eps: float = 1e-6
-) -> Float[Array, "*b d"]:
+def normalized(x: Rows, norm: Norm = "layer", eps: float = 1e-6) -> Rows:
     """Returns the normalised channels, without scale and bias; the gradient is hand-written."""
     result: Any = _normalized(x, norm, eps)
     return result
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
-def _normalized(x: Float[Array, "*b d"], norm: Norm, eps: float) -> Float[Array, "*b d"]:
+def _normalized(x: Rows, norm: Norm, eps: float) -> Rows:
     return _normalized_forward(x, norm, eps)[0]
 
 
-def _normalized_forward(
-    x: Float[Array, "*b d"], norm: Norm, eps: float
-) -> tuple[Float[Array, "*b d"], tuple[Array, Array | None, Array]]:
-    """Returns the result, and the residuals: x, and the mean and scale of each token."""
+def _normalized_forward(x: Rows, norm: Norm, eps: float) -> tuple[Rows, Residuals]:
     h, mean = x.astype(jnp.float32), None
     if norm == "layer":
         mean = jnp.mean(h, axis=-1, keepdims=True)
@@ -41,9 +39,7 @@ def _normalized_forward(
     return h * scale, (x, mean, scale)
 
 
-def _normalized_backward(
-    norm: Norm, eps: float, kept: tuple[Array, Array | None, Array], g: Float[Array, "*b d"]
-) -> tuple[Float[Array, "*b d"]]:
+def _normalized_backward(norm: Norm, eps: float, kept: Residuals, g: Rows) -> tuple[Rows]:
     """Returns r (g - mean(g) - y mean(g y)), with y = r (x - mean(x)); "rms" has no mean terms."""
     x, mean, scale = kept
     h = x.astype(jnp.float32)
@@ -63,7 +59,7 @@ class ScaledNorm(nn.Module):
     norm: Norm = "layer"
 
     @nn.compact
-    def __call__(self, x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
+    def __call__(self, x: Rows) -> Rows:
         shape = (x.shape[-1],)
         x = normalized(x, self.norm) * self.param("scale", nn.initializers.ones_init(), shape)
         if self.norm == "layer":

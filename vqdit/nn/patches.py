@@ -5,6 +5,15 @@ import math
 from vqdit.typing import Array
 
 
+def nearest(size: tuple[int, ...], factor: int) -> str:
+    """Returns the nearest sizes that are divisible by a factor, such as "8x8 or 10x8"."""
+    choices = zip(
+        *((edge // factor * factor or factor, -(-edge // factor) * factor) for edge in size),
+        strict=True,
+    )
+    return " or ".join(dict.fromkeys("x".join(map(str, choice)) for choice in choices))
+
+
 def fold(x: Array, grid: tuple[int, ...], patch: int) -> Array:
     """Folds each patch of a grid of n axes into one token: [b, l, c] -> [b, l / p^n, p^n c]."""
     shape = [part for size in grid for part in (size // patch, patch)]

@@ -32,10 +32,8 @@ def rotation(grids: tuple[tuple[int, ...], ...], width: int) -> Float[np.ndarray
     axes = sum(size > 1 for grid in grids for size in grid)
     pairs = width // 2 // axes if axes else 0
     if axes and not pairs:
-        raise ValueError(
-            f"rotary positions of {axes} axes need heads of at least {2 * axes} channels, got "
-            f"{width}"
-        )
+        least = f"at least {2 * axes} channels per head"
+        raise ValueError(f"rotary positions on {axes} axes need {least}, got {width}")
     frequency = 1e4 ** (-np.arange(pairs, dtype=np.float64) / max(pairs, 1))
     rows, first = [], 0
     for grid in grids:

@@ -16,55 +16,34 @@ from jax.experimental.pallas.ops.tpu import splash_attention as kernels
 from vqdit.parallel import per_device
 from vqdit.typing import Array, Bool, Float
 
+Heads = Float[Array, "b _ h d"]
+"""Queries, keys or values."""
 LANES = 128
 BLOCK = 512
 """Largest number of tokens that the kernel loads at once."""
 
 
 def splash(
-    q: Float[Array, "b l h d"],
-    k: Float[Array, "b m h d"],
-    v: Float[Array, "b m h d"],
-    mask: Bool[Array, "b m"] | None = None,
-    *,
-    interpret: bool = False,
-) -> Float[Array, "b l h d"]:
-    """Returns the attended values.
-
-    Args:
-        q: queries.
-        k: keys.
-        v: values.
-        mask: True for keys that are not padding.
-        interpret: interpret the kernel, which is slow but works on any device.
-    """
+    q: Heads, k: Heads, v: Heads, mask: Bool[Array, "b m"] | None = None, *, interpret: bool = False
+) -> Heads:
+    """Returns the attended values; an interpreted kernel is slow but works on any device."""
     real = jnp.ones(k.shape[:2], bool) if mask is None else mask
     one = functools.partial(_on_one_device, interpret=interpret)
     return per_device(one, q, k, v, real)
 
 
 def _on_one_device(
-    q: Float[Array, "b l h d"],
-    k: Float[Array, "b m h d"],
-    v: Float[Array, "b m h d"],
-    real: Bool[Array, "b m"],
-    *,
-    interpret: bool,
-) -> Float[Array, "b l h d"]:
+    q: Heads, k: Heads, v: Heads, real: Bool[Array, "b m"], *, interpret: bool
+) -> Heads:
     heads, width = q.shape[2:]
     real = _padded(real, 1).astype(jnp.int32)
     scaled = (q.astype(jnp.float32) * width**-0.5).astype(q.dtype)
     parts = [_padded(_padded(part, 1), 3).swapaxes(1, 2) for part in (scaled, k, v)]  # b h l d
     lengths = parts[0].shape[2], parts[1].shape[2]
     block_q, block_k = (_block(length) for length in lengths)
-    sizes = kernels.BlockSizes(
-        block_q=block_q,
-        block_kv=block_k,
-        block_q_dkv=block_q,
-        block_kv_dkv=block_k,
-        block_q_dq=block_q,
-        block_kv_dq=block_k,
-    )
+    of_q: Any = dict.fromkeys(("block_q", "block_q_dkv", "block_q_dq"), block_q)
+    of_k: Any = dict.fromkeys(("block_kv", "block_kv_dkv", "block_kv_dq"), block_k)
+    sizes = kernels.BlockSizes(**of_q, **of_k)
     every = kernels.MultiHeadMask([kernels.FullMask(lengths)] * heads)
     kernel = kernels.make_splash_mha_single_device(every, block_sizes=sizes, interpret=interpret)
 

@@ -1,8 +1,8 @@
 """How a stack of identical blocks is compiled, and what the backward pass recomputes.
 
 Blocks run under `nn.scan`, which compiles one block and runs it repeatedly. A scan copies the
-activations that the backward pass needs to and from buffers, which it first fills with zeros; an
-unrolled stack copies nothing. Unrolling pays off for shallow stacks on a CPU, and for all stacks on
+activations that the backward pass needs into buffers of zeros, and later out of them; an unrolled
+stack copies nothing. Unrolling pays off for shallow stacks on a CPU, and for all stacks on
 a GPU, where copies are slow compared with matrix products.
 
 The values of `Remat` determine which activations of a block are kept; the others are recomputed:
@@ -38,7 +38,7 @@ def unroll(depth: int, remat: Remat = False) -> int:
 
 
 def rematerialized(block: type[nn.Module], remat: Remat) -> type[nn.Module]:
-    """Returns the block class, wrapped in `nn.remat` as `remat` says."""
+    """Returns the block class, wrapped in `nn.remat` if `remat` is set."""
     if not remat or platform().is_counted:
         return block
     is_scanned = unroll(2, remat) == 1

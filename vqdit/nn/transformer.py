@@ -69,19 +69,16 @@ class Block(nn.Module):
             part.reshape(*part.shape[:2], self.heads, -1)  # b l h d
             for part in project(layer_norm(x, name="norm_1"))
         )
-        h = attention(q, k, v).reshape(x.shape)
-        h = Dense(width, self.dtype, name="out")(h)
+        h = Dense(width, self.dtype, name="out")(attention(q, k, v).reshape(x.shape))
         x = x + h.astype(jnp.float32)
 
         h = layer_norm(x, name="norm_2")
         if self.mlp == "swiglu":
             hidden = max(1, self.hidden * 2 // 3)
-            h = Dense(2 * hidden, self.dtype, name="mlp_in")(h)
-            gate, h = jnp.split(h, 2, axis=-1)
+            gate, h = jnp.split(Dense(2 * hidden, self.dtype, name="mlp_in")(h), 2, axis=-1)
             h = nn.silu(gate) * h
         else:
-            h = Dense(self.hidden, self.dtype, name="mlp_in")(h)
-            h = nn.gelu(h, approximate=False)
+            h = nn.gelu(Dense(self.hidden, self.dtype, name="mlp_in")(h), approximate=False)
         h = Dense(width, self.dtype, name="mlp_out")(h)
         return x + h.astype(jnp.float32), None
 

@@ -4,16 +4,17 @@ Exponential, at step n:
 
     theta' <- d theta' + (1 - d) theta,      d = min(decay, (1 + n) / (10 + n)),
 
-so that the first steps, whose parameters are far off, are soon forgotten. Without that warm-up d
-is the decay from the first step on.
+so that the weight of the first steps, whose parameters are far from the final ones, vanishes
+quickly. Without this warm-up, d is the decay from the first step.
 
 A power function of exponent gamma weighs the parameters of step tau by (tau / t)^gamma:
 
     theta' <- b_t theta' + (1 - b_t) theta,  b_t = (1 - 1 / t)^(gamma + 1).
 
-Two of them, kept at some steps, give nearly any other by least squares, so that the width of the
-average need not be chosen before training. Karras et al., "Analyzing and Improving the Training
-Dynamics of Diffusion Models" (EDM2), arXiv:2312.02696, section 3 and appendix C.
+A least-squares combination of two such averages, saved at some steps of training, approximates an
+average of almost any other width, so the width can be chosen after training. Karras et al.,
+"Analyzing and Improving the Training Dynamics of Diffusion Models" (EDM2), arXiv:2312.02696,
+section 3 and appendix C.
 """
 
 from collections.abc import Sequence
@@ -25,7 +26,7 @@ import numpy as np
 from vqdit.typing import Array, Component, Float, Int, Params
 
 WIDEST = 0.28
-"""Widths are below that of gamma = 0, 1 / sqrt(12): the plain mean of all steps."""
+"""Upper bound of widths, just below 1 / sqrt(12) of gamma = 0, the plain mean of all steps."""
 
 
 class PosthocEMA(Component):
@@ -40,14 +41,9 @@ class PosthocEMA(Component):
     every: int = 5000
 
     def __post_init__(self) -> None:
-        low, high = self.widths
-        if not 0.0 < low < high < WIDEST:
-            raise ValueError(
-                f"PosthocEMA needs two rising widths in (0, {WIDEST}), got {self.widths}; "
-                "(0.05, 0.1) is usual"
-            )
-        if self.every < 1:
-            raise ValueError(f"PosthocEMA needs every >= 1, got {self.every}")
+        rule, (low, high) = f"widths to be two increasing numbers in (0, {WIDEST})", self.widths
+        self.require(rule, 0.0 < low < high < WIDEST, "(0.05, 0.1) is usual")
+        self.require("every >= 1", self.every >= 1)
 
 
 class Averaging(Component):
@@ -55,7 +51,7 @@ class Averaging(Component):
 
     Attributes:
         decay: decay of the exponential average for evaluation and sampling; 0 disables it.
-        warmup: whether the decay grows at first, so that early steps are soon forgotten.
+        warmup: increase the decay at first, so that the weight of early steps vanishes quickly.
         posthoc: power-function averages.
     """
 
@@ -64,7 +60,7 @@ class Averaging(Component):
     posthoc: PosthocEMA | None = None
 
     def init(self, params: Params) -> tuple[Params, tuple[Params, ...]]:
-        """Returns the exponential average, () for none, and the power-function ones."""
+        """Returns the initial exponential average (() for none) and power-function averages."""
         widths = self.posthoc.widths if self.posthoc else ()
         average = jax.tree.map(jnp.copy, params) if self.decay else ()
         return average, tuple(jax.tree.map(jnp.copy, params) for _ in widths)
@@ -72,7 +68,10 @@ class Averaging(Component):
     def update(
         self, average: Params, profiles: tuple[Params, ...], params: Params, step: Int[Array, ""]
     ) -> tuple[Params, tuple[Params, ...]]:
-        """Returns both averages after a step, from the parameters after that step."""
+        """Returns the exponential and the power-function averages after a step.
+
+        `params` are the parameters after that step.
+        """
         if self.decay:
             average = update(average, params, self.decay, step, warmup=self.warmup)
         if self.posthoc:
@@ -83,15 +82,7 @@ class Averaging(Component):
 def update(
     average: Params, params: Params, decay: float, step: Int[Array, ""], *, warmup: bool = True
 ) -> Params:
-    """Returns the next exponential average.
-
-    Args:
-        average: the previous average.
-        params: parameters after the step.
-        decay: d in the formula, in [0, 1).
-        step: number of the step, from 0.
-        warmup: whether the first steps are soon forgotten.
-    """
+    """Returns the next exponential average, from the parameters after a step (counted from 0)."""
     n = step.astype(jnp.float32)
     d = jnp.minimum(decay, (1.0 + n) / (10.0 + n)) if warmup else jnp.float32(decay)
     return _towards(average, params, 1.0 - d)
@@ -113,7 +104,7 @@ def _towards(average: Params, params: Params, share: Float[Array, ""]) -> Params
 
 
 def exponent(width: float) -> float:
-    """Returns gamma of a width, in (0, `WIDEST`): the real root of a cubic (eq. 126 there).
+    """Returns the gamma of a width in (0, `WIDEST`), the real root of a cubic (EDM2, eq. 126).
 
     width^2 = (gamma + 1) / ((gamma + 2)^2 (gamma + 3)).
     """
@@ -123,12 +114,14 @@ def exponent(width: float) -> float:
 
 
 def weights(kept: Sequence[tuple[int, float]], step: int, width: float) -> Float[np.ndarray, " n"]:
-    """Returns least-squares weights of kept averages that approximate another (appendix C.3).
+    """Returns the least-squares weights with which saved averages approximate another one.
+
+    EDM2, appendix C.3.
 
     Args:
-        kept: number of finished steps and width of each kept average.
-        step: number of finished steps of the wanted average.
-        width: width of the wanted average.
+        kept: number of finished steps and width of each saved average.
+        step: number of finished steps of the approximated average.
+        width: width of the approximated average.
     """
     times = np.asarray([time for time, _ in kept], np.float64)
     gammas = np.asarray([exponent(each) for _, each in kept], np.float64)

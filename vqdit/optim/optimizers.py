@@ -16,7 +16,7 @@ class Optimizer(Component):
 
 
 class AdamW(Optimizer):
-    """AdamW with clipping, linear warm-up and a cosine to zero. Loshchilov & Hutter, 1711.05101.
+    """AdamW with clipping, linear warm-up and cosine decay. Loshchilov & Hutter, arXiv:1711.05101.
 
     Attributes:
         learning_rate: peak learning rate.
@@ -25,8 +25,8 @@ class AdamW(Optimizer):
         final: learning rate at the end, as a share of the peak; 1 keeps it constant.
         b1: decay of the first moment.
         b2: decay of the second moment.
-        weight_decay: decoupled; on matrices and kernels only, not on biases and norms.
-        clip: largest global norm of the gradient; 0 does not clip.
+        weight_decay: decoupled weight decay of matrices and kernels; biases and norms have none.
+        clip: largest global norm of the gradient; 0 disables clipping.
     """
 
     learning_rate: float = 1e-4
@@ -38,15 +38,10 @@ class AdamW(Optimizer):
     clip: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.learning_rate <= 0.0:
-            raise ValueError(f"AdamW needs learning_rate > 0, got {self.learning_rate}")
-        if self.warmup < 0 or self.clip < 0.0 or self.weight_decay < 0.0:
-            raise ValueError(
-                "AdamW needs warmup, clip and weight_decay >= 0, got "
-                f"warmup={self.warmup} clip={self.clip} weight_decay={self.weight_decay}"
-            )
-        if not 0.0 <= self.final <= 1.0:
-            raise ValueError(f"AdamW needs final in [0, 1], a share of the peak, got {self.final}")
+        self.require("learning_rate > 0", self.learning_rate > 0.0)
+        for field in ("warmup", "clip", "weight_decay"):
+            self.require(f"{field} >= 0", getattr(self, field) >= 0)
+        self.require("final in [0, 1]", 0.0 <= self.final <= 1.0, "it is a share of the peak")
 
     def schedule(self, steps: int) -> optax.Schedule:
         """Returns the learning rate as a function of the step."""
@@ -72,14 +67,13 @@ class AdamW(Optimizer):
 
 
 def _clip(most: float) -> optax.GradientTransformation:
-    """Bounds the global norm of the gradient.
+    """Bounds the global norm of the gradient, like `optax.clip_by_global_norm`.
 
-    As `optax.clip_by_global_norm`, but by one product with a scalar, which a compiler joins with
-    what follows; a division is a pass of its own over memory.
+    It multiplies by a scalar, which the compiler fuses with the operations that follow; optax
+    divides, which is a separate pass over memory.
     """
 
-    def scaled(gradient: optax.Updates, params: optax.Params | None = None) -> optax.Updates:
-        del params
+    def scaled(gradient: optax.Updates, _: optax.Params | None = None) -> optax.Updates:
         share = jnp.minimum(1.0, most / optax.tree.norm(gradient))
         return jax.tree.map(lambda leaf: leaf * share.astype(leaf.dtype), gradient)
 
@@ -87,5 +81,5 @@ def _clip(most: float) -> optax.GradientTransformation:
 
 
 def _is_matrix(params: optax.Params) -> optax.Params:
-    """True for arrays of two or more axes: the ones that weight decay applies to."""
+    """Returns True for arrays of two or more axes, to which weight decay applies."""
     return jax.tree.map(lambda leaf: leaf.ndim >= 2, params)
