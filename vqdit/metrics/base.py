@@ -1,7 +1,5 @@
 """Accumulators: pytrees of sums, which `merge` adds up and `compute` turns into numbers."""
 
-import functools
-import operator
 from typing import Any, NamedTuple
 
 import jax
@@ -40,4 +38,4 @@ def merge(first: Metrics | None, second: Metrics) -> Metrics:
 def compute(metrics: Metrics) -> dict[str, float]:
     """Returns the numbers of all accumulators."""
     numbers = (accumulator.compute(name) for name, accumulator in metrics.items())
-    return functools.reduce(operator.or_, numbers, {})
+    return {name: value for found in numbers for name, value in found.items()}
