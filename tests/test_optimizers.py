@@ -113,6 +113,9 @@ def test_a_run_follows_adam_in_numpy():
         {"weight_decay": -0.1},
         {"final": 1.5},
         {"final": -0.1},
+        {"b1": 5.0},
+        {"b1": 1.0},
+        {"b2": -0.9},
     ],
 )
 def test_bad_fields_are_refused_by_value(fields):

@@ -42,6 +42,8 @@ class AdamW(Optimizer):
         for field in ("warmup", "clip", "weight_decay"):
             self.require(f"{field} >= 0", getattr(self, field) >= 0)
         self.require("final in [0, 1]", 0.0 <= self.final <= 1.0, "it is a share of the peak")
+        for field in ("b1", "b2"):
+            self.require(f"{field} in [0, 1)", 0.0 <= getattr(self, field) < 1.0)
 
     def schedule(self, steps: int) -> optax.Schedule:
         """Returns the learning rate as a function of the step."""
