@@ -1,12 +1,12 @@
-"""Training and sampling of a DiT beside diffusers' DiT under torch, in one run.
+"""Compares training and sampling speed of a DiT with those of diffusers' DiT under torch.
 
     pip install -e '.[peers]'
     python -m benchmarks.dit --model=S/2 --batch=8
 
-Both train on the same shapes: latents 32x32x4 that are there already, labels, flow matching,
-AdamW and a moving average; and both sample 20 Euler steps with classifier-free guidance. Each case
-runs in a process of its own, one after the other. torch runs eager and compiled; ours is compared
-with the better of the two. On a GPU both use bfloat16 products, on a CPU float32.
+Both train by flow matching on latents of 32x32x4 in memory and labels, with AdamW and a moving
+average, and both sample with 20 Euler steps and classifier-free guidance. The cases run one after
+the other, each in its own process. torch runs eagerly and compiled; vqdit is compared with the
+faster of the two. Products are in bfloat16 on a GPU and in float32 on a CPU.
 """
 
 import argparse
@@ -90,7 +90,7 @@ def theirs(model: str, batch: int, what: str, how: str, steps: int) -> float:
 
 
 def milliseconds(call: Callable[[], None], count: int, torch: Any) -> float:
-    """Returns the time of one call, of several after others to warm up."""
+    """Returns the mean time of a call over `count` calls, after `WARM_UP` calls."""
 
     def finish() -> None:
         if torch.cuda.is_available():
@@ -107,7 +107,7 @@ def milliseconds(call: Callable[[], None], count: int, torch: Any) -> float:
 
 
 def in_process(args: argparse.Namespace, what: str, how: str) -> float | None:
-    """Measures one case of the peer in a process of its own; None if it fails."""
+    """Measures one case of the peer in a separate process; None if it fails."""
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.dit", f"--case={what}:{how}"]
     command += [f"--model={args.model}", f"--batch={args.batch}", f"--steps={args.steps}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -118,7 +118,7 @@ def in_process(args: argparse.Namespace, what: str, how: str) -> float | None:
 
 
 def main() -> None:
-    """Prints a table of milliseconds, and of ratios to the better of the peer's two."""
+    """Prints a table of milliseconds, and of their ratio to the faster of the peer's two."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="S/2")
     parser.add_argument("--batch", type=int, default=8)

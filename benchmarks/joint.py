@@ -1,14 +1,15 @@
-"""What joint training costs each modality, and what unpaired data are worth.
+"""Measures what joint training costs each modality, and how much unpaired data help.
 
     python -m benchmarks.joint --workdir=runs/quickstart --out=runs/joint_benchmark
 
-With the tokenizers, network, optimizer and number of steps of a finished joint run it trains
+The benchmark uses the tokenizers, network, optimizer and number of steps of a finished joint run.
+It trains
 
-- a DiT of images alone, whose samples are compared with the joint model's by Frechet distance;
-- for every ordered pair of modalities a DiT of that conditional alone;
-- the joint model again, with half of the audio taken away at random.
+- a DiT of images alone, and compares its samples with the joint model's by Frechet distance;
+- for every ordered pair of modalities, a DiT that learns only this conditional distribution;
+- the joint model again, without half of the audio, which is removed at random.
 
-All are evaluated by the recognisers of `vqdit evaluate`, with 95 % intervals.
+The recognisers of `vqdit evaluate` judge the samples of all of them, with 95 % intervals.
 """
 
 import argparse
@@ -36,7 +37,7 @@ from vqdit.typing import Named
 
 
 def variant(joint: Experiment, names: Sequence[str], times: Any) -> Experiment:
-    """Returns the experiment with some of the targets, and another joint distribution of times."""
+    """Returns the experiment with only the named targets and another joint time distribution."""
     task = joint.task
     targets = Named({name: task.targets[name] for name in names})
     return dataclasses.replace(
@@ -54,12 +55,12 @@ def variants(joint: Experiment, names: Sequence[str], missing: str) -> dict[str,
 
 
 def siblings(folder: Path) -> dict[str, Path]:
-    """Returns the workdirs beside a run: its tokenizers."""
+    """Returns the workdirs beside that of a run, which hold its tokenizers."""
     return {path.parent.name: path.parent for path in folder.parent.glob("*/config.json")}
 
 
 class Bench:
-    """A joint run, its data in values, and its recognisers."""
+    """A joint run, its unpacked data, and its recognisers."""
 
     def __init__(self, folder: Path, num: int) -> None:
         self.run, self.num = workdir.find_run(folder), num
@@ -91,13 +92,13 @@ class Bench:
         return model
 
     def pair(self, model: Generator, given: str, want: str) -> dict[str, Any]:
-        """Returns how often what is generated is of the class of what was given."""
+        """Returns how often a generated value has the class of the given value."""
         samples = model.sample(self.num, given={given: self.held_out[given]}, want=[want])
         asked = self.held_out["label"][np.arange(self.num) % len(self.held_out["label"])]
         return coherence(self.recognizers[want].predict(samples[want]), asked)._asdict()
 
     def distance(self, model: Generator) -> float:
-        """Returns the Frechet distance of images, given nothing, to held-out ones."""
+        """Returns the Frechet distance of unconditional images to held-out images."""
         images = model.sample(self.num, guidance=1.0)["image"]
         return frechet(self.features(images), self.features(self.held_out["image"]))
 
@@ -109,7 +110,7 @@ class Bench:
 
 
 def measure(folder: Path, out: Path, num: int, missing: str) -> dict[str, Any]:
-    """Trains and evaluates all variants; see the module."""
+    """Trains and evaluates all variants, which the module describes."""
     bench = Bench(folder, num)
     floor = frechet(bench.features(bench.train["image"]), bench.features(bench.held_out["image"]))
     record: dict[str, Any] = {

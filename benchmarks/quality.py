@@ -1,9 +1,9 @@
-"""How good the pictures of a labelled run are: legible, varied, and faithful.
+"""Measures the pictures of a labelled run: class accuracy, variety, and reconstruction.
 
     python -m benchmarks.quality --workdir=runs/fashion_dit
 
-A support vector machine with RBF kernel is fitted on real training pictures; it judges held-out
-real ones, their reconstructions, and samples that were asked to be of a class. Variety is the
+A support vector machine with RBF kernel is fitted on real training pictures. It classifies real
+held-out pictures, their reconstructions, and samples conditioned on a class. Variety is the
 coverage of Naeem et al., "Reliable Fidelity and Diversity Metrics for Generative Models",
 arXiv:2002.09797, of the held-out pictures in raw pixels, beside that of real training pictures.
 """
@@ -23,7 +23,7 @@ from vqdit.inference.generator import Generator
 from vqdit.runs import workdir
 
 JUDGED = 10_000
-"""The judge sees at most so many training pictures; its cost grows with their square."""
+"""Maximal number of training pictures of the classifier, whose cost grows with their square."""
 HELD_OUT = 1000
 
 
@@ -37,7 +37,7 @@ def real(source: Source, splits: tuple[str, ...], count: int) -> tuple[np.ndarra
 
 
 def score(recognizer: ImageRecognizer, images: np.ndarray, labels: np.ndarray) -> float:
-    """Returns the share of pictures that are judged to be of their class."""
+    """Returns the share of pictures whose predicted class is that of their label."""
     return float(np.mean(recognizer.predict(images) == labels))
 
 

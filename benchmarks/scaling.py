@@ -1,10 +1,11 @@
-"""What a training step exchanges as devices are added, each with as many examples: weak scaling.
+"""Measures weak scaling: the data that devices exchange in a training step, per number of devices.
 
     python -m benchmarks.scaling
 
-Read off the step that is compiled for 1, 2, 4 and 8 devices, which a CPU stands in for: nothing is
-timed. P are the bytes of all parameters in float32. A ring sends (n - 1)/n of what a gathering
-gives, and twice that of a sum.
+The numbers are read from the step compiled for 1, 2, 4 and 8 simulated CPU devices, each with the
+same number of examples; nothing is timed. P is the size of all parameters in float32, in bytes. On
+a ring of n devices, each device sends (n - 1) / n of the result of an all-gather, and twice this
+share of the result of an all-reduce.
 """
 
 import functools
@@ -23,13 +24,13 @@ from vqdit.train import state as states
 from vqdit.train.step import train_step
 
 EACH = 4
-"""Examples of a device."""
+"""Examples per device."""
 AXES = ("data", "fsdp", "tensor")
 COUNTS = (1, 2, 4, 8)
 
 
 def task() -> Latents:
-    """Returns a small DiT, with rematerialisation as large ones have it."""
+    """Returns a small DiT with rematerialisation, which large DiTs need."""
     return Latents(model=DiT(depth=8, dim=64, heads=8, remat=True), size=8)
 
 
@@ -50,7 +51,7 @@ def compiled(task: Latents, mesh: Any, batch: int) -> tuple[compiled_program.Pro
 
 
 def rows() -> list[dict[str, Any]]:
-    """Returns what is exchanged, for each axis and number of devices."""
+    """Returns the exchanged data for each mesh axis and number of devices."""
     found = []
     for axis in AXES:
         for count in COUNTS:
@@ -66,7 +67,7 @@ def rows() -> list[dict[str, Any]]:
 def main() -> None:
     """Prints the table."""
     jax.config.update("jax_num_cpu_devices", max(COUNTS))
-    layout.SMALL = 2**9  # nothing of so small a network would be divided
+    layout.SMALL = 2**9  # the default would shard no array of so small a network
     found = rows()
     kinds = [kind for kind in compiled_program.KINDS if any(kind in row for row in found)]
     print(f"| mesh | devices | {' | '.join(kinds)} |")

@@ -1,13 +1,13 @@
-"""One recipe, one budget, all quantizers: a fair table of what a code is worth.
+"""Compares all quantizers with the same training recipe and the same bit rate.
 
     python -m benchmarks.tokenizers --out=runs/tokenizers
     python -m benchmarks.tokenizers --out=runs/tokenizers --only=VQ,FSQ --steps=500
 
 Fashion-MNIST, padded to 32x32, becomes 8x8 codes of 9 bits. Network, optimizer, data, seed and
-number of steps are the same for all; what differs is the quantizer, with its defaults. So is the
-rate: 64 codes of 9 bits for 1,024 pixels, where those of several small codebooks count as one code
-of 9 bits together. Everything is measured on the whole test split, LPIPS on 1,000
-of its pictures (`pip install -e '.[lpips]'`). A run that is finished is not trained again.
+number of steps are the same for all quantizers, which use their defaults. The rate is the same
+too: 64 codes of 9 bits for 1,024 pixels, where the codes of several small codebooks together count
+as one code of 9 bits. All measures use the whole test split, except LPIPS, which uses 1,000 of its
+pictures (`pip install -e '.[lpips]'`). Finished runs are not trained again.
 
 *Entropy* is the rate that an ideal coder of single codes would need. A quantizer is *best per bit*
 if none has a higher PSNR for an entropy that is not higher.
@@ -53,9 +53,9 @@ STEPS = 1500
 START = 300
 """The first step with codes, where k-means places them."""
 EDGE, CODES, SIZE = 32, 64, 512
-"""Pixels of an edge; codes of a picture; different codes."""
+"""Pixels per edge; codes per picture; codebook size."""
 PERCEIVED = 1000
-"""LPIPS, whose network is far larger than the tokenizer, is of so many test pictures."""
+"""Number of test pictures for LPIPS, whose network is far larger than the tokenizer."""
 
 
 def quantizers(steps: int) -> dict[str, Quantizer]:
