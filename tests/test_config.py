@@ -7,6 +7,7 @@ import json
 import math
 import re
 import sys
+from typing import get_type_hints
 
 import pytest
 
@@ -509,10 +510,12 @@ def test_options_with_old_names_work_and_new_names_give_no_notice(notices):
         (DiT, "positions", "rotary", "'rope'"),
         (DiT, "remat", "all", "'attention'"),
         (Unmasking, "order", ["halton"], "'confidence'"),
+        (Experiment, "log_to", ("wandb", "wandbe"), "'tensorboard', 'wandb'"),
     ],
 )
 def test_a_value_that_a_field_does_not_list_is_refused_where_it_is_made(cls, field, value, known):
-    message = f"^{cls.__name__}.{field} must be one of .*{known}.*, got {re.escape(repr(value))}$"
+    got = value[-1] if isinstance(value, tuple) else value
+    message = f"^{cls.__name__}.{field} must be one of .*{known}.*, got {re.escape(repr(got))}$"
     with pytest.raises(ValueError, match=message):
         cls(**{field: value})
 
@@ -534,3 +537,38 @@ def test_numbers_of_a_component_are_finite(make, field):
             ValueError, match=f"^{field} must be finite, got {re.escape(str(number))}$"
         ):
             make(number)
+
+
+def components():
+    def derived(cls):
+        for each in cls.__subclasses__():
+            yield each
+            yield from derived(each)
+
+    for room in ("losses", "models", "processes", "quantizers", "samplers", "tasks"):
+        importlib.import_module(f"vqdit.{room}")
+    return sorted(
+        {cls for cls in derived(Component) if cls.__module__.startswith("vqdit.")},
+        key=lambda cls: (cls.__module__, cls.__qualname__),
+    )
+
+
+def test_every_component_answers_bad_values_by_an_error_of_its_own():
+    """0, -1, NaN and unknown choices: accepted or a ValueError, never a division by zero."""
+    for cls in components():
+        kinds = get_type_hints(cls)
+        for field in dataclasses.fields(cls):
+            kind = kinds[field.name]
+            has_choice = "Literal" in str(kind)
+            bad = ["nonsense"] if has_choice else [math.nan] if kind is float else [0, -1]
+            if not (has_choice or kind in (int, float)):
+                continue
+            for value in bad:
+                try:
+                    cls(**{field.name: value})
+                except ValueError:
+                    continue
+                except TypeError as error:
+                    assert "missing" in str(error)  # fields without a default
+                    continue
+                assert kind is int, f"{cls.__name__} takes {field.name}={value!r}"

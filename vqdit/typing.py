@@ -77,9 +77,10 @@ class Component:
             for number in several if isinstance(value, tuple | Named) else (value,):
                 if isinstance(number, float):
                     rules.check(rules.finite, **{f"{cls.__name__}.{name}": number})
-            if name in choices and value not in choices[name]:
-                known = ", ".join(map(repr, choices[name]))
-                raise ValueError(f"{cls.__name__}.{name} must be one of {known}, got {value!r}")
+            for item in value if isinstance(value, tuple) else (value,):
+                if name in choices and item not in choices[name]:
+                    known = ", ".join(map(repr, choices[name]))
+                    raise ValueError(f"{cls.__name__}.{name} must be one of {known}, got {item!r}")
         return super().__new__(cls)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -96,10 +97,11 @@ class Component:
 
 @functools.cache
 def _choices(cls: type[Component]) -> dict[str, tuple[Any, ...]]:
-    """Returns the allowed values of every field whose type lists them by `Literal`."""
+    """Returns the allowed values of every field whose type lists them, or those of its items."""
     found = {}
     with contextlib.suppress(NameError):  # a class within a function may name types of there
         for name, kind in get_type_hints(cls).items():
+            kind = get_args(kind)[0] if get_args(kind)[1:] == (...,) else kind
             kinds = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
             values = {bool: (True, False), NoneType: (None,)}
             parts = [get_args(k) if get_origin(k) is Literal else values.get(k) for k in kinds]

@@ -59,6 +59,9 @@ class Averaging(Component):
     warmup: bool = True
     posthoc: PosthocEMA | None = None
 
+    def __post_init__(self) -> None:
+        self.require("decay in [0, 1)", 0.0 <= self.decay < 1.0)
+
     def init(self, params: Params) -> tuple[Params, tuple[Params, ...]]:
         """Returns the initial exponential average (() for none) and power-function averages."""
         widths = self.posthoc.widths if self.posthoc else ()
