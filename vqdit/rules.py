@@ -34,7 +34,11 @@ class Integer(NamedTuple):
         return number
 
 
-COUNT, SEVERAL = Integer(1), Integer(2)
+COUNT, STEP = Integer(1, 10_000_000), Integer(1)
+SAMPLES, SEVERAL = Integer(1, 1_000_000), Integer(2, 1_000_000)
+"""Samples of one call, which stay in memory; for more, call again with another seed."""
+EDGE = Integer(1, 2**14)
+"""Pixels of an edge, channels, or heads."""
 SEED = Integer(0, 2**32 - 1, "from 0 to 2^32 - 1")
 BATCH = Integer(1, 2**16)
 """Samples or scores at a time; more take memory and make nothing faster."""

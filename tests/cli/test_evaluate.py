@@ -258,7 +258,9 @@ def test_what_cannot_be_evaluated_is_refused_before_a_model_is_loaded(
 def test_what_has_no_generator_or_no_place_is_refused(trained, refused, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     runs = f"{trained}/runs"
-    assert refused("evaluate", "--coherence") == "--workdir is missing; see --help"
+    assert (
+        refused("evaluate", "--coherence") == "--workdir is missing; give --workdir=DIR; see --help"
+    )
     message = refused("evaluate", "--coherence", "--workdir=nowhere")
     assert message.startswith("no run in nowhere; a workdir holds")
     message = refused("evaluate", "--coherence", f"--workdir={runs}/tokenizer")

@@ -118,9 +118,13 @@ def test_damaged_json_of_a_workdir_is_bad_input(tmp_path, refused):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ([], "--workdir is missing; see --help"),
-        (["--workdir=nowhere"], "--candidates is missing; see --help"),
+        ([], "--workdir is missing; give --workdir=DIR; see --help"),
+        (
+            ["--workdir=nowhere"],
+            "--candidates is missing; give --candidates=NAME=VALUES; see --help",
+        ),
         (["--workdir=x", "--rounds=0"], "--rounds must be at least 1, got 0"),
+        (["--workdir=x", "--rounds=1000000000"], "--rounds must be at most 10000, got 1000000000"),
         (["--workdir=x", "--seed=-1"], "--seed must be from 0 to 2^32 - 1, got -1"),
     ],
 )
@@ -180,3 +184,39 @@ def test_numbers_of_64_bits_are_not_used(capsys, monkeypatch):
     monkeypatch.setenv("JAX_ENABLE_X64", "1")
     assert cli.run(lambda: int(os.environ["JAX_ENABLE_X64"])) == 0
     assert "JAX_ENABLE_X64 is ignored" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (
+            ["sample", "--workdir=x", "--num=1000000000"],
+            "--num must be at most 1000000, got 1000000000",
+        ),
+        (
+            ["sample", "--workdir=x", "--steps=1000000000"],
+            "--steps must be at most 10000, got 1000000000",
+        ),
+        (
+            ["evaluate", "--workdir=x", "--num=1000000000"],
+            "--num must be at most 1000000, got 1000000000",
+        ),
+        (
+            ["bench", "--model=S/2", "--batch=1", "--size=1000000000"],
+            "--size must be at most 16384, got 1000000000",
+        ),
+        (["prepare", "x", "--size=1000000000"], "--size must be at most 16384, got 1000000000"),
+        (
+            ["train", "--config=x", "--processes=1000000000"],
+            "--processes must be an integer from 0 to 2^20, got",
+        ),
+    ],
+)
+def test_numbers_have_ceilings(argv, message, refused):
+    assert refused(*argv).startswith(message)
+
+
+def test_what_is_missing_is_named_with_what_to_give(refused):
+    assert refused("plan") == (
+        "--config and --target are missing; give --config=CONFIG --target=TARGET; see --help"
+    )

@@ -79,7 +79,8 @@ def test_other_arguments_are_overrides_in_their_order():
         (["--out=x", "--seed=-1"], "--seed must be from 0 to 2^32 - 1, got -1"),
         (["--out=x", "--seed=4294967296"], "--seed must be from 0 to 2^32 - 1, got 4294967296"),
         (["--out=x", "--out=y"], "--out is given twice; give it once"),
-        ([], "--out is missing; see --help"),
+        (["--out=x", "--num=1000000000"], "--num must be at most 10000000, got 1000000000"),
+        ([], "--out is missing; give --out=DIR; see --help"),
     ],
 )
 def test_a_bad_option_is_refused(argv, message):

@@ -143,7 +143,7 @@ def test_the_validation_numbers_are_those_of_training(trained, tmp_path):
 def test_what_cannot_be_reconstructed_is_refused(trained, refused, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     runs = f"{trained}/runs"
-    assert refused("reconstruct") == "--workdir is missing; see --help"
+    assert refused("reconstruct") == "--workdir is missing; give --workdir=DIR; see --help"
     message = "unknown split 'tests'; one of: train, validation, test"
     assert refused("reconstruct", f"--workdir={runs}", "--split=tests") == message
     assert refused("reconstruct", "--workdir=nowhere").startswith(

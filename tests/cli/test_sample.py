@@ -246,7 +246,7 @@ def test_pictures_that_are_no_use_are_refused_by_path(trained, refused, tmp_path
 
 def test_where_nothing_can_be_sampled(trained, refused, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert refused("sample") == "--workdir is missing; see --help"
+    assert refused("sample") == "--workdir is missing; give --workdir=DIR; see --help"
     made_by = (
         "a workdir holds config.json and is made by `python train.py --config=... --workdir=DIR`"
     )

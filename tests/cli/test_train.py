@@ -144,7 +144,7 @@ def test_the_help_of_a_config_shows_usage_and_fields_of_the_overridden_config(mi
 
 
 def test_options_of_the_command_itself(refused, mine):
-    assert refused("train") == "--config is missing; see --help"
+    assert refused("train") == "--config is missing; give --config=CONFIG; see --help"
     assert refused("train", "--workdir=x").startswith("--config is missing")
     assert refused("train", "--confg=x") == "unknown option '--confg=x'; did you mean --config?"
     assert refused("train", "--config") == "--config needs a value, as in --config=..."

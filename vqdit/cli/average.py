@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 from vqdit.cli.invocation import command
-from vqdit.cli.options import COUNT, FOLDER, NUMBER, Workdir
+from vqdit.cli.options import FOLDER, NUMBER, STEP, Workdir
 
 
 def average(
@@ -12,7 +12,7 @@ def average(
     workdir: Workdir,
     width: Annotated[float, NUMBER],
     out: Annotated[str, FOLDER],
-    step: Annotated[int | None, COUNT] = None,
+    step: Annotated[int | None, STEP] = None,
 ) -> int:
     """Make a workdir of parameters averaged after training.
 

@@ -3,7 +3,7 @@
 import json
 from typing import Annotated
 
-from vqdit.cli.options import COUNT, NUMBER, choice, text
+from vqdit.cli.options import BATCH, EDGE, NUMBER, ROUNDS, choice, text
 
 REMAT = {None: False, "nothing": True, "attention": "attention", "dots": "dots"}
 """`DiT.remat` by the values of --remat."""
@@ -12,14 +12,14 @@ REMAT = {None: False, "nothing": True, "attention": "attention", "dots": "dots"}
 def bench(
     *,
     model: Annotated[str, text("SIZE/PATCH")],
-    batch: Annotated[int, COUNT],
+    batch: Annotated[int, BATCH],
     sample: bool = False,
-    steps: Annotated[int, COUNT] = 20,
+    steps: Annotated[int, ROUNDS] = 20,
     guidance: Annotated[float | None, NUMBER] = None,
     dtype: Annotated[str | None, choice("bfloat16", "float32")] = None,
     remat: Annotated[str | None, choice("nothing", "attention", "dots")] = None,
-    size: Annotated[int, COUNT] = 32,
-    channels: Annotated[int, COUNT] = 4,
+    size: Annotated[int, EDGE] = 32,
+    channels: Annotated[int, EDGE] = 4,
 ) -> int:
     """Time the training and sampling of a DiT.
 

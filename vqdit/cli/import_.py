@@ -5,19 +5,19 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional
 
-from vqdit.cli.options import COUNT, FOLDER, NUMBER, choice, text
+from vqdit.cli.options import EDGE, FOLDER, NUMBER, choice, text
 
 
 def import_(
     source: Positional[Annotated[str, text("SOURCE")]],
     *,
     out: Annotated[str, text("WORKDIR")],
-    size: Annotated[int | None, COUNT] = None,
+    size: Annotated[int | None, EDGE] = None,
     data: Annotated[str | None, FOLDER] = None,
     tokenizer: Annotated[str | None, text("WORKDIR")] = None,
     scaling_factor: Annotated[float | None, NUMBER] = None,
     kind: Annotated[Literal["dit", "sit"] | None, choice("dit", "sit")] = None,
-    heads: Annotated[int | None, COUNT] = None,
+    heads: Annotated[int | None, EDGE] = None,
 ) -> int:
     """Make a workdir of a public tokenizer or DiT.
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any, get_type_hints
 
 import tyro
-from tyro import _errors as events
+from tyro import _errors as events  # no public hook sees errors of parsing: pinned to tyro 1.0
 from tyro.constructors import PrimitiveConstructorSpec
 
 from vqdit import rules
@@ -78,9 +78,10 @@ def _number(word: str) -> float:
     return finite(value)
 
 
-COUNT, SEED = integer(rules.COUNT), integer(rules.SEED)
+COUNT, STEP = integer(rules.COUNT), integer(rules.STEP)
+SAMPLES, EDGE, SEED = integer(rules.SAMPLES), integer(rules.EDGE), integer(rules.SEED)
 BATCH, ROUNDS = integer(rules.BATCH), integer(rules.ROUNDS)
-INDEX = integer(Integer(0, rule="an integer from 0"))
+INDEX = integer(Integer(0, 2**20, "an integer from 0 to 2^20"))
 NUMBER = parsed_by(_number, "NUMBER")
 FOLDER, FILE, NAME = text("DIR"), text("FILE"), text("NAME")
 Workdir = Annotated[str, FOLDER]
@@ -181,8 +182,13 @@ def _message(event: events.ParseErrorEvent, names: Sequence[str]) -> str:
         for token in event.unrecognized_tokens:
             if hint := _hint(token, names):
                 return f"unknown option {token!r}{hint}"
-        missing = [_shown(one.arg) for one in event.missing_arguments]
-        return f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing; see --help"
+        missing = [one.arg for one in event.missing_arguments]
+        shown = (
+            f"{' and '.join(map(_shown, missing))} {'is' if len(missing) == 1 else 'are'} missing"
+        )
+        named = [one for one in missing if not one.is_positional()]
+        examples = " ".join(f"{_shown(one)}={one.lowered.metavar}" for one in named)
+        return f"{shown}{f'; give {examples}' if named else ''}; see --help"
     if isinstance(event, events.BadValue) and event.argument.is_positional():
         return f"{_shown(event.argument)} is missing; see --help"
     if isinstance(event, events.BadValue):

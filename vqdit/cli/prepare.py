@@ -6,9 +6,10 @@ from typing import Annotated, Any
 
 from tyro.conf import Positional
 
-from vqdit.cli.options import COUNT, NAME, near, text
+from vqdit.cli.options import COUNT, EDGE, NAME, near, text
 
-Size = Annotated[int | None, COUNT]
+Size = Annotated[int | None, EDGE]
+Length = Annotated[int | None, COUNT]
 SOURCES = {
     "digits": ("Digits", ()),
     "fashion_mnist": ("FashionMNIST", ("path", "download")),
@@ -26,9 +27,9 @@ def prepare(
     *,
     size: Size = None,
     channels: Size = None,
-    samples: Size = None,
-    rate: Size = None,
-    length: Size = None,
+    samples: Length = None,
+    rate: Length = None,
+    length: Length = None,
     download: bool = False,
 ) -> int:
     """Prepare a data set for training, without TensorFlow.

@@ -3,20 +3,31 @@
 from pathlib import Path
 from typing import Annotated
 
-from vqdit.cli.options import BATCH, COUNT, FILE, FOLDER, NUMBER, Repeated, Seed, Workdir, text
+from vqdit.cli.options import (
+    BATCH,
+    FILE,
+    FOLDER,
+    NUMBER,
+    ROUNDS,
+    SAMPLES,
+    Repeated,
+    Seed,
+    Workdir,
+    text,
+)
 
 
 def sample(
     *,
     workdir: Workdir,
-    num: Annotated[int | None, COUNT] = None,
+    num: Annotated[int | None, SAMPLES] = None,
     given: Repeated = [],  # noqa: B006
     want: Repeated = [],  # noqa: B006
     init: Annotated[str | None, FILE] = None,
     mask: Annotated[str | None, FILE] = None,
     strength: Annotated[float | None, NUMBER] = None,
     interpolate: Annotated[str | None, text("A,B")] = None,
-    steps: Annotated[int | None, COUNT] = None,
+    steps: Annotated[int | None, ROUNDS] = None,
     guidance: Repeated = [],  # noqa: B006
     autoguide: Annotated[str | None, FOLDER] = None,
     sampler: Repeated = [],  # noqa: B006

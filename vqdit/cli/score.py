@@ -50,7 +50,7 @@ def score(
         out: JSON file of the scores.
     """
     if not candidates:
-        raise ValueError("--candidates is missing; see --help")
+        raise ValueError("--candidates is missing; give --candidates=NAME=VALUES; see --help")
 
     import numpy as np
 

@@ -102,7 +102,7 @@ def explain(
     Raises:
         ValueError: a number is out of range, or the model cannot sample so.
     """
-    rules.check(rules.COUNT, num=num)
+    rules.check(rules.SAMPLES, num=num)
     rules.check(rules.BATCH, batch_size=batch_size, first=first)
     rules.check(rules.ROUNDS, rounds=rounds)
     rules.check(rules.SEED, seed=seed)

@@ -102,7 +102,7 @@ class Generator:
         Raises:
             ValueError: a number is out of range, or the model cannot sample so.
         """
-        rules.check(rules.COUNT, num=num)
+        rules.check(rules.SAMPLES, num=num)
         rules.check(rules.BATCH, batch_size=batch_size)
         rules.check(rules.SEED, seed=seed)
         inputs = self.prepare(given, want, samplers, guidance, autoguide)
