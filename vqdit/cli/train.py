@@ -35,7 +35,7 @@ def train(
     removed by --task.adversary=None.
 
     Exit codes: 0 done; 2 bad input; 3 too many steps whose loss or gradient was not finite;
-    75 stopped by SIGTERM after saving (re-run to resume);
+    75 stopped by SIGTERM after saving, or as a data worker was killed (re-run to resume);
     124 no progress within a timeout (re-run to resume from the last checkpoint);
     130 stopped by Ctrl-C after saving.
     SIGUSR1 saves a checkpoint at the end of the step, and training continues.
@@ -128,11 +128,12 @@ def _check(experiments: Experiments, runs: dict[str, Path]) -> None:
 
 
 def _train(experiments: Experiments, runs: dict[str, Path], folder: Path, strict: bool) -> int:
+    from vqdit.data.workers import LostWorker
     from vqdit.files import write_json
     from vqdit.inference.loading import resolver
     from vqdit.runs.workdir import ORDER
     from vqdit.tasks.autoencoder import AutoencoderTask
-    from vqdit.train.exit_codes import DIVERGED
+    from vqdit.train.exit_codes import DIVERGED, REQUEUE
     from vqdit.train.loop import train
     from vqdit.train.nonfinite import Diverged
 
@@ -145,6 +146,9 @@ def _train(experiments: Experiments, runs: dict[str, Path], folder: Path, strict
         except Diverged as error:
             print(f"error: {name}: {error}", file=sys.stderr)
             return DIVERGED
+        except LostWorker as error:
+            print(f"error: {name}: {error}", file=sys.stderr)
+            return REQUEUE
         if outcome.exit_code:
             return outcome.exit_code
         done[name] = runs[name]

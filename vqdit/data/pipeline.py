@@ -5,12 +5,14 @@ and batches them, and each process takes its rows of the global batch. A run the
 without saved iterator state and sees the same global batches on any number of processes.
 """
 
+import os
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from typing import Any
 
 import numpy as np
 
+from vqdit.data import workers
 from vqdit.data.augment import Augmentation, Pair, Pixels
 from vqdit.data.batch import GIVEN, Batch
 from vqdit.data.digits import Digits
@@ -44,8 +46,8 @@ class Data(Component):
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise ValueError(f"Data needs batch_size >= 1, got {self.batch_size}")
-        if self.workers < 0:
-            raise ValueError(f"Data needs workers >= 0, got {self.workers}")
+        if not 0 <= self.workers <= workers.MOST:
+            raise ValueError(f"Data needs workers from 0 to {workers.MOST}, got {self.workers}")
 
     def features(self) -> Named[Feature]:
         """Returns the feature of every column."""
@@ -94,21 +96,31 @@ class Data(Component):
         rows = slice(process_index * size, (process_index + 1) * size)
         augment = (self.augment, self.augment_given)
         assemble = _Assemble(split, self.features(), augment, seed, rows)
+        passed = None
+        if self.workers:
+            found = self.features().values()
+            example = sum(int(np.prod(one.shape)) * one.stored.itemsize for one in found)
+            workers.check(self.workers, size * example)
+            passed = workers.Passed(assemble) if hasattr(os, "memfd_create") else None
         # The order is endless; without drop_remainder, Grain's length would overflow an integer.
         order = _order(split, seed).batch(self.batch_size, drop_remainder=True)
-        steps = order.map_with_index(assemble)
+        steps = order.map_with_index(passed or assemble)
         options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=AHEAD)
         dataset = steps[start:].to_iter_dataset(options)
         if self.workers:
             _parse_flags()
-            dataset = dataset.mp_prefetch(
-                grain.MultiprocessingOptions(num_workers=self.workers, per_worker_buffer_size=2)
+            how = grain.MultiprocessingOptions(
+                num_workers=self.workers, per_worker_buffer_size=workers.BUFFER
             )
+            dataset = dataset.mp_prefetch(how, workers.begin)
         iterator = iter(dataset)
         try:
-            yield from iterator
+            with workers.reported():
+                yield from iterator
         finally:
             iterator.close()
+            if passed:
+                passed.close()
 
     def train_rows(self, seed: int, step: int) -> np.ndarray:
         """Returns the rows of the training split that form the global batch of a step."""
