@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from safetensors.flax import save_file
+from safetensors.flax import load_file, save_file
 
 import vqdit
 from tests import tiny
@@ -171,6 +171,32 @@ def test_numbers_in_names_are_no_counts(number, wide):
         pretrained.PretrainedMismatch, match=rf"unexpected \(1\):\s+encoder.down.{number}"
     ):
         taming.convert(tensors | claimed, 8)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"heads": -1}, "heads must be at least 0, got -1"),
+        ({"size": 0}, "size must be at least 1, got 0"),
+        ({"size": 10**9}, "size must be at most 16384, got 1000000000"),
+    ],
+)
+def test_arguments_are_checked(given, message, folder):
+    with pytest.raises(ValueError, match=message):
+        pretrained.load(folder, **given)
+
+
+@pytest.mark.parametrize("side", ["encoder", "decoder"])
+def test_half_an_autoencoder_is_refused_as_such(side, wide, folder, tmp_path):
+    def rest(tensors):
+        return {name: value for name, value in tensors.items() if not name.startswith(side)}
+
+    with pytest.raises(ValueError, match=f"the checkpoint has no {side}, and a tokenizer needs b"):
+        llamagen.convert(rest(abstract(llamagen.NAMES, wide, "")) | CODES, 8)
+    (tmp_path / "config.json").write_text(json.dumps(VQ_MODEL))
+    save_file(rest(load_file(folder / diffusers.WEIGHTS[0])), tmp_path / diffusers.WEIGHTS[0])
+    with pytest.raises(ValueError, match=f"the checkpoint has no {side}, and a tokenizer needs b"):
+        pretrained.load(tmp_path)
 
 
 def test_tensors_of_other_ranks_are_named(wide):

@@ -8,7 +8,9 @@
 """
 
 from pathlib import Path
+from typing import get_args
 
+from vqdit import rules
 from vqdit.config import Experiment
 from vqdit.data import Data, ImageFolder
 from vqdit.inference.tokenizer import Tokenizer
@@ -35,6 +37,8 @@ __all__ = [
 
 SIZE = 256
 """Default edge of the images in pixels, which cannot be inferred from weights."""
+LARGEST = 2**14
+"""Largest edge of the images in pixels."""
 
 
 def load(
@@ -76,6 +80,10 @@ def convert(
     path: str | Path, *, size: int = SIZE, kind: Kind = "dit", heads: int = 0
 ) -> Imported | Pretrained:
     """Returns a public tokenizer as task and arrays, or a public DiT; see `load`."""
+    if kind not in get_args(Kind):
+        raise ValueError(f"kind must be one of {', '.join(get_args(Kind))}, got {kind!r}")
+    rules.check(rules.Integer(1, LARGEST), size=size)
+    rules.check(rules.Integer(0), heads=heads)
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"no file or folder {path}")

@@ -6,6 +6,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
+from vqdit import rules
 from vqdit.config import Experiment
 from vqdit.data import Data, ImageFolder
 from vqdit.inference.loading import resolver
@@ -51,6 +52,7 @@ def write(
             contains a run.
         OSError: if the folder cannot be written.
     """
+    rules.check(rules.finite, scaling=scaling)
     if scaling <= 0.0:
         raise ValueError(
             f"the factor on the latents must be above 0, got {scaling=}; {SCALING} is usual"

@@ -10,7 +10,14 @@ import numpy as np
 
 from vqdit.modalities import Image
 from vqdit.models import VQGAN
-from vqdit.pretrained.mismatch import Shape, check_shapes, mismatch, size_of, tensor_of, unlike
+from vqdit.pretrained.mismatch import (
+    Shape,
+    check_shapes,
+    mismatch,
+    require_both_sides,
+    size_of,
+    tensor_of,
+)
 from vqdit.pretrained.stored import Stored
 from vqdit.quantizers import VQ, GumbelVQ, Quantizer
 from vqdit.quantizers.vq import VQStats
@@ -121,6 +128,7 @@ class Names(NamedTuple):
         Raises:
             PretrainedMismatch: if a tensor that determines the architecture is missing.
         """
+        require_both_sides(tensors)
         found = self._numbers(tensors, self.block[0])
         levels, blocks = (len({pair[i] for pair in found}) for i in (0, 1))
         if levels > LEVELS or blocks > BLOCKS:
@@ -176,6 +184,7 @@ def build(
         PretrainedMismatch: if tensors are missing, unexpected or of another shape.
         ValueError: if the images are neither grey nor in colour.
     """
+    require_both_sides(tensors)
     channels = size_of(tensors, "encoder.conv_in.weight", 1)
     modality = Image(size=(size, size), channels=channels)
     if codebook:
@@ -231,11 +240,7 @@ def gumbel(tensors: Mapping[str, Stored], *, codes: str, logits: str) -> Codeboo
     table = _table(tensors, codes)
     size, dim = table.shape
     expected = {weight: (size, dim, 1, 1), bias: (size,)}
-    wrong = {
-        name: shape for name, shape in expected.items() if tensor_of(tensors, name).shape != shape
-    }
-    if wrong:
-        raise mismatch(mismatched=[unlike(n, shape, tensors[n]) for n, shape in wrong.items()])
+    check_shapes(expected, {name: tensor_of(tensors, name) for name in expected})
     params = {
         "logits": jnp.asarray(_float32(tensors[weight]).reshape(size, dim)),
         "bias": jnp.asarray(_float32(tensors[bias])),

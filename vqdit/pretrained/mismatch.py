@@ -25,7 +25,7 @@ def check_shapes(
     missing = [name for name in expected if name not in tensors]
     unexpected = [name for name in tensors if name not in expected]
     mismatched = [
-        unlike(name, shape, tensors[name])
+        _unlike(name, shape, tensors[name])
         for name, shape in expected.items()
         if name in tensors and form(tensors[name].shape) != form(shape)
     ]
@@ -71,6 +71,15 @@ def size_of(tensors: Mapping[str, Stored], name: str, axis: int = 0) -> int:
     return shape[axis]
 
 
-def unlike(name: str, shape: Shape, found: Stored) -> str:
-    """Returns the line of an error for a tensor of another shape."""
+def _unlike(name: str, shape: Shape, found: Stored) -> str:
     return f"{name}: expected {list(shape)}, found {list(found.shape)}"
+
+
+def require_both_sides(tensors: Mapping[str, Stored]) -> None:
+    """Raises ValueError unless there are tensors of an encoder and of a decoder."""
+    for side in ("encoder", "decoder"):
+        if not any(name.startswith(f"{side}.") for name in tensors):
+            raise ValueError(
+                f"the checkpoint has no {side}, and a tokenizer needs both sides; use the "
+                "checkpoint of the whole autoencoder"
+            )
