@@ -35,27 +35,53 @@ def source_of(line):
 
 def test_the_digits_are_prepared(capsys):
     assert main(["prepare", "digits"]) == 0
-    assert capsys.readouterr().out == (
-        "digits: 1437 train, 180 validation, 180 test\n"
-        "  audio: [800]\n"
-        "  image: [8, 8, 1]\n"
-        "  label: [], 10 classes\n"
-        "  text: [5]\n"
-        "  train on it with: --data.source=Digits\n"
-    )
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:5] == [
+        "digits: 1437 train, 180 validation, 180 test",
+        "  audio: [800]",
+        "  image: [8, 8, 1]",
+        "  label: [], 10 classes",
+        "  text: [5]",
+    ]
+    assert lines[-1] == "  train on it with: --data.source=Digits"
 
 
 def test_a_folder_is_prepared_and_the_printed_options_name_it(folder, capsys):
     args = ["prepare", "image_folder", "my pictures", "--size", "8", "--channels=1"]
     assert main(args) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[:3] == [
+    assert lines[:5] == [
         "image_folder: 16 train, 2 validation, 2 test",
         "  image: [8, 8, 1]",
         "  label: [], 2 classes",
+        "  a: 8 train, 1 validation, 1 test",
+        "  b: 8 train, 1 validation, 1 test",
     ]
-    assert source_of(lines[3]) == ImageFolder(path="my pictures", size=8, channels=1)
+    assert source_of(lines[5]) == ImageFolder(path="my pictures", size=8, channels=1)
     assert [path.name.split("_")[0] for path in (folder / "data").iterdir()] == ["image"]
+
+
+def test_what_is_left_out_is_said(folder, capsys, refused):
+    pictures = folder / "my pictures"
+    for number in range(3):
+        (pictures / "a" / f"bad{number}.png").write_bytes(b"no picture")
+    for name in ("c/1.heic", "notes.txt", "a/.DS_Store"):
+        (pictures / name).parent.mkdir(exist_ok=True)
+        (pictures / name).touch()
+    Image.fromarray(np.zeros((12, 12), np.uint8)).save(pictures / "b" / "one.gif")
+    (pictures / "d").mkdir()
+    Image.fromarray(np.zeros((12, 12), np.uint8)).save(pictures / "d" / "rare.png")
+    message = refused("prepare", "image_folder", "my pictures", "--size=8")
+    assert message.startswith("3 pictures cannot be decoded: my pictures/a/bad")
+    assert all(f"bad{number}.png (cannot identify" in message for number in range(3))
+    assert main(["prepare", "image_folder", "my pictures", "--size=8", "--on-error=skip"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "  d: 1 train, 0 validation, 0 test" in lines
+    assert "  left out by their ending: 1 .heic, 1 .txt" in lines
+    assert "  no class, since it has no picture: my pictures/c" in lines
+    assert "  no example in the validation split of: d" in lines
+    assert sum("left out, since it cannot be decoded" in line for line in lines) == 3
+    assert source_of(lines[-1]) == ImageFolder(path="my pictures", size=8, on_error="skip")
 
 
 def test_a_table_is_prepared(folder, capsys):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vqdit.data import ImageFolder
+from vqdit.data import ImageFolder, pictures
 from vqdit.data.sources import SPLITS, Feature
 
 pytestmark = pytest.mark.usefixtures("data_folder")
@@ -161,6 +161,43 @@ def test_a_damaged_picture_is_named_and_leaves_nothing(tmp_path, data_folder):
     assert list(data_folder.glob("*")) == []
     paint(bad, 13)
     assert len(source.split("train")) == 16
+
+
+def test_all_damaged_pictures_are_named_at_once_or_left_out(tmp_path, data_folder):
+    source = folder_of(tmp_path / "x", 40)
+    for number in range(12, 24):
+        (tmp_path / "x" / f"{number:03d}.png").write_bytes(b"no picture")
+    with pytest.raises(
+        ValueError, match="12 pictures cannot be decoded: .*, and 2 more, which "
+    ) as e:
+        source.split("train")
+    (file,) = data_folder.iterdir()
+    assert str(file) in str(e.value) and "on-error=skip (in a training, --data.source.on-error" in (
+        str(e.value)
+    )
+    lines = file.read_text().splitlines()
+    assert sorted(line.split("/")[-1][:7] for line in lines) == [
+        f"{n:03d}.png" for n in range(12, 24)
+    ]
+    source = ImageFolder(path=str(tmp_path / "x"), size=8, on_error="skip")
+    found = sum((tones(source, split) for split in SPLITS), [])
+    assert sorted(found) == [*range(12), *range(24, 40)]
+
+
+def test_data_that_an_earlier_version_prepared_are_kept(tmp_path, monkeypatch):
+    source = folder_of(tmp_path / "x", 20)
+    paint(tmp_path / "x" / "020.gif", 20)
+    with monkeypatch.context() as patch:
+        patch.setattr(pictures, "SUFFIXES", (".png",))
+        before = source.fingerprint()
+    assert ImageFolder(path=str(tmp_path / "x"), size=8).fingerprint() == before
+    assert sum(len(ImageFolder(path=str(tmp_path / "x"), size=9).split(s)) for s in SPLITS) == 21
+
+
+def test_a_single_class_is_said(tmp_path, caplog):
+    folder_of(tmp_path / "x" / "all")
+    ImageFolder(path=str(tmp_path / "x"), size=8).split("train")
+    assert "one class only: all pictures are in 'all'; give its path if it is no" in caplog.text
 
 
 def test_fewer_than_ten_pictures_are_too_few(tmp_path):

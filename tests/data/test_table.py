@@ -308,7 +308,7 @@ def test_many_columns_and_classes_take_no_time(folder):
     (folder / "wide.csv").write_text(f"{','.join(names)}\n{'a,' * 29_999}a\n")
     with pytest.raises(ValueError, match="unknown column 'c0'"):
         Table(path=str(folder / "wide.csv")).features()
-    rows = [{"label": f"class {number}"} for number in range(3000)]
+    rows = [{"label": f"class {number % 1500}"} for number in range(3000)]
     assert len(list(write(folder, rows).examples()["train"])) == 2400
     assert time.monotonic() - start < 4.0
 

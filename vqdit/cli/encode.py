@@ -18,6 +18,7 @@ def encode(
     samples: prepare.Size = None,
     rate: prepare.Size = None,
     length: prepare.Size = None,
+    on_error: prepare.OnError = None,
 ) -> int:
     """Encode a data set once and for all by a tokenizer.
 
@@ -36,6 +37,7 @@ def encode(
         samples: As for vqdit prepare.
         rate: As for vqdit prepare.
         length: As for vqdit prepare.
+        on_error: As for vqdit prepare.
     """
     options = {
         "path": path,
@@ -44,9 +46,11 @@ def encode(
         "samples": samples,
         "rate": rate,
         "length": length,
+        "on_error": on_error,
     }
     for option, value in options.items():
         if value is not None and not data:
+            option = option.replace("_", "-")
             raise ValueError(f"--{option} belongs to a data set; name it with --data")
     cls, fields = prepare.read(data, options) if data else ("", {})
     return _encode_source(Path(workdir), Path(out), cls, fields)

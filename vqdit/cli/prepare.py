@@ -6,15 +6,16 @@ from typing import Annotated, Any
 
 from tyro.conf import Positional
 
-from vqdit.cli.options import COUNT, EDGE, NAME, near, text
+from vqdit.cli.options import COUNT, EDGE, NAME, choice, near, text
 
 Size = Annotated[int | None, EDGE]
 Length = Annotated[int | None, COUNT]
+OnError = Annotated[str | None, choice("error", "skip")]
 SOURCES = {
     "digits": ("Digits", ()),
     "fashion_mnist": ("FashionMNIST", ("path", "download")),
     "spoken_fashion": ("SpokenFashion", ("path",)),
-    "image_folder": ("ImageFolder", ("path", "size", "channels")),
+    "image_folder": ("ImageFolder", ("path", "size", "channels", "on_error")),
     "table": ("Table", ("path", "size", "channels", "samples", "rate", "length")),
     "tfds:NAME": ("TFDS", ("size", "channels")),
 }
@@ -30,6 +31,7 @@ def prepare(
     samples: Length = None,
     rate: Length = None,
     length: Length = None,
+    on_error: OnError = None,
     download: bool = False,
 ) -> int:
     """Prepare a data set for training, without TensorFlow.
@@ -43,7 +45,7 @@ def prepare(
 
     spoken_fashion [PATH]: fashion_mnist with captions, and their speech by espeak-ng.
 
-    image_folder PATH: a folder of PNG, JPEG or WebP files; sub-folders are classes.
+    image_folder PATH: a folder of PNG, JPEG, WebP, GIF, BMP or TIFF files; sub-folders are classes.
 
     table ROWS.jsonl: a table (.jsonl or .csv) with the columns image, audio, text, label and split.
 
@@ -57,6 +59,8 @@ def prepare(
         samples: Length of a table's sounds, in samples. Default: 8000.
         rate: Sampling rate of a table's sounds, in Hz. Default: 8000.
         length: Length of a table's longest text, in bytes. Default: 64.
+        on_error: What pictures of an image_folder that cannot be decoded are: an error, which names
+            all of them, or left out. Default: error.
         download: Download the files of fashion_mnist.
     """
     options = {
@@ -66,11 +70,14 @@ def prepare(
         "samples": samples,
         "rate": rate,
         "length": length,
+        "on_error": on_error,
         "download": download or None,
     }
     cls, fields = read(name, options)
 
     from vqdit import data
+    from vqdit.data.builders.description import examples_per_class, remarks
+    from vqdit.data.recorded import Recorded
     from vqdit.data.sources import SPLITS
 
     if fields.pop("download", False):
@@ -82,11 +89,15 @@ def prepare(
 
         fields["name"] = prepare_stock(fields["name"])
     source = getattr(data, cls)(**fields)
+    folder = source.prepare(quiet=True) if isinstance(source, Recorded) else None
     counts = {split: len(source.split(split)) for split in SPLITS}
     print(f"{name}: " + ", ".join(f"{count} {split}" for split, count in counts.items()))
     for column, feature in source.features().items():
         classes = f", {feature.classes} classes" if feature.classes else ""
         print(f"  {column}: {list(feature.shape)}{classes}")
+    if folder is not None:
+        for line in examples_per_class(folder) + remarks(folder):
+            print(f"  {line}")
     line = " ".join(f"--data.source.{key}={shlex.quote(str(fields[key]))}" for key in fields)
     print(f"  train on it with: --data.source={cls} {line}".rstrip())
     return 0
@@ -107,7 +118,8 @@ def read(name: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     options = {option: value for option, value in options.items() if value is not None}
     for option in options:
         if option not in takes:
-            shown = f"path, got {options[option]!r}" if option == "path" else f"--{option}"
+            flag = f"--{option.replace('_', '-')}"
+            shown = f"path, got {options[option]!r}" if option == "path" else flag
             raise ValueError(f"{name} takes no {shown}; see --help")
     if cls in ("ImageFolder", "Table") and "path" not in options:
         raise ValueError(f"vqdit prepare {name} needs a path, as in vqdit prepare {name} PATH")

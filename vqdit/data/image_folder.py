@@ -1,49 +1,81 @@
 """Data from a folder of image files."""
 
 import hashlib
+import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+import numpy as np
+
+from vqdit.data.builders.description import is_prepared
 from vqdit.data.classes import class_name, in_order, shown
-from vqdit.data.pictures import SUFFIXES, check_form, find_pictures, read_picture
+from vqdit.data.pictures import (
+    SUFFIXES,
+    UnreadablePicture,
+    check_form,
+    find_pictures,
+    is_clutter,
+    open_picture,
+    read_picture,
+)
 from vqdit.data.recorded import Recorded
-from vqdit.data.sources import OPTION, SPLITS, Feature, divide
+from vqdit.data.sources import OPTION, SPLITS, Feature, divide, root
+from vqdit.files import write_whole
 from vqdit.typing import Named, resumable
 
 SPLIT_LIKE = {*SPLITS, "training", "val", "valid", "dev", "testing"}
 """Folder names that suggest splits: an error is raised if these are the only folders."""
+NAMED = 10
+"""Number of unreadable pictures that an error names."""
+SUFFIXES_BEFORE = (".png", ".jpg", ".jpeg", ".webp")
+"""Endings that earlier versions read."""
 
 
 class ImageFolder(Recorded):
     """A folder of images: `image` uint8 [size, size, channels], and `label` if there are classes.
 
-    PNG, JPEG and WebP files are read. Sub-folders are classes, sorted as numbers if all are whole
-    numbers, else as text; folders within them make no difference. If the folder has the sub-folders
-    `train`, `validation` and `test`, these are the splits, and files outside of them are ignored;
-    otherwise 10 % of the images go to validation and 10 % to test. Hidden files (`.name`) are
-    ignored, and symbolic links are followed. The images are prepared at first use and whenever the
-    files or the options change.
+    PNG, JPEG, WebP, GIF, BMP and TIFF files are read. Sub-folders are classes, sorted as numbers if
+    all are whole numbers, else as text; folders within them make no difference. If the folder has
+    the sub-folders `train`, `validation` and `test`, these are the splits, and files outside of
+    them are ignored; otherwise 10 % of the images of each class go to validation and 10 % to test.
+    Hidden files (`.name`) are ignored, and symbolic links are followed. The images are prepared at
+    first use and whenever the files or the options change.
 
     Attributes:
         path: the folder.
         size: edge of the square to which each image is cropped and resized, in pixels.
         channels: 1 for grey, 3 for colour.
+        on_error: "error" refuses a folder with images that cannot be read, naming all of them;
+            "skip" leaves them out.
     """
 
     path: str = resumable("pictures")
     size: int = 64
     channels: int = 3
+    on_error: Literal["error", "skip"] = resumable("error")
 
     def __post_init__(self) -> None:
         check_form(self, self.size, self.channels)
+        if self.on_error not in ("error", "skip"):
+            raise ValueError(f"ImageFolder needs on_error error or skip, got {self.on_error!r}")
 
     def key(self) -> str:
+        pictures = self._pictures()
+        before = [p for p in pictures if p.file.suffix.lower() in SUFFIXES_BEFORE]
+        if 0 < len(before) < len(pictures):
+            key = self._key(before)
+            if is_prepared(root() / key):  # by a version that knew fewer endings: stays as it is
+                return key
+        return self._key(pictures)
+
+    def _key(self, pictures: "list[_Picture]") -> str:
         folder = self._folder()
-        form = f" {self.size} {self.channels}\n".encode()
+        skip = " skip" if self.on_error == "skip" else ""
+        form = f" {self.size} {self.channels}{skip}\n".encode()
         digest = hashlib.sha256(os.fsencode(folder.resolve()) + form)
-        for picture in self._pictures():
+        for picture in pictures:
             stat, name = picture.file.stat(), picture.file.relative_to(folder)
             digest.update(os.fsencode(name) + f" {stat.st_size} {stat.st_mtime_ns}\n".encode())
         return f"image_folder_{digest.hexdigest()[:16]}"
@@ -55,8 +87,9 @@ class ImageFolder(Recorded):
             columns["label"] = Feature((), len(classes), classes)
         return Named(columns)
 
-    def examples(self) -> Mapping[str, Iterable[Mapping[str, Any]]]:
+    def examples(self) -> Mapping[str, Iterable[Mapping[str, Any] | str]]:
         pictures, folder = self._pictures(), self._folder()
+        classes = {name: number for number, name in enumerate(self._classes(pictures))}
         if all(picture.split for picture in pictures):
             parts = {split: [p for p in pictures if p.split == split] for split in SPLITS}
             for split, part in parts.items():
@@ -66,18 +99,64 @@ class ImageFolder(Recorded):
                         "the folders of the splits"
                     )
         else:
-            rows = divide(len(pictures), str(folder))
+            labels = [picture.group for picture in pictures] if len(classes) > 1 else []
+            rows = divide(len(pictures), str(folder), labels)
             parts = {split: [pictures[row] for row in rows[split]] for split in SPLITS}
-        classes = {name: number for number, name in enumerate(self._classes(pictures))}
-        return {split: self._read(part, classes) for split, part in parts.items()}
+        order = [picture for part in parts.values() for picture in part]
+        starts = np.cumsum([0, *map(len, parts.values())]).tolist()
+        ranges = {split: range(*starts[n : n + 2]) for n, split in enumerate(SPLITS)}
+        examples = {split: self._read(order, ranges[split], classes) for split in SPLITS}
+        return examples | {"train": itertools.chain(self._remarks(classes), examples["train"])}
 
     def _read(
-        self, pictures: "list[_Picture]", classes: Mapping[str, int]
-    ) -> Iterator[Mapping[str, Any]]:
-        for picture in pictures:
-            image = read_picture(picture.file, (self.size, self.size), self.channels)
-            label = {"label": classes[picture.group]} if classes else {}
-            yield {"image": image, **label}
+        self, pictures: "list[_Picture]", numbers: range, classes: Mapping[str, int]
+    ) -> Iterator[Mapping[str, Any] | str]:
+        """Reads some of the pictures; yields a text for each that is left out."""
+        for number in numbers:
+            picture = pictures[number]
+            try:
+                image = read_picture(picture.file, (self.size, self.size), self.channels)
+            except UnreadablePicture as error:
+                if self.on_error == "error":
+                    raise self._unreadable(error, pictures[number + 1 :]) from error
+                yield f"left out, since it cannot be decoded: {shown(picture.file)} ({error.why})"
+                continue
+            yield {"image": image, **({"label": classes[picture.group]} if classes else {})}
+
+    def _unreadable(self, first: UnreadablePicture, rest: "list[_Picture]") -> ValueError:
+        """Returns an error that names all pictures that cannot be read."""
+        found = [first]
+        for picture in rest:
+            try:
+                open_picture(picture.file, self.channels)
+            except UnreadablePicture as error:
+                found.append(error)
+        way_out = f"or leave them out by on-error=skip {OPTION.replace('path', 'on-error')}"
+        if len(found) == 1:
+            return ValueError(f"{first}, {way_out}")
+        lines = [f"{shown(error.file)} ({error.why})" for error in found]
+        message = f"{len(found)} pictures cannot be decoded: {', '.join(lines[:NAMED])}"
+        if len(found) > NAMED:
+            file = root() / f"unreadable_{self.key()}.txt"
+            write_whole(file, "".join(f"{line}\n" for line in lines).encode(errors="replace"))
+            message += f", and {len(found) - NAMED} more, which {file} lists"
+        return ValueError(f"{message}; replace or remove them, {way_out}")
+
+    def _remarks(self, classes: Mapping[str, int]) -> Iterator[str]:
+        """Yields lines about what is in the folder and is not read, and about a single class."""
+        found = find_pictures(self._folder())
+        if found.left_out:
+            counts = (f"{count} {ending}" for ending, count in sorted(found.left_out.items()))
+            yield f"left out by their ending: {', '.join(counts)}"
+        for path in found.unreadable:
+            yield f"left out, without permission or a link to nowhere: {shown(path)}"
+        places = {file.relative_to(self._folder()).parts[0] for file in found.pictures}
+        for path in sorted(self._folder().iterdir()):
+            if path.is_dir() and path.name not in places and not is_clutter(path.name):
+                yield f"no class, since it has no picture: {shown(path)}"
+        if len(classes) == 1:
+            name = next(iter(classes))
+            yield f"one class only: all pictures are in {name!r}; give its path if it is no class"
 
     def _folder(self) -> Path:
         folder = Path(self.path).expanduser()

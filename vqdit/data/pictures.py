@@ -74,6 +74,11 @@ def check_form(source: object, size: int, channels: int) -> None:
         raise ValueError(f"{name} needs 1 (grey) or 3 (colour) channels, got {channels}")
 
 
+def is_clutter(name: str) -> bool:
+    """Returns whether a file or folder is hidden, or one that systems leave."""
+    return name.startswith(".") or name.lower() in CLUTTER
+
+
 def find_pictures(folder: Path) -> Found:
     """Finds the image files of a folder and its sub-folders; follows symbolic links.
 
@@ -97,7 +102,7 @@ def find_pictures(folder: Path) -> Found:
         with os.scandir(place) as scanned:
             entries = sorted(scanned, key=lambda entry: entry.name)
         for entry in entries:
-            if entry.name.startswith(".") or entry.name.lower() in CLUTTER:
+            if is_clutter(entry.name):
                 continue
             path, is_link = place / entry.name, entry.is_symlink()
             if os.path.isdir(path) if is_link else entry.is_dir():

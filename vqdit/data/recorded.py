@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vqdit.data.builders import records
-from vqdit.data.builders.description import describe, features_of, is_prepared
+from vqdit.data.builders.description import describe, features_of, is_prepared, remarks
 from vqdit.data.builders.reader import Records
 from vqdit.data.sources import Feature, Source, Split, check_split, root
 from vqdit.typing import Named
@@ -26,17 +26,26 @@ class Recorded(Source):
         """Returns the features of the columns, read from the raw data."""
         raise TypeError(f"{type(self).__name__} must define columns")
 
-    def examples(self) -> Mapping[str, Iterable[Mapping[str, Any]]]:
-        """Returns the examples of every split, read from the raw data."""
+    def examples(self) -> Mapping[str, Iterable[records.Example]]:
+        """Returns the examples of every split, read from the raw data.
+
+        A text in the place of an example is a remark, such as what was left out and why.
+        """
         raise TypeError(f"{type(self).__name__} must define examples")
 
-    def prepare(self) -> Path:
-        """Prepares the raw data unless this is already done; returns the folder."""
+    def prepare(self, *, quiet: bool = False) -> Path:
+        """Prepares the raw data unless this is already done; returns the folder.
+
+        Args:
+            quiet: do not log the remarks on the prepared data.
+        """
         folder = root() / self.key()
         if not is_prepared(folder):
             log.info("preparing %s in %s", type(self).__name__, folder)
             name = "".join(c if c.isalnum() else "_" for c in self.key())
             records.write(folder, name, self.columns(), self.examples())
+            for line in [] if quiet else remarks(folder):
+                log.warning("%s", line)
         _PREPARED[self._place()] = folder
         return folder
 

@@ -1,6 +1,7 @@
 """The interface of data sources, and the folder of prepared data."""
 
 import os
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -97,17 +98,19 @@ def check_split(name: str) -> None:
         raise ValueError(f"unknown split {name!r}; one of: {', '.join(SPLITS)}")
 
 
-def divide(count: int, what: str) -> dict[str, np.ndarray]:
+def divide(count: int, what: str, labels: Sequence[Hashable] = ()) -> dict[str, np.ndarray]:
     """Divides rows 0 to count - 1 into 80 % training, 10 % validation and 10 % test.
 
-    The division is random, but the same for every call with the same count.
+    The division is random, but the same for every call with the same arguments. With labels, it is
+    stratified: every class has its share of each split, and at least one row in training.
 
     Args:
         count: number of rows.
         what: name of the data, for the error message.
+        labels: class of every row, if there are classes.
 
     Raises:
-        ValueError: if there are fewer than 10 rows.
+        ValueError: if there are fewer than 10 rows, or too few of every class.
     """
     if count < 10:
         raise ValueError(
@@ -116,4 +119,33 @@ def divide(count: int, what: str) -> dict[str, np.ndarray]:
     order = np.random.Generator(np.random.Philox(0)).permutation(count)
     tenth = count // 10
     parts = order[2 * tenth :], order[:tenth], order[tenth : 2 * tenth]
+    if len(labels):
+        parts = _stratified(order, labels)
+        if not all(map(len, parts)):
+            raise ValueError(
+                f"{what} has one example of each class, which is needed for training; add examples "
+                "for validation and test"
+            )
     return {name: np.sort(part) for name, part in zip(SPLITS, parts, strict=True)}
+
+
+def _stratified(order: np.ndarray, labels: Sequence[Hashable]) -> tuple[np.ndarray, ...]:
+    """Divides rows class by class: a tenth each, rounded so that the splits have their size."""
+    groups: dict[Hashable, list[int]] = {}
+    for row in order:
+        groups.setdefault(labels[row], []).append(row)
+    tenths = {name: len(rows) // 10 for name, rows in groups.items()}
+    more = len(order) // 10 - sum(tenths.values())
+    free = {name: len(rows) - 2 * tenths[name] - 1 for name, rows in groups.items()}
+    rest = {name: len(rows) % 10 for name, rows in groups.items()}
+    parts: list[list[int]] = []
+    for _ in ("validation", "test"):
+        able = sorted((name for name in groups if free[name] > 0), key=lambda name: -rest[name])
+        extra = set(able[:more])
+        for name in extra:
+            free[name] -= 1
+            rest[name] -= 10  # another class is the next to spare one
+        shares = ((rows, tenths[name] + (name in extra)) for name, rows in groups.items())
+        parts.append([rows.pop() for rows, share in shares for _ in range(share)])
+    parts.insert(0, [row for rows in groups.values() for row in rows])
+    return tuple(np.asarray(part, int) for part in parts)

@@ -58,7 +58,7 @@ class TFDS(Source):
                     f"{self.name} has no feature {name!r}; it has: {', '.join(sorted(found))}"
                 )
         image: Any = found[self.image]
-        is_image = isinstance(image, tfds.features.Image) and len(image.shape) == 3
+        is_image = isinstance(image, tfds.features.Image)
         if not is_image or image.np_dtype != np.uint8:
             raise ValueError(
                 f"the feature {self.image!r} of {self.name} holds no uint8 pictures; choose "
@@ -149,7 +149,7 @@ class _Stock:
         import tensorflow_datasets as tfds
         from tensorflow_datasets.proto import tf_example_pb2
 
-        source, features = self._source, self._records.dataset_info.features
+        source, features = self._source, dict(self._records.dataset_info.features)
         wanted = {name for name in (source.image, source.label) if name in features}
         kept = tfds.features.FeaturesDict({name: features[name] for name in wanted})
         for example in examples:

@@ -24,9 +24,13 @@ SHAPE = {
     "splits": {str: int},
     "files?": {str: int},
     "labels?": {str: {str: [int]}},
-    "left_out?": [str],
+    "remarks?": [str],
 }
 """What a description must hold."""
+FEW = 10
+"""Number of remarks, and of absent classes, that are given."""
+SHOWN = 20
+"""Largest number of classes whose examples are counted one by one."""
 LARGEST = 256 * 2**20
 """Largest size in bytes of one column of one example."""
 
@@ -75,6 +79,46 @@ def features_of(folder: Path) -> Named[Feature]:
     """Returns the features of a prepared data set."""
     found = describe(folder)["features"]
     return Named({name: _feature(fields) for name, fields in found.items()})
+
+
+def remarks(folder: Path) -> list[str]:
+    """Returns lines about the classes that a split lacks, and about what was left out."""
+    found = describe(folder)
+    lines = found.get("remarks", [])
+    if len(lines) > FEW:
+        lines = [*lines[:FEW], f"and {len(lines) - FEW} more, in {folder / DESCRIPTION}"]
+    for column, splits in found.get("labels", {}).items():
+        for split, counts in splits.items():
+            named = zip(_names(found, column), counts, strict=False)
+            absent = [name for name, count in named if not count]
+            if absent:
+                more = f" and {len(absent) - FEW} more" if len(absent) > FEW else ""
+                lines.append(f"no example in the {split} split of: {', '.join(absent[:FEW])}{more}")
+    return lines
+
+
+def examples_per_class(folder: Path) -> list[str]:
+    """Returns a line for each class of up to SHOWN, or one about the smallest and largest class."""
+    found = describe(folder)
+    lines = []
+    for column, splits in found.get("labels", {}).items():
+        names = found["features"][column]["names"]
+        counts = [
+            dict(zip(splits, each, strict=True)) for each in zip(*splits.values(), strict=True)
+        ]
+        classes = list(zip(names, counts, strict=False))
+        if len(classes) > SHOWN:
+            by_size = sorted(classes, key=lambda one: sum(one[1].values()))
+            classes = [(f"fewest examples, {by_size[0][0]}", by_size[0][1])]
+            classes += [(f"most examples, {by_size[-1][0]}", by_size[-1][1])]
+        for name, each in classes:
+            parts = ", ".join(f"{count} {split}" for split, count in each.items())
+            lines.append(f"{name}: {parts}")
+    return lines
+
+
+def _names(found: dict[str, Any], column: str) -> list[str]:
+    return found["features"].get(column, {"names": []})["names"]
 
 
 def described(features: Mapping[str, Feature]) -> dict[str, Any]:

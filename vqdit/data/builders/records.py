@@ -28,7 +28,8 @@ FULL = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT), "disk space")
 MARK = ".vqdit-writing"
 """The file in a data set that is being written."""
 
-Example = Mapping[str, Any]
+Example = Mapping[str, Any] | str
+"""The values of an example, or a remark, such as what was left out in its place and why."""
 
 
 def write(
@@ -56,7 +57,8 @@ def write(
             for column, feature in features.items()
             if feature.classes
         }
-        builder = _builder(temporary, name, features, splits, digests, labels)
+        remarks: list[str] = []
+        builder = _builder(temporary, name, features, splits, digests, labels, remarks)
         with contextlib.redirect_stdout(io.StringIO()):  # hides messages of TFDS about downloads
             builder.download_and_prepare(file_format="array_record")
         shutil.rmtree(temporary / "downloads", ignore_errors=True)  # TFDS creates this empty folder
@@ -68,6 +70,7 @@ def write(
             "features": columns,
             "splits": counts,
             "labels": labels,
+            "remarks": remarks,
             "checksum": _combined(digests),
             "files": sizes(temporary),
         }
@@ -141,8 +144,9 @@ def _builder(
     splits: Mapping[str, Iterable[Example]],
     digests: Mapping[str, Any],
     labels: Mapping[str, Mapping[str, list[int]]],
+    remarks: list[str],
 ) -> Any:
-    """Returns the TFDS builder; it adds to the checksums and the counts of labels of each split."""
+    """Returns the TFDS builder, which adds to checksums, counts of labels, and remarks."""
     import tensorflow_datasets as tfds
 
     tfds.disable_progress_bar()
@@ -158,7 +162,7 @@ def _builder(
             )
         columns[PRESENT + column] = tfds.features.Tensor(shape=(), dtype=np.bool_)
 
-    def encode(example: Example, split: str) -> dict[str, Any]:
+    def encode(example: Mapping[str, Any], split: str) -> dict[str, Any]:
         encoded: dict[str, Any] = {}
         for column, feature in features.items():
             value = example.get(column)
@@ -185,8 +189,12 @@ def _builder(
 
         def _generate_examples(self, split: str) -> Any:
             count = 0
-            for count, example in enumerate(splits[split], 1):
-                yield count, encode(example, split)
+            for example in splits[split]:
+                if isinstance(example, str):
+                    remarks.append(example.encode(errors="backslashreplace").decode())
+                else:
+                    count += 1
+                    yield count, encode(example, split)
             if not count:
                 raise ValueError(f"the split {split!r} of {name} has no examples")
 
