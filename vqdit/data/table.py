@@ -126,7 +126,8 @@ class Table(Recorded):
                         "column split"
                     )
         else:
-            numbers = divide(len(rows), self.path)
+            labels = [_class(row) if _given(row, "label") else None for row in rows]
+            numbers = divide(len(rows), self.path, labels if any(labels) else [])
             parts = {split: [rows[number] for number in numbers[split]] for split in SPLITS}
         columns = self.columns()
         for split, column in itertools.product(SPLITS, columns):
