@@ -183,9 +183,7 @@ def _message(event: events.ParseErrorEvent, names: Sequence[str]) -> str:
             if hint := _hint(token, names):
                 return f"unknown option {token!r}{hint}"
         missing = [one.arg for one in event.missing_arguments]
-        shown = (
-            f"{' and '.join(map(_shown, missing))} {'is' if len(missing) == 1 else 'are'} missing"
-        )
+        shown = f"{' and '.join(map(_shown, missing))} {'are' if missing[1:] else 'is'} missing"
         named = [one for one in missing if not one.is_positional()]
         examples = " ".join(f"{_shown(one)}={one.lowered.metavar}" for one in named)
         return f"{shown}{f'; give {examples}' if named else ''}; see --help"
