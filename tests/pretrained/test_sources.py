@@ -84,6 +84,7 @@ def folder(task, tmp_path_factory):
             "a UNet2DModel of diffusers cannot be imported; use a VQM",
         ),
         ({"norm_type": "spatial"}, r"norm_type='spatial' \(as in MoVQ\) cannot"),
+        ({"norm_type": ["a" * 999] * 9}, r"norm_type=\['aaa.*\.\.\..*\] \(as in MoVQ\) cannot"),
         ({"act_fn": "gelu"}, "act_fn='gelu' cannot be imported"),
         ({"down_block_types": ["DownBlock2D"] * 2}, "a level of kind DownBlock2D cannot"),
         (

@@ -6,6 +6,7 @@ statistics of latents itself.
 """
 
 import json
+import reprlib
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +65,8 @@ def _model(config: dict[str, Any]) -> VQGAN:
         )
     if config.get("norm_type", "group") != "group":
         raise ValueError(
-            f"a VQModel with norm_type={config['norm_type']!r} (as in MoVQ) cannot be imported; "
-            "use one with norm_type='group'"
+            f"a VQModel with norm_type={reprlib.repr(config['norm_type'])} (as in MoVQ) cannot "
+            "be imported; use one with norm_type='group'"
         )
     same(config, "act_fn", "silu", "swish")
     convolutions = {flag(config, f"use_{name}") for name in ("quant_conv", "post_quant_conv")}
