@@ -99,6 +99,13 @@ def test_a_damaged_archive_is_named(tmp_path, data_folder, cut):
         source.split("train")
 
 
+def test_an_archive_that_inflates_beyond_the_published_sizes_is_refused(tmp_path, monkeypatch):
+    source = put(tmp_path / "raw", garments(40, 0), garments(12, 1))
+    monkeypatch.setattr(fashion_mnist, "LARGEST", 1000)
+    with pytest.raises(ValueError, match="ubyte.gz holds more than 1,000 bytes; download it again"):
+        source.split("train")
+
+
 def test_images_and_labels_must_be_as_many(tmp_path, data_folder):
     images, labels = garments(40, 0)
     source = put(tmp_path / "raw", (images, labels[:-1]), garments(12, 1), packed=False)

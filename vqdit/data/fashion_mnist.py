@@ -6,6 +6,7 @@ arXiv:1708.07747.
 
 import gzip
 import hashlib
+import math
 import struct
 import zlib
 from collections.abc import Iterable, Mapping
@@ -16,6 +17,7 @@ import numpy as np
 
 from vqdit.data.recorded import Recorded
 from vqdit.data.sources import OPTION, Feature, root
+from vqdit.files import write_whole
 from vqdit.typing import Named, resumable
 
 GARMENTS = (
@@ -40,6 +42,8 @@ FILES = {
     "t10k-labels-idx1-ubyte": "bb300cfdad3c16e7a12a480ee83cd310",
 }
 """The four IDX files, with the published MD5 checksums of the gzipped files."""
+LARGEST = 2**26
+"""Bytes above which an IDX file is refused; the largest of the four has 47 million."""
 
 
 class FashionMNIST(Recorded):
@@ -120,12 +124,12 @@ def download() -> Path:
             continue
         try:
             with urllib.request.urlopen(f"{MIRROR}{name}.gz", timeout=60) as answer:
-                content = answer.read()
+                content = answer.read(LARGEST + 1)
         except (OSError, http.client.HTTPException) as error:
             raise OSError(f"cannot download {MIRROR}{name}.gz: {error}") from error
         if hashlib.md5(content).hexdigest() != md5:
             raise OSError(f"{MIRROR}{name}.gz is not the published file: its MD5 differs")
-        file.write_bytes(content)
+        write_whole(file, content)
     return folder
 
 
@@ -175,17 +179,19 @@ def _read_idx(file: Path, item: tuple[int, ...]) -> np.ndarray:
         file: the file; decompressed if the name ends in .gz.
         item: required shape of each item.
     """
-    content = file.read_bytes()
     try:
-        content = gzip.decompress(content) if file.suffix == ".gz" else content
+        with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as opened:
+            content = opened.read(LARGEST + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{file} is damaged: {error}") from error
+    if len(content) > LARGEST:
+        raise ValueError(f"{file} holds more than {LARGEST:,} bytes; download it again")
     axes = content[3] if len(content) > 3 else 0
     header = 4 + 4 * axes
     if content[:3] != b"\x00\x00\x08" or len(content) < header:
         raise ValueError(f"{file} is not an IDX file of bytes; download it again")
     shape = struct.unpack(f">{axes}I", content[4:header])
-    if len(content) - header != int(np.prod(shape)):
+    if len(content) - header != math.prod(shape):
         raise ValueError(
             f"{file} is damaged: its header announces {list(shape)} bytes, but it holds "
             f"{len(content) - header}; download it again"
