@@ -239,6 +239,7 @@ def test_what_cannot_be_sampled_is_refused(kwargs, message, generator):
         (rules.COUNT, 2.0, "must be an integer, got 2.0"),
         (rules.COUNT, "2", "must be an integer, got '2'"),
         (rules.finite, "3", "must be a number, got '3'"),
+        (rules.number, None, "must be a number, got None"),
         (rules.finite, True, "must be a number, got True"),
         (rules.finite, [1.0], r"must be a number, got \[1.0\]"),
         (lambda value: require_names("given", value), "label=3", "given takes values by name, as"),

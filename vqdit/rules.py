@@ -46,19 +46,24 @@ ROUNDS = Integer(1, 10_000)
 """Network evaluations per score. More change nothing that could be noticed."""
 
 
-def finite(value: Any) -> float:
-    """Returns a value as a float; raises ValueError unless it is a number, finite in float32."""
+def number(value: Any) -> float:
+    """Returns a value as a float; raises ValueError if it is no number."""
     try:
-        if isinstance(value, bool | str):
+        if isinstance(value, bool | str | bytes):
             raise TypeError
-        number = float(value)
+        return float(value)
     except (TypeError, ValueError):
         raise ValueError(f"must be a number, got {value!r}") from None
     except OverflowError:
-        number = math.inf
-    if not abs(number) <= FLOAT32_MAX:  # NaN fails the comparison too
+        return math.inf
+
+
+def finite(value: Any) -> float:
+    """Returns a value as a float; raises ValueError unless it is a number, finite in float32."""
+    found = number(value)
+    if not abs(found) <= FLOAT32_MAX:  # NaN fails the comparison too
         raise ValueError(f"must be finite, got {value}")
-    return number
+    return found
 
 
 def check(rule: Any, **arguments: Any) -> None:

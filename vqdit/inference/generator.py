@@ -106,13 +106,13 @@ class Generator:
         rules.check(rules.BATCH, batch_size=batch_size)
         rules.check(rules.SEED, seed=seed)
         inputs = self.prepare(given, want, samplers, guidance, autoguide)
+        returned = {*inputs.wanted, *inputs.stored}
+        check_memory(self.task, returned, num)
         stored_edits = {
             name: self._stored_edit(name, inputs.wanted, edit, num)
             for name, edit in require_names("edits", edits).items()
         }
         is_path = any(isinstance(edit, StoredInterpolation) for edit in stored_edits.values())
-        returned = {*inputs.wanted, *inputs.stored}
-        check_memory(self.task, returned, num)
         if is_path:
             inputs = inputs.without_default_labels()
         task, params = (autoguide.task, autoguide.params) if autoguide else (None, None)
@@ -195,7 +195,8 @@ class Generator:
             ValueError: a number is out of range, the candidates are not of exactly one modality, or
                 their modality is given too.
         """
-        if len(require_names("candidates", candidates)) != 1:
+        candidates = require_names("candidates", candidates)
+        if len(candidates) != 1:
             raise ValueError(
                 f"score compares candidates of one modality, got {', '.join(candidates) or 'none'}"
             )
@@ -223,7 +224,11 @@ class Generator:
             ValueError: the model cannot sample so.
         """
         given, samplers = require_names("given", given), require_names("samplers", samplers)
-        want = [want] if isinstance(want, str) else want if want is None else list(want)
+        if want is not None:
+            is_one = isinstance(want, str) or not isinstance(want, Iterable)
+            want = [want] if is_one else list(want)
+            if not all(isinstance(name, str) for name in want):
+                raise ValueError(f"want takes the name of a target, or several, got {want!r}")
         check_names(self.task, given, want)
         check_samplers(self.task, samplers)
         wanted = wanted_targets(self.task, given, want)

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vqdit import rules
 from vqdit.modalities import Modality
 from vqdit.processes import Process
 from vqdit.processes.base import X
@@ -97,6 +98,7 @@ def stored_edit(
     Raises:
         ValueError: the mask or the strength is out of range.
     """
+    rules.check(rules.number, strength=spec.strength)
     if not 0.0 < spec.strength <= 1.0:
         raise ValueError(f"strength must be in (0, 1], got {spec.strength}")
     if spec.mask is None:

@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vqdit import rules
 from vqdit.modalities import Image, Modality
 from vqdit.processes import Process
 from vqdit.processes.base import X
@@ -120,6 +121,7 @@ def stored_interpolation(
         raise ValueError(
             f"interpolation is from one picture to one other, got {len(first)} and {len(second)}"
         )
+    rules.check(rules.number, strength=path.strength)
     if not 0.0 <= path.strength <= 1.0:
         raise ValueError(f"strength must be in [0, 1], got {path.strength}")
     if count < 2:
