@@ -224,14 +224,14 @@ class Generator:
             ValueError: the model cannot sample so.
         """
         given, samplers = require_names("given", given), require_names("samplers", samplers)
+        names: list[str] | None = None
         if want is not None:
-            is_one = isinstance(want, str) or not isinstance(want, Iterable)
-            want = [want] if is_one else list(want)
-            if not all(isinstance(name, str) for name in want):
+            names = [*want] if isinstance(want, Iterable) and not isinstance(want, str) else [want]
+            if not all(isinstance(name, str) for name in names):
                 raise ValueError(f"want takes the name of a target, or several, got {want!r}")
-        check_names(self.task, given, want)
+        check_names(self.task, given, names)
         check_samplers(self.task, samplers)
-        wanted = wanted_targets(self.task, given, want)
+        wanted = wanted_targets(self.task, given, names)
         if not isinstance(autoguide, Generator | None):
             raise ValueError(f"autoguide takes a loaded Generator, got {autoguide!r}")
         if autoguide is None:
