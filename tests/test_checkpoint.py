@@ -1,6 +1,8 @@
 """Checkpoints: exact, atomic, verified, and restored onto any devices."""
 
 import json
+import os
+import shutil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,10 +14,12 @@ import pytest
 
 from vqdit import parallel
 from vqdit.parallel import Mesh
+from vqdit.runs import checkpoints as module
 from vqdit.runs.array_trees import flatten
 from vqdit.runs.checkpoint_retention import Keep
 from vqdit.runs.checkpoint_verification import CheckpointMismatch, CorruptCheckpoint
 from vqdit.runs.checkpoints import Checkpoints, load_tree, save_tree
+from vqdit.runs.failed_saves import FailedSave
 from vqdit.typing import Named
 
 
@@ -308,3 +312,64 @@ def test_versions_are_written_down(tmp_path):
     save_tree(tmp_path, state())
     record = json.loads((tmp_path / "0" / "_CHECKPOINT_METADATA").read_text())
     assert record["custom_metadata"]["versions"]["jax"] == jax.__version__
+
+
+SMALL = {"a": np.arange(4.0, dtype=np.float32)}
+
+
+@pytest.mark.parametrize(
+    "name", ["runs[1]", "[ab]", "a*?b", "**", "{a,b}", " ~$x", "a%20b#c&d", "été 日本", "-x\n'\""]
+)
+def test_no_character_of_a_path_loses_a_checkpoint(tmp_path, name):
+    save_tree(tmp_path / name, SMALL)
+    assert raw(load_tree(tmp_path / name, like(SMALL))) == raw(SMALL)
+    assert os.listdir(tmp_path) == [name]
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("a\\b", "a backslash"),
+        ("gs:/b", "a folder 'gs:', which is the beginning of an address"),
+        ("a\udcff", "a character that is not UTF-8"),
+    ],
+)
+def test_a_path_that_orbax_cannot_use_is_refused_before_anything_is_written(tmp_path, name, why):
+    with pytest.raises(ValueError, match=f"no checkpoints can be kept in .* its path has {why}"):
+        save_tree(tmp_path / name, SMALL)
+    assert os.listdir(tmp_path) == []
+
+
+def test_names_of_files_in_another_encoding_than_utf_8_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("vqdit.runs.orbax_paths.os.fsencode", lambda text: text.encode("latin-1"))
+    with pytest.raises(ValueError, match="not UTF-8 in the encoding of this machine"):
+        save_tree(tmp_path / "été", SMALL)
+
+
+def test_a_checkpoint_is_opened_after_it_was_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "literal", lambda folder: folder)  # Orbax reads it as a pattern
+    with pytest.raises(FailedSave, match="checkpoint 0 could not be .* its arrays are not there"):
+        save_tree(tmp_path / "[ab]", SMALL)
+    assert os.listdir(tmp_path / "[ab]") == []
+
+
+def test_a_reader_looks_again_for_a_checkpoint_that_was_removed_meanwhile(
+    tmp_path, caplog, monkeypatch
+):
+    with Checkpoints(tmp_path / "checkpoints", Keep(last=2)) as checkpoints:
+        for step in (1, 2):
+            checkpoints.save(step, {"a": SMALL["a"] + step})
+    folder, hidden = tmp_path / "checkpoints", tmp_path / "hidden"
+    (folder / "2").rename(hidden)
+    verify = module.verify_files
+
+    def saved_meanwhile(checked):
+        if hidden.exists():
+            hidden.rename(folder / "2")
+            shutil.rmtree(folder / "1")
+        verify(checked)
+
+    monkeypatch.setattr(module, "verify_files", saved_meanwhile)
+    found = Checkpoints(folder).restore(like(SMALL))
+    assert raw(found) == raw({"a": SMALL["a"] + 2})
+    assert not caplog.records

@@ -28,7 +28,8 @@ WALLS = {
     "jinja2": ("cli/report/",),
 }
 LAYERS = """
-typing rules files random masked_mean runs.logs runs.file_checksums train.exit_codes
+typing rules files random masked_mean train.exit_codes
+runs.logs runs.file_checksums runs.orbax_paths runs.failed_saves
 profiling.accelerators profiling.compiled_program
 parallel
 profiling.flops

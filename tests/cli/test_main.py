@@ -220,3 +220,38 @@ def test_what_is_missing_is_named_with_what_to_give(refused):
     assert refused("plan") == (
         "--config and --target are missing; give --config=CONFIG --target=TARGET; see --help"
     )
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("train", "--config=quickstart", "--workdir=gs://b/x"),
+        ("train", "--config=gs://b/x.py"),
+        ("sample", "--workdir=s3://b/x"),
+        ("sample", "--workdir=x", "--out=gs://b/x"),
+        ("score", "--workdir=x", "--candidates=all", "--out=gs://b/x.json"),
+        ("import", "https://a.b/c.ckpt", "--out=x"),
+    ],
+)
+def test_buckets_and_addresses_are_refused_at_once(argv, refused):
+    assert "is the address of a bucket or server, which vqdit neither reads nor" in refused(*argv)
+
+
+def test_the_home_folder_is_meant_by_a_tilde(tmp_path, monkeypatch, refused):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert refused("sample", "--workdir=~/x").startswith(f"no run in {tmp_path}/x; ")
+    assert refused("export", "~/x", "--out=y").startswith(f"no run in {tmp_path}/x; ")
+    message = refused("sample", "--workdir=~nobody-here/x")
+    assert message == "--workdir '~nobody-here/x' names an unknown home folder; write it out"
+
+
+def test_a_run_in_a_folder_that_looks_like_a_pattern_is_resumed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = tmp_path / "été.py"
+    config.write_text("from tests import tiny\n\n\ndef config():\n    return tiny.tokenizer()\n")
+    for steps in (8, 10):
+        words = f"--config={config}", "--workdir=a[1]/b*", f"--steps={steps}"
+        assert cli.main(["train", *words]) == 0
+    assert {path.name for path in (tmp_path / "a[1]/b*/checkpoints").iterdir()} == {"8", "10"}
+    assert not (tmp_path / "a[1]/b*/.jax_cache").exists()

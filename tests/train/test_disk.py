@@ -14,8 +14,10 @@ import pytest
 
 from tests import tiny
 from vqdit.runs.checkpoint_retention import Keep
-from vqdit.runs.checkpoints import Checkpoints, FailedSave
+from vqdit.runs.checkpoints import Checkpoints
+from vqdit.runs.failed_saves import FailedSave
 from vqdit.train.jsonl_writer import JsonlWriter
+from vqdit.train.saver import Saver
 
 # What Orbax writes beside the part that failed ends after it has stopped listening.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -179,3 +181,35 @@ def test_lines_wait_until_there_is_room_and_none_is_torn(tmp_path, limit):
     limit(None)
     writer.write(4, loss=1.0)
     assert [line["step"] for line in lines(tmp_path)] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_workdir_that_is_moved_is_noticed_at_the_next_save(tmp_path, replaced):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    saver = Saver(tiny.tokenizer(), folder)
+    saver.checkpoints.save(1, STATE)
+    saver.settle()
+    assert json.loads((folder / "saved.json").read_text()) == {"step": 1}
+    folder.rename(tmp_path / "moved")
+    if replaced:
+        folder.mkdir()
+    for settle in (saver.settle, saver.stop, saver.finish):
+        with pytest.raises(OSError, match="run was removed, moved or replaced while the run wrote"):
+            settle()
+    assert not replaced or not list(folder.iterdir())
+    assert folder.exists() == replaced
+
+
+def test_a_run_whose_workdir_is_moved_ends_with_an_error(tmp_path, monkeypatch):
+    real = JsonlWriter.write
+
+    def write(writer, step, **values):
+        real(writer, step, **values)
+        if step == 3 and (tmp_path / "run").exists():
+            (tmp_path / "run").rename(tmp_path / "moved")
+
+    monkeypatch.setattr(JsonlWriter, "write", write)
+    with pytest.raises(OSError, match="was removed, moved or replaced"):
+        tiny.run(tiny.tokenizer(), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

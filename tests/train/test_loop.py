@@ -402,9 +402,13 @@ def test_a_begun_run_does_not_go_on_without_its_frozen_arrays(trained, tmp_path)
         restoring.restore(tmp_path)
 
 
-def test_a_finished_run_without_checkpoints_trains_again(tmp_path, monkeypatch):
+def test_a_finished_run_without_checkpoints_trains_again_if_told(tmp_path, monkeypatch):
     first = tiny.run(tiny.tokenizer(), tmp_path)
     shutil.rmtree(tmp_path / "checkpoints")
+    for name in ("saved.json", "result.json"):
+        with pytest.raises(ValueError, match=f"{name} says that the run was saved at step 8"):
+            tiny.run(tiny.tokenizer(), tmp_path)
+        (tmp_path / name).unlink()
     with monkeypatch.context() as patch:
         patch.setattr(loop, "Interrupts", StopAt)
         patch.setattr(StopAt, "at", 2)

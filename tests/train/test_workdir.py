@@ -7,9 +7,9 @@ import pytest
 from tests import tiny
 from vqdit.files import write_json
 from vqdit.runs import workdir
-from vqdit.runs.frozen_arrays import read_frozen
+from vqdit.runs.frozen_arrays import read_frozen, write_frozen
 from vqdit.runs.lock import locked
-from vqdit.runs.workdir import make_folder
+from vqdit.runs.workdir import make_folder, refuse_links
 
 
 def test_a_folder_is_made_with_its_parents(tmp_path):
@@ -57,7 +57,7 @@ def test_a_list_of_experiments_that_names_no_experiments_is_refused(tmp_path, co
 
 
 @pytest.mark.parametrize(
-    "content", [[], {"step": "8"}, {"step": 8, "validation": [], "preview": ""}]
+    "content", [[], {"step": "8"}, {"step": 0, "validation": [], "preview": ""}]
 )
 def test_a_damaged_result_means_that_a_run_is_not_complete(tmp_path, caplog, content):
     workdir.claim(tmp_path, tiny.tokenizer())
@@ -79,3 +79,68 @@ def test_changed_data_are_named(tmp_path):
     workdir.check_data(tmp_path, {"name": "digits", "counts": (3, 4)})
     with pytest.raises(ValueError, match=r"counts: \[3, 4\] -> \[3, 5\]"):
         workdir.check_data(tmp_path, {"name": "digits", "counts": (3, 5)})
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["metrics.jsonl", "config.json", "previews", "checkpoints/4", "frozen/task.json", ".lock"],
+)
+def test_a_link_that_leads_out_of_a_workdir_is_refused(tmp_path, name):
+    run, outside = tmp_path / "run", tmp_path / "outside"
+    (run / name).parent.mkdir(parents=True)
+    outside.write_text("mine")
+    (run / "link").symlink_to(outside)  # no file of a run
+    refuse_links(run)
+    (run / name).symlink_to(outside)
+    with pytest.raises(ValueError, match=f"{name} is a link that leads out of the workdir, to '"):
+        tiny.run(tiny.tokenizer(), run)
+    (run / workdir.ORDER).symlink_to(outside)
+    with pytest.raises(ValueError, match="is a link that leads out of the workdir"):
+        workdir.runs_of(run)
+    assert outside.read_text() == "mine"
+
+
+def test_links_within_a_workdir_and_to_one_are_followed(tmp_path):
+    workdir.claim(tmp_path, tiny.tokenizer())
+    (tmp_path / "profile").mkdir()
+    (tmp_path / "profile" / "last").symlink_to("../config.json")
+    link = tmp_path.with_name(f"{tmp_path.name}-link")
+    link.symlink_to(tmp_path)
+    assert workdir.find_run(link) == link
+
+
+@pytest.mark.parametrize("there", [(), ("4",), ("4", "damaged-6")])
+@pytest.mark.parametrize("evidence", ["saved.json", "result.json"])
+def test_checkpoints_that_vanished_are_missed(tmp_path, evidence, there):
+    experiment = tiny.tokenizer()
+    workdir.claim(tmp_path, experiment)
+    write_json(tmp_path / evidence, {"step": 8})
+    for name in there:
+        (tmp_path / "checkpoints" / name).mkdir(parents=True)
+    with pytest.raises(ValueError, match="saved at step 8, but .* mount its disk or put it back"):
+        tiny.run(experiment, tmp_path)
+    (tmp_path / "checkpoints" / "damaged-8").mkdir(parents=True)  # found damaged, and set aside
+    assert workdir.changes(tmp_path, experiment) == []
+
+
+def test_a_run_that_has_begun_misses_the_record_of_its_data(tmp_path):
+    workdir.claim(tmp_path, tiny.tokenizer())
+    with pytest.raises(ValueError, match="data.json is missing: .* put it back, or use another"):
+        workdir.check_data(tmp_path, {})
+    assert not (tmp_path / "data.json").exists()
+
+
+@pytest.mark.parametrize("name", ["config.json", "frozen/task.json"])
+def test_an_edited_description_is_refused(tmp_path, name):
+    experiment, file = tiny.tokenizer(), tmp_path / name
+    write_frozen(tmp_path, experiment.task, {})
+    workdir.claim(tmp_path, experiment)
+    text = file.read_text()
+    file.write_text(text.replace('"commitment": 0.25', '"commitment": 9.25'))
+    assert file.read_text() != text
+    with pytest.raises(ValueError, match=f"{name} is damaged: it has changed since vqdit wrote it"):
+        workdir.read_experiment(tmp_path)
+        read_frozen(tmp_path)
+    file.write_text(text)
+    assert workdir.read_experiment(tmp_path) == experiment
+    assert read_frozen(tmp_path)[0] == experiment.task

@@ -10,7 +10,7 @@ import pytest
 from vqdit import config
 from vqdit.config import Experiment, Profile
 from vqdit.train import progress
-from vqdit.train.jsonl_writer import JsonlWriter
+from vqdit.train.jsonl_writer import JsonlWriter, read_lines
 from vqdit.train.progress import Progress
 from vqdit.train.tracer import Tracer
 
@@ -42,6 +42,28 @@ def test_cut_drops_later_steps_and_a_torn_line(tmp_path):
     writer.cut(2)
     assert [json.loads(line)["step"] for line in file.read_text().splitlines()] == [1, 2]
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
+
+
+def test_lines_that_are_torn_or_of_something_else_are_dropped(tmp_path):
+    file = tmp_path / "metrics.jsonl"
+    writer = JsonlWriter(file)
+    for step in (1, 2):
+        writer.write(step, loss=float(step))
+    good = file.read_bytes()
+    foreign = [
+        b"[1]",
+        b"null",
+        b'{"step": "1"}',
+        b'{"step": NaN}',
+        b"{}",
+        b'{"step": 1, "\xe9": 1}',
+    ]
+    flipped = good.splitlines()[0].replace(b"loss", b"\xecoss")
+    file.write_bytes(b"\n".join([flipped, *foreign, b"[" * 10_000, good]) + b'{"step": 2, "lo')
+    assert writer.names(1) == {"step", "loss"}
+    assert len(read_lines(file)) == 2
+    writer.cut(2)
+    assert file.read_bytes() == good
 
 
 def test_cut_of_nothing_makes_nothing(tmp_path):

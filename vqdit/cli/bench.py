@@ -1,9 +1,9 @@
 """`vqdit bench --model=XL/2 --batch=N`: how fast a DiT trains or samples on this machine."""
 
-import json
 from typing import Annotated
 
 from vqdit.cli.options import BATCH, EDGE, NUMBER, ROUNDS, choice, text
+from vqdit.files import to_text
 
 REMAT = {None: False, "nothing": True, "attention": "attention", "dots": "dots"}
 """`DiT.remat` by the values of --remat."""
@@ -55,5 +55,6 @@ def bench(
     else:
         found = bench_training(task, batch, steps)
     what = "sampling" if sample else "training"
-    print(json.dumps({"model": model, "what": what, "batch": batch, "dtype": dtype, **found}))
+    record = {"model": model, "what": what, "batch": batch, "dtype": dtype, **found}
+    print(to_text(record, indent=None))
     return 0

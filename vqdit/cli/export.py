@@ -5,12 +5,10 @@ from typing import Annotated
 
 from tyro.conf import Positional
 
-from vqdit.cli.options import FOLDER, text
+from vqdit.cli.options import FOLDER, RUN
 
 
-def export(
-    workdir: Positional[Annotated[str, text("WORKDIR")]], *, out: Annotated[str, FOLDER]
-) -> int:
+def export(workdir: Positional[Annotated[str, RUN]], *, out: Annotated[str, FOLDER]) -> int:
     """Write a trained DiT as a folder of diffusers.
 
     The DiT must generate latents from a label. diffusers loads the folder, config.json and

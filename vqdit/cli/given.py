@@ -2,11 +2,11 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from vqdit.cli.invocation import command
 from vqdit.cli.options import near, read_number
+from vqdit.files import local_path
 
 WHITE = 128
 """Pixels of a mask of at least this brightness are generated anew."""
@@ -163,7 +163,7 @@ def _split_pair(value: str) -> tuple[str, str]:
     """Splits A,B at the comma that has a file on each side, as names of files may have commas."""
     words = value.split(",")
     pairs = [(",".join(words[:at]), ",".join(words[at:])) for at in range(1, len(words))]
-    found = [pair for pair in pairs if all(Path(file).expanduser().exists() for file in pair)]
+    found = [pair for pair in pairs if all(local_path(file).exists() for file in pair)]
     pairs = found if len(found) == 1 else pairs
     if len(pairs) != 1 or not all(pairs[0]):
         raise ValueError(f"--interpolate takes two files, as in A.png,B.png, got {value!r}")
@@ -179,7 +179,7 @@ def _split_name(model: Any, word: str, option: str, value: str) -> tuple[str, st
     from vqdit.modalities import Image
 
     name, equals, text = word.partition("=")
-    if equals and (name in model.task.modalities or not Path(word).expanduser().exists()):
+    if equals and (name in model.task.modalities or not local_path(word).exists()):
         model.modality(name)  # raises an error that lists the names that there are
         return name, text
     found = [n for n in model.task.targets if isinstance(model.modality(n), Image)]

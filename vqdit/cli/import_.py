@@ -5,16 +5,16 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional
 
-from vqdit.cli.options import EDGE, FOLDER, NUMBER, choice, text
+from vqdit.cli.options import EDGE, FOLDER, NUMBER, RUN, choice, path
 
 
 def import_(
-    source: Positional[Annotated[str, text("SOURCE")]],
+    source: Positional[Annotated[str, path("SOURCE")]],
     *,
-    out: Annotated[str, text("WORKDIR")],
+    out: Annotated[str, RUN],
     size: Annotated[int | None, EDGE] = None,
     data: Annotated[str | None, FOLDER] = None,
-    tokenizer: Annotated[str | None, text("WORKDIR")] = None,
+    tokenizer: Annotated[str | None, RUN] = None,
     scaling_factor: Annotated[float | None, NUMBER] = None,
     kind: Annotated[Literal["dit", "sit"] | None, choice("dit", "sit")] = None,
     heads: Annotated[int | None, EDGE] = None,

@@ -12,6 +12,7 @@ from tyro import _errors as events  # no public hook sees errors of parsing: pin
 from tyro.constructors import PrimitiveConstructorSpec
 
 from vqdit import rules
+from vqdit.files import local_path
 from vqdit.rules import Integer, finite
 
 HELP = ("-h", "--help")
@@ -65,6 +66,11 @@ def text(metavar: str) -> PrimitiveConstructorSpec[Any]:
     return parsed_by(str, metavar)
 
 
+def path(metavar: str) -> PrimitiveConstructorSpec[Any]:
+    """Returns the parser of a path on this machine that the help calls `metavar`."""
+    return parsed_by(lambda word: str(local_path(word)), metavar)
+
+
 def choice(*names: str) -> PrimitiveConstructorSpec[Any]:
     """Returns the parser of one of several names."""
     return parsed_by(str, f"{{{','.join(names)}}}", names)
@@ -83,7 +89,7 @@ SAMPLES, EDGE, SEED = integer(rules.SAMPLES), integer(rules.EDGE), integer(rules
 BATCH, ROUNDS = integer(rules.BATCH), integer(rules.ROUNDS)
 INDEX = integer(Integer(0, 2**20, "an integer from 0 to 2^20"))
 NUMBER = parsed_by(_number, "NUMBER")
-FOLDER, FILE, NAME = text("DIR"), text("FILE"), text("NAME")
+FOLDER, FILE, RUN, NAME = path("DIR"), path("FILE"), path("WORKDIR"), text("NAME")
 Workdir = Annotated[str, FOLDER]
 Seed = Annotated[int, SEED]
 

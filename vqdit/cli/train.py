@@ -64,20 +64,22 @@ def _start(
 ) -> int:
     from vqdit import config as configs
     from vqdit.cli.overrides import override
-    from vqdit.parallel import distributed
-    from vqdit.runs.workdir import make_folder
+    from vqdit.files import local_path
+    from vqdit.parallel import distributed, use_compilation_cache
+    from vqdit.runs.workdir import make_folder, refuse_links
 
     stem, config = configs.load(name)
     config = override(config, overrides)
     distributed.start(distributed.place(*place))
     several = isinstance(config, dict)
     experiments = config if several else {stem: config}
-    folder = Path(workdir or Path("runs") / stem)
+    folder = local_path(workdir or Path("runs") / stem)
     runs = {name: folder / name if several else folder for name in experiments}
+    refuse_links(folder)
     _check_order(folder, list(experiments) if several else [])
     _check(experiments, runs)
     make_folder(folder, "--workdir")
-    _use_compilation_cache(folder)
+    use_compilation_cache()
     return _train(experiments, runs, folder, strict)
 
 
@@ -100,6 +102,7 @@ def _check(experiments: Experiments, runs: dict[str, Path]) -> None:
 
     References are resolved for new runs only: a run that has begun keeps copies of what it uses.
     """
+    from vqdit.files import local_path
     from vqdit.inference.loading import resolver
     from vqdit.runs import workdir
     from vqdit.train import trackers
@@ -119,7 +122,7 @@ def _check(experiments: Experiments, runs: dict[str, Path]) -> None:
                 if not (runs[name] / workdir.CONFIG).is_file():
                     task = task.resolve_references(find)
                     if experiment.init_from:
-                        workdir.find_run(Path(experiment.init_from))
+                        workdir.find_run(local_path(experiment.init_from))
                 task.check(experiment.data.features())
                 experiment.data.check()
         except ValueError as error:
@@ -164,11 +167,3 @@ def _train(experiments: Experiments, runs: dict[str, Path], folder: Path, strict
         else:
             print(f"  sample: {command('sample')} --workdir={shown} --num=64 --out=samples")
     return 0
-
-
-def _use_compilation_cache(folder: Path) -> None:
-    """Keeps compiled programs beside the runs, so that a resumed run need not compile again."""
-    import jax
-
-    if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
-        jax.config.update("jax_compilation_cache_dir", str((folder / ".jax_cache").absolute()))

@@ -14,6 +14,7 @@ from typing import Any
 from vqdit.config.experiment import Experiment
 from vqdit.config.old_names import update_source
 from vqdit.config.serialization import ConfigError, from_json, to_json
+from vqdit.files import local_path
 
 Config = Experiment | dict[str, Experiment]
 
@@ -41,7 +42,7 @@ def load(name: str) -> tuple[str, Config]:
         ConfigError: the file does not exist, has no `config()`, fails, or returns something else.
     """
     known = shipped()
-    file = Path(name) if Path(name).is_file() else known.get(name.removesuffix(".py"))
+    file = local_path(name) if local_path(name).is_file() else known.get(name.removesuffix(".py"))
     if file is None:
         near = difflib.get_close_matches(Path(name).stem, [Path(n).name for n in known], n=1)
         hint = [shown for shown in known if Path(shown).name in near]
@@ -56,10 +57,8 @@ def load(name: str) -> tuple[str, Config]:
     if file not in known.values() and (folder := str(file.absolute().parent)) not in sys.path:
         sys.path.append(folder)  # it may import modules beside it, and workers import them again
     try:
-        code = compile(
-            update_source(file.read_text(), str(file.absolute())), str(file.absolute()), "exec"
-        )
-        exec(code, vars(module))
+        source, path = file.read_text(encoding="utf-8"), str(file.absolute())
+        exec(compile(update_source(source, path), path, "exec"), vars(module))
         if not callable(getattr(module, "config", None)):
             raise ConfigError(
                 f"{file} has no function config(); "

@@ -14,6 +14,7 @@ from vqdit.data.builders import records
 from vqdit.data.builders.description import DESCRIPTION, describe, features_of, is_prepared
 from vqdit.data.recorded import reader
 from vqdit.data.sources import MIRRORED, PRESENT, SPLITS, Feature, Source, Split, check_split
+from vqdit.files import local_path
 from vqdit.typing import Named, resumable
 
 ROWS = 64
@@ -44,7 +45,7 @@ class Encoded(Source):
         return {part: found[part] for part in ("version", "features", "splits", "checksum")}
 
     def _folder(self) -> Path:
-        folder = Path(self.path).expanduser()
+        folder = local_path(self.path)
         if not is_prepared(folder):
             why = f"{folder} has no {DESCRIPTION}" if folder.exists() else f"no {folder}"
             raise FileNotFoundError(

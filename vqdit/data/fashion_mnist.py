@@ -17,7 +17,7 @@ import numpy as np
 
 from vqdit.data.recorded import Recorded
 from vqdit.data.sources import OPTION, Feature, root
-from vqdit.files import write_whole
+from vqdit.files import local_path, write_whole
 from vqdit.typing import Named, resumable
 
 GARMENTS = (
@@ -90,7 +90,7 @@ class FashionMNIST(Recorded):
 
     def _folder(self) -> Path:
         if self.path:
-            return Path(self.path).expanduser()
+            return local_path(self.path)
         places = (DEBIAN, downloads())
         for place in places:
             if all(_find(place, name) for name in FILES):

@@ -22,7 +22,7 @@ from vqdit.data.pictures import (
 )
 from vqdit.data.recorded import Recorded
 from vqdit.data.sources import OPTION, SPLITS, Feature, divide, root
-from vqdit.files import write_whole
+from vqdit.files import local_path, write_whole
 from vqdit.typing import Named, resumable
 
 SPLIT_LIKE = {*SPLITS, "training", "val", "valid", "dev", "testing"}
@@ -159,7 +159,7 @@ class ImageFolder(Recorded):
             yield f"one class only: all pictures are in {name!r}; give its path if it is no class"
 
     def _folder(self) -> Path:
-        folder = Path(self.path).expanduser()
+        folder = local_path(self.path)
         if not folder.is_dir():
             raise FileNotFoundError(
                 f"no folder {folder}; give the path {OPTION} of a folder of pictures"

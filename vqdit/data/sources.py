@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
+from vqdit.files import local_path
 from vqdit.typing import Component, Named
 
 SPLITS = ("train", "validation", "test")
@@ -89,7 +90,7 @@ class Source(Component):
 def root() -> Path:
     """Returns the folder of prepared data: $VQDIT_DATA, or ~/.cache/vqdit/data."""
     given = os.environ.get("VQDIT_DATA")
-    return Path(given).expanduser() if given else Path.home() / ".cache" / "vqdit" / "data"
+    return local_path(given) if given else local_path("~/.cache/vqdit/data")
 
 
 def check_split(name: str) -> None:

@@ -22,6 +22,7 @@ from vqdit.data.recorded import Recorded
 from vqdit.data.sounds import read_sound
 from vqdit.data.sources import OPTION, SPLITS, Feature, divide
 from vqdit.data.texts import to_bytes
+from vqdit.files import local_path
 from vqdit.typing import Named, resumable
 
 COLUMNS = ("image", "audio", "text", "label")
@@ -176,7 +177,7 @@ class Table(Recorded):
         return file
 
     def _file(self) -> Path:
-        file = Path(self.path).expanduser()
+        file = local_path(self.path)
         if not file.is_file():
             raise FileNotFoundError(f"no table {file}; give the path {OPTION} of a .jsonl or .csv")
         if file.suffix.lower() not in (".jsonl", ".csv"):

@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any, TypeVar
 
-from vqdit.files import read_json
+from vqdit.files import local_path, read_json
 from vqdit.inference.generator import Generator
 from vqdit.inference.tokenizer import Tokenizer
 from vqdit.modalities import Label
@@ -31,7 +31,8 @@ def load(path: str | Path) -> Tokenizer | Generator:
     Raises:
         FileNotFoundError: there is no run, or no checkpoint yet.
     """
-    restored = _with_class_names(restoring.restore(Path(path)), find_run(Path(path)) / DATA)
+    folder = local_path(path)
+    restored = _with_class_names(restoring.restore(folder), find_run(folder) / DATA)
     return (
         Tokenizer(restored) if isinstance(restored.task, AutoencoderTask) else Generator(restored)
     )
@@ -63,7 +64,7 @@ def resolver(siblings: dict[str, Path]) -> Any:
     """Returns a function that finds trained tasks by name of an earlier experiment, or by path."""
 
     def resolve(name: str) -> Trained:
-        folder = siblings.get(name, Path(name))
+        folder = siblings.get(name, None) or local_path(name)
         try:
             restored = restoring.restore(folder)
         except FileNotFoundError as error:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from vqdit.data.classes import shown
+from vqdit.files import local_path
 from vqdit.typing import Array, Component
 
 log = logging.getLogger(__name__)
@@ -136,7 +137,7 @@ def find_files(value: str, endings: tuple[str, ...], what: str) -> list[Path]:
         FileNotFoundError: there is no such file or folder.
         ValueError: the folder has none.
     """
-    path = Path(value).expanduser()
+    path = local_path(value)
     if path.is_dir():
         files = sorted(
             file

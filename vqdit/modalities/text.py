@@ -9,6 +9,7 @@ import numpy as np
 
 from vqdit.data.classes import one_line
 from vqdit.data.texts import to_bytes
+from vqdit.files import local_path
 from vqdit.modalities.base import Modality
 from vqdit.modalities.drawing import text_picture
 from vqdit.typing import Array, Int, UInt8
@@ -73,8 +74,8 @@ class Text(Modality):
         return [str(text) for text in values]
 
     def read(self, value: str) -> list[np.ndarray]:
-        path = Path(value).expanduser()
         if value.endswith(".txt"):
+            path = local_path(value)
             if not path.is_file():
                 raise FileNotFoundError(f"no text file {path}")
             try:

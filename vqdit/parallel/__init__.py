@@ -1,6 +1,13 @@
 """Several devices and processes: the mesh, layouts, compilation and placement of arrays."""
 
-from vqdit.parallel.compilation import abstract, compile_on, compile_step, compile_whole, create
+from vqdit.parallel.compilation import (
+    abstract,
+    compile_on,
+    compile_step,
+    compile_whole,
+    create,
+    use_compilation_cache,
+)
 from vqdit.parallel.constraints import activations, per_device, several_weights, weights
 from vqdit.parallel.distributed import all_agree, process, together
 from vqdit.parallel.layout import of_state, one_device, over_batch, replicated
@@ -31,5 +38,6 @@ __all__ = [
     "replicated",
     "several_weights",
     "together",
+    "use_compilation_cache",
     "weights",
 ]

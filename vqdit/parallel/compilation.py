@@ -4,7 +4,13 @@ Functions are written for one device; under `jax.jit` on global arrays their sum
 construction.
 """
 
+import hashlib
+import logging
+import os
+import platform
+import stat
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
@@ -13,6 +19,42 @@ from vqdit.parallel.layout import of_state, replicated
 from vqdit.parallel.target_platform import compiled_for
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+
+def use_compilation_cache() -> None:
+    """Keeps compiled programs in the user's cache folder, so that a resumed run need not compile.
+
+    Compiled programs are machine code that is executed: they are read from this folder only, which
+    belongs to the user alone, and never from a workdir. The folder depends on the user and on the
+    kind of processor. JAX's own setting of a folder comes first.
+    """
+    if jax.config.jax_compilation_cache_dir is not None:  # pyright: ignore[reportAttributeAccessIssue]
+        return
+    try:
+        given = Path(os.environ.get("XDG_CACHE_HOME", ""))  # a relative path does not count
+        base = given if given.is_absolute() else Path.home() / ".cache"
+        folder = base / "vqdit" / f"compiled-{os.getuid()}-{_processor()}"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = folder.lstat()
+        is_private = stat.S_ISDIR(found.st_mode) and not found.st_mode & 0o077
+        if not is_private or found.st_uid != os.getuid():
+            raise OSError(f"{folder} is not a folder that only its user may read and write")
+    except (OSError, RuntimeError) as error:  # without a home folder, for example
+        log.warning("compiled programs are not kept: %s", error)
+    else:
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+
+
+def _processor() -> str:
+    """Returns eight digits that identify the kind of processor, whose machine code is kept."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        lines = [platform.processor()]
+    kinds = sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))})
+    kind = "\n".join([platform.system(), platform.machine(), *(kinds or lines[:1])])
+    return hashlib.sha256(kind.encode()).hexdigest()[:8]
 
 
 def abstract(function: Callable[..., T], mesh: jax.sharding.Mesh, *args: Any) -> T:

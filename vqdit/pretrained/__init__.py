@@ -13,6 +13,7 @@ from typing import get_args
 from vqdit import rules
 from vqdit.config import Experiment
 from vqdit.data import Data, ImageFolder
+from vqdit.files import local_path
 from vqdit.inference.tokenizer import Tokenizer
 from vqdit.pretrained import diffusers, diffusers_config, diffusers_dit, dit, llamagen, taming
 from vqdit.pretrained.archive import read_tensors
@@ -84,7 +85,7 @@ def convert(
         raise ValueError(f"kind must be one of {', '.join(get_args(Kind))}, got {kind!r}")
     rules.check(rules.Integer(1, LARGEST), size=size)
     rules.check(rules.Integer(0), heads=heads)
-    path = Path(path)
+    path = local_path(path)
     if not path.exists():
         raise FileNotFoundError(f"no file or folder {path}")
     if path.is_dir():

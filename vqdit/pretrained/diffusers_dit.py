@@ -8,12 +8,12 @@ diffusers makes them differ.
 """
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from vqdit.files import write_json
 from vqdit.models.dit import DiT
 from vqdit.pretrained.diffusers import WEIGHTS, weights
 from vqdit.pretrained.diffusers_config import CLASS, positive, same, whole
@@ -187,7 +187,7 @@ def write(found: Pretrained, folder: Path, *, option: str = "folder") -> Path:
         }
         tensors |= copies
     save_file(tensors, folder / WEIGHTS[0], metadata={"format": "pt"})
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    write_json(folder / "config.json", config)
     return folder
 
 

@@ -1,9 +1,12 @@
 """Which checkpoints of a run are kept."""
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
 from vqdit.typing import Component
+
+log = logging.getLogger(__name__)
 
 
 class Keep(Component):
@@ -30,9 +33,16 @@ class Keep(Component):
     def _metric(self) -> str:
         return self.best.removeprefix("-")
 
-    def is_measured_by(self, metrics: Mapping[str, float]) -> bool:
-        """Returns whether the metrics include the one that `best` compares."""
-        return not self.best or self._metric in metrics
+    def measured(self, metrics: Mapping[str, float]) -> Mapping[str, float] | None:
+        """Returns the metrics; logs an error and returns None if they lack what `best` compares."""
+        if not self.best or self._metric in metrics:
+            return metrics
+        log.error(
+            "keep_best: there is no metric %r, so no checkpoint is the best; metrics: %s",
+            self.best,
+            ", ".join(metrics),
+        )
+        return None
 
     def policy(self) -> Any:
         """Returns the preservation policy for Orbax."""

@@ -5,9 +5,7 @@ verified is in `checkpoint_verification`, which checkpoints stay in `checkpoint_
 """
 
 import contextlib
-import errno
 import logging
-import re
 import shutil
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -28,25 +26,13 @@ from vqdit.runs.checkpoint_verification import (
     verify_files,
     verify_structure,
 )
+from vqdit.runs.failed_saves import FailedSave, is_disk_error, short
+from vqdit.runs.orbax_paths import check_path, literal
 
 T = TypeVar("T")
 WRITERS = ("vqdit", "jax", "flax", "optax", "orbax-checkpoint")
 """Packages whose versions are stored in a checkpoint."""
-DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE)
-"""Error numbers of disks that are full, read-only, broken or gone."""
 log = logging.getLogger(__name__)
-
-
-class FailedSave(OSError):
-    """A checkpoint could not be written. Earlier checkpoints are unchanged.
-
-    Attributes:
-        is_of_disk: whether every process that failed reports a disk error (see `DISK`).
-    """
-
-    def __init__(self, message: str, *, is_of_disk: bool) -> None:
-        super().__init__(message)
-        self.is_of_disk = is_of_disk
 
 
 class Checkpoints:
@@ -55,10 +41,14 @@ class Checkpoints:
     Args:
         folder: their folder; it is made when the first checkpoint is saved.
         keep: which checkpoints stay; None opens them for reading only.
+
+    Raises:
+        ValueError: Orbax cannot use the path of the folder (see `orbax_paths.check_path`).
     """
 
     def __init__(self, folder: Path, keep: Keep | None = None) -> None:
         self.folder = folder.absolute()
+        check_path(self.folder)
         self._keep = keep
         self._orbax: Any = None
         self._pending: tuple[int, Future[None]] | None = None
@@ -75,7 +65,7 @@ class Checkpoints:
             return
         # After an error, wait for no other process: it may never come here.
         if self._pending is not None and (error := self._pending[1].exception()):
-            log.error("checkpoint %d: %s", self._pending[0], _short(error))
+            log.error("checkpoint %d: %s", self._pending[0], short(error))
         self._discard_orbax()
 
     def steps(self) -> list[int]:
@@ -85,8 +75,14 @@ class Checkpoints:
         """
         if not self.folder.is_dir():
             return []
-        named = (path for path in self.folder.iterdir() if path.name.isdigit() and path.is_dir())
+        named = (path for path in self.folder.iterdir() if path.name.isdecimal() and path.is_dir())
         return sorted(int(path.name) for path in named)
+
+    def furthest(self) -> int:
+        """Returns the last step that was saved, even if its checkpoint was set aside; else 0."""
+        names = [path.name for path in self.folder.glob("damaged-*")]
+        aside = (name.removeprefix("damaged-") for name in names)
+        return max([0, *self.steps(), *(int(step) for step in aside if step.isdecimal())])
 
     def latest(self) -> int | None:
         """Returns the step of the newest checkpoint; None if there is none."""
@@ -107,13 +103,7 @@ class Checkpoints:
         if step in self.steps():
             return
         if metrics is not None and self._keep is not None:
-            if not self._keep.is_measured_by(metrics):
-                log.error(
-                    "keep_best: there is no metric %r, so no checkpoint is the best; metrics: %s",
-                    self._keep.best,
-                    ", ".join(metrics),
-                )
-                metrics = None
+            metrics = self._keep.measured(metrics)
         flat = flatten(state)
         marks = {path: int(mark) for path, mark in fingerprints(flat).items()}
         versions = {name: version(name) for name in WRITERS}
@@ -133,9 +123,12 @@ class Checkpoints:
             self._pending = step, self._finisher.submit(self._finish, step, pending)
 
     def _finish(self, step: int, pending: Any) -> None:
-        """Waits until a checkpoint is complete, and writes the checksums of its files."""
+        """Waits until a checkpoint is complete, opens it, and writes checksums of its files."""
         pending.result()
         if parallel.process()[0] == 0:
+            found = self._manager().metadata(step)
+            if set(found.metadata or ()) != set(found.custom_metadata["fingerprints"]):
+                raise OSError("it was written, but its arrays are not there")
             try:
                 file_checksums.write(self.folder / str(step))
             except OSError as error:  # its fingerprints still verify it
@@ -154,12 +147,12 @@ class Checkpoints:
         error = pending.exception()
         if parallel.all_agree(error is None):
             return
-        is_of_disk = parallel.all_agree(error is None or _is_of_disk(error))
+        is_of_disk = parallel.all_agree(error is None or is_disk_error(error))
         self._discard_orbax()
         if parallel.process()[0] == 0:
             self._remove_incomplete()
             shutil.rmtree(self.folder / str(step), ignore_errors=True)
-        why = _short(error) if error else "another process failed"
+        why = short(error) if error else "another process failed"
         message = f"checkpoint {step} could not be written to {self.folder}: {why}"
         raise FailedSave(message, is_of_disk=is_of_disk) from error
 
@@ -197,6 +190,7 @@ class Checkpoints:
         *,
         only: Iterable[str] = (),
         strict: bool = False,
+        tries: int = 5,
     ) -> T:
         """Loads and verifies a checkpoint.
 
@@ -206,6 +200,8 @@ class Checkpoints:
                 ones. A run that writes checkpoints also renames those to `damaged-STEP`.
             only: names of the fields of the state to load; the others stay as in `abstract`.
             strict: whether a damaged newest checkpoint is an error.
+            tries: how often a reader looks again for the newest one, if a run that is still
+                training replaces the checkpoints meanwhile.
 
         Raises:
             FileNotFoundError: there is no checkpoint.
@@ -222,6 +218,10 @@ class Checkpoints:
             try:
                 state = self._restore(abstract, candidate, tuple(only))
             except CorruptCheckpoint as error:
+                if self._keep is None and tries and self.steps() != steps:
+                    # The run that is being read has saved another one, and removed this one.
+                    self._discard_orbax()  # which remembers the steps
+                    return self.restore(abstract, only=only, strict=strict, tries=tries - 1)
                 if strict:
                     raise
                 log.error("%s", error)
@@ -259,13 +259,15 @@ class Checkpoints:
         try:
             metadata = self._manager().metadata(step)
         except Exception as error:  # Orbax wraps every failure in one of many types
-            raise CorruptCheckpoint(folder, f"it cannot be read ({_short(error)})") from error
+            raise CorruptCheckpoint(folder, f"it cannot be read ({short(error)})") from error
+        if not metadata.metadata:
+            raise CorruptCheckpoint(folder, "it holds no arrays")
         verify_structure(folder, metadata.metadata, expected, is_part=bool(only))
         request = {path: expected.get(path, ocp.PLACEHOLDER) for path in metadata.metadata}
         try:
             loaded = self._manager().load(step, request)
         except Exception as error:
-            raise CorruptCheckpoint(folder, f"it cannot be read ({_short(error)})") from error
+            raise CorruptCheckpoint(folder, f"it cannot be read ({short(error)})") from error
         flat = {path: loaded[path] for path in chosen}
         verify_data(folder, flat, (metadata.custom_metadata or {}).get("fingerprints", {}))
         leaves = [
@@ -286,7 +288,7 @@ class Checkpoints:
             logging.getLogger("absl").setLevel(logging.CRITICAL)
             training: Any = ocp.training
             self._orbax = training.Checkpointer(
-                self.folder,
+                literal(self.folder),
                 save_decision_policy=training.save_decision_policies.FixedIntervalPolicy(1),
                 preservation_policy=(self._keep or KEEP_ALL).policy(),
             )
@@ -303,22 +305,3 @@ def load_tree(folder: Path, abstract: T) -> T:
     """Loads what `save_tree` saved."""
     with Checkpoints(folder) as checkpoints:
         return checkpoints.restore(abstract, 0)
-
-
-def _is_of_disk(error: BaseException | None) -> bool:
-    """Returns whether an error, or one of its causes, is a disk error (see `DISK`)."""
-    while error is not None:
-        code = re.search(r"os_error_code='(\d+)'", str(error))  # in messages of tensorstore
-        number = int(code[1]) if code else getattr(error, "errno", None)
-        if number in DISK:
-            return True
-        error = error.__cause__ or error.__context__
-    return False
-
-
-def _short(error: BaseException) -> str:
-    """Returns beginning and end of a message; Orbax's list every leaf or name long paths."""
-    first = (str(error).strip().splitlines() or [""])[0]
-    if len(first) > 200:
-        first = f"{first[:100]} ... {first[-100:]}"
-    return f"{type(error).__name__}: {first}"

@@ -10,11 +10,9 @@ from pathlib import Path
 
 import jax
 
-from vqdit import config
 from vqdit.data import Batch
-from vqdit.files import write_json
 from vqdit.runs.checkpoints import load_tree, save_tree
-from vqdit.runs.workdir import CONFIG, FROZEN, read_component
+from vqdit.runs.workdir import CONFIG, FROZEN, read_component, write_component
 from vqdit.tasks.base import Frozen, Resolve, Task
 
 
@@ -52,7 +50,7 @@ def write_frozen(folder: Path, task: Task, frozen: Frozen) -> None:
     if jax.tree.leaves(frozen):
         save_tree(kept / "arrays", frozen)
     kept.mkdir(exist_ok=True)
-    write_json(kept / "task.json", config.to_json(task))
+    write_component(kept / "task.json", task)
 
 
 def read_frozen(folder: Path) -> tuple[Task, Frozen]:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from vqdit.config import Experiment
+from vqdit.files import local_path
 from vqdit.runs.checkpoint_retention import KEEP_ALL
 from vqdit.runs.checkpoints import Checkpoints
 from vqdit.runs.frozen_arrays import read_frozen, write_frozen
@@ -48,7 +49,7 @@ def restore(folder: Path) -> Restored:
     Raises:
         FileNotFoundError: the folder holds no run, or the run has no checkpoint yet.
     """
-    folder = find_run(folder)
+    folder = find_run(local_path(folder))
     experiment = read_experiment(folder)
     with Checkpoints(folder / CHECKPOINTS) as checkpoints:
         if checkpoints.latest() is None:
@@ -83,7 +84,7 @@ def load_initial(
         FileNotFoundError: there is no run with a checkpoint in `source`.
         CheckpointMismatch: the parameters do not fit; the message lists them by path.
     """
-    folder = find_run(source)
+    folder = find_run(local_path(source))
     experiment = read_experiment(folder)
     which = _params_field(experiment)
     if not other_tokenizers:

@@ -4,6 +4,7 @@ A workdir holds::
 
     config.json        the experiment               data.json       fingerprint of the data
     frozen/            frozen arrays of the task    checkpoints/    states of the run
+    saved.json         number of the newest checkpoint
     averages/          averages for `vqdit average`, if the experiment keeps any
     result.json        validation metrics of a complete run
     metrics.jsonl      losses and metrics; bit-identical for one seed
@@ -12,6 +13,7 @@ A workdir holds::
     faults/            diagnostics of steps that were not finite and of runs that hung
 """
 
+import hashlib
 import logging
 import os
 import shutil
@@ -29,8 +31,14 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 CONFIG, DATA, FROZEN, RESULT = "config.json", "data.json", "frozen", "result.json"
 CHECKPOINTS, AVERAGES, FAULTS = "checkpoints", "averages", "faults"
+SAVED = "saved.json"
 ORDER = "experiments.json"
 """The names of a config's experiments in order, in the folder that holds their workdirs."""
+OWN = (CONFIG, DATA, FROZEN, RESULT, CHECKPOINTS, AVERAGES, FAULTS, SAVED, ORDER, ".lock") + (
+    *("metrics.jsonl", "performance.jsonl", "log.txt", "previews", "profile"),
+    *("tensorboard", "wandb", "wandb_id"),
+)
+"""What a run reads and writes in its workdir."""
 RESULT_SHAPE = {"step": int, "validation": {str: (float, str)}, "preview": str}
 
 
@@ -68,6 +76,7 @@ def changes(folder: Path, experiment: Experiment) -> list[config.Difference]:
                 "it; put it back, or use another --workdir"
             )
         return []
+    _check_saved(folder)
     found = config.differences(read_experiment(folder), experiment)
     fixed = [change for change in found if not change.resumable]
     if fixed:
@@ -77,6 +86,53 @@ def changes(folder: Path, experiment: Experiment) -> list[config.Difference]:
             "use another --workdir, or the same settings"
         )
     return found
+
+
+def record_saved(folder: Path, step: int | None) -> None:
+    """Stores the step of the newest checkpoint of a run; None: there is none."""
+    if step is None:
+        (folder / SAVED).unlink(missing_ok=True)
+    else:
+        write_json(folder / SAVED, {"step": step})
+
+
+def _check_saved(folder: Path) -> None:
+    """Raises ValueError if a run was saved at a later step than is found, as by a lost disk."""
+    file = next((folder / name for name in (SAVED, RESULT) if (folder / name).is_file()), None)
+    checkpoints = Checkpoints(folder / CHECKPOINTS)
+    found = checkpoints.furthest()
+    try:
+        saved = read_json(file, {"step": int})["step"] if file else 0
+    except ValueError as error:  # a checkpoint may have no more than its own checksums
+        log.warning("%s", error)
+        return
+    if found < saved:
+        there = f"only step {found}" if found else "no checkpoint"
+        raise ValueError(
+            f"{file} says that the run was saved at step {saved}, but {checkpoints.folder} holds "
+            f"{there}: mount its disk or put it back, or remove {file} to continue without it"
+        )
+
+
+def refuse_links(folder: Path) -> None:
+    """Checks that no file of a workdir is a link to somewhere else, nor lies behind one.
+
+    Raises:
+        ValueError: there is such a link.
+    """
+    home = Path(os.path.realpath(folder))
+    for name in OWN:
+        below = (
+            Path(place, each)
+            for place, folders, files in os.walk(folder / name)
+            for each in (*folders, *files)
+        )
+        for path in (folder / name, *below):
+            if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(home):
+                raise ValueError(
+                    f"{path} is a link that leads out of the workdir, to {os.readlink(path)!a}; "
+                    "put what it links to in its place, or use another workdir"
+                )
 
 
 def clear_failed_start(folder: Path) -> None:
@@ -89,7 +145,7 @@ def clear_failed_start(folder: Path) -> None:
 def claim(folder: Path, experiment: Experiment) -> None:
     """Stores the experiment in the workdir; called once the run is known to be able to start."""
     if parallel.process()[0] == 0:
-        write_json(folder / CONFIG, config.to_json(experiment))
+        write_component(folder / CONFIG, experiment)
 
 
 def check_data(folder: Path, fingerprint: dict[str, Any]) -> None:
@@ -100,6 +156,11 @@ def check_data(folder: Path, fingerprint: dict[str, Any]) -> None:
     """
     file, found = folder / DATA, parse_json(to_text(fingerprint).encode())
     if not file.is_file():
+        if (folder / CONFIG).is_file():
+            raise ValueError(
+                f"{file} is missing: it identifies the data that the run started with; put it "
+                "back, or use another --workdir"
+            )
         if parallel.process()[0] == 0:
             write_json(file, found)
         return
@@ -165,10 +226,13 @@ def runs_of(folder: Path) -> list[Path]:
     Raises:
         FileNotFoundError: the folder holds no run.
     """
+    refuse_links(folder)
     names = ["."]
     if not (folder / CONFIG).is_file() and (folder / ORDER).is_file():
         names = experiment_names(folder)
     runs = [folder / name for name in names if (folder / name / CONFIG).is_file()]
+    for run in runs:
+        refuse_links(run)
     if not runs:
         raise FileNotFoundError(
             f"no run in {folder}; a workdir holds {CONFIG} and is made by "
@@ -200,6 +264,16 @@ def read_experiment(folder: Path) -> Experiment:
     return read_component(folder / CONFIG, Experiment)
 
 
+def write_component(file: Path, component: Any) -> None:
+    """Writes a component as JSON with its checksum, for `read_component`."""
+    value = config.to_json(component)
+    write_json(file, {**value, "sha256": _checksum(value)})
+
+
+def _checksum(value: Any) -> str:
+    return hashlib.sha256(to_text(value, indent=None).encode()).hexdigest()
+
+
 def read_component(file: Path, kind: type[T]) -> T:
     """Returns the component of a class that a JSON file of a workdir describes.
 
@@ -207,7 +281,13 @@ def read_component(file: Path, kind: type[T]) -> T:
         ValueError: the file is damaged, or holds something else.
     """
     try:
-        found = config.from_json(read_json(file, dict))
+        value = read_json(file, {"sha256?": str})
+        if value.pop("sha256", None) not in (None, _checksum(value)):
+            raise config.ConfigError(
+                "it has changed since vqdit wrote it; put back a copy of it, or remove its sha256 "
+                "if you changed it yourself"
+            )
+        found = config.from_json(value)
     except config.ConfigError as error:
         raise ValueError(f"{file} is damaged: {error}") from error
     if not isinstance(found, kind):

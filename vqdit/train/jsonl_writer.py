@@ -1,16 +1,16 @@
 """The files `metrics.jsonl` and `performance.jsonl`: one JSON object per line."""
 
-import json
 import logging
-import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from vqdit import parallel
+from vqdit.files import parse_json, to_text, write_whole
 from vqdit.train.trackers import Tracker
 
+LINE = {"step": int}
 log = logging.getLogger(__name__)
 
 
@@ -33,11 +33,8 @@ class JsonlWriter:
         """Writes one line, now or when the disk allows."""
         if parallel.process()[0] != 0:
             return
-        record: dict[str, Any] = {"step": step}
-        for name, value in values.items():
-            record[name] = value if math.isfinite(value) else str(value)
         was_empty = not self._unwritten
-        self._unwritten += json.dumps(record) + "\n"
+        self._unwritten += to_text({"step": step, **values}, indent=None) + "\n"
         try:
             self._append()
         except OSError as error:
@@ -70,35 +67,37 @@ class JsonlWriter:
 
     def names(self, step: int) -> set[str]:
         """Returns the names of all values of a step in the file."""
-        if not self.path.is_file():
-            return set()
-        lines = map(json.loads, self.path.read_text().splitlines())
-        return {name for line in lines if line["step"] == step for name in line}
+        return {name for line in read_lines(self.path) if line["step"] == step for name in line}
 
     def cut(self, step: int) -> None:
         """Removes an incomplete last line, and lines after `step`, which are written again."""
         if parallel.process()[0] != 0:
             return
-        self._unwritten = _until(step, self._unwritten)
+        self._unwritten = _until(step, self._unwritten.encode()).decode()
         if not self.path.is_file():
             return
-        text = self.path.read_text()
+        text = self.path.read_bytes()
         kept = _until(step, text)
         if text.startswith(kept):
-            os.truncate(self.path, len(kept.encode()))  # needs no disk space
-            return
-        temporary = self.path.with_suffix(".tmp")
-        temporary.write_text(kept)
-        os.replace(temporary, self.path)
+            os.truncate(self.path, len(kept))  # needs no disk space
+        else:
+            write_whole(self.path, kept)
 
 
-def _until(step: int, text: str) -> str:
+def read_lines(path: Path, shape: Mapping[str, Any] = LINE) -> list[dict[str, Any]]:
+    """Returns the lines of a file that have a shape; torn and foreign ones are left out."""
+    text = path.read_bytes() if path.is_file() else b""
+    return [line for each in text.splitlines() if (line := _parsed(each, shape)) is not None]
+
+
+def _until(step: int, text: bytes) -> bytes:
     """Returns the complete lines of steps up to `step`."""
-    kept = []
-    for line in text.splitlines():
-        try:
-            if json.loads(line)["step"] <= step:
-                kept.append(f"{line}\n")
-        except (json.JSONDecodeError, KeyError, TypeError):
-            continue
-    return "".join(kept)
+    lines = ((each, _parsed(each, LINE)) for each in text.splitlines())
+    return b"".join(each + b"\n" for each, line in lines if line and line["step"] <= step)
+
+
+def _parsed(text: bytes, shape: Mapping[str, Any]) -> dict[str, Any] | None:
+    try:
+        return parse_json(text, shape)
+    except ValueError:
+        return None

@@ -89,6 +89,7 @@ def train(
     ledger = Ledger("start")
     workdir.make_folder(folder)
     number = parallel.process()[0]
+    workdir.refuse_links(folder)
     with lock.locked(folder):
         changes = workdir.changes(folder, experiment)
         workdir.clear_failed_start(folder)

@@ -5,7 +5,6 @@ never waits for the host. A run then ends or rolls back up to `LAG` steps late, 
 because skipped steps change nothing.
 """
 
-import json
 import logging
 import math
 from collections import deque
@@ -18,6 +17,7 @@ import numpy as np
 
 from vqdit import parallel
 from vqdit.config import Experiment, NonFinite
+from vqdit.files import write_json
 from vqdit.runs.array_trees import flatten
 from vqdit.train.state import TrainState
 from vqdit.typing import Array, Bool, Float, Named
@@ -111,7 +111,7 @@ def write_dumps(
             "examples": experiment.data.train_rows(experiment.seed, data_step).tolist(),
             "metrics": {name: str(value) for name, value in metrics.items()},
         }
-        (folder / f"step_{step:07d}.json").write_text(json.dumps(record, indent=2) + "\n")
+        write_json(folder / f"step_{step:07d}.json", record)
 
 
 def check_result(state: TrainState) -> None:

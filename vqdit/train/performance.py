@@ -5,7 +5,6 @@ data, evaluations, saves, and steps that were repeated after a crash. The time b
 and after the last line of a start that crashed, is not known and not counted.
 """
 
-import json
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -15,6 +14,10 @@ from typing import Any
 import jax
 
 from vqdit.profiling import accelerators
+from vqdit.train.jsonl_writer import read_lines
+
+LINE = {"step": int, "goodput?": float, "elapsed_seconds?": float, "lost_seconds?": float}
+"""A line of the file, whose other values nobody reads."""
 
 
 class Ledger:
@@ -142,13 +145,9 @@ def _peak(device: Any) -> int:
 def _history(path: Path) -> tuple[float, float]:
     """Returns the seconds recorded in a file: of everything, and of steps."""
     elapsed = useful = 0.0
-    for text in path.read_text().splitlines() if path.is_file() else ():
-        try:
-            line = json.loads(text)
-        except json.JSONDecodeError:
-            continue
+    for line in read_lines(path, LINE):
         if "goodput" in line:
-            elapsed = max(elapsed, line["elapsed_seconds"])
-            useful = line["goodput"] * line["elapsed_seconds"]
+            elapsed = max(elapsed, line.get("elapsed_seconds", 0.0))
+            useful = line["goodput"] * line.get("elapsed_seconds", 0.0)
         elapsed += line.get("lost_seconds", 0.0)
     return elapsed, useful

@@ -12,8 +12,10 @@ import jax
 
 from vqdit import parallel
 from vqdit.config import Experiment
+from vqdit.runs import workdir
 from vqdit.runs.checkpoint_retention import KEEP_ALL, Keep
-from vqdit.runs.checkpoints import Checkpoints, FailedSave
+from vqdit.runs.checkpoints import Checkpoints
+from vqdit.runs.failed_saves import FailedSave
 from vqdit.runs.workdir import AVERAGES, CHECKPOINTS
 from vqdit.train import state as states
 from vqdit.train.state import TrainState
@@ -33,6 +35,8 @@ class Saver:
         keep = Keep(last=experiment.keep, every=experiment.keep_every, best=experiment.keep_best)
         self.checkpoints = Checkpoints(folder / CHECKPOINTS, keep)
         self._averages = Checkpoints(folder / AVERAGES, KEEP_ALL)
+        self._folder, self._identity = folder, _identity(folder)
+        self._recorded: int | None = None
         self._continues = experiment.failed_save == "continue"
         self._open = contextlib.ExitStack()
 
@@ -73,7 +77,7 @@ class Saver:
 
     def _settle(self, saved: Checkpoints) -> None:
         try:
-            saved.wait()
+            self._wait(saved)
         except FailedSave as error:
             if not (self._continues and error.is_of_disk):
                 raise
@@ -81,12 +85,33 @@ class Saver:
             kept = "there is no checkpoint yet" if newest is None else f"the newest is {newest}"
             log.error("%s; the run continues; %s", error, kept)
 
+    def _wait(self, saved: Checkpoints) -> None:
+        """Waits for the save under way, and records the newest checkpoint.
+
+        Raises:
+            FailedSave: the checkpoint could not be written.
+            OSError: the workdir is not there any more; nothing is written in its place.
+        """
+        if _identity(self._folder) != self._identity:
+            raise OSError(
+                f"the workdir {self._folder} was removed, moved or replaced while the run wrote "
+                "into it; put it back and run the same command again"
+            )
+        saved.wait()
+        newest = saved.latest()
+        if saved is self.checkpoints and newest != self._recorded and parallel.process()[0] == 0:
+            try:
+                workdir.record_saved(self._folder, newest)
+            except OSError as error:
+                log.error("%s", error)
+            self._recorded = newest
+
     def save(self, step: int, state: TrainState) -> None:
         """Saves a checkpoint and waits until it is on disk."""
         with contextlib.suppress(FailedSave):  # a failure of an earlier step does not matter now
-            self.checkpoints.wait()
+            self._wait(self.checkpoints)
         self.checkpoints.save(step, state)
-        self.checkpoints.wait()
+        self._wait(self.checkpoints)
 
     def save_if_safe(self, step: int, state: TrainState) -> None:
         """Saves the last finished state after an error, unless that state is damaged.
@@ -102,13 +127,13 @@ class Saver:
 
     def stop(self) -> None:
         """Waits for the checkpoint that the run stops with, which must not fail."""
-        self.checkpoints.wait()
+        self._wait(self.checkpoints)
         self._settle(self._averages)
 
     def finish(self) -> None:
         """Waits for the last checkpoint and averages, neither of which may fail."""
-        self.checkpoints.wait()
-        self._averages.wait()
+        self._wait(self.checkpoints)
+        self._wait(self._averages)
 
     def forget(self, step: int) -> None:
         """Removes checkpoints and averages from a step on, before the run is rolled back."""
@@ -120,6 +145,16 @@ class Saver:
                     if later >= step:
                         shutil.rmtree(saved.folder / str(later))
         parallel.together("checkpoints forgotten")
+        self._wait(self.checkpoints)
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """Returns what tells a folder from others of the same path; None if there is none."""
+    try:
+        found = folder.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def check_keep_best(experiment: Experiment, known: Collection[str]) -> None:

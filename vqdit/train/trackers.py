@@ -5,7 +5,6 @@ has the methods `write` and `cut` of `JsonlWriter`; `cut` also opens it.
 """
 
 import importlib
-import json
 import logging
 import os
 import secrets
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vqdit import parallel
+from vqdit.files import read_json
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ class Wandb:
             id=name.read_text(),
             name=self._workdir.name,
             dir=str(self._workdir),
-            config=json.loads((self._workdir / "config.json").read_text()),
+            config=read_json(self._workdir / "config.json", dict),
             allow_val_change=True,  # such as a changed number of steps
             resume="allow",
         )

@@ -1,0 +1,38 @@
+"""Checkpoints that could not be written: whether the disk is to blame, and why in one line."""
+
+import errno
+import re
+
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE)
+"""Error numbers of disks that are full, read-only, broken or gone."""
+
+
+class FailedSave(OSError):
+    """A checkpoint could not be written. Earlier checkpoints are unchanged.
+
+    Attributes:
+        is_of_disk: whether every process that failed reports a disk error (see `DISK`).
+    """
+
+    def __init__(self, message: str, *, is_of_disk: bool) -> None:
+        super().__init__(message)
+        self.is_of_disk = is_of_disk
+
+
+def is_disk_error(error: BaseException | None) -> bool:
+    """Returns whether an error, or one of its causes, is a disk error (see `DISK`)."""
+    while error is not None:
+        code = re.search(r"os_error_code='(\d+)'", str(error))  # in messages of tensorstore
+        number = int(code[1]) if code else getattr(error, "errno", None)
+        if number in DISK:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def short(error: BaseException) -> str:
+    """Returns beginning and end of a message; Orbax's list every leaf or name long paths."""
+    first = (str(error).strip().splitlines() or [""])[0]
+    if len(first) > 200:
+        first = f"{first[:100]} ... {first[-100:]}"
+    return f"{type(error).__name__}: {first}"
