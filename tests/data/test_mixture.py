@@ -167,8 +167,8 @@ def test_the_fingerprint_is_that_of_all_sources():
         ((SMALL, BIG), (1.0,), "2 sources but 1 weights"),
         ((SMALL, BIG), (1.0, 0.0), r"weights > 0, got \(1.0, 0.0\)"),
         ((SMALL, BIG), (1.0, -2.0), r"weights > 0, got \(1.0, -2.0\)"),
-        ((SMALL, BIG), (1.0, float("nan")), r"weights > 0, got \(1.0, nan\)"),
-        ((SMALL, BIG), (1.0, float("inf")), r"weights > 0, got \(1.0, inf\)"),
+        ((SMALL, BIG), (1.0, float("nan")), r"weights must be finite, got nan"),
+        ((SMALL, BIG), (1.0, float("inf")), r"weights must be finite, got inf"),
         ((SMALL, Mixture(sources=(BIG,))), (), "cannot contain a Mixture"),
     ],
 )

@@ -1,13 +1,14 @@
 """The batch of step n is a function of (seed, n) alone, and every epoch is complete."""
 
 from contextlib import closing
+from types import SimpleNamespace
 
 import chex
 import numpy as np
 import pytest
 
 from tests.data.rows import Rows
-from vqdit.data import Affine, Data, Digits, HorizontalFlip
+from vqdit.data import Affine, Data, Digits, HorizontalFlip, Missing, Mixture
 from vqdit.data.augment import Augmentation
 
 CHANGES = (HorizontalFlip(), Affine())
@@ -188,3 +189,38 @@ def test_bad_fields_are_refused_by_value(fields):
     ((name, value),) = fields.items()
     with pytest.raises(ValueError, match=f"Data needs {name} .*got {value}"):
         Data(**fields)
+
+
+class Plain(Rows):
+    """A source that does not say which examples have a column, or that lacks one."""
+
+    without: str = ""
+
+    def split(self, name):
+        split = super().split(name)
+        plain = lambda rows: {  # noqa: E731
+            column: values
+            for column, values in split.take(rows).items()
+            if not column.startswith("present_") and column != self.without
+        }
+        return _Sized(take=plain, count=len(split))
+
+
+class _Sized(SimpleNamespace):
+    def __len__(self):
+        return self.count
+
+
+def test_a_source_need_not_say_which_examples_have_a_column():
+    plain, rows = Plain(), Rows()
+    for source in (plain, Mixture(sources=(plain,)), Missing(source=plain, column="label")):
+        for split in ("train", "validation"):
+            (batch, *_) = Data(source=source, batch_size=4).split_batches(split)
+            assert batch.present["image"].tolist() == batch.valid.tolist()
+    (batch,) = take(Data(source=plain, batch_size=4), 1)
+    chex.assert_trees_all_equal(batch, take(Data(source=rows, batch_size=4), 1)[0])
+
+
+def test_a_column_that_a_split_lacks_is_named():
+    with pytest.raises(ValueError, match=r"take must give 'label' with the shape \[4\].*no such"):
+        take(Data(source=Plain(without="label"), batch_size=4), 1)

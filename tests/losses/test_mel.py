@@ -1,14 +1,20 @@
 """The loss between mel spectrograms, against SciPy, and what it hears."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.signal import get_window
 
+from tests import tiny
+from vqdit.data.sources import Feature
 from vqdit.losses import Mel
 from vqdit.losses.mel import EPSILON, FLOOR, log_mel
+from vqdit.modalities import Audio
 from vqdit.nn.mel import mel_bands
+from vqdit.typing import Named
 
 RATE = 8000
 LOSS = Mel(rate=RATE, windows=(64, 256), weight=1.0)
@@ -77,3 +83,11 @@ def test_only_sounds_that_are_long_enough_are_compared(size, channels):
 def test_bad_fields_are_refused(fields):
     with pytest.raises(ValueError, match="Mel needs (rate >= 1|windows of at least 32)"):
         Mel(**fields)
+
+
+def test_a_rate_that_is_not_that_of_the_sounds_is_refused():
+    task = dataclasses.replace(
+        tiny.audio_tokenizer().task, modality=Audio(samples=800, rate=44_100), perceptual=(LOSS,)
+    )
+    with pytest.raises(ValueError, match="Mel has rate=8000, but the sounds have rate=44100"):
+        task.check(Named(audio=Feature((800,), dtype="int16")))

@@ -13,7 +13,7 @@ import numpy as np
 from vqdit.data.builders import records
 from vqdit.data.builders.description import DESCRIPTION, describe, features_of, is_prepared
 from vqdit.data.recorded import reader
-from vqdit.data.sources import MIRRORED, PRESENT, SPLITS, Feature, Source, Split, check_split
+from vqdit.data.sources import MIRRORED, PRESENT, SPLITS, Feature, Source, Split, check_split, take
 from vqdit.files import local_path
 from vqdit.typing import Named, resumable
 
@@ -104,7 +104,7 @@ def _examples(
     is_image = len(features[column].shape) == 3
     for start in range(0, len(split), ROWS):
         index = start + np.arange(ROWS)
-        arrays = split.take(np.where(index < len(split), index, 0))
+        arrays = take(split, np.where(index < len(split), index, 0), features)
         tokens = {column: encode(arrays[column])}
         if is_image:
             tokens[column + MIRRORED] = encode(arrays[column][:, :, ::-1])

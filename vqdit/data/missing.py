@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from vqdit.data.digits import Digits
-from vqdit.data.sources import PRESENT, Arrays, Feature, Source, Split
+from vqdit.data.sources import PRESENT, Arrays, Feature, Source, Split, take
 from vqdit.typing import Named
 
 
@@ -43,7 +43,7 @@ class Missing(Source):
         if name != "train":
             return split
         draws = np.random.Generator(np.random.Philox(self.seed)).random(len(split))
-        return _Without(split, self.column, draws < self.share)
+        return _Without(split, self.source.features(), self.column, draws < self.share)
 
     def fingerprint(self) -> dict[str, Any]:
         return {
@@ -53,14 +53,16 @@ class Missing(Source):
 
 
 class _Without:
-    def __init__(self, split: Split, column: str, lacks: np.ndarray) -> None:
-        self._split, self._column, self._lacks = split, column, lacks
+    def __init__(
+        self, split: Split, features: Named[Feature], column: str, lacks: np.ndarray
+    ) -> None:
+        self._split, self._features, self._column, self._lacks = split, features, column, lacks
 
     def __len__(self) -> int:
         return len(self._split)
 
     def take(self, rows: np.ndarray) -> Arrays:
-        arrays = self._split.take(rows)
+        arrays = take(self._split, rows, self._features)
         lacks = self._lacks[rows]
         values, present = arrays[self._column].copy(), arrays[PRESENT + self._column] & ~lacks
         values[lacks] = 0

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from vqdit.data.sources import PRESENT, Arrays, Feature, Source, Split
+from vqdit.data.sources import PRESENT, Arrays, Feature, Source, Split, take
 from vqdit.typing import Named
 
 
@@ -55,7 +55,7 @@ class Mixture(Source):
         return Named(merged)
 
     def split(self, name: str) -> Split:
-        splits = [source.split(name) for source in self.sources]
+        splits = [(source.split(name), source.features()) for source in self.sources]
         return Joined(splits, self.features(), self.weights)
 
     def fingerprint(self) -> dict[str, Any]:
@@ -71,10 +71,13 @@ class Joined:
     """
 
     def __init__(
-        self, splits: list[Split], features: Named[Feature], weights: tuple[float, ...]
+        self,
+        splits: list[tuple[Split, Named[Feature]]],
+        features: Named[Feature],
+        weights: tuple[float, ...],
     ) -> None:
         self._splits, self._features = splits, features
-        self.sizes = [len(split) for split in splits]
+        self.sizes = [len(split) for split, _ in splits]
         self.shares = Shares(weights or tuple(float(size) for size in self.sizes))
         self._starts = np.cumsum([0, *self.sizes])
 
@@ -87,11 +90,12 @@ class Joined:
             arrays[name] = np.zeros((len(rows), *feature.shape), feature.stored)
             arrays[PRESENT + name] = np.zeros(len(rows), bool)
         owner = np.searchsorted(self._starts, rows, side="right") - 1
-        for number, split in enumerate(self._splits):
+        for number, (split, columns) in enumerate(self._splits):
             places = np.flatnonzero(owner == number)
             if not len(places):
                 continue
-            for name, values in split.take(rows[places] - self._starts[number]).items():
+            taken = take(split, rows[places] - self._starts[number], columns)
+            for name, values in taken.items():
                 arrays[name][places] = values
         return arrays
 

@@ -17,7 +17,7 @@ from vqdit.data.augment import Augmentation, Pair, Pixels
 from vqdit.data.batch import GIVEN, Batch
 from vqdit.data.digits import Digits
 from vqdit.data.mixture import Joined
-from vqdit.data.sources import MIRRORED, PRESENT, Arrays, Feature, Source, Split
+from vqdit.data.sources import MIRRORED, PRESENT, Arrays, Feature, Source, Split, take
 from vqdit.typing import Component, Named, resumable
 
 AHEAD = 4
@@ -141,7 +141,7 @@ class Data(Component):
         for start in range(0, len(examples), self.batch_size):
             index = start + process_index * size + np.arange(size)
             valid = index < len(examples)
-            arrays = examples.take(np.where(valid, index, 0))
+            arrays = take(examples, np.where(valid, index, 0), features)
             yield _batch(arrays, features, index, valid)
 
     def _rows(self, process_count: int) -> int:
@@ -169,7 +169,7 @@ class _Assemble:
 
     def __call__(self, step: int, order: np.ndarray) -> Batch:
         index = np.arange(len(order))[self._rows]
-        arrays = self._split.take(order[self._rows])
+        arrays = take(self._split, order[self._rows], self._features)
         batch = _batch(arrays, self._features, index, np.ones(len(index), bool))
         if "image" not in arrays:
             return batch

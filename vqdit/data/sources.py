@@ -62,8 +62,31 @@ class Split(Protocol):
     def __len__(self) -> int: ...
 
     def take(self, rows: np.ndarray) -> Arrays:
-        """Returns the examples with the given row numbers, stacked along the first axis."""
+        """Returns the examples with the given row numbers, stacked along the first axis.
+
+        A boolean column `present_NAME` says which examples have the column NAME; without it, all
+        of them have it.
+        """
         ...
+
+
+def take(split: Split, rows: np.ndarray, features: Named[Feature]) -> Arrays:
+    """Returns examples of a split with all columns, and for each which examples have it.
+
+    Raises:
+        ValueError: if the split lacks a column of the features, or an array has a wrong shape.
+    """
+    arrays = {**split.take(rows)}
+    for name, feature in features.items():
+        wanted, found = (len(rows), *feature.shape), arrays.get(name)
+        if found is None or found.shape != wanted:
+            shape = "no such column" if found is None else f"the shape {list(found.shape)}"
+            raise ValueError(
+                f"{type(split).__name__}.take must give {name!r} with the shape {list(wanted)}, "
+                f"as its source's features say; got {shape}"
+            )
+        arrays.setdefault(PRESENT + name, np.ones(len(rows), bool))
+    return arrays
 
 
 class Source(Component):

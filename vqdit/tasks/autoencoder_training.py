@@ -90,6 +90,12 @@ class AutoencoderTrainingTask(AutoencoderTask):
         require(features, self.name, self.modality.shape)
         for loss in self.perceptual:
             loss.check(self.modality.grid, self.modality.channels)
+            rates = [getattr(part, "rate", None) for part in (loss, self.modality)]
+            if None not in rates and rates[0] != rates[1]:
+                raise ValueError(
+                    f"{type(loss).__name__} has rate={rates[0]}, but the sounds have "
+                    f"rate={rates[1]}; give both the rate of the data"
+                )
         if self.adversary is not None:
             self.adversary.check(self.modality.grid)
 
