@@ -135,7 +135,9 @@ def test_tokens_of_another_tokenizer_are_refused(encoded):
 
 def test_what_is_wrong_with_the_command_is_told(encoded, refused, tmp_path):
     tokenizer, out = f"--workdir={encoded / 'codes'}", f"--out={tmp_path / 'out'}"
-    assert refused("encode") == "--workdir and --out are missing; see --help"
+    assert refused("encode") == (
+        "--workdir and --out are missing; give --workdir=DIR --out=DIR; see --help"
+    )
     assert refused("encode", tokenizer) == "--out is missing; give --out=DIR; see --help"
     assert refused("encode", out) == "--workdir is missing; give --workdir=DIR; see --help"
     assert "no run in" in refused("encode", f"--workdir={tmp_path}", out)

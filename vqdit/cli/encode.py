@@ -15,9 +15,9 @@ def encode(
     path: Annotated[str | None, text("PATH")] = None,
     size: prepare.Size = None,
     channels: prepare.Size = None,
-    samples: prepare.Size = None,
-    rate: prepare.Size = None,
-    length: prepare.Size = None,
+    samples: prepare.Length = None,
+    rate: prepare.Length = None,
+    length: prepare.Length = None,
     on_error: prepare.OnError = None,
 ) -> int:
     """Encode a data set once and for all by a tokenizer.
