@@ -2,9 +2,10 @@
 
     python -m tests.fuzz.run KIND FIRST COUNT
 
-A good end is success, or exit code 2 with one line, within 10 seconds and 1 GB, with nothing
-changed outside of the folder of the command, and with the process-wide state as before. Prints one
-line of JSON per bad end; the seed of a case makes it again: `python -m tests.fuzz.run KIND SEED 1`.
+A good end is success, or exit code 2 with one line, within 10 seconds of CPU time and 1 GB, with
+nothing changed outside of the folder of the command, and with the process-wide state as before.
+Prints one line of JSON per bad end; the seed of a case makes it again:
+`python -m tests.fuzz.run KIND SEED 1`.
 """
 
 import contextlib
@@ -72,16 +73,18 @@ def forked(function: Callable[[], int], output: Path, limit: float | None = None
         os._exit(code)
     started = time.monotonic()
     while True:
-        done, status = os.waitpid(child, os.WNOHANG)
+        done, status, used = os.wait4(child, os.WNOHANG)
         if done:
             break
-        if limit and time.monotonic() - started > limit:
+        if limit and time.monotonic() - started > 6 * limit:
             os.killpg(child, signal.SIGKILL)
             os.waitpid(child, 0)
-            return f"more than {limit} s"
+            return f"more than {6 * limit} s"
         time.sleep(0.005)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child, signal.SIGKILL)
+    if limit and used.ru_utime + used.ru_stime > limit:
+        return f"more than {limit} s of CPU time"
     if os.WIFSIGNALED(status):
         return f"signal {os.WTERMSIG(status)}"
     return os.WEXITSTATUS(status)
