@@ -215,7 +215,7 @@ def entry(start, stop, shape=(2,), dtype="F32"):
         ({"a": entry(0, 0, (0, 10**12))}, "its tensors claim 1,000,000,000,000 values in"),
         ({"a": entry(0, 8, (8,), "F8_E4M3")}, "data type 'F8_E4M3', only F64, F32, F16"),
         ({"a": entry(-8, 0)}, "is no tensor"),
-        ({"a": 1}, "1 is no tensor"),
+        ({"a": 1}, "a must be an object, got 1"),
         ([1], "no description of tensors"),
         (b"{" + b'"a":[' * 100_000, "no description of tensors"),
         (b'{"\xff": 1}', "no description of tensors"),

@@ -138,10 +138,10 @@ def test_a_config_that_is_no_config_is_refused(text, tmp_path):
         ),
         ({"weight_map": {"a": "/etc/passwd"}}, "names the file '/etc/passwd', which is not beside"),
         ({"weight_map": {"a": "..\\a"}}, "which is not beside it"),
-        ({"weight_map": {"a": 1}}, "names the file 1, which is not beside it"),
-        ({"weight_map": {"a": [1]}}, "it has no weight_map from tensors to files"),
-        ({"weight_map": [1]}, "it has no weight_map from tensors to files"),
-        ([], "it has no weight_map from tensors to files"),
+        ({"weight_map": {"a": 1}}, "weight_map.a must be a text, got 1"),
+        ({"weight_map": {"a": [1]}}, r"weight_map.a must be a text, got \[1\]"),
+        ({"weight_map": [1]}, r"weight_map must be an object, got \[1\]"),
+        ([], r"it must be an object, got \[\]"),
     ],
 )
 def test_an_index_names_files_beside_it(index, message, tmp_path):

@@ -1,11 +1,12 @@
 """The config.json of a diffusers folder, whose fields are checked when they are read."""
 
-import json
 import math
 import reprlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from vqdit.files import read_json
 
 NAME = "config.json"
 CLASS = "_class_name"
@@ -17,10 +18,9 @@ MISSING = object()
 def read(folder: Path) -> dict[str, Any] | None:
     """Returns the config of a folder, or None if it has none that names a class."""
     try:
-        config = json.loads((folder / NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return read_json(folder / NAME, {CLASS: str})
+    except (OSError, ValueError):
         return None
-    return config if isinstance(config, dict) and isinstance(config.get(CLASS), str) else None
 
 
 def whole(config: dict[str, Any], name: str, default: Any = MISSING, most: int = LARGEST) -> int:

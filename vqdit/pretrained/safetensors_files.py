@@ -1,7 +1,6 @@
 """Reading `.safetensors` files: a header in JSON, then the raw values of the tensors."""
 
 import functools
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from vqdit.files import parse_json
 from vqdit.pretrained.stored import Stored, damaged, sizes
 
 DTYPES = {
@@ -42,9 +42,9 @@ def read(file: Path) -> dict[str, Stored]:
         if size < 8 or first > size:
             raise damaged(file, f"its header claims {length:,} bytes, the file has {size:,}")
         try:
-            header = json.loads(stream.read(length))
+            header = parse_json(stream.read(length), {str: dict})
             entries = [(n, _entry(e)) for n, e in header.items() if n != "__metadata__"]
-        except (ValueError, RecursionError, AttributeError) as error:
+        except ValueError as error:
             raise damaged(file, f"its header is no description of tensors ({error})") from error
     end = 0
     for name, (_, _, start, stop) in sorted(entries, key=lambda entry: entry[1][2:]):

@@ -7,13 +7,14 @@ has the methods `write` and `cut` of `JsonlWriter`; `cut` also opens it.
 import importlib
 import logging
 import os
+import re
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from vqdit import parallel
-from vqdit.files import read_json
+from vqdit.files import read_json, write_whole
 
 log = logging.getLogger(__name__)
 
@@ -74,15 +75,27 @@ class Wandb:
             self._run.log(values, step=step)
 
     def cut(self, step: int) -> None:
-        """Starts or resumes the run."""
+        """Starts or resumes the run.
+
+        Raises:
+            ValueError: the workdir holds settings of wandb, or an id that wandb did not get.
+        """
         del step
         self.close()
+        settings = self._workdir / "wandb" / "settings"
+        if settings.exists():
+            raise ValueError(
+                f"{settings} could send your key and metrics to another server; remove it, and "
+                "use wandb's settings in your home folder"
+            )
         name = self._workdir / "wandb_id"
         if not name.is_file():
-            name.write_text(secrets.token_hex(8))
+            write_whole(name, secrets.token_hex(8).encode())
+        if not re.fullmatch(rb"\w{1,64}", identity := name.read_bytes()[:65]):
+            raise ValueError(f"{name} must hold 1 to 64 letters and digits; put back a copy of it")
         self._run = _load("wandb").init(
             project=os.environ.get("WANDB_PROJECT", "vqdit"),
-            id=name.read_text(),
+            id=identity.decode(),
             name=self._workdir.name,
             dir=str(self._workdir),
             config=read_json(self._workdir / "config.json", dict),
