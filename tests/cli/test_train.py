@@ -162,7 +162,7 @@ def test_options_of_the_command_itself(refused, mine):
         (
             "pair.py",
             ["--generator.data.batch-size=30"],
-            "generator: the global batch_size 30 does not divide by the 8 devices; "
+            "generator: the global batch_size 30 is not divisible by the 8 devices; "
             "nearest: 24 or 32",
         ),
         (

@@ -170,7 +170,7 @@ def test_the_index_of_a_split_counts_on_over_its_batches():
 
 def test_a_batch_that_processes_cannot_share_is_refused():
     data = Data(source=Rows(), batch_size=9)
-    match = "batch_size 9 does not divide by 2 processes"
+    match = "batch_size 9 is not divisible by 2 processes"
     with pytest.raises(ValueError, match=match):
         take(data, 1, process_count=2)
     with pytest.raises(ValueError, match=match):

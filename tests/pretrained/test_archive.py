@@ -213,7 +213,10 @@ def entry(start, stop, shape=(2,), dtype="F32"):
         ({"a": entry(0, 8), "b": entry(0, 8)}, "'b' claims the bytes 0 to 8, .* 8 are taken"),
         ({"a": entry(0, 8, (2**40,))}, "is no tensor"),
         ({"a": entry(0, 0, (0, 10**12))}, "its tensors claim 1,000,000,000,000 values in"),
-        ({"a": entry(0, 8, (8,), "F8_E4M3")}, "data type 'F8_E4M3', only F64, F32, F16"),
+        (
+            {"a": entry(0, 8, (8,), "F8_E4M3")},
+            "unsupported data type 'F8_E4M3'; supported: F64, F32, F16",
+        ),
         ({"a": entry(-8, 0)}, "is no tensor"),
         ({"a": 1}, "a must be an object, got 1"),
         ([1], "no description of tensors"),

@@ -334,7 +334,9 @@ def test_fine_tuning_from_a_run_that_does_not_fit_names_the_leaves(trained, tmp_
 
 def test_a_batch_that_does_not_divide_by_the_devices_is_refused(tmp_path, eight_devices):
     data = dataclasses.replace(tiny.tokenizer().data, batch_size=30)
-    with pytest.raises(ValueError, match=r"30 does not divide by the 8 devices; nearest: 24 or 32"):
+    with pytest.raises(
+        ValueError, match=r"30 is not divisible by the 8 devices; nearest: 24 or 32"
+    ):
         tiny.run(tiny.tokenizer(data=data), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -447,7 +449,7 @@ def test_the_profile_is_in_the_workdir(tmp_path):
 
 
 def test_a_best_that_cannot_be_told_is_refused_before_the_first_step(tmp_path):
-    with pytest.raises(ValueError, match="keep_best='psrn' names no metric .* psnr"):
+    with pytest.raises(ValueError, match="keep_best='psrn' is not a metric .* psnr"):
         tiny.run(tiny.tokenizer(keep_best="psrn"), tmp_path)
     assert not (tmp_path / "metrics.jsonl").exists()
     tiny.run(tiny.tokenizer(keep_best="-l1", evaluate_every=3, checkpoint_every=4), tmp_path)

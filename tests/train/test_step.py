@@ -141,7 +141,7 @@ def test_parts_stay_on_their_devices(eight_devices):
 def test_an_accumulate_that_does_not_divide_is_refused(eight_devices, tmp_path):
     with pytest.raises(
         ValueError,
-        match=r"batch_size 32 does not divide by accumulate=3 parts on each of 8 devices; "
+        match=r"batch_size 32 is not divisible by accumulate=3 parts on each of 8 devices; "
         r"accumulate may be 1, 2, 4",
     ):
         tiny.run(tiny.tokenizer(accumulate=3), tmp_path / "run")

@@ -20,12 +20,12 @@ def encode(
     length: prepare.Length = None,
     on_error: prepare.OnError = None,
 ) -> int:
-    """Encode a data set once and for all by a tokenizer.
+    """Encode a data set once with a tokenizer.
 
-    A DiT then trains without the tokenizer's encoder. Writes the codes, or mean and standard
-    deviation of the latents, of every split, also for the mirror image of every picture, as
-    array_records with the tokenizer's fingerprint. All other columns are kept. statistics.json has
-    mean and standard deviation of every channel over the training data.
+    A DiT then trains without the tokenizer's encoder. Every split is written as array_records:
+    codes (or mean and standard deviation of latents), all other columns, and the tokenizer's
+    fingerprint. Pictures are also encoded mirrored. statistics.json has the mean and standard
+    deviation of every channel over the training data.
 
     Args:
         workdir: Workdir of the tokenizer; its last checkpoint is used.

@@ -1,4 +1,4 @@
-"""`vqdit sample --workdir=DIR`: any modality from any other, as arrays, files and a page."""
+"""`vqdit sample --workdir=DIR`: generates any modality; writes arrays, media files and a page."""
 
 from pathlib import Path
 from typing import Annotated

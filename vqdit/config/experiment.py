@@ -164,8 +164,8 @@ class Experiment(Component):
             each = size // devices
             fitting = [str(n) for n in range(1, each + 1) if each % n == 0]
             raise ValueError(
-                f"the global batch_size {size} does not divide by accumulate={parts} parts on each "
-                f"of {devices} devices; accumulate may be {', '.join(fitting)}"
+                f"the global batch_size {size} is not divisible by accumulate={parts} parts on "
+                f"each of {devices} devices; accumulate may be {', '.join(fitting)}"
             )
 
     @property

@@ -144,7 +144,7 @@ def _is_part(module: str) -> bool:
 
 @functools.cache
 def _own(listed: str) -> tuple[str, ...]:
-    """Returns the modules that the environment variable lists.
+    """Returns the names of modules in `listed`, the value of VQDIT_PARTS.
 
     Modules in the current folder are found too, as they are by `python -m vqdit`.
     """

@@ -147,8 +147,8 @@ class Data(Component):
     def _rows(self, process_count: int) -> int:
         if self.batch_size % process_count:
             raise ValueError(
-                f"batch_size {self.batch_size} does not divide by {process_count} processes; use a "
-                f"multiple of {process_count}"
+                f"batch_size {self.batch_size} is not divisible by {process_count} processes; use "
+                f"a multiple of {process_count}"
             )
         return self.batch_size // process_count
 

@@ -20,18 +20,18 @@ class Recorded(Source):
 
     def key(self) -> str:
         """Returns the folder name of the prepared data, which differs for different content."""
-        raise TypeError(f"{type(self).__name__} must define key")
+        raise TypeError(f"{type(self).__name__} must define the method key")
 
     def columns(self) -> Named[Feature]:
         """Returns the features of the columns, read from the raw data."""
-        raise TypeError(f"{type(self).__name__} must define columns")
+        raise TypeError(f"{type(self).__name__} must define the method columns")
 
     def examples(self) -> Mapping[str, Iterable[records.Example]]:
         """Returns the examples of every split, read from the raw data.
 
         A text in the place of an example is a remark, such as what was left out and why.
         """
-        raise TypeError(f"{type(self).__name__} must define examples")
+        raise TypeError(f"{type(self).__name__} must define the method examples")
 
     def prepare(self, *, quiet: bool = False) -> Path:
         """Prepares the raw data unless this is already done; returns the folder.

@@ -94,7 +94,7 @@ class Source(Component):
 
     def features(self) -> Named[Feature]:
         """Returns the feature of every column."""
-        raise TypeError(f"{type(self).__name__} must define features")
+        raise TypeError(f"{type(self).__name__} must define the method features")
 
     def split(self, name: str) -> Split:
         """Returns one split; sources that need no download prepare their data first.
@@ -103,11 +103,11 @@ class Source(Component):
             ValueError: if there are too few examples, or an example is invalid.
             OSError: if the data cannot be found or written.
         """
-        raise TypeError(f"{type(self).__name__} must define split")
+        raise TypeError(f"{type(self).__name__} must define the method split")
 
     def fingerprint(self) -> dict[str, Any]:
         """Returns a value that identifies the prepared data and can be written as JSON."""
-        raise TypeError(f"{type(self).__name__} must define fingerprint")
+        raise TypeError(f"{type(self).__name__} must define the method fingerprint")
 
 
 def root() -> Path:

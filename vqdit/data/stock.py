@@ -15,7 +15,7 @@ from vqdit.data.sources import PRESENT, Arrays, Feature, Source, Split, check_sp
 from vqdit.typing import Named
 
 NAME = r"(?P<namespace>[\w-]+:)?[a-zA-Z]\w*(/[\w+.-]+)?(:(\d+|\*)(\.(\d+|\*)){2})?"
-"""Names of data sets: a name, and perhaps a namespace, a configuration and a version."""
+"""Pattern of the name of a data set, with an optional namespace, configuration and version."""
 CLASSES = 2**20
 """Largest number of classes of a label."""
 

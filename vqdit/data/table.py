@@ -179,7 +179,9 @@ class Table(Recorded):
     def _file(self) -> Path:
         file = local_path(self.path)
         if not file.is_file():
-            raise FileNotFoundError(f"no table {file}; give the path {OPTION} of a .jsonl or .csv")
+            raise FileNotFoundError(
+                f"no table {file}; set {OPTION} to the path of a .jsonl or .csv file"
+            )
         if file.suffix.lower() not in (".jsonl", ".csv"):
             raise ValueError(f"the table {file} must end in .jsonl or .csv")
         return file

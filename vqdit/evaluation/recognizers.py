@@ -25,7 +25,7 @@ class Recognizer:
 
     def predict(self, values: np.ndarray) -> Int[np.ndarray, " b"]:
         """Returns the class of each example; -1 where no class is recognised."""
-        raise TypeError(f"{type(self).__name__} must define predict")
+        raise TypeError(f"{type(self).__name__} must define the method predict")
 
 
 class ImageRecognizer(Recognizer):

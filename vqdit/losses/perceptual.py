@@ -51,15 +51,15 @@ class Perceptual(Component):
 
     def load(self) -> Params:
         """Returns the parameters of the features; called once, before training."""
-        raise TypeError(f"{type(self).__name__} must define load")
+        raise TypeError(f"{type(self).__name__} must define the method load")
 
     def like(self) -> Params:
         """Returns arrays with the structure and shapes of `load`, for `jax.eval_shape`."""
-        raise TypeError(f"{type(self).__name__} must define like")
+        raise TypeError(f"{type(self).__name__} must define the method like")
 
     def distance(self, params: Params, x: Data, y: Data) -> Float[Array, " b"]:
         """Returns the distance of each pair of examples, whose data are in [-1, 1]."""
-        raise TypeError(f"{type(self).__name__} must define distance")
+        raise TypeError(f"{type(self).__name__} must define the method distance")
 
 
 class LPIPS(Perceptual):

@@ -24,7 +24,7 @@ class Modality(Component):
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of one stored example."""
-        raise TypeError(f"{type(self).__name__} must define shape")
+        raise TypeError(f"{type(self).__name__} must define the property shape")
 
     @property
     def dtype(self) -> np.dtype:
@@ -33,8 +33,8 @@ class Modality(Component):
 
     @property
     def grid(self) -> tuple[int, ...]:
-        """Positions along each axis of standardized data, such as pixels or samples."""
-        raise TypeError(f"{type(self).__name__} must define grid")
+        """Number of positions (pixels, samples) along each axis of standardized data."""
+        raise TypeError(f"{type(self).__name__} must define the property grid")
 
     @property
     def channels(self) -> int:
@@ -48,11 +48,11 @@ class Modality(Component):
 
     def standardize(self, raw: Array) -> Array:
         """Turns stored examples into float32 [b, *grid, channels], or into codes [b, *grid, 1]."""
-        raise TypeError(f"{type(self).__name__} must define standardize")
+        raise TypeError(f"{type(self).__name__} must define the method standardize")
 
     def restore(self, x: Array) -> Array:
         """The inverse of `standardize`, rounded and clipped to what can be stored."""
-        raise TypeError(f"{type(self).__name__} must define restore")
+        raise TypeError(f"{type(self).__name__} must define the method restore")
 
     def pack(self, values: Any) -> np.ndarray:
         """Returns the stored form of one value or of a stack of values.
@@ -92,19 +92,19 @@ class Modality(Component):
             ValueError: the argument is not of this modality.
             FileNotFoundError: there is no such file.
         """
-        raise TypeError(f"{type(self).__name__} must define read")
+        raise TypeError(f"{type(self).__name__} must define the method read")
 
     def write(self, values: np.ndarray, folder: Path) -> None:
         """Writes one file per value, or one file with all values, which `read` can read."""
-        raise TypeError(f"{type(self).__name__} must define write")
+        raise TypeError(f"{type(self).__name__} must define the method write")
 
     def draw(self, stored: np.ndarray) -> np.ndarray:
         """Returns a picture of every stored example: uint8 [n, h, w, c]."""
-        raise TypeError(f"{type(self).__name__} must define draw")
+        raise TypeError(f"{type(self).__name__} must define the method draw")
 
     def html(self, stored: np.ndarray | np.generic) -> str:
         """Returns one stored example as self-contained HTML, such as an audio player."""
-        raise TypeError(f"{type(self).__name__} must define html")
+        raise TypeError(f"{type(self).__name__} must define the method html")
 
     def regions(
         self, stored: np.ndarray | np.generic, tokens: tuple[int, ...]

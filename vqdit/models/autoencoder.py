@@ -23,20 +23,20 @@ Grid = Float[Array, "b ... _"]
 class Autoencoder(Component):
     """Base class of autoencoders: an encoder and a decoder as pure functions of their parameters.
 
-    The bottleneck between encoder and decoder determines their channels. A quantizer takes and
-    returns vectors of the codes' width. A KL regularizer takes mean and log variance (2 d channels)
-    and returns latents (d channels).
+    The bottleneck determines how many channels the encoder returns and the decoder takes: for a
+    quantizer, both are the width of a code vector; for a KL regularizer, they are 2 d (mean and log
+    variance) and d (latents).
     """
 
     @property
     def downsampling(self) -> int:
         """Factor by which the encoder reduces each axis of the data."""
-        raise TypeError(f"{type(self).__name__} must define downsampling")
+        raise TypeError(f"{type(self).__name__} must define the property downsampling")
 
     @property
     def reason(self) -> str:
         """Explanation of the down-sampling factor, for error messages."""
-        raise TypeError(f"{type(self).__name__} must define reason")
+        raise TypeError(f"{type(self).__name__} must define the property reason")
 
     @property
     def last_layer(self) -> tuple[str, ...]:
@@ -59,11 +59,11 @@ class Autoencoder(Component):
 
     def encoder(self, width: int) -> nn.Module:
         """Returns a module that maps float32 [b, *size, c] to float32 [b, *grid, width]."""
-        raise TypeError(f"{type(self).__name__} must define encoder")
+        raise TypeError(f"{type(self).__name__} must define the method encoder")
 
     def decoder(self, channels: int) -> nn.Module:
         """Returns a module that maps latents [b, *grid, d] to float32 [b, *size, channels]."""
-        raise TypeError(f"{type(self).__name__} must define decoder")
+        raise TypeError(f"{type(self).__name__} must define the method decoder")
 
     def init(
         self, key: Key[Array, ""], x: Float[Array, "b *size c"], dim: int, width: int = 0

@@ -35,7 +35,7 @@ class Discriminator(Component):
         return logits
 
     def _network(self) -> nn.Module:
-        raise TypeError(f"{type(self).__name__} must define _network")
+        raise TypeError(f"{type(self).__name__} must define the method _network")
 
 
 class PatchGAN(Discriminator):

@@ -117,7 +117,7 @@ def exponent(width: float) -> float:
 
 
 def weights(kept: Sequence[tuple[int, float]], step: int, width: float) -> Float[np.ndarray, " n"]:
-    """Returns the least-squares weights with which saved averages approximate another one.
+    """Returns the least-squares weights that combine saved averages into one that was not saved.
 
     EDM2, appendix C.3.
 

@@ -69,7 +69,7 @@ def check_batch(batch_size: int, mesh: jax.sharding.Mesh) -> int:
         below, above = batch_size // count * count, -(-batch_size // count) * count
         near = f"{below} or {above}" if below else f"{above}"
         raise ValueError(
-            f"the global batch_size {batch_size} does not divide by the {count} devices; "
+            f"the global batch_size {batch_size} is not divisible by the {count} devices; "
             f"nearest: {near}"
         )
     return count

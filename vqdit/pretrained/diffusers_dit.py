@@ -125,8 +125,8 @@ def convert(folder: Path, config: dict[str, Any]) -> Pretrained:
     side = size // patch
     if side**2 * model.dim > POSITIONS_MOST:
         raise ValueError(
-            f"sample_size={size} gives {side}x{side} positions of width {model.dim}, more than "
-            f"the {POSITIONS_MOST:,} values that are imported"
+            f"sample_size={size} needs {side}x{side}x{model.dim} values for its positions; at most "
+            f"{POSITIONS_MOST:,} can be imported"
         )
     inputs = inputs_of(
         size,

@@ -68,7 +68,7 @@ def _entry(entry: Any) -> tuple[np.dtype, tuple[int, ...], int, int]:
     match entry:
         case {"dtype": str(kind), "shape": [*shape], "data_offsets": [int(start), int(stop)]}:
             if kind not in DTYPES:
-                raise ValueError(f"data type {kind!r}, only {', '.join(DTYPES)} are read")
+                raise ValueError(f"unsupported data type {kind!r}; supported: {', '.join(DTYPES)}")
             dtype, shape = DTYPES[kind], sizes(*shape)
             if stop - start == math.prod(shape) * dtype.itemsize and start >= 0:
                 return dtype, shape, start, stop

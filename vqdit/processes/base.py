@@ -53,7 +53,7 @@ class Process(Component):
     @property
     def is_discrete(self) -> bool:
         """True if x holds codes, False if x holds latents."""
-        raise TypeError(f"{type(self).__name__} must define is_discrete")
+        raise TypeError(f"{type(self).__name__} must define the property is_discrete")
 
     def width(self, space: tuple[int, ...]) -> int:
         """Returns the number of network outputs per position.
@@ -61,7 +61,7 @@ class Process(Component):
         Args:
             space: sizes of the q codebooks for discrete processes, (d,) for continuous ones.
         """
-        raise TypeError(f"{type(self).__name__} must define width")
+        raise TypeError(f"{type(self).__name__} must define the method width")
 
     def bind(self, space: tuple[int, ...]) -> "Process":
         """Returns the process for tokens of this space (see `width`). Default: itself."""
@@ -70,11 +70,11 @@ class Process(Component):
 
     def prior(self, keys: Key[Array, " b"], shape: tuple[int, ...]) -> X:
         """Draws x at t = 1; `shape` is the shape of one example."""
-        raise TypeError(f"{type(self).__name__} must define prior")
+        raise TypeError(f"{type(self).__name__} must define the method prior")
 
     def noise(self, keys: Key[Array, " b"], x_0: X, t: Time) -> Noised:
         """Draws x_t given x_0."""
-        raise TypeError(f"{type(self).__name__} must define noise")
+        raise TypeError(f"{type(self).__name__} must define the method noise")
 
     def network_input(self, x_t: X, t: Time) -> NetworkInput:
         """Returns the input of the network. Default: x_t unscaled, and `TIME_SCALE` t."""
@@ -90,7 +90,7 @@ class Process(Component):
             noise: the noise in x_t, from `noise`.
             t: the times.
         """
-        raise TypeError(f"{type(self).__name__} must define loss")
+        raise TypeError(f"{type(self).__name__} must define the method loss")
 
     def scoring_loss(self, prediction: Prediction, x_0: X, x_t: X, noise: Noise, t: Time) -> Loss:
         """Returns how badly x_0 is predicted at every token, for scores; lower is better.
@@ -100,19 +100,19 @@ class Process(Component):
         in nats. For continuous processes it is the denoising error, which is not a likelihood: the
         squared error of the prediction, averaged over channels.
         """
-        raise TypeError(f"{type(self).__name__} must define scoring_loss")
+        raise TypeError(f"{type(self).__name__} must define the method scoring_loss")
 
     def noise_share(self, t: Values) -> Values:
         """Returns the expected share of noise among the codes (discrete processes only)."""
-        raise TypeError(f"{type(self).__name__} must define noise_share")
+        raise TypeError(f"{type(self).__name__} must define the method noise_share")
 
     def time_at(self, share: Values) -> Values:
         """Returns the t at which this share of the codes is noise: the inverse of `noise_share`."""
-        raise TypeError(f"{type(self).__name__} must define time_at")
+        raise TypeError(f"{type(self).__name__} must define the method time_at")
 
     def oracle(self, x_0: X, x_t: X, noise: Noise, t: Time, space: tuple[int, ...]) -> Prediction:
         """Returns the prediction that minimises the loss given x_0; tests use it as a network."""
-        raise TypeError(f"{type(self).__name__} must define oracle")
+        raise TypeError(f"{type(self).__name__} must define the method oracle")
 
 
 class TimeDistribution(Component):
@@ -130,7 +130,7 @@ class TimeDistribution(Component):
 
     def quantile(self, u: Values) -> Values:
         """Returns the u-quantile of t, u in (0, 1]; strictly increasing in u."""
-        raise TypeError(f"{type(self).__name__} must define quantile")
+        raise TypeError(f"{type(self).__name__} must define the method quantile")
 
 
 class Uniform(TimeDistribution):

@@ -61,7 +61,7 @@ class Categorical(Process):
 
     def mask_probability(self, t: Values) -> Values:
         """Returns gamma(t), the probability of the mask."""
-        raise TypeError(f"{type(self).__name__} must define mask_probability")
+        raise TypeError(f"{type(self).__name__} must define the method mask_probability")
 
     def logits(self, prediction: Prediction, q: int) -> Logits:
         """Returns the network's output as float32 logits of each of the q codebooks."""

@@ -81,7 +81,7 @@ class JointTimeDistribution(Component):
         self, key: Key[Array, ""], index: Index, distributions: Distributions, size: int
     ) -> Times:
         """Draws the own times of all modalities; see `sample` for the arguments."""
-        raise TypeError(f"{type(self).__name__} must define together")
+        raise TypeError(f"{type(self).__name__} must define the method together")
 
     def sample(
         self,

@@ -108,7 +108,7 @@ def bench_training(task: Latents, batch: int, steps: int) -> dict[str, Any]:
         The record; see `record`.
 
     Raises:
-        ValueError: the batch does not divide by the devices.
+        ValueError: the batch is not divisible by the devices.
     """
     mesh = parallel.Mesh().build()
     parallel.check_batch(batch, mesh)

@@ -135,7 +135,7 @@ def finder(siblings: dict[str, Experiment]) -> Callable[[str], Task]:
                     return found.task
         raise ValueError(
             f"{name!r} is neither an experiment of this config nor a workdir, and no shipped "
-            "config has that name; train it first, or name one that is there"
+            "config has that name; train it first, or name an existing one"
         )
 
     return find

@@ -46,12 +46,12 @@ class Quantizer(Component):
     @property
     def dim(self) -> int:
         """Width d of the vectors; a field of quantizers that accept any width."""
-        raise TypeError(f"{type(self).__name__} must define dim")
+        raise TypeError(f"{type(self).__name__} must define the property dim")
 
     @property
     def codebook_sizes(self) -> tuple[int, ...]:
         """Number of codes of each of the q codebooks."""
-        raise TypeError(f"{type(self).__name__} must define codebook_sizes")
+        raise TypeError(f"{type(self).__name__} must define the property codebook_sizes")
 
     @property
     def weights(self) -> Named[float]:
@@ -78,7 +78,7 @@ class Quantizer(Component):
 
     def init(self, key: Key[Array, ""], z: Vectors | None = None) -> tuple[Params, Stats]:
         """Returns initial params and stats; a batch of vectors z, if given, places the codes."""
-        raise TypeError(f"{type(self).__name__} must define init")
+        raise TypeError(f"{type(self).__name__} must define the method init")
 
     def quantize(
         self,
@@ -100,7 +100,7 @@ class Quantizer(Component):
             step: training step, for schedules; None means fully trained.
             mask: which vectors are real; padding does not contribute to the losses.
         """
-        raise TypeError(f"{type(self).__name__} must define quantize")
+        raise TypeError(f"{type(self).__name__} must define the method quantize")
 
     def encode(self, params: Params, stats: Stats, z: Vectors) -> Codes:
         """Returns the codes of z alone: bitwise those of `quantize(params, stats, z)`.
@@ -129,7 +129,7 @@ class Quantizer(Component):
 
     def lookup(self, params: Params, stats: Stats, codes: Codes) -> Vectors:
         """Returns the vectors of the codes; the vector of the code -1 is 0."""
-        raise TypeError(f"{type(self).__name__} must define lookup")
+        raise TypeError(f"{type(self).__name__} must define the method lookup")
 
     def use(self, stats: Stats) -> tuple[Float[Array, "*g k"], ...]:
         """Returns the moving averages of the codes' counts that `stats` hold. Default: none.

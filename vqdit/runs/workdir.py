@@ -284,8 +284,8 @@ def read_component(file: Path, kind: type[T]) -> T:
         value = read_json(file, {"sha256?": str})
         if value.pop("sha256", None) not in (None, _checksum(value)):
             raise config.ConfigError(
-                "it has changed since vqdit wrote it; put back a copy of it, or remove its sha256 "
-                "if you changed it yourself"
+                "it has changed since vqdit wrote it; restore the original or, if the change is "
+                "yours, remove the field sha256"
             )
         found = config.from_json(value)
     except config.ConfigError as error:

@@ -55,7 +55,7 @@ class Sampler(Component):
 
     def check(self, process: Process) -> None:
         """Raises ValueError if this sampler cannot run that process."""
-        raise TypeError(f"{type(self).__name__} must define check")
+        raise TypeError(f"{type(self).__name__} must define the method check")
 
     def bind(self, grid: tuple[int, ...]) -> "Sampler":
         """Returns the sampler for tokens that lie on this grid. Default: the sampler itself."""
@@ -68,9 +68,9 @@ class Sampler(Component):
         return 1
 
     def times(self, process: Process, times: Float[Array, " times"]) -> Float[Array, " times"]:
-        """Respaces times that fall from 1 to 0 in equal steps. Default: unchanged.
+        """Returns the times of the steps. Default: `times`, equally spaced from 1 to 0.
 
-        The first and the last time, and intervals of constant time, must stay as they are.
+        The first and the last time must stay as they are, and equal neighbours must stay equal.
         """
         del process
         return times
@@ -82,7 +82,7 @@ class Sampler(Component):
 
     def step(self, step: Step) -> tuple[X, Carry]:
         """Returns x_s and the next carry. `generate` restores the known positions."""
-        raise TypeError(f"{type(self).__name__} must define step")
+        raise TypeError(f"{type(self).__name__} must define the method step")
 
     def correct(self, step: Step, x_s: X, prediction_at_s: Prediction) -> tuple[X, Carry]:
         """Returns a better x_s, and the next carry, after a second network evaluation.
@@ -94,7 +94,7 @@ class Sampler(Component):
             x_s: the result of `Sampler.step`.
             prediction_at_s: the network's prediction for x_s at s.
         """
-        raise TypeError(f"{type(self).__name__} must define correct")
+        raise TypeError(f"{type(self).__name__} must define the method correct")
 
 
 def shared_steps(samplers: Named[Sampler]) -> int:
@@ -170,7 +170,7 @@ def trajectory(
     correctors = {n: sampler for n, sampler in samplers.items() if sampler.evaluations == 2}
 
     def look(x: Named[X], t: Named[Float[Array, ""]], number: Int[Array, ""]) -> Named[Any]:
-        """Runs the network; noise on known positions is drawn for the step of that number."""
+        """Runs the network on x at t; known positions get the noise of step `number`."""
         shown = {}
         for n in noised:
             noise_keys = _step_keys(keys, f"{n}/kept", number)

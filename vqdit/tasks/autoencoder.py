@@ -79,7 +79,7 @@ class AutoencoderTask(Bottleneck):
 
     def decode_latents(self, params: Params, stats: Stats, z: Float[Array, "b *grid d"]) -> Array:
         """Returns stored examples from generated latents."""
-        raise TypeError(f"{type(self).__name__} must define decode_latents")
+        raise TypeError(f"{type(self).__name__} must define the method decode_latents")
 
     def decode_standardized(
         self, params: Params, stats: Stats, tokens: Array

@@ -38,12 +38,12 @@ class Bottleneck(Task):
     @property
     def weights(self) -> Named[float]:
         """Weight of each of the bottleneck's losses."""
-        raise TypeError(f"{type(self).__name__} must define weights")
+        raise TypeError(f"{type(self).__name__} must define the property weights")
 
     @property
     def dim(self) -> int:
         """Width d of the latents that the decoder takes."""
-        raise TypeError(f"{type(self).__name__} must define dim")
+        raise TypeError(f"{type(self).__name__} must define the property dim")
 
     @property
     def codebook_sizes(self) -> tuple[int, ...]:
@@ -78,15 +78,15 @@ class Bottleneck(Task):
         mask: Bool[Array, "b *grid"],
     ) -> BottleneckOutput:
         """Passes the encoder's output through the bottleneck, in training."""
-        raise TypeError(f"{type(self).__name__} must define bottleneck")
+        raise TypeError(f"{type(self).__name__} must define the method bottleneck")
 
     def tokens(self, params: Params, stats: Stats, h: Float[Array, "b *grid w"]) -> Array:
         """Returns the tokens of the encoder's output."""
-        raise TypeError(f"{type(self).__name__} must define tokens")
+        raise TypeError(f"{type(self).__name__} must define the method tokens")
 
     def lookup(self, params: Params, stats: Stats, tokens: Array) -> Float[Array, "b *grid d"]:
         """Returns the decoder's input for tokens."""
-        raise TypeError(f"{type(self).__name__} must define lookup")
+        raise TypeError(f"{type(self).__name__} must define the method lookup")
 
     def checked(self, tokens: np.ndarray) -> np.ndarray:
         """Returns tokens that a caller gives, in the type that `decode` takes.
@@ -94,7 +94,7 @@ class Bottleneck(Task):
         Raises:
             ValueError: their shape, type or values are not those of this task's tokens.
         """
-        raise TypeError(f"{type(self).__name__} must define checked")
+        raise TypeError(f"{type(self).__name__} must define the method checked")
 
     def measure(
         self,
@@ -105,7 +105,7 @@ class Bottleneck(Task):
         valid: Bool[Array, " b"],
     ) -> Metrics:
         """Returns accumulators of how much the bottleneck loses, for evaluation."""
-        raise TypeError(f"{type(self).__name__} must define measure")
+        raise TypeError(f"{type(self).__name__} must define the method measure")
 
     def update_bottleneck(
         self, params: Params, stats: Stats, update: Any, key: Key[Array, ""], step: Int[Array, ""]

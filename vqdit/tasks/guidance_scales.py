@@ -62,7 +62,7 @@ def _check_scales(guidance: Guidance) -> None:
 
 
 def check_autoguidance(task: MultimodalTask, weak: MultimodalTask, guidance: Guidance) -> None:
-    """Raises ValueError if a model cannot be guided away from a weak model of the task `weak`."""
+    """Raises ValueError if a model of `task` cannot be guided away from a weaker one of `weak`."""
     _check_scales(guidance)
     if isinstance(guidance, Mapping):
         raise ValueError(

@@ -66,7 +66,7 @@ class BaseTarget(Component):
         Args:
             tokenizer: what `reference` names; None if it names nothing.
         """
-        raise TypeError(f"{type(self).__name__} must define space")
+        raise TypeError(f"{type(self).__name__} must define the method space")
 
 
 class Target(BaseTarget):

@@ -44,17 +44,17 @@ class TokenSpace(Component):
     @property
     def modality(self) -> Modality:
         """The modality of the stored examples."""
-        raise TypeError(f"{type(self).__name__} must define modality")
+        raise TypeError(f"{type(self).__name__} must define the property modality")
 
     @property
     def grid(self) -> tuple[int, ...]:
         """Positions along each axis."""
-        raise TypeError(f"{type(self).__name__} must define grid")
+        raise TypeError(f"{type(self).__name__} must define the property grid")
 
     @property
     def sizes(self) -> tuple[int, ...]:
         """Sizes of the codebooks for a discrete process, (d,) for a continuous one."""
-        raise TypeError(f"{type(self).__name__} must define sizes")
+        raise TypeError(f"{type(self).__name__} must define the property sizes")
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -89,11 +89,11 @@ class TokenSpace(Component):
             batches: one pass over the training data.
             name: the column of the modality in the data.
         """
-        raise TypeError(f"{type(self).__name__} must define freeze")
+        raise TypeError(f"{type(self).__name__} must define the method freeze")
 
     def frozen_like(self) -> Frozen:
         """Returns arrays of the structure that `freeze` returns: for `jax.eval_shape`."""
-        raise TypeError(f"{type(self).__name__} must define frozen_like")
+        raise TypeError(f"{type(self).__name__} must define the method frozen_like")
 
     def vectors(self, frozen: Frozen) -> Float[Array, "q k e"] | None:
         """Returns the embedding of every code; None if codes have none, or there are no codes."""
@@ -101,7 +101,7 @@ class TokenSpace(Component):
 
     def encode(self, frozen: Frozen, raw: Array) -> X:
         """Returns x_0 of stored examples, or of their tokens: [b, l, q] codes or [b, l, d]."""
-        raise TypeError(f"{type(self).__name__} must define encode")
+        raise TypeError(f"{type(self).__name__} must define the method encode")
 
     def draw(self, frozen: Frozen, raw: Array, keys: Key[Array, " b"]) -> X:
         """Returns x_0 for training, which may be a sample of the tokenizer's posterior."""
@@ -110,7 +110,7 @@ class TokenSpace(Component):
 
     def decode(self, frozen: Frozen, x_0: X) -> Array:
         """Returns stored examples from tokens."""
-        raise TypeError(f"{type(self).__name__} must define decode")
+        raise TypeError(f"{type(self).__name__} must define the method decode")
 
 
 class TokenizerSpace(TokenSpace):

@@ -74,10 +74,10 @@ def handled(handlers: Mapping[signal.Signals, Any], watch: Callable[[int], None]
 
 
 def leave_on_sigterm() -> contextlib.AbstractContextManager[None]:
-    """Handles signals while no run does: SIGTERM and SIGHUP exit with `REQUEUE`, SIGUSR1 does not.
+    """Handles signals outside of a run: SIGTERM and SIGHUP exit with `REQUEUE`; SIGUSR1 is ignored.
 
-    So a process that is preempted before its first run, between two runs, or while it waits for
-    other processes is started again.
+    A process is thus started again if it is preempted before its first run, between two runs, or
+    while it waits for other processes.
     """
 
     def watch(read: int) -> None:

@@ -140,7 +140,7 @@ class _Loop:
         workdir.claim(self.run.folder, self.experiment)
 
     def _prepare(self) -> None:
-        """Checks what depends on the state, and sets up the compiled step."""
+        """Checks the options that depend on the state, and sets up the compiled step."""
         count = sum(leaf.size for leaf in jax.tree.leaves(self.state.params))
         log.info("%s parameters; compiling the step", f"{count:,}")
         profile = self.experiment.profile

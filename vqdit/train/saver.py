@@ -170,8 +170,8 @@ def check_keep_best(experiment: Experiment, known: Collection[str]) -> None:
     best, every = experiment.keep_best, experiment.evaluate_every
     if best.removeprefix("-") not in known:
         raise ValueError(
-            f"keep_best={best!r} names no metric of the validation split; there are "
-            f"{', '.join(known)}, with a - before it for the lowest"
+            f"keep_best={best!r} is not a metric of the validation split; choose one of "
+            f"{', '.join(known)}, with the prefix - if the lowest value is best"
         )
     if not 0 < math.lcm(every, experiment.checkpoint_every) <= experiment.steps:
         log.warning("keep_best has no effect: only the last step is both evaluated and saved")
