@@ -1,4 +1,4 @@
-"""A VQ-VAE of your own pictures: any folder of PNG, JPEG or WebP files, at 64x64.
+"""A VQ-VAE of your own pictures: any folder of picture files, at 64x64.
 
     python train.py --config=configs/image/folder_vqvae.py --data.source.path=PICTURES
 

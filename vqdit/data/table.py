@@ -47,7 +47,7 @@ class Row(NamedTuple):
 class Table(Recorded):
     """Rows of a .jsonl or .csv file with the columns `image`, `audio`, `text` and `label`.
 
-    `image` is the path of a PNG, JPEG or WebP file and `audio` that of a mono WAV or FLAC file,
+    `image` is the path of a picture and `audio` that of a mono WAV or FLAC file,
     absolute or relative to the table. `text` is stored as UTF-8, padded with zeros. `label` is the
     name or number of a class; the classes are the values that occur, sorted as numbers if all are
     whole numbers, else as text. An optional column `split` assigns each row to train, validation or
