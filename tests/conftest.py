@@ -1,6 +1,7 @@
 """Settings of all tests: 8 fake devices, a compilation cache, data in a folder of their own."""
 
 import os
+import signal
 import tempfile
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 CACHE = Path(tempfile.gettempdir()) / f"vqdit-test-jax-{os.getuid()}"
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(CACHE)  # of the programs that tests start too
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # also where tests run under nohup
 # Tiny programs run once or twice: compiling them well takes longer than it saves.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 

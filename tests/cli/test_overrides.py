@@ -364,7 +364,7 @@ def test_fields_that_may_be_none_and_other_kinds(arg, value):
         (
             "one",
             "--task.model.channels=",
-            "--task.model.channels=: ConvAutoencoder needs positive channels, got ()",
+            "--task.model.channels=: ConvAutoencoder needs channels to be positive, got ()",
         ),
         (
             "two",
@@ -379,7 +379,7 @@ def test_fields_that_may_be_none_and_other_kinds(arg, value):
         (
             "two",
             "--task.model.heads=5",
-            "--task.model.heads=5: DiT needs heads that divide dim, got ",
+            "--task.model.heads=5: DiT needs heads to divide dim=16, got 5",
         ),
         (
             "two",

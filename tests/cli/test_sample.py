@@ -189,7 +189,7 @@ def test_settings_override_the_config(asked, trained, tmp_path):
         (["--num=many"], "--num must be an integer, got 'many'"),
         (["--num"], "--num needs a value, as in --num=..."),
         (["--steps=0"], "--steps must be at least 1, got 0"),
-        (["--steps=1000000000"], "Unmasking needs steps from 1 to 10000, got 1000000000"),
+        (["--steps=1000000000"], "--steps must be at most 10000, got 1000000000"),
         (["--batch-size=0"], "--batch-size must be at least 1, got 0"),
         (["--seed=-1"], "--seed must be from 0 to 2^32 - 1, got -1"),
         (["--seed=4294967296"], "--seed must be from 0 to 2^32 - 1, got 4294967296"),
