@@ -180,6 +180,16 @@ def test_a_table_of_nothing_is_refused(folder):
             write(folder, rows).split("train")
 
 
+def test_a_quote_that_nothing_closes_is_refused(folder):
+    source = write(folder, [row(number) for number in range(12)], "rows.csv")
+    with (folder / "rows.csv").open("a") as file:
+        file.write('pictures/1.png,"cat\n')
+    with pytest.raises(
+        ValueError, match="cannot read the table .*rows.csv: unexpected end of data"
+    ):
+        source.split("train")
+
+
 def test_a_column_that_is_always_empty_is_no_modality(folder):
     source = write(folder, [row(number, label="") for number in range(12)], "rows.csv")
     assert list(source.features()) == ["image"]
@@ -199,7 +209,7 @@ def test_a_column_that_is_always_empty_is_no_modality(folder):
         ('{"text": "a", "text": "b"}', "cannot be read: it has 'text' twice; give each column"),
         ('{"label": Infinity}', "must have a finite number as its label"),
         ('{"label": 1' + "0" * 5000 + "}", "cannot be read: Exceeds the limit"),
-        ('{"label": ' + "[" * 100_000, "cannot be read: maximum recursion depth"),
+        ('{"label": ' + "[" * 100_000, "is nested too deep; a row is one flat object"),
         ('{"image": "' + "a" * 5000 + '"}', "must have a path as its image, got 5,000 characters"),
     ],
 )

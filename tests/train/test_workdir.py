@@ -1,6 +1,7 @@
 """The folder of a run."""
 
 import errno
+import os
 
 import pytest
 
@@ -98,6 +99,12 @@ def test_a_link_that_leads_out_of_a_workdir_is_refused(tmp_path, name):
     with pytest.raises(ValueError, match="is a link that leads out of the workdir"):
         workdir.runs_of(run)
     assert outside.read_text() == "mine"
+
+
+def test_a_pipe_in_a_workdir_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "metrics.jsonl")
+    with pytest.raises(ValueError, match="metrics.jsonl is neither a file nor a folder; remove it"):
+        tiny.run(tiny.tokenizer(), tmp_path)
 
 
 def test_links_within_a_workdir_and_to_one_are_followed(tmp_path):

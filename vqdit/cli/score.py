@@ -61,6 +61,8 @@ def score(
     from vqdit.runs.workdir import make_folder
 
     file = Path(out)
+    if file.is_dir():
+        raise ValueError(f"--out={out} is a folder; give the name of a file")
     model = load_generator(workdir)
     known = read_values(model, given)
     choices = read_values(model, candidates, "--candidates")

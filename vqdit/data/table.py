@@ -180,7 +180,7 @@ class Table(Recorded):
         file = local_path(self.path)
         if not file.is_file():
             raise FileNotFoundError(
-                f"no table {file}; set {OPTION} to the path of a .jsonl or .csv file"
+                f"no table {file}; give the path of a .jsonl or .csv file {OPTION}"
             )
         if file.suffix.lower() not in (".jsonl", ".csv"):
             raise ValueError(f"the table {file} must end in .jsonl or .csv")
@@ -222,7 +222,7 @@ def _first_undecoded(file: Path) -> int:
 
 
 def _read_csv(file: Path, lines: TextIO) -> Iterator[Row]:
-    reader = csv.DictReader(lines)
+    reader = csv.DictReader(lines, strict=True)  # refuses a quote that nothing closes
     ((name, count),) = Counter(reader.fieldnames or [""]).most_common(1)
     if count > 1:
         raise ValueError(
@@ -248,7 +248,11 @@ def _read_json_lines(file: Path, lines: TextIO) -> Iterator[Row]:
             raise ValueError(
                 f"{file}:{number} is not JSON: {error.msg} at character {error.colno}"
             ) from error
-        except (ValueError, RecursionError) as error:  # doubled, very long numbers, or very deep
+        except RecursionError:
+            raise ValueError(
+                f"{file}:{number} is nested too deep; a row is one flat object"
+            ) from None
+        except ValueError as error:  # a name given twice, or a very long number
             raise ValueError(f"{file}:{number} cannot be read: {error}") from error
         if not isinstance(row, dict):
             raise ValueError(f'{file}:{number} must be an object such as {{"image": ...}}')

@@ -115,10 +115,10 @@ def _check_saved(folder: Path) -> None:
 
 
 def refuse_links(folder: Path) -> None:
-    """Checks that no file of a workdir is a link to somewhere else, nor lies behind one.
+    """Checks that no file of a workdir is a link to somewhere else, lies behind one, or is a pipe.
 
     Raises:
-        ValueError: there is such a link.
+        ValueError: there is such a file.
     """
     home = Path(os.path.realpath(folder))
     for name in OWN:
@@ -133,6 +133,8 @@ def refuse_links(folder: Path) -> None:
                     f"{path} is a link that leads out of the workdir, to {os.readlink(path)!a}; "
                     "put what it links to in its place, or use another workdir"
                 )
+            if path.exists() and not (path.is_file() or path.is_dir()):
+                raise ValueError(f"{path} is neither a file nor a folder; remove it")
 
 
 def clear_failed_start(folder: Path) -> None:
