@@ -370,6 +370,12 @@ def test_the_page_shows_and_plays_everything_from_one_file(page):
         assert [cell.strip() for cell in row[1::2]] == ["", "", text.strip(), label]
 
 
+def test_given_items_that_are_not_used_are_said(joint, asked, tmp_path, capsys):
+    sample(tmp_path, f"--workdir={joint}", "--given=label=1,2,3", "--num=2")
+    assert asked["num"] == 2
+    assert "--num=2: only the first 2 of 3 given items are used" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("given", "shape", "num"),
     [

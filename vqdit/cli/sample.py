@@ -94,6 +94,8 @@ def sample(
     folder = Path(out)
     make_folder(folder, "--out")
     num = num or (longest if longest > 1 else 16)
+    if num < longest:
+        print(f"--num={num}: only the first {num} of {longest} given items are used")
     samples = model.sample(num, edits=edits, autoguide=weak, **settings)
 
     record = {
