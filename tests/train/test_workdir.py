@@ -105,6 +105,10 @@ def test_a_pipe_in_a_workdir_is_refused_and_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "metrics.jsonl")
     with pytest.raises(ValueError, match="metrics.jsonl is neither a file nor a folder; remove it"):
         tiny.run(tiny.tokenizer(), tmp_path)
+    (tmp_path / "metrics.jsonl").unlink()
+    (tmp_path / "metrics.jsonl").mkdir()
+    with pytest.raises(ValueError, match="metrics.jsonl is a folder where a file belongs"):
+        tiny.run(tiny.tokenizer(), tmp_path)
 
 
 def test_links_within_a_workdir_and_to_one_are_followed(tmp_path):

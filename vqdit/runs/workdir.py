@@ -34,10 +34,10 @@ CHECKPOINTS, AVERAGES, FAULTS = "checkpoints", "averages", "faults"
 SAVED = "saved.json"
 ORDER = "experiments.json"
 """The names of a config's experiments in order, in the folder that holds their workdirs."""
-OWN = (CONFIG, DATA, FROZEN, RESULT, CHECKPOINTS, AVERAGES, FAULTS, SAVED, ORDER, ".lock") + (
-    *("metrics.jsonl", "performance.jsonl", "log.txt", "previews", "profile"),
-    *("tensorboard", "wandb", "wandb_id"),
+FILES = (CONFIG, DATA, RESULT, SAVED, ORDER, ".lock", "wandb_id") + (
+    *("metrics.jsonl", "performance.jsonl", "log.txt"),
 )
+FOLDERS = (FROZEN, CHECKPOINTS, AVERAGES, FAULTS, "previews", "profile", "tensorboard", "wandb")
 """What a run reads and writes in its workdir."""
 RESULT_SHAPE = {"step": int, "validation": {str: (float, str)}, "preview": str}
 
@@ -121,7 +121,9 @@ def refuse_links(folder: Path) -> None:
         ValueError: there is such a file.
     """
     home = Path(os.path.realpath(folder))
-    for name in OWN:
+    for name in FILES + FOLDERS:
+        if name in FILES and (folder / name).is_dir():
+            raise ValueError(f"{folder / name} is a folder where a file belongs; remove it")
         below = (
             Path(place, each)
             for place, folders, files in os.walk(folder / name)
