@@ -125,6 +125,9 @@ def test_a_field_that_a_config_lacks_is_named(name, tmp_path):
 @pytest.mark.parametrize("text", ["[1]", '"a"', '{"_class_name": 1}', "[" * 100_000, "\ud83d", ""])
 def test_a_config_that_is_no_config_is_refused(text, tmp_path):
     (tmp_path / "config.json").write_bytes(text.encode(errors="surrogatepass"))
+    with pytest.raises(ValueError, match="config.json is damaged: "):
+        pretrained.load(tmp_path)
+    (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ValueError, match="it has no config.json with a _class_name"):
         pretrained.load(tmp_path)
 

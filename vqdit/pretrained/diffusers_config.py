@@ -18,9 +18,10 @@ MISSING = object()
 def read(folder: Path) -> dict[str, Any] | None:
     """Returns the config of a folder, or None if it has none that names a class."""
     try:
-        return read_json(folder / NAME, {CLASS: str})
-    except (OSError, ValueError):
+        config = read_json(folder / NAME, {f"{CLASS}?": str})
+    except OSError:
         return None
+    return config if CLASS in config else None
 
 
 def whole(config: dict[str, Any], name: str, default: Any = MISSING, most: int = LARGEST) -> int:
