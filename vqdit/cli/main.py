@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vqdit.cli import terminal
+from vqdit.escapes import LINES, escaped
 from vqdit.runs import logs
 from vqdit.train.exit_codes import leave
 
@@ -149,9 +150,9 @@ def _ended(command: Callable[[], int]) -> int:
         else:
             message = str(error)
         if _is_ours(error):
-            print(f"error: {logs.escaped(message)}", file=sys.stderr)
+            print(f"error: {escaped(message, keep=LINES)}", file=sys.stderr)
             return 2
-        print(logs.escaped(traceback.format_exc()), end="", file=sys.stderr)
+        print(escaped(traceback.format_exc(), keep=LINES), end="", file=sys.stderr)
         return 1
     except RuntimeError as error:
         if "home directory" not in str(error):

@@ -55,7 +55,7 @@ def score(
     import numpy as np
 
     from vqdit.cli.given import load_generator, read_values
-    from vqdit.data.classes import one_line
+    from vqdit.escapes import escaped
     from vqdit.files import write_json
     from vqdit.inference.scoring import chosen_measure
     from vqdit.runs.workdir import make_folder
@@ -95,9 +95,9 @@ def score(
     write_json(file, record)
     for number, row in enumerate(scores):
         ranking = "  ".join(
-            f"{one_line(names[column])} {probability[number, column]:.1%} ({row[column]:.3g})"
+            f"{escaped(names[column])} {probability[number, column]:.1%} ({row[column]:.3g})"
             if is_bound
-            else f"{one_line(names[column])} ({row[column]:.3g})"
+            else f"{escaped(names[column])} ({row[column]:.3g})"
             for column in sorted(range(len(row)), key=lambda column: -row[column])[:3]
         )
         print(f"given {number}: {ranking}")

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from vqdit.runs.logs import escaped
+from vqdit.escapes import LINES, escaped
 
 GONE = (errno.EPIPE, errno.EIO)
 """Errors of writing to a pipe without a reader, and to a terminal that was closed."""
@@ -26,7 +26,7 @@ class _Stream:
 
     def write(self, text: str) -> int:
         encoding = getattr(self._stream, "encoding", None) or "utf-8"
-        shown = escaped(text) if self._escapes else text
+        shown = escaped(text, keep=LINES) if self._escapes else text
         with self._surviving():
             self._stream.write(shown.encode(encoding, "backslashreplace").decode(encoding))
         return len(text)

@@ -76,16 +76,6 @@ def shown(path: Path) -> str:
     return os.fsencode(path).decode(errors="backslashreplace")
 
 
-def one_line(text: str) -> str:
-    """Returns a text with its control characters, such as a new line, as escapes."""
-    return "".join(
-        letter.encode("unicode_escape").decode()
-        if unicodedata.category(letter) in ("Cc", "Cs")
-        else letter
-        for letter in text
-    )
-
-
 def _look(name: str) -> str:
     """Returns a name as people see it: Latin letters for alike ones, one kind of blank."""
     seen = "".join(letter for letter in name if unicodedata.category(letter) != "Cf")

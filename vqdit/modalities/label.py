@@ -11,7 +11,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from vqdit.data.classes import is_whole, one_line
+from vqdit.data.classes import is_whole
+from vqdit.escapes import escaped
 from vqdit.modalities.base import Modality
 from vqdit.modalities.drawing import text_picture
 from vqdit.typing import Array, Int
@@ -134,7 +135,7 @@ class Label(Modality):
         raise ValueError(f"unknown label {value!r}; give {' or '.join(known)}{hint}")
 
     def write(self, values: np.ndarray, folder: Path) -> None:
-        lines = "".join(f"{one_line(name)}\n" for name in self.captions(values))
+        lines = "".join(f"{escaped(name)}\n" for name in self.captions(values))
         (folder / "labels.txt").write_text(lines, encoding="utf-8")
 
     def draw(self, stored: np.ndarray) -> np.ndarray:

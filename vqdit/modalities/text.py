@@ -7,8 +7,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from vqdit.data.classes import one_line
 from vqdit.data.texts import to_bytes
+from vqdit.escapes import escaped
 from vqdit.files import local_path
 from vqdit.modalities.base import Modality
 from vqdit.modalities.drawing import text_picture
@@ -90,7 +90,7 @@ class Text(Modality):
         return [np.asarray(value)]
 
     def write(self, values: np.ndarray, folder: Path) -> None:
-        lines = "".join(f"{one_line(text)}\n" for text in values)
+        lines = "".join(f"{escaped(text)}\n" for text in values)
         (folder / "texts.txt").write_text(lines, encoding="utf-8")
 
     def draw(self, stored: np.ndarray) -> np.ndarray:

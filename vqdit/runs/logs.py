@@ -7,24 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from vqdit.escapes import LINES, escaped
+
 ROOT = logging.getLogger("vqdit")
-
-
-def escaped(text: str) -> str:
-    """Returns a text with what is not printable escaped, such as the commands of a terminal."""
-    return "".join(
-        letter
-        if letter.isprintable() or letter in "\n\t"
-        else letter.encode("unicode_escape").decode()
-        for letter in text
-    )
 
 
 class _Escaped(logging.Formatter):
     """Escapes names from files and weights that a message holds."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return escaped(super().format(record))
+        return escaped(super().format(record), keep=LINES)
 
 
 class _Terminal(logging.StreamHandler):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vqdit import parallel
-from vqdit.runs.logs import escaped
+from vqdit.escapes import escaped
 
 QUIET = 10.0
 """Seconds between progress lines if the output is not a terminal."""

@@ -1,20 +1,13 @@
 """A page, in one file, that shows pictures, plays sounds and prints texts."""
 
 import base64
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from markupsafe import Markup
 
-HIDDEN = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
-)
-"""Control characters, those that reverse the order in which others are read, and half characters.
-
-The page shows them as escapes.
-"""
+from vqdit.escapes import LINES, escaped
 
 
 class Heading(NamedTuple):
@@ -84,5 +77,5 @@ def write_page(path: Path, title: str, parts: Sequence[Part]) -> None:
     )
     kinds = [(type(part).__name__, part) for part in parts]
     page = environment.get_template("page.html").render(title=title, parts=kinds)
-    page = HIDDEN.sub(lambda found: found[0].encode("unicode_escape").decode(), page)
+    page = escaped(page, keep=LINES)
     path.write_text(page, encoding="utf-8")

@@ -42,36 +42,27 @@ def write_samples(
         explained: arguments of `Generator.sample` if the page explains the samples, else None.
     """
     with replacing(out, RECORD, EARLIER) as new:
-        _write(model, samples, given, record, new, explained)
+        np.savez(new / "samples.npz", **samples)  # pyright: ignore[reportArgumentType]
+        for name, values in samples.items():
+            model.modality(name).write(values, new)
+        stored = {
+            name: model.modality(name).repack(values[:SHOWN]) for name, values in samples.items()
+        }
+        order = sorted(stored, key=lambda name: name not in given)
+        drawn = {
+            name: model.modality(name).draw(stored[name])
+            for name in order
+            if name not in model.task.conditions
+        }
+        single = next(iter(drawn.values()))
+        save_png(new / "grid.png", tile(single) if len(drawn) == 1 else overview(drawn))
+        columns = {
+            name: [Markup(model.modality(name).html(one)) for one in stored[name]] for name in order
+        }
+        parts: list[Part] = [Cards(columns, given)]
+        if explained is not None:
+            from vqdit.cli.report.explanation import write_explanation
 
-
-def _write(
-    model: Any,
-    samples: Mapping[str, np.ndarray],
-    given: Sequence[str],
-    record: Mapping[str, Any],
-    out: Path,
-    explained: Mapping[str, Any] | None,
-) -> None:
-    np.savez(out / "samples.npz", **samples)  # pyright: ignore[reportArgumentType]
-    for name, values in samples.items():
-        model.modality(name).write(values, out)
-    stored = {name: model.modality(name).repack(values[:SHOWN]) for name, values in samples.items()}
-    order = sorted(stored, key=lambda name: name not in given)
-    drawn = {
-        name: model.modality(name).draw(stored[name])
-        for name in order
-        if name not in model.task.conditions
-    }
-    single = next(iter(drawn.values()))
-    save_png(out / "grid.png", tile(single) if len(drawn) == 1 else overview(drawn))
-    columns = {
-        name: [Markup(model.modality(name).html(one)) for one in stored[name]] for name in order
-    }
-    parts: list[Part] = [Cards(columns, given)]
-    if explained is not None:
-        from vqdit.cli.report.explanation import write_explanation
-
-        parts += write_explanation(model, record["num"], explained, out)
-    write_page(out / "index.html", f"{record['num']} samples of {record['workdir']}", parts)
-    write_json(out / RECORD, record)
+            parts += write_explanation(model, record["num"], explained, new)
+        write_page(new / "index.html", f"{record['num']} samples of {record['workdir']}", parts)
+        write_json(new / RECORD, record)
