@@ -26,6 +26,7 @@ WALLS = {
     "chex": (),
     "matplotlib": ("cli/report/",),
     "jinja2": ("cli/report/",),
+    "soundfile": ("modalities/",),
 }
 LAYERS = """
 typing rules files escapes random masked_mean train.exit_codes
@@ -36,8 +37,8 @@ profiling.flops
 quantizers regularizers processes metrics nn runs.array_trees runs.array_fingerprints
 samplers models
 losses
-data
 modalities
+data
 optim runs.checkpoints runs.checkpoint_retention runs.checkpoint_verification
 tasks
 config

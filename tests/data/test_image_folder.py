@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vqdit.data import ImageFolder, pictures
+from vqdit.data import ImageFolder
 from vqdit.data.sources import SPLITS, Feature
+from vqdit.modalities import pictures
 
 pytestmark = pytest.mark.usefixtures("data_folder")
 

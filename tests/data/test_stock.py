@@ -8,9 +8,10 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from vqdit.data import TFDS, Data, pictures, stock
-from vqdit.data.pictures import fit
+from vqdit.data import TFDS, Data, stock
 from vqdit.data.sources import SPLITS, Feature, root
+from vqdit.modalities import pictures
+from vqdit.modalities.pictures import fit
 
 pytestmark = pytest.mark.usefixtures("data_folder")
 

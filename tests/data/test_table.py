@@ -13,8 +13,8 @@ import soundfile
 from PIL import Image
 
 from vqdit.data import Data, Table
-from vqdit.data.classes import class_name
 from vqdit.data.sources import SPLITS, Feature
+from vqdit.modalities.classes import class_name
 
 pytestmark = pytest.mark.usefixtures("data_folder")
 

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vqdit.data.texts import to_bytes
 from vqdit.modalities import Audio, Image, Label, Modality, Text
+from vqdit.modalities.texts import to_bytes
 
 LETTERS = ("seven", "", "né <b>&\"'", "漢字", "a b c", "exactly10b")
 

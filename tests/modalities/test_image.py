@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from vqdit.data.pictures import read_picture
 from vqdit.modalities import Image
 from vqdit.modalities.drawing import picture_html, tile
+from vqdit.modalities.pictures import read_picture
 
 
 def noise(*shape, seed=0):

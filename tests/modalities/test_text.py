@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vqdit.data.texts import to_bytes
 from vqdit.modalities import Text
+from vqdit.modalities.texts import to_bytes
 
 TEXT = Text(length=12)
 

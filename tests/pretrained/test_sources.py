@@ -15,9 +15,9 @@ import vqdit
 from tests import tiny
 from vqdit import pretrained
 from vqdit.cli.main import main
-from vqdit.data.pictures import SUFFIXES
 from vqdit.inference.loading import resolver
 from vqdit.modalities import Image
+from vqdit.modalities.pictures import SUFFIXES
 from vqdit.models import VQGAN
 from vqdit.pretrained import diffusers, llamagen, taming
 from vqdit.pretrained.archive import Stored

@@ -7,8 +7,8 @@ import pytest
 
 from tests import tiny
 from vqdit.data import Batch, Digits
-from vqdit.data.texts import to_bytes
 from vqdit.modalities import Label, Text
+from vqdit.modalities.texts import to_bytes
 from vqdit.processes import Flow, Masked
 from vqdit.tasks.base import Trained
 from vqdit.tasks.token_space import CodeSpace, TokenizerSpace

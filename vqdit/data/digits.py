@@ -11,7 +11,7 @@ import numpy as np
 
 from vqdit.data.recorded import Recorded
 from vqdit.data.sources import SPLITS, Feature
-from vqdit.data.texts import to_bytes
+from vqdit.modalities.texts import to_bytes
 from vqdit.typing import Named
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")

@@ -10,8 +10,11 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from vqdit.data.builders.description import is_prepared
-from vqdit.data.classes import class_name, in_order, shown
-from vqdit.data.pictures import (
+from vqdit.data.recorded import Recorded
+from vqdit.data.sources import OPTION, SPLITS, Feature, divide, root
+from vqdit.files import local_path, write_whole
+from vqdit.modalities.classes import class_name, in_order, shown
+from vqdit.modalities.pictures import (
     SUFFIXES,
     UnreadablePicture,
     check_form,
@@ -20,9 +23,6 @@ from vqdit.data.pictures import (
     open_picture,
     read_picture,
 )
-from vqdit.data.recorded import Recorded
-from vqdit.data.sources import OPTION, SPLITS, Feature, divide, root
-from vqdit.files import local_path, write_whole
 from vqdit.typing import Named, resumable
 
 SPLIT_LIKE = {*SPLITS, "training", "val", "valid", "dev", "testing"}

@@ -24,7 +24,7 @@ import numpy as np
 from vqdit.data.fashion_mnist import GARMENTS, FashionMNIST
 from vqdit.data.recorded import Recorded
 from vqdit.data.sources import SPLITS, Arrays, Feature, Source, Split, check_split, divide
-from vqdit.data.texts import to_bytes
+from vqdit.modalities.texts import to_bytes
 from vqdit.typing import Named, resumable
 
 RATE = 8000

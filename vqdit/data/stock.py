@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from vqdit.data.builders.description import reading
-from vqdit.data.pictures import check_form, fit, open_checked
 from vqdit.data.sources import PRESENT, Arrays, Feature, Source, Split, check_split, root
+from vqdit.modalities.pictures import check_form, fit, open_checked
 from vqdit.typing import Named
 
 NAME = r"(?P<namespace>[\w-]+:)?[a-zA-Z]\w*(/[\w+.-]+)?(:(\d+|\*)(\.(\d+|\*)){2})?"

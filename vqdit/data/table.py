@@ -16,13 +16,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
-from vqdit.data.classes import class_name, in_order, is_utf8, is_whole
-from vqdit.data.pictures import check_form, read_picture
 from vqdit.data.recorded import Recorded
-from vqdit.data.sounds import read_sound
 from vqdit.data.sources import OPTION, SPLITS, Feature, divide
-from vqdit.data.texts import to_bytes
 from vqdit.files import local_path
+from vqdit.modalities.classes import class_name, in_order, is_utf8, is_whole
+from vqdit.modalities.pictures import check_form, read_picture
+from vqdit.modalities.sounds import read_sound
+from vqdit.modalities.texts import to_bytes
 from vqdit.typing import Named, resumable
 
 COLUMNS = ("image", "audio", "text", "label")

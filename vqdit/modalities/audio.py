@@ -7,8 +7,8 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
-from vqdit.data.sounds import fit_sound
 from vqdit.modalities.base import Modality, find_files, numbered, report_fitted
+from vqdit.modalities.sounds import fit_sound
 from vqdit.typing import Array, Float, Int
 
 SUFFIXES = (".wav", ".flac")

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from vqdit.data.classes import shown
 from vqdit.files import local_path
+from vqdit.modalities.classes import shown
 from vqdit.typing import Array, Component
 
 log = logging.getLogger(__name__)

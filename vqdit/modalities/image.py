@@ -5,9 +5,9 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
-from vqdit.data.pictures import SUFFIXES, fit, open_picture
 from vqdit.modalities.base import Modality, find_files, numbered, report_fitted
 from vqdit.modalities.drawing import picture_html, save_png
+from vqdit.modalities.pictures import SUFFIXES, fit, open_picture
 from vqdit.typing import Array, Float, UInt8
 
 

@@ -11,9 +11,9 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from vqdit.data.classes import is_whole
 from vqdit.escapes import escaped
 from vqdit.modalities.base import Modality
+from vqdit.modalities.classes import is_whole
 from vqdit.modalities.drawing import text_picture
 from vqdit.typing import Array, Int
 

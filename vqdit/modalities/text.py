@@ -7,11 +7,11 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from vqdit.data.texts import to_bytes
 from vqdit.escapes import escaped
 from vqdit.files import local_path
 from vqdit.modalities.base import Modality
 from vqdit.modalities.drawing import text_picture
+from vqdit.modalities.texts import to_bytes
 from vqdit.typing import Array, Int, UInt8
 
 BYTES = 256

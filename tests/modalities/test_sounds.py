@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from vqdit.data.sounds import fit_sound, read_sound
+from vqdit.modalities.sounds import fit_sound, read_sound
 
 SOUND = np.asarray([-32768, -1, 0, 1, 32767, 12345], np.int16)
 

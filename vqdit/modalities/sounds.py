@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from vqdit.data.classes import shown
+from vqdit.modalities.classes import shown
 
 FORMATS = ("WAV", "WAVEX", "RF64", "FLAC")
 RATES = (100, 1_000_000)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vqdit.data.texts import to_bytes
+from vqdit.modalities.texts import to_bytes
 
 
 def test_a_text_is_its_bytes_and_then_zeros():

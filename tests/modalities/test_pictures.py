@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vqdit.data.pictures import find_pictures, fit, read_picture
+from vqdit.modalities.pictures import find_pictures, fit, read_picture
 
 
 def noise(height, width, channels=3, seed=0):
