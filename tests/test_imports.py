@@ -29,7 +29,7 @@ WALLS = {
     "soundfile": ("modalities/",),
 }
 LAYERS = """
-typing rules files escapes random masked_mean train.exit_codes
+typing rules files escapes random masked_mean ragged train.exit_codes
 runs.logs runs.file_checksums runs.orbax_paths runs.failed_saves
 profiling.accelerators profiling.compiled_program
 parallel

@@ -6,6 +6,7 @@ import pytest
 
 from vqdit.modalities import Text
 from vqdit.modalities.texts import to_bytes
+from vqdit.ragged import ragged
 
 TEXT = Text(length=12)
 
@@ -113,3 +114,25 @@ def test_a_full_text_of_bytes_that_are_no_letters_has_a_stored_form():
     with pytest.raises(ValueError, match="36 bytes"):
         TEXT.pack(values)
     assert TEXT.unpack(TEXT.repack(values)).tolist() == values.tolist()
+
+
+def test_a_text_of_variable_length_is_its_bytes_alone():
+    text = Text(length=12, variable=True)
+    values = ["né", "", "a\0b", "👍🏽"]
+    stored = text.pack(values)
+    assert [bytes(row) for row in stored] == [value.encode() for value in values]
+    assert text.unpack(stored).tolist() == values
+    assert (text.lengths, TEXT.lengths) == ((0, 12), None)
+    assert bytes(text.pack("seven")[0]) == b"seven"
+    strange = ragged([np.asarray([0xC3], np.uint8)])  # half a letter
+    assert text.unpack(text.repack(text.unpack(strange))).tolist() == ["\N{REPLACEMENT CHARACTER}"]
+    assert text.pack(stored).tolist() == stored.tolist()
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [("x" * 13, "has 13 bytes, more than the 12"), ("\ud800", "lone surrogate"), ([3], "must be")],
+)
+def test_a_text_of_variable_length_that_is_none_is_refused(value, message):
+    with pytest.raises(ValueError, match=message):
+        Text(length=12, variable=True).pack(value)

@@ -15,7 +15,8 @@ class Batch(NamedTuple):
         data: stored array of every modality, such as uint8 images; zeros where the modality is
             missing. The second view of a modality, if there is one, has the suffix GIVEN.
         present: for every modality, True where the example has the modality.
-        mask: for modalities of variable length, True at positions that are not padding.
+        mask: for modalities of variable length, True at the positions of the stored example, and
+            False at the padding behind its end.
         index: row of each example in the global batch (training) or in the split (evaluation).
             Random keys are derived from the step and this index.
         valid: False for rows that only pad the last batch of an evaluation.

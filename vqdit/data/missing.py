@@ -65,5 +65,5 @@ class _Without:
         arrays = take(self._split, rows, self._features)
         lacks = self._lacks[rows]
         values, present = arrays[self._column].copy(), arrays[PRESENT + self._column] & ~lacks
-        values[lacks] = 0
+        values[lacks] = self._features[self._column].blank(int(lacks.sum()))
         return arrays | {self._column: values, PRESENT + self._column: present}

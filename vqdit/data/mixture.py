@@ -45,7 +45,10 @@ class Mixture(Source):
             for name, feature in source.features().items():
                 other = merged.get(name, feature)
                 named = feature if feature.names else other
-                kinds = {(kind.shape, kind.classes, kind.stored) for kind in (other, feature)}
+                kinds = {
+                    (kind.shape, kind.classes, kind.stored, kind.ragged)
+                    for kind in (other, feature)
+                }
                 if len(kinds) > 1 or (other.names and named.names != other.names):
                     raise ValueError(
                         f"the sources of the mixture disagree on {name!r}: "
@@ -87,7 +90,7 @@ class Joined:
     def take(self, rows: np.ndarray) -> Arrays:
         arrays: Arrays = {}
         for name, feature in self._features.items():
-            arrays[name] = np.zeros((len(rows), *feature.shape), feature.stored)
+            arrays[name] = feature.blank(len(rows))
             arrays[PRESENT + name] = np.zeros(len(rows), bool)
         owner = np.searchsorted(self._starts, rows, side="right") - 1
         for number, (split, columns) in enumerate(self._splits):

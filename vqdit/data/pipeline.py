@@ -5,19 +5,22 @@ and batches them, and each process takes its rows of the global batch. A run the
 without saved iterator state and sees the same global batches on any number of processes.
 """
 
+import functools
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from vqdit.data import workers
 from vqdit.data.augment import Augmentation, Pair, Pixels
 from vqdit.data.batch import GIVEN, Batch
+from vqdit.data.buckets import Batches, Buckets
 from vqdit.data.digits import Digits
 from vqdit.data.mixture import Joined
 from vqdit.data.sources import MIRRORED, PRESENT, Arrays, Feature, Source, Split, take
+from vqdit.ragged import padded
 from vqdit.typing import Component, Named, resumable
 
 AHEAD = 4
@@ -34,6 +37,8 @@ class Data(Component):
             view where the image is known, so that its condition varies but the images that it
             learns to generate do not.
         batch_size: number of examples in a global batch, over all devices and processes.
+        buckets: largest number of lengths to which batches are padded if examples differ in length;
+            a step is compiled for each. 1 pads every batch to the longest possible example.
         workers: number of processes that decode and augment; 0 uses threads of this process.
     """
 
@@ -41,11 +46,13 @@ class Data(Component):
     augment: tuple[Augmentation, ...] = ()
     augment_given: tuple[Augmentation, ...] = ()
     batch_size: int = 128
+    buckets: int = 1
     workers: int = resumable(0)
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise ValueError(f"Data needs batch_size >= 1, got {self.batch_size}")
+        self.require("buckets >= 1", self.buckets >= 1)
         if not 0 <= self.workers <= workers.MOST:
             raise ValueError(f"Data needs workers from 0 to {workers.MOST}, got {self.workers}")
 
@@ -95,7 +102,9 @@ class Data(Component):
         split, size = self.source.split("train"), self._rows(process_count)
         rows = slice(process_index * size, (process_index + 1) * size)
         augment = (self.augment, self.augment_given)
-        assemble = _Assemble(split, self.features(), augment, seed, rows)
+        sizes = self._sizes("train")
+        batches = self._batches(seed) if sizes and len(sizes.each) > 1 else None
+        assemble = _Assemble(split, self.features(), augment, seed, rows, sizes, batches)
         passed = None
         if self.workers:
             found = self.features().values()
@@ -124,8 +133,7 @@ class Data(Component):
 
     def train_rows(self, seed: int, step: int) -> np.ndarray:
         """Returns the rows of the training split that form the global batch of a step."""
-        order = _order(self.source.split("train"), seed)
-        return np.asarray(order.batch(self.batch_size, drop_remainder=True)[step])
+        return np.asarray(self._batches(seed)[step])
 
     def first_batch(self, seed: int) -> Batch:
         """Returns the whole global batch of step 0."""
@@ -138,11 +146,28 @@ class Data(Component):
         """Yields a split once, in order; rows that pad the last batch are not `valid`."""
         examples, features = self.source.split(split), self.features()
         size = self._rows(process_count)
+        sizes = self._sizes(split)
         for start in range(0, len(examples), self.batch_size):
             index = start + process_index * size + np.arange(size)
             valid = index < len(examples)
             arrays = take(examples, np.where(valid, index, 0), features)
-            yield _batch(arrays, features, index, valid)
+            whole = np.arange(start, min(start + self.batch_size, len(examples)))
+            yield _batch(arrays, features, index, valid, sizes and sizes.of(whole))
+
+    def _batches(self, seed: int) -> Any:
+        """Returns the row numbers of the global batch of every step."""
+        split = self.source.split("train")
+        order = _order(split, seed)
+        buckets = _buckets(self)
+        if buckets is None or len(buckets.sizes) == 1:
+            # Endless; without drop_remainder, Grain's length would overflow an integer.
+            return order.batch(self.batch_size, drop_remainder=True)
+        return Batches(order, buckets.of(split), self.batch_size, seed)
+
+    def _sizes(self, split: str) -> "_Sizes | None":
+        """Returns the padded lengths of the batches of a split; None if no column is ragged."""
+        buckets = _buckets(self)
+        return buckets and _Sizes(buckets.sizes, buckets.of(self.source.split(split)))
 
     def _rows(self, process_count: int) -> int:
         if self.batch_size % process_count:
@@ -151,6 +176,25 @@ class Data(Component):
                 f"a multiple of {process_count}"
             )
         return self.batch_size // process_count
+
+
+class _Sizes(NamedTuple):
+    """Padded lengths of ragged columns for each bucket, and the bucket of each row of a split."""
+
+    each: list[dict[str, int]]
+    bucket: np.ndarray
+
+    def of(self, rows: np.ndarray) -> dict[str, int]:
+        """Returns the padded lengths of a global batch."""
+        return self.each[self.bucket[rows].max()]
+
+
+@functools.lru_cache(maxsize=16)
+def _buckets(data: Data) -> Buckets | None:
+    features = data.features()
+    if not any(feature.ragged for feature in features.values()):
+        return None
+    return Buckets(data.source.split("train"), features, data.buckets)
 
 
 class _Assemble:
@@ -163,14 +207,19 @@ class _Assemble:
         augment: tuple[tuple[Augmentation, ...], tuple[Augmentation, ...]],
         seed: int,
         rows: slice,
+        sizes: _Sizes | None,
+        batches: Batches | None,
     ) -> None:
         self._split, self._features, self._augment = split, features, augment
         self._seed, self._rows = seed, rows
+        self._sizes, self._batches = sizes, batches
 
     def __call__(self, step: int, order: np.ndarray) -> Batch:
+        order = order if self._batches is None else self._batches[step]
         index = np.arange(len(order))[self._rows]
         arrays = take(self._split, order[self._rows], self._features)
-        batch = _batch(arrays, self._features, index, np.ones(len(index), bool))
+        lengths = self._sizes and self._sizes.of(order)
+        batch = _batch(arrays, self._features, index, np.ones(len(index), bool), lengths)
         if "image" not in arrays:
             return batch
         always, given = self._augment
@@ -228,10 +277,13 @@ def _batch(
     features: Named[Feature],
     index: np.ndarray,
     valid: np.ndarray,
+    lengths: Mapping[str, int] | None,
 ) -> Batch:
-    data = {name: arrays[name] for name in features}
+    data, mask = {name: arrays[name] for name in features}, {}
+    for name, length in (lengths or {}).items():
+        data[name], mask[name] = padded(arrays[name], length)
     present = {name: arrays[PRESENT + name] & valid for name in features}
-    parts: Any = (Named(data), Named(present), Named(), index.astype(np.int32), valid)
+    parts: Any = (Named(data), Named(present), Named(mask), index.astype(np.int32), valid)
     return Batch(*parts)  # holds NumPy arrays, which the training loop moves to the devices
 
 

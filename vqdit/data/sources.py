@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 
 from vqdit.files import local_path
+from vqdit.ragged import is_ragged, lengths, ragged
 from vqdit.typing import Component, Named
 
 SPLITS = ("train", "validation", "test")
@@ -33,6 +34,8 @@ class Feature(NamedTuple):
         dtype: "uint8", "int16", "int32" or "float32"; if empty, uint8 for arrays and int32 for
             scalars.
         encoded: fingerprint of the tokenizer if the column holds tokens, else empty.
+        ragged: True if examples differ in length; `shape` is then that of the longest possible
+            example, and columns are ragged (see `vqdit.ragged`).
     """
 
     shape: tuple[int, ...]
@@ -40,6 +43,13 @@ class Feature(NamedTuple):
     names: tuple[str, ...] = ()
     dtype: str = ""
     encoded: str = ""
+    ragged: bool = False
+
+    def blank(self, count: int) -> np.ndarray:
+        """Returns a column of zeros, or of examples of length 0 if it is ragged."""
+        if self.ragged:
+            return ragged([np.zeros((0, *self.shape[1:]), self.stored)] * count)
+        return np.zeros((count, *self.shape), self.stored)
 
     @property
     def stored(self) -> np.dtype:
@@ -79,14 +89,32 @@ def take(split: Split, rows: np.ndarray, features: Named[Feature]) -> Arrays:
     arrays = {**split.take(rows)}
     for name, feature in features.items():
         wanted, found = (len(rows), *feature.shape), arrays.get(name)
-        if found is None or found.shape != wanted:
+        what = f"{name!r} with the shape {list(wanted)}"
+        if feature.ragged:
+            wanted, what = (len(rows),), f"{name!r} as a ragged column of {len(rows)} examples"
+        is_right = found is not None and found.shape == wanted
+        if found is None or not is_right or is_ragged(found) != feature.ragged:
             shape = "no such column" if found is None else f"the shape {list(found.shape)}"
             raise ValueError(
-                f"{type(split).__name__}.take must give {name!r} with the shape {list(wanted)}, "
-                f"as its source's features say; got {shape}"
+                f"{type(split).__name__}.take must give {what}, as its source's features say; got "
+                f"{shape}"
             )
         arrays.setdefault(PRESENT + name, np.ones(len(rows), bool))
     return arrays
+
+
+def lengths_of(split: Split, name: str, feature: Feature) -> np.ndarray:
+    """Returns the length of every example of a ragged column, int32 [n]; 0 where it is missing.
+
+    A split that knows them has a method `lengths`; otherwise all examples are read.
+    """
+    if hasattr(split, "lengths"):
+        return split.lengths(name)  # pyright: ignore[reportAttributeAccessIssue]
+    parts = [
+        np.arange(start, min(start + 1024, len(split))) for start in range(0, len(split), 1024)
+    ]
+    columns = [take(split, rows, Named({name: feature}))[name] for rows in parts]
+    return np.concatenate([lengths(column) for column in columns])
 
 
 class Source(Component):

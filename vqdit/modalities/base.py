@@ -13,6 +13,7 @@ import numpy as np
 
 from vqdit.files import local_path
 from vqdit.modalities.classes import shown
+from vqdit.ragged import ragged
 from vqdit.typing import Array, Component
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,15 @@ class Modality(Component):
     def grid(self) -> tuple[int, ...]:
         """Number of positions (pixels, samples) along each axis of standardized data."""
         raise TypeError(f"{type(self).__name__} must define the property grid")
+
+    @property
+    def lengths(self) -> tuple[int, int] | None:
+        """Least and largest length along the first axis of a stored example; None if it is fixed.
+
+        Stored examples of variable length make a ragged column (see `vqdit.ragged`); `shape`
+        and `grid` are those of the longest.
+        """
+        return None
 
     @property
     def channels(self) -> int:
@@ -60,6 +70,8 @@ class Modality(Component):
         Raises:
             ValueError: shape or type are not those of the modality.
         """
+        if self.lengths:
+            return self._pack_ragged(values)
         values = np.asarray(values)
         stack = values[None] if values.shape == self.shape else values
         wanted = " or ".join(_shown(shape) for shape in (self.shape, ("n", *self.shape)))
@@ -68,6 +80,23 @@ class Modality(Component):
         if stack.dtype != self.dtype:
             raise ValueError(f"must be {self.dtype}, got {stack.dtype}")
         return stack
+
+    def _pack_ragged(self, values: Any) -> np.ndarray:
+        """Returns one array [n, ...], or a list of them, as a ragged column."""
+        is_one = isinstance(values, np.ndarray) and values.dtype == self.dtype
+        items = [values] if is_one and values.ndim == len(self.shape) else list(values)
+        low, high = self.lengths or (0, 0)
+        for item in items:
+            if not isinstance(item, np.ndarray) or item.dtype != self.dtype:
+                raise ValueError(f"must be arrays of {self.dtype}, got {item!r:.100}")
+            if item.shape[1:] != self.shape[1:] or item.ndim != len(self.shape):
+                wanted = _shown(("n", *self.shape[1:]))
+                raise ValueError(f"must have the shape {wanted}, got {_shown(item.shape)}")
+            if not low <= len(item) <= high:
+                raise ValueError(f"must have a length from {low} to {high}, got {len(item)}")
+        if not items:
+            raise ValueError("must have at least one example, got none")
+        return ragged(items)
 
     def repack(self, values: Any) -> np.ndarray:
         """Returns the stored form of a stack from `unpack`, which may be invalid generated data."""

@@ -1,4 +1,4 @@
-"""Text: UTF-8 bytes, zero-padded to one length. Bytes are codes, so text needs no tokenizer."""
+"""Text: UTF-8 bytes. Bytes are codes, so text needs no tokenizer."""
 
 import html
 from pathlib import Path
@@ -7,11 +7,12 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from vqdit.escapes import escaped
+from vqdit.escapes import escaped as without_controls
 from vqdit.files import local_path
 from vqdit.modalities.base import Modality
 from vqdit.modalities.drawing import text_picture
-from vqdit.modalities.texts import to_bytes
+from vqdit.modalities.texts import encoded, to_bytes
+from vqdit.ragged import ragged
 from vqdit.typing import Array, Int, UInt8
 
 BYTES = 256
@@ -27,9 +28,12 @@ class Text(Modality):
     Attributes:
         length: bytes of the longest text; "seven" has 5, and characters outside of ASCII take more
             than one byte each.
+        variable: whether each text has a length of its own. If not, all texts are padded to
+            `length` with byte 0, which cannot occur in a text, and a model learns the padding.
     """
 
     length: int = 64
+    variable: bool = False
 
     def __post_init__(self) -> None:
         if self.length < 1:
@@ -38,6 +42,10 @@ class Text(Modality):
     @property
     def shape(self) -> tuple[int, ...]:
         return (self.length,)
+
+    @property
+    def lengths(self) -> tuple[int, int] | None:
+        return (0, self.length) if self.variable else None
 
     @property
     def grid(self) -> tuple[int, ...]:
@@ -54,6 +62,8 @@ class Text(Modality):
         return jnp.maximum(x[..., 0], PADDING).astype(jnp.uint8)
 
     def pack(self, values: Any) -> np.ndarray:
+        if self.variable:
+            return self._pack_variable(values)
         texts = np.atleast_1d(np.asarray(values))
         if texts.dtype == self.dtype:
             return super().pack(texts)
@@ -61,13 +71,25 @@ class Text(Modality):
             raise ValueError(f"must be a text or a list of texts, got {values!r}")
         return np.stack([to_bytes(str(text), self.length) for text in texts])
 
+    def _pack_variable(self, values: Any) -> np.ndarray:
+        texts = [values] if isinstance(values, str) else values
+        if isinstance(texts, np.ndarray) and texts.dtype.kind == "U":
+            texts = [str(text) for text in np.atleast_1d(texts)]
+        if all(isinstance(text, str) for text in texts) and len(texts):
+            return ragged([encoded(text, self.length) for text in texts])
+        return self._pack_ragged(values)
+
     def unpack(self, stored: np.ndarray) -> np.ndarray:
+        if self.variable:
+            return ragged([bytes(row).decode(errors="replace") for row in stored])
         texts = [bytes(row).rstrip(b"\0").decode(errors="replace") for row in stored]
         return np.asarray([text.replace("\0", STRANGE) for text in texts])
 
     def repack(self, values: Any) -> np.ndarray:
         """Replacement characters become a byte that never occurs in UTF-8."""
         rows = [str(text).encode().replace(STRANGE.encode(), b"\xff") for text in values]
+        if self.variable:
+            return ragged([np.frombuffer(row[: self.length], np.uint8) for row in rows])
         return np.stack([np.frombuffer(row.ljust(self.length, b"\0"), np.uint8) for row in rows])
 
     def captions(self, values: np.ndarray) -> list[str]:
@@ -90,26 +112,27 @@ class Text(Modality):
         return [np.asarray(value)]
 
     def write(self, values: np.ndarray, folder: Path) -> None:
-        lines = "".join(f"{escaped(text)}\n" for text in values)
+        lines = "".join(f"{without_controls(text)}\n" for text in values)
         (folder / "texts.txt").write_text(lines, encoding="utf-8")
 
     def draw(self, stored: np.ndarray) -> np.ndarray:
         return np.stack([text_picture(str(text)) for text in self.unpack(stored)])
 
     def html(self, stored: np.ndarray) -> str:
-        return f"<q>{html.escape(str(self.unpack(stored[None])[0]))}</q>"
+        stack = ragged([stored]) if self.variable else stored[None]
+        return f"<q>{html.escape(str(self.unpack(stack)[0]))}</q>"
 
     def regions(self, stored: np.ndarray, tokens: tuple[int, ...]) -> list[tuple[str, np.ndarray]]:
         """One region per word, with the blank behind it; one per letter of a single word."""
         del tokens
-        content = bytes(stored).rstrip(b"\0")
+        content = bytes(stored) if self.variable else bytes(stored).rstrip(b"\0")
         words = content.split(b" ")
         if len(words) == 1:
             letters = content.decode(errors="surrogateescape")  # a letter has 1 to 4 bytes
             words = [letter.encode(errors="surrogateescape") for letter in letters]
         found, start, gap = [], 0, int(len(words) > 1 and b" " in content)
         for word in words:
-            belongs = np.zeros(self.length, bool)
+            belongs = np.zeros(len(stored), bool)
             belongs[start : min(start + len(word) + gap, len(content))] = True
             found.append((word.decode(errors="replace"), belongs))
             start += len(word) + gap

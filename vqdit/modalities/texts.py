@@ -1,4 +1,4 @@
-"""Conversion of text to UTF-8 bytes, padded at the end with byte 0."""
+"""Conversion of text to UTF-8 bytes, padded at the end with byte 0 or not."""
 
 import numpy as np
 
@@ -7,25 +7,38 @@ SHOWN = 100
 
 
 def to_bytes(text: str, length: int) -> np.ndarray:
-    """Returns a text as uint8 [length].
+    """Returns a text padded with zeros: uint8 [length].
 
     Raises:
         ValueError: if the text has more than `length` bytes in UTF-8, cannot be written as UTF-8,
             or contains byte 0, which is reserved for padding.
     """
-    shown = repr(text) if len(text) <= SHOWN else f"{repr(text[:SHOWN])}..."
+    found = encoded(text, length)
+    if 0 in found:
+        raise ValueError(f"the text {_shown(text)} has a byte 0, which is kept for padding")
+    return np.pad(found, (0, length - len(found)))
+
+
+def encoded(text: str, length: int) -> np.ndarray:
+    """Returns a text of at most `length` bytes in UTF-8 as uint8 [n].
+
+    Raises:
+        ValueError: if the text is longer, or cannot be written as UTF-8.
+    """
     try:
-        encoded = text.encode()
+        found = text.encode()
     except UnicodeEncodeError as error:
         raise ValueError(
-            f"the text {shown} has half a character (a lone surrogate) at {error.start}; write it "
-            "as UTF-8"
+            f"the text {_shown(text)} has half a character (a lone surrogate) at {error.start}; "
+            "write it as UTF-8"
         ) from error
-    if len(encoded) > length:
+    if len(found) > length:
         raise ValueError(
-            f"the text {shown} has {len(encoded)} bytes, more than the {length} that fit; "
+            f"the text {_shown(text)} has {len(found)} bytes, more than the {length} that fit; "
             "shorten it, or set a greater length"
         )
-    if 0 in encoded:
-        raise ValueError(f"the text {shown} has a byte 0, which is kept for padding")
-    return np.frombuffer(encoded.ljust(length, b"\0"), np.uint8)
+    return np.frombuffer(found, np.uint8)
+
+
+def _shown(text: str) -> str:
+    return repr(text) if len(text) <= SHOWN else f"{repr(text[:SHOWN])}..."

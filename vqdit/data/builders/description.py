@@ -19,7 +19,14 @@ SHAPE = {
     "version": str,
     "checksum": str,
     "features": {
-        str: {"shape": [int], "classes": int, "names": [str], "dtype?": str, "encoded?": str}
+        str: {
+            "shape": [int],
+            "classes": int,
+            "names": [str],
+            "dtype?": str,
+            "encoded?": str,
+            "ragged?": bool,
+        }
     },
     "splits": {str: int},
     "files?": {str: int},
@@ -122,7 +129,7 @@ def _names(found: dict[str, Any], column: str) -> list[str]:
 
 
 def described(features: Mapping[str, Feature]) -> dict[str, Any]:
-    """Returns features as JSON; omits dtype and encoded if empty, as older data sets do.
+    """Returns features as JSON; omits what is empty of the later fields, as older data sets do.
 
     Raises:
         ValueError: if a column is too large.
@@ -132,7 +139,9 @@ def described(features: Mapping[str, Feature]) -> dict[str, Any]:
         check_size(name, feature)
         fields = feature._asdict()
         found[name] = {
-            key: fields[key] for key in fields if key not in ("dtype", "encoded") or fields[key]
+            key: fields[key]
+            for key in fields
+            if key not in ("dtype", "encoded", "ragged") or fields[key]
         }
     return found
 
@@ -159,6 +168,8 @@ def _check(found: dict[str, Any]) -> None:
     for name, fields in found["features"].items():
         if min(fields["classes"], *fields["shape"], 1) < 0 or 0 in fields["shape"]:
             raise ValueError(f"features.{name} has a negative or empty size")
+        if fields.get("ragged") and not fields["shape"]:
+            raise ValueError(f"features.{name} is ragged, but a scalar")
         if len(fields["names"]) not in (0, fields["classes"]):
             raise ValueError(
                 f"features.{name} has {fields['classes']} classes but {len(fields['names'])} names"
@@ -167,5 +178,11 @@ def _check(found: dict[str, Any]) -> None:
 
 
 def _feature(fields: Mapping[str, Any]) -> Feature:
-    texts = (fields.get(name, "") for name in ("dtype", "encoded"))
-    return Feature(tuple(fields["shape"]), fields["classes"], tuple(fields["names"]), *texts)
+    return Feature(
+        shape=tuple(fields["shape"]),
+        classes=fields["classes"],
+        names=tuple(fields["names"]),
+        dtype=fields.get("dtype", ""),
+        encoded=fields.get("encoded", ""),
+        ragged=fields.get("ragged", False),
+    )

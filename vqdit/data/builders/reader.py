@@ -4,6 +4,7 @@ TFDS is not asked: it imports every module that a `features.json` names, and its
 whatever picture format and size the bytes have.
 """
 
+import hashlib
 import io
 import math
 import zlib
@@ -43,7 +44,7 @@ class Records:
 
         self.features, description = features_of(folder), describe(folder)
         _check_files(folder, description.get("files", {}))
-        self._what = f"the split {split!r} in {folder}"
+        self._what, self._folder, self._split = f"the split {split!r} in {folder}", folder, split
         name, count = description["name"], description["splits"].get(split)
         with reading(self._what):
             files = sorted((folder / name / VERSION).glob(f"{name}-{split}.array_record-*"))
@@ -59,6 +60,14 @@ class Records:
 
     def __len__(self) -> int:
         return len(self._source)
+
+    def lengths(self, name: str) -> np.ndarray:
+        """Returns the length of every example of a ragged column: int32 [n]."""
+        with reading(f"the lengths of {self._what}"):
+            found = np.load(self._folder / lengths_file(name, self._split), allow_pickle=False)
+            if found.shape != (len(self),) or found.dtype != np.int32:
+                raise ValueError(f"{len(self)} lengths are needed, got {found.dtype}{found.shape}")
+            return found
 
     def take(self, rows: np.ndarray) -> Arrays:
         if self._cache is None:
@@ -109,9 +118,16 @@ def _array(content: bytes, feature: Feature) -> np.ndarray:
     size = math.prod(feature.shape) * feature.stored.itemsize
     inflater = zlib.decompressobj()
     inflated = inflater.decompress(content, size + 1)
-    if len(inflated) != size or not inflater.eof:
+    is_right = len(inflated) <= size if feature.ragged else len(inflated) == size
+    if not is_right or not inflater.eof:
         raise ValueError(f"an array of other than the {size} bytes of its column")
-    return np.frombuffer(inflated, feature.stored).reshape(feature.shape)
+    shape = (-1, *feature.shape[1:]) if feature.ragged else feature.shape
+    return np.frombuffer(inflated, feature.stored).reshape(shape)
+
+
+def lengths_file(column: str, split: str) -> str:
+    """Returns the name of the file with the lengths of a ragged column's examples."""
+    return f"lengths_{hashlib.sha256(column.encode()).hexdigest()[:16]}_{split}.npy"
 
 
 def sizes(folder: Path) -> dict[str, int]:
@@ -138,6 +154,6 @@ def _check_files(folder: Path, expected: Mapping[str, int]) -> None:
 def _blank(features: Named[Feature], count: int) -> Arrays:
     arrays: Arrays = {}
     for name, feature in features.items():
-        arrays[name] = np.zeros((count, *feature.shape), feature.stored)
+        arrays[name] = feature.blank(count)
         arrays[PRESENT + name] = np.zeros(count, bool)
     return arrays

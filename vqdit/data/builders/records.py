@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from vqdit.data.builders.description import DESCRIPTION, VERSION, described
-from vqdit.data.builders.reader import sizes
+from vqdit.data.builders.reader import lengths_file, sizes
 from vqdit.data.sources import PRESENT, Feature
 from vqdit.files import write_json
 from vqdit.typing import Named
@@ -58,11 +58,15 @@ def write(
             if feature.classes
         }
         remarks: list[str] = []
-        builder = _builder(temporary, name, features, splits, digests, labels, remarks)
+        ragged = [column for column, feature in features.items() if feature.ragged]
+        lengths = {(column, split): [] for column in ragged for split in splits}
+        builder = _builder(temporary, name, features, splits, digests, labels, lengths, remarks)
         with contextlib.redirect_stdout(io.StringIO()):  # hides messages of TFDS about downloads
             builder.download_and_prepare(file_format="array_record")
         shutil.rmtree(temporary / "downloads", ignore_errors=True)  # TFDS creates this empty folder
         (temporary / MARK).unlink()
+        for place, found in lengths.items():
+            np.save(temporary / lengths_file(*place), np.asarray(found, np.int32))
         counts = {split: builder.info.splits[split].num_examples for split in splits}
         description = {
             "name": name,
@@ -144,9 +148,10 @@ def _builder(
     splits: Mapping[str, Iterable[Example]],
     digests: Mapping[str, Any],
     labels: Mapping[str, Mapping[str, list[int]]],
+    lengths: Mapping[tuple[str, str], list[int]],
     remarks: list[str],
 ) -> Any:
-    """Returns the TFDS builder, which adds to checksums, counts of labels, and remarks."""
+    """Returns the TFDS builder, which adds to checksums, counts of labels, lengths and remarks."""
     import tensorflow_datasets as tfds
 
     tfds.disable_progress_bar()
@@ -157,8 +162,9 @@ def _builder(
         elif _is_picture(feature):
             columns[column] = tfds.features.Image(shape=feature.shape, encoding_format="png")
         else:
+            shape = (None, *feature.shape[1:]) if feature.ragged else feature.shape
             columns[column] = tfds.features.Tensor(
-                shape=feature.shape, dtype=feature.stored, encoding=tfds.features.Encoding.ZLIB
+                shape=shape, dtype=feature.stored, encoding=tfds.features.Encoding.ZLIB
             )
         columns[PRESENT + column] = tfds.features.Tensor(shape=(), dtype=np.bool_)
 
@@ -167,9 +173,13 @@ def _builder(
         for column, feature in features.items():
             value = example.get(column)
             encoded[PRESENT + column] = np.bool_(value is not None)
-            value = np.zeros(feature.shape) if value is None else np.asarray(value)
+            value = np.asarray(feature.blank(1)[0] if value is None else value)
             value = _converted(value, feature.stored, column)
             digests[split].update(encoded[PRESENT + column].tobytes() + value.tobytes())
+            if feature.ragged:
+                _check_length(value, feature, column)
+                digests[split].update(f"length {len(value)}\n".encode())
+                lengths[column, split].append(len(value))
             if column in labels and encoded[PRESENT + column]:
                 labels[column][split][int(value)] += 1
             encoded[column] = _png(value) if _is_picture(feature) else value
@@ -200,6 +210,15 @@ def _builder(
 
     Builder.name = name
     return Builder(data_dir=folder)
+
+
+def _check_length(value: np.ndarray, feature: Feature, column: str) -> None:
+    most, rest = feature.shape[0], feature.shape[1:]
+    if value.shape[1:] != rest or len(value) > most:
+        raise ValueError(
+            f"an example of the column {column!r} has the shape {list(value.shape)}; it may have "
+            f"at most {most} positions of {list(rest)}"
+        )
 
 
 def _converted(value: np.ndarray, dtype: np.dtype, column: str) -> np.ndarray:

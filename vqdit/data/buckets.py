@@ -1,0 +1,86 @@
+"""Batches of examples of similar length, so that little of a batch is padding.
+
+The relative length of an example is the largest, over its ragged columns, of its length divided by
+that of the longest possible one. Quantiles of the relative lengths bound the buckets. Each window
+of the endless order of examples is sorted by bucket and cut into batches, which are then shuffled;
+a batch has the size of the largest bucket among its examples. A window has whole batches, so every
+example is used as often as in the order, and the batch of a step is a pure function of the seed and
+the step.
+"""
+
+import functools
+from typing import Any
+
+import numpy as np
+
+from vqdit.data.sources import Feature, Split, lengths_of
+from vqdit.typing import Int, Named
+
+WINDOW = 1000
+"""Largest number of batches that are sorted together."""
+MULTIPLE = 8
+"""Padded lengths are multiples of this, or that of the longest possible example."""
+
+
+class Buckets:
+    """The buckets of a data set, chosen by the lengths in a split.
+
+    Attributes:
+        sizes: padded length of every ragged column, for each bucket from the shortest on; the last
+            holds the longest possible examples.
+    """
+
+    def __init__(self, split: Split, features: Named[Feature], count: int) -> None:
+        self._ragged = Named({name: f for name, f in features.items() if f.ragged})
+        longest = {name: feature.shape[0] for name, feature in self._ragged.items()}
+        self.sizes: list[dict[str, int]] = []
+        if self._ragged and count > 1:
+            found = self._lengths(split)
+            relative = np.max([found[name] / longest[name] for name in found], axis=0)
+            quantiles = np.quantile(relative, np.arange(1, count) / count, method="higher")
+            for bound in np.unique(quantiles):
+                size = {}
+                for name, lengths in found.items():
+                    most = max(1, int(lengths[relative <= bound].max()))
+                    size[name] = min(-(-most // MULTIPLE) * MULTIPLE, longest[name])
+                if size != longest and size not in self.sizes:
+                    self.sizes.append(size)
+        self.sizes.append(longest)
+
+    def _lengths(self, split: Split) -> dict[str, np.ndarray]:
+        return {name: lengths_of(split, name, feature) for name, feature in self._ragged.items()}
+
+    def of(self, split: Split) -> Int[np.ndarray, " n"]:
+        """Returns the number of the smallest bucket that holds each example of a split."""
+        found = np.full(len(split), len(self.sizes) - 1)
+        lengths = self._lengths(split) if len(self.sizes) > 1 else {}
+        for number, size in reversed(list(enumerate(self.sizes[:-1]))):
+            fits = np.all([lengths[name] <= size[name] for name in lengths], axis=0)
+            found[fits] = number
+        return found
+
+
+class Batches:
+    """The row numbers of the batch of every step.
+
+    Args:
+        order: endless order of the row numbers.
+        bucket: bucket of every row.
+        size: rows in a batch.
+        seed: seed of the order of the batches within a window.
+    """
+
+    def __init__(self, order: Any, bucket: Int[np.ndarray, " n"], size: int, seed: int) -> None:
+        self._order, self._bucket, self._size, self._seed = order, bucket, size, seed
+        self._window = max(1, min(len(bucket) // size, WINDOW))
+
+    def __getitem__(self, step: int) -> Int[np.ndarray, " b"]:
+        return self._sorted(step // self._window)[step % self._window]
+
+    @functools.lru_cache(maxsize=2)  # noqa: B019 (a run has one)
+    def _sorted(self, number: int) -> Int[np.ndarray, "m b"]:
+        count = self._window * self._size
+        rows = np.asarray([self._order[number * count + place] for place in range(count)])
+        rows = rows[np.argsort(self._bucket[rows], kind="stable")]
+        shuffled = np.random.Generator(np.random.Philox([self._seed, number]))
+        return shuffled.permutation(rows.reshape(self._window, self._size))

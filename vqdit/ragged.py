@@ -1,0 +1,49 @@
+"""Columns of variable length, which are *ragged* on the host and padded in batches.
+
+A ragged column is a one-dimensional NumPy array of objects, each an array [n, ...] of an example's
+own length n.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from vqdit.typing import Bool, Shaped
+
+
+def ragged(values: Iterable[Any]) -> np.ndarray:
+    """Returns examples of any lengths as one ragged column."""
+    items = list(values)
+    column = np.empty(len(items), object)
+    for number, item in enumerate(items):
+        column[number] = item
+    return column
+
+
+def is_ragged(values: np.ndarray) -> bool:
+    """Returns whether a column is ragged."""
+    return values.dtype == object
+
+
+def lengths(column: np.ndarray) -> np.ndarray:
+    """Returns the length of every example of a ragged column: int32 [b]."""
+    return np.asarray([len(item) for item in column], np.int32)
+
+
+def padded(
+    column: np.ndarray, length: int
+) -> tuple[Shaped[np.ndarray, "b n ..."], Bool[np.ndarray, "b n"]]:
+    """Returns a ragged column with zeros behind each example, and True at the real positions.
+
+    Raises:
+        ValueError: an example is longer than `length`.
+    """
+    longest = max(map(len, column))
+    if longest > length:
+        raise ValueError(f"an example has {longest} positions, more than the {length} of its batch")
+    first = column[0]
+    values = np.zeros((len(column), length, *first.shape[1:]), first.dtype)
+    for place, item in zip(values, column, strict=True):
+        place[: len(item)] = item
+    return values, np.arange(length) < lengths(column)[:, None]
