@@ -1,7 +1,7 @@
 """A trained DiT as a Python object: any modalities in, any others out."""
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -71,6 +71,7 @@ class Generator:
         autoguide: "Generator | None" = None,
         seed: int = 0,
         batch_size: int = BATCH,
+        report: Callable[[int], None] | None = None,
     ) -> dict[str, np.ndarray]:
         """Generates any modalities from any others, the wanted ones together.
 
@@ -95,6 +96,7 @@ class Generator:
             seed: seed of the noise.
             batch_size: samples at a time, rounded up to a multiple of the devices; the last batch
                 is filled up, so one shape compiles.
+            report: called after every batch with the number of samples that are finished.
 
         Returns:
             Values of the wanted and the given modalities (bit for bit), `num` of each.
@@ -140,6 +142,8 @@ class Generator:
                 if name not in found:
                     found[name] = np.empty((num, *values.shape[1:]), values.dtype)
                 found[name][first:end] = values[: end - first]
+            if report is not None:
+                report(int(end))
         return {name: self.modality(name).unpack(stored) for name, stored in found.items()}
 
     def _stored_edit(

@@ -12,7 +12,7 @@ its probability is the softmax of the information over the candidates.
 """
 
 import functools
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any, Literal
 
 import jax
@@ -80,31 +80,70 @@ def score_candidates(
     Raises:
         ValueError: two given modalities have different numbers of items.
     """
-    (name,) = inputs.wanted
     items = max((len(value) for value in inputs.stored.values()), default=1)
     for known, value in inputs.stored.items():
         if len(value) not in (1, items):
             raise ValueError(f"{known} has {len(value)} items, another modality {items}")
-    mesh = parallel.of_process()
-    run = _compiled(inputs.task, name, rounds, mesh)
-    arrays = parallel.put_replicated((params, frozen), mesh)
     item, candidate = (axis.ravel() for axis in np.indices((items, len(candidates))))
     scores = np.zeros(len(item), np.float32)
-    size = parallel.divisible(min(batch_size, len(item)), mesh)
     terms = [(1.0, inputs)]
     if measure == "information":
         terms.append((-1.0, inputs._replace(stored={})))
+    how: dict[str, Any] = {"rounds": rounds, "seed": seed, "batch_size": batch_size}
     for sign, term in terms:
-        for rows, request, keys in term.without_default_labels().batches(item, size, seed):
-            scored = {name: jnp.asarray(candidates[candidate[rows]])}
-            request = request._replace(given=request.given | scored)
-            loss = run(*arrays, *parallel.put_examples((keys, request), size, mesh))
-            count = min(size, len(item) - rows[0])  # the rest fills up the last batch
-            scores[rows[:count]] -= sign * np.asarray(loss)[:count]
+        scores -= sign * scoring_losses(term, params, frozen, candidates[candidate], item, **how)
     return scores.reshape(items, len(candidates))
 
 
+def scoring_losses(
+    inputs: Inputs,
+    params: Params,
+    frozen: Frozen,
+    scored: np.ndarray,
+    item: np.ndarray,
+    *,
+    rounds: int,
+    seed: int,
+    batch_size: int,
+    random_times: bool = False,
+    report: Callable[[int], None] | None = None,
+) -> Float[np.ndarray, " n"]:
+    """Returns the scoring loss of each of n examples; see `GenerationTask.scoring_loss`.
+
+    Args:
+        inputs: what is given; `wanted` names the modality of the examples. Conditions that are not
+            given have no value.
+        params: parameters of the network.
+        frozen: arrays of the tokenizers.
+        scored: stored examples.
+        item: number of the given item that belongs to each example, int [n]. Equal numbers draw
+            equal noise.
+        rounds: network evaluations per example.
+        seed: seed of the noise.
+        batch_size: examples at a time.
+        random_times: as for `GenerationTask.scoring_loss`.
+        report: called after every batch with the number of examples that are finished.
+    """
+    (name,) = inputs.wanted
+    mesh = parallel.of_process()
+    run = _compiled(inputs.task, name, rounds, random_times, mesh)
+    arrays = parallel.put_replicated((params, frozen), mesh)
+    losses = np.zeros(len(item), np.float32)
+    size = parallel.divisible(min(batch_size, len(item)), mesh)
+    for rows, request, keys in inputs.without_default_labels().batches(item, size, seed):
+        request = request._replace(given=request.given | {name: jnp.asarray(scored[rows])})
+        loss = run(*arrays, *parallel.put_examples((keys, request), size, mesh))
+        count = min(size, len(item) - rows[0])  # the rest fills up the last batch
+        losses[rows[:count]] = np.asarray(loss)[:count]
+        if report is not None:
+            report(int(rows[0]) + count)
+    return losses
+
+
 @functools.lru_cache(maxsize=8)
-def _compiled(task: DiffusionTask, name: str, rounds: int, mesh: jax.sharding.Mesh) -> Any:
-    scoring_loss = functools.partial(task.scoring_loss, name=name, rounds=rounds)
+def _compiled(
+    task: DiffusionTask, name: str, rounds: int, random_times: bool, mesh: jax.sharding.Mesh
+) -> Any:
+    fixed = {"name": name, "rounds": rounds, "random_times": random_times}
+    scoring_loss = functools.partial(task.scoring_loss, **fixed)
     return parallel.compile_on(scoring_loss, mesh)

@@ -178,6 +178,7 @@ class GenerationTask(MultimodalTask):
         rounds: int,
         hidden: Named[Bool[Array, "b _"]] | None = None,
         x_0: X | None = None,
+        random_times: bool = False,
     ) -> Float[Array, " b"]:
         """Returns how badly a target is predicted from what is known; lower is better.
 
@@ -196,15 +197,21 @@ class GenerationTask(MultimodalTask):
             hidden: positions of known targets that the network does not see.
             x_0: scored tokens, such as generated ones, which may differ from the encoding of their
                 decoded data; None encodes `given[name]`.
+            random_times: shift all times of an example by one random number (Kingma et al.,
+                arXiv:2107.00630, appendix I.1), with which the mean of the estimate is the bound
+                itself. Without it the times are the middles of equal intervals.
         """
         process = self.process(name)
         if x_0 is None:
             x_0 = self.space(name).encode(frozen[name], request.given[name])
         x, t = self._partly_hidden(frozen, keys, request, hidden or Named())
         predict = self.predict(params)
+        shift: Array | float = 0.5
+        if random_times:  # in (0, 1]: at t = 0 there is nothing to predict
+            shift = 1.0 - jax.vmap(jax.random.uniform)(streams(keys, "shift"))[:, None]
 
         def add(total: Array, number: Array) -> tuple[Array, None]:
-            now = jnp.full((len(keys), 1), (number + 0.5) / rounds)
+            now = jnp.broadcast_to((number + shift) / rounds, (len(keys), 1))
             noise_keys = jax.vmap(jax.random.fold_in, (0, None))(streams(keys, "evidence"), number)
             x_t, noise = process.noise(noise_keys, x_0, now)
             prediction = predict(x | {name: x_t}, t | {name: now})[name]
