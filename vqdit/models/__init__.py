@@ -1,6 +1,7 @@
 """Networks: the DiT, autoencoders, discriminators, and a Flax module for codebooks."""
 
-from vqdit.models.autoencoder import Autoencoder, ConvAutoencoder
+from vqdit.models.autoencoder import ConvAutoencoder
+from vqdit.models.base import Autoencoder
 from vqdit.models.codebook import Codebook
 from vqdit.models.discriminators import Discriminator, PatchGAN, StyleGAN
 from vqdit.models.dit import DiT, Tokens

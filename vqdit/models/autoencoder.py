@@ -1,4 +1,4 @@
-"""The interface of autoencoders, and a convolutional autoencoder for one, two or three axes.
+"""A convolutional autoencoder for one, two or three axes.
 
 The convolutional encoder halves every axis after each level except the last; the decoder mirrors
 the encoder. The architecture is that of Esser et al., "Taming Transformers" (VQGAN),
@@ -8,92 +8,16 @@ arXiv:2012.09841, appendix A, without attention.
 from typing import Any, Literal
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
-from vqdit.nn.conv import Downsample, ResidualBlock, Upsample, group_norm
-from vqdit.nn.patches import fold, nearest, unfold
+from vqdit.models.base import Autoencoder
+from vqdit.nn.conv import Downsample, Mask, ResidualBlock, Upsample, group_norm, zero_behind
+from vqdit.nn.patches import fold, unfold
 from vqdit.parallel.target_platform import platform
-from vqdit.typing import Array, Component, Float, Key, Params
+from vqdit.typing import Array, Float
 
 Grid = Float[Array, "b ... _"]
 """Activations on a grid with one, two or three axes."""
-
-
-class Autoencoder(Component):
-    """Base class of autoencoders: an encoder and a decoder as pure functions of their parameters.
-
-    The bottleneck determines how many channels the encoder returns and the decoder takes: for a
-    quantizer, both are the width of a code vector; for a KL regularizer, they are 2 d (mean and log
-    variance) and d (latents).
-    """
-
-    @property
-    def downsampling(self) -> int:
-        """Factor by which the encoder reduces each axis of the data."""
-        raise TypeError(f"{type(self).__name__} must define the property downsampling")
-
-    @property
-    def reason(self) -> str:
-        """Explanation of the down-sampling factor, for error messages."""
-        raise TypeError(f"{type(self).__name__} must define the property reason")
-
-    @property
-    def last_layer(self) -> tuple[str, ...]:
-        """Path of the kernel of the decoder's last layer within the parameters."""
-        return ("decoder", "out", "kernel")
-
-    def grid(self, size: tuple[int, ...]) -> tuple[int, ...]:
-        """Returns the grid of the latents for data of a given size.
-
-        Raises:
-            ValueError: if an edge is not divisible by the down-sampling factor.
-        """
-        factor = self.downsampling
-        if any(axis % factor for axis in size):
-            raise ValueError(
-                f"size {'x'.join(map(str, size))} is not divisible by the encoder's down-sampling "
-                f"{factor} ({self.reason}); nearest sizes: {nearest(size, factor)}"
-            )
-        return tuple(axis // factor for axis in size)
-
-    def encoder(self, width: int) -> nn.Module:
-        """Returns a module that maps float32 [b, *size, c] to float32 [b, *grid, width]."""
-        raise TypeError(f"{type(self).__name__} must define the method encoder")
-
-    def decoder(self, channels: int) -> nn.Module:
-        """Returns a module that maps latents [b, *grid, d] to float32 [b, *size, channels]."""
-        raise TypeError(f"{type(self).__name__} must define the method decoder")
-
-    def init(
-        self, key: Key[Array, ""], x: Float[Array, "b *size c"], dim: int, width: int = 0
-    ) -> dict[str, Params]:
-        """Returns fresh parameters {"encoder", "decoder"}.
-
-        Args:
-            key: random key of the initialisation.
-            x: example data, of the size and the number of channels that the model will be used on.
-            dim: input channels of the decoder.
-            width: output channels of the encoder; 0 for `dim`.
-        """
-        k_encoder, k_decoder = jax.random.split(key)
-        z, encoder = self.encoder(width or dim).init_with_output(k_encoder, x)
-        decoder = self.decoder(x.shape[-1]).init(k_decoder, z[..., :dim])
-        return {"encoder": encoder["params"], "decoder": decoder["params"]}
-
-    def encode(
-        self, params: dict[str, Params], x: Float[Array, "b *size c"], width: int
-    ) -> Float[Array, "b *grid w"]:
-        """Returns the encoder's output, float32; `width` must be that of `init`."""
-        z: Any = self.encoder(width).apply({"params": params["encoder"]}, x)
-        return z
-
-    def decode(
-        self, params: dict[str, Params], z: Float[Array, "b *grid d"], channels: int
-    ) -> Float[Array, "b *size c"]:
-        """Returns the decoder's output with the given number of channels, float32."""
-        x: Any = self.decoder(channels).apply({"params": params["decoder"]}, z)
-        return x
 
 
 class LeveledAutoencoder(Autoencoder):
@@ -146,23 +70,25 @@ class LeveledAutoencoder(Autoencoder):
 
     # The methods below apply layers; they are called in compact methods of encoder and decoder.
 
-    def block(self, h: Grid, width: int, name: str) -> Grid:
+    def block(self, h: Grid, width: int, name: str, mask: Mask = None) -> Grid:
         """Applies a residual block."""
         cls = nn.remat(ResidualBlock) if self.remat and not platform().is_counted else ResidualBlock
-        return cls(width, h.ndim - 2, self.dtype, self.groups, self.use_bias, name=name)(h)
+        return cls(width, h.ndim - 2, self.dtype, self.groups, self.use_bias, name=name)(h, mask)
 
-    def level(self, h: Grid, level: int, blocks: int) -> Grid:
+    def level(self, h: Grid, level: int, blocks: int, mask: Mask = None) -> Grid:
         """Applies the blocks of a level."""
         for number in range(blocks):
-            h = self.block(h, self.channels[level], f"level_{level}_block_{number}")
+            h = self.block(h, self.channels[level], f"level_{level}_block_{number}", mask)
         return h
 
-    def middle(self, h: Grid) -> Grid:
+    def middle(self, h: Grid, mask: Mask = None) -> Grid:
         """Applies the layers between the levels and the latents; by default there are none."""
+        del mask
         return h
 
-    def to_latents(self, h: Grid, width: int) -> Grid:
+    def to_latents(self, h: Grid, width: int, mask: Mask = None) -> Grid:
         """Applies the last convolutions of the encoder."""
+        del mask
         return nn.Conv(width, (1,) * (h.ndim - 2), name="out")(h)
 
     def from_latents(self, z: Grid) -> Grid:
@@ -175,16 +101,20 @@ class _Encoder(nn.Module):
     width: int
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b *size c"]) -> Float[Array, "b *grid w"]:
+    def __call__(
+        self, x: Float[Array, "b *size c"], mask: Mask = None
+    ) -> Float[Array, "b *grid w"]:
         config, axes = self.config, x.ndim - 2
+        masks = _masks(mask, len(config.channels))
         fields = {"dtype": config.dtype, "use_bias": config.use_bias, "name": "in"}
         h = nn.Conv(config.channels[0], (3,) * axes, **fields)(_fold(x, config.patch))
         for level, channels in enumerate(config.channels):
-            h = config.level(h, level, config.blocks)
+            h = config.level(h, level, config.blocks, masks[level])
             if level < len(config.channels) - 1:
-                h = Downsample(channels, axes, config.dtype, name=f"level_{level}_down")(h)
-        h = nn.silu(group_norm(config.middle(h), "norm", config.groups))
-        return config.to_latents(h.astype(jnp.float32), self.width)
+                down = Downsample(channels, axes, config.dtype, name=f"level_{level}_down")
+                h = down(h, masks[level])
+        h = nn.silu(group_norm(config.middle(h, mask), "norm", config.groups, mask))
+        return config.to_latents(h.astype(jnp.float32), self.width, mask)
 
 
 class _Decoder(nn.Module):
@@ -192,18 +122,30 @@ class _Decoder(nn.Module):
     channels: int
 
     @nn.compact
-    def __call__(self, z: Float[Array, "b *grid d"]) -> Float[Array, "b *size c"]:
+    def __call__(
+        self, z: Float[Array, "b *grid d"], mask: Mask = None
+    ) -> Float[Array, "b *size c"]:
         config, axes, kernel = self.config, z.ndim - 2, (3,) * (z.ndim - 2)
-        z = config.from_latents(z)
+        masks = _masks(mask, len(config.channels))
+        z = zero_behind(config.from_latents(z), mask)
         h = nn.Conv(config.channels[-1], kernel, dtype=config.dtype, name="in")(z)
-        h = config.middle(h)
+        h = config.middle(h, mask)
         for level, channels in reversed(list(enumerate(config.channels))):
-            h = config.level(h, level, config.blocks + config.extra_blocks)
+            h = config.level(h, level, config.blocks + config.extra_blocks, masks[level])
             if level > 0:
-                h = Upsample(channels, axes, config.dtype, name=f"level_{level}_up")(h)
-        h = nn.silu(group_norm(h, "norm", config.groups)).astype(jnp.float32)
-        h = nn.Conv(self.channels * config.patch**axes, kernel, name="out")(h)
+                up = Upsample(channels, axes, config.dtype, name=f"level_{level}_up")
+                h = up(h, masks[level])
+        h = nn.silu(group_norm(h, "norm", config.groups, masks[0])).astype(jnp.float32)
+        out = nn.Conv(self.channels * config.patch**axes, kernel, name="out")
+        h = out(zero_behind(h, masks[0]))
         return _unfold(h, config.patch)
+
+
+def _masks(mask: Mask, levels: int) -> list[Any]:
+    """Returns the real positions at every level, from those at the last one."""
+    if mask is None:
+        return [None] * levels
+    return [jnp.repeat(mask, 2**level, axis=1) for level in reversed(range(levels))]
 
 
 def _fold(x: Grid, patch: int) -> Grid:

@@ -1,4 +1,6 @@
-"""Transformer tokenizers for images, with codes on the grid of patches or in a short sequence.
+"""Transformer tokenizers with codes on the grid of patches or in a short sequence.
+
+They take images, and signals with one axis.
 
 ViTTokenizer: Yu et al., "ViT-VQGAN", arXiv:2110.04627. Encoder and decoder are transformers over
 patches, and every patch has one latent vector.
@@ -13,7 +15,8 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax.numpy as jnp
 
-from vqdit.models.autoencoder import Autoencoder
+from vqdit.models.base import Autoencoder
+from vqdit.nn.conv import Mask
 from vqdit.nn.dense import XAVIER
 from vqdit.nn.embeddings import positions
 from vqdit.nn.mlp import MLP
@@ -34,7 +37,7 @@ class PatchTransformers(Autoencoder):
     """Base class of autoencoders whose encoder and decoder are transformers over patches.
 
     Attributes:
-        patch: edge of a patch in pixels; must divide the image size.
+        patch: edge of a patch in pixels or samples; must divide the size of the data.
         depth: number of blocks of the encoder, and of the decoder.
         width: width of the tokens; a multiple of `heads` and, for the position embeddings, of 4.
         heads: number of attention heads.
@@ -93,7 +96,7 @@ class PatchTransformers(Autoencoder):
         fields = (self.depth, self.heads, hidden, self.mlp, self.dtype, self.remat)
         return Transformer(*fields, name="transformer")
 
-    def embed(self, x: Float[Array, "b h w c"]) -> Float[Array, "b l d"]:
+    def embed(self, x: Float[Array, "b *size c"]) -> Float[Array, "b l d"]:
         """Returns one token per patch, with position embedding; for calls in compact methods."""
         size = x.shape[1:-1]
         grid = tuple(edge // self.patch for edge in size)
@@ -103,9 +106,9 @@ class PatchTransformers(Autoencoder):
 
     def pixels(
         self, h: Float[Array, "b l d"], grid: tuple[int, ...], channels: int
-    ) -> Float[Array, "b h w c"]:
-        """Maps one token per patch to a float32 image; for calls in compact methods."""
-        h = nn.Dense(channels * self.patch**2, kernel_init=XAVIER, name="pixels")(h)
+    ) -> Float[Array, "b *size c"]:
+        """Maps one token per patch to float32 data; for calls in compact methods."""
+        h = nn.Dense(channels * self.patch ** len(grid), kernel_init=XAVIER, name="pixels")(h)
         size = tuple(edge * self.patch for edge in grid)
         return unfold(h, size, self.patch).reshape(h.shape[0], *size, channels)
 
@@ -113,8 +116,8 @@ class PatchTransformers(Autoencoder):
 class ViTTokenizer(PatchTransformers):
     """A transformer autoencoder with codes on the grid of patches.
 
-    It can tokenize images of any size that is a multiple of the patch, because its position
-    embeddings are sines and cosines.
+    It can tokenize images of any size that is a multiple of the patch and sequences of any length,
+    because its position embeddings are sines and cosines.
     """
 
     def encoder(self, width: int) -> nn.Module:
@@ -129,9 +132,11 @@ class _GridEncoder(nn.Module):
     width: int
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b y x e"]:
+    def __call__(
+        self, x: Float[Array, "b *size c"], mask: Mask = None
+    ) -> Float[Array, "b *grid e"]:
         config = self.config
-        h = config.transformer()(config.embed(x))
+        h = config.transformer()(config.embed(x), mask)
         grid = (edge // config.patch for edge in x.shape[1:-1])
         return nn.Dense(self.width, kernel_init=XAVIER, name="out")(h).reshape(len(x), *grid, -1)
 
@@ -141,11 +146,13 @@ class _GridDecoder(nn.Module):
     channels: int
 
     @nn.compact
-    def __call__(self, z: Float[Array, "b y x d"]) -> Float[Array, "b h w c"]:
+    def __call__(
+        self, z: Float[Array, "b *grid d"], mask: Mask = None
+    ) -> Float[Array, "b *size c"]:
         config, grid = self.config, z.shape[1:-1]
         h = z.reshape(len(z), -1, z.shape[-1])
         h = nn.Dense(config.width, kernel_init=XAVIER, name="in")(h)
-        h = config.transformer()(h + positions(grid, config.width))
+        h = config.transformer()(h + positions(grid, config.width), mask)
         return config.pixels(h, grid, self.channels)
 
 
@@ -153,17 +160,18 @@ class TiTok(PatchTransformers):
     """A transformer autoencoder with a short sequence of codes, whose grid is (tokens,).
 
     Attributes:
-        size: height and width of the images, which the decoder cannot infer from the codes.
-        tokens: number of codes per image. Published: 32, 64 or 128 for 256x256 pixels.
+        size: height and width of the images, or length of the sequences, which the decoder cannot
+            infer from the codes.
+        tokens: number of codes per example. Published: 32, 64 or 128 for 256x256 pixels.
     """
 
-    size: tuple[int, int] = (32, 32)
+    size: tuple[int, ...] = (32, 32)
     tokens: int = 32
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require("tokens >= 1", self.tokens >= 1)
-        self.require("size to be positive", min(self.size) >= 1)
+        self.require("size to be positive", min(self.size, default=0) >= 1)
         super().grid(self.size)
 
     def grid(self, size: tuple[int, ...]) -> tuple[int, ...]:
@@ -173,6 +181,12 @@ class TiTok(PatchTransformers):
                 f"this TiTok is for images of {own} pixels, not {given}; set its size to {size}"
             )
         return (self.tokens,)
+
+    def real(self, length: Any) -> Any:
+        raise ValueError(
+            f"TiTok has {self.tokens} tokens for every length, which do not say where a sequence "
+            "ends; use ConvAutoencoder or ViTTokenizer for lengths that vary"
+        )
 
     @property
     def last_layer(self) -> tuple[str, ...]:
@@ -195,7 +209,8 @@ class _SequenceEncoder(nn.Module):
     width: int
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b n e"]:
+    def __call__(self, x: Float[Array, "b *size c"], mask: None = None) -> Float[Array, "b n e"]:
+        del mask  # `TiTok.real` refuses lengths that vary
         config = self.config
         config.grid(x.shape[1:-1])
         queries = self.param("queries", NORMAL, (config.tokens, config.width))
@@ -209,18 +224,21 @@ class _SequenceDecoder(nn.Module):
     channels: int
 
     @nn.compact
-    def __call__(self, z: Float[Array, "b n d"]) -> Float[Array, "b h w c"]:
-        config = self.config
-        mask = self.param("mask", NORMAL, (config.width,)) + positions(config.patches, config.width)
+    def __call__(self, z: Float[Array, "b n d"], mask: None = None) -> Float[Array, "b *size c"]:
+        del mask  # `TiTok.real` refuses lengths that vary
+        config, kernel = self.config, (3,) * len(self.config.size)
+        hidden = self.param("mask", NORMAL, (config.width,))
+        hidden = hidden + positions(config.patches, config.width)
         h = nn.Dense(config.width, kernel_init=XAVIER, name="in")(z)
         h = h + self.param("positions", NORMAL, (config.tokens, config.width))
-        h = jnp.concatenate([jnp.broadcast_to(mask, (len(z), *mask.shape)), h], axis=1)
-        h = config.transformer()(h)[:, : len(mask)]
+        h = jnp.concatenate([jnp.broadcast_to(hidden, (len(z), *hidden.shape)), h], axis=1)
+        h = config.transformer()(h)[:, : len(hidden)]
         x = config.pixels(h, config.patches, self.channels)
         # Smooths the borders between patches, as published; the identity at initialisation.
-        return nn.Conv(self.channels, (3, 3), kernel_init=_identity, name="smooth")(x)
+        return nn.Conv(self.channels, kernel, kernel_init=_identity, name="smooth")(x)
 
 
 def _identity(_: Any, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
-    """Initialises a 3x3 convolution as the identity."""
-    return jnp.zeros(shape, dtype).at[1, 1].set(jnp.eye(*shape[2:], dtype=dtype))
+    """Initialises a convolution of width 3 as the identity."""
+    centre = (1,) * (len(shape) - 2)
+    return jnp.zeros(shape, dtype).at[centre].set(jnp.eye(*shape[-2:], dtype=dtype))

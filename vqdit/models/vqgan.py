@@ -8,11 +8,11 @@ arXiv:2112.10752. `vqdit.pretrained` loads public weights into this network.
 import flax.linen as nn
 
 from vqdit.models.autoencoder import Grid, LeveledAutoencoder
-from vqdit.nn.conv import AttentionBlock
+from vqdit.nn.conv import AttentionBlock, Mask, zero_behind
 
 
 class VQGAN(LeveledAutoencoder):
-    """The published VQGAN for images.
+    """The published VQGAN, for images and, with attention along one axis, for signals.
 
     The decoder has one more residual block per level than the encoder. The default channels are the
     published ones.
@@ -46,32 +46,32 @@ class VQGAN(LeveledAutoencoder):
         holds = all(-levels <= level < levels for level in self.attention)
         self.require(rule, holds, "each entry of channels is a level")
 
-    def level(self, h: Grid, level: int, blocks: int) -> Grid:
+    def level(self, h: Grid, level: int, blocks: int, mask: Mask = None) -> Grid:
         has_attention = level in {number % len(self.channels) for number in self.attention}
         for number in range(blocks):
-            h = self.block(h, self.channels[level], f"level_{level}_block_{number}")
+            h = self.block(h, self.channels[level], f"level_{level}_block_{number}", mask)
             if has_attention:
                 name = f"level_{level}_attention_{number}"
-                h = AttentionBlock(self.dtype, self.groups, name=name)(h)
+                h = AttentionBlock(self.dtype, self.groups, name=name)(h, mask)
         return h
 
-    def middle(self, h: Grid) -> Grid:
-        h = self.block(h, h.shape[-1], "middle_block_0")
+    def middle(self, h: Grid, mask: Mask = None) -> Grid:
+        h = self.block(h, h.shape[-1], "middle_block_0", mask)
         if self.middle_attention:
-            h = AttentionBlock(self.dtype, self.groups, name="middle_attention")(h)
-        return self.block(h, h.shape[-1], "middle_block_1")
+            h = AttentionBlock(self.dtype, self.groups, name="middle_attention")(h, mask)
+        return self.block(h, h.shape[-1], "middle_block_1", mask)
 
-    def to_latents(self, h: Grid, width: int) -> Grid:
-        channels = self.z_channels * (2 if self.double_z else 1)
-        h = nn.Conv(channels, (3, 3), name="out")(h)
+    def to_latents(self, h: Grid, width: int, mask: Mask = None) -> Grid:
+        axes, channels = h.ndim - 2, self.z_channels * (2 if self.double_z else 1)
+        h = nn.Conv(channels, (3,) * axes, name="out")(zero_behind(h, mask))
         if self.quant_conv:
-            return nn.Conv(width, (1, 1), name="quant_conv")(h)
+            return nn.Conv(width, (1,) * axes, name="quant_conv")(h)
         self._check("encoder gives", channels, width)
         return h
 
     def from_latents(self, z: Grid) -> Grid:
         if self.quant_conv:
-            return nn.Conv(self.z_channels, (1, 1), name="post_quant_conv")(z)
+            return nn.Conv(self.z_channels, (1,) * (z.ndim - 2), name="post_quant_conv")(z)
         self._check("decoder takes", self.z_channels, z.shape[-1])
         return z
 

@@ -7,6 +7,7 @@ projects the block's result.
 """
 
 from vqdit.models.autoencoder import Grid, LeveledAutoencoder
+from vqdit.nn.conv import Mask
 
 
 class VQGANPlus(LeveledAutoencoder):
@@ -28,7 +29,7 @@ class VQGANPlus(LeveledAutoencoder):
         super().__post_init__()
         self.check_groups()
 
-    def middle(self, h: Grid) -> Grid:
+    def middle(self, h: Grid, mask: Mask = None) -> Grid:
         for number in range(self.blocks):
-            h = self.block(h, self.channels[-1], f"middle_block_{number}")
+            h = self.block(h, self.channels[-1], f"middle_block_{number}", mask)
         return h

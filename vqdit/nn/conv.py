@@ -1,4 +1,9 @@
-"""Residual convolutional blocks on grids of one, two or three axes (channels last)."""
+"""Residual convolutional blocks on grids of one, two or three axes (channels last).
+
+Sequences of different lengths in one batch have a mask over their positions, which are real up to
+an end. The layers then give at real positions what they give for the sequence alone: convolutions
+see zeros behind the end, and norms and attention see only real positions.
+"""
 
 import functools
 
@@ -7,7 +12,15 @@ import jax
 import jax.numpy as jnp
 
 from vqdit.nn.attention import attention
-from vqdit.typing import Array, Float
+from vqdit.typing import Array, Bool, Float
+
+Mask = Bool[Array, "b n"] | None
+"""True at the real positions of sequences, which come first; None: all positions are real."""
+
+
+def zero_behind(x: Float[Array, "b *grid c"], mask: Mask) -> Float[Array, "b *grid c"]:
+    """Returns x with zeros behind the end of each sequence."""
+    return x if mask is None else jnp.where(mask[..., None], x, jnp.zeros((), x.dtype))
 
 
 class ResidualBlock(nn.Module):
@@ -28,14 +41,17 @@ class ResidualBlock(nn.Module):
     use_bias: bool = True
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b *grid c"]) -> Float[Array, "b *grid e"]:
+    def __call__(
+        self, x: Float[Array, "b *grid c"], mask: Mask = None
+    ) -> Float[Array, "b *grid e"]:
         kernel = (3,) * self.axes
         conv = functools.partial(nn.Conv, dtype=self.dtype, use_bias=self.use_bias)
-        h = nn.silu(group_norm(x, name="norm_1", groups=self.groups))
-        h = conv(self.channels, kernel, name="conv_1")(h)
-        h = nn.silu(group_norm(h, name="norm_2", groups=self.groups))
+        h = nn.silu(group_norm(x, name="norm_1", groups=self.groups, mask=mask))
+        h = conv(self.channels, kernel, name="conv_1")(zero_behind(h, mask))
+        h = nn.silu(group_norm(h, name="norm_2", groups=self.groups, mask=mask))
         zeros = nn.initializers.zeros_init()
-        h = conv(self.channels, kernel, kernel_init=zeros, name="conv_2")(h)
+        conv_2 = conv(self.channels, kernel, kernel_init=zeros, name="conv_2")
+        h = conv_2(zero_behind(h, mask))
         if x.shape[-1] != self.channels:
             x = conv(self.channels, (1,) * self.axes, name="shortcut")(x)
         return x + h
@@ -51,19 +67,22 @@ class AttentionBlock(nn.Module):
     groups: int = 0
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b *grid c"]) -> Float[Array, "b *grid c"]:
+    def __call__(
+        self, x: Float[Array, "b *grid c"], mask: Mask = None
+    ) -> Float[Array, "b *grid c"]:
         channels = x.shape[-1]
-        h = group_norm(x, name="norm", groups=self.groups)
+        h = group_norm(x, name="norm", groups=self.groups, mask=mask)
         h = h.reshape(h.shape[0], -1, channels)  # b l c
         q, k, v = (nn.Dense(channels, dtype=self.dtype, name=name)(h) for name in "qkv")
-        h = attention(*(part[:, :, None] for part in (q, k, v)))[:, :, 0]
+        h = attention(*(part[:, :, None] for part in (q, k, v)), mask=mask)[:, :, 0]
         return x + nn.Dense(channels, dtype=self.dtype, name="out")(h).reshape(x.shape)
 
 
 class Downsample(nn.Module):
     """Halves every axis by a convolution of width 3 with stride 2.
 
-    An axis of even length is padded at its end only, as published.
+    An axis of even length is padded at its end only, as published. Sequences with a mask must have
+    even lengths.
     """
 
     channels: int
@@ -71,32 +90,46 @@ class Downsample(nn.Module):
     dtype: str = "float32"
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b *grid c"]) -> Float[Array, "b *half c"]:
+    def __call__(
+        self, x: Float[Array, "b *grid c"], mask: Mask = None
+    ) -> Float[Array, "b *half c"]:
         kernel, strides = (3,) * self.axes, (2,) * self.axes
-        return nn.Conv(self.channels, kernel, strides, dtype=self.dtype, name="conv")(x)
+        conv = nn.Conv(self.channels, kernel, strides, dtype=self.dtype, name="conv")
+        return conv(zero_behind(x, mask))
 
 
 class Upsample(nn.Module):
-    """Doubles every axis by repetition and a convolution, which avoids checkerboard artifacts."""
+    """Doubles every axis by repetition and a convolution, which avoids checkerboard artifacts.
+
+    The mask is that of the input.
+    """
 
     channels: int
     axes: int
     dtype: str = "float32"
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b *grid c"]) -> Float[Array, "b *double c"]:
+    def __call__(
+        self, x: Float[Array, "b *grid c"], mask: Mask = None
+    ) -> Float[Array, "b *double c"]:
+        x = zero_behind(x, mask)
         for axis in range(1, self.axes + 1):
             x = jnp.repeat(x, 2, axis=axis)
         return nn.Conv(self.channels, (3,) * self.axes, dtype=self.dtype, name="conv")(x)
 
 
-def blur_pool(x: Float[Array, "b *grid c"]) -> Float[Array, "b *half c"]:
+def blur_pool(x: Float[Array, "b *grid c"], mask: Mask = None) -> Float[Array, "b *half c"]:
     """Halves every axis: filters with [1, 3, 3, 1] / 8 and keeps every second value.
 
-    Borders are mirrored. A strided convolution without this low-pass filter causes aliasing. Zhang,
-    "Making Convolutional Networks Shift-Invariant Again", arXiv:1904.11486.
+    Borders and the ends of sequences are mirrored. A strided convolution without this low-pass
+    filter causes aliasing. Zhang, "Making Convolutional Networks Shift-Invariant Again",
+    arXiv:1904.11486.
     """
     axes, channels = x.ndim - 2, x.shape[-1]
+    if mask is not None:
+        length = jnp.sum(mask, axis=1, keepdims=True)
+        is_next = (jnp.arange(x.shape[1]) == length)[..., None]
+        x = jnp.where(is_next, jnp.roll(x, 2, axis=1), x)  # one position behind the end is seen
     x = jnp.pad(x, ((0, 0), *((1, 1),) * axes, (0, 0)), mode="reflect")
     taps = jnp.asarray([1.0, 3.0, 3.0, 1.0], x.dtype) / 8.0
     for axis in range(axes):
@@ -111,7 +144,7 @@ def blur_pool(x: Float[Array, "b *grid c"]) -> Float[Array, "b *half c"]:
     return x
 
 
-def group_norm(x: Array, name: str, groups: int = 0) -> Array:
+def group_norm(x: Array, name: str, groups: int = 0, mask: Mask = None) -> Array:
     """Applies group norm in float32.
 
     Args:
@@ -120,6 +153,7 @@ def group_norm(x: Array, name: str, groups: int = 0) -> Array:
         groups: number of groups. 0 chooses up to 32 groups of at least 4 channels and computes the
             variance as E[x^2] - E[x]^2; any other number computes it in two passes, as the
             published models do.
+        mask: real positions, at least one of each example; the statistics are over them alone.
     """
     norm = nn.GroupNorm(
         num_groups=groups or _groups(x.shape[-1]),
@@ -128,7 +162,9 @@ def group_norm(x: Array, name: str, groups: int = 0) -> Array:
         use_fast_variance=groups == 0,
         name=name,
     )
-    return norm(x).astype(x.dtype)
+    if mask is None:
+        return norm(x).astype(x.dtype)
+    return norm(x, mask=jnp.broadcast_to(mask[..., None], x.shape)).astype(x.dtype)
 
 
 def _groups(channels: int) -> int:

@@ -12,7 +12,7 @@ from Shazeer, "GLU Variants Improve Transformer", arXiv:2002.05202, eq. 6.
 import flax.linen as nn
 import jax.numpy as jnp
 
-from vqdit.nn.attention import attention
+from vqdit.nn.attention import Mask, attention
 from vqdit.nn.dense import Dense, Projections
 from vqdit.nn.mlp import MLP
 from vqdit.nn.stack import rematerialized, unroll
@@ -41,15 +41,17 @@ class Transformer(nn.Module):
     remat: bool = False
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b l d"]) -> Float[Array, "b l d"]:
+    def __call__(self, x: Float[Array, "b l d"], mask: Mask | None = None) -> Float[Array, "b l d"]:
+        """Applies the blocks; no token attends to those whose mask is False."""
         blocks = nn.scan(
             rematerialized(Block, self.remat),
             variable_axes={"params": 0},
             split_rngs={"params": True},
+            in_axes=nn.broadcast,  # pyright: ignore
             length=self.depth,
             unroll=1 if self.is_initializing() else unroll(self.depth, self.remat),
         )
-        x, _ = blocks(self.heads, self.hidden, self.mlp, self.dtype, name="blocks")(x)
+        x, _ = blocks(self.heads, self.hidden, self.mlp, self.dtype, name="blocks")(x, mask)
         return layer_norm(x, name="norm")
 
 
@@ -62,14 +64,17 @@ class Block(nn.Module):
     dtype: str
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b l d"]) -> tuple[Float[Array, "b l d"], None]:
+    def __call__(
+        self, x: Float[Array, "b l d"], mask: Mask | None
+    ) -> tuple[Float[Array, "b l d"], None]:
         width = x.shape[-1]
         project = Projections(3, width, self.dtype, name="qkv")
         q, k, v = (
             part.reshape(*part.shape[:2], self.heads, -1)  # b l h d
             for part in project(layer_norm(x, name="norm_1"))
         )
-        h = Dense(width, self.dtype, name="out")(attention(q, k, v).reshape(x.shape))
+        h = attention(q, k, v, mask=mask).reshape(x.shape)
+        h = Dense(width, self.dtype, name="out")(h)
         x = x + h.astype(jnp.float32)
 
         h = layer_norm(x, name="norm_2")

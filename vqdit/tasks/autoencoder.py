@@ -2,17 +2,24 @@
 
     tokens = b(E(x)),        y = D(tokens),
 
-with encoder E, bottleneck b and decoder D. Its training is in `vqdit.tasks.autoencoder_training`.
+with encoder E, bottleneck b and decoder D. Examples of different lengths are padded behind their
+ends to arrays of one shape; `mask` is then True at their real stored positions, and every example
+has the tokens that it has alone. Its training is in `vqdit.tasks.autoencoder_training`.
 """
 
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import jax.numpy as jnp
 
 from vqdit.modalities import Image, Modality
-from vqdit.models.autoencoder import Autoencoder, ConvAutoencoder
+from vqdit.models.autoencoder import ConvAutoencoder
+from vqdit.models.base import Autoencoder
 from vqdit.tasks.bottleneck import Bottleneck
-from vqdit.typing import Array, Float, Named, Params, Stats
+from vqdit.typing import Array, Bool, Float, Named, Params, Stats
 
 T = TypeVar("T", bound="AutoencoderTask")
+Mask = Bool[Array, "b n"] | None
+"""True at the real stored positions of each example; None if the length is fixed."""
 
 
 class AutoencoderTask(Bottleneck):
@@ -34,8 +41,22 @@ class AutoencoderTask(Bottleneck):
 
     @property
     def grid(self) -> tuple[int, ...]:
-        """Positions of the tokens along each axis."""
-        return self.model.grid(self.modality.grid)
+        """Positions of the tokens along each axis, of the longest example if lengths vary."""
+        if self.modality.lengths is None:
+            return self.model.grid(self.modality.grid)
+        return (self.token_lengths(self.modality.lengths[1]),)
+
+    def token_lengths(self, lengths: Any) -> Any:
+        """Returns the number of tokens of examples with these numbers of stored positions."""
+        return self.model.real(lengths)
+
+    def stored_lengths(self, tokens: Any) -> Any:
+        """Returns the number of stored positions that these numbers of tokens decode to.
+
+        They are rounded up to whole tokens, but are at most the longest that the modality allows.
+        """
+        longest = self.modality.lengths[1] if self.modality.lengths else self.modality.grid[0]
+        return jnp.minimum(jnp.asarray(tokens) * self.model.downsampling, longest)
 
     @property
     def encoded_shape(self) -> tuple[int, ...]:
@@ -55,11 +76,13 @@ class AutoencoderTask(Bottleneck):
         """Returns task, parameters and statistics without what only training needs."""
         return self.without_training, params, self.bottleneck_stats(stats)
 
-    def encode(self, params: Params, stats: Stats, raw: Array) -> Array:
-        """Returns the tokens of stored examples."""
-        return self.encode_standardized(params, stats, self.modality.standardize(raw))
+    def encode(self, params: Params, stats: Stats, raw: Array, mask: Mask = None) -> Array:
+        """Returns the tokens of stored examples; behind their ends, codes are -1 and latents 0."""
+        return self.encode_standardized(params, stats, self.modality.standardize(raw), mask)
 
-    def moments(self, params: Params, stats: Stats, raw: Array) -> tuple[Array, Array]:
+    def moments(
+        self, params: Params, stats: Stats, raw: Array, mask: Mask = None
+    ) -> tuple[Array, Array]:
         """Returns mean and standard deviation of the normal posterior of stored examples.
 
         Only tokenizers with a posterior define it; their tokens are its mean.
@@ -67,23 +90,35 @@ class AutoencoderTask(Bottleneck):
         raise TypeError(f"a {type(self).__name__} has no posterior")
 
     def encode_standardized(
-        self, params: Params, stats: Stats, x: Float[Array, "b *size c"]
+        self, params: Params, stats: Stats, x: Float[Array, "b *size c"], mask: Mask = None
     ) -> Array:
         """Returns the tokens of standardised examples."""
-        h = self.model.encode(params, x, self.width)
-        return self.tokens(params, self.bottleneck_stats(stats), h)
+        h = self.model.encode(params, x, self.width, mask)
+        return self.tokens_within(params, stats, h, mask)
 
-    def decode(self, params: Params, stats: Stats, tokens: Array) -> Array:
-        """Returns stored examples from tokens."""
-        return self.modality.restore(self.decode_standardized(params, stats, tokens))
+    def tokens_within(
+        self, params: Params, stats: Stats, h: Float[Array, "b *grid w"], mask: Mask
+    ) -> Array:
+        """Returns the tokens of the encoder's output; behind ends, codes are -1 and latents 0."""
+        tokens = self.tokens(params, self.bottleneck_stats(stats), h)
+        if mask is None:
+            return tokens
+        nothing = -1 if self.codebook_sizes else 0
+        return jnp.where(self.model.token_mask(mask)[..., None], tokens, nothing)
 
-    def decode_latents(self, params: Params, stats: Stats, z: Float[Array, "b *grid d"]) -> Array:
+    def decode(self, params: Params, stats: Stats, tokens: Array, mask: Mask = None) -> Array:
+        """Returns stored examples from tokens; behind their ends they are restored from 0."""
+        return self.modality.restore(self.decode_standardized(params, stats, tokens, mask))
+
+    def decode_latents(
+        self, params: Params, stats: Stats, z: Float[Array, "b *grid d"], mask: Mask = None
+    ) -> Array:
         """Returns stored examples from generated latents."""
         raise TypeError(f"{type(self).__name__} must define the method decode_latents")
 
     def decode_standardized(
-        self, params: Params, stats: Stats, tokens: Array
+        self, params: Params, stats: Stats, tokens: Array, mask: Mask = None
     ) -> Float[Array, "b *size c"]:
         """Returns standardised examples from tokens, not clipped to [-1, 1]."""
         z = self.lookup(params, self.bottleneck_stats(stats), tokens)
-        return self.model.decode(params, z, self.modality.channels)
+        return self.model.decode(params, z, self.modality.channels, mask)

@@ -15,8 +15,10 @@ import numpy as np
 
 from vqdit.masked_mean import masked_mean
 from vqdit.metrics import Mean, Metrics
+from vqdit.nn.conv import zero_behind
 from vqdit.random import stream
 from vqdit.regularizers import KL
+from vqdit.tasks.autoencoder import Mask
 from vqdit.tasks.autoencoder_training import AutoencoderTrainingTask
 from vqdit.tasks.bottleneck import BottleneckOutput
 from vqdit.typing import Array, Bool, Float, Int, Key, Named, Params, Stats
@@ -60,11 +62,14 @@ class KLTask(AutoencoderTrainingTask):
         z = self.regularizer.sample(posterior, stream(key, "posterior"))
         return BottleneckOutput(z, Named(kl=kl), Named(), None)
 
-    def moments(self, params: Params, stats: Stats, raw: Array) -> tuple[Array, Array]:
+    def moments(
+        self, params: Params, stats: Stats, raw: Array, mask: Mask = None
+    ) -> tuple[Array, Array]:
         del stats
-        h = self.model.encode(params, self.modality.standardize(raw), self.width)
+        h = self.model.encode(params, self.modality.standardize(raw), self.width, mask)
         mean, log_variance = self.regularizer.posterior(h)
-        return mean, jnp.exp(0.5 * log_variance)
+        std = jnp.exp(0.5 * log_variance)
+        return mean, std if mask is None else zero_behind(std, self.model.token_mask(mask))
 
     def tokens(
         self, params: Params, stats: Stats, h: Float[Array, "b *grid w"]
@@ -78,8 +83,10 @@ class KLTask(AutoencoderTrainingTask):
         del params, stats
         return tokens
 
-    def decode_latents(self, params: Params, stats: Stats, z: Float[Array, "b *grid d"]) -> Array:
-        return self.decode(params, stats, z)
+    def decode_latents(
+        self, params: Params, stats: Stats, z: Float[Array, "b *grid d"], mask: Mask = None
+    ) -> Array:
+        return self.decode(params, stats, z, mask)
 
     def checked(self, tokens: np.ndarray) -> np.ndarray:
         shape = (*self.grid, self.dim)

@@ -17,6 +17,7 @@ from vqdit.masked_mean import masked_mean
 from vqdit.metrics import COUNTABLE, CodeUse, Mean, Metrics, codebook_health
 from vqdit.quantizers import VQ, Quantized, Quantizer
 from vqdit.random import stream
+from vqdit.tasks.autoencoder import Mask
 from vqdit.tasks.autoencoder_training import AutoencoderTrainingTask
 from vqdit.tasks.bottleneck import BottleneckOutput
 from vqdit.typing import Array, Bool, Float, Int, Key, Named, Params, Stats
@@ -135,6 +136,9 @@ class TokenizerTask(AutoencoderTrainingTask):
             found["codebook"] = CodeUse.of(tokens, size, valid)
         return Named(found)
 
-    def decode_latents(self, params: Params, stats: Stats, z: Float[Array, "b *grid d"]) -> Array:
+    def decode_latents(
+        self, params: Params, stats: Stats, z: Float[Array, "b *grid d"], mask: Mask = None
+    ) -> Array:
         """Returns stored examples of the codes nearest to the latents."""
-        return self.decode(params, stats, self.tokens(params, self.bottleneck_stats(stats), z))
+        codes = self.tokens(params, self.bottleneck_stats(stats), z)
+        return self.decode(params, stats, codes, mask)

@@ -1,0 +1,155 @@
+"""The contract of autoencoders: an encoder and a decoder around a bottleneck."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from vqdit.nn.conv import Mask, zero_behind
+from vqdit.nn.patches import nearest
+from vqdit.typing import Array, Bool, Component, Float, Key, Params
+
+
+class Autoencoder(Component):
+    """Base class of autoencoders: an encoder and a decoder as pure functions of their parameters.
+
+    One batch may hold sequences of different lengths, padded behind their ends: `mask` is True at
+    their real positions. A sequence is rounded up to whole tokens with zeros, and its result is
+    that of the sequence alone.
+
+    The bottleneck determines how many channels the encoder returns and the decoder takes: for a
+    quantizer, both are the width of a code vector; for a KL regularizer, they are 2 d (mean and log
+    variance) and d (latents).
+    """
+
+    @property
+    def downsampling(self) -> int:
+        """Factor by which the encoder reduces each axis of the data."""
+        raise TypeError(f"{type(self).__name__} must define the property downsampling")
+
+    @property
+    def reason(self) -> str:
+        """Explanation of the down-sampling factor, for error messages."""
+        raise TypeError(f"{type(self).__name__} must define the property reason")
+
+    @property
+    def last_layer(self) -> tuple[str, ...]:
+        """Path of the kernel of the decoder's last layer within the parameters."""
+        return ("decoder", "out", "kernel")
+
+    def grid(self, size: tuple[int, ...]) -> tuple[int, ...]:
+        """Returns the grid of the latents for data of a given size.
+
+        Raises:
+            ValueError: if an edge is not divisible by the down-sampling factor.
+        """
+        factor = self.downsampling
+        if any(axis % factor for axis in size):
+            raise ValueError(
+                f"size {'x'.join(map(str, size))} is not divisible by the encoder's down-sampling "
+                f"{factor} ({self.reason}); nearest sizes: {nearest(size, factor)}"
+            )
+        return tuple(axis // factor for axis in size)
+
+    def real(self, length: Any) -> Any:
+        """Returns the number of tokens of sequences of `length` positions, an int or an array.
+
+        Raises:
+            ValueError: if the number of tokens does not depend on the length.
+        """
+        return -(-length // self.downsampling)
+
+    def encoder(self, width: int) -> nn.Module:
+        """Returns a module that maps float32 [b, *size, c] to float32 [b, *grid, width].
+
+        Its second argument, `mask`, is True at the real tokens of each sequence, or None.
+        """
+        raise TypeError(f"{type(self).__name__} must define the method encoder")
+
+    def decoder(self, channels: int) -> nn.Module:
+        """Returns a module that maps latents [b, *grid, d] to float32 [b, *size, channels].
+
+        Its second argument, `mask`, is True at the real tokens of each sequence, or None.
+        """
+        raise TypeError(f"{type(self).__name__} must define the method decoder")
+
+    def init(
+        self, key: Key[Array, ""], x: Float[Array, "b *size c"], dim: int, width: int = 0
+    ) -> dict[str, Params]:
+        """Returns fresh parameters {"encoder", "decoder"}.
+
+        Args:
+            key: random key of the initialisation.
+            x: example data, of the size and the number of channels that the model will be used on;
+                a sequence of any length is rounded up to whole tokens.
+            dim: input channels of the decoder.
+            width: output channels of the encoder; 0 for `dim`.
+        """
+        k_encoder, k_decoder = jax.random.split(key)
+        x = self._rounded(x) if x.ndim == 3 else x
+        z, encoder = self.encoder(width or dim).init_with_output(k_encoder, x)
+        decoder = self.decoder(x.shape[-1]).init(k_decoder, z[..., :dim])
+        return {"encoder": encoder["params"], "decoder": decoder["params"]}
+
+    def encode(
+        self,
+        params: dict[str, Params],
+        x: Float[Array, "b *size c"],
+        width: int,
+        mask: Mask = None,
+    ) -> Float[Array, "b *grid w"]:
+        """Returns the encoder's output, float32.
+
+        Args:
+            params: parameters, from `init` or the optimizer.
+            x: data.
+            width: channels of the output; must be that of `init`.
+            mask: real positions of sequences x [b, n, c] of any n; the output [b, real(n), width]
+                is 0 behind the end of each.
+        """
+        encoder, variables = self.encoder(width), {"params": params["encoder"]}
+        if mask is None:
+            z: Any = encoder.apply(variables, x)
+            return z
+        tokens = self.token_mask(mask)
+        z = encoder.apply(variables, self._rounded(zero_behind(x, mask)), _never_empty(tokens))
+        return zero_behind(z, tokens)
+
+    def decode(
+        self,
+        params: dict[str, Params],
+        z: Float[Array, "b *grid d"],
+        channels: int,
+        mask: Mask = None,
+    ) -> Float[Array, "b *size c"]:
+        """Returns the decoder's output with the given number of channels, float32.
+
+        Args:
+            params: parameters, from `init` or the optimizer.
+            z: latents.
+            channels: channels of the output.
+            mask: real positions [b, n] of the sequences whose latents [b, real(n), d] are given;
+                the output [b, n, channels] is 0 behind the end of each.
+        """
+        decoder, variables = self.decoder(channels), {"params": params["decoder"]}
+        if mask is None:
+            x: Any = decoder.apply(variables, z)
+            return x
+        tokens = self.token_mask(mask)
+        x = decoder.apply(variables, zero_behind(z, tokens), _never_empty(tokens))
+        return zero_behind(x[:, : mask.shape[1]], mask)
+
+    def token_mask(self, mask: Bool[Array, "b n"]) -> Bool[Array, "b l"]:
+        """Returns the real tokens of sequences with these real positions."""
+        return mask[:, :: self.downsampling]
+
+    def _rounded(self, x: Float[Array, "b n c"]) -> Float[Array, "b m c"]:
+        """Returns sequences with zeros behind them, up to whole tokens."""
+        more = -x.shape[1] % self.downsampling
+        return jnp.pad(x, ((0, 0), (0, more), (0, 0))) if more else x
+
+
+def _never_empty(mask: Bool[Array, "b l"]) -> Bool[Array, "b l"]:
+    """Makes all positions of empty sequences real, so that no statistic is over nothing."""
+    return mask | ~jnp.any(mask, axis=1, keepdims=True)
