@@ -12,7 +12,7 @@ from PIL import Image
 from vqdit.cli.main import main
 from vqdit.cli.overrides import override
 from vqdit.config import Experiment
-from vqdit.data import ImageFolder, Table
+from vqdit.data import ImageFolder, Table, TextFiles
 
 
 @pytest.fixture
@@ -146,3 +146,13 @@ def test_spoken_fashion_without_its_program_is_refused(folder, refused, monkeypa
     message = refused("prepare", "spoken_fashion")
     assert message.startswith("SpokenFashion needs the program espeak-ng, which is not installed")
     assert not (folder / "data").exists()
+
+
+def test_texts_are_prepared_and_the_printed_options_name_them(folder, capsys):
+    (folder / "my texts.log").write_text("\n".join(f"line {number}" for number in range(99)))
+    args = ["prepare", "text_files", "my texts.log", "--length=8", "--documents=line"]
+    assert main([*args, "--split-by=position", "--errors=replace"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["text_files: 89 train, 5 validation, 5 test", "  text: [8]"]
+    fields = {"length": 8, "documents": "line", "split_by": "position", "errors": "replace"}
+    assert source_of(lines[2]) == TextFiles(path="my texts.log", **fields)

@@ -11,12 +11,17 @@ from vqdit.cli.options import COUNT, EDGE, NAME, choice, near, text
 Size = Annotated[int | None, EDGE]
 Length = Annotated[int | None, COUNT]
 OnError = Annotated[str | None, choice("error", "skip")]
+Documents = Annotated[str | None, choice("file", "line", "blank_lines")]
+Errors = Annotated[str | None, choice("strict", "replace")]
+SplitBy = Annotated[str | None, choice("documents", "position")]
 SOURCES = {
     "digits": ("Digits", ()),
     "fashion_mnist": ("FashionMNIST", ("path", "download")),
     "spoken_fashion": ("SpokenFashion", ("path",)),
     "image_folder": ("ImageFolder", ("path", "size", "channels", "on_error")),
     "table": ("Table", ("path", "size", "channels", "samples", "rate", "length")),
+    "text_files": ("TextFiles", ("path", "length", "documents", "errors", "split_by")),
+    "kjv": ("KJV", ("path", "length")),
     "tfds:NAME": ("TFDS", ("size", "channels")),
 }
 """The class of each data set, and the options it takes."""
@@ -32,6 +37,9 @@ def prepare(
     rate: Length = None,
     length: Length = None,
     on_error: OnError = None,
+    documents: Documents = None,
+    errors: Errors = None,
+    split_by: SplitBy = None,
     download: bool = False,
 ) -> int:
     """Prepare a data set for training, without TensorFlow.
@@ -49,6 +57,11 @@ def prepare(
 
     table ROWS.jsonl: a table (.jsonl or .csv) with the columns image, audio, text, label and split.
 
+    text_files PATH: a UTF-8 file of any size, or a folder of .txt, .text or .md files, cut into
+    windows.
+
+    kjv [PATH]: the King James Bible, by Debian's package bible-kjv.
+
     tfds:NAME: any data set of TFDS, such as tfds:celeb_a.
 
     Args:
@@ -58,9 +71,16 @@ def prepare(
         channels: 1 for grey, 3 for colour. Default: 3.
         samples: Length of a table's sounds, in samples. Default: 8000.
         rate: Sampling rate of a table's sounds, in Hz. Default: 8000.
-        length: Length of a table's longest text, in bytes. Default: 64.
+        length: Length of a table's longest text, in bytes; default 64. For text_files and kjv, that
+            of a window; default 1024.
         on_error: What pictures of an image_folder that cannot be decoded are: an error, which names
             all of them, or left out. Default: error.
+        documents: What is a document of text_files: a file, a line, or the lines between blank
+            lines. Default: file.
+        errors: What bytes of text_files that are not UTF-8 are: strict, an error, or replace, which
+            makes them the replacement character. Default: strict.
+        split_by: How text_files are divided into splits: by documents at random, or by position,
+            90 % of the bytes for training, 5 % for validation and 5 % for test. Default: documents.
         download: Download the files of fashion_mnist.
     """
     options = {
@@ -71,6 +91,9 @@ def prepare(
         "rate": rate,
         "length": length,
         "on_error": on_error,
+        "documents": documents,
+        "errors": errors,
+        "split_by": split_by,
         "download": download or None,
     }
     cls, fields = read(name, options)
@@ -98,7 +121,9 @@ def prepare(
     if folder is not None:
         for line in examples_per_class(folder) + remarks(folder):
             print(f"  {line}")
-    line = " ".join(f"--data.source.{key}={shlex.quote(str(fields[key]))}" for key in fields)
+    line = " ".join(
+        f"--data.source.{key.replace('_', '-')}={shlex.quote(str(fields[key]))}" for key in fields
+    )
     print(f"  train on it with: --data.source={cls} {line}".rstrip())
     return 0
 
@@ -121,7 +146,7 @@ def read(name: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
             flag = f"--{option.replace('_', '-')}"
             shown = f"path, got {options[option]!r}" if option == "path" else flag
             raise ValueError(f"{name} takes no {shown}; see --help")
-    if cls in ("ImageFolder", "Table") and "path" not in options:
+    if cls in ("ImageFolder", "Table", "TextFiles") and "path" not in options:
         raise ValueError(f"vqdit prepare {name} needs a path, as in vqdit prepare {name} PATH")
     if cls == "TFDS":
         options = {"name": name.removeprefix("tfds:"), **options}

@@ -6,6 +6,7 @@ from vqdit.data.digits import Digits
 from vqdit.data.encoded import Encoded
 from vqdit.data.fashion_mnist import FashionMNIST
 from vqdit.data.image_folder import ImageFolder
+from vqdit.data.kjv import KJV
 from vqdit.data.missing import Missing
 from vqdit.data.mixture import Mixture
 from vqdit.data.pipeline import Data
@@ -13,8 +14,10 @@ from vqdit.data.sources import Feature, Source
 from vqdit.data.spoken_fashion import SpokenFashion
 from vqdit.data.stock import TFDS
 from vqdit.data.table import Table
+from vqdit.data.text_files import TextFiles
 
 __all__ = [
+    "KJV",
     "TFDS",
     "Affine",
     "Augmentation",
@@ -31,4 +34,5 @@ __all__ = [
     "Source",
     "SpokenFashion",
     "Table",
+    "TextFiles",
 ]

@@ -21,6 +21,8 @@ class Batch(NamedTuple):
             Random keys are derived from the step and this index.
         valid: False for rows that only pad the last batch of an evaluation.
         size: size of the global batch if this batch is a part of one, else None.
+        documents: for packed modalities, the number of the document at every position; -1 where
+            there is none. Attention and losses do not cross documents.
     """
 
     data: Named[Array]
@@ -29,3 +31,4 @@ class Batch(NamedTuple):
     index: Int[Array, " b"]
     valid: Bool[Array, " b"]
     size: int | None = None
+    documents: Named[Int[Array, "b _"]] = Named()

@@ -20,6 +20,7 @@ from vqdit.data.buckets import Batches, Buckets
 from vqdit.data.digits import Digits
 from vqdit.data.mixture import Joined
 from vqdit.data.sources import MIRRORED, PRESENT, Arrays, Feature, Source, Split, take
+from vqdit.data.text_stream import document_numbers
 from vqdit.ragged import padded
 from vqdit.typing import Component, Named, resumable
 
@@ -283,8 +284,12 @@ def _batch(
     for name, length in (lengths or {}).items():
         data[name], mask[name] = padded(arrays[name], length)
     present = {name: arrays[PRESENT + name] & valid for name in features}
+    packed: Any = {
+        n: document_numbers(data[n]) for n, feature in features.items() if feature.packed
+    }
     parts: Any = (Named(data), Named(present), Named(mask), index.astype(np.int32), valid)
-    return Batch(*parts)  # holds NumPy arrays, which the training loop moves to the devices
+    # It holds NumPy arrays, which the training loop moves to the devices.
+    return Batch(*parts, documents=Named(packed))
 
 
 def _parse_flags() -> None:

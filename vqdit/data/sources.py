@@ -36,6 +36,8 @@ class Feature(NamedTuple):
         encoded: fingerprint of the tokenizer if the column holds tokens, else empty.
         ragged: True if examples differ in length; `shape` is then that of the longest possible
             example, and columns are ragged (see `vqdit.ragged`).
+        packed: True if the examples are windows of a stream of documents, see
+            `vqdit.data.text_stream`.
     """
 
     shape: tuple[int, ...]
@@ -44,6 +46,7 @@ class Feature(NamedTuple):
     dtype: str = ""
     encoded: str = ""
     ragged: bool = False
+    packed: bool = False
 
     def blank(self, count: int) -> np.ndarray:
         """Returns a column of zeros, or of examples of length 0 if it is ragged."""

@@ -55,7 +55,7 @@ class Found(NamedTuple):
     """The files in a folder and its sub-folders.
 
     Attributes:
-        pictures: the image files, sorted.
+        pictures: the image files, or those with the wanted endings, sorted.
         left_out: number of other files by their ending, in lower case.
         unreadable: folders without permission, links that lead nowhere, and devices.
     """
@@ -79,8 +79,8 @@ def is_clutter(name: str) -> bool:
     return name.startswith(".") or name.lower() in CLUTTER
 
 
-def find_pictures(folder: Path) -> Found:
-    """Finds the image files of a folder and its sub-folders; follows symbolic links.
+def find_pictures(folder: Path, endings: tuple[str, ...] = SUFFIXES) -> Found:
+    """Finds the files of a folder and its sub-folders by their endings; follows symbolic links.
 
     Hidden files, and what systems and network disks leave in folders, count for nothing. A link to
     a folder above it is not followed, and, within a folder that is a link, neither is one to a
@@ -112,7 +112,7 @@ def find_pictures(folder: Path) -> Found:
                     places.append((path, target, linked or is_link))
             elif not (os.path.isfile(path) if is_link else entry.is_file()):
                 found.unreadable.append(path)
-            elif path.suffix.lower() in SUFFIXES:
+            elif path.suffix.lower() in endings:
                 found.pictures.append(path)
             else:
                 found.left_out[path.suffix.lower() or "without ending"] += 1

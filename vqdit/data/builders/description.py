@@ -26,6 +26,7 @@ SHAPE = {
             "dtype?": str,
             "encoded?": str,
             "ragged?": bool,
+            "packed?": bool,
         }
     },
     "splits": {str: int},
@@ -34,6 +35,8 @@ SHAPE = {
     "remarks?": [str],
 }
 """What a description must hold."""
+LATER = ("dtype", "encoded", "ragged", "packed")
+"""Fields of a feature that older descriptions lack."""
 FEW = 10
 """Number of remarks, and of absent classes, that are given."""
 SHOWN = 20
@@ -138,11 +141,7 @@ def described(features: Mapping[str, Feature]) -> dict[str, Any]:
     for name, feature in features.items():
         check_size(name, feature)
         fields = feature._asdict()
-        found[name] = {
-            key: fields[key]
-            for key in fields
-            if key not in ("dtype", "encoded", "ragged") or fields[key]
-        }
+        found[name] = {key: fields[key] for key in fields if key not in LATER or fields[key]}
     return found
 
 
@@ -178,11 +177,5 @@ def _check(found: dict[str, Any]) -> None:
 
 
 def _feature(fields: Mapping[str, Any]) -> Feature:
-    return Feature(
-        shape=tuple(fields["shape"]),
-        classes=fields["classes"],
-        names=tuple(fields["names"]),
-        dtype=fields.get("dtype", ""),
-        encoded=fields.get("encoded", ""),
-        ragged=fields.get("ragged", False),
-    )
+    later = {name: fields[name] for name in LATER if name in fields}
+    return Feature(tuple(fields["shape"]), fields["classes"], tuple(fields["names"]), **later)
