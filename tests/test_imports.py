@@ -26,6 +26,7 @@ WALLS = {
     "chex": (),
     "matplotlib": ("cli/report/",),
     "jinja2": ("cli/report/",),
+    "pyarrow": ("data/",),
     "soundfile": ("modalities/",),
 }
 LAYERS = """

@@ -121,7 +121,7 @@ def test_a_table_is_prepared(folder, capsys):
         (["image_folder", "x", "--sizes=8"], "unknown option '--sizes=8'; did you mean --size?"),
         (
             ["table", "none.csv"],
-            "no table none.csv; give the path of a .jsonl or .csv file (in a training, ",
+            "no table none.csv; give the path of a .jsonl, .csv or .parquet file (in a ",
         ),
         (["tfds:no_such_set"], "TFDS has no data set 'no_such_set'"),
     ],

@@ -337,7 +337,7 @@ def test_gaps_in_a_column_of_numbers_do_not_change_its_classes(folder):
 def test_a_picture_that_is_not_there_is_named_and_leaves_nothing(folder, data_folder):
     source = write(folder, [row(number) for number in range(12)] + [row(77)])
     with pytest.raises(
-        FileNotFoundError, match=f"rows.jsonl:13: no picture {folder}/pictures/77.png"
+        FileNotFoundError, match=f"rows.jsonl:13, image: no picture {folder}/pictures/77.png"
     ):
         source.split("train")
     assert list(data_folder.glob("*")) == []
@@ -371,9 +371,9 @@ def test_a_table_that_is_not_there_or_of_another_kind_is_named(tmp_path):
         FileNotFoundError, match=f"no table {tmp_path}/rows.csv; give the path .*--data"
     ):
         Table(path=str(tmp_path / "rows.csv")).split("train")
-    (tmp_path / "rows.parquet").touch()
-    with pytest.raises(ValueError, match=f"{tmp_path}/rows.parquet must end in .jsonl or .csv"):
-        Table(path=str(tmp_path / "rows.parquet")).split("train")
+    (tmp_path / "rows.txt").touch()
+    with pytest.raises(ValueError, match=f"{tmp_path}/rows.txt must end in .jsonl, .csv or .pa"):
+        Table(path=str(tmp_path / "rows.txt")).split("train")
 
 
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.csv"])
@@ -396,7 +396,7 @@ def test_a_text_that_is_too_long_is_named_by_its_line(folder, data_folder, name,
     rows = [row(number, text="né" * (1 + number % 8 // 7)) for number in range(12)]
     source = dataclasses.replace(write(folder, rows, name), length=5)
     match = (
-        f"{name}:{line}: the text 'néné' has 6 bytes, more than the 5 that fit; shorten it, or set"
+        f"{name}:{line}, text: the text 'néné' has 6 bytes, more than the 5 that fit; shorten it"
     )
     with pytest.raises(ValueError, match=match):
         source.split("train")

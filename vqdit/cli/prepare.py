@@ -55,7 +55,8 @@ def prepare(
 
     image_folder PATH: a folder of PNG, JPEG, WebP, GIF, BMP or TIFF files; sub-folders are classes.
 
-    table ROWS.jsonl: a table (.jsonl or .csv) with the columns image, audio, text, label and split.
+    table ROWS.jsonl: a table (.jsonl, .csv or .parquet) with the columns image, audio, text, label
+    and split. Columns of other names are named in a config.
 
     text_files PATH: a UTF-8 file of any size, or a folder of .txt, .text or .md files, cut into
     windows.

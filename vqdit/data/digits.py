@@ -58,7 +58,7 @@ class Digits(Recorded):
     def key(self) -> str:
         return f"digits_with_tones_{self.seed}"
 
-    def columns(self) -> Named[Feature]:
+    def raw_features(self) -> Named[Feature]:
         names = tuple(str(digit) for digit in range(10))
         return Named(
             image=Feature((8, 8, 1)),

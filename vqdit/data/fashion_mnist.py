@@ -78,7 +78,7 @@ class FashionMNIST(Recorded):
             digest.update(f"{stat.st_size} {stat.st_mtime_ns}\n".encode())
         return f"fashion_mnist_{digest.hexdigest()[:16]}"
 
-    def columns(self) -> Named[Feature]:
+    def raw_features(self) -> Named[Feature]:
         edge = 28 + 2 * self.pad
         return Named(image=Feature((edge, edge, 1)), label=Feature((), 10, GARMENTS))
 

@@ -80,7 +80,7 @@ class ImageFolder(Recorded):
             digest.update(os.fsencode(name) + f" {stat.st_size} {stat.st_mtime_ns}\n".encode())
         return f"image_folder_{digest.hexdigest()[:16]}"
 
-    def columns(self) -> Named[Feature]:
+    def raw_features(self) -> Named[Feature]:
         columns = {"image": Feature((self.size, self.size, self.channels))}
         classes = self._classes(self._pictures())
         if classes:

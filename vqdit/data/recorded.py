@@ -22,9 +22,9 @@ class Recorded(Source):
         """Returns the folder name of the prepared data, which differs for different content."""
         raise TypeError(f"{type(self).__name__} must define the method key")
 
-    def columns(self) -> Named[Feature]:
+    def raw_features(self) -> Named[Feature]:
         """Returns the features of the columns, read from the raw data."""
-        raise TypeError(f"{type(self).__name__} must define the method columns")
+        raise TypeError(f"{type(self).__name__} must define the method raw_features")
 
     def examples(self) -> Mapping[str, Iterable[records.Example]]:
         """Returns the examples of every split, read from the raw data.
@@ -43,7 +43,7 @@ class Recorded(Source):
         if not is_prepared(folder):
             log.info("preparing %s in %s", type(self).__name__, folder)
             name = "".join(c if c.isalnum() else "_" for c in self.key())
-            records.write(folder, name, self.columns(), self.examples())
+            records.write(folder, name, self.raw_features(), self.examples())
             for line in [] if quiet else remarks(folder):
                 log.warning("%s", line)
         _PREPARED[self._place()] = folder

@@ -87,7 +87,7 @@ class SpokenFashion(Source):
             raise ValueError(f"SpokenFashion needs seed >= 0, got {self.seed}")
 
     def features(self) -> Named[Feature]:
-        return Named({**self._garments().columns(), **Utterances().columns()})
+        return Named({**self._garments().raw_features(), **Utterances().raw_features()})
 
     def split(self, name: str) -> Split:
         check_split(name)
@@ -121,7 +121,7 @@ class Utterances(Recorded):
         content = (RATE, SAMPLES, LENGTH, NOUNS, WORDINGS, VOICES, MANNERS, PEAK)
         return f"spoken_fashion_{hashlib.sha256(repr(content).encode()).hexdigest()[:16]}"
 
-    def columns(self) -> Named[Feature]:
+    def raw_features(self) -> Named[Feature]:
         return Named(
             text=Feature((LENGTH,)),
             audio=Feature((SAMPLES,), dtype="int16"),

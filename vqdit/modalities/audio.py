@@ -7,8 +7,16 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
-from vqdit.modalities.base import Modality, find_files, numbered, report_fitted
-from vqdit.modalities.sounds import fit_sound
+from vqdit.modalities.base import (
+    Cell,
+    Modality,
+    Value,
+    as_file,
+    find_files,
+    numbered,
+    report_fitted,
+)
+from vqdit.modalities.sounds import fit_sound, read_sound
 from vqdit.typing import Array, Float, Int
 
 SUFFIXES = (".wav", ".flac")
@@ -50,6 +58,13 @@ class Audio(Modality):
     def restore(self, x: Float[Array, "b t 1"]) -> Int[Array, "b t"]:
         x = jnp.round(x[..., 0] * FULL_SCALE)
         return jnp.clip(x, -FULL_SCALE, FULL_SCALE - 1).astype(jnp.int16)
+
+    @property
+    def reads_files(self) -> bool:
+        return True
+
+    def read_cell(self, value: Value) -> Cell:
+        return Cell(read_sound(as_file(value), self.samples, self.rate))
 
     def read(self, value: str) -> list[np.ndarray]:
         files = find_files(value, SUFFIXES, "sound")

@@ -6,8 +6,9 @@ stored form only for text (str).
 """
 
 import logging
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -17,6 +18,26 @@ from vqdit.ragged import ragged
 from vqdit.typing import Array, Component
 
 log = logging.getLogger(__name__)
+
+Value = Path | bytes | str | int | float
+"""What a cell of a table may hold: a file or the bytes of one, a text, or a number."""
+M = TypeVar("M", bound="Modality")
+
+
+class Cell(NamedTuple):
+    """A cell of a table, as a modality has read it.
+
+    Attributes:
+        stored: the stored form of one example; None if the cell says that there is no value.
+        changes: what was done to the value to store it, such as "cropped".
+    """
+
+    stored: np.ndarray | None
+    changes: tuple[str, ...] = ()
+
+
+class LeftOut(ValueError):
+    """Raised by `read_cell` for a value whose example is left out, not refused; says why."""
 
 
 class Modality(Component):
@@ -55,6 +76,36 @@ class Modality(Component):
     def vocabulary(self) -> int:
         """Number of codes if standardized data are codes; 0 if the data need a tokenizer."""
         return 0
+
+    @property
+    def reads_files(self) -> bool:
+        """Whether the cells of a table are paths of files, or the bytes of files."""
+        return False
+
+    def complete(self: M, cells: Iterable[tuple[str, Any]]) -> M:
+        """Returns the modality with what only the data know, such as the names of classes.
+
+        Args:
+            cells: the place of every cell of a table's column, for error messages, and its value.
+
+        Raises:
+            ValueError: a cell cannot be part of the column; the message has its place.
+        """
+        del cells
+        return self
+
+    def read_cell(self, value: Value) -> Cell:
+        """Reads one cell of a table.
+
+        Args:
+            value: a file or the bytes of one if `reads_files`; else a text or a number.
+
+        Raises:
+            LeftOut: the example is to be left out.
+            ValueError: the value is not of this modality.
+            FileNotFoundError: there is no such file.
+        """
+        raise TypeError(f"{type(self).__name__} must define the method read_cell")
 
     def standardize(self, raw: Array) -> Array:
         """Turns stored examples into float32 [b, *grid, channels], or into codes [b, *grid, 1]."""
@@ -151,6 +202,17 @@ class Modality(Component):
         cells = [np.unravel_index(number, tokens) for number in range(int(np.prod(tokens)))]
         names = [",".join(str(axis) for axis in cell) for cell in cells]
         return list(zip(names, np.eye(len(names), dtype=bool), strict=True))
+
+
+def as_file(value: Value) -> Path | bytes:
+    """Returns the file that a cell names, or the bytes that it holds.
+
+    Raises:
+        ValueError: the value is a number.
+    """
+    if isinstance(value, int | float):
+        raise ValueError(f"must be a path or the bytes of a file, got {value}")
+    return Path(value) if isinstance(value, str) else value
 
 
 def numbered(stem: str, ending: str, count: int) -> list[str]:

@@ -5,7 +5,15 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
-from vqdit.modalities.base import Modality, find_files, numbered, report_fitted
+from vqdit.modalities.base import (
+    Cell,
+    Modality,
+    Value,
+    as_file,
+    find_files,
+    numbered,
+    report_fitted,
+)
 from vqdit.modalities.drawing import picture_html, save_png
 from vqdit.modalities.pictures import SUFFIXES, fit, open_picture
 from vqdit.typing import Array, Float, UInt8
@@ -41,6 +49,13 @@ class Image(Modality):
 
     def restore(self, x: Float[Array, "b h w c"]) -> UInt8[Array, "b h w c"]:
         return jnp.clip(jnp.round((x + 1.0) * 127.5), 0, 255).astype(jnp.uint8)
+
+    @property
+    def reads_files(self) -> bool:
+        return True
+
+    def read_cell(self, value: Value) -> Cell:
+        return Cell(fit(open_picture(as_file(value), self.channels), self.size))
 
     def read(self, value: str) -> list[np.ndarray]:
         files = find_files(value, SUFFIXES, "picture")

@@ -1,10 +1,12 @@
 """Labels: one of a fixed set of classes. A label is a one-token modality, codes [b, 1, 1]."""
 
+import dataclasses
 import difflib
 import functools
 import html
 import re
 import unicodedata
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from vqdit.escapes import escaped
-from vqdit.modalities.base import Modality
-from vqdit.modalities.classes import is_whole
+from vqdit.modalities.base import Cell, Modality, Value
+from vqdit.modalities.classes import class_name, in_order, is_whole
 from vqdit.modalities.drawing import text_picture
 from vqdit.typing import Array, Int
 
@@ -65,6 +67,24 @@ class Label(Modality):
     @property
     def vocabulary(self) -> int:
         return self.classes
+
+    def complete(self, cells: Iterable[tuple[str, Any]]) -> "Label":
+        """Returns a label with the names of its classes; without names, those in the cells.
+
+        If all cells are numbers of the classes, they are the names, whichever of them occur.
+        """
+        if self.names:
+            return self
+        found = {}
+        for place, value in cells:
+            found.setdefault(_name(value, place), place)
+        numbers = tuple(map(str, range(self.classes)))
+        names = numbers if found.keys() <= {*numbers} else in_order(found, min(found.values()))
+        return dataclasses.replace(self, classes=len(names), names=names)
+
+    def read_cell(self, value: Value) -> Cell:
+        label = self._class(_name(value, ""))
+        return Cell(np.asarray(label, np.int32) if label >= 0 else None)
 
     def standardize(self, raw: Int[Array, " b"]) -> Int[Array, "b 1 1"]:
         return raw.astype(jnp.int32)[:, None, None]
@@ -157,3 +177,9 @@ class Label(Modality):
         if label < 0:
             return next((name for name in NONE if name not in self._numbers), "")
         return self.names[label] if self.names else str(label)
+
+
+def _name(value: Value, place: str) -> str:
+    """Returns the name of a class from a cell; 3.0 is 3, as spreadsheets may write integers."""
+    name = class_name(str(value), place)
+    return name[:-2] if name.endswith(".0") and is_whole(name[:-2]) else name

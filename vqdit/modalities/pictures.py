@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import re
 import warnings
 from collections import Counter
 from pathlib import Path
@@ -43,12 +44,14 @@ class UnreadablePicture(ValueError):
     """Raised if a picture cannot be decoded.
 
     Attributes:
+        file: the path; empty if the picture was given as bytes.
         why: the cause, which the message has after the path.
     """
 
-    def __init__(self, file: Path, why: str) -> None:
-        super().__init__(f"cannot decode the picture {file}: {why}; replace or remove the file")
-        self.file, self.why = file, why
+    def __init__(self, file: Path | bytes, why: str) -> None:
+        name = file if isinstance(file, Path) else f"of {len(file):,} bytes"
+        super().__init__(f"cannot decode the picture {name}: {why}; replace or remove the file")
+        self.file, self.why = file if isinstance(file, Path) else Path(), why
 
 
 class Found(NamedTuple):
@@ -132,12 +135,13 @@ def read_picture(file: Path, size: tuple[int, int], channels: int) -> np.ndarray
     return fit(open_picture(file, channels), size)
 
 
-def open_picture(file: Path, channels: int) -> np.ndarray:
+def open_picture(file: Path | bytes, channels: int) -> np.ndarray:
     """Reads an image file in its original size, in the orientation that its EXIF data give.
 
     Args:
-        file: PNG, JPEG, WebP, GIF, BMP or TIFF file, whatever its ending; transparent pixels are
-            blended with white, and of several frames or pages the first is read.
+        file: PNG, JPEG, WebP, GIF, BMP or TIFF file, whatever its ending, or the bytes of one;
+            transparent pixels are blended with white, and of several frames or pages the first is
+            read.
         channels: 1 (grey) or 3 (colour).
 
     Returns:
@@ -148,13 +152,16 @@ def open_picture(file: Path, channels: int) -> np.ndarray:
             message has its path.
         FileNotFoundError: if there is no such file.
     """
-    if not file.is_file():
+    if isinstance(file, Path) and not file.is_file():
         raise FileNotFoundError(f"no picture {file}")
+    source = file if isinstance(file, Path) else io.BytesIO(file)
     try:
-        with warnings.catch_warnings(action="ignore"), open_checked(file) as opened:
+        with warnings.catch_warnings(action="ignore"), open_checked(source) as opened:
             return _pixels(opened, channels)
     except Exception as error:  # damaged files make Pillow raise almost anything
-        raise UnreadablePicture(file, str(error).replace(f"'{file}'", "it")) from error
+        why = str(error).replace(f"'{file}'", "it") if isinstance(file, Path) else str(error)
+        why = re.sub(r"<_io\.BytesIO.*?>", "it", why)
+        raise UnreadablePicture(file, why) from error
 
 
 def open_checked(source: Path | io.BytesIO) -> Any:

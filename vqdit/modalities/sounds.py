@@ -4,6 +4,7 @@ What a file claims is checked from its header, before anything is decoded.
 """
 
 import contextlib
+import io
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,11 +21,11 @@ BLOCK = 2**20
 """Numbers that are decoded at a time."""
 
 
-def read_sound(file: Path, samples: int, rate: int) -> np.ndarray:
+def read_sound(file: Path | bytes, samples: int, rate: int) -> np.ndarray:
     """Reads a mono sound that has exactly the required length and sampling rate.
 
     Args:
-        file: WAV or FLAC file.
+        file: WAV or FLAC file, or the bytes of one.
         samples: required length in samples.
         rate: required sampling rate in Hz.
 
@@ -40,13 +41,13 @@ def read_sound(file: Path, samples: int, rate: int) -> np.ndarray:
     with _opened(file) as sound:
         if (sound.frames, sound.channels, sound.samplerate) != (samples, 1, rate):
             raise ValueError(
-                f"the sound {shown(file)} has {sound.frames} samples at {sound.samplerate} Hz on "
+                f"the sound {_shown(file)} has {sound.frames} samples at {sound.samplerate} Hz on "
                 f"{sound.channels} channel(s), but {samples} at {rate} Hz on 1 are required; "
                 "convert it, or set samples and rate"
             )
         found = _mono(sound, samples)
         if len(found) < samples:
-            raise ValueError(f"the sound {shown(file)} is cut off; replace it")
+            raise ValueError(f"the sound {_shown(file)} is cut off; replace it")
     return _stored(found, file)
 
 
@@ -71,7 +72,7 @@ def fit_sound(file: Path, samples: int, rate: int) -> tuple[np.ndarray, bool]:
         form, found_rate = (sound.frames, sound.channels, sound.samplerate), sound.samplerate
         if found_rate != rate and not RATES[0] <= found_rate <= RATES[1]:
             raise ValueError(
-                f"the sound {shown(file)} has a sampling rate of {found_rate} Hz; convert it to "
+                f"the sound {_shown(file)} has a sampling rate of {found_rate} Hz; convert it to "
                 f"{rate} Hz"
             )
         ratio = found_rate / rate
@@ -85,21 +86,22 @@ def fit_sound(file: Path, samples: int, rate: int) -> tuple[np.ndarray, bool]:
 
 
 @contextlib.contextmanager
-def _opened(file: Path) -> Iterator[Any]:
+def _opened(file: Path | bytes) -> Iterator[Any]:
     """Yields an open WAV or FLAC file; errors of decoding become a ValueError with its path."""
     import soundfile
 
-    if not file.is_file():
-        raise FileNotFoundError(f"no sound {shown(file)}")
+    if isinstance(file, Path) and not file.is_file():
+        raise FileNotFoundError(f"no sound {_shown(file)}")
     try:
-        with soundfile.SoundFile(file) as sound:
+        with soundfile.SoundFile(file if isinstance(file, Path) else io.BytesIO(file)) as sound:
             if sound.format not in FORMATS:
                 raise RuntimeError(f"it is {sound.format_info}")
             yield sound
     except (RuntimeError, OSError) as error:
         why = str(error).removeprefix(f"Error opening {str(file)!r}: ").rstrip(".")
         raise ValueError(
-            f"cannot decode the sound {shown(file)}: {why}; convert it to WAV or FLAC, or remove it"
+            f"cannot decode the sound {_shown(file)}: {why}; convert it to WAV or FLAC, or remove "
+            "it"
         ) from error
 
 
@@ -111,7 +113,11 @@ def _mono(sound: Any, count: int) -> np.ndarray:
     return np.concatenate([np.zeros(0), *(block.mean(axis=1) for block in blocks)])
 
 
-def _stored(sound: np.ndarray, file: Path) -> np.ndarray:
+def _stored(sound: np.ndarray, file: Path | bytes) -> np.ndarray:
     if not np.isfinite(sound).all():
-        raise ValueError(f"the sound {shown(file)} has values that are not finite; replace it")
+        raise ValueError(f"the sound {_shown(file)} has values that are not finite; replace it")
     return np.clip(np.round(sound * 32768.0), -32768, 32767).astype(np.int16)
+
+
+def _shown(file: Path | bytes) -> str:
+    return shown(file) if isinstance(file, Path) else f"of {len(file):,} bytes"

@@ -9,7 +9,7 @@ import numpy as np
 
 from vqdit.escapes import escaped as without_controls
 from vqdit.files import local_path
-from vqdit.modalities.base import Modality
+from vqdit.modalities.base import Cell, Modality, Value
 from vqdit.modalities.drawing import text_picture
 from vqdit.modalities.texts import encoded, to_bytes
 from vqdit.ragged import ragged
@@ -94,6 +94,9 @@ class Text(Modality):
 
     def captions(self, values: np.ndarray) -> list[str]:
         return [str(text) for text in values]
+
+    def read_cell(self, value: Value) -> Cell:
+        return Cell(self.pack(str(value))[0])
 
     def read(self, value: str) -> list[np.ndarray]:
         if value.endswith(".txt"):

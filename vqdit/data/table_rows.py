@@ -1,0 +1,229 @@
+"""Reading the rows of tables: CSV, JSON Lines and Parquet files."""
+
+import csv
+import functools
+import json
+import math
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, TextIO
+
+from vqdit.modalities.classes import is_utf8
+
+ENDINGS = (".jsonl", ".csv", ".parquet")
+LONGEST_PATH = 4096
+"""Largest number of characters in the path of a file."""
+BYTES, PATH = "bytes", "path"
+"""Fields of a Parquet column that holds files, as the data sets of the Hugging Face hub do."""
+
+
+class Row(NamedTuple):
+    """A row of a table.
+
+    Attributes:
+        place: file and row, for error messages.
+        cells: value of every column.
+    """
+
+    place: str
+    cells: Mapping[str, Any]
+
+
+class Embedded(NamedTuple):
+    """A file whose bytes are in a Parquet table; they are read when they are needed.
+
+    Attributes:
+        file: the table.
+        column: name of the column.
+        group: number of the row group.
+        row: number of the row within its group.
+    """
+
+    file: Path
+    column: str
+    group: int
+    row: int
+
+    def read(self) -> bytes | str | None:
+        """Returns the bytes; the path if there are none; None if there is neither."""
+        value = _group(self.file, self.group, self.column)[self.row].as_py()
+        if isinstance(value, Mapping):
+            return value.get(BYTES) or value.get(PATH)
+        return value
+
+
+def read_rows(file: Path, wanted: Collection[str]) -> tuple[list[str], list[Row]]:
+    """Returns the names of all columns of a table, and its rows with at least the wanted columns.
+
+    Raises:
+        ValueError: the table or a wanted column cannot be read; the message has the line.
+    """
+    if file.suffix.lower() == ".parquet":
+        return _read_parquet(file, wanted)
+    read = _read_csv if file.suffix.lower() == ".csv" else _read_json_lines
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as lines:  # "-sig" skips a BOM
+            rows = list(read(file, lines))
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"cannot read the table {file}: line {_first_undecoded(file)} is not UTF-8; save "
+            "the table as UTF-8"
+        ) from error
+    except csv.Error as error:
+        raise ValueError(f"cannot read the table {file}: {error}") from error
+    return list(dict.fromkeys(column for row in rows for column in row.cells)), rows
+
+
+def is_given(row: Row, column: str) -> bool:
+    """Returns whether a row has a value in a column; None, "" and NaN are none."""
+    value = row.cells.get(column)
+    return value not in (None, "") and value == value  # NaN is not itself
+
+
+def check_cell(row: Row, column: str, *, is_file: bool) -> None:
+    """Raises ValueError unless a cell is a text or number, or a path or file if it `is_file`."""
+    value = row.cells.get(column)
+    if isinstance(value, Embedded):
+        if not is_file:
+            raise ValueError(f"{row.place} must have text or a number as its {column}, got bytes")
+    elif isinstance(value, (dict, list, bool)):
+        raise ValueError(f"{row.place} must have text or a number as its {column}")
+    elif isinstance(value, int | float):
+        if abs(value) == math.inf:
+            raise ValueError(f"{row.place} must have a finite number as its {column}")
+        if is_file and value == value:
+            raise ValueError(f"{row.place} must have a path as its {column}, got {value}")
+    elif value and not is_utf8(value):
+        raise ValueError(
+            f"{row.place} has half a character (a lone surrogate) in its {column}: "
+            f"{value[:40]!r}; write it as UTF-8"
+        )
+    elif value and is_file and len(value) > LONGEST_PATH:
+        raise ValueError(
+            f"{row.place} must have a path as its {column}, got {len(value):,} characters"
+        )
+
+
+def _read_parquet(file: Path, wanted: Collection[str]) -> tuple[list[str], list[Row]]:
+    from pyarrow import ArrowException, parquet
+
+    _group.cache_clear()  # the file may have changed
+    try:
+        opened = parquet.ParquetFile(file)
+        schema = opened.schema_arrow
+        kinds = {name: schema.field(name).type for name in schema.names if name in wanted}
+        files = {name for name, kind in kinds.items() if _holds_files(file, name, kind)}
+        names = _class_names(schema)
+        rows = []
+        for group in range(opened.num_row_groups):
+            found = opened.read_row_group(group, [_present(name, kinds[name]) for name in kinds])
+            columns = {name: found[name].to_pylist() for name in kinds if name not in files}
+            for row in range(found.num_rows):
+                cells = {name: values[row] for name, values in columns.items()}
+                for name in names.keys() & cells.keys():
+                    cells[name] = names[name].get(cells[name])  # -1 stands for no label
+                for name in files:
+                    is_there = found[name][row].is_valid
+                    cells[name] = Embedded(file, name, group, row) if is_there else None
+                rows.append(Row(f"{file}:{len(rows) + 1}", cells))
+    except (ArrowException, OSError) as error:
+        raise ValueError(f"cannot read the table {file}: {error}") from error
+    return schema.names, rows
+
+
+def _holds_files(file: Path, name: str, kind: Any) -> bool:
+    """Returns whether a Parquet column holds files; raises ValueError if it cannot be used."""
+    from pyarrow import types
+
+    if types.is_struct(kind) and {BYTES} <= {part.name for part in kind} <= {BYTES, PATH}:
+        return True
+    if types.is_binary(kind) or types.is_large_binary(kind):
+        return True
+    kind = kind.value_type if types.is_dictionary(kind) else kind
+    is_text = types.is_string(kind) or types.is_large_string(kind)
+    if is_text or types.is_integer(kind) or types.is_floating(kind) or types.is_null(kind):
+        return False
+    raise ValueError(
+        f"{file} has the type {kind} in its column {name!r}; a column holds texts, numbers, or "
+        'files as their bytes or {"bytes", "path"}'
+    )
+
+
+def _present(name: str, kind: Any) -> str:
+    """Returns what to read of a column to know which rows have a value: no bytes of files."""
+    from pyarrow import types
+
+    return f"{name}.{PATH}" if types.is_struct(kind) and kind.num_fields > 1 else name
+
+
+def _class_names(schema: Any) -> dict[str, dict[int, str]]:
+    """Returns the names of classes by their numbers, which the hub's data sets have."""
+    try:
+        features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
+        labels = {name: one for name, one in features.items() if one["_type"] == "ClassLabel"}
+        return {name: dict(enumerate(map(str, one["names"]))) for name, one in labels.items()}
+    except (KeyError, TypeError, ValueError, AttributeError):  # written by another program
+        return {}
+
+
+@functools.lru_cache(maxsize=4)
+def _group(file: Path, group: int, column: str) -> Any:
+    """Returns a column of one row group; rows are read in order, so few are kept."""
+    from pyarrow import parquet
+
+    return parquet.ParquetFile(file).read_row_group(group, [column])[column]
+
+
+def _first_undecoded(file: Path) -> int:
+    """Returns the number of the first line that is not UTF-8."""
+    lines = file.read_bytes().split(b"\n")
+    is_text = [line.decode(errors="ignore").encode() == line for line in lines]
+    return is_text.index(False) + 1
+
+
+def _read_csv(file: Path, lines: TextIO) -> Iterator[Row]:
+    reader = csv.DictReader(lines, strict=True)  # refuses a quote that nothing closes
+    ((name, count),) = Counter(reader.fieldnames or [""]).most_common(1)
+    if count > 1:
+        raise ValueError(
+            f"{file} has two columns {name[:100]!r}; give each column a different name"
+        )
+    for row in reader:
+        if None in row:  # DictReader stores surplus cells under this key
+            raise ValueError(
+                f"{file}:{reader.line_num} has more cells than there are columns; put cells that "
+                "contain commas in quotes"
+            )
+        cells = {column: (value or "").strip() for column, value in row.items()}
+        yield Row(f"{file}:{reader.line_num}", cells)
+
+
+def _read_json_lines(file: Path, lines: TextIO) -> Iterator[Row]:
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line, object_pairs_hook=_once)
+        except json.JSONDecodeError as error:
+            raise ValueError(
+                f"{file}:{number} is not JSON: {error.msg} at character {error.colno}"
+            ) from error
+        except RecursionError:
+            raise ValueError(
+                f"{file}:{number} is nested too deep; a row is one flat object"
+            ) from None
+        except ValueError as error:  # a name given twice, or a very long number
+            raise ValueError(f"{file}:{number} cannot be read: {error}") from error
+        if not isinstance(row, dict):
+            raise ValueError(f'{file}:{number} must be an object such as {{"image": ...}}')
+        yield Row(f"{file}:{number}", row)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Returns a JSON object, in which no name may occur twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        ((name, _),) = Counter(name for name, _ in pairs).most_common(1)
+        raise ValueError(f"it has {name[:100]!r} twice; give each column one value")
+    return found
