@@ -227,6 +227,16 @@ def test_a_column_without_values_is_named(tmp_path):
         write(tmp_path, found, ".parquet").prepare()
 
 
+def test_texts_may_have_their_own_lengths(tmp_path):
+    texts = ["a", "né", "a\0b", "seven"]
+    found = [{"note": texts[n % 4], "split": SPLITS[n // 4]} for n in range(12)]
+    (tmp_path / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in found))
+    note = Text(length=6, variable=True)
+    source = Table(path=str(tmp_path / "rows.jsonl"), columns=Named(note=note))
+    assert source.features()["note"] == Feature((6,), ragged=True)
+    assert note.unpack(source.split("test").take(np.arange(4))["note"]).tolist() == texts
+
+
 @pytest.mark.parametrize(
     ("cells", "kind"), [([["a"]] * 12, "list"), ([{"a": 1}] * 12, "struct"), ([True] * 12, "bool")]
 )

@@ -273,7 +273,7 @@ def _set(modality: Modality) -> str:
 
 
 def _feature(modality: Modality) -> Feature:
-    feature = Feature(modality.shape)
+    feature = Feature(modality.shape, ragged=modality.lengths is not None)
     if isinstance(modality, Label):
         feature = feature._replace(classes=modality.classes, names=modality.names)
     if feature.stored != modality.dtype:
