@@ -32,7 +32,7 @@ class TextStream(Recorded):
     def __post_init__(self) -> None:
         self.require(f"length from 2 to {LONGEST}", 2 <= self.length <= LONGEST)
 
-    def columns(self) -> Named[Feature]:
+    def raw_features(self) -> Named[Feature]:
         return Named(text=Feature((self.length,), packed=True))
 
     def examples(self) -> Mapping[str, Iterable[Example]]:
