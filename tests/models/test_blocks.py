@@ -85,7 +85,7 @@ def self_attention(params, h, fields, conditioning):
         q, k = norm(q, "rms", params["q_norm"]), norm(k, "rms", params["k_norm"])
     if conditioning.turn is not None:
         q, k = turned(q, conditioning.turn), turned(k, conditioning.turn)
-    return dense(params["out"], attend(q, k, v, conditioning.real))
+    return dense(params["out"], attend(q, k, v, conditioning.visible))
 
 
 def cross_attention(params, h, fields, conditioning):
@@ -105,7 +105,7 @@ def block_inputs(is_modern, rows):
         return Conditioning(c=normal(1, 2, rows, DIM))
     return Conditioning(
         c=normal(1, 2, rows, DIM),
-        real=np.arange(TOKENS)[None] < np.asarray([[TOKENS], [4]]),
+        visible=np.arange(TOKENS)[None] < np.asarray([[TOKENS], [4]]),
         context=normal(2, 2, CONTEXT, DIM),
         context_real=np.arange(CONTEXT)[None] < np.asarray([[2], [CONTEXT]]),
         turn=rotation(((2, 3),), DIM // HEADS),

@@ -9,6 +9,7 @@ from jax._src.cudnn import fused_attention_stablehlo as fused
 
 from vqdit import parallel
 from vqdit.nn.attention import attention, chosen, shares
+from vqdit.nn.masks import Segments
 from vqdit.nn.splash import splash
 from vqdit.parallel.target_platform import Platform, compiled_for
 
@@ -25,31 +26,59 @@ def formula(q, k, v, mask=None):
     """Softmax of the scores over what is real, in NumPy and float64."""
     q, k, v = (np.asarray(part, np.float64) for part in (q, k, v))
     score = np.einsum("blhd,bmhd->bhlm", q, k) / np.sqrt(q.shape[-1])
-    score = score if mask is None else np.where(np.asarray(mask)[:, None, None], score, -np.inf)
+    if mask is not None:
+        score = np.where(pairs(mask)[:, None], score, -np.inf)
     share = np.exp(score - score.max(-1, keepdims=True))
     return np.einsum("bhlm,bmhd->blhd", share / share.sum(-1, keepdims=True), v)
+
+
+def pairs(mask):
+    """A mask of any form as one of pairs: bool [b, #l, m]."""
+    if isinstance(mask, Segments):
+        return np.asarray(mask.queries)[:, :, None] == np.asarray(mask.keys)[:, None]
+    return np.asarray(mask)[:, None] if mask.ndim == 2 else np.asarray(mask)
 
 
 def half_real(keys):
     return jnp.arange(keys)[None] % jnp.asarray([[2], [3]]) == 0
 
 
-@pytest.mark.parametrize("is_masked", [False, True])
+def some_pairs(queries, keys):
+    seen = np.random.default_rng(3).random((2, queries, keys)) < 0.3
+    return jnp.asarray(seen).at[:, :, 0].set(True)  # every query sees a key
+
+
+def some_segments(queries, keys):
+    """Three segments in a row, of other lengths in each example; the last two keys are hidden."""
+    ends = jnp.asarray([[0.3, 0.7], [0.5, 0.6]])[:, None]
+    rows = [(jnp.arange(n)[None, :, None] >= ends * n).sum(-1) for n in (queries, keys)]
+    return Segments(rows[0], rows[1].at[:, -2:].set(-1))
+
+
+MASKS = {
+    "none": lambda queries, keys: None,
+    "keys": lambda queries, keys: half_real(keys),
+    "pairs": some_pairs,
+    "segments": some_segments,
+}
+
+
+@pytest.mark.parametrize("form", MASKS)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_products_are_the_formula(dtype, is_masked):
+def test_products_are_the_formula(dtype, form):
     q, k, v = drawn(**LENGTHS, dtype=dtype)
-    mask = half_real(LENGTHS["keys"]) if is_masked else None
+    mask = MASKS[form](**LENGTHS)
     found = jax.jit(lambda q, k, v: attention(q, k, v, mask=mask))(q, k, v)
     assert found.dtype == dtype
     tolerance = 1e-5 if dtype == "float32" else 1e-2  # shares are rounded to bfloat16
     np.testing.assert_allclose(found.astype("f4"), formula(q, k, v, mask), atol=tolerance)
 
 
-@pytest.mark.parametrize("is_masked", [False, True])
+@pytest.mark.parametrize("form", MASKS)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_the_gradient_by_hand_is_that_of_the_shares(dtype, is_masked):
+def test_the_gradient_by_hand_is_that_of_the_shares(dtype, form):
     q, k, v = drawn(**LENGTHS, dtype=dtype)
-    mask = half_real(LENGTHS["keys"]) if is_masked else None
+    mask = MASKS[form](**LENGTHS)
     weight = np.random.default_rng(1).normal(size=q.shape).astype("f4")
 
     def by_shares(q, k, v):
@@ -67,12 +96,19 @@ def test_the_gradient_by_hand_is_that_of_the_shares(dtype, is_masked):
         np.testing.assert_allclose(one.astype("f4") / scale, other / scale, atol=tolerance)
 
 
-@pytest.mark.parametrize("is_masked", [False, True])
-def test_a_batch_has_the_gradients_of_its_examples(is_masked):
+@pytest.mark.parametrize("form", MASKS)
+def test_a_batch_has_the_gradients_of_its_examples(form):
     """On a CPU an even batch is computed in halves, and one example is not."""
     random = np.random.default_rng(2)
     q, k, v, weight = (jnp.asarray(random.normal(size=(4, 9, 2, 8)), "f4") for _ in range(4))
-    mask = jnp.arange(9)[None] < jnp.asarray([[9], [3], [5], [1]]) if is_masked else None
+    real = jnp.arange(9)[None] < jnp.asarray([[9], [3], [5], [1]])
+    number = jnp.arange(9)[None] // jnp.asarray([[9], [3], [5], [1]])
+    mask = {
+        "none": None,
+        "keys": real,
+        "pairs": number[:, :, None] >= number[:, None],
+        "segments": Segments(number, number),
+    }[form]
 
     def gradients(q, k, v, weight, mask):
         def total(q, k, v):
@@ -91,11 +127,11 @@ def test_a_batch_has_the_gradients_of_its_examples(is_masked):
     chex.assert_trees_all_close(found, expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("is_masked", [False, True])
-def test_splash_agrees_with_the_products_and_so_do_its_gradients(is_masked):
+@pytest.mark.parametrize("form", ["none", "keys", "segments"])
+def test_splash_agrees_with_the_products_and_so_do_its_gradients(form):
     """Interpreted on the CPU: lengths and width that the kernel does not take are padded."""
     q, k, v = drawn(**LENGTHS)
-    mask = half_real(LENGTHS["keys"]) if is_masked else None
+    mask = MASKS[form](**LENGTHS)
     weight = np.random.default_rng(1).normal(size=q.shape).astype("f4")
 
     def value_and_gradient(function):
@@ -110,8 +146,20 @@ def test_splash_agrees_with_the_products_and_so_do_its_gradients(is_masked):
     np.testing.assert_allclose(out, formula(q, k, v, mask), atol=1e-5)
     for found, other in zip(gradients, expected, strict=True):
         np.testing.assert_allclose(found, other, atol=1e-5)
-    if is_masked:
+    if form == "keys":
         assert (gradients[1][0, 1::2] == 0).all()  # hidden keys have no gradient
+    if form == "segments":
+        assert (gradients[1][:, -2:] == 0).all()
+
+
+def test_splash_leaves_a_mask_of_pairs_to_the_products(monkeypatch):
+    monkeypatch.setattr("vqdit.nn.attention.platform", lambda: Platform("tpu"))
+    q, k, v = drawn(256, 256)
+    mask = some_pairs(256, 256)
+    out = attention(q, k, v, mask=mask)
+    with pytest.raises(ValueError, match="takes a mask of keys or of segments, got one of pairs"):
+        attention(q, k, v, mask=mask, implementation="splash")
+    np.testing.assert_allclose(out, formula(q, k, v, mask), atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -154,13 +202,16 @@ def test_a_kernel_of_other_devices_is_refused(kernel, home):
         attention(*drawn(64, 64), implementation=kernel)
 
 
-@pytest.mark.parametrize(("queries", "keys", "is_masked"), [(64, 64, 0), (63, 77, 0), (63, 77, 1)])
-def test_cudnn_is_called_with_even_lengths(monkeypatch, queries, keys, is_masked):
+@pytest.mark.parametrize(
+    ("queries", "keys", "form"),
+    [(64, 64, "none"), (63, 77, "none"), (63, 77, "keys"), (63, 77, "pairs"), (63, 77, "segments")],
+)
+def test_cudnn_is_called_with_even_lengths(monkeypatch, queries, keys, form):
     """Lowered for CUDA: the kernel itself needs a GPU. It has no gradient at odd lengths."""
     version = type("Versions", (), {"cudnn_get_version": staticmethod(lambda: 91000)})
     monkeypatch.setattr(fused, "cuda_versions", version)
     monkeypatch.setattr("vqdit.nn.attention.platform", lambda: Platform("cuda"))
-    mask = half_real(keys) if is_masked else None
+    mask = MASKS[form](queries, keys)
 
     def total(q, k, v):
         out = attention(q, k, v, mask=mask, implementation="cudnn")

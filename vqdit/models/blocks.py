@@ -22,6 +22,7 @@ import jax.numpy as jnp
 
 from vqdit.nn.attention import Implementation, attention, shares
 from vqdit.nn.dense import XAVIER, Dense, Projections
+from vqdit.nn.masks import Mask, for_first_queries
 from vqdit.nn.mlp import MLP, mlp
 from vqdit.nn.norms import Norm, ScaledNorm, normalized
 from vqdit.nn.rope import rotate
@@ -72,14 +73,14 @@ class Conditioning(NamedTuple):
     Attributes:
         c: rows of the condition after silu, concatenated over the segments [b, r, d], or [n, b, r,
             d] if each of n blocks has its own; r = 0 for blocks without modulation.
-        real: mask of the tokens that are not padding [b, l]; None if there is no padding.
+        visible: which tokens attend to which; None if all attend to all.
         context: keys and values of cross-attention [b, m, d]; None disables cross-attention.
         context_real: mask of the context that is not padding [b, m]; None if there is no padding.
         turn: cosine and sine of the rotary positions [2, l, p]; None disables them.
     """
 
     c: Float[Array, "*n b r d"]
-    real: Bool[Array, "b l"] | None = None
+    visible: Mask | None = None
     context: Float[Array, "b m d"] | None = None
     context_real: Bool[Array, "b m"] | None = None
     turn: Float[Array, "2 l p"] | None = None
@@ -222,10 +223,11 @@ def _attended(
     config: BlockConfig, q: Array, k: Array, v: Array, conditioning: Conditioning, is_watched: bool
 ) -> tuple[Hidden, Float[Array, "b l _"] | None]:
     """Returns the result of self-attention, and its weights averaged over heads if recorded."""
+    visible = for_first_queries(conditioning.visible, q.shape[1])  # those that `_kv` keeps
     if conditioning.turn is not None:
         q, k = rotate(q, conditioning.turn[:, : q.shape[1]]), rotate(k, conditioning.turn)
-    watched = jnp.mean(shares(q, k, mask=conditioning.real), axis=1) if is_watched else None
-    h = attention(q, k, v, mask=conditioning.real, implementation=config.attention)
+    watched = jnp.mean(shares(q, k, mask=visible), axis=1) if is_watched else None
+    h = attention(q, k, v, mask=visible, implementation=config.attention)
     return h.reshape(*h.shape[:2], -1), watched
 
 

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from vqdit.models.blocks import BlockConfig, Kind
-from vqdit.models.network import Mask, Network, Positions, Predictions, Times
+from vqdit.models.network import Documents, Mask, Network, Positions, Predictions, Times
 from vqdit.models.tokens import Tokens, routed, spans
 from vqdit.nn.attention import Implementation
 from vqdit.nn.dense import XAVIER
@@ -193,6 +193,7 @@ class DiT(Component):
         t: Times,
         *,
         mask: Mask | None = None,
+        documents: Documents | None = None,
     ) -> Predictions:
         """Returns the prediction for every modality that has a head, in float32.
 
@@ -202,8 +203,11 @@ class DiT(Component):
             x: codes (-1 where masked or dropped) or latents of every modality.
             t: time of every modality, scaled for the embedding: one per example or per position.
             mask: True at positions that are not padding, for modalities of variable length.
+            documents: number of the document, at least 0, at every position of modalities that
+                have several documents in a row. Tokens of different documents do not see each
+                other; the tokens of other modalities see all documents and are seen by all.
         """
-        out: Any = self._network(inputs).apply({"params": params}, x, t, mask)
+        out: Any = self._network(inputs).apply({"params": params}, x, t, mask, documents)
         return out[0]
 
     def features(
@@ -215,6 +219,7 @@ class DiT(Component):
         *,
         after: tuple[int, ...],
         mask: Mask | None = None,
+        documents: Documents | None = None,
     ) -> tuple[Predictions, Named[Float[Array, "n b _ d"]]]:
         """Returns the predictions of `apply`, and each modality's tokens after some of the blocks.
 
@@ -228,19 +233,27 @@ class DiT(Component):
         if wrong:
             raise ValueError(f"the DiT has blocks 1 to {self.depth}, got {wrong[0]}")
         network = self._network(inputs, taps=after)
-        out: Any = network.apply({"params": params}, x, t, mask)
+        out: Any = network.apply({"params": params}, x, t, mask, documents)
         tokens = {name: out[2][:, :, span] for name, span in self.spans(inputs).items()}
         return out[0], Named(tokens)
 
     def attend(
-        self, params: Params, inputs: Named[Tokens], x: Named[X], t: Times
+        self,
+        params: Params,
+        inputs: Named[Tokens],
+        x: Named[X],
+        t: Times,
+        *,
+        mask: Mask | None = None,
+        documents: Documents | None = None,
     ) -> Float[Array, "n b l l"]:
         """Returns the attention weights of every block, averaged over heads.
 
         `out[n, b, i, j]` is the weight with which token i attends to token j in block n; `spans`
         says which tokens belong to which modality. The arguments are those of `apply`.
         """
-        out: Any = self._network(inputs, is_watched=True).apply({"params": params}, x, t)
+        network = self._network(inputs, is_watched=True)
+        out: Any = network.apply({"params": params}, x, t, mask, documents)
         return out[1]
 
     def spans(self, inputs: Named[Tokens]) -> dict[str, slice]:

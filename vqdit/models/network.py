@@ -16,18 +16,21 @@ from vqdit.models.blocks import BLOCKS, ZEROS, BlockConfig, Conditioning, Hidden
 from vqdit.models.tokens import Tokens, routed, spans
 from vqdit.nn.dense import XAVIER
 from vqdit.nn.embeddings import CodeEmbedding, TimeEmbedding, positions
+from vqdit.nn.masks import Mask as Visible
+from vqdit.nn.masks import Segments
 from vqdit.nn.norms import ScaledNorm, normalized
 from vqdit.nn.patches import fold, unfold
 from vqdit.nn.rope import rotation
 from vqdit.nn.stack import Remat, rematerialized, unroll
 from vqdit.parallel import activations
 from vqdit.processes.base import X
-from vqdit.typing import Array, Bool, Float, Named
+from vqdit.typing import Array, Bool, Float, Int, Named
 
 Pieces = list[tuple[str, Array]]
 """A sequence in pieces: pairs of a modality's name, or "", and its tokens [b, l, d]."""
 Times = Named[Float[Array, "b _"]]
 Mask = Named[Bool[Array, "b _"]]
+Documents = Named[Int[Array, "b _"]]
 Predictions = Named[Float[Array, "b _ _"]]
 Positions = Literal["sincos", "rope", "both"]
 
@@ -59,7 +62,11 @@ class Network(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Named[X], t: Times, mask: Mask | None = None
+        self,
+        x: Named[X],
+        t: Times,
+        mask: Mask | None = None,
+        documents: Documents | None = None,
     ) -> tuple[Predictions, Any, Any]:
         """Returns the predictions, the recorded attention weights and the tapped tokens."""
         block, names = self.config.block, routed(self.inputs, "tokens")
@@ -91,7 +98,7 @@ class Network(nn.Module):
             c = jnp.concatenate(all_rows, axis=-2)
         conditioning = Conditioning(
             c=c,
-            real=self._real(sequence, mask or Named()),
+            visible=self._visible(sequence, mask or Named(), documents or Named()),
             context=_joined(context) if context else None,
             context_real=self._real(context, mask or Named()),
             turn=self._turn(sequence),
@@ -172,6 +179,32 @@ class Network(nn.Module):
             else:
                 real.append(jnp.ones(h.shape[:2], bool))
         return jnp.concatenate(real, axis=1)
+
+    def _visible(self, pieces: Pieces, mask: Mask, documents: Documents) -> Visible | None:
+        """Returns which tokens attend to which; None if all attend to all.
+
+        Tokens of a modality with documents attend, among its own tokens, only to those of the same
+        document. Everything else is visible to all tokens, and all tokens are visible to it.
+        """
+        real = self._real(pieces, mask)
+        names = [name for name, _ in pieces if name in documents]
+        if not names:
+            return real
+        pairs = jnp.ones((), bool)
+        for packed in names:
+            folded = fold(
+                documents[packed][..., None], self.inputs[packed].grid, self._patch(packed)
+            )
+            number = folded[..., 0]  # a token of several positions belongs to the first one's
+            if len(pieces) == 1:
+                return Segments(number, number if real is None else jnp.where(real, number, -1))
+            numbers = [
+                number if name == packed else jnp.full(h.shape[:2], -1) for name, h in pieces
+            ]
+            row = jnp.concatenate(numbers, axis=1)
+            query, key = row[:, :, None], row[:, None, :]
+            pairs = pairs & ((query == key) | (query < 0) | (key < 0))
+        return pairs if real is None else pairs & real[:, None, :]
 
     def _blocks(
         self, h: Hidden, segments: tuple[Segment, ...], conditioning: Conditioning

@@ -5,7 +5,8 @@ Vaswani et al., "Attention Is All You Need", arXiv:1706.03762, eq. 1.
 
 There are three implementations: matrix products ("xla"), the fused kernel of cuDNN ("cudnn") and
 splash attention on TPUs ("splash"). The fused kernels do not write the scores to device memory.
-"auto" chooses by the devices that the program is compiled for, the precision and the lengths.
+"auto" chooses by the devices that the program is compiled for, the precision, the lengths and the
+mask.
 """
 
 from typing import Literal, TypeVar
@@ -14,15 +15,14 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
+from vqdit.nn.masks import Mask, is_of_pairs, over_scores
 from vqdit.parallel.target_platform import platform
-from vqdit.typing import Array, Bool, Float
+from vqdit.typing import Array, Float
 
 T = TypeVar("T")
 Queries = Float[Array, "b l h d"]
 Keys = Float[Array, "b m h d"]
 """Keys or values."""
-Mask = Bool[Array, "b m"]
-"""True for keys that are not padding."""
 Residuals = tuple[Array, ...]
 Implementation = Literal["auto", "xla", "cudnn", "splash"]
 CUDNN_FROM = 64
@@ -43,15 +43,24 @@ def attention(
 ) -> Queries:
     """Returns the attended values, in the precision of v. Keys whose mask is False get no weight.
 
+    A query without any key whose mask is True gets a finite but meaningless result.
+
     Raises:
-        ValueError: if the implementation does not run on the current platform.
+        ValueError: if the implementation does not run on the current platform, or does not take
+            the mask.
     """
     check_implementation(implementation)
     if implementation == "auto":
         lengths = (q.shape[1], k.shape[1])
         implementation = chosen(platform().name, v.dtype, lengths, q.shape[-1])
-        if implementation == "splash" and q.shape[0] % platform().devices:
-            implementation = "xla"  # the kernel needs equally many examples on each device
+        is_uneven = q.shape[0] % platform().devices  # splash needs as many examples on each device
+        if implementation == "splash" and (is_uneven or is_of_pairs(mask)):
+            implementation = "xla"
+    if implementation == "splash" and is_of_pairs(mask):
+        raise ValueError(
+            "attention='splash' takes a mask of keys or of segments, got one of pairs; use "
+            "attention='auto'"
+        )
     if implementation == "cudnn":
         out = _cudnn(q, k, v, mask)
     elif implementation == "splash":
@@ -97,13 +106,13 @@ def shares(q: Queries, k: Keys, *, mask: Mask | None = None) -> Float[Array, "b 
 
 
 def _scores(
-    q: Float[Array, "b h l d"], k: Float[Array, "b h m d"], mask: Bool[Array, "b m"] | None
+    q: Float[Array, "b h l d"], k: Float[Array, "b h m d"], mask: Mask | None
 ) -> Float[Array, "b h l m"]:
     """Returns the float32 products of the keys and the queries, which are already scaled."""
     scores = jnp.einsum("b h l d, b h m d -> b h l m", q, k, preferred_element_type=jnp.float32)
     if mask is None:
         return scores
-    return jnp.where(mask[:, None, None, :], scores, jnp.finfo(jnp.float32).min)
+    return jnp.where(over_scores(mask), scores, jnp.finfo(jnp.float32).min)
 
 
 @jax.custom_vjp
@@ -186,8 +195,11 @@ def _cudnn(q: Queries, k: Keys, v: Keys, mask: Mask | None) -> Queries:
         mask = jnp.ones((b, keys), bool)
     q = jnp.pad(q, ((0, 0), (0, odd_q), (0, 0), (0, 0)))
     k, v = (jnp.pad(part, ((0, 0), (0, odd_k), (0, 0), (0, 0))) for part in (k, v))
+    pairs = None
     if mask is not None:
-        mask = jnp.pad(mask, ((0, 0), (0, odd_k)))[:, None, None, :]
-        mask = jnp.broadcast_to(mask, (b, 1, q.shape[1], k.shape[1]))
-    out = jax.nn.dot_product_attention(q, k, v, mask=mask, implementation="cudnn")
+        pairs = over_scores(mask)
+        rows = odd_q if pairs.shape[2] > 1 else 0
+        pairs = jnp.pad(pairs, ((0, 0), (0, 0), (0, rows), (0, odd_k)))
+        pairs = jnp.broadcast_to(pairs, (b, 1, q.shape[1], k.shape[1]))
+    out = jax.nn.dot_product_attention(q, k, v, mask=pairs, implementation="cudnn")
     return out[:, :queries]

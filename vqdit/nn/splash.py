@@ -1,7 +1,7 @@
 """Splash attention: flash attention for TPUs, with the kernel that JAX provides.
 
 The kernel needs lengths and head widths that are multiples of 128, so both are padded. Padded and
-masked keys get another segment id than the queries, which hides them. XLA cannot partition the
+hidden keys get another segment id than the queries, which hides them. XLA cannot partition the
 kernel, so on several devices it runs on each device with that device's examples. The kernel is
 `jax.experimental.pallas.ops.tpu.splash_attention`; Dao et al., "FlashAttention", arXiv:2205.14135.
 """
@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 from jax.experimental.pallas.ops.tpu import splash_attention as kernels
 
+from vqdit.nn.masks import Segments
 from vqdit.parallel import per_device
-from vqdit.typing import Array, Bool, Float
+from vqdit.typing import Array, Bool, Float, Int
 
 Heads = Float[Array, "b _ h d"]
 """Queries, keys or values."""
@@ -24,19 +25,36 @@ BLOCK = 512
 
 
 def splash(
-    q: Heads, k: Heads, v: Heads, mask: Bool[Array, "b m"] | None = None, *, interpret: bool = False
+    q: Heads,
+    k: Heads,
+    v: Heads,
+    mask: Bool[Array, "b m"] | Segments | None = None,
+    *,
+    interpret: bool = False,
 ) -> Heads:
     """Returns the attended values; an interpreted kernel is slow but works on any device."""
-    real = jnp.ones(k.shape[:2], bool) if mask is None else mask
+    if isinstance(mask, Segments):
+        ids = mask.queries + 1, mask.keys + 1
+    else:
+        real = jnp.ones(k.shape[:2], bool) if mask is None else mask
+        ids = jnp.ones(q.shape[:2], jnp.int32), real.astype(jnp.int32)
     one = functools.partial(_on_one_device, interpret=interpret)
-    return per_device(one, q, k, v, real)
+    return per_device(one, q, k, v, *ids)
 
 
 def _on_one_device(
-    q: Heads, k: Heads, v: Heads, real: Bool[Array, "b m"], *, interpret: bool
+    q: Heads,
+    k: Heads,
+    v: Heads,
+    of_queries: Int[Array, "b l"],
+    of_keys: Int[Array, "b m"],
+    *,
+    interpret: bool,
 ) -> Heads:
+    """Returns the attended values; keys with the segment id 0 are hidden."""
     heads, width = q.shape[2:]
-    real = _padded(real, 1).astype(jnp.int32)
+    of_queries = jnp.pad(of_queries, ((0, 0), (0, -q.shape[1] % LANES)), mode="edge")
+    of_keys = _padded(of_keys, 1)
     scaled = (q.astype(jnp.float32) * width**-0.5).astype(q.dtype)
     parts = [_padded(_padded(part, 1), 3).swapaxes(1, 2) for part in (scaled, k, v)]  # b h l d
     lengths = parts[0].shape[2], parts[1].shape[2]
@@ -47,10 +65,10 @@ def _on_one_device(
     every = kernels.MultiHeadMask([kernels.FullMask(lengths)] * heads)
     kernel = kernels.make_splash_mha_single_device(every, block_sizes=sizes, interpret=interpret)
 
-    def one(q: Array, k: Array, v: Array, real: Array) -> Any:
-        return kernel(q, k, v, kernels.SegmentIds(jnp.ones(len(q[0]), jnp.int32), real))
+    def one(q: Array, k: Array, v: Array, of_queries: Array, of_keys: Array) -> Any:
+        return kernel(q, k, v, kernels.SegmentIds(of_queries, of_keys))
 
-    out = jax.vmap(one)(parts[0], parts[1], parts[2], real).swapaxes(1, 2)  # b l h d
+    out = jax.vmap(one)(parts[0], parts[1], parts[2], of_queries, of_keys).swapaxes(1, 2)  # b l h d
     return out[:, : q.shape[1], :, :width].astype(v.dtype)
 
 
