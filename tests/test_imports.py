@@ -28,6 +28,7 @@ WALLS = {
     "jinja2": ("cli/report/",),
     "pyarrow": ("data/",),
     "soundfile": ("modalities/",),
+    "tokenizers": ("modalities/units.py",),
 }
 LAYERS = """
 typing rules files escapes random masked_mean ragged train.exit_codes

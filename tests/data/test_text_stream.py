@@ -10,6 +10,7 @@ from vqdit.data.builders.description import remarks
 from vqdit.data.kjv import same_text
 from vqdit.data.sources import SPLITS
 from vqdit.data.text_stream import document_numbers, windows
+from vqdit.modalities import BPE, Bytes
 
 
 @pytest.fixture(autouse=True)
@@ -27,11 +28,13 @@ def documents(source, split="train"):
 
 
 def test_windows_are_the_documents_one_behind_the_other_each_with_its_end():
-    found = list(windows([b"abcde", "a remark", b"f", b"gh"], 4))
+    found = list(windows([b"abcde", "a remark", b"f", b"gh"], 4, Bytes()))
     assert found.pop(1) == "a remark"
     assert b"".join(bytes(window["text"]) for window in found) == b"abcde\0f\0gh\0\0"
     assert [len(window["text"]) for window in found] == [4, 4, 4]
-    assert len(list(windows([b"abc"], 4))) == 1  # nothing follows a stream that ends with a window
+    assert (
+        len(list(windows([b"abc"], 4, Bytes()))) == 1
+    )  # nothing follows a stream that ends with a window
 
 
 def test_every_position_knows_its_document_and_what_only_fills_has_none():
@@ -82,6 +85,13 @@ def test_by_position_the_splits_are_the_text_in_a_row_and_no_character_is_divide
     assert "".join(parts) == text
     shares = np.cumsum([len(part.encode()) for part in parts]) / len(text.encode())
     assert np.allclose(shares, [0.9, 0.95, 1.0], atol=0.01)
+
+
+def test_text8_has_27_symbols(tmp_path):
+    (tmp_path / "a.txt").write_text("The 1st caf\u00e9,\n\nA 42.\n" * 9, encoding="utf-8")
+    source = TextFiles(path=str(tmp_path), length=8, letters="text8", split_by="position")
+    text = b"".join(stream(source, split).rstrip(b"\0") for split in SPLITS)
+    assert text == b"the one st caf a four two " * 9
 
 
 def test_bytes_that_are_no_text_are_named_by_file_and_place_or_replaced(tmp_path):
@@ -174,3 +184,28 @@ def test_no_chapter_of_the_real_bible_leaks():
     held_out = verses["validation"] | verses["test"]
     assert len(held_out & verses["train"]) < 0.01 * len(held_out)
     assert documents(source)[0].startswith(b"In the beginning God created")
+
+
+def test_a_bpe_is_learned_from_the_training_documents_alone(tmp_path):
+    for split in SPLITS:
+        (tmp_path / split).mkdir()
+        (tmp_path / split / "a.txt").write_text(
+            "\n".join([f"{word_of(split)} é"] * 20), encoding="utf-8"
+        )
+    source = TextFiles(path=str(tmp_path), length=7, documents="line", units=BPE(size=270))
+    feature = source.features()["text"]
+    assert (feature.shape, str(feature.stored), feature.packed) == ((7,), "int32", True)
+    units = BPE(size=270, merges=feature.units)
+    assert units.codes == 270 and len(units.encode("training")) == 1 < len(units.encode("testing"))
+    for split in SPLITS:
+        found = source.split(split)
+        codes = found.take(np.arange(len(found)))["text"].ravel()
+        texts = [units.decode(part) for part in np.split(codes, np.flatnonzero(codes == 0))]
+        assert [text for text in texts if text] == [f"{word_of(split)} é".encode()] * 20
+    assert source.key() != TextFiles(path=str(tmp_path), length=7, documents="line").key()
+    with pytest.raises(ValueError, match="TextFiles learns its units itself; give no merges"):
+        TextFiles(units=units)
+
+
+def word_of(split):
+    return {"train": "training", "validation": "validating", "test": "testing"}[split]

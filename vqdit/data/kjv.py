@@ -22,7 +22,7 @@ SHARE = 0.1
 
 
 class KJV(TextStream):
-    """Chapters of the King James Bible, packed into windows: `text` uint8 [length].
+    """Chapters of the King James Bible, packed into windows: `text` [length].
 
     A document is a chapter, with one verse per line and without numbers. 80 % of the
     chapters are for training, and 10 % each for validation and test.
@@ -38,8 +38,8 @@ class KJV(TextStream):
 
     def key(self) -> str:
         if not self.path:
-            return f"kjv_{self.length}"
-        return f"kjv_{self.length}_{hashlib.sha256(self._printed()).hexdigest()[:16]}"
+            return f"kjv_{self.form}"
+        return f"kjv_{self.form}_{hashlib.sha256(self._printed()).hexdigest()[:16]}"
 
     def streams(self) -> Mapping[str, Iterable[bytes | str]]:
         chapters = self._chapters()

@@ -38,6 +38,8 @@ class Feature(NamedTuple):
             example, and columns are ragged (see `vqdit.ragged`).
         packed: True if the examples are windows of a stream of documents, see
             `vqdit.data.text_stream`.
+        units: what the units of a text have learned from the training texts, such as the merges of
+            a BPE; empty if it is stored as bytes.
     """
 
     shape: tuple[int, ...]
@@ -47,6 +49,7 @@ class Feature(NamedTuple):
     encoded: str = ""
     ragged: bool = False
     packed: bool = False
+    units: str = ""
 
     def blank(self, count: int) -> np.ndarray:
         """Returns a column of zeros, or of examples of length 0 if it is ragged."""

@@ -276,6 +276,8 @@ def _feature(modality: Modality) -> Feature:
     feature = Feature(modality.shape, ragged=modality.lengths is not None)
     if isinstance(modality, Label):
         feature = feature._replace(classes=modality.classes, names=modality.names)
+    if isinstance(modality, Text):
+        feature = feature._replace(units=modality.units.learned)
     if feature.stored != modality.dtype:
         feature = feature._replace(dtype=modality.dtype.name)
     return feature

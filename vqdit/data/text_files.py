@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -10,22 +11,24 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from vqdit.data.sources import OPTION, SPLITS, divide
-from vqdit.data.text_stream import END, TextStream
+from vqdit.data.text_stream import TextStream
 from vqdit.escapes import escaped
 from vqdit.files import local_path
 from vqdit.modalities.pictures import find_pictures
+from vqdit.modalities.units import END
 from vqdit.typing import resumable
 
 ENDINGS = (".txt", ".text", ".md")
 """Endings of the files of a folder that are read; a single file may have any."""
 MARK = b"\xef\xbb\xbf"
 """The byte order mark, which is no part of a text."""
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SHARES = {"train": (0.0, 0.9), "validation": (0.9, 0.95), "test": (0.95, 1.0)}
 """Where each split begins and ends if the text is divided by position."""
 
 
 class TextFiles(TextStream):
-    """Documents from UTF-8 files, packed into windows: `text` uint8 [length].
+    """Documents from UTF-8 files, packed into windows: `text` [length].
 
     If a folder has the sub-folders train, validation and test, they are the splits. Otherwise a
     tenth of the documents goes to validation and a tenth to test, at random; equal documents are in
@@ -38,6 +41,9 @@ class TextFiles(TextStream):
             between blank lines. Empty documents are left out.
         errors: "strict": bytes that are not UTF-8, and byte 0, which ends documents, are an error;
             "replace": they become the replacement character, U+FFFD.
+        letters: "all": the text as it is; "text8": 27 symbols, as in the benchmark of this name:
+            letters a to z in lower case, digits spelled out, and one blank for anything else
+            (Mahoney, "Large Text Compression Benchmark").
         split_by: "documents": as above; "position": the first 90 % of the bytes are for training,
             the next 5 % for validation and the last 5 % for test.
     """
@@ -45,11 +51,14 @@ class TextFiles(TextStream):
     path: str = resumable("texts")
     documents: Literal["file", "line", "blank_lines"] = "file"
     errors: Literal["strict", "replace"] = "strict"
+    letters: Literal["all", "text8"] = "all"
     split_by: Literal["documents", "position"] = "documents"
 
     def key(self) -> str:
         path = local_path(self.path)
-        how = f" {self.length} {self.documents} {self.errors} {self.split_by}\n".encode()
+        how = (
+            f" {self.form} {self.documents} {self.errors} {self.letters} {self.split_by}\n".encode()
+        )
         digest = hashlib.sha256(os.fsencode(path.resolve()) + how)
         for file in self._files():
             stat = file.stat()
@@ -163,6 +172,7 @@ class _Reader:
         self._remarks = {}
         for file in self._files:
             for text in self._divided(self._lines(file)):
+                text = text8(text) if self._source.letters == "text8" else text
                 if text.strip():
                     yield text
                 elif self._source.documents != "blank_lines":
@@ -208,6 +218,14 @@ class _Reader:
 
     def _remark(self, what: str, place: str) -> None:
         self._remarks.setdefault(what, []).append(place)
+
+
+def text8(text: bytes) -> bytes:
+    """Returns a text in the 27 symbols of text8."""
+    lower = text.lower()
+    for digit, word in enumerate(DIGITS):
+        lower = lower.replace(str(digit).encode(), f" {word} ".encode())
+    return re.sub(b"[^a-z]+", b" ", lower)
 
 
 def _between(documents: Iterable[bytes], start: int, end: int) -> Iterator[bytes]:

@@ -5,6 +5,7 @@ once an epoch; a document continues in the next window where a window ends. Atte
 not cross documents: `document_numbers` says which positions belong together.
 """
 
+import functools
 from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
@@ -12,33 +13,47 @@ import numpy as np
 from vqdit.data.builders.records import Example
 from vqdit.data.recorded import Recorded
 from vqdit.data.sources import Feature
+from vqdit.modalities import Bytes, Units
+from vqdit.modalities.units import END
 from vqdit.typing import Int, Named, Shaped
 
-END = 0
-"""The code that ends a document, and fills the last window of a stream."""
 LONGEST = 2**20
 """Largest length of a window."""
 
 
 class TextStream(Recorded):
-    """Base class of sources with one column, `text`: windows uint8 [length] of UTF-8 bytes.
+    """Base class of sources with one column, `text`: windows [length] of the codes of units.
 
     Attributes:
-        length: bytes of a window.
+        length: units of a window.
+        units: what a code stands for: a byte, or a unit of a `BPE`, which is learned from the
+            training documents when the data are prepared. The task's `Text` needs the same units.
     """
 
     length: int = 1024
+    units: Units = Bytes()
 
     def __post_init__(self) -> None:
         self.require(f"length from 2 to {LONGEST}", 2 <= self.length <= LONGEST)
+        if self.units.learned:
+            raise ValueError(f"{type(self).__name__} learns its units itself; give no merges")
+
+    @property
+    def form(self) -> str:
+        """A word for length and units, which is part of the key."""
+        kind = type(self.units).__name__.lower()
+        return (
+            f"{self.length}" if self.units == Bytes() else f"{self.length}_{kind}{self.units.codes}"
+        )
 
     def raw_features(self) -> Named[Feature]:
-        return Named(text=Feature((self.length,), packed=True))
+        units = _learned(self)
+        dtype = str(units.dtype)
+        return Named(text=Feature((self.length,), dtype=dtype, packed=True, units=units.learned))
 
     def examples(self) -> Mapping[str, Iterable[Example]]:
-        return {
-            split: windows(documents, self.length) for split, documents in self.streams().items()
-        }
+        units = _learned(self)
+        return {s: windows(found, self.length, units) for s, found in self.streams().items()}
 
     def streams(self) -> Mapping[str, Iterable[bytes | str]]:
         """Returns the documents of every split, none of them empty or with the end code in it.
@@ -48,20 +63,26 @@ class TextStream(Recorded):
         raise TypeError(f"{type(self).__name__} must define the method streams")
 
 
-def windows(documents: Iterable[bytes | str], length: int) -> Iterator[Example]:
+@functools.lru_cache(maxsize=4)
+def _learned(source: TextStream) -> Units:
+    """Returns the units with what they learn from the training documents of a source."""
+    documents = (d.decode() for d in source.streams()["train"] if isinstance(d, bytes))
+    return source.units.learn(documents)
+
+
+def windows(documents: Iterable[bytes | str], length: int, units: Units) -> Iterator[Example]:
     """Yields the windows of a stream; end codes fill the last one. Remarks pass through."""
-    rest = b""
+    rest, end = np.zeros(0, units.dtype), np.full(1, END, units.dtype)
     for document in documents:
         if isinstance(document, str):
             yield document
             continue
-        rest += document + bytes([END])
+        rest = np.concatenate([rest, units.encode(document.decode()), end])
         whole = len(rest) - len(rest) % length
-        for start in range(0, whole, length):
-            yield {"text": np.frombuffer(rest, np.uint8, length, start)}
+        yield from ({"text": window} for window in rest[:whole].reshape(-1, length))
         rest = rest[whole:]
-    if rest:
-        yield {"text": np.frombuffer(rest.ljust(length, bytes([END])), np.uint8)}
+    if len(rest):
+        yield {"text": np.pad(rest, (0, length - len(rest)))}
 
 
 def document_numbers(windows: Shaped[np.ndarray, "b l"]) -> Int[np.ndarray, "b l"]:

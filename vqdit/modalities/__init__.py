@@ -5,5 +5,6 @@ from vqdit.modalities.base import Modality
 from vqdit.modalities.image import Image
 from vqdit.modalities.label import Label
 from vqdit.modalities.text import Text
+from vqdit.modalities.units import BPE, Bytes, Units
 
-__all__ = ["Audio", "Image", "Label", "Modality", "Text"]
+__all__ = ["BPE", "Audio", "Bytes", "Image", "Label", "Modality", "Text", "Units"]

@@ -14,13 +14,18 @@ def to_bytes(text: str, length: int) -> np.ndarray:
             or contains byte 0, which is reserved for padding.
     """
     found = encoded(text, length)
-    if 0 in found:
-        raise ValueError(f"the text {_shown(text)} has a byte 0, which is kept for padding")
+    no_end(text)
     return np.pad(found, (0, length - len(found)))
 
 
-def encoded(text: str, length: int) -> np.ndarray:
-    """Returns a text of at most `length` bytes in UTF-8 as uint8 [n].
+def no_end(text: str) -> None:
+    """Raises ValueError if a text contains byte 0."""
+    if "\0" in text:
+        raise ValueError(f"the text {_shown(text)} has a byte 0, which is kept for padding")
+
+
+def encoded(text: str, length: int | None = None) -> np.ndarray:
+    """Returns a text, of at most `length` bytes in UTF-8 if a length is given, as uint8 [n].
 
     Raises:
         ValueError: if the text is longer, or cannot be written as UTF-8.
@@ -32,12 +37,18 @@ def encoded(text: str, length: int) -> np.ndarray:
             f"the text {_shown(text)} has half a character (a lone surrogate) at {error.start}; "
             "write it as UTF-8"
         ) from error
-    if len(found) > length:
+    if length is not None:
+        check_length(text, len(found), length, "bytes")
+    return np.frombuffer(found, np.uint8)
+
+
+def check_length(text: str, count: int, length: int, units: str) -> None:
+    """Raises ValueError if a text of `count` units has more than `length`."""
+    if count > length:
         raise ValueError(
-            f"the text {_shown(text)} has {len(found)} bytes, more than the {length} that fit; "
+            f"the text {_shown(text)} has {count} {units}, more than the {length} that fit; "
             "shorten it, or set a greater length"
         )
-    return np.frombuffer(found, np.uint8)
 
 
 def _shown(text: str) -> str:

@@ -27,6 +27,7 @@ SHAPE = {
             "encoded?": str,
             "ragged?": bool,
             "packed?": bool,
+            "units?": str,
         }
     },
     "splits": {str: int},
@@ -35,7 +36,7 @@ SHAPE = {
     "remarks?": [str],
 }
 """What a description must hold."""
-LATER = ("dtype", "encoded", "ragged", "packed")
+LATER = ("dtype", "encoded", "ragged", "packed", "units")
 """Fields of a feature that older descriptions lack."""
 FEW = 10
 """Number of remarks, and of absent classes, that are given."""
