@@ -123,7 +123,8 @@ def _check(experiments: Experiments, runs: dict[str, Path]) -> None:
                     task = task.resolve_references(find)
                     if experiment.init_from:
                         workdir.find_run(local_path(experiment.init_from))
-                task.check(experiment.data.features())
+                features = experiment.data.features()
+                task.adopt(features).check(features)
                 experiment.data.check()
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error

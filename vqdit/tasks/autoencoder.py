@@ -11,9 +11,11 @@ from typing import Any, TypeVar
 
 import jax.numpy as jnp
 
+from vqdit.data.sources import Feature
 from vqdit.modalities import Image, Modality
 from vqdit.models.autoencoder import ConvAutoencoder
 from vqdit.models.base import Autoencoder
+from vqdit.tasks.adoption import with_adopted
 from vqdit.tasks.bottleneck import Bottleneck
 from vqdit.typing import Array, Bool, Float, Named, Params, Stats
 
@@ -38,6 +40,9 @@ class AutoencoderTask(Bottleneck):
     @property
     def modalities(self) -> Named[Modality]:
         return Named({self.name: self.modality})
+
+    def adopt(self: T, features: Named[Feature]) -> T:
+        return with_adopted(self, features.get(self.name))
 
     @property
     def grid(self) -> tuple[int, ...]:

@@ -66,6 +66,14 @@ class Task(Component):
         del resolve, batches
         return self, {}
 
+    def adopt(self, features: Named[Feature]) -> "Task":
+        """Returns the task with what only the data know, such as learned units of texts.
+
+        Called when a run begins; the workdir keeps the result.
+        """
+        del features
+        return self
+
     def resolve_references(self, find: "Callable[[str], Task]") -> "Task":
         """Returns the task with its references resolved and checked.
 

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from vqdit.data.batch import Batch
 from vqdit.data.sources import Feature
@@ -14,6 +14,7 @@ from vqdit.processes import Process
 from vqdit.processes.base import X
 from vqdit.runs.array_fingerprints import fingerprint
 from vqdit.samplers.base import Predict
+from vqdit.tasks.adoption import check_text, with_adopted
 from vqdit.tasks.autoencoder import AutoencoderTask
 from vqdit.tasks.base import Frozen, Resolve, Task, Trained, require
 from vqdit.tasks.targets import BaseTarget, Condition, Target
@@ -46,6 +47,13 @@ class MultimodalTask(Task):
         both = sorted(set(self.targets) & set(self.conditions))
         if both:
             raise ValueError(f"{both[0]!r} is a target and a condition; make it one of them")
+
+    def adopt(self: T, features: Named[Feature]) -> T:
+        def adopt(parts: Named[Any]) -> Named[Any]:
+            return Named({name: with_adopted(p, features.get(name)) for name, p in parts.items()})
+
+        targets, conditions = adopt(self.targets), adopt(self.conditions)
+        return dataclasses.replace(self, targets=targets, conditions=conditions)
 
     def load(self: T, resolve: Resolve, batches: Callable[[], Iterable[Batch]]) -> tuple[T, Frozen]:
         references = {name: target.reference for name, target in self.targets.items()}
@@ -140,6 +148,7 @@ class MultimodalTask(Task):
                 continue
             modality = self.modality(name)
             require(features, name, modality.shape)
+            check_text(name, modality, features[name])
             classes = features[name].classes
             if classes and classes != modality.vocabulary:
                 raise ValueError(

@@ -53,9 +53,10 @@ class Run:
         self._strict = strict
         self.mesh = experiment.mesh.build()
         workdir.check_data(folder, experiment.data.source.fingerprint())
-        experiment.task.check(experiment.data.features())
+        task = experiment.task.adopt(experiment.data.features())
+        task.check(experiment.data.features())
         experiment.data.check()
-        task = experiment.task.continued() if experiment.init_from else experiment.task
+        task = task.continued() if experiment.init_from else task
         self.task, frozen = frozen_arrays.load_frozen(
             folder, task, resolve, functools.partial(self.batches, "train")
         )
