@@ -29,6 +29,8 @@ WALLS = {
     "pyarrow": ("data/",),
     "soundfile": ("modalities/",),
     "tokenizers": ("modalities/units.py",),
+    "soxr": ("modalities/",),
+    "av": ("modalities/",),
 }
 LAYERS = """
 typing rules files escapes random masked_mean ragged train.exit_codes

@@ -267,6 +267,39 @@ def test_bytes_are_no_text(tmp_path):
         source.prepare()
 
 
+@pytest.mark.parametrize(
+    ("outside", "left", "said"),
+    [
+        ("cut", 12, ("speech: cut to 0.02 s: 2", "speech: filled up with silence to 0.01 s: 1")),
+        ("skip", 9, ("speech: left out, longer than 0.02 s: 2", "speech: left out, shorter than")),
+    ],
+)
+def test_what_was_done_to_values_is_said_once(tmp_path, caplog, outside, left, said):
+    found = [{"speech": f"{n}.wav", "photo": f"{n}.png", "split": SPLITS[n % 3]} for n in range(12)]
+    for n in range(12):
+        samples, rate = {3: 19, 4: 60, 5: 61}.get(n, 20 + n), 2000 if n < 9 else 4000
+        soundfile.write(tmp_path / f"{n}.wav", np.full((samples * rate // 2000, 2), n / 99), rate)
+        Pillow.new("L", (8, 8 + 8 * (n > 1))).save(tmp_path / f"{n}.png")
+    (tmp_path / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in found))
+    columns = Named(
+        speech=Audio(rate=2000, seconds=(0.01, 0.02), outside=outside),
+        photo=Image(size=(4, 4), channels=1),
+    )
+    source = Table(path=str(tmp_path / "rows.jsonl"), columns=columns)
+    assert source.features()["speech"] == Feature((40,), dtype="int16", ragged=True)
+    parts = [source.split(split) for split in SPLITS]
+    assert sum(map(len, parts)) == left
+    speech = [one for part in parts for one in part.take(np.arange(len(part)))["speech"]]
+    assert {len(one) for one in speech} <= set(range(20, 41))
+    for one in speech:  # a recording has one value, which says which it is
+        n = round(one[10] / 32768 * 99)
+        assert len(one) == {3: 20, 4: 40, 5: 40}.get(n, 20 + n)
+    lines = [*said, "speech: mixed down to mono", "speech: resampled to 2000 Hz: 3"]
+    for line in [*lines, f"photo: cropped: {10 if outside == 'cut' else 7}"]:
+        (found,) = [message for message in caplog.messages if line in message]
+    assert "enlarged" not in caplog.text
+
+
 @pytest.mark.parametrize("name", ["split", "present_x", "x_given", "x_mirrored"])
 def test_names_that_have_a_meaning_are_refused(name):
     with pytest.raises(ValueError, match=f"Table cannot have the column '{name}'"):

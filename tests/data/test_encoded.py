@@ -3,7 +3,17 @@
 import numpy as np
 import pytest
 
-from vqdit.data import Affine, Data, Digits, Encoded, Feature, HorizontalFlip, Missing, encoded
+from vqdit.data import (
+    Affine,
+    Data,
+    Digits,
+    Encoded,
+    Feature,
+    HorizontalFlip,
+    Missing,
+    Mixture,
+    encoded,
+)
 from vqdit.data.sources import PRESENT, SPLITS
 
 FEATURE = Feature((4, 4, 1), dtype="int16", encoded="0123456789abcdef")
@@ -57,6 +67,16 @@ def test_flips_choose_what_they_would_have_flipped(folder, view):
     name = "image" if view == "augment" else "image_given"
     differs = (cached[name] != plain.data["image"]).any(axis=(1, 2, 3))
     assert 0.2 < differs.mean() < 0.8
+
+
+def test_mixtures_of_tokens_are_flipped_too(folder):
+    source = Encoded(path=str(folder))
+    mixture = Mixture(sources=(source, source))
+    flips = Data(source=mixture, batch_size=64, augment=(HorizontalFlip(probability=1.0),))
+    flips.check()
+    rows = flips.train_rows(3, 0) % 1437
+    wanted = source.split("train").take(rows)["image_mirrored"]
+    np.testing.assert_array_equal(flips.first_batch(3).data["image"], wanted)
 
 
 def test_what_is_missing_stays_so(tmp_path):

@@ -10,6 +10,8 @@ import pytest
 from tests.data.rows import Rows
 from vqdit.data import Affine, Data, Digits, HorizontalFlip, Missing, Mixture
 from vqdit.data.augment import Augmentation
+from vqdit.data.sources import Feature
+from vqdit.typing import Named
 
 CHANGES = (HorizontalFlip(), Affine())
 
@@ -118,6 +120,54 @@ def test_augmentations_are_applied_one_after_the_other():
     (batch,) = take(Data(source=source, augment=(Halve(), Increase()), batch_size=12), 1)
     expected = [source.image(label) // 2 + 1 for label in batch.data["label"]]
     np.testing.assert_array_equal(batch.data["image"], expected)
+
+
+PICTURES = ("before", "after")
+
+
+class Pair(Rows):
+    """Two pictures of one example, of other names and sizes, and what is no picture."""
+
+    def features(self):
+        return Named(
+            before=Feature((4, 4, 1)),
+            after=Feature((6, 8, 1)),
+            depth=Feature((4, 4, 1), dtype="int16"),
+        )
+
+    def split(self, name):
+        return _Pair(Rows(count=self.count).split(name))
+
+
+class _Pair:
+    def __init__(self, split):
+        self._split = split
+
+    def __len__(self):
+        return len(self._split)
+
+    def take(self, rows):
+        small = self._split.take(rows)["image"]
+        large = np.zeros((len(rows), 6, 8, 1), np.uint8)
+        large[:, :4, :4] = small
+        return {"before": small, "after": large, "depth": small.astype(np.int16)}
+
+
+@pytest.mark.parametrize("view", ["augment", "augment_given"])
+def test_all_pictures_of_an_example_are_changed_alike(view):
+    source = Pair(count=64)
+    (batch,) = take(Data(source=source, batch_size=64, **{view: (HorizontalFlip(),)}), 1)
+    (plain,) = take(Data(source=source, batch_size=64), 1)
+    suffix = "_given" if view == "augment_given" else ""
+    assert set(batch.data) == {"before", "after", "depth", *{f"{n}{suffix}" for n in PICTURES}}
+    flipped = {}
+    for name in PICTURES:
+        found, was = batch.data[name + suffix], plain.data[name]
+        flipped[name] = (found == was[:, :, ::-1]).all(axis=(1, 2, 3))
+        np.testing.assert_array_equal(found[~flipped[name]], was[~flipped[name]])
+    np.testing.assert_array_equal(flipped["before"], flipped["after"])
+    assert 0.2 < flipped["before"].mean() < 0.8
+    np.testing.assert_array_equal(batch.data["depth"], plain.data["depth"])
 
 
 def test_only_training_is_augmented():

@@ -11,6 +11,7 @@ import soundfile
 
 from vqdit.modalities import Audio
 from vqdit.modalities.audio import spectrogram
+from vqdit.modalities.base import LeftOut
 
 AUDIO = Audio(samples=800, rate=8000)
 
@@ -96,11 +97,68 @@ def test_what_cannot_be_read_is_named(tmp_path):
     with pytest.raises(ValueError, match=f"^cannot decode the sound {file}: "):
         AUDIO.read(str(file))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError) as error:
+    match = f"no sound in the folder {tmp_path}/empty; known endings: .wav, .flac, .ogg, "
+    with pytest.raises(ValueError, match=match):
         AUDIO.read(str(tmp_path / "empty"))
-    assert str(error.value) == (
-        f"no sound in the folder {tmp_path}/empty; known endings: .wav, .flac"
-    )
+
+
+BOUNDS = {"rate": 8000, "seconds": (0.05, 0.1)}
+
+
+@pytest.mark.parametrize(
+    ("outside", "samples", "kept"),
+    [
+        ("error", 399, "the recording is shorter than 0.05 s; change the bounds, or set outside"),
+        ("error", 801, "the recording is longer than 0.1 s; change the bounds, or set outside"),
+        ("error", 400, 400),
+        ("error", 800, 800),
+        ("skip", 10, "shorter than 0.05 s"),
+        ("skip", 8000, "longer than 0.1 s"),
+        ("skip", 555, 555),
+        ("cut", 10, 400),
+        ("cut", 8000, 800),
+        ("cut", 555, 555),
+    ],
+)
+def test_recordings_outside_of_the_bounds_are_treated_as_is_said(tmp_path, outside, samples, kept):
+    audio, sound = Audio(**BOUNDS, outside=outside), tone(440, samples=samples)
+    soundfile.write(tmp_path / "a.wav", sound, 8000)
+    if isinstance(kept, str):
+        with pytest.raises(LeftOut if outside == "skip" else ValueError, match=kept):
+            audio.read_cell(tmp_path / "a.wav")
+        return
+    cell = audio.read_cell(tmp_path / "a.wav")
+    done = {10: "filled up with silence to 0.05 s", 8000: "cut to 0.1 s"}.get(samples)
+    assert cell.changes == ((done,) if done else ())
+    np.testing.assert_array_equal(cell.stored, np.resize(np.pad(sound, (0, 400)), kept))
+
+
+def test_waveforms_have_one_length_or_any_within_bounds():
+    audio = Audio(**BOUNDS)
+    assert (audio.lengths, audio.shape, audio.grid) == ((400, 800), (800,), (800,))
+    fixed = Audio(rate=8000, seconds=(0.1, 0.1))
+    assert (fixed.lengths, fixed.shape) == (None, AUDIO.shape)
+    assert AUDIO.lengths is None
+    sounds = [tone(440, samples=400), tone(440, samples=777)]
+    for one, same in zip(audio.pack(sounds), sounds, strict=True):
+        np.testing.assert_array_equal(one, same)
+    with pytest.raises(ValueError, match="801"):
+        audio.pack([tone(440, samples=801)])
+
+
+def test_given_sounds_are_brought_within_the_bounds_and_it_is_said(tmp_path, caplog):
+    caplog.set_level("INFO")
+    for name, samples in (("a", 10), ("b", 500), ("c", 9000)):
+        soundfile.write(tmp_path / f"{name}.wav", tone(440, samples=samples), 8000)
+    assert [len(sound) for sound in Audio(**BOUNDS).read(str(tmp_path))] == [400, 500, 800]
+    (said,) = caplog.messages
+    assert said.startswith("fitted as training data are (mono, 0.05 s to 0.1 s): ")
+
+
+@pytest.mark.parametrize("seconds", [(1.0,), (2.0, 1.0), (-1.0, 1.0), (0.0, 0.00001)])
+def test_bounds_that_are_none_are_refused(seconds):
+    with pytest.raises(ValueError, match="Audio needs seconds as a shortest and a longest"):
+        Audio(seconds=seconds)
 
 
 @pytest.mark.parametrize("frequency", [500, 1000, 2000, 3500])

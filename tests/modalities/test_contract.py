@@ -99,6 +99,20 @@ def test_what_is_written_is_read_again(modality, stored, tmp_path):
 
 
 @every
+def test_files_have_the_name_of_their_column(modality, stored, tmp_path):
+    for name in ("before", "after"):
+        modality.write(modality.unpack(stored), tmp_path, name)
+    files = sorted(file.name for file in tmp_path.iterdir())
+    if isinstance(modality, Text | Label):
+        assert files == ["afters.txt", "befores.txt"]
+    else:
+        ending = ".png" if isinstance(modality, Image) else ".wav"
+        numbers = range(len(stored))
+        names = ("after", "before")
+        assert files == [f"{name}_{number:04}{ending}" for name in names for number in numbers]
+
+
+@every
 def test_it_is_drawn_as_one_picture_each(modality, stored):
     drawn = modality.draw(stored)
     assert drawn.dtype == np.uint8

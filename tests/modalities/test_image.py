@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from vqdit.modalities import Image
+from vqdit.modalities import Image, pictures
 from vqdit.modalities.drawing import picture_html, tile
 from vqdit.modalities.pictures import read_picture
 
@@ -68,6 +68,32 @@ def test_a_file_of_another_size_is_fitted_as_training_data_are_and_said(tmp_path
     np.testing.assert_array_equal(found, read_picture(file, (6, 4), 3))
     (said,) = caplog.messages
     assert said == f"fitted as training data are (cropped and resized to 6x4 pixels): {file}"
+
+
+@pytest.mark.parametrize(
+    ("shape", "fit", "changes"),
+    [
+        ((12, 18), "crop", ()),
+        ((4, 6), "pad", ()),
+        ((2, 3), "crop", ("enlarged",)),
+        ((13, 18), "crop", ()),  # a third of a pixel of the result
+        ((18, 18), "crop", ("cropped",)),
+        ((18, 18), "pad", ("padded",)),
+        ((18, 18), "stretch", ("stretched",)),
+        ((3, 9), "pad", ("padded", "enlarged")),
+    ],
+)
+def test_a_cell_says_what_was_done_to_its_picture(tmp_path, shape, fit, changes):
+    pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    Pillow.fromarray(pixels).save(tmp_path / "x.png")
+    image = Image(size=(4, 6), fit=fit)
+    cell = image.read_cell(tmp_path / "x.png")
+    assert cell.changes == changes
+    np.testing.assert_array_equal(cell.stored, pictures.fit(pixels, (4, 6), fit))
+    np.testing.assert_array_equal(image.read(str(tmp_path / "x.png")), [cell.stored])
+    np.testing.assert_array_equal(
+        image.read_cell((tmp_path / "x.png").read_bytes()).stored, cell.stored
+    )
 
 
 def test_a_folder_is_read_in_order_without_what_is_no_picture(tmp_path):

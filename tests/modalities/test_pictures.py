@@ -62,6 +62,33 @@ def test_the_centre_is_resized_with_an_antialiased_filter(tmp_path, shape, size,
     assert np.abs(found - resized(pixels, size)).max() <= 1  # fixed-point weights
 
 
+def test_a_padded_picture_is_whole_between_black_bars():
+    pixels = noise(12, 30)
+    found = fit(pixels, (10, 10), "pad")
+    np.testing.assert_array_equal(found[3:7], fit(pixels, (4, 10)))
+    assert not found[:3].any() and not found[7:].any()
+    upright = fit(pixels.transpose(1, 0, 2), (10, 10), "pad")
+    np.testing.assert_array_equal(upright[:, 3:7], fit(pixels.transpose(1, 0, 2), (10, 4)))
+
+
+def test_a_stretched_picture_has_all_of_both_axes():
+    pixels = noise(12, 30)
+    across, down = lanczos(30, 0, 30, 10), lanczos(12, 0, 12, 16)
+    wide = np.clip(np.round(np.einsum("wx,hxc->hwc", across, pixels.astype(float))), 0, 255)
+    wanted = np.clip(np.round(np.einsum("hy,ywc->hwc", down, wide)), 0, 255)
+    found = fit(pixels, (16, 10), "stretch")
+    assert np.abs(found - wanted).max() <= 1
+
+
+@pytest.mark.parametrize("ending", [".jpg", ".tif"])
+def test_the_colours_of_printing_become_those_of_a_screen(tmp_path, ending):
+    inks = np.zeros((8, 8, 4), np.uint8)
+    inks[:, :, 0], inks[:, :, 3] = 255, 51  # cyan with a fifth of black
+    Image.fromarray(inks, "CMYK").save(tmp_path / f"x{ending}")
+    found = read_picture(tmp_path / f"x{ending}", (8, 8), 3)
+    assert np.abs(found.astype(int) - [0, 204, 204]).max() <= 3
+
+
 def test_fine_stripes_become_grey():
     stripes = np.zeros((256, 256, 1), np.uint8)
     stripes[:, ::2] = 255

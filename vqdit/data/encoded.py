@@ -90,8 +90,8 @@ def write(
             f"the data have no column {column!r} to encode; choose one of: {', '.join(features)}"
         )
     columns = {**features, column: feature}
-    is_image = len(features[column].shape) == 3
-    if is_image:
+    is_picture = features[column].is_picture
+    if is_picture:
         columns[column + MIRRORED] = feature
     examples = {split: _examples(source.split(split), features, column, encode) for split in SPLITS}
     records.write(folder, "encoded", Named(columns), examples)
@@ -101,12 +101,12 @@ def write(
 def _examples(
     split: Split, features: Named[Feature], column: str, encode: Encode
 ) -> Iterator[dict[str, Any]]:
-    is_image = len(features[column].shape) == 3
+    is_picture = features[column].is_picture
     for start in range(0, len(split), ROWS):
         index = start + np.arange(ROWS)
         arrays = take(split, np.where(index < len(split), index, 0), features)
         tokens = {column: encode(arrays[column])}
-        if is_image:
+        if is_picture:
             tokens[column + MIRRORED] = encode(arrays[column][:, :, ::-1])
         for row in range(min(ROWS, len(split) - start)):
             present = {name for name in features if arrays[PRESENT + name][row]}

@@ -99,6 +99,8 @@ class Joined:
                 continue
             taken = take(split, rows[places] - self._starts[number], columns)
             for name, values in taken.items():
+                if name not in arrays:  # tokens of mirror images
+                    arrays[name] = np.zeros((len(rows), *values.shape[1:]), values.dtype)
                 arrays[name][places] = values
         return arrays
 

@@ -33,9 +33,10 @@ class Data(Component):
 
     Attributes:
         source: the examples.
-        augment: augmentations of the images of training examples, applied one after the other.
-        augment_given: augmentations of a second view of each image, `image_given`. A DiT sees this
-            view where the image is known, so that its condition varies but the images that it
+        augment: augmentations of the pictures of training examples, applied one after the other.
+            All pictures of an example are changed alike, such as those before and after an edit.
+        augment_given: augmentations of a second view of each picture, `NAME_given`. A DiT sees this
+            view where the picture is known, so that its condition varies but the pictures that it
             learns to generate do not.
         batch_size: number of examples in a global batch, over all devices and processes.
         buckets: largest number of lengths to which batches are padded if examples differ in length;
@@ -65,16 +66,18 @@ class Data(Component):
         """Checks the data before a run starts, so that errors do not appear hours later.
 
         Raises:
-            ValueError: if there are too few examples for a batch, or encoded images have an
+            ValueError: if there are too few examples for a batch, or encoded pictures have an
                 augmentation that changes pixels.
             OSError: if the training or validation data are missing.
         """
-        image = self.features().get("image")
-        for augmentation in (*self.augment, *self.augment_given):
-            if image is not None and image.encoded and not augmentation.mirrors:
+        changing = [one for one in (*self.augment, *self.augment_given) if not one.mirrors]
+        if changing:
+            found = self.source.split("train").take(np.arange(1))
+            encoded = [name for name in self.features() if name + MIRRORED in found]
+            if encoded:
                 raise ValueError(
-                    f"{type(augmentation).__name__} changes pixels, but the data have only tokens "
-                    "of images; use HorizontalFlip, or train from the images"
+                    f"{type(changing[0]).__name__} changes pixels, but the data have only tokens "
+                    f"of {encoded[0]!r}; use HorizontalFlip, or train from the pictures"
                 )
         count, _ = len(self.source.split("train")), self.source.split("validation")
         if count < self.batch_size:
@@ -221,19 +224,22 @@ class _Assemble:
         arrays = take(self._split, order[self._rows], self._features)
         lengths = self._sizes and self._sizes.of(order)
         batch = _batch(arrays, self._features, index, np.ones(len(index), bool), lengths)
-        if "image" not in arrays:
+        (always, given), pictures = self._augment, {}
+        if not (always or given):
             return batch
-        always, given = self._augment
-        images, views = {}, list(arrays["image"])
-        if "image" + MIRRORED in arrays:
-            views = list(zip(views, arrays["image" + MIRRORED], strict=True))
-        if always:
-            views = self._changed(views, always, step, index)
-            images["image"] = _first(views)
-        if given:
-            again = self._changed(views, given, step, index + 2**32)
-            images["image" + GIVEN] = _first(again)
-        return batch._replace(data=batch.data | images)
+        for name, feature in self._features.items():
+            views = list(arrays[name])
+            if name + MIRRORED in arrays:
+                views = list(zip(views, arrays[name + MIRRORED], strict=True))
+            elif not feature.is_picture:
+                continue
+            if always:
+                views = self._changed(views, always, step, index)
+                pictures[name] = _first(views)
+            if given:
+                again = self._changed(views, given, step, index + 2**32)
+                pictures[name + GIVEN] = _first(again)
+        return batch._replace(data=batch.data | pictures)
 
     def _changed(
         self,
@@ -242,6 +248,7 @@ class _Assemble:
         step: int,
         rows: np.ndarray,
     ) -> list[Any]:
+        """Changes the views of one column, with the same draws for every column."""
         changed = []
         for view, row in zip(views, rows, strict=True):
             generator = np.random.Generator(np.random.Philox([self._seed, step, int(row)]))

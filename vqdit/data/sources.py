@@ -58,6 +58,11 @@ class Feature(NamedTuple):
         return np.zeros((count, *self.shape), self.stored)
 
     @property
+    def is_picture(self) -> bool:
+        """Whether the column holds pictures: uint8 [h, w, c], and no tokens."""
+        return len(self.shape) == 3 and self.stored == np.uint8 and not self.encoded
+
+    @property
     def stored(self) -> np.dtype:
         """The NumPy data type of the column.
 

@@ -3,12 +3,14 @@
 import base64
 import io
 from pathlib import Path
+from typing import Literal
 
 import jax.numpy as jnp
 import numpy as np
 
 from vqdit.modalities.base import (
     Cell,
+    LeftOut,
     Modality,
     Value,
     as_file,
@@ -16,33 +18,56 @@ from vqdit.modalities.base import (
     numbered,
     report_fitted,
 )
-from vqdit.modalities.sounds import fit_sound, read_sound
-from vqdit.typing import Array, Float, Int
+from vqdit.modalities.sounds import SUFFIXES, read_sound
+from vqdit.typing import Array, Float, Int, resumable
 
-SUFFIXES = (".wav", ".flac")
 FULL_SCALE = 32768.0
 
 
 class Audio(Modality):
-    """Mono waveforms of one length.
+    """Mono waveforms of one length, or of any length within bounds.
+
+    Sound files of any rate, number of channels and format are read (`vqdit.modalities.sounds`).
 
     Attributes:
-        samples: length of a waveform.
+        samples: length of every waveform, unless `seconds` is given.
         rate: samples per second, in Hz.
+        seconds: shortest and longest duration. If they are equal, all waveforms have this length.
+        outside: what happens to recordings of a data set that are shorter or longer: "cut" cuts
+            off the end of longer ones, and appends silence to shorter ones; "skip" leaves the
+            example out; "error" refuses the data.
     """
 
     samples: int = 8000
     rate: int = 8000
+    seconds: tuple[float, ...] = ()
+    outside: Literal["cut", "skip", "error"] = resumable("error")
 
     def __post_init__(self) -> None:
         if self.samples < 1 or self.rate < 1:
             raise ValueError(
                 f"Audio needs samples and rate >= 1, got samples={self.samples} rate={self.rate}"
             )
+        if self.seconds:
+            is_range = len(self.seconds) == 2 and 0.0 <= self.seconds[0] <= self.seconds[1]
+            rule = "seconds as a shortest and a longest duration of at least one sample"
+            self.require(rule, is_range and self._longest >= 1)
+
+    @property
+    def _longest(self) -> int:
+        return round(self.seconds[1] * self.rate) if self.seconds else self.samples
+
+    @property
+    def _least(self) -> int:
+        return max(1, round(self.seconds[0] * self.rate)) if self.seconds else self.samples
+
+    @property
+    def lengths(self) -> tuple[int, int] | None:
+        return (self._least, self._longest) if self._least < self._longest else None
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return (self.samples,)
+        return (self._longest,)
 
     @property
     def dtype(self) -> np.dtype:
@@ -50,7 +75,7 @@ class Audio(Modality):
 
     @property
     def grid(self) -> tuple[int, ...]:
-        return (self.samples,)
+        return self.shape
 
     def standardize(self, raw: Int[Array, "b t"]) -> Float[Array, "b t 1"]:
         return raw.astype(jnp.float32)[..., None] / FULL_SCALE
@@ -64,18 +89,51 @@ class Audio(Modality):
         return True
 
     def read_cell(self, value: Value) -> Cell:
-        return Cell(read_sound(as_file(value), self.samples, self.rate))
+        read = read_sound(as_file(value), self.rate, self._longest)
+        is_short = len(read.samples) < self._least
+        if not (is_short or read.is_longer):
+            return Cell(read.samples, read.changes)
+        limit = self._duration(self._least if is_short else self._longest)
+        fault = f"{'shorter' if is_short else 'longer'} than {limit}"
+        if self.outside == "skip":
+            raise LeftOut(fault)
+        if self.outside == "error":
+            raise ValueError(
+                f"the recording is {fault}; change the bounds, or set outside of its Audio to cut "
+                "or skip"
+            )
+        change = f"{'filled up with silence' if is_short else 'cut'} to {limit}"
+        return Cell(self._fitted(read.samples), (*read.changes, change))
 
     def read(self, value: str) -> list[np.ndarray]:
         files = find_files(value, SUFFIXES, "sound")
-        read = [fit_sound(file, self.samples, self.rate) for file in files]
-        changed = [file for file, (_, is_changed) in zip(files, read, strict=True) if is_changed]
-        report_fitted(changed, f"mono, {self.samples} samples at {self.rate} Hz")
-        return [sound for sound, _ in read]
+        read = [read_sound(file, self.rate, self._longest) for file in files]
+        fitted = [self._fitted(recording.samples) for recording in read]
+        changed = [
+            file
+            for file, recording, sound in zip(files, read, fitted, strict=True)
+            if recording.changes or recording.is_longer or len(recording.samples) < len(sound)
+        ]
+        if self.lengths:
+            form = f"{self._duration(self._least)} to {self._duration(self._longest)}"
+        else:
+            form = f"{self._longest} samples at {self.rate} Hz"
+        report_fitted(changed, f"mono, {form}")
+        return fitted
 
-    def write(self, values: np.ndarray, folder: Path) -> None:
-        for name, value in zip(numbered("audio", ".wav", len(values)), values, strict=True):
-            (folder / name).write_bytes(self._wav(value))
+    def _fitted(self, sound: np.ndarray) -> np.ndarray:
+        """Appends silence to a short waveform."""
+        return np.pad(sound, (0, max(0, self._least - len(sound))))
+
+    def _duration(self, samples: int) -> str:
+        """Returns a length as people say it."""
+        if self.seconds:
+            return f"{samples / self.rate:.4g} s"
+        return f"{samples} samples at {self.rate} Hz"
+
+    def write(self, values: np.ndarray, folder: Path, name: str = "audio") -> None:
+        for file, value in zip(numbered(name, ".wav", len(values)), values, strict=True):
+            (folder / file).write_bytes(self._wav(value))
 
     def _wav(self, stored: np.ndarray) -> bytes:
         import soundfile
@@ -90,7 +148,7 @@ class Audio(Modality):
 
     def regions(self, stored: np.ndarray, tokens: tuple[int, ...]) -> list[tuple[str, np.ndarray]]:
         """One region per token, named by its time span."""
-        edges = np.linspace(0.0, self.samples / self.rate, tokens[0] + 1)
+        edges = np.linspace(0.0, self._longest / self.rate, tokens[0] + 1)
         unit, factor, digits = ("ms", 1000.0, 0) if edges[1] < 0.1 else ("s", 1.0, 2)
         shown = [f"{factor * edge:.{digits}f}" for edge in edges]
         names = [f"{start}-{end} {unit}" for start, end in zip(shown, shown[1:], strict=False)]

@@ -174,8 +174,14 @@ class Modality(Component):
         """
         raise TypeError(f"{type(self).__name__} must define the method read")
 
-    def write(self, values: np.ndarray, folder: Path) -> None:
-        """Writes one file per value, or one file with all values, which `read` can read."""
+    def write(self, values: np.ndarray, folder: Path, name: str = "") -> None:
+        """Writes one file per value, or one file with all values, which `read` can read.
+
+        Args:
+            values: the values.
+            folder: where to write.
+            name: name of the column, with which names of files begin.
+        """
         raise TypeError(f"{type(self).__name__} must define the method write")
 
     def draw(self, stored: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Images: uint8 when stored, float32 in [-1, 1] for networks, PNG for people."""
 
 from pathlib import Path
+from typing import Literal
 
 import jax.numpy as jnp
 import numpy as np
@@ -18,6 +19,8 @@ from vqdit.modalities.drawing import picture_html, save_png
 from vqdit.modalities.pictures import SUFFIXES, fit, open_picture
 from vqdit.typing import Array, Float, UInt8
 
+DONE = {"crop": "cropped", "pad": "padded", "stretch": "stretched"}
+
 
 class Image(Modality):
     """Images of one size.
@@ -25,10 +28,13 @@ class Image(Modality):
     Attributes:
         size: height and width in pixels.
         channels: 1 for grey, 3 for colour.
+        fit: what is done to pictures with another aspect ratio: "crop" cuts off both ends of the
+            longer side, "pad" puts black bars at both sides of the shorter one, "stretch" distorts.
     """
 
     size: tuple[int, int] = (32, 32)
     channels: int = 3
+    fit: Literal["crop", "pad", "stretch"] = "crop"
 
     def __post_init__(self) -> None:
         if min(self.size) < 1:
@@ -55,23 +61,30 @@ class Image(Modality):
         return True
 
     def read_cell(self, value: Value) -> Cell:
-        return Cell(fit(open_picture(as_file(value), self.channels), self.size))
+        picture = open_picture(as_file(value), self.channels)
+        factors = [new / old for new, old in zip(self.size, picture.shape, strict=False)]
+        ends = [
+            max(factors) * old - new for new, old in zip(self.size, picture.shape, strict=False)
+        ]
+        changes = [DONE[self.fit]] * (max(ends) >= 1.0) + ["enlarged"] * (max(factors) > 1.0)
+        return Cell(fit(picture, self.size, self.fit), tuple(changes))
 
     def read(self, value: str) -> list[np.ndarray]:
         files = find_files(value, SUFFIXES, "picture")
         pictures = [open_picture(file, self.channels) for file in files]
-        read = [fit(picture, self.size) for picture in pictures]
+        read = [fit(picture, self.size, self.fit) for picture in pictures]
         changed = [
             file
             for file, picture in zip(files, pictures, strict=True)
             if picture.shape[:2] != self.size
         ]
-        report_fitted(changed, f"cropped and resized to {'x'.join(map(str, self.size))} pixels")
+        size = "x".join(map(str, self.size))
+        report_fitted(changed, f"{DONE[self.fit]} and resized to {size} pixels")
         return read
 
-    def write(self, values: np.ndarray, folder: Path) -> None:
-        for name, value in zip(numbered("image", ".png", len(values)), values, strict=True):
-            save_png(folder / name, value)
+    def write(self, values: np.ndarray, folder: Path, name: str = "image") -> None:
+        for file, value in zip(numbered(name, ".png", len(values)), values, strict=True):
+            save_png(folder / file, value)
 
     def draw(self, stored: np.ndarray) -> np.ndarray:
         return stored

@@ -154,9 +154,9 @@ class Label(Modality):
             known.append(f"one of {', '.join(self.names)}" if few else "a name")
         raise ValueError(f"unknown label {value!r}; give {' or '.join(known)}{hint}")
 
-    def write(self, values: np.ndarray, folder: Path) -> None:
-        lines = "".join(f"{escaped(name)}\n" for name in self.captions(values))
-        (folder / "labels.txt").write_text(lines, encoding="utf-8")
+    def write(self, values: np.ndarray, folder: Path, name: str = "label") -> None:
+        lines = "".join(f"{escaped(caption)}\n" for caption in self.captions(values))
+        (folder / f"{name}s.txt").write_text(lines, encoding="utf-8")
 
     def draw(self, stored: np.ndarray) -> np.ndarray:
         return np.stack([text_picture(self.name(label)) for label in stored])

@@ -238,12 +238,20 @@ def _eight_bits(image: Any) -> Any:
     return scaled
 
 
-def fit(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Crops the centre of uint8 [h, w, c] to the aspect ratio of `size` and resizes it."""
+def fit(pixels: np.ndarray, size: tuple[int, int], how: str = "crop") -> np.ndarray:
+    """Resizes uint8 [h, w, c] with antialiasing (Lanczos).
+
+    Args:
+        pixels: the picture.
+        size: height and width of the result.
+        how: what is done if the aspect ratio is another: "crop" cuts off both ends of the longer
+            side, "pad" puts black bars at both sides of the shorter one, "stretch" distorts.
+    """
     from PIL import Image, ImageOps
 
     if pixels.shape[:2] == size:
         return pixels
     image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-    image = ImageOps.fit(image, (size[1], size[0]), Image.Resampling.LANCZOS)
+    resize = {"crop": ImageOps.fit, "pad": ImageOps.pad, "stretch": Image.Image.resize}[how]
+    image = resize(image, (size[1], size[0]), Image.Resampling.LANCZOS)
     return np.asarray(image).reshape(*size, pixels.shape[-1])

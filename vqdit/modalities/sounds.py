@@ -1,6 +1,7 @@
-"""Reading sound files: exactly as they are, or fitted to a sampling rate and length.
+"""Reading sound files of any rate, number of channels and format, as mono at one rate.
 
-What a file claims is checked from its header, before anything is decoded.
+libsndfile decodes the usual formats, and FFmpeg (PyAV, the extra `av`) all others. What a file
+claims is checked from its header, and no more is decoded than what is wanted.
 """
 
 import contextlib
@@ -8,96 +9,147 @@ import io
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from vqdit.modalities.classes import shown
 
-FORMATS = ("WAV", "WAVEX", "RF64", "FLAC")
+FORMATS = ("WAV", "WAVEX", "RF64", "W64", "FLAC", "OGG", "MP3", "AIFF", "AU", "CAF", "NIST")
+"""The only formats that libsndfile decodes."""
+CONTAINERS = (
+    "3dostr,aac,ac3,amr,ape,asf,au,avi,caf,eac3,flac,flv,g722,gsm,matroska,webm,mov,mp4,m4a,3gp,"
+    "mp3,mpeg,mpegts,ogg,tta,voc,w64,wav,wv,xwma"
+)
+"""The only formats that FFmpeg opens: none that names other files."""
+SUFFIXES = (
+    *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".caf"),
+    *(".w64", ".sph", ".m4a", ".mp4", ".aac", ".wma", ".webm", ".mka", ".amr", ".g722"),
+)
+ESTIMATED = ("MP3", "OGG")
+"""Formats whose headers may be wrong about the number of samples."""
 RATES = (100, 1_000_000)
 """Lowest and highest sampling rate that is resampled, in Hz."""
 BLOCK = 2**20
 """Numbers that are decoded at a time."""
 
 
-def read_sound(file: Path | bytes, samples: int, rate: int) -> np.ndarray:
-    """Reads a mono sound that has exactly the required length and sampling rate.
+class Recording(NamedTuple):
+    """A sound as it was read.
 
-    Args:
-        file: WAV or FLAC file, or the bytes of one.
-        samples: required length in samples.
-        rate: required sampling rate in Hz.
-
-    Returns:
-        The sound, int16 [samples]. Samples with more than 16 bits are rounded, and floating-point
-        samples are clipped to [-1, 1].
-
-    Raises:
-        ValueError: if the file cannot be decoded, has NaN or infinite samples, or has another
-            length, rate or number of channels; the message has the path.
-        FileNotFoundError: if there is no such file.
+    Attributes:
+        samples: the wanted beginning, int16 [n].
+        is_longer: whether the sound goes on behind `samples`.
+        changes: what was done to it, such as "resampled to 8000 Hz".
     """
-    with _opened(file) as sound:
-        if (sound.frames, sound.channels, sound.samplerate) != (samples, 1, rate):
-            raise ValueError(
-                f"the sound {_shown(file)} has {sound.frames} samples at {sound.samplerate} Hz on "
-                f"{sound.channels} channel(s), but {samples} at {rate} Hz on 1 are required; "
-                "convert it, or set samples and rate"
-            )
-        found = _mono(sound, samples)
-        if len(found) < samples:
-            raise ValueError(f"the sound {_shown(file)} is cut off; replace it")
-    return _stored(found, file)
+
+    samples: np.ndarray
+    is_longer: bool
+    changes: tuple[str, ...]
 
 
-def fit_sound(file: Path, samples: int, rate: int) -> tuple[np.ndarray, bool]:
-    """Reads a sound of any form, mixes it to mono, resamples it, and cuts or pads its end.
+def read_sound(file: Path | bytes, rate: int, most: int) -> Recording:
+    """Reads a sound, mixes it to mono and resamples it.
+
+    Samples with more than 16 bits are rounded, and floating-point samples are clipped to [-1, 1].
+    Sounds are resampled by soxr, in high quality.
 
     Args:
-        file: WAV or FLAC file.
-        samples: length of the result in samples; what is missing at the end is silent.
+        file: the sound file, or its bytes.
         rate: sampling rate of the result in Hz.
-
-    Returns:
-        The sound, int16 [samples], and whether it was changed.
+        most: largest number of samples of the result.
 
     Raises:
-        ValueError: if the file cannot be decoded or fitted; the message has the path.
+        ValueError: if the file cannot be decoded, is cut off, or has NaN or infinite samples; the
+            message has the path.
         FileNotFoundError: if there is no such file.
     """
-    from scipy.signal import resample_poly
-
+    if isinstance(file, Path) and not file.is_file():
+        raise FileNotFoundError(f"no sound {shown(file)}")
     with _opened(file) as sound:
-        form, found_rate = (sound.frames, sound.channels, sound.samplerate), sound.samplerate
-        if found_rate != rate and not RATES[0] <= found_rate <= RATES[1]:
+        found_rate, channels = sound.samplerate, sound.channels
+        is_other = found_rate != rate
+        if is_other and not RATES[0] <= found_rate <= RATES[1]:
             raise ValueError(
                 f"the sound {_shown(file)} has a sampling rate of {found_rate} Hz; convert it to "
                 f"{rate} Hz"
             )
-        ratio = found_rate / rate
-        margin = math.ceil(10 * max(1.0, ratio)) + 1  # half the length of the resampling filter
-        found = _mono(sound, math.ceil(samples * ratio) + margin)
-    if found_rate != rate and len(found):
-        common = math.gcd(rate, found_rate)
-        found = resample_poly(found, rate // common, found_rate // common)
-    found = np.pad(found[:samples], (0, max(0, samples - len(found))))
-    return _stored(found, file), form != (samples, 1, rate)
+        count = most + 1
+        if is_other:  # with half a second that the filter sees
+            count = math.ceil(count * found_rate / rate) + found_rate // 2
+        found = sound.read_mono(count)
+    if not np.isfinite(found).all():
+        raise ValueError(f"the sound {_shown(file)} has values that are not finite; replace it")
+    if is_other:
+        import soxr
+
+        found = soxr.resample(found, found_rate, rate)
+    changes = [f"resampled to {rate} Hz"] * is_other + ["mixed down to mono"] * (channels > 1)
+    stored = np.clip(np.round(found[:most] * 32768.0), -32768, 32767).astype(np.int16)
+    return Recording(stored, len(found) > most, tuple(changes))
+
+
+class _Sound:
+    """A sound that libsndfile decodes."""
+
+    def __init__(self, opened: Any) -> None:
+        self._opened = opened
+        self.samplerate, self.channels = opened.samplerate, opened.channels
+
+    def read_mono(self, count: int) -> np.ndarray:
+        """Returns at most the first `count` samples, as means over the channels, in [-1, 1]."""
+        # Reading a file of floats as integers would ignore its scale.
+        size, frames = max(1, BLOCK // self.channels), self._opened.frames
+        blocks = self._opened.blocks(size, frames=count, dtype="float64", always_2d=True)
+        found = np.concatenate([np.zeros(0), *(block.mean(axis=1) for block in blocks)])
+        if len(found) < min(count, frames) and self._opened.format not in ESTIMATED:
+            raise RuntimeError("it is cut off")
+        return found
+
+
+class _Decoded:
+    """A sound that FFmpeg decodes."""
+
+    def __init__(self, container: Any) -> None:
+        self._container, self._stream = container, container.streams.audio[0]
+        self.samplerate = self._stream.codec_context.sample_rate
+        self.channels = self._stream.codec_context.channels
+
+    def read_mono(self, count: int) -> np.ndarray:
+        import av
+        from av.error import FFmpegError
+
+        parts, left = [np.zeros(0)], count
+        resampler = av.AudioResampler(format="dblp")  # changes the numbers alone, not the rate
+        try:
+            for frame in self._container.decode(self._stream):
+                for part in resampler.resample(frame):
+                    parts.append(part.to_ndarray().mean(axis=0)[:left])  # c t
+                    left -= len(parts[-1])
+                if not left:
+                    break
+        except FFmpegError as error:
+            raise RuntimeError(str(error)) from error
+        return np.concatenate(parts)
 
 
 @contextlib.contextmanager
-def _opened(file: Path | bytes) -> Iterator[Any]:
-    """Yields an open WAV or FLAC file; errors of decoding become a ValueError with its path."""
+def _opened(file: Path | bytes) -> Iterator[_Sound | _Decoded]:
+    """Yields an open sound; errors of decoding become a ValueError with its path."""
     import soundfile
 
-    if isinstance(file, Path) and not file.is_file():
-        raise FileNotFoundError(f"no sound {_shown(file)}")
     try:
-        with soundfile.SoundFile(file if isinstance(file, Path) else io.BytesIO(file)) as sound:
-            if sound.format not in FORMATS:
-                raise RuntimeError(f"it is {sound.format_info}")
-            yield sound
-    except (RuntimeError, OSError) as error:
+        with contextlib.ExitStack() as stack:
+            try:
+                sound = stack.enter_context(soundfile.SoundFile(_source(file)))
+                why = f"it is {sound.format_info}"
+            except soundfile.LibsndfileError as error:
+                sound, why = None, error.error_string.rstrip(".")
+            if sound is not None and sound.format in FORMATS:
+                yield _Sound(sound)
+            else:
+                yield _Decoded(stack.enter_context(_container(file, why)))
+    except (RuntimeError, OSError, IndexError) as error:
         why = str(error).removeprefix(f"Error opening {str(file)!r}: ").rstrip(".")
         raise ValueError(
             f"cannot decode the sound {_shown(file)}: {why}; convert it to WAV or FLAC, or remove "
@@ -105,18 +157,25 @@ def _opened(file: Path | bytes) -> Iterator[Any]:
         ) from error
 
 
-def _mono(sound: Any, count: int) -> np.ndarray:
-    """Returns at most the first `count` samples, as means over the channels, in [-1, 1]."""
-    # Reading a file of floats as integers would ignore its scale.
-    size = max(1, BLOCK // sound.channels)
-    blocks = sound.blocks(size, frames=count, dtype="float64", always_2d=True)
-    return np.concatenate([np.zeros(0), *(block.mean(axis=1) for block in blocks)])
+def _container(file: Path | bytes, why: str) -> Any:
+    """Opens a sound by FFmpeg; raises RuntimeError if it cannot be opened."""
+    try:
+        import av
+        from av.error import FFmpegError
+    except ImportError:
+        raise RuntimeError(f"{why} (the extra av, vqdit[av], decodes more formats)") from None
+    try:
+        container = av.open(_source(file), container_options={"format_whitelist": CONTAINERS})
+    except (FFmpegError, ValueError):
+        raise RuntimeError(why) from None
+    if not container.streams.audio:
+        container.close()
+        raise RuntimeError("it has no sound")
+    return container
 
 
-def _stored(sound: np.ndarray, file: Path | bytes) -> np.ndarray:
-    if not np.isfinite(sound).all():
-        raise ValueError(f"the sound {_shown(file)} has values that are not finite; replace it")
-    return np.clip(np.round(sound * 32768.0), -32768, 32767).astype(np.int16)
+def _source(file: Path | bytes) -> str | io.BytesIO:
+    return str(file) if isinstance(file, Path) else io.BytesIO(file)
 
 
 def _shown(file: Path | bytes) -> str:

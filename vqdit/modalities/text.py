@@ -149,9 +149,9 @@ class Text(Modality):
             return [np.asarray(line) for line in lines]
         return [np.asarray(value)]
 
-    def write(self, values: np.ndarray, folder: Path) -> None:
+    def write(self, values: np.ndarray, folder: Path, name: str = "text") -> None:
         lines = "".join(f"{without_controls(text)}\n" for text in values)
-        (folder / "texts.txt").write_text(lines, encoding="utf-8")
+        (folder / f"{name}s.txt").write_text(lines, encoding="utf-8")
 
     def draw(self, stored: np.ndarray) -> np.ndarray:
         return np.stack([text_picture(str(text)) for text in self.unpack(stored)])

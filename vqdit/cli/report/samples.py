@@ -1,5 +1,6 @@
 """Writes generated samples: arrays, files, an overview picture and a page."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ from vqdit.modalities.drawing import overview, save_png, tile
 
 RECORD = "samples.json"
 """The settings; a folder that has this file holds samples."""
+KINDS = ("image", "audio", "label", "text")
+"""Usual names of modalities."""
 EARLIER = (
-    r"(image|audio)_\d{4,}\.(png|wav)|(labels|texts)\.txt|"
+    r"({names})_\d{{4,}}\.(png|wav)|({names})s\.txt|"
     r"explanation/(attention|order|looked_\d+|because_of_.+)\.png"
 )
 """Pattern of the files that earlier samples may have and new ones may lack."""
@@ -41,10 +44,11 @@ def write_samples(
         out: folder of the samples, which replace those of before.
         explained: arguments of `Generator.sample` if the page explains the samples, else None.
     """
-    with replacing(out, RECORD, EARLIER) as new:
+    earlier = EARLIER.format(names="|".join(map(re.escape, {*KINDS, *samples})))
+    with replacing(out, RECORD, earlier) as new:
         np.savez(new / "samples.npz", **samples)  # pyright: ignore[reportArgumentType]
         for name, values in samples.items():
-            model.modality(name).write(values, new)
+            model.modality(name).write(values, new, name)
         stored = {
             name: model.modality(name).repack(values[:SHOWN]) for name, values in samples.items()
         }
