@@ -151,12 +151,12 @@ class Table(Recorded):
     ) -> Iterator[Mapping[str, Any]]:
         """Reads rows, and counts what was done to their values."""
         for row in rows:
-            example, name = {}, ""
+            example, done, name = {}, [], ""
             try:
                 for name, modality in modalities.items():
                     if (value := self._value(row, name, modality)) is not None:
                         cell = modality.read_cell(value)
-                        changes.update(f"{name}: {change}" for change in cell.changes)
+                        done += [f"{name}: {change}" for change in cell.changes]
                         example[name] = cell.stored
             except FileNotFoundError as error:
                 raise FileNotFoundError(f"{row.place}, {name}: {error}") from error
@@ -165,6 +165,7 @@ class Table(Recorded):
                 continue
             except ValueError as error:
                 raise ValueError(f"{row.place}, {name}: {error}") from error
+            changes.update(done)
             yield example
 
     def _value(self, row: Row, column: str, modality: Modality) -> Value | None:
