@@ -52,6 +52,7 @@ train
 pretrained
 inference.attribution
 inference.explanation evaluation profiling.benchmark profiling.plan profiling.targets
+configure
 cli
 """
 """From the lowest layer to the highest: a module imports from its own line and those above it.

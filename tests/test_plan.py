@@ -37,7 +37,7 @@ def test_the_report_says_what_counts():
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("h100", "unknown target 'h100'; a TPU's topology such as v5e:4x4 .*, or GPUs: .*h100:8"),
+        ("h100", "unknown target 'h100'; did you mean h100:1.*v5e:4x4 .*, or GPUs: .*h100:8"),
         ("h100:none", "the target 'h100:none' needs from 1 to"),
         ("cpu:4", "unknown target 'cpu:4'; a TPU's topology such as v5e:4x4"),
         ("v5e", "unknown target 'v5e'"),

@@ -17,6 +17,7 @@ from vqdit.train.exit_codes import leave
 log = logging.getLogger(__name__)
 
 COMMANDS = (
+    "configure",
     "train",
     "sample",
     "score",

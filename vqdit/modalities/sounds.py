@@ -89,12 +89,34 @@ def read_sound(file: Path | bytes, rate: int, most: int) -> Recording:
     return Recording(stored, len(found) > most, tuple(changes))
 
 
+class SoundForm(NamedTuple):
+    """Number of samples, sampling rate in Hz, and number of channels of a sound file."""
+
+    samples: int
+    rate: int
+    channels: int
+
+
+def read_form(file: Path | bytes) -> SoundForm:
+    """Reads the header of a sound file; in some formats the number of samples is an estimate.
+
+    Raises:
+        ValueError: if the file cannot be opened; the message has the path.
+        FileNotFoundError: if there is no such file.
+    """
+    if isinstance(file, Path) and not file.is_file():
+        raise FileNotFoundError(f"no sound {shown(file)}")
+    with _opened(file) as sound:
+        return SoundForm(sound.frames, sound.samplerate, sound.channels)
+
+
 class _Sound:
     """A sound that libsndfile decodes."""
 
     def __init__(self, opened: Any) -> None:
         self._opened = opened
         self.samplerate, self.channels = opened.samplerate, opened.channels
+        self.frames = opened.frames
 
     def read_mono(self, count: int) -> np.ndarray:
         """Returns at most the first `count` samples, as means over the channels, in [-1, 1]."""
@@ -114,6 +136,8 @@ class _Decoded:
         self._container, self._stream = container, container.streams.audio[0]
         self.samplerate = self._stream.codec_context.sample_rate
         self.channels = self._stream.codec_context.channels
+        seconds = (container.duration or 0) / 1e6  # FFmpeg counts in microseconds
+        self.frames = round(seconds * self.samplerate)
 
     def read_mono(self, count: int) -> np.ndarray:
         import av

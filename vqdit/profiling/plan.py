@@ -96,7 +96,7 @@ def plan(experiment: Experiment, target: str, find: Callable[[str], Task]) -> Pl
     experiment.check_batch(mesh)
     task = experiment.task.resolve_references(find)
     frozen = _like(task.frozen_like, parallel.replicated(mesh))
-    batch = _like(functools.partial(_batch, experiment, task), parallel.over_batch(mesh))
+    batch = _like(functools.partial(blank_batch, experiment, task), parallel.over_batch(mesh))
     optimizer = task.optimizer(experiment.optimizer, experiment.steps)
     create = functools.partial(states.create, task, optimizer, experiment.averaging)
     key = jax.eval_shape(lambda: jax.random.key(0))
@@ -163,7 +163,7 @@ def _like(function: Callable[[], Any], where: Any) -> Any:
     )
 
 
-def _batch(experiment: Experiment, task: Task) -> Batch:
+def blank_batch(experiment: Experiment, task: Task) -> Batch:
     """Returns a batch of zeros, of the columns that the task reads."""
     count, source = experiment.data.batch_size, experiment.data.source
     if isinstance(source, Encoded):

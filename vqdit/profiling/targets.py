@@ -1,5 +1,6 @@
 """Accelerators that are not here, for which their own compilers compile all the same."""
 
+import difflib
 import importlib.util
 import math
 import os
@@ -19,26 +20,56 @@ GPUS = {
     "h200": ("NVIDIA H200", (9, 0), 132, 1.98),
 }
 """What the CUDA compiler asks of a GPU beside what `vqdit.profiling.accelerators` has."""
+TPUS = {"v4": "TPU v4", "v5e": "TPU v5 lite", "v5p": "TPU v5", "v6e": "TPU v6 lite"}
+"""What `vqdit.profiling.accelerators` calls a TPU, by the first word of its topologies."""
 
 MOST_CHIPS = 16_384
 """More than any TPU has."""
 
 
-def devices_of(target: str) -> list[Any]:
-    """Returns the devices of a target, which are not here."""
+def parse(target: str) -> tuple[str, str, int]:
+    """Returns the kind of chip that a target names, its size as it was written, and the chips.
+
+    Raises:
+        ValueError: it is no target.
+    """
     kind, _, size = target.partition(":")
     is_tpu = re.fullmatch(r"v[0-9]\w*", kind, re.ASCII) is not None
     if not (kind in GPUS or is_tpu) or not size:
+        found = difflib.get_close_matches(kind, [*GPUS, *TPUS], n=1)
+        hint = f"; did you mean {found[0]}:{'1' if found[0] in GPUS else '2x4'}?" if found else ""
         raise ValueError(
-            f"unknown target {target!r}; a TPU's topology such as v5e:4x4 or v6e:2x4, or GPUs: "
-            f"{', '.join(f'{name}:8' for name in GPUS)}"
+            f"unknown target {target!r}{hint}; a TPU's topology such as v5e:4x4 or v6e:2x4, or "
+            f"GPUs: {', '.join(f'{name}:8' for name in GPUS)}"
         )
     is_size = re.fullmatch(r"[0-9]{1,5}(x[0-9]{1,5})*" if is_tpu else "[0-9]{1,5}", size)
-    if not is_size or not 1 <= math.prod(map(int, size.split("x"))) <= MOST_CHIPS:
+    chips = math.prod(map(int, size.split("x"))) if is_size else 0
+    if not 1 <= chips <= MOST_CHIPS:
         example = f"{kind}:4x4" if is_tpu else f"{kind}:8"
         raise ValueError(
             f"the target {target!r} needs from 1 to {MOST_CHIPS:,} chips, such as {example}"
         )
+    return kind, size, chips
+
+
+def chips_of(target: str) -> tuple[str, Chip, int]:
+    """Returns the name of a target's chip, its peak rates and memory, and the number of chips.
+
+    Its compiler need not be installed, so not every topology that does not exist is refused.
+
+    Raises:
+        ValueError: the target is unknown.
+    """
+    kind, _, chips = parse(target)
+    if kind not in GPUS and kind not in TPUS:
+        raise ValueError(f"unknown TPU {kind!r}; known: {', '.join(TPUS)}")
+    name = GPUS[kind][0] if kind in GPUS else TPUS[kind]
+    return name, chip_of(name), chips
+
+
+def devices_of(target: str) -> list[Any]:
+    """Returns the devices of a target, which are not here."""
+    kind, size, _ = parse(target)
     if kind in GPUS:
         return _gpus(kind, int(size))
     if not has("libtpu"):

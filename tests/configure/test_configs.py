@@ -1,0 +1,243 @@
+"""Configs from data: what was decided, by value; each is loaded and trains two steps."""
+
+import functools
+import json
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.configure.files import WORDS, picture, sound
+from vqdit import config
+from vqdit.cli.overrides import override
+from vqdit.configure.deciding import plan, size
+from vqdit.configure.inspection import inspect
+from vqdit.configure.machine import Cost, Machine, count, machine_of
+from vqdit.configure.report import documented
+from vqdit.configure.writing import write
+from vqdit.data import ImageFolder, Table, TextFiles
+from vqdit.modalities import Audio, Image, Label, Text
+from vqdit.profiling.accelerators import CHIPS
+from vqdit.tasks import TokenizerTask
+from vqdit.tasks.base import Trained
+from vqdit.train import state as states
+from vqdit.train.step import train_step
+
+CPU = Machine("a CPU", 1, None, True)
+CHIPS_8 = Machine("8 chips", 8, CHIPS["H100"], False)
+
+
+@pytest.fixture(autouse=True)
+def _no_measuring(monkeypatch):
+    """A step takes 0.2 s, and a start 10 s."""
+    monkeypatch.setattr(Machine, "cost", lambda *_: Cost(0.2, 10.0, 1000))
+    monkeypatch.setattr(Machine, "guess", lambda *_: 0.0)
+
+
+def configured(path, folder, *, want=(), machine=CPU, minutes=10.0):
+    """The planned and sized experiments, and the same as they are loaded from the file."""
+    table = folder / "written.jsonl"
+    planned = plan(inspect(str(path)), want, machine, minutes, table)
+    sized = size(planned, machine, minutes)
+    file = folder / "written.py"
+    file.write_text(write(sized, documented(sized, ["vqdit train --config=written.py"])))
+    loaded = config.load(str(file))[1]
+    assert loaded == {name: one.experiment for name, one in sized.sized.items()}
+    done = subprocess.run(
+        [sys.executable, "-m", "ruff", "check", "--isolated", "--line-length=100", "-q"]
+        + ["--select=E,F,I,W,D,UP,B", "--ignore=D203,D213", str(file)],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0 or "No module named ruff" in done.stderr, done.stdout
+    return sized, loaded
+
+
+def small(loaded):
+    """The experiments with as few channels as there can be."""
+    options = []
+    for name, experiment in loaded.items():
+        options += [f"--{name}.steps=2", f"--{name}.data.batch-size=8"]
+        if isinstance(experiment.task, TokenizerTask):
+            widths = ",".join("4" for _ in experiment.task.model.channels)
+            options += [f"--{name}.task.model.channels={widths}"]
+            options += [f"--{name}.task.quantizer.codebook-size=16"]
+            options += [f"--{name}.task.quantizer.dim=4", f"--{name}.task.quantizer.start=0"]
+        else:
+            options += [
+                f"--{name}.task.model.{field}" for field in ("depth=1", "dim=24", "heads=2")
+            ]
+    return override(loaded, options)
+
+
+def trained(loaded):
+    """Trains two steps of every experiment on its data; returns the losses."""
+    jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+    found, losses = {}, {}
+    for name, experiment in small(loaded).items():
+        data = experiment.data
+        data.check()
+        task, frozen = experiment.task.load(
+            found.__getitem__, lambda d=data: d.split_batches("train")
+        )
+        task.check(data.features())
+        batch = jax.tree.map(jnp.asarray, data.first_batch(0))
+        optimizer = task.optimizer(experiment.optimizer, experiment.steps)
+        create = functools.partial(states.create, task, optimizer, experiment.averaging)
+        state = jit(create)(frozen, batch, jax.random.key(0))
+        step = jit(functools.partial(train_step, task, optimizer, experiment.averaging))
+        for _ in range(2):
+            state, metrics = step(state, frozen, batch)
+        found[name] = Trained(task, state.params, state.stats)
+        losses[name] = float(metrics["loss"])
+    assert np.isfinite(list(losses.values())).all()
+    return losses
+
+
+def checked(loaded):
+    """Traces a step of every experiment, as large as it is, for its data; computes nothing."""
+    for experiment in loaded.values():
+        experiment.data.check()
+        experiment.task.resolve_references(lambda n: loaded[n].task).check(
+            experiment.data.features()
+        )
+        flops, parameters = count(experiment, lambda name: loaded[name].task)
+        assert flops > 0 and parameters > 0
+    return list(loaded)
+
+
+def test_pictures_in_classes(classes, data_folder):
+    sized, loaded = configured(classes, data_folder)
+    assert list(loaded) == ["image", "generator"]
+    task = loaded["generator"].task
+    names = ("blue", "green", "red")
+    assert loaded["image"].data.source == ImageFolder(path=str(classes), size=20)
+    assert loaded["image"].task.modality == Image(size=(20, 20), channels=3)
+    assert list(task.targets) == ["image"] and task.targets["image"].tokenizer == "image"
+    assert task.conditions["label"].modality == Label(classes=3, names=names)
+    assert task.guidance == 1.5
+    assert sized.seconds <= 600
+    assert checked(loaded) == ["image", "generator"]
+
+
+def test_a_table_with_gaps(table, data_folder):
+    _, loaded = configured(table, data_folder)
+    assert list(loaded) == ["photo", "noise", "generator"]
+    source = loaded["generator"].data.source
+    assert isinstance(source, Table) and source.path == str(table)
+    columns = source.columns
+    assert columns["photo"] == Image(size=(12, 12), channels=1)
+    assert columns["noise"] == Audio(samples=400, rate=4000)
+    assert columns["caption"] == Text(length=16)
+    assert columns["kind"] == Label(classes=4, names=tuple(sorted(WORDS)))
+    task = loaded["generator"].task
+    assert list(task.targets) == ["caption", "kind", "noise", "photo"]
+    assert task.targets["kind"].reveal == (0.0, 0.05)
+    assert checked(loaded) == ["photo", "noise", "generator"]
+
+
+def test_what_is_wanted_and_what_is_given(table, data_folder):
+    _, loaded = configured(table, data_folder, want=("caption",))
+    task = loaded["generator"].task
+    assert list(task.conditions) == ["kind"]
+    assert task.targets["photo"].weight < task.targets["caption"].weight
+    assert dict(task.joint.weights) == {"noise": 3.0, "photo": 3.0}
+
+
+def test_a_folder_of_speech(speech, data_folder):
+    sound(speech / "part/20.wav", samples=24_000)
+    sound(speech / "part/21.wav", samples=900, rate=8000)
+    sized, loaded = configured(speech, data_folder)
+    assert list(loaded) == ["audio", "generator"]
+    source = loaded["audio"].data.source
+    assert source.path == str(data_folder / "written.jsonl")
+    audio = source.columns["audio"]
+    assert audio.rate == 4000 and audio.outside == "skip"
+    assert audio.shape[0] % loaded["audio"].task.model.downsampling == 0
+    assert 400 <= audio.shape[0] < 24_000
+    written = (data_folder / "written.py").read_text().replace("\n# ", " ")
+    assert "longer than all but 1 of the 22" in written
+    assert checked(loaded) == ["audio", "generator"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["classes", "table", "speech"])
+def test_each_trains_two_steps(kind, data_folder, request):
+    _, loaded = configured(request.getfixturevalue(kind), data_folder)
+    assert list(trained(loaded)) == list(loaded)
+
+
+def test_a_text(data_folder):
+    lines = (f"In the beginning were {number} words.\n" for number in range(800))
+    (data_folder / "text.txt").write_text("".join(lines))
+    _, loaded = configured("text.txt", data_folder)
+    path = str(data_folder / "text.txt")
+    source = loaded["generator"].data.source
+    assert source == TextFiles(path=path, length=128, documents="line")
+    assert list(trained(loaded)) == ["generator"]
+
+
+def test_rows_that_cannot_be_read_or_are_too_long_are_left_out(table, data_folder):
+    (data_folder / "files/3.png").write_bytes(b"")
+    rows = [json.loads(line) for line in table.read_text().splitlines()]
+    rows[7]["caption"] = "long " * 100
+    table.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    sized, loaded = configured(table, data_folder)
+    written = [
+        json.loads(line) for line in (data_folder / "written.jsonl").read_text().splitlines()
+    ]
+    assert len(written) == 39 and written[3]["photo"] is None
+    assert loaded["photo"].data.source.path == str(data_folder / "written.jsonl")
+    assert sized.planned.examples == (31, 4)
+
+
+@pytest.mark.parametrize(
+    ("machine", "edge", "codes"),
+    [(CPU, 32, 8), (CHIPS_8, 64, 16)],
+)
+def test_the_machine_decides_the_size(machine, edge, codes, data_folder):
+    for number in range(12):
+        picture(data_folder / f"in/{number}.png", 70, 90, number)
+    sized, loaded = configured("in", data_folder, machine=machine, minutes=30.0)
+    assert loaded["image"].task.modality.size == (edge, edge)
+    assert loaded["image"].task.grid == (codes, codes)
+    written = (data_folder / "written.py").read_text()
+    assert "the smallest has an edge of 70" in written
+    assert loaded["generator"].data.batch_size % machine.chips == 0
+    assert all(one.seconds <= 30 * 60 for one in sized.sized.values())
+
+
+@pytest.mark.parametrize(("height", "width"), [(60, 80), (80, 60), (60, 64)])
+def test_a_column_of_pictures_of_one_shape_keeps_it(height, width, data_folder):
+    for number in range(12):
+        picture(data_folder / f"in/{number}.png", height, width, number)
+    lines = "".join(f"in/{number}.png,text {number}\n" for number in range(12))
+    (data_folder / "rows.csv").write_text(f"photo,text\n{lines}")
+    _, loaded = configured("rows.csv", data_folder)
+    size = loaded["photo"].task.modality.size
+    assert size == {60: (32, 24), 64: (32, 32), 80: (24, 32)}[width]
+    assert np.prod(loaded["photo"].task.grid) * 16 == np.prod(size)
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("cpux", "unknown target 'cpux'; did you mean cpu?"),
+        ("h10:1", "unknown target 'h10:1'; did you mean h100:1?; a TPU's topology such as"),
+        ("v9:2x2", "unknown TPU 'v9'; known: v4, v5e, v5p, v6e"),
+        ("h100:0", "the target 'h100:0' needs from 1 to 16,384 chips, such as h100:8"),
+    ],
+)
+def test_unknown_targets(target, message):
+    with pytest.raises(ValueError, match="target|TPU") as caught:
+        machine_of(target)
+    assert str(caught.value).startswith(message)
+
+
+def test_targets():
+    assert machine_of("v5e:2x4")[1:3] == (8, CHIPS["TPU v5 lite"])
+    assert machine_of("h200:1")[1:3] == (1, CHIPS["H200"])
+    assert machine_of("cpu").is_cpu and machine_of("cpu").is_here

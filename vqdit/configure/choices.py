@@ -1,0 +1,70 @@
+"""What becomes of each column: its modality and why, or why it is not used."""
+
+import numpy as np
+
+from vqdit.configure.columns import Classes, Column, Documents, Found, Pictures, Sounds, Texts
+from vqdit.configure.machine import Machine
+from vqdit.configure.parts import Part
+from vqdit.configure.tokenized import of_pictures, of_sounds
+from vqdit.modalities import Label, Text
+
+LONGEST_TEXT = {True: 256, False: 1024}
+"""Bytes of the longest text of a column, on a CPU and elsewhere."""
+WINDOW = {True: 128, False: 1024}
+"""Bytes of the windows of long texts, on a CPU and elsewhere."""
+TOO_LONG = 0.2
+"""Share of texts that may be too long; if there are more, the column is not used."""
+
+
+def choose(
+    column: Column, found: Found, machine: Machine, minutes: float, wanted: bool
+) -> Part | str:
+    """Decides what a column becomes; returns why it is not used if it is not."""
+    facts = column.facts
+    if isinstance(facts, Pictures):
+        return of_pictures(column, facts, found, machine, minutes, wanted)
+    if isinstance(facts, Sounds):
+        return of_sounds(column, facts, found, machine, wanted)
+    if isinstance(facts, Texts):
+        return _texts(column, facts, machine, wanted)
+    if isinstance(facts, Documents):
+        return _documents(column, facts, machine)
+    return _classes(column, facts, wanted)
+
+
+def _texts(column: Column, facts: Texts, machine: Machine, wanted: bool) -> Part | str:
+    limit, lengths = LONGEST_TEXT[machine.is_cpu], facts.lengths
+    half, most, longest = (int(length) for length in np.percentile(lengths, [50, 95, 100]))
+    if longest > max(64, 2 * most):  # a few texts would make all others mostly padding
+        limit = min(limit, -(-most // 8) * 8)
+    kept = lengths[lengths <= limit]
+    if len(kept) < (1 - TOO_LONG) * len(lengths):
+        return f"half of its texts have over {half} bytes, and {machine.name} learns up to {limit}"
+    length = -(-int(kept.max()) // 8) * 8
+    why = f"{length} bytes: the longest has {longest}, half have at most {half}."
+    shown = f"at most {length} bytes"
+    if dropped := len(lengths) - len(kept):
+        shown += f"; {dropped} that are longer are left out"
+        why = f"{length} bytes: half have at most {half}; the longest ({longest}) are left out."
+    comments = (("modality", why),)
+    part = Part(column, Text(length=length), wanted, length, shown, comments=comments)
+    return part._replace(longest=length if dropped else None)
+
+
+def _documents(column: Column, facts: Documents, machine: Machine) -> Part:
+    window, total = WINDOW[machine.is_cpu], int(facts.lengths.sum())
+    while window > 16 and total < 100 * window:
+        window //= 2
+    why = f"Windows of {window} bytes: {total // window:,} of them."
+    shown = f"windows of {window} bytes"
+    return Part(column, Text(length=window), True, window, shown, comments=(("modality", why),))
+
+
+def _classes(column: Column, facts: Classes, wanted: bool) -> Part:
+    counts = facts.counts
+    least, most = min(counts.values()), max(counts.values())
+    why = f"{len(counts)} classes, with {least:,} to {most:,} examples each."
+    modality = Label(classes=len(counts))
+    role = "generated" if wanted else "given"
+    shown = f"one of {len(counts)} classes, {role}"
+    return Part(column, modality, wanted, 1, shown, comments=(("modality", why),))

@@ -1,0 +1,181 @@
+"""What is trained on data that were found, by which source."""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from vqdit.configure import experiments
+from vqdit.configure.choices import choose
+from vqdit.configure.columns import Classes, Documents, Found, Row
+from vqdit.configure.experiments import Sized
+from vqdit.configure.machine import Machine
+from vqdit.configure.parts import Part
+from vqdit.configure.tables import absolute_rows
+from vqdit.configure.targets import GENERATOR, experiment_name
+from vqdit.data import Feature, ImageFolder, Table, TextFiles
+from vqdit.data.recorded import Recorded
+from vqdit.files import write_whole
+from vqdit.modalities import Label
+from vqdit.typing import Named
+
+log = logging.getLogger(__name__)
+
+
+class Planned(NamedTuple):
+    """What will be trained, before it is sized.
+
+    Attributes:
+        found: the data.
+        parts: what becomes of the columns.
+        unused: why columns of the data are not used.
+        source: the data, as they are read.
+        examples: numbers of training and validation examples.
+        table: the file to which the rows were written; None if there was no need.
+    """
+
+    found: Found
+    parts: tuple[Part, ...]
+    unused: Mapping[str, str]
+    source: Recorded
+    examples: tuple[int, int]
+    table: Path | None
+
+
+class Configured(NamedTuple):
+    """What is trained, by name and in the order of training, and the machine that it is for."""
+
+    planned: Planned
+    sized: dict[str, Sized]
+    machine: Machine
+
+    @property
+    def seconds(self) -> float:
+        """Time of all trainings."""
+        return sum(sized.seconds for sized in self.sized.values())
+
+
+def plan(
+    found: Found, want: Sequence[str], machine: Machine, minutes: float, table: Path
+) -> Planned:
+    """Decides what is trained on the data that were found.
+
+    Args:
+        found: the data.
+        want: columns that are generated; the others are only given. () decides by the data.
+        machine: the machine that trains.
+        minutes: time that there is.
+        table: where the rows are written, if they are in no table that can be read as it is.
+
+    Raises:
+        ValueError: the data cannot be trained on.
+    """
+    others = [column for column in found.columns if not isinstance(column.facts, Classes)]
+    if not want:  # of one thing with classes, the classes are a condition
+        want = [c.name for c in (others if len(others) == 1 else found.columns)]
+    chosen = {c.name: choose(c, found, machine, minutes, c.name in want) for c in found.columns}
+    parts = [part for part in chosen.values() if isinstance(part, Part)]
+    unused = {name: why for name, why in chosen.items() if isinstance(why, str)}
+    if not any(part.is_wanted for part in parts):
+        reasons = "; ".join(f"{name}: {why}" for name, why in unused.items())
+        raise ValueError(f"{found.path} has nothing to generate ({reasons})")
+    rows, is_written = _rows(found, parts)
+    if is_written:
+        _write(rows, table)
+    place = table if is_written else found.path
+    try:
+        source = _source(found, parts, place)
+        features = source.raw_features()
+        source.examples()  # raises if the splits lack something; nothing is read
+        parts = [_named(part, features) for part in parts]
+    except BaseException:
+        if is_written:
+            table.unlink()
+        raise
+    return Planned(
+        found,
+        tuple(parts),
+        unused,
+        _source(found, parts, place),
+        _examples(found, parts, len(rows)),
+        table if is_written else None,
+    )
+
+
+def size(planned: Planned, machine: Machine, minutes: float) -> Configured:
+    """Makes the experiments as large as the machine trains in the time, which they divide."""
+    parts, source, examples = planned.parts, planned.source, planned.examples
+    tokenized = [part for part in parts if part.models]
+    share = experiments.TOKENIZERS_SHARE * 60 * minutes / max(1, len(tokenized))
+    sized: dict[str, Sized] = {}
+    for part in tokenized:
+        log.info("sizing the tokenizer of %s for %s", part.name, machine.name)
+        name = experiment_name(part.name)
+        sized[name] = experiments.tokenizer(part, source, machine, examples, share)
+    left = 60 * minutes - sum(one.seconds for one in sized.values())
+    log.info("sizing the generator for %s", machine.name)
+    trained = {name: one.experiment for name, one in sized.items()}
+    sized[GENERATOR] = experiments.generator(parts, trained, source, machine, examples, left)
+    return Configured(planned, sized, machine)
+
+
+def _examples(found: Found, parts: Sequence[Part], rows: int) -> tuple[int, int]:
+    """Returns the numbers of training and of validation examples."""
+    count, train = found.rows, found.train
+    if found.form == "texts":  # bytes
+        count, train = count // parts[0].tokens, train // parts[0].tokens
+    elif rows:
+        count, train = rows, train * rows // count
+    return train, max(1, (count - train) // 2)
+
+
+def _rows(found: Found, parts: Sequence[Part]) -> tuple[list[Row], bool]:
+    """Returns the rows that are used, and whether they must be written; [] if there is no table."""
+    rows = list(found.table)
+    limits = {part.name: part.longest for part in parts if part.longest is not None}
+    if limits and not rows:
+        rows = absolute_rows(found)
+    kept = [
+        row
+        for row in rows
+        if all(len(str(row.get(n) or "").encode()) <= most for n, most in limits.items())
+    ]
+    return kept, bool(rows)
+
+
+def _write(rows: Sequence[Row], table: Path) -> None:
+    if table.exists():
+        raise ValueError(f"{table}, where the rows go, exists already; remove it")
+    lines = (json.dumps(dict(row), ensure_ascii=False) for row in rows)
+    write_whole(table, "".join(f"{line}\n" for line in lines).encode())
+
+
+def _named(part: Part, features: Named[Feature]) -> Part:
+    """Returns the part with the names of its classes in the order of the data."""
+    if not isinstance(part.modality, Label):
+        return part
+    names = features[part.name].names
+    return part._replace(modality=Label(classes=len(names), names=names))
+
+
+def _source(found: Found, parts: Sequence[Part], path: Path) -> Recorded:
+    """Returns the source of the data."""
+    place, column = str(path.absolute()), found.columns[0]
+    if isinstance(column.facts, Documents):
+        return TextFiles(
+            path=place,
+            length=parts[0].tokens,
+            documents=column.facts.documents,
+            split_by=column.facts.split_by,
+        )
+    if found.form == "image_folder":
+        image: Any = next(part.modality for part in parts if part.name == "image")
+        is_known = column.looked == found.rows and not column.unreadable
+        return ImageFolder(
+            path=place,
+            size=image.size[0],
+            channels=image.channels,
+            on_error="error" if is_known else "skip",
+        )
+    return Table(path=place, columns=Named({part.name: part.modality for part in parts}))

@@ -1,0 +1,299 @@
+"""Experiments for the parts of a model, as large as the machine trains in the time."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+from vqdit.config import Experiment
+from vqdit.configure.machine import Cost, Find, Machine
+from vqdit.configure.parts import Part
+from vqdit.configure.targets import targets_of
+from vqdit.data import Data, HorizontalFlip, Source
+from vqdit.modalities import Image, Text
+from vqdit.models import ConvAutoencoder, DiT
+from vqdit.optim import AdamW
+from vqdit.processes import Independent
+from vqdit.quantizers import VQ
+from vqdit.tasks import DiffusionTask, TokenizerTask
+from vqdit.typing import Named
+
+M = TypeVar("M", ConvAutoencoder, DiT)
+
+TOKENIZERS_SHARE = 0.35
+"""Share of the time for the tokenizers, if there are any."""
+EVALUATIONS = 3
+FEWEST = 1500
+"""Number of steps that are of use for any number of examples."""
+DITS = (
+    # blocks, width, heads, learning rate
+    (28, 1152, 16, 1e-4),
+    (24, 1024, 16, 1e-4),
+    (12, 768, 12, 2e-4),
+    (12, 384, 6, 5e-4),
+    (8, 256, 8, 1e-3),
+    (6, 192, 6, 1e-3),
+    (4, 128, 4, 2e-3),
+    (3, 96, 4, 2e-3),
+)
+STATE_BYTES = 20
+"""Bytes of the state and the gradient for each parameter: five float32 numbers."""
+ACTIVATION_BYTES = 41
+"""Bytes that a DiT keeps of each token for each block and channel in bfloat16, as measured for
+DiT-B/2 and DiT-XL/2 (docs/performance.md)."""
+
+
+class Sized(NamedTuple):
+    """An experiment, what it takes, and the comments of its fields by path."""
+
+    experiment: Experiment
+    seconds: float
+    parameters: int
+    comments: Mapping[str, str]
+
+
+class Effort(NamedTuple):
+    """How long an experiment is trained.
+
+    Attributes:
+        seconds: time that there is.
+        least: steps below which a smaller model is better.
+        epochs: passes over the data after which more training is of little use.
+    """
+
+    seconds: float
+    least: int
+    epochs: int
+
+
+def tokenizer(
+    part: Part, source: Source, machine: Machine, examples: tuple[int, int], seconds: float
+) -> Sized:
+    """Returns the experiment of a tokenizer.
+
+    Args:
+        part: what it tokenizes.
+        source: the data.
+        machine: the machine.
+        examples: numbers of training and validation examples.
+        seconds: time that there is for it.
+    """
+    is_image = isinstance(part.modality, Image)
+    batch = _batch(examples[0], 32 if machine.is_cpu else 64 * min(machine.chips, 4), machine)
+    if is_image and part.tokens <= 16:
+        batch = _batch(examples[0], 128, machine)  # tiny pictures
+    flips = is_image and part.modality.channels == 3
+
+    def build(model: ConvAutoencoder, steps: int) -> Experiment:
+        return Experiment(
+            task=TokenizerTask(
+                name=part.name,
+                modality=part.modality,
+                model=model,
+                quantizer=VQ(codebook_size=part.codes, dim=32, start=min(500, steps // 8)),
+                reconstruction=part.reconstruction,  # pyright: ignore[reportArgumentType]
+                perceptual=part.perceptual,
+            ),
+            data=Data(
+                source=source, augment=(HorizontalFlip(),) if flips else (), batch_size=batch
+            ),
+            optimizer=AdamW(
+                learning_rate=2e-3 if machine.is_cpu else 5e-4, warmup=min(500, steps // 20)
+            ),
+            **_intervals(steps),
+        )
+
+    effort = Effort(seconds, 1000 if machine.is_cpu else 5000, 300)
+    sized = _fit(build, part.models, machine, _no_task, examples, effort)
+    comments = {**sized.comments, **dict(part.comments)}
+    comments["task.model"] += f" {sized.parameters:,} parameters."
+    if flips:
+        comments["data.augment"] = "Leave this out if left and right are not alike, as in letters."
+    return sized._replace(comments=comments)
+
+
+def generator(
+    parts: Sequence[Part],
+    tokenizers: Mapping[str, Experiment],
+    source: Source,
+    machine: Machine,
+    examples: tuple[int, int],
+    seconds: float,
+) -> Sized:
+    """Returns the experiment of the DiT over all parts."""
+    targets, conditions = targets_of(parts)
+    tokens = sum(part.tokens for part in parts)
+    models = _dits(machine, examples[0], tokens)
+    flips = any(experiment.data.augment for experiment in tokenizers.values())
+    flips = flips and not any(isinstance(part.modality, Text) for part in parts)
+    joint = Independent()
+    given = {part.name: 3.0 for part in parts if not part.is_wanted and part.name in targets}
+    if len(targets) > 1:
+        joint = Independent(
+            p_one_known=0.6,
+            weights=Named(given),
+            p_known=0.2,
+            max_known_time=0.3,
+            p_dropped=0.1,
+        )
+
+    def build(model: DiT, steps: int) -> Experiment:
+        rate = next(
+            rate for depth, dim, _, rate in DITS if (depth, dim) == (model.depth, model.dim)
+        )
+        return Experiment(
+            task=DiffusionTask(
+                targets=targets,
+                conditions=conditions,
+                joint=joint,
+                model=model,
+                guidance=1.5 if conditions else 1.0,
+            ),
+            data=Data(
+                source=source,
+                augment=(HorizontalFlip(),) if flips else (),
+                batch_size=_generator_batch(model, tokens, machine, examples[0]),
+            ),
+            optimizer=AdamW(learning_rate=rate, warmup=min(1000, steps // 20)),
+            ema=_decay(steps),
+            **_intervals(steps),
+        )
+
+    def find(name: str) -> Any:
+        return tokenizers[name].task
+
+    effort = Effort(seconds, 1500 if machine.is_cpu else 20_000, 400)
+    sized = _fit(build, models, machine, find, examples, effort, is_generator=True)
+    comments = {"task.model": f"{tokens} tokens an example, {sized.parameters:,} parameters."}
+    if len(targets) > 1:
+        comments["task.targets"] = (
+            "What is revealed first guides the rest; what has few tokens weighs more."
+        )
+        if given:
+            comments["task.targets"] += f" {', '.join(given)}: only given, so of little weight."
+        comments["task.joint"] = "Trains what generates one from another, and all from nothing."
+    for part in parts:
+        if part.name in conditions:
+            comments["task.guidance"] = f"Above 1, samples agree more with {part.name}."
+    return sized._replace(comments={**sized.comments, **comments})
+
+
+def _fit(
+    build: Callable[[M, int], Experiment],
+    models: Sequence[M],
+    machine: Machine,
+    find: Find,
+    examples: tuple[int, int],
+    effort: Effort,
+    *,
+    is_generator: bool = False,
+) -> Sized:
+    """Returns the experiment of the largest model that takes enough steps in the time."""
+    costs: dict[M, Cost] = {}
+    at = _first(build, models, machine, find, effort)
+    while True:
+        model = models[at]
+        trial = build(model, 1000)
+        costs[model] = cost = machine.cost(trial, find)
+        batch = trial.data.batch_size
+        passes = math.ceil(examples[1] / batch) / 3  # a forward pass is a third of a step
+        if is_generator:
+            passes += 80 * _rounds(trial.task) / batch / 3
+        extra = cost.start + EVALUATIONS * passes * cost.step
+        affordable = (effort.seconds - extra) / cost.step
+        if affordable >= effort.least or at == len(models) - 1:
+            break
+        at += 1
+    useful = max(FEWEST, effort.epochs * examples[0] // batch)
+    steps = _rounded(max(50, min(affordable, useful)))
+    comments = {"steps": f"{batch * steps / examples[0]:.0f} times through the data"}
+    comments["steps"] += "; more would hardly help." if useful <= affordable else "."
+    return Sized(build(model, steps), extra + steps * cost.step, cost.parameters, comments)
+
+
+def _first(
+    build: Callable[[M, int], Experiment],
+    models: Sequence[M],
+    machine: Machine,
+    find: Find,
+    effort: Effort,
+) -> int:
+    """Returns the number of the model to begin with: FLOPs tell roughly what is too large."""
+    if not machine.is_here:
+        return 0
+    for number, model in enumerate(models):
+        if machine.guess(build(model, 1000), find) * effort.least < effort.seconds:
+            return number
+    return len(models) - 1
+
+
+def _dits(machine: Machine, examples: int, tokens: int) -> list[DiT]:
+    """Returns the DiTs that fit the machine and the number of examples, the largest first."""
+    widest = 192 if examples < 3000 else 384 if examples < 30_000 else 768
+    widest = widest if examples < 1_000_000 else 1152
+    if machine.is_cpu:
+        widest = min(widest, 256)
+    return [
+        DiT(
+            depth=depth,
+            dim=dim,
+            heads=heads,
+            patch=1,
+            dtype="float32" if machine.is_cpu else "bfloat16",
+        )
+        for depth, dim, heads, _ in DITS
+        if dim <= widest
+        and (machine.chip is None or _fits(machine.chip.memory, depth, dim, tokens))
+    ]
+
+
+def _fits(memory: float, depth: int, dim: int, tokens: int) -> bool:
+    """Returns whether state and a few examples take at most half of a chip's memory."""
+    state = STATE_BYTES * 18 * dim**2 * depth
+    return state + 8 * tokens * depth * dim * ACTIVATION_BYTES < memory / 2
+
+
+def _generator_batch(model: DiT, tokens: int, machine: Machine, examples: int) -> int:
+    if machine.chip is None:
+        return _batch(examples, 32, machine)
+    state = STATE_BYTES * 18 * model.dim**2 * model.depth
+    each = tokens * model.depth * model.dim * ACTIVATION_BYTES
+    most = int((machine.chip.memory * 0.6 - state) / each)
+    return _batch(examples, min(256, machine.chips * max(1, most)), machine)
+
+
+def _batch(examples: int, most: int, machine: Machine) -> int:
+    """Returns a batch of a power of two examples for each chip, of at most a fourth of the data."""
+    each = max(1, min(most, max(8, examples // 4)) // machine.chips)
+    return machine.chips * 2 ** int(math.log2(each))
+
+
+def _intervals(steps: int) -> dict[str, Any]:
+    """Returns the fields of an experiment that depend on its number of steps."""
+    every = _rounded(max(1, -(-steps // EVALUATIONS)), up=True)
+    return {
+        "steps": steps,
+        "evaluate_every": every,
+        "preview_every": every,
+        "checkpoint_every": min(1000, every),
+    }
+
+
+def _rounded(value: float | int, *, up: bool = False) -> int:
+    """Returns a number with two digits, rounded down or up."""
+    unit = 10 ** max(0, int(math.log10(max(1, value))) - 1)
+    return int((math.ceil if up else math.floor)(value / unit) * unit)
+
+
+def _decay(steps: int) -> float:
+    """Returns the decay of an average over about a twentieth of the steps."""
+    return round(1.0 - max(1e-4, min(0.02, 20.0 / steps)), 3 if steps < 20_000 else 4)
+
+
+def _rounds(task: Any) -> int:
+    """Returns the number of network evaluations of a sample."""
+    rounds = max(target.sampler.steps for target in task.targets.values())
+    return 2 * rounds if task.guidance != 1.0 else rounds
+
+
+def _no_task(name: str) -> Any:
+    raise ValueError(f"a tokenizer refers to no other task, got {name!r}")

@@ -1,0 +1,168 @@
+"""Looking at data: what a folder or a file is, and what each of its columns holds."""
+
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from vqdit.configure.columns import Found, look_at_classes, look_at_pictures, training_rows
+from vqdit.configure.documents import inspect_texts
+from vqdit.configure.tables import inspect_rows, useless
+from vqdit.data.sources import SPLITS
+from vqdit.data.table_rows import ENDINGS as TABLES
+from vqdit.data.table_rows import read_rows
+from vqdit.data.text_files import ENDINGS as TEXTS
+from vqdit.files import local_path
+from vqdit.modalities.classes import class_name, shown
+from vqdit.modalities.pictures import SUFFIXES as PICTURES
+from vqdit.modalities.pictures import find_pictures
+from vqdit.modalities.sounds import SUFFIXES as SOUNDS
+
+NAMED = 5
+"""Number of endings that a note names."""
+
+
+def inspect(given: str) -> Found:
+    """Looks at a table, a file of text, or a folder of tables, pictures, sounds or texts.
+
+    Raises:
+        ValueError: there is nothing to learn from; the message says what is known.
+        FileNotFoundError: there is no such file or folder.
+    """
+    path = local_path(given)
+    if path.is_dir():
+        return _inspect_folder(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no file or folder {path}; give a table or a folder of files")
+    if path.suffix.lower() in TABLES:
+        return _inspect_table(path)
+    if path.suffix.lower() in (*PICTURES, *SOUNDS):
+        raise ValueError(f"{path} is a single example; give the folder that it is in")
+    with path.open("rb") as opened:
+        is_text = b"\0" not in opened.read(2**16)
+    if path.suffix.lower() in TEXTS or is_text:
+        return inspect_texts(path, [path], ())
+    raise ValueError(
+        f"{path} is of no known kind; give a table ({', '.join(TABLES)}), a text, or a folder of "
+        "pictures, sounds or texts"
+    )
+
+
+def _inspect_folder(folder: Path) -> Found:
+    kinds = (PICTURES, SOUNDS, TEXTS, TABLES)
+    walked = find_pictures(folder, tuple(itertools.chain(*kinds)))
+    files = {kind: [f for f in walked.pictures if f.suffix.lower() in kind] for kind in kinds}
+    pictures, sounds, texts = files[PICTURES], files[SOUNDS], files[TEXTS]
+    tables = [file for file in files[TABLES] if file.parent == folder]
+    if len(tables) == 1:
+        return _inspect_table(tables[0])
+    if len(tables) > 1:
+        raise ValueError(
+            f"{folder} has {len(tables)} tables; give one of them, such as {tables[0]}"
+        )
+    others = walked.left_out
+    left_out = [f"{count} {ending}" for ending, count in others.most_common()]
+    beside = {file.with_suffix("") for file in texts}
+    captioned = sum(file.with_suffix("") in beside for file in pictures)
+    if sounds or (captioned and 2 * captioned >= len(pictures)):
+        return _inspect_files(folder, (*pictures, *sounds, *texts), left_out)
+    if pictures:
+        left_out = [f"{len(texts)} texts"] * bool(texts) + left_out
+        return _inspect_pictures(folder, pictures, left_out)
+    if texts:
+        return inspect_texts(folder, texts, _by_ending(left_out))
+    known = ", ".join(ending.removeprefix(".") for kind in kinds for ending in kind)
+    found = f"nothing that vqdit reads, only {', '.join(left_out[:5])}" if left_out else "no files"
+    raise ValueError(f"{folder} has {found}; known endings: {known}")
+
+
+def _inspect_pictures(folder: Path, pictures: Sequence[Path], left_out: list[str]) -> Found:
+    splits, groups = _groups(folder, pictures)
+    used = [file for file in pictures if splits.get(file, "train") in SPLITS]
+    found = look_at_pictures("image", used)
+    if why := useless(found):
+        raise ValueError(f"{folder} has {why}")
+    columns = [found]
+    if classes := [groups[file] for file in used if file in groups]:
+        columns.append(look_at_classes("label", classes))
+    train = Counter(splits.values())["train"] if splits else training_rows(len(used))
+    return Found(
+        folder, "image_folder", len(used), train, tuple(columns), left_out=_by_ending(left_out)
+    )
+
+
+def _inspect_files(folder: Path, files: Sequence[Path], left_out: list[str]) -> Found:
+    """Looks at a folder in which files that differ only in their endings are one example."""
+    splits, groups = _groups(folder, files)
+    rows: dict[Path, dict[str, Any]] = {}
+    notes, empty = [*_by_ending(left_out)], 0
+    for file in files:
+        row = rows.setdefault(file.with_suffix(""), {})
+        if file in groups:
+            row["label"] = groups[file]
+        if file in splits:
+            row["split"] = splits[file]
+        if file.suffix.lower() in TEXTS:
+            text = _read_text(file)
+            empty += not text
+            row |= {"text": text} if text else {}
+            continue
+        column = "image" if file.suffix.lower() in PICTURES else "audio"
+        if column in row:
+            notes.append(f"{shown(file)}, as its example has another {column}")
+        row.setdefault(column, str(file.absolute()))
+    if empty:
+        notes.append(f"{empty} empty texts")
+    table = [row for row in rows.values() if {"image", "audio", "text"} & set(row)]
+    known = ("image", "audio", "text", "label", "split")
+    names = [name for name in known if any(name in row for row in table)]
+    found = inspect_rows(folder, "files", names, table)
+    return found._replace(left_out=(*notes, *found.left_out), table=found.table or tuple(table))
+
+
+def _inspect_table(file: Path) -> Found:
+    names, rows = read_rows(file, ())
+    unused: dict[str, str] = {}
+    if file.suffix.lower() == ".parquet":  # only the wanted columns are read
+        for name in names:
+            try:
+                read_rows(file, {name})
+            except ValueError as error:
+                unused[name] = str(error).removeprefix(f"{file} has ")
+        names = [name for name in names if name not in unused]
+        rows = read_rows(file, names)[1]
+    found = inspect_rows(file, "table", names, [row.cells for row in rows])
+    return found._replace(unused={**unused, **found.unused})
+
+
+def _by_ending(left_out: list[str]) -> tuple[str, ...]:
+    """Returns a note about files that are not read by their endings, the most frequent ones."""
+    more = f" and {len(left_out) - NAMED} other endings" if len(left_out) > NAMED else ""
+    return (f"by their ending: {', '.join(left_out[:NAMED])}{more}",) if left_out else ()
+
+
+def _groups(folder: Path, files: Iterable[Path]) -> tuple[dict[Path, str], dict[Path, str]]:
+    """Returns the split and the class of files, by the folders that they are in.
+
+    There are splits if the folder has those of all splits, and classes if there are several.
+    """
+    has_splits = all((folder / split).is_dir() for split in SPLITS)
+    splits, groups = {}, {}
+    for file in files:
+        above = file.relative_to(folder).parts[:-1]
+        if has_splits:
+            splits[file] = above[0] if above else ""
+            above = above[1:]
+        if above:
+            groups[file] = class_name(above[0], shown(file))
+    return splits, groups if len(set(groups.values())) > 1 else {}
+
+
+def _read_text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8-sig").strip()
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"the text {shown(file)} is not UTF-8 at byte {error.start}; save it as UTF-8"
+        ) from error

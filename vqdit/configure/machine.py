@@ -1,0 +1,171 @@
+"""The machine that a config is for, and how long a step takes there.
+
+On this machine a step is compiled and timed; elsewhere its FLOPs are counted.
+"""
+
+import difflib
+import functools
+import math
+import os
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+
+from vqdit import parallel
+from vqdit.config import Experiment
+from vqdit.profiling import accelerators
+from vqdit.profiling.accelerators import Chip
+from vqdit.profiling.flops import model_flops
+from vqdit.profiling.plan import blank_batch
+from vqdit.profiling.targets import chips_of
+from vqdit.tasks import DiffusionTask
+from vqdit.tasks.base import Task
+from vqdit.train import state as states
+from vqdit.train.step import train_step
+
+TIMED = 3.0
+"""Seconds for which steps are timed, if a step is not longer."""
+UTILISATION = {"tokenizer": 0.15, "generator": 0.35}
+"""Share of a chip's peak that its steps are assumed to reach; docs/performance.md has measured 0.4
+to 0.45 of large DiTs on an H200."""
+EFFICIENCY = 0.3
+"""Share of the rate of a large product that a step on a CPU reaches, roughly."""
+COMPILE = 90.0
+"""Seconds that compiling, evaluating and saving take where it is not measured."""
+
+Find = Callable[[str], Task]
+
+
+class Cost(NamedTuple):
+    """What a training takes.
+
+    Attributes:
+        step: seconds of a step.
+        start: seconds to start: reading, compiling.
+        parameters: number of parameters.
+    """
+
+    step: float
+    start: float
+    parameters: int
+
+
+class Machine(NamedTuple):
+    """The machine that a config is for.
+
+    Attributes:
+        name: what messages call it.
+        chips: number of devices.
+        chip: kind of the accelerator; None for a CPU.
+        is_here: whether steps are timed on this machine.
+    """
+
+    name: str
+    chips: int
+    chip: Chip | None
+    is_here: bool
+
+    @property
+    def is_cpu(self) -> bool:
+        """Whether there is no accelerator."""
+        return self.chip is None
+
+    def cost(self, experiment: Experiment, find: Find) -> Cost:
+        """Returns what a training of an experiment takes; its steps do not matter.
+
+        Args:
+            experiment: the experiment; its data are not read.
+            find: finds tasks that this one refers to.
+        """
+        return (self._measured if self.is_here else self._counted)(experiment, find)
+
+    def guess(self, experiment: Experiment, find: Find) -> float:
+        """Returns roughly the seconds of a step on this machine, by its FLOPs."""
+        if self.chip is not None:
+            return self._counted(experiment, find).step
+        return count(experiment, find)[0] / (EFFICIENCY * _product_rate())
+
+    def _measured(self, experiment: Experiment, find: Find) -> Cost:
+        began = time.perf_counter()
+        task, function, create = _step(experiment, find)
+        mesh = experiment.mesh.build()
+        frozen = jax.tree.map(_zeros, jax.eval_shape(task.frozen_like))
+        batch = parallel.put_batch(blank_batch(experiment, task), mesh)
+        state = parallel.create(create, mesh, frozen, batch, jax.random.key(0))
+        parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+        step = parallel.compile_step(function, state)
+        for _ in range(2):
+            state, _ = step(state, frozen, batch)
+        jax.block_until_ready(state.step)
+        start, times = time.perf_counter(), []
+        while len(times) < 3 or time.perf_counter() - start < TIMED:
+            since = time.perf_counter()
+            state, _ = step(state, frozen, batch)
+            jax.block_until_ready(state.step)
+            times.append(time.perf_counter() - since)
+        # Evaluation and preview are compiled too, which takes about as long again.
+        return Cost(sorted(times)[len(times) // 2], 2.0 * (start - began), parameters)
+
+    def _counted(self, experiment: Experiment, find: Find) -> Cost:
+        flops, parameters = count(experiment, find)
+        is_generator = isinstance(experiment.task, DiffusionTask)
+        share = UTILISATION["generator" if is_generator else "tokenizer"]
+        peak = self.chips * (self.chip.flops if self.chip else math.nan)
+        return Cost(flops / (peak * share), COMPILE, parameters)
+
+
+def machine_of(target: str | None) -> Machine:
+    """Returns the machine of a target such as "cpu", "h100:8" or "v5e:2x4"; None for this machine.
+
+    Raises:
+        ValueError: the target is unknown.
+    """
+    if target is not None and target != "cpu":
+        if difflib.get_close_matches(target.lower(), ["cpu"]):
+            raise ValueError(f"unknown target {target!r}; did you mean cpu?")
+        name, chip, count = chips_of(target)
+        return Machine(f"{count} x {name}", count, chip, False)
+    devices = jax.devices("cpu") if target == "cpu" else jax.devices()
+    chip = accelerators.find(devices[0].device_kind)
+    if devices[0].platform == "cpu" or chip is None:
+        count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        return Machine(f"this CPU ({count} core{'s' * (count != 1)})", 1, None, True)
+    return Machine(f"{len(devices)} x {devices[0].device_kind} here", len(devices), chip, True)
+
+
+def _step(experiment: Experiment, find: Find) -> tuple[Task, Callable, Callable]:
+    """Returns the resolved task, its training step, and what makes its first state."""
+    task = experiment.task.resolve_references(find)
+    optimizer = task.optimizer(experiment.optimizer, experiment.steps)
+    averaging = experiment.averaging
+    step = functools.partial(train_step, task, optimizer, averaging)
+    return task, step, functools.partial(states.create, task, optimizer, averaging)
+
+
+def count(experiment: Experiment, find: Find) -> tuple[float, int]:
+    """Returns the FLOPs of a step, and the number of parameters."""
+    task, function, create = _step(experiment, find)
+    frozen = jax.eval_shape(task.frozen_like)
+    batch = jax.eval_shape(functools.partial(blank_batch, experiment, task))
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    state = jax.eval_shape(create, frozen, batch, key)
+    parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(state.params))
+    return model_flops(function, state, frozen, batch), parameters
+
+
+@functools.cache
+def _product_rate() -> float:
+    """Returns the FLOP/s of a large product of matrices on this machine."""
+    matrix = jax.numpy.ones((1024, 1024))
+    product = jax.jit(lambda a: a @ a)
+    product(matrix).block_until_ready()
+    start = time.perf_counter()
+    for _ in range(4):
+        product(matrix).block_until_ready()
+    return 4 * 2 * 1024**3 / (time.perf_counter() - start)
+
+
+def _zeros(leaf: jax.ShapeDtypeStruct) -> jax.Array:
+    return jax.numpy.zeros(leaf.shape, leaf.dtype)

@@ -1,0 +1,148 @@
+"""What the columns of a table hold."""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vqdit.configure.columns import (
+    SMALLEST,
+    Column,
+    Form,
+    Found,
+    Pictures,
+    Row,
+    look_at_classes,
+    look_at_pictures,
+    look_at_sounds,
+    look_at_texts,
+    training_rows,
+)
+from vqdit.data.sources import SPLITS
+from vqdit.data.table_rows import Embedded, read_rows
+from vqdit.modalities.classes import class_name, shown
+from vqdit.modalities.pictures import SUFFIXES as PICTURES
+from vqdit.modalities.sounds import SUFFIXES as SOUNDS
+
+LABELS = ("label", "class", "category", "genre", "species", "speaker", "tag")
+"""Parts of names that columns of classes have."""
+IDS = ("id", "index", "key", "uuid", "number", "nr", "row")
+"""Names of columns that number the rows."""
+MOST_CLASSES = 1000
+REPEATED = 4
+"""Number of examples that a class has on average; values that are rarer are texts."""
+LONGEST_CLASS = 60
+"""Largest number of characters of a value that is taken for a class."""
+
+
+def inspect_rows(path: Path, form: Form, names: Sequence[str], rows: Sequence[Row]) -> Found:
+    """Looks at the columns of rows; the paths in a table are relative to it."""
+    cells = {name: [row[name] for row in rows if _is_given(row.get(name))] for name in names}
+    is_split = "split" in cells and set(map(str, cells["split"])) <= set(SPLITS)
+    columns, unused = [], {}
+    for name, values in cells.items():
+        if name == "split" and is_split:
+            continue
+        found = _look_at(name, values, path.parent)
+        if isinstance(found, str):
+            unused[name] = found
+        else:
+            columns.append(found)
+    if not columns:
+        why = "; ".join(f"{name}: {why}" for name, why in unused.items())
+        raise ValueError(
+            f"{path} has no column to learn from{f' ({why})' if why else ''}; columns may hold "
+            "paths of pictures and sounds, texts, and classes that occur several times"
+        )
+    used = [row for row in rows if any(_is_given(row.get(column.name)) for column in columns)]
+    train = (
+        Counter(row.get("split") for row in used)["train"] if is_split else training_rows(len(used))
+    )
+    table: tuple[Row, ...] = ()
+    if any(column.unreadable for column in columns):
+        table = tuple(_readable(row, columns, path.parent) for row in used)
+    return Found(path, form, len(used), train, tuple(columns), unused, (), table)
+
+
+def _look_at(name: str, values: Sequence[Any], folder: Path) -> Column | str:
+    """Returns what a column of a table holds, or why it is not used."""
+    if not values:
+        return "it has no values"
+    if any(isinstance(value, Embedded) for value in values):
+        kinds = (look_at_pictures, look_at_sounds)
+        found = max((look(name, values) for look in kinds), key=lambda c: -len(c.unreadable))
+        return useless(found) or found
+    if not all(isinstance(value, str | int | float) for value in values):
+        return "its values are lists or objects"
+    texts = [str(value).strip() for value in values]
+    for endings, look in ((PICTURES, look_at_pictures), (SOUNDS, look_at_sounds)):
+        if 2 * sum(text.lower().endswith(endings) for text in texts) > len(texts):
+            found = look(name, [folder / text for text in texts])
+            return useless(found) or found
+    counts = Counter(texts)
+    words = re.split(r"[^a-z]+", name.lower())
+    if len(counts) == 1 and len(values) > 1:
+        return f"every row has the same, {texts[0][:LONGEST_CLASS]!r}"
+    is_short = max(map(len, counts)) <= LONGEST_CLASS
+    is_named = any(word in words for word in LABELS) and len(counts) < len(texts)
+    is_class = is_named or REPEATED * len(counts) <= len(texts)
+    if is_class and is_short and len(counts) <= MOST_CLASSES:
+        return look_at_classes(name, [class_name(text, name) for text in texts])
+    if all(_is_number(text) for text in texts):
+        return "its numbers are no classes, as they differ in most rows"
+    if any(word in words for word in IDS) and len(counts) == len(texts):
+        return "it numbers or names the rows"
+    return look_at_texts(name, texts)
+
+
+def useless(column: Column) -> str:
+    """Returns why nothing can be learned from files; "" if it can."""
+    if column.looked == len(column.unreadable):
+        first = column.unreadable[0]
+        return f"{column.given} files, none of which can be read: {shown(first.file)}, {first.why}"
+    if isinstance(column.facts, Pictures):
+        edges = column.facts.sizes.min(axis=1)
+        if np.median(edges) < SMALLEST:
+            return (
+                f"pictures with edges of {edges.min()} to {edges.max()} pixels; there is nothing "
+                f"to learn from fewer than {SMALLEST}"
+            )
+    return ""
+
+
+def absolute_rows(found: Found) -> list[Row]:
+    """Returns the rows of a table with absolute paths, to be written elsewhere."""
+    names = {column.name for column in found.columns}
+    rows = [row.cells for row in read_rows(found.path, names | {"split"})[1]]
+    return [_readable(row, found.columns, found.path.parent) for row in rows]
+
+
+def _readable(row: Row, columns: Sequence[Column], folder: Path) -> Row:
+    """Returns a row without unreadable files, and with absolute paths."""
+    found = dict(row)
+    for column in columns:
+        if column.is_of_files and _is_given(row.get(column.name)):
+            file = row[column.name]
+            if isinstance(file, Embedded):
+                one = column.unreadable[0] if column.unreadable else None
+                why = f"{shown(one.file)} ({one.why})" if one else "the table has others"
+                raise ValueError(f"files in the table cannot be read: {why}; leave them out")
+            path = (folder / str(file)).absolute()
+            is_bad = any(one.file.absolute() == path for one in column.unreadable)
+            found[column.name] = None if is_bad else str(path)
+    return found
+
+
+def _is_given(value: Any) -> bool:
+    return value not in (None, "") and value == value  # NaN is not itself
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False

@@ -1,0 +1,89 @@
+"""The modalities of a generator: what it generates and what it is given."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from vqdit.configure.parts import Part
+from vqdit.modalities import Image, Label, Text
+from vqdit.processes import Masked
+from vqdit.samplers import Unmasking
+from vqdit.tasks import CodeTarget, Condition, Target
+from vqdit.tasks.targets import BaseTarget
+from vqdit.typing import Named
+
+GENERATOR = "generator"
+"""Name of the experiment of the DiT."""
+IMAGE: dict[str, Any] = {"noise": 4.5}
+AUDIO: dict[str, Any] = {"temperature": 0.6, "noise": 1.0}
+TEXT: dict[str, Any] = {"temperature": 0.5, "noise": 0.5}
+"""Fields of the samplers."""
+OVERLAP = 0.05
+"""Share of a generation by which the windows of modalities reach into the neighbouring ones."""
+
+
+def targets_of(
+    parts: Sequence[Part],
+) -> tuple[Named[BaseTarget], Named[Condition]]:
+    """Returns what the DiT generates, and what is only given."""
+    conditions = {
+        part.name: Condition(modality=part.modality)
+        for part in parts
+        if isinstance(part.modality, Label) and not part.is_wanted
+    }
+    generated = [part for part in parts if part.name not in conditions]
+    steps = 16 if len(generated) == 1 else 32
+    windows = _windows(generated)
+    targets: dict[str, BaseTarget] = {}
+    for part in generated:
+        several: dict[str, Any] = {"process": Masked(schedule="cosine")}
+        if len(generated) > 1:
+            several = {
+                "process": Masked(weighting="uniform"),
+                "reveal": windows[part.name],
+                "weight": _weight(part),
+            }
+        if part.models:
+            noise = IMAGE if isinstance(part.modality, Image) else AUDIO
+            sampler = Unmasking(steps=steps, **noise)
+            targets[part.name] = Target(
+                tokenizer=experiment_name(part.name), sampler=sampler, **several
+            )
+        elif isinstance(part.modality, Text):
+            sampler = Unmasking(steps=steps, **TEXT)
+            targets[part.name] = CodeTarget(modality=part.modality, sampler=sampler, **several)
+        else:
+            targets[part.name] = CodeTarget(
+                modality=part.modality, sampler=Unmasking(steps=steps), **several
+            )
+    return Named(targets), Named(conditions)
+
+
+def _weight(part: Part) -> float:
+    """Returns the weight of a part's loss: what is short would else hardly count."""
+    if not part.is_wanted:
+        return 0.1
+    return 3.0 if isinstance(part.modality, Label) else 2.0 if not part.models else 1.0
+
+
+def _windows(parts: Sequence[Part]) -> dict[str, tuple[float, float]]:
+    """Returns when each part is revealed: labels at once, then the others, the short ones first."""
+    labels = [part.name for part in parts if isinstance(part.modality, Label)]
+    others = [part for part in parts if part.name not in labels]
+    others.sort(key=lambda part: (bool(part.models), part.tokens))
+    windows = {name: (0.0, 0.05 if others else 1.0) for name in labels}
+    begin = 0.05 * bool(labels)
+    share = (1.0 - begin) / max(1, len(others))
+    for number, part in enumerate(others):
+        start = begin + number * share
+        windows[part.name] = (
+            round(max(begin, start - OVERLAP), 2),
+            round(min(1.0, start + share + OVERLAP), 2),
+        )
+    return windows
+
+
+def experiment_name(column: str) -> str:
+    """Returns the name of a column's tokenizer, which must be an identifier."""
+    name = "".join(letter if f"a{letter}".isidentifier() else "_" for letter in column)
+    name = name if name.isidentifier() else f"_{name}"
+    return f"{name}_tokenizer" if name == GENERATOR else name
