@@ -19,7 +19,7 @@ from vqdit import config
 from vqdit.data import Data, Table
 from vqdit.data.sources import SPLITS, Feature
 from vqdit.data.table_rows import _group
-from vqdit.modalities import Audio, Image, Label, Text
+from vqdit.modalities import BPE, Audio, Image, Label, Text
 from vqdit.typing import Named
 
 pytestmark = pytest.mark.usefixtures("data_folder")
@@ -235,6 +235,20 @@ def test_texts_may_have_their_own_lengths(tmp_path):
     source = Table(path=str(tmp_path / "rows.jsonl"), columns=Named(note=note))
     assert source.features()["note"] == Feature((6,), ragged=True)
     assert note.unpack(source.split("test").take(np.arange(4))["note"]).tolist() == texts
+
+
+def test_units_of_texts_are_learned_from_the_training_rows_alone(tmp_path):
+    pytest.importorskip("tokenizers")
+    texts = {"train": "abab abab", "validation": "xyxy xyxy", "test": "ab xy"}
+    found = [{"note": texts[SPLITS[n % 3]], "split": SPLITS[n % 3]} for n in range(12)]
+    (tmp_path / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in found))
+    note = Text(length=12, units=BPE(size=300))
+    source = Table(path=str(tmp_path / "rows.jsonl"), columns=Named(note=note))
+    merges = source.features()["note"].units
+    assert "a b" in merges and "x" not in merges
+    note = Text(length=12, units=BPE(size=300, merges=merges))
+    for split, text in texts.items():
+        assert note.unpack(source.split(split).take(np.arange(4))["note"]).tolist() == [text] * 4
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from vqdit.data.table_rows import ENDINGS, Embedded, Row, check_cell, is_given, 
 from vqdit.files import local_path
 from vqdit.modalities import Audio, Image, Label, Modality, Text
 from vqdit.modalities.base import LeftOut, Value
+from vqdit.modalities.label import class_of
 from vqdit.modalities.pictures import check_form
 from vqdit.typing import Named, resumable
 
@@ -92,16 +93,15 @@ class Table(Recorded):
         return f"table_{digest.hexdigest()[:16]}"
 
     def raw_features(self) -> Named[Feature]:
-        modalities = self._complete(self._rows()[0])
+        modalities = self._complete(self._divided(self._rows()[0]))
         return Named({name: _feature(modality) for name, modality in modalities.items()})
 
     def examples(self) -> Mapping[str, Iterable[Mapping[str, Any] | str]]:
         rows, empty = self._rows()
         if empty:
             log.warning("%s: %d empty row(s) are left out", self.path, empty)
-        modalities = self._complete(rows)
-        is_divided = any(is_given(row, SPLIT) for row in rows)
-        parts = self._divided(rows) if is_divided else self._at_random(rows, modalities)
+        parts = self._divided(rows)
+        modalities, is_divided = self._complete(parts), any(is_given(row, SPLIT) for row in rows)
         for split, column in itertools.product(SPLITS, modalities):
             if not any(is_given(row, column) for row in parts[split]):
                 is_label = isinstance(modalities[column], Label)
@@ -111,7 +111,9 @@ class Table(Recorded):
         return found | {SPLITS[-1]: itertools.chain(found[SPLITS[-1]], _summary(changes))}
 
     def _divided(self, rows: list[Row]) -> dict[str, list[Row]]:
-        """Divides rows by the column `split`."""
+        """Divides rows by the column `split`; at random if there is none."""
+        if not any(is_given(row, SPLIT) for row in rows):
+            return self._at_random(rows)
         parts: dict[str, list[Row]] = {split: [] for split in SPLITS}
         for row in rows:
             split = str(row.cells[SPLIT]) if is_given(row, SPLIT) else ""
@@ -128,15 +130,14 @@ class Table(Recorded):
                 )
         return parts
 
-    def _at_random(
-        self, rows: list[Row], modalities: Mapping[str, Modality]
-    ) -> dict[str, list[Row]]:
+    def _at_random(self, rows: list[Row]) -> dict[str, list[Row]]:
         """Divides rows at random, so that every class of the first label has its share of each."""
-        classes: list[str | None] = []
-        label = next((name for name, one in modalities.items() if isinstance(one, Label)), "")
-        if label:
-            classes = [str(row.cells[label]) if is_given(row, label) else None for row in rows]
-        numbers = divide(len(rows), self.path, classes)
+        modalities = self._modalities().items()
+        label = next((name for name, modality in modalities if isinstance(modality, Label)), "")
+        classes = [
+            class_of(row.cells[label], row.place) if is_given(row, label) else "" for row in rows
+        ]
+        numbers = divide(len(rows), self.path, classes if any(classes) else [])
         return {split: [rows[number] for number in numbers[split]] for split in SPLITS}
 
     def _miss(self, column: str, split: str, *, refuse: bool) -> None:
@@ -207,13 +208,16 @@ class Table(Recorded):
             "label": Label(classes=1),  # as many as there are
         }
 
-    def _complete(self, rows: list[Row]) -> dict[str, Modality]:
-        """Returns the modality of every column that has values, with the classes of labels."""
+    def _complete(self, parts: Mapping[str, list[Row]]) -> dict[str, Modality]:
+        """Returns the modality of every column that has values, with what only the data know."""
         found = {}
         for name, modality in self._modalities().items():
-            cells = [(row.place, row.cells[name]) for row in rows if is_given(row, name)]
-            if cells:
-                found[name] = modality.complete(cells)
+            train, *others = (
+                [(row.place, row.cells[name]) for row in parts[split] if is_given(row, name)]
+                for split in SPLITS
+            )
+            if train or any(others):
+                found[name] = modality.complete(train, itertools.chain(*others))
             elif self.columns:
                 raise ValueError(f"{self.path} has no value in its column {name!r}; remove it")
         return dict(Named(found))

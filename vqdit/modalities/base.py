@@ -82,16 +82,20 @@ class Modality(Component):
         """Whether the cells of a table are paths of files, or the bytes of files."""
         return False
 
-    def complete(self: M, cells: Iterable[tuple[str, Any]]) -> M:
+    def complete(
+        self: M, training: Iterable[tuple[str, Any]], others: Iterable[tuple[str, Any]] = ()
+    ) -> M:
         """Returns the modality with what only the data know, such as the names of classes.
 
         Args:
-            cells: the place of every cell of a table's column, for error messages, and its value.
+            training: the place of every training cell of a table's column, for error messages, and
+                its value.
+            others: those of validation and test.
 
         Raises:
             ValueError: a cell cannot be part of the column; the message has its place.
         """
-        del cells
+        del training, others
         return self
 
     def read_cell(self, value: Value) -> Cell:

@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import functools
 import html
+import itertools
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -68,7 +69,9 @@ class Label(Modality):
     def vocabulary(self) -> int:
         return self.classes
 
-    def complete(self, cells: Iterable[tuple[str, Any]]) -> "Label":
+    def complete(
+        self, training: Iterable[tuple[str, Any]], others: Iterable[tuple[str, Any]] = ()
+    ) -> "Label":
         """Returns a label with the names of its classes; without names, those in the cells.
 
         If all cells are numbers of the classes, they are the names, whichever of them occur.
@@ -76,14 +79,14 @@ class Label(Modality):
         if self.names:
             return self
         found = {}
-        for place, value in cells:
-            found.setdefault(_name(value, place), place)
+        for place, value in itertools.chain(training, others):
+            found.setdefault(class_of(value, place), place)
         numbers = tuple(map(str, range(self.classes)))
         names = numbers if found.keys() <= {*numbers} else in_order(found, min(found.values()))
         return dataclasses.replace(self, classes=len(names), names=names)
 
     def read_cell(self, value: Value) -> Cell:
-        label = self._class(_name(value, ""))
+        label = self._class(class_of(value, ""))
         return Cell(np.asarray(label, np.int32) if label >= 0 else None)
 
     def standardize(self, raw: Int[Array, " b"]) -> Int[Array, "b 1 1"]:
@@ -179,7 +182,7 @@ class Label(Modality):
         return self.names[label] if self.names else str(label)
 
 
-def _name(value: Value, place: str) -> str:
+def class_of(value: Value, place: str) -> str:
     """Returns the name of a class from a cell; 3.0 is 3, as spreadsheets may write integers."""
     name = class_name(str(value), place)
     return name[:-2] if name.endswith(".0") and is_whole(name[:-2]) else name

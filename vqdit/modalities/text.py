@@ -126,8 +126,10 @@ class Text(Modality):
     def captions(self, values: np.ndarray) -> list[str]:
         return [str(text) for text in values]
 
-    def complete(self, cells: Iterable[tuple[str, Any]]) -> "Text":
-        units = self.units.learn(str(value) for _, value in cells)
+    def complete(
+        self, training: Iterable[tuple[str, Any]], others: Iterable[tuple[str, Any]] = ()
+    ) -> "Text":
+        units = self.units.learn(str(value) for _, value in training)
         return dataclasses.replace(self, units=units)
 
     def read_cell(self, value: Value) -> Cell:
