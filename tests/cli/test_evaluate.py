@@ -232,8 +232,9 @@ def test_a_trained_run_is_measured_and_written(trained, tmp_path, capsys):
     [
         (
             [],
-            "nothing to evaluate; add --coherence, which measures whether modalities agree, or "
-            "--scoring, which classifies images by likelihood",
+            "nothing to evaluate; add --coherence, which measures whether modalities agree, "
+            "--scoring, which classifies images by likelihood, or --metrics=bits_per_byte, which "
+            "measures how well text is predicted",
         ),
         (["--coherence=yes"], "--coherence takes no value, got 'yes'"),
         (["--coherence", "--num=1"], "--num must be at least 2, got 1"),

@@ -10,7 +10,7 @@ from vqdit.data.spoken_fashion import RATE as SPEECH_RATE
 from vqdit.data.spoken_fashion import Utterances
 from vqdit.evaluation.agreement import agreement, coherence, recognised
 from vqdit.evaluation.image_scores import ImageFeatures, coverage, frechet, pixels
-from vqdit.evaluation.intervals import Rate, rate, wilson
+from vqdit.evaluation.intervals import Estimate, rate, wilson
 from vqdit.evaluation.recognizers import (
     CaptionRecognizer,
     ImageRecognizer,
@@ -214,9 +214,9 @@ def test_wilson_refuses_what_is_no_share(bad):
 
 def test_rates():
     classes, wanted = np.asarray([1, 2, -1, 3]), np.asarray([1, 2, -1, 4])
-    assert rate(classes == 1) == Rate(0.25, *wilson(1, 4), 4)
-    assert coherence(classes, wanted) == Rate(0.5, *wilson(2, 4), 4)  # -1 is never right
-    assert recognised(classes) == Rate(0.75, *wilson(3, 4), 4)
+    assert rate(classes == 1) == Estimate(0.25, *wilson(1, 4), 4)
+    assert coherence(classes, wanted) == Estimate(0.5, *wilson(2, 4), 4)  # -1 is never right
+    assert recognised(classes) == Estimate(0.75, *wilson(3, 4), 4)
     others = {
         "text": classes,
         "image": np.asarray([1, 0, -1, 3]),

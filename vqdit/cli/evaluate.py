@@ -1,17 +1,32 @@
-"""`vqdit evaluate --workdir=DIR --coherence`: measures whether what is generated agrees."""
+"""`vqdit evaluate --workdir=DIR`: measures agreement of modalities, and metrics of text."""
 
 import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from vqdit.cli.options import BATCH, FOLDER, NUMBER, Seed, Workdir, integer, text
+from vqdit.cli.options import (
+    BATCH,
+    COUNT,
+    FOLDER,
+    NUMBER,
+    ROUNDS,
+    RUN,
+    Repeated,
+    Seed,
+    Workdir,
+    integer,
+    near,
+    text,
+)
 from vqdit.rules import SEVERAL
 
 log = logging.getLogger(__name__)
 
 REAL = 1000
 """Real examples that test the recognisers and images; more if `--num` is larger."""
+NUM = 500
+"""Samples of each measurement of agreement."""
 
 
 def evaluate(
@@ -19,72 +34,135 @@ def evaluate(
     workdir: Workdir,
     coherence: bool = False,
     scoring: bool = False,
-    num: Annotated[int, integer(SEVERAL)] = 500,
-    split: Annotated[str | None, text("{validation,test}")] = None,
+    metrics: Annotated[str | None, text("NAME,NAME")] = None,
+    given: Repeated = [],  # noqa: B006
+    judge: Annotated[str | None, RUN] = None,
+    num: Annotated[int | None, integer(SEVERAL)] = None,
+    rounds: Annotated[int, ROUNDS] = 32,
+    window: Annotated[int, COUNT] = 50,
+    split: Annotated[str | None, text("{train,validation,test}")] = None,
     guidance: Annotated[float | None, NUMBER] = None,
     batch_size: Annotated[int, BATCH] = 64,
     seed: Seed = 0,
     out: Annotated[str, FOLDER] = "evaluation",
 ) -> int:
-    """Measure how well modalities agree.
+    """Measure how well modalities agree, and how good generated texts are.
 
-    Uses recognisers that are fitted on real training data. Data sets with recognisers: Digits,
-    FashionMNIST, SpokenFashion.
+    Agreement (coherence, scoring) uses recognisers that are fitted on real training data. Data sets
+    with recognisers: Digits, FashionMNIST, SpokenFashion. Metrics are those of targets that are
+    texts, of any data set.
 
     Args:
         workdir: Workdir of a run; if the config has several experiments, the last one is used.
         coherence: Measure whether modalities agree: each generated from each other one, and all
             generated together from nothing.
         scoring: Measure whether the best scored label and text of held-out images are correct.
-        num: Samples per measurement.
-        split: Held-out examples that are given. Default: both.
+        metrics: Metrics of text: bits_per_byte (how well held-out texts are predicted), distinct,
+            verbatim, entropy (of generated texts, beside held-out ones), exact_match (texts
+            generated given the other columns of held-out examples), perplexity (under --judge).
+        given: NAME, a column of the held-out examples that is given to the model in all metrics.
+            Default: nothing; exact_match gives all other columns.
+        judge: Workdir of the model under which the perplexity of generated texts is measured.
+        num: Samples per measurement. Default: 500; bits_per_byte takes all held-out examples.
+        rounds: Network evaluations for the likelihood of an example.
+        window: Length of the windows of verbatim, in bytes.
+        split: Examples that are given and scored. Default: validation and test. Metrics can be
+            measured on train, too.
         guidance: Guidance scale; 1 disables guidance. Default: that of the config.
         batch_size: Samples per batch.
         seed: Seed of the noise.
         out: Folder of evaluation.json.
     """
     from vqdit.cli.given import load_generator
+    from vqdit.cli.report.text_metrics import Countdown, text_table
     from vqdit.evaluation.evaluate import HELD_OUT
-    from vqdit.evaluation.recognizers import complete_source, recognizers_for
+    from vqdit.evaluation.recognizers import complete_source
+    from vqdit.evaluation.text_measurement import Settings
+    from vqdit.evaluation.text_metrics import check_metrics, measure_text
     from vqdit.files import write_json
     from vqdit.runs import workdir as runs
 
-    if not coherence and not scoring:
+    names = read_metrics(metrics, judge)
+    is_agreement = coherence or scoring
+    if not is_agreement and not names:
         raise ValueError(
-            "nothing to evaluate; add --coherence, which measures whether modalities agree, or "
-            "--scoring, which classifies images by likelihood"
+            "nothing to evaluate; add --coherence, which measures whether modalities agree, "
+            "--scoring, which classifies images by likelihood, or --metrics=bits_per_byte, which "
+            "measures how well text is predicted"
         )
-    if split is not None and split not in HELD_OUT:
+    if split is not None and is_agreement and split not in HELD_OUT:
         raise ValueError(
             f"--split must be a held-out split ({' or '.join(HELD_OUT)}), got {split!r}; omit it "
             "to evaluate on both"
         )
+    if split not in (None, "train", *HELD_OUT):
+        raise ValueError(f"--split must be one of train, validation, test, got {split!r}")
+    if given and not names:
+        raise ValueError("--given belongs to --metrics; --coherence gives each modality in turn")
     model = load_generator(workdir)
+    weigher = load_generator(judge) if judge else None
     run, folder = runs.find_run(Path(workdir)), Path(out)
     source = complete_source(runs.read_experiment(run).data.source)
-    fit = recognizers_for(source)
-    names = _modalities(model, fit, source)
     splits = (split,) if split else HELD_OUT
-    settings = {"num": num, "guidance": guidance, "seed": seed, "batch_size": batch_size}
-    runs.make_folder(folder, "--out")
-    record = {
+    if names:
+        check_metrics(model, names, given, weigher)
+    recognized = _modalities(model, source) if is_agreement else {}
+    record: dict[str, Any] = {
         "workdir": str(run),
         "step": model.step,
         "source": type(source).__name__,
         "splits": list(splits),
-        **settings,
+        "num": NUM if num is None and is_agreement else num,
         "guidance": model.task.guidance if guidance is None else guidance,
+        "seed": seed,
+        "batch_size": batch_size,
     }
-    fit = {name: fit[name] for name in names}
-    record |= _measure(model, fit, source, splits, settings, coherence, scoring)
-    write_json(folder / "evaluation.json", record)
-    print(f"{run} at step {model.step}, {record['source']}: {num} samples a line\n")
+    runs.make_folder(folder, "--out")
+    shown = f"{run} at step {model.step}, {record['source']}"
+    if is_agreement:
+        settings = {"num": record["num"], "guidance": guidance, "seed": seed}
+        settings["batch_size"] = batch_size
+        record |= _measure(model, recognized, source, splits, settings, coherence, scoring)
+        print(f"{shown}: {record['num']} samples a line\n")
     if coherence:
         print(table(record))
     for name, rate in record.get("scoring", {}).items():
         print(f"the best scored {name} of a held-out image is correct: {share(rate)}")
+    if names:
+        how = Settings(tuple(given), num, rounds, guidance, window, seed, batch_size)
+        with Countdown() as countdown:
+            found = measure_text(
+                model, source, splits, names, how, judge=weigher, report=countdown.update
+            )
+        record |= {"metrics": found, "rounds": rounds, "given": given, "judge": judge}
+        print(f"{shown}, {' and '.join(splits)}\n\n{text_table(found, judge or '')}")
+    write_json(folder / "evaluation.json", record)
     print(f"\n{folder / 'evaluation.json'}")
     return 0
+
+
+def read_metrics(metrics: str | None, judge: str | None) -> list[str]:
+    """Returns the names of metrics of text.
+
+    Raises:
+        ValueError: a name is unknown, or the judge and the metric that needs it are not both given.
+    """
+    from vqdit.evaluation.text_metrics import METRICS
+
+    names = [name.strip() for name in metrics.split(",")] if metrics else []
+    for name in names:
+        if name in ("coherence", "scoring"):
+            raise ValueError(f"{name} is no metric of text; measure it by --{name}")
+        if name not in METRICS:
+            hint = near(name, METRICS) or f"; one of: {', '.join(METRICS)}"
+            raise ValueError(f"unknown metric {name!r}{hint}")
+    if "perplexity" in names and not judge:
+        raise ValueError(
+            "perplexity needs the model under which it is measured; name its workdir by --judge=DIR"
+        )
+    if judge and "perplexity" not in names:
+        raise ValueError("--judge belongs to the metric perplexity; add --metrics=perplexity")
+    return names
 
 
 def _measure(
@@ -117,7 +195,11 @@ def _measure(
     return found
 
 
-def _modalities(model: Any, fit: Mapping[str, Any], source: Any) -> list[str]:
+def _modalities(model: Any, source: Any) -> dict[str, Any]:
+    """Returns the functions that fit the recognisers of all modalities of a model."""
+    from vqdit.evaluation.recognizers import recognizers_for
+
+    fit = recognizers_for(source)
     names = [*model.task.targets, *model.task.conditions]
     for name in names:
         if name not in fit:
@@ -125,7 +207,7 @@ def _modalities(model: Any, fit: Mapping[str, Any], source: Any) -> list[str]:
                 f"no recogniser for {name!r} of {type(source).__name__}; it has those for "
                 f"{', '.join(fit)}"
             )
-    return names
+    return {name: fit[name] for name in names}
 
 
 def table(record: Mapping[str, Any]) -> str:

@@ -127,7 +127,6 @@ class Found(NamedTuple):
         unused: why other columns are not used.
         left_out: files that are not used.
         table: the rows, if they are in no table, or in one that cannot be read as it is.
-        renamed: new names of columns, by those in the data.
     """
 
     path: Path
@@ -138,7 +137,6 @@ class Found(NamedTuple):
     unused: Mapping[str, str] = MappingProxyType({})
     left_out: tuple[str, ...] = ()
     table: tuple[Row, ...] = ()
-    renamed: Mapping[str, str] = MappingProxyType({})
 
 
 def training_rows(count: int) -> int:

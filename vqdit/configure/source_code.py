@@ -7,7 +7,6 @@ import dataclasses
 import importlib
 import inspect
 import json
-import keyword
 from collections.abc import Mapping
 from typing import Any
 
@@ -116,7 +115,7 @@ class Source:
                 return line
         lines = [opening]
         for shown, key, part in items:
-            inner = f"{path}.{key}".strip(".")
+            inner = f"{path}.{key}".lstrip(".")
             lines.append(_comment(comments.get(inner, ""), indent + 1).rstrip("\n"))
             start = f"{TAB * (indent + 1)}{shown}"
             lines.append(f"{start}{self._value(part, inner, comments, indent + 1, len(start), 1)},")
@@ -130,9 +129,10 @@ class Source:
             return f"{type(value).__name__}(", fields, ")"
         if isinstance(value, Named):
             self._used.add(Named)
-            if not any(keyword.iskeyword(name) or not name.isidentifier() for name in value):
+            if all(name.isidentifier() for name in value):
                 return "Named(", [(f"{name}=", name, part) for name, part in value.items()], ")"
-            return "Named(", [("", "", dict(value))], ")"
+            items = [(f"{_text(name)}: ", name, part) for name, part in value.items()]
+            return "Named({", items, "})"
         if isinstance(value, dict):
             return "{", [(f"{_text(name)}: ", name, part) for name, part in value.items()], "}"
         if isinstance(value, tuple):

@@ -11,22 +11,22 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from vqdit.evaluation.intervals import Rate, rate
+from vqdit.evaluation.intervals import Estimate, rate
 from vqdit.evaluation.recognizers import UNKNOWN
 from vqdit.typing import Int
 
 
-def coherence(classes: Int[np.ndarray, " b"], wanted: Int[np.ndarray, " b"]) -> Rate:
+def coherence(classes: Int[np.ndarray, " b"], wanted: Int[np.ndarray, " b"]) -> Estimate:
     """Returns the share of samples whose recognised class is the wanted one."""
     return rate((classes == wanted) & (classes != UNKNOWN))
 
 
-def recognised(classes: Int[np.ndarray, " b"]) -> Rate:
+def recognised(classes: Int[np.ndarray, " b"]) -> Estimate:
     """Returns the share of samples whose class was recognised; for texts, of valid words."""
     return rate(classes != UNKNOWN)
 
 
-def agreement(classes: Mapping[str, Int[np.ndarray, " b"]]) -> Rate:
+def agreement(classes: Mapping[str, Int[np.ndarray, " b"]]) -> Estimate:
     """Returns the share of samples in which all modalities have a class, and the same one.
 
     Args:

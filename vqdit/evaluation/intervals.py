@@ -1,15 +1,15 @@
-"""Shares with their confidence intervals."""
+"""Shares and means with their confidence intervals."""
 
 import math
 from typing import NamedTuple
 
 import numpy as np
 
-from vqdit.typing import Bool
+from vqdit.typing import Bool, Float, Int
 
 
-class Rate(NamedTuple):
-    """A share, the limits of its 95 % interval, and the number of examples."""
+class Estimate(NamedTuple):
+    """A share or mean, the limits of its 95 % interval, and the number of examples."""
 
     value: float
     low: float
@@ -36,7 +36,36 @@ def wilson(successes: int, n: int, z: float = 1.96) -> tuple[float, float]:
     return (low if successes else 0.0), (high if successes < n else 1.0)  # exact at the ends
 
 
-def rate(hits: Bool[np.ndarray, " b"]) -> Rate:
+def rate(hits: Bool[np.ndarray, " b"]) -> Estimate:
     """Returns the share of True values."""
     successes, n = int(hits.sum()), len(hits)
-    return Rate(successes / max(n, 1), *wilson(successes, n), n)
+    return Estimate(successes / max(n, 1), *wilson(successes, n), n)
+
+
+def ratio(
+    amounts: Float[np.ndarray, " b"], sizes: Int[np.ndarray, " b"] | Float[np.ndarray, " b"]
+) -> Estimate:
+    """Returns the sum of amounts over the sum of sizes, such as bits over bytes.
+
+    The interval is over examples, which may differ in size: with R the ratio, its variance is that
+    of the mean of amount - R size, over the square of the mean size, and the quantile is that of
+    Student's t. Cochran, "Sampling Techniques", 3rd edition, 1977, sections 2.11 and 6.4.
+
+    Args:
+        amounts: what is counted, of each example; two examples or more.
+        sizes: sizes of the examples, whose sum is above 0.
+    """
+    from scipy.stats import t
+
+    n, total = len(amounts), float(np.sum(sizes, dtype=np.float64))
+    if n < 2 or total <= 0.0:
+        raise ValueError(f"an interval needs two examples of some size, got {n} of {total:g}")
+    value = float(np.sum(amounts, dtype=np.float64)) / total
+    spread = np.std(np.asarray(amounts, np.float64) - value * np.asarray(sizes), ddof=1)
+    half = float(t.ppf(0.975, n - 1) * spread * math.sqrt(n) / total)
+    return Estimate(value, value - half, value + half, n)
+
+
+def mean(values: Float[np.ndarray, " b"]) -> Estimate:
+    """Returns the mean of values, and its interval by Student's t."""
+    return ratio(values, np.ones(len(values)))

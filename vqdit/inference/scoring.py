@@ -136,7 +136,7 @@ def scoring_losses(
         count = min(size, len(item) - rows[0])  # the rest fills up the last batch
         losses[rows[:count]] = np.asarray(loss)[:count]
         if report is not None:
-            report(int(rows[0]) + count)
+            report(int(rows[0] + count))
     return losses
 
 

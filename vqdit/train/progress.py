@@ -73,7 +73,7 @@ class Progress:
             self._bar.update(self._task, completed=step, rates=rates)
         elif self._is_shown and (now - self._printed >= QUIET or step == self.steps):
             self._printed = now
-            line = f"{self.name} {step}/{self.steps}  {rates}  {_time(left)} left"
+            line = f"{self.name} {step}/{self.steps}  {rates}  {duration(left)} left"
             with contextlib.suppress(OSError):  # stderr may be a file on a full disk
                 print(line, file=sys.stderr, flush=True)
 
@@ -98,7 +98,8 @@ def too_long(source: str, seconds: float) -> str:
     )
 
 
-def _time(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Returns a time as minutes and seconds, with hours if there are any."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

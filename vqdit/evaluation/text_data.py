@@ -1,0 +1,119 @@
+"""Real examples for metrics of text: held-out rows, the training texts, and the bytes of both."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from vqdit.data import Source
+from vqdit.data.sources import PRESENT, SPLITS, Arrays, Split, take
+from vqdit.evaluation.text_statistics import SEPARATOR
+from vqdit.modalities import Text
+from vqdit.modalities.units import END
+from vqdit.typing import Int, Named
+
+CHUNK = 256
+"""Examples that are read at a time."""
+
+
+class Rows(NamedTuple):
+    """Examples that have all wanted columns.
+
+    Attributes:
+        stored: columns in stored form, by name.
+        count: number of examples.
+    """
+
+    stored: Mapping[str, np.ndarray]
+    count: int
+
+
+def rows(
+    source: Source, splits: Collection[str], names: Collection[str], count: int | None
+) -> Rows:
+    """Returns at most `count` examples of some splits, drawn at random, the same each time.
+
+    Args:
+        source: the data.
+        splits: names of the splits.
+        names: columns that every example must have; others are not returned.
+        count: number of examples; None takes all, in their order.
+
+    Raises:
+        ValueError: the data lack a column, or no example has all of them.
+    """
+    features = source.features()
+    for name in names:
+        if name not in features:
+            raise ValueError(
+                f"{type(source).__name__} has no column {name!r}; it has {', '.join(features)}"
+            )
+    wanted = Named({name: features[name] for name in names})
+    parts = [source.split(split) for split in splits]
+    found: list[Arrays] = []
+    left = count
+    for part, numbers in _chunks(parts, is_shuffled=count is not None):
+        arrays = take(part, numbers, wanted)
+        keep = np.flatnonzero(np.all([arrays[PRESENT + name] for name in names], axis=0))[:left]
+        found.append({name: arrays[name][keep] for name in names})
+        left = None if left is None else left - len(keep)
+        if left == 0:
+            break
+    stored = {name: np.concatenate([one[name] for one in found]) for name in names if found}
+    total = len(next(iter(stored.values()), ()))
+    if not total:
+        raise ValueError(
+            f"no example of {' and '.join(splits)} has {' and '.join(map(repr, names))}"
+        )
+    return Rows(stored, total)
+
+
+def _chunks(parts: Sequence[Split], is_shuffled: bool) -> Iterator[tuple[Split, np.ndarray]]:
+    """Yields splits and rows of them: in random order, with rows of one split at a time."""
+    ends = np.cumsum([0, *map(len, parts)])
+    order = np.arange(ends[-1])
+    if is_shuffled:
+        order = np.random.default_rng(0).permutation(ends[-1])
+    for start in range(0, len(order), CHUNK):
+        numbers = order[start : start + CHUNK]
+        for part, first, end in zip(parts, ends[:-1], ends[1:], strict=True):
+            own = numbers[(numbers >= first) & (numbers < end)] - first
+            if len(own):
+                yield part, own
+
+
+def texts_of(modality: Text, stored: np.ndarray) -> list[bytes]:
+    """Returns stored texts as bytes in UTF-8, without end codes and padding."""
+    return [str(text).encode() for text in modality.unpack(stored)]
+
+
+def sizes_of(modality: Text, stored: np.ndarray) -> Int[np.ndarray, " b"]:
+    """Returns the bytes of stored texts, one more for every end code.
+
+    A text of variable length has no end code. One that is padded has one, unless it is as long as
+    possible. A window of a packed stream has one for every document that ends in it, and the last
+    window of a stream ends with one.
+    """
+    if modality.lengths:
+        return np.asarray([len(modality.units.decode(row)) for row in stored], int)
+    found = []
+    for row in stored:
+        content = row[: np.flatnonzero(row != END).max(initial=-1) + 1]
+        size = len(modality.units.decode(content[content != END]))
+        found.append(size + np.sum(content == END) + (len(content) < len(row)))
+    return np.asarray(found, int)
+
+
+def corpus(source: Source, name: str, modality: Text) -> bytes:
+    """Returns the texts of the training split in their order, separated by byte 0."""
+    feature = source.features()[name]
+    columns = []
+    for part, numbers in _chunks([source.split(SPLITS[0])], is_shuffled=False):
+        arrays = take(part, numbers, Named({name: feature}))
+        columns.append(arrays[name][arrays[PRESENT + name]])
+    stored = np.concatenate(columns)
+    if not feature.packed:
+        return b"".join(text + SEPARATOR for text in texts_of(modality, stored))
+    codes = stored.ravel()  # the windows of a stream follow one another
+    documents = np.split(codes, np.flatnonzero(codes == END))
+    return SEPARATOR.join(modality.units.decode(part[part != END]) for part in documents)
