@@ -210,7 +210,9 @@ def make_pictures(folder: Path) -> None:
 
 
 def make_table(folder: Path) -> None:
+    import pyarrow
     import soundfile
+    from pyarrow import parquet
 
     make_pictures(folder)
     rng, rows = np.random.default_rng(0), []
@@ -228,6 +230,9 @@ def make_table(folder: Path) -> None:
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     lines = [",".join(rows[0]), *(",".join(row.values()) for row in rows)]
     (folder / "rows.csv").write_text("\n".join(lines) + "\n")
+    files = ("image", "audio")
+    rows = [row | {name: (folder / row[name]).read_bytes() for name in files} for row in rows]
+    parquet.write_table(pyarrow.Table.from_pylist(rows), folder / "rows.parquet")
     with wave.open(str(folder / "0.wav"), "rb") as sound:
         assert sound.getnframes() == 800
 
@@ -263,6 +268,7 @@ KINDS = {
     ),
     "table": Kind(make_table, ("rows.jsonl",), prepare_table("rows.jsonl")),
     "spreadsheet": Kind(make_table, ("rows.csv",), prepare_table("rows.csv")),
+    "parquet": Kind(make_table, ("rows.parquet",), prepare_table("rows.parquet")),
     "sounds": Kind(make_table, ("*.wav", "*.flac", "*.ogg"), prepare_table("rows.jsonl")),
 }
 

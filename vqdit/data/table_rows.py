@@ -119,13 +119,13 @@ def _read_parquet(file: Path, wanted: Collection[str]) -> tuple[list[str], list[
         for group in range(opened.num_row_groups):
             found = opened.read_row_group(group, [_present(name, kinds[name]) for name in kinds])
             columns = {name: found[name].to_pylist() for name in kinds if name not in files}
+            present = {name: found[name].is_valid().to_pylist() for name in files}
             for row in range(found.num_rows):
                 cells = {name: values[row] for name, values in columns.items()}
                 for name in names.keys() & cells.keys():
                     cells[name] = names[name].get(cells[name])  # -1 stands for no label
-                for name in files:
-                    is_there = found[name][row].is_valid
-                    cells[name] = Embedded(file, name, group, row) if is_there else None
+                for name, is_there in present.items():
+                    cells[name] = Embedded(file, name, group, row) if is_there[row] else None
                 rows.append(Row(f"{file}:{len(rows) + 1}", cells))
     except (ArrowException, OSError) as error:
         raise ValueError(f"cannot read the table {file}: {error}") from error
