@@ -1,20 +1,45 @@
 """Means over real values where a batch is padded or an example lacks a modality."""
 
+import math
+
 import jax.numpy as jnp
 
-from vqdit.typing import Array, Bool, Float
+from vqdit.typing import Array, Bool, Float, Int
 
 
-def masked_mean(values: Float[Array, "*b"], mask: Bool[Array, "*b"] | None) -> Float[Array, ""]:
+def masked_mean(
+    values: Float[Array, "*b"], mask: Bool[Array, "*b"] | Int[Array, "*b"] | None
+) -> Float[Array, ""]:
     """Returns the mean of the values where the mask is true; 0 if it is true nowhere.
 
     Args:
         values: of any shape; masked values may be anything, even NaN.
-        mask: of the same shape; None if all values are real.
+        mask: of the same shape; None if all values are real. Integers are weights: the number of
+            real positions that each value is the mean of, 0 where it is not real.
     """
     if mask is None:
         return jnp.mean(values)
+    if mask.dtype != bool:
+        weighted = jnp.where(mask > 0, values, 0.0) * mask
+        return jnp.sum(weighted) / jnp.maximum(jnp.sum(mask), 1)
     return jnp.sum(jnp.where(mask, values, 0.0)) / jnp.maximum(jnp.sum(mask), 1)
+
+
+def mean_of_each(
+    values: Float[Array, "b *size"], mask: Bool[Array, "b n"] | None
+) -> Float[Array, " b"]:
+    """Returns the mean of each example's values at its real positions; 0 if it has none.
+
+    Args:
+        values: of any shape; masked values may be anything, even NaN.
+        mask: real positions along the first axis of an example; None if all are real.
+    """
+    axes = tuple(range(1, values.ndim))
+    if mask is None:
+        return jnp.mean(values, axis=axes)
+    is_real = mask.reshape(*mask.shape, *(1,) * (values.ndim - 2))
+    count = jnp.sum(mask, axis=1) * math.prod(values.shape[2:])
+    return jnp.sum(jnp.where(is_real, values, 0.0), axis=axes) / jnp.maximum(count, 1)
 
 
 def mean_weights(mask: Bool[Array, "*b"] | None, count: int) -> Float[Array, " n"]:

@@ -4,7 +4,7 @@ A ragged column is a one-dimensional NumPy array of objects, each an array [n, .
 own length n.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,21 @@ def is_ragged(values: np.ndarray) -> bool:
 def lengths(column: np.ndarray) -> np.ndarray:
     """Returns the length of every example of a ragged column: int32 [b]."""
     return np.asarray([len(item) for item in column], np.int32)
+
+
+def cut(values: Any, length: Any) -> np.ndarray:
+    """Returns padded examples with their lengths as a ragged column: the inverse of `padded`."""
+    pairs = zip(np.asarray(values), np.asarray(length), strict=True)
+    return ragged(row[:count] for row, count in pairs)
+
+
+def padded_columns(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns ragged columns as arrays of numbers, for files: padded, and NAME_length for each."""
+    found = {}
+    for name, column in columns.items():
+        found[f"{name}_length"] = lengths(column)
+        found[name], _ = padded(column, int(found[f"{name}_length"].max()))
+    return found
 
 
 def padded(

@@ -64,6 +64,14 @@ class KL(Component):
 
     def loss(self, posterior: Posterior) -> Float[Array, " b"]:
         """Returns KL(q | N(0, 1)) of each example in nats, summed over its elements."""
-        mean, log_variance = posterior
-        terms = mean**2 + jnp.exp(log_variance) - 1.0 - log_variance
-        return 0.5 * jnp.sum(terms, axis=tuple(range(1, mean.ndim)))
+        terms = _twice_kl(posterior)
+        return 0.5 * jnp.sum(terms, axis=tuple(range(1, terms.ndim)))
+
+    def each(self, posterior: Posterior) -> Float[Array, "*b"]:
+        """Returns KL(q | N(0, 1)) of each latent vector in nats."""
+        return 0.5 * jnp.sum(_twice_kl(posterior), axis=-1)
+
+
+def _twice_kl(posterior: Posterior) -> Float[Array, "*b d"]:
+    mean, log_variance = posterior
+    return mean**2 + jnp.exp(log_variance) - 1.0 - log_variance

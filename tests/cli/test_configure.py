@@ -45,7 +45,7 @@ def test_it_says_what_it_found_and_decided(folder, capsys):
     assert lines[-1].endswith("train --config=mine.py")
     assert len(lines) <= 10
     text = (folder / "mine.py").read_text()
-    assert text.startswith('"""Generates image from label, trained on pictures.\n')
+    assert text.startswith('"""Generates image from label.\n')
     assert "vqdit train --config=mine.py\n" in text
     assert "vqdit sample --workdir=runs/mine --num=16 --out=samples\n" in text
 
@@ -67,6 +67,10 @@ def test_it_says_what_it_found_and_decided(folder, capsys):
             ["pictures", "--out=a.py", "--target=h10:8"],
             "unknown target 'h10:8'; did you mean h100:1?",
         ),
+        (
+            ["pictures", "--out=a.py", "--target=v5e:4x8"],
+            "pictures has 20 training examples, fewer than the 32 chips of the target",
+        ),
         (["pictures/a", "--out=a.py", "--targt=cpu"], "unknown option '--targt=cpu'; did you mean"),
     ],
 )
@@ -79,6 +83,10 @@ def test_too_few_examples_are_refused(folder, refused):
     (folder / "few.csv").write_text("text\n" + "".join(f"text {n}\n" for n in range(9)))
     message = refused("configure", "few.csv", "--out=a.py")
     assert message.startswith(f"{folder / 'few.csv'} has 9 examples; at least 10 are needed")
+    (folder / "kinds.csv").write_text("id,kind\n" + "".join(f"{n},{n % 2}\n" for n in range(40)))
+    message = refused("configure", "kinds.csv", "--out=a.py")
+    assert message == "kinds.csv has classes alone, and nothing that is of a class"
+    (folder / "kinds.csv").unlink()
     assert {file.name for file in folder.iterdir()} == {"pictures", "rows.jsonl", "few.csv"}
 
 

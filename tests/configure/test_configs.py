@@ -98,14 +98,14 @@ def trained(loaded):
 
 
 def checked(loaded):
-    """Traces a step of every experiment, as large as it is, for its data; computes nothing."""
+    """Checks every experiment with its data, as a training does before it starts."""
+
+    def find(name):
+        return loaded[name].task
+
     for experiment in loaded.values():
         experiment.data.check()
-        experiment.task.resolve_references(lambda n: loaded[n].task).check(
-            experiment.data.features()
-        )
-        flops, parameters = count(experiment, lambda name: loaded[name].task)
-        assert flops > 0 and parameters > 0
+        experiment.task.resolve_references(find).check(experiment.data.features())
     return list(loaded)
 
 
@@ -121,6 +121,11 @@ def test_pictures_in_classes(classes, data_folder):
     assert task.guidance == 1.5
     assert sized.seconds <= 600
     assert checked(loaded) == ["image", "generator"]
+    flops, parameters = count(loaded["image"], lambda name: loaded[name].task)
+    model = loaded["image"].task.model
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 20, 20, 3)), 32))
+    assert parameters == sum(leaf.size for leaf in jax.tree.leaves(shapes))
+    assert flops > 6 * parameters * 25  # each weight is used at each of 5 x 5 codes at least
 
 
 def test_a_table_with_gaps(table, data_folder):
@@ -149,13 +154,14 @@ def test_what_is_wanted_and_what_is_given(table, data_folder):
 
 def test_a_folder_of_speech(speech, data_folder):
     sound(speech / "part/20.wav", samples=24_000)
-    sound(speech / "part/21.wav", samples=900, rate=8000)
+    sound(speech / "part/21.wav", samples=800, rate=8000)
     sized, loaded = configured(speech, data_folder)
     assert list(loaded) == ["audio", "generator"]
     source = loaded["audio"].data.source
     assert source.path == str(data_folder / "written.jsonl")
     audio = source.columns["audio"]
-    assert audio.rate == 4000 and audio.outside == "skip"
+    assert audio.rate == 4000 and audio.outside == "cut"
+    assert len((data_folder / "written.jsonl").read_text().splitlines()) == 21
     assert audio.shape[0] % loaded["audio"].task.model.downsampling == 0
     assert 400 <= audio.shape[0] < 24_000
     written = (data_folder / "written.py").read_text().replace("\n# ", " ")
@@ -208,6 +214,36 @@ def test_the_machine_decides_the_size(machine, edge, codes, data_folder):
     assert "the smallest has an edge of 70" in written
     assert loaded["generator"].data.batch_size % machine.chips == 0
     assert all(one.seconds <= 30 * 60 for one in sized.sized.values())
+
+
+def test_any_name_of_a_column_will_do(data_folder):
+    """Names that are no identifiers, keywords, and names that the config itself uses."""
+    names = ("my photo", "Target", "class", "from", "source", "generator", "classes", "7")
+    rows = []
+    for number in range(40):
+        picture(data_folder / f"in/{number}.png", 12, 12, number)
+        files = {name: f"in/{number}.png" for name in ("my photo", "Target", "generator")}
+        texts = {name: f"{name} {number}" for name in ("from", "source", "7")}
+        rows.append({**files, **texts, "class": WORDS[number % 4], "classes": WORDS[number % 2]})
+    (data_folder / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    _, loaded = configured("rows.jsonl", data_folder)
+    assert list(loaded) == ["my_photo", "target", "generator_tokenizer", "generator"]
+    task = loaded["generator"].task
+    assert set(task.targets) == {*names} - {"my photo", "7"} | {"my_photo", "_7"}
+    assert task.targets["my_photo"].tokenizer == "my_photo"
+    written = json.loads((data_folder / "written.jsonl").read_text().splitlines()[3])
+    assert written["my_photo"] == str(data_folder / "in/3.png") and written["_7"] == "7 3"
+    assert loaded["target"].task.name == "Target"
+    labels = {name: task.targets[name].modality for name in ("class", "classes")}
+    assert labels["class"].names == tuple(sorted(WORDS))
+    assert labels["classes"].names == tuple(sorted(WORDS[:2]))
+
+
+def test_names_that_differ_in_capitals_alone_are_refused(data_folder):
+    rows = ({"a_b": f"text {n}", "A_b": f"more {n}"} for n in range(20))
+    (data_folder / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    with pytest.raises(ValueError, match="the columns 'a_b' and 'A_b' differ in capitals"):
+        configured("rows.jsonl", data_folder)
 
 
 @pytest.mark.parametrize(("height", "width"), [(60, 80), (80, 60), (60, 64)])

@@ -41,6 +41,7 @@ def test_a_table_with_gaps(table):
     assert columns["caption"].facts.lengths.max() == len("green number 37")
     assert columns["kind"].facts.counts["red"] == 8
     assert set(found.unused) == {"id", "price", "source"}
+    assert found.unused["price"] == "its numbers are measurements, which no modality has"
     assert found.unused["source"] == "every row has the same, 'the same'"
     lines = described(found)
     assert "  noise: sounds of 0.1 s, 4,000 Hz, mono; 20 examples have none" in lines
@@ -134,6 +135,21 @@ def test_a_folder_of_texts(data_folder):
     assert (facts.documents, facts.split_by, len(facts.lengths)) == ("file", "documents", 60)
 
 
+def test_names_that_a_config_cannot_have_are_changed(data_folder):
+    names = ("a b", "a_b", "1", "é", "present_x", "x_given")
+    lines = [",".join(names), *(",".join(f"{name} {n}" for name in names) for n in range(12))]
+    (data_folder / "rows.csv").write_text("\n".join(lines), encoding="utf-8")
+    found = inspect("rows.csv")
+    assert found.renamed == {
+        "a b": "a_b_",
+        "1": "_1",
+        "present_x": "column_present_x_",
+        "x_given": "column_x_given_",
+    }
+    assert [column.name for column in found.columns][:4] == ["a_b_", "a_b", "_1", "é"]
+    assert found.table[2]["a_b_"] == "a b 2" and found.table[2]["a_b"] == "a_b 2"
+
+
 def test_of_many_files_an_even_sample_is_looked_at():
     looked = sampled(range(10 * MOST))
     assert len(looked) == MOST and (looked[0], looked[-1]) == (0, 10 * MOST - 1)
@@ -158,7 +174,9 @@ def test_what_cannot_be_learned_from_is_refused(data_folder):
     assert refused("a.doc").startswith("a.doc is of no known kind; give a table (.jsonl, ")
     assert refused("a.png") == "a.png is a single example; give the folder that it is in"
     (data_folder / "id.csv").write_text("id,score\n" + "".join(f"{n},{n / 3}\n" for n in range(20)))
-    assert refused("id.csv").startswith("id.csv has no column to learn from (id: its numbers are")
+    assert refused("id.csv").startswith(
+        "id.csv has no column to learn from (id: its numbers differ"
+    )
     for number in range(12):
         picture(data_folder / f"dots/{number}.png", 1, 1, number)
     assert refused("dots") == (
@@ -173,6 +191,8 @@ def test_what_cannot_be_learned_from_is_refused(data_folder):
     assert refused("empty.txt") == "empty.txt has no text, only empty files"
     (data_folder / "latin.txt").write_bytes("é".encode("latin-1") * 50)
     assert refused("latin.txt") == "latin.txt is not UTF-8 at byte 0; save it as UTF-8"
+    (data_folder / "val.csv").write_text("text,split\na,train\nb,val\n")
+    assert refused("val.csv").startswith("val.csv has the split 'val'; its column split may have")
     sound(data_folder / "two/a.wav")
     (data_folder / "two/a.txt").write_bytes(b"\xff\xfe")
     assert refused("two").startswith("the text two/a.txt is not UTF-8 at byte 0")

@@ -91,3 +91,15 @@ def test_a_rate_that_is_not_that_of_the_sounds_is_refused():
     )
     with pytest.raises(ValueError, match="Mel has rate=8000, but the sounds have rate=44100"):
         task.check(Named(audio=Feature((800,), dtype="int16")))
+
+
+def test_sounds_of_different_lengths_are_compared_as_if_alone():
+    """Each is reflected at its own end, and only its own frames count."""
+    rng = np.random.default_rng(1)
+    x, y = (jnp.asarray(rng.normal(size=(3, 600, 1)), jnp.float32) for _ in range(2))
+    lengths = (600, 256, 333)
+    mask = jnp.arange(600) < jnp.asarray(lengths)[:, None]
+    found = LOSS.distance({}, x, y, mask)
+    for row, length in enumerate(lengths):
+        alone = LOSS.distance({}, x[row : row + 1, :length], y[row : row + 1, :length])
+        np.testing.assert_allclose(found[row], alone[0], rtol=1e-5)

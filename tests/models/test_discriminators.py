@@ -46,7 +46,7 @@ def test_a_logit_sees_a_patch_of_the_stated_size(discriminator, field, monkeypat
     assert PatchGAN().field == 70
     assert discriminator.field == field
     # Group norms see everything; without them, what is left are the convolutions.
-    monkeypatch.setattr("vqdit.models.discriminators.group_norm", lambda x, name: x)
+    monkeypatch.setattr("vqdit.models.discriminators.group_norm", lambda x, name, mask: x)
     x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 3 * field, 1)), jnp.float32)
     params = discriminator.init(jax.random.key(0), x)
 
@@ -115,3 +115,19 @@ def test_bad_sizes_are_named():
         PatchGAN(channels=0)
     with pytest.raises(ValueError, match="StyleGAN needs .* >= 1, got"):
         StyleGAN(group=0)
+
+
+@pytest.mark.parametrize("blur", [False, True])
+def test_sequences_of_different_lengths_have_the_logits_that_each_has_alone(blur):
+    """Behind their ends is noise."""
+    discriminator = PatchGAN(channels=4, layers=2, blur=blur)
+    x = jax.random.normal(jax.random.key(0), (4, 45, 2))
+    params = discriminator.init(jax.random.key(1), x)
+    lengths = (45, 24, 31, 30)
+    mask = jnp.arange(45) < jnp.asarray(lengths)[:, None]
+    logits, real = discriminator.apply(params, x, mask), discriminator.real(mask)
+    assert logits.shape == real.shape
+    for row, length in enumerate(lengths):
+        alone = discriminator.apply(params, x[row : row + 1, :length])[0]
+        assert real[row].sum() == len(alone)
+        np.testing.assert_allclose(logits[row, : len(alone)], alone, atol=1e-5)

@@ -130,7 +130,7 @@ def test_update_keeps_structure_and_is_finite(quantizer, key):
 
 @pytest.mark.parametrize("quantizer", TABLE)
 def test_padding_takes_no_part(quantizer, key):
-    """With a mask, what stands at masked positions changes neither losses nor update."""
+    """With a mask, what stands at masked positions changes no loss, no update and no start."""
     params, stats, z = started(quantizer, key)
     mask = jnp.ones(z.shape[:-1], bool).at[:, -1].set(False)
     results = []
@@ -139,7 +139,7 @@ def test_padding_takes_no_part(quantizer, key):
         out = quantizer.quantize(params, stats, filled, mask=mask)
         again = jax.random.fold_in(key, 9)
         new = quantizer.update(params, stats, filled, out.codes, again, jnp.int32(2), mask=mask)
-        results.append((out.losses, new))
+        results.append((out.losses, new, quantizer.init(jax.random.fold_in(key, 11), filled, mask)))
     chex.assert_trees_all_close(*results, rtol=1e-6)
 
 

@@ -83,6 +83,8 @@ def configure(
     print("\n".join(decided(configured)))
     if planned.table is not None:
         print(f"  {planned.table} has the examples, which it trains on")
+    if not machine.is_here:
+        print(f"  check its memory: {command('plan')} {options} --target={target}")
     print(f"  train: {command('train')} {options}")
     return 0
 

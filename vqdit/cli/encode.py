@@ -73,6 +73,7 @@ def _encode_source(folder: Path, out: Path, cls: str, fields: dict[str, Any]) ->
     counts = _encode(tokenizer, source, out)
     print(f"{out}: " + ", ".join(f"{count} {split}" for split, count in counts.items()))
     shape = "x".join(map(str, tokenizer.task.encoded_shape))
+    shape = f"up to {shape}" if tokenizer.task.modality.lengths else shape
     kind = "codes" if tokenizer.task.codebook_sizes else "mean and deviation of latents"
     print(f"  {tokenizer.task.name}: {shape}, {kind}")
     print(f"  train on it with: --data.source=Encoded --data.source.path={out}")
@@ -86,7 +87,9 @@ def _encode(tokenizer: Any, source: Any, out: Path) -> dict[str, int]:
 
     from vqdit.data import Data, Encoded, Feature, encoded
     from vqdit.files import write_json
+    from vqdit.inference.tokenizer import in_bucket
     from vqdit.processes import Flow
+    from vqdit.ragged import cut, lengths
     from vqdit.runs.array_fingerprints import fingerprint
     from vqdit.tasks import Trained
     from vqdit.tasks.token_space import TokenizerSpace
@@ -98,12 +101,14 @@ def _encode(tokenizer: Any, source: Any, out: Path) -> dict[str, int]:
         raise ValueError(f"the data of {type(source).__name__} are encoded already")
     codes = max(task.codebook_sizes, default=0)
     dtype = ("int16" if codes < 2**15 else "int32") if codes else "float32"
-    feature = Feature(task.encoded_shape, dtype=dtype, encoded=fingerprint(arrays))
+    varies = task.modality.lengths is not None
+    feature = Feature(task.encoded_shape, dtype=dtype, encoded=fingerprint(arrays), ragged=varies)
     compiled = jax.jit(task.encode if codes else task.moments)
 
     def encode(raw: np.ndarray) -> np.ndarray:
-        tokens = compiled(*arrays, raw)
-        return np.asarray(tokens) if codes else np.concatenate(tokens, axis=-1)
+        tokens = compiled(*arrays, *(in_bucket(task, raw) if varies else (raw,)))
+        tokens = np.asarray(tokens) if codes else np.concatenate(tokens, axis=-1)
+        return cut(tokens, task.token_lengths(lengths(raw))) if varies else tokens
 
     counts = encoded.write(out, source, task.name, feature, encode, option="--out")
     space = TokenizerSpace(tokenizer=task, process=Flow())

@@ -25,7 +25,8 @@ def reconstruct(
     """Show what a tokenizer keeps of its data.
 
     Writes reconstructions.png (originals above their reconstructions), reconstructions.npz with
-    original, reconstruction and codes or latents, and metrics.json (PSNR in dB, usage and
+    original, reconstruction and codes or latents (and if lengths vary, original_length and so on),
+    and metrics.json (PSNR in dB, usage and
     perplexity of the codebook). For a codebook it also writes code_use.png, how often its codes
     occur in the split, the most used first; and codebook.png, each code decoded alone at all
     positions (the most used codes of a large codebook; spectrograms of sounds).
@@ -45,6 +46,7 @@ def reconstruct(
     from vqdit.files import write_json
     from vqdit.inference.tokenizer import Tokenizer
     from vqdit.modalities.drawing import save_png, side_by_side
+    from vqdit.ragged import cut, padded_columns
     from vqdit.runs import restoring
     from vqdit.runs import workdir as runs
     from vqdit.tasks import TokenizerTask
@@ -62,18 +64,28 @@ def reconstruct(
     for batch in batches:
         part = evaluate(restored.params, restored.stats, restored.frozen, batch, jax.random.key(0))
         total = measures.merge(total, part)
-        original = np.asarray(batch.data[task.name])
+        original, mask = np.asarray(batch.data[task.name]), batch.mask.get(task.name)
+        keep = batch.valid & batch.present[task.name]
+        if mask is not None:
+            length = mask.sum(axis=1)[keep]
+            if len(length):
+                column = cut(original[keep], length)
+                tokens = tokenizer.encode(column)
+                rows.append((column, tokenizer.decode(tokens, length=length), tokens))
+            continue
         tokens = np.asarray(tokenizer.encode(original))
         reconstruction = np.asarray(tokenizer.decode(tokens))
-        keep = batch.valid & batch.present[task.name]
         rows.append((original[keep], reconstruction[keep], tokens[keep]))
-    if total is None:
+    if total is None or not rows:
         raise ValueError(f"the {split} split is empty; choose another --split")
     numbers = measures.compute(total)
     originals, reconstructions, tokens = (np.concatenate(part) for part in zip(*rows, strict=True))
     has_codes = isinstance(task, TokenizerTask)
+    kind = "codes" if has_codes else "latents"
     arrays: dict[str, Any] = {"original": originals, "reconstruction": reconstructions}
-    arrays["codes" if has_codes else "latents"] = tokens
+    arrays[kind] = tokens
+    if task.modality.lengths:
+        arrays = padded_columns(arrays)
     drawn = (task.modality.draw(x[:SHOWN]) for x in (originals, reconstructions))
     files = ["reconstructions.png"]
     sizes = task.quantizer.codebook_sizes if isinstance(task, TokenizerTask) else ()
@@ -84,7 +96,7 @@ def reconstruct(
         save_png(new / files[0], side_by_side(*drawn, columns=16))
         if is_drawn:
             files += CODEBOOK
-            counts = count_codes(tokens, sizes)
+            counts = count_codes(np.concatenate(tokens), sizes)
             save_use(counts, new / CODEBOOK[0])
             save_png(new / CODEBOOK[1], appearance(tokenizer, counts))
         write_json(new / RECORD, record)

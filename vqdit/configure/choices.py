@@ -48,7 +48,7 @@ def _texts(column: Column, facts: Texts, machine: Machine, wanted: bool) -> Part
         why = f"{length} bytes: half have at most {half}; the longest ({longest}) are left out."
     comments = (("modality", why),)
     part = Part(column, Text(length=length), wanted, length, shown, comments=comments)
-    return part._replace(longest=length if dropped else None)
+    return part._replace(longest=float(length) if dropped else None)
 
 
 def _documents(column: Column, facts: Documents, machine: Machine) -> Part:
@@ -63,7 +63,8 @@ def _documents(column: Column, facts: Documents, machine: Machine) -> Part:
 def _classes(column: Column, facts: Classes, wanted: bool) -> Part:
     counts = facts.counts
     least, most = min(counts.values()), max(counts.values())
-    why = f"{len(counts)} classes, with {least:,} to {most:,} examples each."
+    each = f"{least:,}" if least == most else f"{least:,} to {most:,}"
+    why = f"{len(counts)} classes with {each} examples each."
     modality = Label(classes=len(counts))
     role = "generated" if wanted else "given"
     shown = f"one of {len(counts)} classes, {role}"

@@ -127,6 +127,7 @@ class Found(NamedTuple):
         unused: why other columns are not used.
         left_out: files that are not used.
         table: the rows, if they are in no table, or in one that cannot be read as it is.
+        renamed: new names of columns, by those in the data.
     """
 
     path: Path
@@ -137,6 +138,7 @@ class Found(NamedTuple):
     unused: Mapping[str, str] = MappingProxyType({})
     left_out: tuple[str, ...] = ()
     table: tuple[Row, ...] = ()
+    renamed: Mapping[str, str] = MappingProxyType({})
 
 
 def training_rows(count: int) -> int:

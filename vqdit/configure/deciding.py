@@ -80,7 +80,16 @@ def plan(
     if not any(part.is_wanted for part in parts):
         reasons = "; ".join(f"{name}: {why}" for name, why in unused.items())
         raise ValueError(f"{found.path} has nothing to generate ({reasons})")
+    if [type(part.modality) for part in parts] == [Label]:
+        raise ValueError(f"{found.path} has classes alone, and nothing that is of a class")
+    _check_names(parts)
     rows, is_written = _rows(found, parts)
+    examples = _examples(found, parts, len(rows))
+    if examples[0] < machine.chips:
+        raise ValueError(
+            f"{found.path} has {examples[0]} training examples, fewer than the {machine.chips} "
+            "chips of the target, each of which takes one at a time; choose a smaller target"
+        )
     if is_written:
         _write(rows, table)
     place = table if is_written else found.path
@@ -98,7 +107,7 @@ def plan(
         tuple(parts),
         unused,
         _source(found, parts, place),
-        _examples(found, parts, len(rows)),
+        examples,
         table if is_written else None,
     )
 
@@ -120,6 +129,18 @@ def size(planned: Planned, machine: Machine, minutes: float) -> Configured:
     return Configured(planned, sized, machine)
 
 
+def _check_names(parts: Sequence[Part]) -> None:
+    """Raises ValueError if two columns would have one name in the config."""
+    seen: dict[str, str] = {}
+    for part in parts:
+        other = seen.setdefault(experiment_name(part.name), part.name)
+        if other != part.name:
+            raise ValueError(
+                f"the columns {other!r} and {part.name!r} differ in capitals alone; "
+                "rename one of them"
+            )
+
+
 def _examples(found: Found, parts: Sequence[Part], rows: int) -> tuple[int, int]:
     """Returns the numbers of training and of validation examples."""
     count, train = found.rows, found.train
@@ -133,13 +154,11 @@ def _examples(found: Found, parts: Sequence[Part], rows: int) -> tuple[int, int]
 def _rows(found: Found, parts: Sequence[Part]) -> tuple[list[Row], bool]:
     """Returns the rows that are used, and whether they must be written; [] if there is no table."""
     rows = list(found.table)
-    limits = {part.name: part.longest for part in parts if part.longest is not None}
-    if limits and not rows:
+    limited = [part for part in parts if part.longest is not None]
+    if limited and not rows:
         rows = absolute_rows(found)
     kept = [
-        row
-        for row in rows
-        if all(len(str(row.get(n) or "").encode()) <= most for n, most in limits.items())
+        row for row in rows if not any(part.is_too_long(row.get(part.name)) for part in limited)
     ]
     return kept, bool(rows)
 

@@ -1,11 +1,13 @@
 """Experiments for the parts of a model, as large as the machine trains in the time."""
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from vqdit.config import Experiment
-from vqdit.configure.machine import Cost, Find, Machine
+from vqdit.configure.dits import batch_of, generator_batch, learning_rate, models_for
+from vqdit.configure.machine import Find, Machine
 from vqdit.configure.parts import Part
 from vqdit.configure.targets import targets_of
 from vqdit.data import Data, HorizontalFlip, Source
@@ -22,24 +24,10 @@ M = TypeVar("M", ConvAutoencoder, DiT)
 TOKENIZERS_SHARE = 0.35
 """Share of the time for the tokenizers, if there are any."""
 EVALUATIONS = 3
+DEAR = 0.2
+"""Share of the time above which evaluations and previews are made at the end alone."""
 FEWEST = 1500
 """Number of steps that are of use for any number of examples."""
-DITS = (
-    # blocks, width, heads, learning rate
-    (28, 1152, 16, 1e-4),
-    (24, 1024, 16, 1e-4),
-    (12, 768, 12, 2e-4),
-    (12, 384, 6, 5e-4),
-    (8, 256, 8, 1e-3),
-    (6, 192, 6, 1e-3),
-    (4, 128, 4, 2e-3),
-    (3, 96, 4, 2e-3),
-)
-STATE_BYTES = 20
-"""Bytes of the state and the gradient for each parameter: five float32 numbers."""
-ACTIVATION_BYTES = 41
-"""Bytes that a DiT keeps of each token for each block and channel in bfloat16, as measured for
-DiT-B/2 and DiT-XL/2 (docs/performance.md)."""
 
 
 class Sized(NamedTuple):
@@ -78,9 +66,9 @@ def tokenizer(
         seconds: time that there is for it.
     """
     is_image = isinstance(part.modality, Image)
-    batch = _batch(examples[0], 32 if machine.is_cpu else 64 * min(machine.chips, 4), machine)
+    batch = batch_of(examples[0], 32 if machine.is_cpu else 64 * min(machine.chips, 4), machine)
     if is_image and part.tokens <= 16:
-        batch = _batch(examples[0], 128, machine)  # tiny pictures
+        batch = batch_of(examples[0], 128, machine)  # tiny pictures
     flips = is_image and part.modality.channels == 3
 
     def build(model: ConvAutoencoder, steps: int) -> Experiment:
@@ -122,7 +110,7 @@ def generator(
     """Returns the experiment of the DiT over all parts."""
     targets, conditions = targets_of(parts)
     tokens = sum(part.tokens for part in parts)
-    models = _dits(machine, examples[0], tokens)
+    models = models_for(machine, examples[0], tokens)
     flips = any(experiment.data.augment for experiment in tokenizers.values())
     flips = flips and not any(isinstance(part.modality, Text) for part in parts)
     joint = Independent()
@@ -137,9 +125,6 @@ def generator(
         )
 
     def build(model: DiT, steps: int) -> Experiment:
-        rate = next(
-            rate for depth, dim, _, rate in DITS if (depth, dim) == (model.depth, model.dim)
-        )
         return Experiment(
             task=DiffusionTask(
                 targets=targets,
@@ -151,9 +136,9 @@ def generator(
             data=Data(
                 source=source,
                 augment=(HorizontalFlip(),) if flips else (),
-                batch_size=_generator_batch(model, tokens, machine, examples[0]),
+                batch_size=generator_batch(model, tokens, machine, examples[0]),
             ),
-            optimizer=AdamW(learning_rate=rate, warmup=min(1000, steps // 20)),
+            optimizer=AdamW(learning_rate=learning_rate(model), warmup=min(1000, steps // 20)),
             ema=_decay(steps),
             **_intervals(steps),
         )
@@ -188,17 +173,18 @@ def _fit(
     is_generator: bool = False,
 ) -> Sized:
     """Returns the experiment of the largest model that takes enough steps in the time."""
-    costs: dict[M, Cost] = {}
     at = _first(build, models, machine, find, effort)
     while True:
         model = models[at]
         trial = build(model, 1000)
-        costs[model] = cost = machine.cost(trial, find)
+        cost = machine.cost(trial, find)
         batch = trial.data.batch_size
         passes = math.ceil(examples[1] / batch) / 3  # a forward pass is a third of a step
         if is_generator:
             passes += 80 * _rounds(trial.task) / batch / 3
-        extra = cost.start + EVALUATIONS * passes * cost.step
+        is_dear = EVALUATIONS * passes * cost.step > DEAR * effort.seconds
+        evaluations = 1 if is_dear else EVALUATIONS
+        extra = cost.start + evaluations * passes * cost.step
         affordable = (effort.seconds - extra) / cost.step
         if affordable >= effort.least or at == len(models) - 1:
             break
@@ -207,7 +193,10 @@ def _fit(
     steps = _rounded(max(50, min(affordable, useful)))
     comments = {"steps": f"{batch * steps / examples[0]:.0f} times through the data"}
     comments["steps"] += "; more would hardly help." if useful <= affordable else "."
-    return Sized(build(model, steps), extra + steps * cost.step, cost.parameters, comments)
+    experiment = build(model, steps)
+    if evaluations == 1:
+        experiment = dataclasses.replace(experiment, evaluate_every=0, preview_every=0)
+    return Sized(experiment, extra + steps * cost.step, cost.parameters, comments)
 
 
 def _first(
@@ -224,47 +213,6 @@ def _first(
         if machine.guess(build(model, 1000), find) * effort.least < effort.seconds:
             return number
     return len(models) - 1
-
-
-def _dits(machine: Machine, examples: int, tokens: int) -> list[DiT]:
-    """Returns the DiTs that fit the machine and the number of examples, the largest first."""
-    widest = 192 if examples < 3000 else 384 if examples < 30_000 else 768
-    widest = widest if examples < 1_000_000 else 1152
-    if machine.is_cpu:
-        widest = min(widest, 256)
-    return [
-        DiT(
-            depth=depth,
-            dim=dim,
-            heads=heads,
-            patch=1,
-            dtype="float32" if machine.is_cpu else "bfloat16",
-        )
-        for depth, dim, heads, _ in DITS
-        if dim <= widest
-        and (machine.chip is None or _fits(machine.chip.memory, depth, dim, tokens))
-    ]
-
-
-def _fits(memory: float, depth: int, dim: int, tokens: int) -> bool:
-    """Returns whether state and a few examples take at most half of a chip's memory."""
-    state = STATE_BYTES * 18 * dim**2 * depth
-    return state + 8 * tokens * depth * dim * ACTIVATION_BYTES < memory / 2
-
-
-def _generator_batch(model: DiT, tokens: int, machine: Machine, examples: int) -> int:
-    if machine.chip is None:
-        return _batch(examples, 32, machine)
-    state = STATE_BYTES * 18 * model.dim**2 * model.depth
-    each = tokens * model.depth * model.dim * ACTIVATION_BYTES
-    most = int((machine.chip.memory * 0.6 - state) / each)
-    return _batch(examples, min(256, machine.chips * max(1, most)), machine)
-
-
-def _batch(examples: int, most: int, machine: Machine) -> int:
-    """Returns a batch of a power of two examples for each chip, of at most a fourth of the data."""
-    each = max(1, min(most, max(8, examples // 4)) // machine.chips)
-    return machine.chips * 2 ** int(math.log2(each))
 
 
 def _intervals(steps: int) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def _inspect_folder(folder: Path) -> Found:
     if sounds or (captioned and 2 * captioned >= len(pictures)):
         return _inspect_files(folder, (*pictures, *sounds, *texts), left_out)
     if pictures:
-        left_out = [f"{len(texts)} texts"] * bool(texts) + left_out
+        left_out = [f"{len(texts)} of text"] * bool(texts) + left_out
         return _inspect_pictures(folder, pictures, left_out)
     if texts:
         return inspect_texts(folder, texts, _by_ending(left_out))

@@ -1,10 +1,12 @@
 """A column as a part of a model."""
 
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from vqdit.configure.columns import Column
 from vqdit.losses import Perceptual
-from vqdit.modalities import Modality
+from vqdit.modalities import Audio, Modality
+from vqdit.modalities.sounds import read_form
 from vqdit.models import ConvAutoencoder
 
 
@@ -21,7 +23,8 @@ class Part(NamedTuple):
         codes: number of codes of the tokenizer.
         perceptual: losses of the tokenizer.
         reconstruction: loss of the tokenizer.
-        longest: bytes of the longest text, if rows with longer ones are left out.
+        longest: bytes of the longest text, or seconds of the longest sound, if rows with longer
+            ones are left out.
         comments: comments of the tokenizer's fields, by path; "modality" is that of the modality.
     """
 
@@ -34,10 +37,19 @@ class Part(NamedTuple):
     codes: int = 0
     perceptual: tuple[Perceptual, ...] = ()
     reconstruction: str = "l2"
-    longest: int | None = None
+    longest: float | None = None
     comments: tuple[tuple[str, str], ...] = ()
 
     @property
     def name(self) -> str:
         """Name of the column."""
         return self.column.name
+
+    def is_too_long(self, value: Any) -> bool:
+        """Returns whether a value is longer than `longest`; sounds are given by their paths."""
+        if self.longest is None or not value:
+            return False
+        if isinstance(self.modality, Audio):
+            form = read_form(Path(value))
+            return form.samples / form.rate > self.longest
+        return len(str(value).encode()) > self.longest

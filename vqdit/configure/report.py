@@ -16,7 +16,7 @@ NAMED = 3
 FORMS = {
     "image_folder": "a folder of pictures",
     "table": "a table",
-    "files": "a folder of files that belong together by their names",
+    "files": "a folder, each example in files of one name",
     "texts": "texts",
 }
 
@@ -32,6 +32,7 @@ def described(found: Found, unused: Mapping[str, str] | None = None) -> list[str
     if found.form != "texts":
         lines[0] += f", {found.rows:,} examples"
     lines += [f"  {column.name}: {_described(column, found.rows)}" for column in found.columns]
+    lines += [f"  called {new}: the column {name!r}" for name, new in found.renamed.items()]
     for column in found.columns:
         if column.unreadable:
             named = ", ".join(f"{shown(one.file)} ({one.why})" for one in column.unreadable[:NAMED])
@@ -67,15 +68,19 @@ def documented(configured: Configured, commands: list[str]) -> str:
     if len(names) > 1:
         from_what = f", each from any of the others{f' and of {_and(given)}' if given else ''}"
     how = "as measured" if configured.machine.is_here else "counted by FLOPs"
+    summary = _wrapped(f"Generates {_and(names)}{from_what}.")
+    if len(summary) > 1:
+        summary = _wrapped(f"Generates {len(names)} columns, each from any of the others.")
     lines = described(found)[1 : 1 + len(found.columns)]
+    data = f"{found.path.name}, {FORMS[found.form]}"
     return "\n".join(
         [
-            *_wrapped(f"Generates {_and(names)}{from_what}, trained on {found.path.name}."),
+            *summary,
             "",
             *commands,
             "",
             f"About {duration(configured.seconds)} on {configured.machine.name}, {how}.",
-            f"Written by vqdit configure from {FORMS[found.form]} with",
+            *_wrapped(f"Written by vqdit configure for {data}, with"),
             "",
             *(part for line in lines for part in _wrapped(line.strip(), "    ")),
             "",

@@ -7,6 +7,7 @@ import dataclasses
 import importlib
 import inspect
 import json
+import keyword
 from collections.abc import Mapping
 from typing import Any
 
@@ -115,7 +116,7 @@ class Source:
                 return line
         lines = [opening]
         for shown, key, part in items:
-            inner = f"{path}.{key}".lstrip(".")
+            inner = f"{path}.{key}".strip(".")
             lines.append(_comment(comments.get(inner, ""), indent + 1).rstrip("\n"))
             start = f"{TAB * (indent + 1)}{shown}"
             lines.append(f"{start}{self._value(part, inner, comments, indent + 1, len(start), 1)},")
@@ -129,10 +130,9 @@ class Source:
             return f"{type(value).__name__}(", fields, ")"
         if isinstance(value, Named):
             self._used.add(Named)
-            if all(name.isidentifier() for name in value):
+            if not any(keyword.iskeyword(name) or not name.isidentifier() for name in value):
                 return "Named(", [(f"{name}=", name, part) for name, part in value.items()], ")"
-            items = [(f"{_text(name)}: ", name, part) for name, part in value.items()]
-            return "Named({", items, "})"
+            return "Named(", [("", "", dict(value))], ")"
         if isinstance(value, dict):
             return "{", [(f"{_text(name)}: ", name, part) for name, part in value.items()], "}"
         if isinstance(value, tuple):

@@ -22,7 +22,8 @@ from vqdit.configure.columns import (
     look_at_texts,
     training_rows,
 )
-from vqdit.data.sources import SPLITS
+from vqdit.data.batch import GIVEN
+from vqdit.data.sources import MIRRORED, PRESENT, SPLITS
 from vqdit.data.table_rows import Embedded, read_rows
 from vqdit.modalities.classes import class_name, shown
 from vqdit.modalities.pictures import SUFFIXES as PICTURES
@@ -42,7 +43,13 @@ LONGEST_CLASS = 60
 def inspect_rows(path: Path, form: Form, names: Sequence[str], rows: Sequence[Row]) -> Found:
     """Looks at the columns of rows; the paths in a table are relative to it."""
     cells = {name: [row[name] for row in rows if _is_given(row.get(name))] for name in names}
-    is_split = "split" in cells and set(map(str, cells["split"])) <= set(SPLITS)
+    splits = set(map(str, cells.get("split", ())))
+    if strange := sorted(splits - set(SPLITS)):
+        raise ValueError(
+            f"{path} has the split {strange[0][:LONGEST_CLASS]!r}; its column split may have "
+            f"{', '.join(SPLITS)}, or else another name"
+        )
+    is_split = bool(splits)
     columns, unused = [], {}
     for name, values in cells.items():
         if name == "split" and is_split:
@@ -63,9 +70,27 @@ def inspect_rows(path: Path, form: Form, names: Sequence[str], rows: Sequence[Ro
         Counter(row.get("split") for row in used)["train"] if is_split else training_rows(len(used))
     )
     table: tuple[Row, ...] = ()
-    if any(column.unreadable for column in columns):
+    renamed = _renamed([column.name for column in columns])
+    if renamed or any(column.unreadable for column in columns):
         table = tuple(_readable(row, columns, path.parent) for row in used)
-    return Found(path, form, len(used), train, tuple(columns), unused, (), table)
+        table = tuple({renamed.get(n, n): value for n, value in row.items()} for row in table)
+    columns = [column._replace(name=renamed.get(column.name, column.name)) for column in columns]
+    return Found(path, form, len(used), train, tuple(columns), unused, (), table, renamed)
+
+
+def _renamed(names: Sequence[str]) -> dict[str, str]:
+    """Returns new names of columns whose names are no identifiers, or that vqdit uses itself."""
+    renamed: dict[str, str] = {}
+    for name in names:
+        is_used = name.startswith(PRESENT) or name.endswith((MIRRORED, GIVEN))
+        if is_used or not name.isidentifier():
+            safe = f"column_{name}_" if is_used else name
+            new = "".join(letter if f"a{letter}".isidentifier() else "_" for letter in safe)
+            new = new if new.isidentifier() else f"_{new}"
+            while new in names or new in renamed.values():
+                new = f"{new}_"
+            renamed[name] = new
+    return renamed
 
 
 def _look_at(name: str, values: Sequence[Any], folder: Path) -> Column | str:
@@ -87,13 +112,16 @@ def _look_at(name: str, values: Sequence[Any], folder: Path) -> Column | str:
     words = re.split(r"[^a-z]+", name.lower())
     if len(counts) == 1 and len(values) > 1:
         return f"every row has the same, {texts[0][:LONGEST_CLASS]!r}"
+    is_number = all(_is_number(text) for text in counts)
+    if is_number and not all(float(text).is_integer() for text in counts):
+        return "its numbers are measurements, which no modality has"
     is_short = max(map(len, counts)) <= LONGEST_CLASS
     is_named = any(word in words for word in LABELS) and len(counts) < len(texts)
     is_class = is_named or REPEATED * len(counts) <= len(texts)
     if is_class and is_short and len(counts) <= MOST_CLASSES:
         return look_at_classes(name, [class_name(text, name) for text in texts])
-    if all(_is_number(text) for text in texts):
-        return "its numbers are no classes, as they differ in most rows"
+    if is_number:
+        return "its numbers differ in most rows, so they are no classes"
     if any(word in words for word in IDS) and len(counts) == len(texts):
         return "it numbers or names the rows"
     return look_at_texts(name, texts)
@@ -128,9 +156,16 @@ def _readable(row: Row, columns: Sequence[Column], folder: Path) -> Row:
         if column.is_of_files and _is_given(row.get(column.name)):
             file = row[column.name]
             if isinstance(file, Embedded):
-                one = column.unreadable[0] if column.unreadable else None
-                why = f"{shown(one.file)} ({one.why})" if one else "the table has others"
-                raise ValueError(f"files in the table cannot be read: {why}; leave them out")
+                if not column.unreadable:
+                    raise ValueError(
+                        f"{shown(file.file)} holds files, and cannot be written anew: rename "
+                        "columns to letters, digits and _, and leave out long texts"
+                    )
+                one = column.unreadable[0]
+                raise ValueError(
+                    f"{shown(one.file)} has files that cannot be read, such as that of {one.why}; "
+                    "leave them out"
+                )
             path = (folder / str(file)).absolute()
             is_bad = any(one.file.absolute() == path for one in column.unreadable)
             found[column.name] = None if is_bad else str(path)

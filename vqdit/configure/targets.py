@@ -1,10 +1,12 @@
 """The modalities of a generator: what it generates and what it is given."""
 
+import keyword
 from collections.abc import Sequence
 from typing import Any
 
+from vqdit.configure.columns import Documents
 from vqdit.configure.parts import Part
-from vqdit.modalities import Image, Label, Text
+from vqdit.modalities import Audio, Image, Label, Text
 from vqdit.processes import Masked
 from vqdit.samplers import Unmasking
 from vqdit.tasks import CodeTarget, Condition, Target
@@ -13,10 +15,6 @@ from vqdit.typing import Named
 
 GENERATOR = "generator"
 """Name of the experiment of the DiT."""
-IMAGE: dict[str, Any] = {"noise": 4.5}
-AUDIO: dict[str, Any] = {"temperature": 0.6, "noise": 1.0}
-TEXT: dict[str, Any] = {"temperature": 0.5, "noise": 0.5}
-"""Fields of the samplers."""
 OVERLAP = 0.05
 """Share of a generation by which the windows of modalities reach into the neighbouring ones."""
 
@@ -31,8 +29,7 @@ def targets_of(
         if isinstance(part.modality, Label) and not part.is_wanted
     }
     generated = [part for part in parts if part.name not in conditions]
-    steps = 16 if len(generated) == 1 else 32
-    windows = _windows(generated)
+    steps, windows = 16 if len(generated) == 1 else 32, _windows(generated)
     targets: dict[str, BaseTarget] = {}
     for part in generated:
         several: dict[str, Any] = {"process": Masked(schedule="cosine")}
@@ -42,20 +39,26 @@ def targets_of(
                 "reveal": windows[part.name],
                 "weight": _weight(part),
             }
+        if isinstance(part.column.facts, Documents):
+            several = {"process": Masked()}  # its loss bounds the likelihood of the text
+        several["sampler"] = _sampler(part, steps)
         if part.models:
-            noise = IMAGE if isinstance(part.modality, Image) else AUDIO
-            sampler = Unmasking(steps=steps, **noise)
-            targets[part.name] = Target(
-                tokenizer=experiment_name(part.name), sampler=sampler, **several
-            )
-        elif isinstance(part.modality, Text):
-            sampler = Unmasking(steps=steps, **TEXT)
-            targets[part.name] = CodeTarget(modality=part.modality, sampler=sampler, **several)
+            targets[part.name] = Target(tokenizer=experiment_name(part.name), **several)
         else:
-            targets[part.name] = CodeTarget(
-                modality=part.modality, sampler=Unmasking(steps=steps), **several
-            )
+            targets[part.name] = CodeTarget(modality=part.modality, **several)
     return Named(targets), Named(conditions)
+
+
+def _sampler(part: Part, steps: int) -> Unmasking:
+    if isinstance(part.column.facts, Documents):
+        return Unmasking(steps=max(16, part.tokens // 2), order="random")
+    if isinstance(part.modality, Image):
+        return Unmasking(steps=steps, noise=4.5)
+    if isinstance(part.modality, Audio):
+        return Unmasking(steps=steps, temperature=0.6, noise=1.0)
+    if isinstance(part.modality, Text):
+        return Unmasking(steps=steps, temperature=0.5, noise=0.5)
+    return Unmasking(steps=steps)
 
 
 def _weight(part: Part) -> float:
@@ -83,7 +86,12 @@ def _windows(parts: Sequence[Part]) -> dict[str, tuple[float, float]]:
 
 
 def experiment_name(column: str) -> str:
-    """Returns the name of a column's tokenizer, which must be an identifier."""
-    name = "".join(letter if f"a{letter}".isidentifier() else "_" for letter in column)
-    name = name if name.isidentifier() else f"_{name}"
-    return f"{name}_tokenizer" if name == GENERATOR else name
+    """Returns the name of a column's tokenizer, which is also a variable of the config."""
+    name = column.lower()
+    return f"{name}_tokenizer" if name == GENERATOR or keyword.iskeyword(name) else name
+
+
+def constant_name(column: str) -> str:
+    """Returns the name of a column's modality in the config."""
+    name = column.upper()
+    return f"{name}_COLUMN" if name in ("SOURCE", "CLASSES") else name

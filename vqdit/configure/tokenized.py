@@ -133,7 +133,7 @@ def _why_codes(codes: int, vectors: int) -> str:
 
 def of_sounds(column: Column, facts: Sounds, found: Found, machine: Machine, wanted: bool) -> Part:
     """Sounds stay as they are if all have one form; else short ones get silence."""
-    rates, seconds = Counter(facts.rates.tolist()), facts.seconds
+    rates, seconds, longest = Counter(facts.rates.tolist()), facts.seconds, None
     rate = min(rates.most_common(1)[0][0], FASTEST[machine.is_cpu])
     if len(set(facts.samples.tolist())) == len(rates) == 1 and rate == facts.rates[0]:
         samples, why = int(facts.samples[0]), "the length of all sounds"
@@ -148,10 +148,9 @@ def of_sounds(column: Column, facts: Sounds, found: Found, machine: Machine, wan
         longer = int((seconds * rate > samples).sum())
         why = f"longer than all but {longer} of the {len(seconds)}, which are left out"
         why = f"{why}; shorter ones get silence" if longer else "the longest; others get silence"
-        modality = Audio(
-            rate=rate, seconds=(samples / rate, samples / rate), outside="skip" if longer else "cut"
-        )
+        modality = Audio(rate=rate, seconds=(samples / rate, samples / rate), outside="cut")
         shown = f"up to {samples / rate:.3g} s at {rate:,} Hz"
+        longest = samples / rate if longer else None
     steps = samples // patch
     vectors = found.train * column.given // max(1, found.rows) * steps
     codes = _codes(vectors, machine)
@@ -181,7 +180,8 @@ def of_sounds(column: Column, facts: Sounds, found: Found, machine: Machine, wan
         codes,
         (Mel(rate=rate, windows=windows),) if windows else (),
         "l2",
-        comments=tuple(comments.items()),
+        longest,
+        tuple(comments.items()),
     )
 
 

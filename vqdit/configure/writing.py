@@ -1,10 +1,14 @@
 """A config as a Python file: the experiments that train on data as they were found."""
 
+from collections.abc import Sequence
+
 from vqdit.configure.deciding import Configured
+from vqdit.configure.parts import Part
+from vqdit.configure.source_code import WIDTH
 from vqdit.configure.source_code import Source as Code
-from vqdit.configure.targets import experiment_name
+from vqdit.configure.targets import constant_name
 from vqdit.data import ImageFolder, Table
-from vqdit.modalities import Label
+from vqdit.modalities import Label, Modality
 
 
 def write(configured: Configured, doc: str) -> str:
@@ -15,21 +19,20 @@ def write(configured: Configured, doc: str) -> str:
         doc: what the docstring says of the data and of the time.
     """
     code = Code()
-    body, names = "", {}
-    for part in configured.planned.parts:
-        if isinstance(part.modality, Label) and part.modality.names:
-            name = "CLASSES" if "CLASSES" not in names.values() else f"{part.name.upper()}_CLASSES"
-            names[part.modality.names] = name
-    is_table = isinstance(configured.planned.source, Table)
+    planned, body = configured.planned, ""
+    is_table = isinstance(planned.source, Table)
     if not is_table:
         body += _assign_source(configured, code)
-    for value, name in names.items():
-        body += code.assignment(name, value)
-        code.name(value, name)
-    for part in configured.planned.parts:
-        comments = {"": dict(part.comments)["modality"]}
-        body += code.assignment(_constant(part.name), part.modality, comments)
-        code.name(part.modality, _constant(part.name))
+    for names, name in _classes(planned.parts).items():
+        body += code.assignment(name, names)
+        code.name(names, name)
+    for modality, name in _modalities(planned.parts).items():
+        parts = [part for part in planned.parts if part.modality == modality]
+        why = dict(parts[0].comments)["modality"]
+        if len(parts) > 1:
+            why = f"{', '.join(part.name for part in parts)}. {why}"
+        body += code.assignment(name, modality, {"": why})
+        code.name(modality, name)
     if is_table:
         body += _assign_source(configured, code)
     body += "\n\ndef config() -> dict[str, Experiment]:\n"
@@ -37,9 +40,30 @@ def write(configured: Configured, doc: str) -> str:
     for name, sized in configured.sized.items():
         comments = {path: text for path, text in sized.comments.items() if path != "modality"}
         body += code.assignment(name, sized.experiment, comments, 1)
-    items = ", ".join(f'"{name}": {name}' for name in configured.sized)
-    body += f"    return {{{items}}}\n"
+    items = [f'"{name}": {name}' for name in configured.sized]
+    line = f"    return {{{', '.join(items)}}}"
+    if len(line) > WIDTH:
+        line = "\n".join(["    return {", *(f"        {item}," for item in items), "    }"])
+    body += f"{line}\n"
     return f'"""{doc}"""\n\n{code.imports()}\n{body}'
+
+
+def _classes(parts: Sequence[Part]) -> dict[tuple[str, ...], str]:
+    """Returns the names in the config of the classes of labels."""
+    found: dict[tuple[str, ...], str] = {}
+    for part in parts:
+        if isinstance(part.modality, Label) and part.modality.names not in found:
+            name = f"{constant_name(part.name)}_CLASSES" if found else "CLASSES"
+            found[part.modality.names] = name
+    return found
+
+
+def _modalities(parts: Sequence[Part]) -> dict[Modality, str]:
+    """Returns the names in the config of all modalities; columns may have the same one."""
+    columns: dict[Modality, list[str]] = {}
+    for part in parts:
+        columns.setdefault(part.modality, []).append(constant_name(part.name))
+    return {modality: "_AND_".join(names[:2]) for modality, names in columns.items()}
 
 
 def _assign_source(configured: Configured, code: Code) -> str:
@@ -53,7 +77,3 @@ def _source_comments(configured: Configured) -> dict[str, str]:
     if isinstance(source, ImageFolder) and source.on_error == "skip":
         return {"on_error": "Pictures that cannot be decoded are left out."}
     return {}
-
-
-def _constant(column: str) -> str:
-    return experiment_name(column).upper()

@@ -7,9 +7,10 @@ import jax
 import numpy as np
 
 from vqdit.modalities import Image
+from vqdit.ragged import cut, lengths, padded, ragged
 from vqdit.runs.restoring import Restored
 from vqdit.tasks.autoencoder import AutoencoderTask
-from vqdit.typing import Array
+from vqdit.typing import Array, Bool
 
 SLACK = 1e-3
 """Tolerance of rounding beyond [-1, 1] in standardised values."""
@@ -24,6 +25,11 @@ class Tokenizer:
     *Stored* examples have the form of data sets (uint8 images [b, h, w, c], int16 audio [b, t]),
     *standardised* ones float32 in [-1, 1] with channels last (images [b, h, w, c], audio
     [b, t, 1]).
+
+    If the modality's lengths vary, examples and tokens are ragged columns instead (lists of arrays
+    are taken too): each example [n, ...] has its own length, and its tokens [l, q] or [l, d] are
+    those that it has alone. A call pads its examples to one of a few lengths, which each compile
+    once.
 
     Attributes:
         task: the task of the run, without the parts that only training needs.
@@ -46,7 +52,7 @@ class Tokenizer:
         self._decode = jax.jit(self.task.decode)
         self._decode_standardized = jax.jit(self.task.decode_standardized)
 
-    def encode(self, x: Any) -> Array:
+    def encode(self, x: Any) -> Array | np.ndarray:
         """Returns the tokens of stored or of standardised examples.
 
         Raises:
@@ -54,7 +60,10 @@ class Tokenizer:
                 downsampling does not divide the size, or a standardised value is NaN or outside of
                 [-1, 1].
         """
-        x, modality = np.asarray(x), self.task.modality
+        modality = self.task.modality
+        if modality.lengths:
+            return self._encode_ragged(x)
+        x = np.asarray(x)
         _require_examples(x, "encode")
         if x.shape[1:] == modality.shape and x.dtype == modality.dtype:
             return self._encode(self.params, self.stats, x)
@@ -67,34 +76,78 @@ class Tokenizer:
                 f"got {x.dtype} {list(x.shape)}"
             )
         self.model.grid(x.shape[1:-1])  # raises if the size does not divide
+        self._require_standardized(x)
+        return self._encode_standardized(self.params, self.stats, x)
+
+    def _require_standardized(self, x: np.ndarray) -> None:
         _require_finite(x, "encode")
         if x.size and np.abs(x).max() > 1.0 + SLACK:
             raise ValueError(
                 f"encode takes float32 in [-1, 1], got {x.min():.4g} to {x.max():.4g}; scale it "
-                f"(x / 127.5 - 1 for 0 to 255) or give it as {modality.dtype}"
+                f"(x / 127.5 - 1 for 0 to 255) or give it as {self.task.modality.dtype}"
             )
-        return self._encode_standardized(self.params, self.stats, x)
 
-    def decode(self, tokens: Any, *, standardized: bool | None = None) -> Array:
+    def _encode_ragged(self, x: Any) -> np.ndarray:
+        task, encode = self.task, self._encode
+        first = x[0] if len(x) else None
+        if isinstance(first, np.ndarray) and first.dtype == np.float32 and first.ndim == 2:
+            column, encode = ragged(x), self._encode_standardized
+            self._require_standardized(np.concatenate(column))
+        else:
+            column = task.modality.pack(x)
+        values, mask = in_bucket(task, column)
+        tokens = encode(self.params, self.stats, values, mask)
+        return cut(tokens, task.token_lengths(lengths(column)))
+
+    def decode(
+        self, tokens: Any, *, standardized: bool | None = None, length: Any = None
+    ) -> Array | np.ndarray:
         """Returns the examples of tokens.
 
         Args:
             tokens: results of `encode`, or generated tokens.
             standardized: True returns the decoder's output, not clipped to [-1, 1]; False returns
                 stored examples; None takes the attribute.
+            length: if the modality's lengths vary, the number of positions of each example; None
+                for all that its tokens decode to.
 
         Raises:
-            ValueError: there are no tokens, the shape is wrong, a code is not in the codebook, or a
-                latent is not finite.
+            ValueError: there are no tokens, the shape is wrong, a code is not in the codebook, a
+                latent is not finite, or a length is not that of the tokens.
         """
+        if self.task.modality.lengths:
+            return self._decode_ragged(tokens, standardized, length)
         tokens = np.asarray(tokens)
         _require_examples(tokens, "decode")
         tokens = self._task_of(tokens).checked(tokens)
         if tokens.dtype == np.float32:
             _require_finite(tokens, "decode")
+        return self._decoder(standardized)(self.params, self.stats, tokens)
+
+    def _decoder(self, standardized: bool | None) -> Any:
         standardized = self.standardized if standardized is None else standardized
-        decode = self._decode_standardized if standardized else self._decode
-        return decode(self.params, self.stats, tokens)
+        return self._decode_standardized if standardized else self._decode
+
+    def _decode_ragged(self, tokens: Any, standardized: bool | None, length: Any) -> np.ndarray:
+        task = self.task
+        column = ragged(task.checked(np.asarray(item)[None])[0] for item in tokens)
+        if not len(column):
+            raise ValueError("decode takes at least one example, got none")
+        for item in column:
+            if item.dtype == np.float32:
+                _require_finite(item, "decode")
+        whole = np.asarray(task.stored_lengths(lengths(column)))
+        length = whole if length is None else np.asarray(length, np.int32)
+        if not np.array_equal(task.token_lengths(length), lengths(column)):
+            raise ValueError(
+                f"decode takes lengths that fill {lengths(column).tolist()} tokens, got "
+                f"{length.tolist()}"
+            )
+        most = _bucket(task, int(whole.max()))
+        values, _ = padded(column, int(task.token_lengths(most)))
+        mask = np.arange(most) < length[:, None]
+        found = self._decoder(standardized)(self.params, self.stats, values, mask)
+        return cut(found, length)
 
     def _task_of(self, tokens: np.ndarray) -> AutoencoderTask:
         """Returns the task for images of the size that this grid of tokens decodes to."""
@@ -103,6 +156,21 @@ class Tokenizer:
         if not isinstance(modality, Image) or len(size) != 2 or min(size) < 1:
             return self.task
         return dataclasses.replace(self.task, modality=dataclasses.replace(modality, size=size))
+
+
+def in_bucket(
+    task: AutoencoderTask, column: np.ndarray
+) -> tuple[np.ndarray, Bool[np.ndarray, "b n"]]:
+    """Returns padded examples of a ragged column and their mask, of one of a few lengths."""
+    return padded(column, _bucket(task, int(lengths(column).max())))
+
+
+def _bucket(task: AutoencoderTask, length: int) -> int:
+    """Returns the least length of 1, 2, 4, ... tokens that is enough, or the longest."""
+    longest, most = (task.modality.lengths or (0, length))[1], task.model.downsampling
+    while most < length:
+        most *= 2
+    return min(most, longest)
 
 
 def _require_examples(x: np.ndarray, method: str) -> None:

@@ -17,9 +17,12 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from vqdit.typing import Array, Float
+from vqdit.masked_mean import mean_of_each
+from vqdit.typing import Array, Bool, Float
 
 Logits = Float[Array, "b *grid"]
+Mask = Bool[Array, "b _"] | None
+"""True at the logits of real positions, for sequences of different lengths; None: at all."""
 
 
 class Game(NamedTuple):
@@ -46,47 +49,58 @@ GAMES: dict[Kind, Game] = {
 }
 
 
-def generator_loss(kind: Kind, fake: Logits) -> Float[Array, " b"]:
+def generator_loss(kind: Kind, fake: Logits, mask: Mask = None) -> Float[Array, " b"]:
     """Returns the generator's loss of each example; low if the discriminator takes it for real."""
-    return per_example(GAMES[kind].g(fake))
+    return per_example(GAMES[kind].g(fake), mask)
 
 
-def discriminator_loss(kind: Kind, real: Logits, fake: Logits) -> Float[Array, " b"]:
+def discriminator_loss(
+    kind: Kind, real: Logits, fake: Logits, mask: Mask = None
+) -> Float[Array, " b"]:
     """Returns the discriminator's loss of each pair; low if both are classified correctly."""
-    return per_example(GAMES[kind].d_real(real)) + per_example(GAMES[kind].d_fake(fake))
+    game = GAMES[kind]
+    return per_example(game.d_real(real), mask) + per_example(game.d_fake(fake), mask)
 
 
-def accuracy(kind: Kind, real: Logits, fake: Logits) -> Float[Array, " b"]:
+def accuracy(kind: Kind, real: Logits, fake: Logits, mask: Mask = None) -> Float[Array, " b"]:
     """Returns the share of correctly classified logits of each pair; guessing gives 0.5."""
     threshold = GAMES[kind].threshold
     right = (real > threshold).astype(jnp.float32), (fake < threshold).astype(jnp.float32)
-    return 0.5 * (per_example(right[0]) + per_example(right[1]))
+    return 0.5 * (per_example(right[0], mask) + per_example(right[1], mask))
 
 
 def lecam(
-    real: Logits, fake: Logits, mean_real: Float[Array, ""], mean_fake: Float[Array, ""]
+    real: Logits,
+    fake: Logits,
+    mean_real: Float[Array, ""],
+    mean_fake: Float[Array, ""],
+    mask: Mask = None,
 ) -> Float[Array, " b"]:
     """Returns relu(r - m_fake)^2 + relu(m_real - f)^2 of each pair, which keeps logits bounded.
 
     m_real and m_fake are moving averages of the mean logits. Tseng et al., "Regularizing GANs under
     Limited Data", arXiv:2104.03310; the relus are from their code.
     """
-    return per_example(jax.nn.relu(real - mean_fake) ** 2) + per_example(
-        jax.nn.relu(mean_real - fake) ** 2
+    return per_example(jax.nn.relu(real - mean_fake) ** 2, mask) + per_example(
+        jax.nn.relu(mean_real - fake) ** 2, mask
     )
 
 
 def r1(
-    discriminator: Callable[[Float[Array, "b *size c"]], Logits], x: Float[Array, "b *size c"]
+    discriminator: Callable[[Float[Array, "b *size c"]], Logits],
+    x: Float[Array, "b *size c"],
+    mask: Mask = None,
 ) -> Float[Array, " b"]:
     """Returns |d D(x_i) / d x_i|^2 / 2 of each real example; D(x_i) is the mean of its logits.
 
     Mescheder et al., arXiv:1801.04406, eq. 9, where gamma is the weight of this loss.
     """
-    gradient = jax.grad(lambda x: jnp.sum(per_example(discriminator(x))))(x)
+    gradient = jax.grad(lambda x: jnp.sum(per_example(discriminator(x), mask)))(x)
     return 0.5 * jnp.sum(gradient**2, axis=tuple(range(1, x.ndim)))
 
 
-def per_example(values: Logits) -> Float[Array, " b"]:
-    """Returns the mean over positions."""
+def per_example(values: Logits, mask: Mask = None) -> Float[Array, " b"]:
+    """Returns the mean over real positions."""
+    if mask is not None:
+        return mean_of_each(values, mask)
     return jnp.mean(values.reshape(values.shape[0], -1), axis=-1)

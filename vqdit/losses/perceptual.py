@@ -17,13 +17,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from vqdit.models.features import VGG16, VGG16_STAGES, Features, blank_vgg16
-from vqdit.typing import Array, Component, Float, Params
+from vqdit.typing import Array, Bool, Component, Float, Params
 
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 """Mean and scale of colours in [-1, 1], the statistics of ImageNet, as published with LPIPS."""
 EPSILON = 1e-10
 """Added in the square root of a feature's length, for finite gradients at 0."""
 Data = Float[Array, "b *size c"]
+Mask = Bool[Array, "b n"] | None
+"""True at real positions of sequences; None if all are real."""
 SMALLEST = 16
 """Smallest height and width in pixels: VGG-16 halves them four times."""
 
@@ -37,6 +39,8 @@ class Perceptual(Component):
 
     weight: float = 1.0
 
+    any_length = False  # whether `distance` takes a mask
+
     def __post_init__(self) -> None:
         self.require("weight > 0", self.weight > 0.0, "to switch the loss off, remove it")
 
@@ -46,7 +50,10 @@ class Perceptual(Component):
         return type(self).__name__.lower()
 
     def check(self, size: tuple[int, ...], channels: int) -> None:
-        """Raises ValueError unless the loss can compare data of this size. Default: any size."""
+        """Raises ValueError unless the loss can compare data of this size. Default: any size.
+
+        For sequences of different lengths, the size is that of the shortest.
+        """
         del size, channels
 
     def load(self) -> Params:
@@ -58,7 +65,11 @@ class Perceptual(Component):
         raise TypeError(f"{type(self).__name__} must define the method like")
 
     def distance(self, params: Params, x: Data, y: Data) -> Float[Array, " b"]:
-        """Returns the distance of each pair of examples, whose data are in [-1, 1]."""
+        """Returns the distance of each pair of examples, whose data are in [-1, 1].
+
+        A subclass with `any_length` True takes as a fourth argument the mask of sequences of
+        different lengths, and returns for each the distance of the sequences without padding.
+        """
         raise TypeError(f"{type(self).__name__} must define the method distance")
 
 

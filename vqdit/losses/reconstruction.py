@@ -1,23 +1,26 @@
-"""Elementwise losses, averaged over the elements of each example."""
+"""Elementwise losses, averaged over the elements of each example at its real positions."""
 
 import jax.numpy as jnp
 
-from vqdit.typing import Array, Float
+from vqdit.masked_mean import mean_of_each
+from vqdit.typing import Array, Bool, Float
 
 Data = Float[Array, "b *size c"]
+Mask = Bool[Array, "b n"] | None
+"""True at real positions of sequences; None if all are real."""
 
 
-def l1(x: Data, y: Data) -> Float[Array, " b"]:
+def l1(x: Data, y: Data, mask: Mask = None) -> Float[Array, " b"]:
     """Returns the mean absolute error of each example."""
-    return jnp.mean(jnp.abs(x - y), axis=tuple(range(1, x.ndim)))
+    return mean_of_each(jnp.abs(x - y), mask)
 
 
-def l2(x: Data, y: Data) -> Float[Array, " b"]:
+def l2(x: Data, y: Data, mask: Mask = None) -> Float[Array, " b"]:
     """Returns the mean squared error of each example."""
-    return jnp.mean((x - y) ** 2, axis=tuple(range(1, x.ndim)))
+    return mean_of_each((x - y) ** 2, mask)
 
 
-def huber(x: Data, y: Data, delta: float = 0.1) -> Float[Array, " b"]:
+def huber(x: Data, y: Data, mask: Mask = None, delta: float = 0.1) -> Float[Array, " b"]:
     """Returns the mean Huber loss of each example.
 
     With e = x - y it is e^2 / 2 where |e| <= delta, and delta (|e| - delta / 2) elsewhere. The
@@ -26,7 +29,7 @@ def huber(x: Data, y: Data, delta: float = 0.1) -> Float[Array, " b"]:
     """
     error = jnp.abs(x - y)
     inner = jnp.minimum(error, delta)
-    return jnp.mean(inner * (error - 0.5 * inner), axis=tuple(range(1, x.ndim)))
+    return mean_of_each(inner * (error - 0.5 * inner), mask)
 
 
 RECONSTRUCTION = {"l1": l1, "l2": l2, "huber": huber}

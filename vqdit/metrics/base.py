@@ -6,22 +6,27 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vqdit.typing import Array, Bool, Float, Named
+from vqdit.typing import Array, Bool, Float, Int, Named
 
 Metrics = Named[Any]
 """Accumulators by name."""
 
 
 class Mean(NamedTuple):
-    """A mean over examples."""
+    """A mean over examples, or over the real positions of examples that differ in length."""
 
     total: Float[Array, ""]
     count: Float[Array, ""]
 
     @classmethod
-    def of(cls, values: Float[Array, " b"], valid: Bool[Array, " b"]) -> "Mean":
-        """Accumulates one value per valid example."""
+    def of(cls, values: Float[Array, " b"], valid: Bool[Array, " b"] | Int[Array, " b"]) -> "Mean":
+        """Accumulates one value per valid example.
+
+        Integers `valid` are weights: the number of real positions of each example.
+        """
         weight = valid.astype(jnp.float32)
+        if valid.dtype != bool:
+            return cls(jnp.sum(jnp.where(valid > 0, values, 0.0) * weight), jnp.sum(weight))
         return cls(jnp.sum(jnp.where(valid, values, 0.0)), jnp.sum(weight))
 
     def compute(self, name: str) -> dict[str, float]:

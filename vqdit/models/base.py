@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from vqdit.nn.conv import Mask, zero_behind
+from vqdit.nn.conv import Mask, never_empty, zero_behind
 from vqdit.nn.patches import nearest
 from vqdit.typing import Array, Bool, Component, Float, Key, Params
 
@@ -113,7 +113,7 @@ class Autoencoder(Component):
             z: Any = encoder.apply(variables, x)
             return z
         tokens = self.token_mask(mask)
-        z = encoder.apply(variables, self._rounded(zero_behind(x, mask)), _never_empty(tokens))
+        z = encoder.apply(variables, self._rounded(zero_behind(x, mask)), never_empty(tokens))
         return zero_behind(z, tokens)
 
     def decode(
@@ -137,7 +137,7 @@ class Autoencoder(Component):
             x: Any = decoder.apply(variables, z)
             return x
         tokens = self.token_mask(mask)
-        x = decoder.apply(variables, zero_behind(z, tokens), _never_empty(tokens))
+        x = decoder.apply(variables, zero_behind(z, tokens), never_empty(tokens))
         return zero_behind(x[:, : mask.shape[1]], mask)
 
     def token_mask(self, mask: Bool[Array, "b n"]) -> Bool[Array, "b l"]:
@@ -148,8 +148,3 @@ class Autoencoder(Component):
         """Returns sequences with zeros behind them, up to whole tokens."""
         more = -x.shape[1] % self.downsampling
         return jnp.pad(x, ((0, 0), (0, more), (0, 0))) if more else x
-
-
-def _never_empty(mask: Bool[Array, "b l"]) -> Bool[Array, "b l"]:
-    """Makes all positions of empty sequences real, so that no statistic is over nothing."""
-    return mask | ~jnp.any(mask, axis=1, keepdims=True)

@@ -10,8 +10,8 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax.numpy as jnp
 
-from vqdit.nn.conv import blur_pool, group_norm
-from vqdit.typing import Array, Component, Float, Key, Params
+from vqdit.nn.conv import Mask, blur_pool, group_norm, zero_behind
+from vqdit.typing import Array, Bool, Component, Float, Key, Params
 
 SLOPE = 0.2
 """Negative slope of the leaky ReLUs, as published for both discriminators."""
@@ -19,6 +19,8 @@ SLOPE = 0.2
 
 class Discriminator(Component):
     """Base class of discriminators, which map data to logits; a high logit means original."""
+
+    any_length = False  # whether a batch may hold sequences of different lengths
 
     @property
     def smallest(self) -> int:
@@ -29,10 +31,25 @@ class Discriminator(Component):
         """Returns fresh parameters for data with the shape of x."""
         return self._network().init(key, x)["params"]
 
-    def apply(self, params: Params, x: Float[Array, "b *size c"]) -> Float[Array, "b *grid"]:
-        """Returns float32 logits, one per example or one per patch."""
-        logits: Any = self._network().apply({"params": params}, x)
+    def apply(
+        self, params: Params, x: Float[Array, "b *size c"], mask: Mask = None
+    ) -> Float[Array, "b *grid"]:
+        """Returns float32 logits, one per example or one per patch.
+
+        Args:
+            params: parameters.
+            x: data.
+            mask: real positions of sequences of different lengths; see `real`.
+        """
+        given = (x,) if mask is None else (x, mask)
+        logits: Any = self._network().apply({"params": params}, *given)
         return logits
+
+    def real(self, mask: Bool[Array, "b n"]) -> Bool[Array, "b _"]:
+        """Returns which logits are of real positions; the others have no meaning."""
+        raise ValueError(
+            f"{type(self).__name__} takes data of one size; use PatchGAN for lengths that vary"
+        )
 
     def _network(self) -> nn.Module:
         raise TypeError(f"{type(self).__name__} must define the method _network")
@@ -58,6 +75,8 @@ class PatchGAN(Discriminator):
     blur: bool = False
     dtype: Literal["float32", "bfloat16"] = "float32"
 
+    any_length = True
+
     def __post_init__(self) -> None:
         self.require("channels >= 1", self.channels >= 1)
         self.require("layers >= 1", self.layers >= 1)
@@ -75,6 +94,20 @@ class PatchGAN(Discriminator):
             field = (2 * field + 2) + kernel - 1 if self.blur else 2 * field + 2
         return field
 
+    def real(self, mask: Bool[Array, "b n"]) -> Bool[Array, "b _"]:
+        *_, last = self.masks(mask)
+        return last if self.blur else last[:, 1:]
+
+    def masks(self, mask: Mask) -> list[Any]:
+        """Returns the real positions of the input of every layer but the first, and of `out`."""
+        masks: list[Any] = []
+        for layer in range(self.layers + 1):
+            if mask is not None:
+                halves, shortens = layer < self.layers, not self.blur
+                mask = mask[:, 1::2] if halves else mask[:, 1:] if shortens else mask
+            masks.append(mask)
+        return masks
+
     def _network(self) -> nn.Module:
         return _PatchGAN(self)
 
@@ -83,24 +116,27 @@ class _PatchGAN(nn.Module):
     config: PatchGAN
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b *size c"]) -> Float[Array, "b *grid"]:
+    def __call__(self, x: Float[Array, "b *size c"], mask: Mask = None) -> Float[Array, "b *grid"]:
         config, axes = self.config, x.ndim - 2
         kernel, init = (3 if config.blur else 4,) * axes, nn.initializers.normal(0.02)
 
-        def conv(h: Array, width: int, stride: int, name: str) -> Array:
+        def conv(h: Array, mask: Mask, width: int, stride: int, name: str) -> Array:
             strides = (1 if config.blur else stride,) * axes
             h = nn.Conv(
                 width, kernel, strides, padding=1, dtype=config.dtype, kernel_init=init, name=name
-            )(h)
-            return blur_pool(h) if config.blur and stride == 2 else h
+            )(zero_behind(h, mask))
+            return blur_pool(h, mask) if config.blur and stride == 2 else h
 
-        h = nn.leaky_relu(conv(x, config.channels, 2, "layer_0"), SLOPE)
+        masks = [mask, *config.masks(mask)]
+        h = nn.leaky_relu(conv(x, mask, config.channels, 2, "layer_0"), SLOPE)
         for layer in range(1, config.layers + 1):
             width = config.channels * min(2**layer, 8)
-            h = conv(h, width, 2 if layer < config.layers else 1, f"layer_{layer}")
-            h = nn.leaky_relu(group_norm(h, name=f"norm_{layer}"), SLOPE)
+            stride = 2 if layer < config.layers else 1
+            h = conv(h, masks[layer], width, stride, f"layer_{layer}")
+            h = group_norm(h, name=f"norm_{layer}", mask=masks[layer + 1])
+            h = nn.leaky_relu(h, SLOPE)
         out = nn.Conv(1, kernel, padding=1, kernel_init=init, name="out")
-        return out(h.astype(jnp.float32))[..., 0]
+        return out(zero_behind(h.astype(jnp.float32), masks[-1]))[..., 0]
 
 
 class StyleGAN(Discriminator):

@@ -23,6 +23,11 @@ def zero_behind(x: Float[Array, "b *grid c"], mask: Mask) -> Float[Array, "b *gr
     return x if mask is None else jnp.where(mask[..., None], x, jnp.zeros((), x.dtype))
 
 
+def never_empty(mask: Bool[Array, "b n"]) -> Bool[Array, "b n"]:
+    """Makes all positions of empty sequences real, so that no statistic is over nothing."""
+    return mask | ~jnp.any(mask, axis=1, keepdims=True)
+
+
 class ResidualBlock(nn.Module):
     """x + conv(silu(norm(conv(silu(norm(x)))))); the second convolution is initialised to zero.
 
@@ -153,7 +158,7 @@ def group_norm(x: Array, name: str, groups: int = 0, mask: Mask = None) -> Array
         groups: number of groups. 0 chooses up to 32 groups of at least 4 channels and computes the
             variance as E[x^2] - E[x]^2; any other number computes it in two passes, as the
             published models do.
-        mask: real positions, at least one of each example; the statistics are over them alone.
+        mask: real positions; the statistics are over them alone.
     """
     norm = nn.GroupNorm(
         num_groups=groups or _groups(x.shape[-1]),
@@ -164,7 +169,8 @@ def group_norm(x: Array, name: str, groups: int = 0, mask: Mask = None) -> Array
     )
     if mask is None:
         return norm(x).astype(x.dtype)
-    return norm(x, mask=jnp.broadcast_to(mask[..., None], x.shape)).astype(x.dtype)
+    mask = jnp.broadcast_to(never_empty(mask)[..., None], x.shape)
+    return norm(x, mask=mask).astype(x.dtype)
 
 
 def _groups(channels: int) -> int:

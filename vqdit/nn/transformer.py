@@ -12,8 +12,9 @@ from Shazeer, "GLU Variants Improve Transformer", arXiv:2002.05202, eq. 6.
 import flax.linen as nn
 import jax.numpy as jnp
 
-from vqdit.nn.attention import Mask, attention
+from vqdit.nn.attention import attention
 from vqdit.nn.dense import Dense, Projections
+from vqdit.nn.masks import Mask
 from vqdit.nn.mlp import MLP
 from vqdit.nn.stack import rematerialized, unroll
 from vqdit.typing import Array, Float

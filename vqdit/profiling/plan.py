@@ -164,7 +164,7 @@ def _like(function: Callable[[], Any], where: Any) -> Any:
 
 
 def blank_batch(experiment: Experiment, task: Task) -> Batch:
-    """Returns a batch of zeros, of the columns that the task reads."""
+    """Returns a batch of zeros, of the columns that the task reads, each as long as possible."""
     count, source = experiment.data.batch_size, experiment.data.source
     if isinstance(source, Encoded):
         columns = {name: (f.shape, f.stored) for name, f in source.features().items()}
@@ -172,7 +172,10 @@ def blank_batch(experiment: Experiment, task: Task) -> Batch:
         columns = {name: (m.shape, m.dtype) for name, m in task.modalities.items()}
     data = {name: jnp.zeros((count, *shape), dtype) for name, (shape, dtype) in columns.items()}
     present = {name: jnp.ones(count, bool) for name in columns}
-    return Batch(Named(data), Named(present), Named(), jnp.arange(count), jnp.ones(count, bool))
+    ragged = [name for name, modality in task.modalities.items() if modality.lengths]
+    mask = {name: jnp.ones((count, columns[name][0][0]), bool) for name in ragged}
+    index, valid = jnp.arange(count), jnp.ones(count, bool)
+    return Batch(Named(data), Named(present), Named(mask), index, valid)
 
 
 def _read(

@@ -76,8 +76,16 @@ class Quantizer(Component):
         """
         return (1.0,)
 
-    def init(self, key: Key[Array, ""], z: Vectors | None = None) -> tuple[Params, Stats]:
-        """Returns initial params and stats; a batch of vectors z, if given, places the codes."""
+    def init(
+        self, key: Key[Array, ""], z: Vectors | None = None, mask: Mask = None
+    ) -> tuple[Params, Stats]:
+        """Returns initial params and stats.
+
+        Args:
+            key: randomness.
+            z: a batch of vectors that places the codes; None if there is none.
+            mask: which of these vectors are real.
+        """
         raise TypeError(f"{type(self).__name__} must define the method init")
 
     def quantize(

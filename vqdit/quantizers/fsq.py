@@ -63,8 +63,10 @@ class FSQ(Quantizer):
     def residual_scale(self) -> tuple[float, ...]:
         return tuple(1.0 / (level - 1) for level in self.levels)
 
-    def init(self, key: Key[Array, ""], z: Vectors | None = None) -> tuple[Params, Stats]:
-        del key, z
+    def init(
+        self, key: Key[Array, ""], z: Vectors | None = None, mask: Mask = None
+    ) -> tuple[Params, Stats]:
+        del key, z, mask
         return {}, {}
 
     def quantize(

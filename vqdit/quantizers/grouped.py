@@ -5,6 +5,7 @@ Yang et al., "HiFi-Codec", arXiv:2305.02765.
 """
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -53,11 +54,14 @@ class GroupedVQ(Quantizer):
         scale = self.quantizer.residual_scale
         return scale if len(scale) == 1 else scale * self.groups
 
-    def init(self, key: Key[Array, ""], z: Vectors | None = None) -> tuple[Params, Stats]:
+    def init(
+        self, key: Key[Array, ""], z: Vectors | None = None, mask: Mask = None
+    ) -> tuple[Params, Stats]:
         keys = jax.random.split(key, self.groups)
         if z is None:
             return jax.vmap(self.quantizer.init)(keys)
-        return jax.vmap(self.quantizer.init)(keys, self._split(self.check(z)))
+        init = functools.partial(self.quantizer.init, mask=mask)
+        return jax.vmap(init)(keys, self._split(self.check(z)))
 
     def quantize(
         self,

@@ -59,8 +59,10 @@ class GumbelVQ(Quantizer):
     def codebook_sizes(self) -> tuple[int, ...]:
         return (self.codebook_size,)
 
-    def init(self, key: Key[Array, ""], z: Vectors | None = None) -> tuple[Params, Stats]:
-        del z
+    def init(
+        self, key: Key[Array, ""], z: Vectors | None = None, mask: Mask = None
+    ) -> tuple[Params, Stats]:
+        del z, mask
         k_logits, k_codes = jax.random.split(key)
         shape = self.codebook_size, self.dim
         return {

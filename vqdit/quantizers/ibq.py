@@ -59,8 +59,10 @@ class IBQ(Quantizer):
     def codebook_sizes(self) -> tuple[int, ...]:
         return (self.codebook_size,)
 
-    def init(self, key: Key[Array, ""], z: Vectors | None = None) -> tuple[Params, Stats]:
-        del z
+    def init(
+        self, key: Key[Array, ""], z: Vectors | None = None, mask: Mask = None
+    ) -> tuple[Params, Stats]:
+        del z, mask
         return {"codebook": jax.random.normal(key, (self.codebook_size, self.dim))}, {}
 
     def quantize(

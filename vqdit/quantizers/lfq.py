@@ -84,8 +84,10 @@ class LFQ(Quantizer):
         """Names of the losses."""
         return ("commitment", "entropy", "diversity")
 
-    def init(self, key: Key[Array, ""], z: Vectors | None = None) -> tuple[Params, Stats]:
-        del key, z
+    def init(
+        self, key: Key[Array, ""], z: Vectors | None = None, mask: Mask = None
+    ) -> tuple[Params, Stats]:
+        del key, z, mask
         return {}, {}
 
     def quantize(

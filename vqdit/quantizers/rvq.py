@@ -62,12 +62,15 @@ class RVQ(Quantizer):
     def started(self) -> "RVQ":
         return dataclasses.replace(self, quantizer=self.quantizer.started())
 
-    def init(self, key: Key[Array, ""], z: Vectors | None = None) -> tuple[Params, Stats]:
+    def init(
+        self, key: Key[Array, ""], z: Vectors | None = None, mask: Mask = None
+    ) -> tuple[Params, Stats]:
         if self.shared:
-            return self.quantizer.init(key, z)
+            return self.quantizer.init(key, z, mask)
         params, stats = [], []
         for level, level_key in enumerate(jax.random.split(key, self.depth)):
-            of_level = self.quantizer.init(level_key, None if z is None else self._grown(z, level))
+            grown = None if z is None else self._grown(z, level)
+            of_level = self.quantizer.init(level_key, grown, mask)
             params.append(of_level[0])
             stats.append(of_level[1])
             if z is not None:

@@ -54,8 +54,10 @@ class SimVQ(Quantizer):
     def codebook_sizes(self) -> tuple[int, ...]:
         return (self.codebook_size,)
 
-    def init(self, key: Key[Array, ""], z: Vectors | None = None) -> tuple[Params, Stats]:
-        del z
+    def init(
+        self, key: Key[Array, ""], z: Vectors | None = None, mask: Mask = None
+    ) -> tuple[Params, Stats]:
+        del z, mask
         k_table, k_kernel = jax.random.split(key)
         width = self.dim**-0.5
         table = width * jax.random.normal(k_table, (self.codebook_size, self.dim))

@@ -126,7 +126,9 @@ class VQ(Quantizer):
     def started(self) -> "VQ":
         return dataclasses.replace(self, start=0)
 
-    def init(self, key: Key[Array, ""], z: Vectors | None = None) -> tuple[Params, Stats]:
+    def init(
+        self, key: Key[Array, ""], z: Vectors | None = None, mask: Mask = None
+    ) -> tuple[Params, Stats]:
         k_codes, k_in, k_out = jax.random.split(key, 3)
         params: dict[str, Array] = {}
         if self.code_dim is not None:
@@ -139,7 +141,10 @@ class VQ(Quantizer):
             count = jnp.full(self.codebook_size, 0.0 if self.start else 1.0)
         else:
             vectors = rows(self._project(params, self.check(z)))
-            codebook, count = self._kmeans(k_codes, vectors, jnp.ones(len(vectors)))
+            weight = jnp.ones(len(vectors))
+            if mask is not None:
+                weight = jnp.repeat(mask.reshape(-1), self.heads).astype(jnp.float32)
+            codebook, count = self._kmeans(k_codes, vectors, weight)
         return self._with_codebook(params, codebook, count)
 
     def quantize(

@@ -8,6 +8,7 @@ second only the discriminator, and one gradient of the sum serves both. Each has
 Esser et al., "Taming Transformers" (VQGAN), arXiv:2012.09841, section 3.1.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -20,6 +21,10 @@ from vqdit.models.discriminators import Discriminator, PatchGAN
 from vqdit.optim import AdamW, Optimizer
 from vqdit.typing import Array, Bool, Component, Float, Int, Key, Named, Params
 
+Weights = Bool[Array, " b"] | Int[Array, " b"]
+"""Which examples are real; or the number of real positions of each, which weights its losses."""
+Mask = Bool[Array, "b n"] | None
+"""True at real positions of examples that differ in length; None if the length is fixed."""
 LECAM_DECAY = 0.999
 """Decay of the moving averages of the mean logits, as published."""
 
@@ -70,8 +75,15 @@ class Adversary(Component):
                 f"{self.start} and {self.r1_every}"
             )
 
-    def check(self, size: tuple[int, ...]) -> None:
-        """Raises ValueError if the discriminator cannot take data of that size."""
+    def check(self, size: tuple[int, ...], varies: bool = False) -> None:
+        """Raises ValueError if the discriminator cannot take data of that size.
+
+        Args:
+            size: size of the data; of the shortest sequences if lengths vary.
+            varies: whether lengths vary.
+        """
+        if varies:
+            self.discriminator.real(jnp.ones((1, *size), bool))
         smallest = self.discriminator.smallest
         if min(size) < smallest:
             raise ValueError(
@@ -88,11 +100,20 @@ class Adversary(Component):
         return (step >= self.start).astype(jnp.float32)
 
     def generator_loss(
-        self, params: Params, y: Float[Array, "b *size c"], valid: Bool[Array, " b"]
+        self,
+        params: Params,
+        y: Float[Array, "b *size c"],
+        valid: Weights,
+        mask: Mask = None,
     ) -> Float[Array, ""]:
         """Returns the unweighted loss of reconstructions; no gradient reaches `params`."""
-        logits = self.discriminator.apply(jax.lax.stop_gradient(params), y)
-        return masked_mean(adversarial.generator_loss(self.loss, logits), valid)
+        logits = self.discriminator.apply(jax.lax.stop_gradient(params), y, mask)
+        real = self._real(mask)
+        return masked_mean(adversarial.generator_loss(self.loss, logits, real), valid)
+
+    def _real(self, mask: Mask) -> Bool[Array, "b _"] | None:
+        """Returns which logits are of real positions; None if all are."""
+        return None if mask is None else self.discriminator.real(mask)
 
     def discriminator_loss(
         self,
@@ -100,32 +121,35 @@ class Adversary(Component):
         averages: Averages,
         x: Float[Array, "b *size c"],
         y: Float[Array, "b *size c"],
-        valid: Bool[Array, " b"],
+        valid: Weights,
         step: Int[Array, ""],
+        mask: Mask = None,
     ) -> tuple[Float[Array, ""], Named[Float[Array, ""]], Averages]:
         """Returns the loss, its metrics, and the next averages; no gradient reaches x and y."""
         x, y = jax.lax.stop_gradient((x, y))
-        real, fake = (self.discriminator.apply(params, data) for data in (x, y))
-        loss = masked_mean(adversarial.discriminator_loss(self.loss, real, fake), valid)
+        real, fake = (self.discriminator.apply(params, data, mask) for data in (x, y))
+        within = self._real(mask)
+        loss = masked_mean(adversarial.discriminator_loss(self.loss, real, fake, within), valid)
         logits = Averages(
             *(
-                masked_mean(adversarial.per_example(jax.lax.stop_gradient(f)), valid)
+                masked_mean(adversarial.per_example(jax.lax.stop_gradient(f), within), valid)
                 for f in (real, fake)
             )
         )
         metrics = {
             "discriminator": loss,
             "discriminator_accuracy": masked_mean(
-                adversarial.accuracy(self.loss, real, fake), valid
+                adversarial.accuracy(self.loss, real, fake, within), valid
             ),
             "logits_real": logits.real,
             "logits_fake": logits.fake,
         }
         if self.lecam > 0.0:
-            metrics["lecam"] = masked_mean(adversarial.lecam(real, fake, *averages), valid)
+            distance = adversarial.lecam(real, fake, *averages, within)
+            metrics["lecam"] = masked_mean(distance, valid)
             loss = loss + self.lecam * metrics["lecam"]
         if self.r1 > 0.0:
-            metrics["r1"] = self._r1(params, x, valid, step)
+            metrics["r1"] = self._r1(params, x, valid, step, mask)
             loss = loss + self.r1 * metrics["r1"]
         return loss, Named(metrics), self._averaged(averages, logits, step)
 
@@ -133,13 +157,15 @@ class Adversary(Component):
         self,
         params: Params,
         x: Float[Array, "b *size c"],
-        valid: Bool[Array, " b"],
+        valid: Weights,
         step: Int[Array, ""],
+        mask: Mask,
     ) -> Float[Array, ""]:
         """Returns n times the penalty in every n-th step; 0 in others, which do not compute it."""
 
         def penalty(params: Params) -> Float[Array, ""]:
-            each = adversarial.r1(lambda x: self.discriminator.apply(params, x), x)
+            logits = functools.partial(self.discriminator.apply, params, mask=mask)
+            each = adversarial.r1(logits, x, self._real(mask))
             return self.r1_every * masked_mean(each, valid)
 
         due = (step - self.start) % self.r1_every == 0

@@ -63,6 +63,12 @@ class AutoencoderTask(Bottleneck):
         longest = self.modality.lengths[1] if self.modality.lengths else self.modality.grid[0]
         return jnp.minimum(jnp.asarray(tokens) * self.model.downsampling, longest)
 
+    def is_grid(self, grid: tuple[int, ...]) -> bool:
+        """Returns whether examples can have this grid of tokens."""
+        if self.modality.lengths is None:
+            return grid == self.grid
+        return len(grid) == 1 and grid[0] <= self.grid[0]
+
     @property
     def encoded_shape(self) -> tuple[int, ...]:
         """Shape of an example in encoded data: its codes, or mean and deviation of its latents."""

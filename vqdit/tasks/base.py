@@ -166,12 +166,27 @@ class Task(Component):
         raise TypeError(f"{type(self).__name__} must define the method write_preview")
 
 
-def require(features: Named[Feature], name: str, shape: tuple[int, ...]) -> None:
-    """Raises ValueError unless the data have the column `name` with this shape."""
+def require(
+    features: Named[Feature], name: str, shape: tuple[int, ...], *, ragged: bool = False
+) -> None:
+    """Raises ValueError unless the data have the column `name` with this shape.
+
+    Args:
+        features: features of the data.
+        name: name of the column.
+        shape: shape of one example, or of the longest one.
+        ragged: whether examples differ in length.
+    """
     if name not in features:
         raise ValueError(f"the data have no {name!r}; they have: {', '.join(features)}")
     if features[name].shape != shape:
         raise ValueError(
             f"{name!r} in the data has shape {features[name].shape}, the config says {shape}; "
             "change the modality's size and channels, or the size of the data source"
+        )
+    if features[name].ragged != ragged:
+        kinds = {True: "of variable length", False: "of one length"}
+        raise ValueError(
+            f"{name!r} is {kinds[features[name].ragged]} in the data and {kinds[ragged]} in the "
+            "config; make both the same modality"
         )

@@ -56,7 +56,11 @@ class Bottleneck(Task):
         return self.dim
 
     def start(
-        self, key: Key[Array, ""], params: Params, x: Float[Array, "b *size c"]
+        self,
+        key: Key[Array, ""],
+        params: Params,
+        x: Float[Array, "b *size c"],
+        mask: Bool[Array, "b n"] | None = None,
     ) -> tuple[Params, Stats]:
         """Returns `params` with the bottleneck's parameters added, and its fresh statistics.
 
@@ -64,8 +68,9 @@ class Bottleneck(Task):
             key: randomness of the initialisation.
             params: parameters of the encoder and the decoder.
             x: standardised examples, for initialisation from data.
+            mask: real positions of examples that differ in length.
         """
-        del key, x
+        del key, x, mask
         return params, {}
 
     def bottleneck(
@@ -77,7 +82,10 @@ class Bottleneck(Task):
         step: Int[Array, ""],
         mask: Bool[Array, "b *grid"],
     ) -> BottleneckOutput:
-        """Passes the encoder's output through the bottleneck, in training."""
+        """Passes the encoder's output through the bottleneck, in training.
+
+        Losses and statistics are over the positions where `mask` is True.
+        """
         raise TypeError(f"{type(self).__name__} must define the method bottleneck")
 
     def tokens(self, params: Params, stats: Stats, h: Float[Array, "b *grid w"]) -> Array:
@@ -103,8 +111,18 @@ class Bottleneck(Task):
         h: Float[Array, "b *grid w"],
         tokens: Array,
         valid: Bool[Array, " b"],
+        mask: Bool[Array, "b l"] | None = None,
     ) -> Metrics:
-        """Returns accumulators of how much the bottleneck loses, for evaluation."""
+        """Returns accumulators of how much the bottleneck loses, for evaluation.
+
+        Args:
+            params: parameters.
+            stats: statistics.
+            h: the encoder's output.
+            tokens: its tokens.
+            valid: examples that are no padding.
+            mask: real tokens of examples that differ in length.
+        """
         raise TypeError(f"{type(self).__name__} must define the method measure")
 
     def update_bottleneck(

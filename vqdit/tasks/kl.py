@@ -4,6 +4,7 @@
 
 where the error is a sum over the elements of the data, and the divergence a sum over those of the
 latents. The loss is L divided by the number of elements, so that errors are means as with codes.
+For examples that differ in length, the metric `kl` is in nats per token instead of per example.
 
 Rombach et al., "Latent Diffusion Models", arXiv:2112.10752, appendix G.
 """
@@ -36,6 +37,8 @@ class KLTask(AutoencoderTrainingTask):
     @property
     def weights(self) -> Named[float]:
         elements = math.prod(self.modality.grid) * self.modality.channels
+        if self.modality.lengths:
+            elements = self.model.downsampling * self.modality.channels  # of one token
         return Named(kl=self.regularizer.weight / elements)
 
     @property
@@ -57,8 +60,11 @@ class KLTask(AutoencoderTrainingTask):
     ) -> BottleneckOutput:
         del params, stats, step
         posterior = self.regularizer.posterior(h)
-        valid = mask.reshape(len(mask), -1)[:, 0]
-        kl = masked_mean(self.regularizer.loss(posterior), valid)
+        if self.modality.lengths:
+            kl = masked_mean(self.regularizer.each(posterior), mask)
+        else:
+            valid = mask.reshape(len(mask), -1)[:, 0]
+            kl = masked_mean(self.regularizer.loss(posterior), valid)
         z = self.regularizer.sample(posterior, stream(key, "posterior"))
         return BottleneckOutput(z, Named(kl=kl), Named(), None)
 
@@ -90,7 +96,8 @@ class KLTask(AutoencoderTrainingTask):
 
     def checked(self, tokens: np.ndarray) -> np.ndarray:
         shape = (*self.grid, self.dim)
-        if tokens.shape[1:] != shape or not np.issubdtype(tokens.dtype, np.floating):
+        is_right = self.is_grid(tokens.shape[1:-1]) and tokens.shape[-1:] == (self.dim,)
+        if not is_right or not np.issubdtype(tokens.dtype, np.floating):
             raise ValueError(
                 f"decode takes float latents [b, {', '.join(map(str, shape))}], "
                 f"got {tokens.dtype} {list(tokens.shape)}"
@@ -104,6 +111,11 @@ class KLTask(AutoencoderTrainingTask):
         h: Float[Array, "b *grid w"],
         tokens: Array,
         valid: Bool[Array, " b"],
+        mask: Bool[Array, "b l"] | None = None,
     ) -> Metrics:
         del params, stats, tokens
-        return Named(kl=Mean.of(self.regularizer.loss(self.regularizer.posterior(h)), valid))
+        posterior = self.regularizer.posterior(h)
+        if mask is None:
+            return Named(kl=Mean.of(self.regularizer.loss(posterior), valid))
+        is_real = mask & valid[:, None]
+        return Named(kl=Mean.of(self.regularizer.each(posterior).ravel(), is_real.ravel()))

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vqdit.masked_mean import masked_mean
+from vqdit.masked_mean import masked_mean, mean_of_each
 from vqdit.metrics import COUNTABLE, CodeUse, Mean, Metrics, codebook_health
 from vqdit.quantizers import VQ, Quantized, Quantizer
 from vqdit.random import stream
@@ -49,10 +49,17 @@ class TokenizerTask(AutoencoderTrainingTask):
         return dataclasses.replace(self, quantizer=self.quantizer.started())
 
     def start(
-        self, key: Key[Array, ""], params: Params, x: Float[Array, "b *size c"]
+        self,
+        key: Key[Array, ""],
+        params: Params,
+        x: Float[Array, "b *size c"],
+        mask: Mask = None,
     ) -> tuple[Params, Stats]:
-        z = self.model.encode(params, x, self.width)
-        learned, stats = self.quantizer.init(stream(key, "quantizer"), z)
+        z, key = self.model.encode(params, x, self.width, mask), stream(key, "quantizer")
+        if mask is None:
+            learned, stats = self.quantizer.init(key, z)
+        else:
+            learned, stats = self.quantizer.init(key, z, self.model.token_mask(mask))
         return {**params, "quantizer": learned}, stats
 
     def bottleneck(
@@ -108,7 +115,8 @@ class TokenizerTask(AutoencoderTrainingTask):
     def checked(self, tokens: np.ndarray) -> np.ndarray:
         sizes = self.quantizer.codebook_sizes
         shape = (*self.grid, len(sizes))
-        if tokens.shape[1:] != shape or not np.issubdtype(tokens.dtype, np.integer):
+        is_right = self.is_grid(tokens.shape[1:-1]) and tokens.shape[-1:] == (len(sizes),)
+        if not is_right or not np.issubdtype(tokens.dtype, np.integer):
             raise ValueError(
                 f"decode takes integers [b, {', '.join(map(str, shape))}], "
                 f"got {tokens.dtype} {list(tokens.shape)}"
@@ -127,10 +135,12 @@ class TokenizerTask(AutoencoderTrainingTask):
         h: Float[Array, "b *grid w"],
         tokens: Array,
         valid: Bool[Array, " b"],
+        mask: Bool[Array, "b l"] | None = None,
     ) -> Metrics:
         z_q = self.lookup(params, stats, tokens)
-        error = jnp.mean((h - z_q) ** 2, axis=tuple(range(1, h.ndim)))
-        found: dict[str, Any] = {"quantization_error": Mean.of(error, valid)}
+        error = mean_of_each((h - z_q) ** 2, mask)
+        weight = valid if mask is None else jnp.sum(mask & valid[:, None], axis=1)
+        found: dict[str, Any] = {"quantization_error": Mean.of(error, weight)}
         size = max(self.quantizer.codebook_sizes)
         if size <= COUNTABLE:
             found["codebook"] = CodeUse.of(tokens, size, valid)

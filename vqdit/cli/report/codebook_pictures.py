@@ -13,7 +13,7 @@ from vqdit.tasks import TokenizerTask
 CODES = 256
 """Codes that are drawn of all codebooks together: those that are used most."""
 EDGE = 64
-"""A code is drawn by at most so many pixels, cut from the middle."""
+"""A code is drawn by at most so many pixels, cut from the middle; sequences have so many tokens."""
 BOOKS = 16
 """Codebooks that are drawn; of more, the first."""
 BATCH = 32
@@ -77,8 +77,9 @@ def appearance(tokenizer: Tokenizer, counts: list[np.ndarray]) -> np.ndarray:
     parts = []
     for book, count in enumerate(counts[:BOOKS]):
         best = np.argsort(-count, kind="stable")[:each]
-        alone = np.full((len(best), *task.grid, books), -1, np.int32)
-        alone[..., book] = best.reshape(-1, *(1,) * len(task.grid))
+        grid = (min(task.grid[0], EDGE),) if task.modality.lengths else task.grid
+        alone = np.full((len(best), *grid, books), -1, np.int32)
+        alone[..., book] = best.reshape(-1, *(1,) * len(grid))
         pictures = task.modality.draw(_decode(tokenizer, alone))
         pictures = _middle(pictures)
         rest = -len(pictures) % columns

@@ -1,0 +1,78 @@
+"""The DiTs that a machine trains, and their batches."""
+
+import math
+
+from vqdit.configure.machine import Machine
+from vqdit.models import DiT
+
+DITS = (
+    # blocks, width, heads, learning rate
+    (28, 1152, 16, 1e-4),
+    (24, 1024, 16, 1e-4),
+    (12, 768, 12, 2e-4),
+    (12, 384, 6, 5e-4),
+    (8, 256, 8, 1e-3),
+    (6, 192, 6, 1e-3),
+    (4, 128, 4, 2e-3),
+    (3, 96, 4, 2e-3),
+)
+STATE_BYTES = 20
+"""Bytes of the state and the gradient for each parameter: five float32 numbers."""
+ACTIVATION_BYTES = 41
+"""Bytes that a DiT keeps of each token for each block and channel in bfloat16, as measured for
+DiT-B/2 and DiT-XL/2 (docs/performance.md)."""
+TOKENS = 4096
+"""Number of tokens of a batch on a CPU."""
+
+
+def models_for(machine: Machine, examples: int, tokens: int) -> list[DiT]:
+    """Returns the DiTs that fit the machine and the number of examples, the largest first."""
+    widest = 192 if examples < 3000 else 384 if examples < 30_000 else 768
+    widest = widest if examples < 1_000_000 else 1152
+    if machine.is_cpu:
+        widest = min(widest, 256)
+    found = [
+        DiT(
+            depth=depth,
+            dim=dim,
+            heads=heads,
+            patch=1,
+            dtype="float32" if machine.is_cpu else "bfloat16",
+        )
+        for depth, dim, heads, _ in DITS
+        if dim <= widest
+        and (machine.chip is None or _fits(machine.chip.memory, depth, dim, tokens))
+    ]
+    if not found:
+        raise ValueError(
+            f"{tokens:,} tokens an example do not fit into the memory of {machine.name}; choose "
+            "another target"
+        )
+    return found
+
+
+def _fits(memory: float, depth: int, dim: int, tokens: int) -> bool:
+    """Returns whether state and a few examples take at most half of a chip's memory."""
+    state = STATE_BYTES * 18 * dim**2 * depth
+    return state + 8 * tokens * depth * dim * ACTIVATION_BYTES < memory / 2
+
+
+def generator_batch(model: DiT, tokens: int, machine: Machine, examples: int) -> int:
+    """Returns the number of examples of a batch, by the machine's speed or memory."""
+    if machine.chip is None:
+        return batch_of(examples, max(8, min(32, TOKENS // tokens)), machine)
+    state = STATE_BYTES * 18 * model.dim**2 * model.depth
+    each = tokens * model.depth * model.dim * ACTIVATION_BYTES
+    most = int((machine.chip.memory * 0.6 - state) / each)
+    return batch_of(examples, min(256, machine.chips * max(1, most)), machine)
+
+
+def batch_of(examples: int, most: int, machine: Machine) -> int:
+    """Returns a batch of a power of two examples for each chip, of at most a fourth of the data."""
+    each = max(1, min(most, max(8, examples // 4)) // machine.chips)
+    return machine.chips * 2 ** int(math.log2(each))
+
+
+def learning_rate(model: DiT) -> float:
+    """Returns the peak learning rate of one of `DITS`; wide models need small ones."""
+    return next(rate for depth, dim, _, rate in DITS if (depth, dim) == (model.depth, model.dim))

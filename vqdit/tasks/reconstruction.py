@@ -1,0 +1,177 @@
+"""What judges a reconstruction: its distance to the data, features of networks, a discriminator.
+
+If examples differ in length, every real position of a batch counts equally: with L_i the loss of
+example i alone, the loss of a batch is sum_i n_i L_i / sum_i n_i. In losses of the data, n_i is the
+number of stored positions; in those of the bottleneck, the number of tokens. Evaluation weights its
+means in the same way.
+"""
+
+import functools
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+from vqdit.data.batch import Batch
+from vqdit.data.sources import Feature
+from vqdit.losses import Perceptual, l1, l2
+from vqdit.losses.gradients import adaptive_weight, at_output, shares, with_gradient
+from vqdit.losses.reconstruction import RECONSTRUCTION
+from vqdit.masked_mean import masked_mean
+from vqdit.metrics import SSIM_WINDOW, psnr, ssim
+from vqdit.tasks.adversary import Adversary, Weights
+from vqdit.tasks.autoencoder import AutoencoderTask, Mask
+from vqdit.tasks.base import Frozen, Resolve, require
+from vqdit.typing import Array, Float, Int, Named, Params
+
+
+class ReconstructionTask(AutoencoderTask):
+    """An autoencoder and the losses of its reconstruction.
+
+    Attributes:
+        reconstruction: "l1" (sharper), "l2" (best PSNR) or "huber" (between them), per element
+            of standardised data.
+        perceptual: losses between features of original and reconstruction, such as `LPIPS`.
+        adversary: discriminator to train against; None trains without one.
+    """
+
+    reconstruction: Literal["l1", "l2", "huber"] = "l2"
+    perceptual: tuple[Perceptual, ...] = ()
+    adversary: Adversary | None = None
+
+    def __post_init__(self) -> None:
+        names = [loss.name for loss in self.perceptual]
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise ValueError(f"perceptual has {twice[0]!r} twice; give it once, with more weight")
+
+    def load(
+        self, resolve: Resolve, batches: Callable[[], Iterable[Batch]]
+    ) -> "tuple[ReconstructionTask, Frozen]":
+        del resolve, batches
+        loaded = {loss.name: loss.load() for loss in self.perceptual}
+        return self, jax.tree.map(jnp.asarray, loaded)
+
+    def frozen_like(self) -> Frozen:
+        return {loss.name: loss.like() for loss in self.perceptual}
+
+    def check(self, features: Named[Feature]) -> None:
+        _ = self.grid  # raises if the size does not divide
+        lengths = self.modality.lengths
+        require(features, self.name, self.modality.shape, ragged=lengths is not None)
+        size = self.modality.grid if lengths is None else (lengths[0],)
+        for loss in self.perceptual:
+            loss.check(size, self.modality.channels)
+            if lengths and not loss.any_length:
+                raise ValueError(
+                    f"{type(loss).__name__} compares data of one length; remove it, or cut "
+                    f"{self.name!r} to one length"
+                )
+            rates = [getattr(part, "rate", None) for part in (loss, self.modality)]
+            if None not in rates and rates[0] != rates[1]:
+                raise ValueError(
+                    f"{type(loss).__name__} has rate={rates[0]}, but the sounds have "
+                    f"rate={rates[1]}; give both the rate of the data"
+                )
+        if self.adversary is not None:
+            self.adversary.check(size, varies=lengths is not None)
+
+    def real(self, batch: Batch) -> tuple[Weights, Mask]:
+        """Returns the weight of each example, and the real positions if lengths vary.
+
+        The weight is True for examples of a fixed length, or the number of real positions.
+        """
+        valid, mask = batch.valid & batch.present[self.name], batch.mask.get(self.name)
+        if mask is None:
+            return valid, None
+        mask = mask & valid[:, None]
+        return jnp.sum(mask, axis=1), mask
+
+    def reconstruction_loss(
+        self,
+        params: Params,
+        frozen: Frozen,
+        z: Float[Array, "b *grid d"],
+        x: Float[Array, "b *size c"],
+        y: Float[Array, "b *size c"],
+        valid: Weights,
+        step: Int[Array, ""],
+        mask: Mask,
+    ) -> tuple[Float[Array, ""], Named[Float[Array, ""]]]:
+        """Returns the weighted loss of the reconstruction y, and its parts."""
+        pixels = RECONSTRUCTION[self.reconstruction]
+        losses = {"reconstruction": lambda y: masked_mean(pixels(x, y, mask), valid)}
+        weights: dict[str, Any] = {"reconstruction": 1.0}
+        for loss in self.perceptual:
+            losses[loss.name] = lambda y, loss=loss: masked_mean(
+                self._distance(loss, frozen, x, y, mask), valid
+            )
+            weights[loss.name] = loss.weight
+        if self.adversary is not None:
+            adversary, discriminator = self.adversary, params["discriminator"]
+            losses["generator"] = lambda y: adversary.generator_loss(discriminator, y, valid, mask)
+        values, gradients = at_output(losses, y)
+        metrics = values
+        if self.adversary is not None:
+            weight = self.adversary.weight * self.adversary.playing(step)
+            if self.adversary.adaptive:
+                others = sum((weights[name] * gradients[name] for name in weights), jnp.zeros(()))
+                weight *= self._adaptive_weight(params, z, others, gradients["generator"], mask)
+            weights["generator"] = weight
+            metrics = metrics | {"generator_weight": weights["generator"]}
+        weighted = {name: weights[name] * gradients[name] for name in gradients}
+        total = sum((weights[name] * values[name] for name in losses), jnp.zeros(()))
+        if len(weighted) > 1:
+            parts = shares(weighted)
+            metrics = metrics | {f"gradient_share_{name}": parts[name] for name in parts}
+        return total + with_gradient(y, sum(weighted.values(), jnp.zeros(()))), metrics
+
+    def distances(
+        self,
+        frozen: Frozen,
+        x: Float[Array, "b *size c"],
+        y: Float[Array, "b *size c"],
+        mask: Mask,
+    ) -> dict[str, Float[Array, " b"]]:
+        """Returns how far the reconstruction y of each example is from x, for evaluation."""
+        found = {loss.name: self._distance(loss, frozen, x, y, mask) for loss in self.perceptual}
+        found |= {"l1": l1(x, y, mask), "l2": l2(x, y, mask), "psnr": psnr(x, y, mask)}
+        if len(self.modality.grid) == 2 and min(self.modality.grid) >= SSIM_WINDOW:
+            found["ssim"] = ssim(x, y)
+        return found
+
+    def _distance(
+        self,
+        loss: Perceptual,
+        frozen: Frozen,
+        x: Float[Array, "b *size c"],
+        y: Float[Array, "b *size c"],
+        mask: Mask,
+    ) -> Float[Array, " b"]:
+        given = (x, y) if mask is None else (x, y, mask)
+        return loss.distance(frozen[loss.name], *given)
+
+    def _adaptive_weight(
+        self,
+        params: Params,
+        z: Float[Array, "b *grid d"],
+        gradient: Float[Array, "b *size c"],
+        adversarial: Float[Array, "b *size c"],
+        mask: Mask,
+    ) -> Float[Array, ""]:
+        params, z = jax.lax.stop_gradient((params, z))
+        path, channels = self.model.last_layer, gradient.shape[-1]
+
+        def last_layer(kernel: Array) -> Float[Array, "b *size c"]:
+            return self.model.decode(_replaced(params, path, kernel), z, channels, mask)
+
+        kernel = functools.reduce(lambda part, name: part[name], path, params)
+        return adaptive_weight(last_layer, kernel, gradient, adversarial)
+
+
+def _replaced(tree: Params, path: tuple[str, ...], leaf: Array) -> Params:
+    """Returns a tree of dicts with the leaf at a path replaced."""
+    if not path:
+        return leaf
+    return {**tree, path[0]: _replaced(tree[path[0]], path[1:], leaf)}
