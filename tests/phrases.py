@@ -1,5 +1,7 @@
 """A data set of texts of different lengths, small enough for a test."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,3 +44,14 @@ class PhraseSplit:
     def take(self, rows: np.ndarray) -> Arrays:
         texts = [np.frombuffer(phrase(int(row)).encode(), np.uint8) for row in rows]
         return {"text": ragged(texts), "label": (rows % 5).astype(np.int32)}
+
+
+def write_table(file: Path) -> Path:
+    """Writes the same examples as a table, in which `split` divides them."""
+    rows = [
+        {"text": phrase(n), "label": n % 5, "split": split}
+        for split, size in SIZES.items()
+        for n in range(size)
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file

@@ -33,8 +33,8 @@ def test_the_version(capsys):
     ("name", "hint"), [("nosuchcommand", ""), ("trian", "; did you mean train?"), ("--num=3", "")]
 )
 def test_an_unknown_command_is_refused(name, hint, refused):
-    known = "configure, train, sample, score, evaluate, reconstruct, average, prepare, import"
-    known = f"{known}, encode, export, plan, bench"
+    known = "configure, train, sample, chat, score, evaluate, reconstruct, average, prepare"
+    known = f"{known}, import, encode, export, plan, bench"
     assert refused(name) == f"no command {name!r}{hint}; one of: {known}"
 
 

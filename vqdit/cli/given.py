@@ -33,18 +33,35 @@ def load_generator(path: str) -> Any:
 
 def read_values(model: Any, pairs: Sequence[str], option: str = "--given") -> dict[str, Any]:
     """Reads NAME=VALUE pairs, from files or literals; returns a stack of values for every name."""
-    import numpy as np
-
     found: dict[str, list[Any]] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or not value:
             raise ValueError(f"{option} takes NAME=VALUE such as text=seven, got {pair!r}")
         found.setdefault(name, []).extend(model.modality(name).read(value))
-    stacks = {name: np.stack(values) for name, values in found.items()}
+    stacks = {name: _stacked(model.modality(name), values) for name, values in found.items()}
     for name, values in stacks.items():
         model.pack(name, values)  # raises an error that describes what is wrong with the values
     return stacks
+
+
+def _stacked(modality: Any, values: list[Any]) -> Any:
+    import numpy as np
+
+    from vqdit.ragged import ragged
+
+    return ragged(values) if modality.lengths and values[0].ndim else np.stack(values)
+
+
+def read_lengths(words: Sequence[str]) -> dict[str, list[float]]:
+    """Reads NAME=VALUE pairs; a name may have several values, which samples take in turn."""
+    found: dict[str, list[float]] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or not value:
+            raise ValueError(f"--length takes NAME=VALUE such as text=40, got {word!r}")
+        found.setdefault(name, []).append(read_number("--length", value))
+    return found
 
 
 def read_guidance(words: Sequence[str]) -> float | dict[str, float] | None:

@@ -20,6 +20,7 @@ COMMANDS = (
     "configure",
     "train",
     "sample",
+    "chat",
     "score",
     "evaluate",
     "reconstruct",

@@ -32,6 +32,7 @@ def sample(
     autoguide: Annotated[str | None, FOLDER] = None,
     sampler: Repeated = [],  # noqa: B006
     temperature: Repeated = [],  # noqa: B006
+    length: Repeated = [],  # noqa: B006
     explain: bool = False,
     batch_size: Annotated[int, BATCH] = 64,
     seed: Seed = 0,
@@ -63,6 +64,8 @@ def sample(
         sampler: For codes, such as Unmasking, DiscreteAncestral, ReMDM; for latents, such as Euler,
             DDIM, DPMSolver, UniPC. Default: that of the config. For one modality: image=Euler.
         temperature: Temperature of samplers of codes. For one modality: text=0.5.
+        length: NAME=VALUE, the length of what is generated with a variable length: text=40 (bytes),
+            audio=2.5 (seconds). Default: the model draws it.
         explain: Also show attention, the order in which tokens were revealed, and which parts of
             the given values the result depends on.
         batch_size: Samples per batch.
@@ -84,6 +87,7 @@ def sample(
         "seed": seed,
         "batch_size": batch_size,
     }
+    lengths = arguments.read_lengths(length)
     if explain and autoguide:
         raise ValueError("--explain explains a single network; leave out --autoguide")
     editing = {"init": init, "mask": mask, "strength": strength, "interpolate": interpolate}
@@ -96,7 +100,7 @@ def sample(
     num = num or (longest if longest > 1 else 16)
     if num < longest:
         print(f"--num={num}: only the first {num} of {longest} given items are used")
-    samples = model.sample(num, edits=edits, autoguide=weak, **settings)
+    samples = model.sample(num, edits=edits, autoguide=weak, lengths=lengths, **settings)
 
     record = {
         "workdir": workdir,
@@ -106,6 +110,7 @@ def sample(
         "given": given,
         "autoguide": autoguide,
         "edits": editing,
+        "lengths": lengths,
         "want": [name for name in samples if name not in (*known, *model.task.conditions)],
         "samplers": {name: repr(sampler) for name, sampler in settings["samplers"].items()},
         "guidance": model.task.guidance if settings["guidance"] is None else settings["guidance"],

@@ -2,6 +2,7 @@
 
 from vqdit.data.augment import Affine, Augmentation, HorizontalFlip
 from vqdit.data.batch import Batch
+from vqdit.data.dialogues import Dialogues
 from vqdit.data.digits import Digits
 from vqdit.data.encoded import Encoded
 from vqdit.data.fashion_mnist import FashionMNIST
@@ -23,6 +24,7 @@ __all__ = [
     "Augmentation",
     "Batch",
     "Data",
+    "Dialogues",
     "Digits",
     "Encoded",
     "FashionMNIST",

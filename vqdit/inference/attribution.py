@@ -105,7 +105,7 @@ def attribute(
     """
     inputs = inputs._replace(branches=())
     task, count = inputs.task, len(next(iter(x_0.values())))
-    request = inputs.request(np.arange(count))
+    request = inputs.request(np.arange(count), whole=True)
     known = [name for name in task.targets if name in inputs.stored]
     labels = [name for name, condition in task.conditions.items() if condition.classes]
     sources = (*known, *labels)
@@ -114,8 +114,14 @@ def attribute(
     for sample in range(count):
         for source, grid in grids.items():
             one = np.asarray(request.given[source][sample])
+            real = np.ones(math.prod(grid), bool)
+            if source in task.variable:
+                one = inputs.stored[source][sample % len(inputs.stored[source])]
+                tokens = -(-len(one) // task.space(source).positions_per_token)
+                real = np.arange(math.prod(grid)) < tokens
             if source in known or one >= 0:  # a label of -1 means no label
-                hidings.append(_Hidden(sample, source, *_regions(task.modality(source), one, grid)))
+                regions = _regions(task.modality(source), one, grid, real)
+                hidings.append(_Hidden(sample, source, *regions))
     if not hidings:
         return []
     # First all samples with nothing hidden, then the masks of all samples.
@@ -130,7 +136,7 @@ def attribute(
     for name in inputs.wanted:
         run = _compiled_loss(task, name, rounds)
         losses, size = np.zeros(len(sample), np.float32), min(batch_size, len(sample))
-        for cases, request, keys in inputs.batches(sample, size, seed):
+        for cases, request, keys in inputs.batches(sample, size, seed, whole=True):
             seen = {c: jnp.where(hidden[c][cases][:, 0], -1, request.given[c]) for c in labels}
             request = request._replace(given=request.given | seen)
             masks = Named({n: jnp.asarray(hidden[n][cases]) for n in known})
@@ -174,9 +180,12 @@ def _compiled_loss(task: DiffusionTask, name: str, rounds: int) -> Any:
 
 
 def _regions(
-    modality: Modality, stored: np.ndarray, grid: tuple[int, ...]
+    modality: Modality, stored: np.ndarray, grid: tuple[int, ...], real: np.ndarray
 ) -> tuple[tuple[str, ...], np.ndarray]:
-    """Returns names and positions of regions, bool [r, l]; large grids become blocks."""
+    """Returns names and positions of regions, bool [r, l]; large grids become blocks.
+
+    Regions without a real token, of which `real` is bool [l], are left out.
+    """
     most = max(1, round(REGIONS ** (1.0 / len(grid))))
     coarse = tuple(min(size, most) for size in grid)
     regions, masks = modality.regions(stored, coarse), []
@@ -185,6 +194,7 @@ def _regions(
             belongs = belongs.reshape(coarse)
             for axis, (size, cells) in enumerate(zip(grid, coarse, strict=True)):
                 belongs = np.take(belongs, np.arange(size) * cells // size, axis=axis)
-        masks.append(belongs.ravel())
+        masks.append(belongs.ravel() & real)
     belongs = np.asarray(masks, bool).reshape(len(masks), math.prod(grid))
-    return tuple(name for name, _ in regions), belongs
+    kept = [number for number, one in enumerate(belongs) if one.any()]
+    return tuple(regions[number][0] for number in kept), belongs[kept]

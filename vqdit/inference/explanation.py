@@ -77,6 +77,7 @@ def explain(
     want: str | Iterable[str] | None = None,
     guidance: Guidance = None,
     samplers: Mapping[str, Sampler] | None = None,
+    lengths: Mapping[str, Any] | None = None,
     seed: int = 0,
     batch_size: int = BATCH,
     rounds: int = ROUNDS,
@@ -94,6 +95,7 @@ def explain(
         want: name or names of the targets to generate.
         guidance: guidance scale, or scales of pairs.
         samplers: samplers by target.
+        lengths: lengths of wanted targets of variable length.
         seed: seed of the noise.
         batch_size: samples, or scoring losses, at a time.
         rounds: network evaluations per scoring loss, at equally spaced times.
@@ -107,17 +109,17 @@ def explain(
     rules.check(rules.ROUNDS, rounds=rounds)
     rules.check(rules.SEED, seed=seed)
     inputs = generator.prepare(given, want, samplers, guidance)
-    task, stored, wanted, _ = inputs
+    task, stored, wanted = inputs.task, inputs.stored, inputs.wanted
     params, frozen, chosen = generator.params, generator.frozen, generator.samplers(samplers)
 
     count, size = min(first, num), min(batch_size, num)
     check_memory(task, wanted, count)
     index, run = np.arange(count), _compiled_trajectory(task, chosen, min(count, size))
-    parts = [
-        run(params, frozen, keys, request) for _, request, keys in inputs.batches(index, size, seed)
-    ]
+    inputs = generator.with_lengths(inputs, lengths, count, size, seed)
+    batches = inputs.batches(index, size, seed, whole=True)
+    parts = [run(params, frozen, keys, request) for _, request, keys in batches]
     results, x_0, path = jax.tree.map(lambda *batches: jnp.concatenate(batches)[:count], *parts)
-    request = inputs.request(index)
+    request = inputs.request(index, whole=True)
     times = task.times(request, chosen)
 
     discrete = [name for name in wanted if task.targets[name].process.is_discrete]
@@ -134,7 +136,8 @@ def explain(
         for name, condition in task.conditions.items()
         if name in conditions or condition.classes
     }
-    shown = {name: np.asarray(results[name]) for name in (*stored, *wanted) if name in results}
+    names = [name for name in (*stored, *wanted) if name in results]
+    shown = {name: inputs.cut(name, np.asarray(results[name]), index) for name in names}
     return Explanation(
         results=shown | labels,
         given=(*(name for name in task.targets if name in stored), *conditions),

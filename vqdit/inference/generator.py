@@ -16,6 +16,7 @@ from vqdit.inference.requests import (
     check_samplers,
     pack,
     require_names,
+    told_lengths,
     wanted_targets,
 )
 from vqdit.inference.scoring import Measure, chosen_measure, score_candidates
@@ -69,6 +70,7 @@ class Generator:
         samplers: Mapping[str, Sampler] | None = None,
         edits: Mapping[str, EditSpec | Interpolation] | None = None,
         autoguide: "Generator | None" = None,
+        lengths: Mapping[str, Any] | None = None,
         seed: int = 0,
         batch_size: int = BATCH,
         report: Callable[[int], None] | None = None,
@@ -93,13 +95,17 @@ class Generator:
                 to another, which the samples divide into equal parts.
             autoguide: a smaller or less trained model over the same tokens. Guidance, which must be
                 one scale, then moves away from its prediction. Karras et al., arXiv:2406.02507.
+            lengths: lengths of wanted targets of variable length by name: one for all samples, or a
+                list whose item i mod F sample i uses, in bytes of texts and seconds of sounds. The
+                model draws the lengths of others.
             seed: seed of the noise.
             batch_size: samples at a time, rounded up to a multiple of the devices; the last batch
                 is filled up, so one shape compiles.
             report: called after every batch with the number of samples that are finished.
 
         Returns:
-            Values of the wanted and the given modalities (bit for bit), `num` of each.
+            Values of the wanted and the given modalities (bit for bit), `num` of each; those of
+            variable length as an array of objects.
 
         Raises:
             ValueError: a number is out of range, or the model cannot sample so.
@@ -123,6 +129,7 @@ class Generator:
         run = self._compiled(self.samplers(samplers), task, mesh)
         found: dict[str, np.ndarray] = {}
         arrays = parallel.put_replicated((self.params, self.frozen, params), mesh)
+        inputs = self.with_lengths(inputs, lengths, num, size, seed)
         for rows, request, keys in inputs.batches(np.arange(num), size, seed):
             edited = {name: edit.take(rows) for name, edit in stored_edits.items()}
             edit_inputs = Named({name: edit.inputs for name, edit in edited.items()})
@@ -131,6 +138,7 @@ class Generator:
                 keys = per_example(jax.random.key(seed), jnp.zeros_like(rows))
             out = run(*arrays, *parallel.put_examples((keys, request), size, mesh))
             part = {name: np.asarray(out[name]) for name in out if name in returned}
+            part |= {name: inputs.cut(name, part[name], rows) for name in part}
             part |= {name: edit.pasted(part[name]) for name, edit in edited.items()}
             part |= {
                 name: np.asarray(request.given[name])
@@ -146,9 +154,41 @@ class Generator:
                 report(int(end))
         return {name: self.modality(name).unpack(stored) for name, stored in found.items()}
 
+    def with_lengths(
+        self, inputs: Inputs, told: Mapping[str, Any] | None, num: int, size: int, seed: int
+    ) -> Inputs:
+        """Returns inputs with the lengths of all samples: those of a caller, the others drawn.
+
+        Args:
+            inputs: inputs of `num` samples.
+            told: lengths by name, as in `sample`.
+            num: number of samples.
+            size: samples at a time.
+            seed: seed of the samples.
+
+        Raises:
+            ValueError: a length is out of range, or that of a modality that has none.
+        """
+        counts, mesh = told_lengths(self.task, inputs.wanted, told, num), parallel.of_process()
+        unknown = [n for n in self.task.variable if n in inputs.wanted and n not in counts]
+        if not unknown:
+            return inputs._replace(counts=counts)
+        drawn = {name: np.zeros(num, np.int32) for name in unknown}
+        arrays = parallel.put_replicated((self.params, self.frozen), mesh)
+        run, inputs = _compiled_lengths(self.task, mesh), inputs._replace(counts=counts)
+        for rows, request, keys in inputs.batches(np.arange(num), size, seed):
+            found = run(*arrays, *parallel.put_examples((keys, request), size, mesh))
+            for name in unknown:
+                drawn[name][rows] = np.asarray(found[name])
+        return inputs._replace(counts={**counts, **drawn})
+
     def _stored_edit(
         self, name: str, wanted: Iterable[str], edit: EditSpec | Interpolation, num: int
     ) -> StoredEdit | StoredInterpolation:
+        if name in self.task.variable:
+            raise ValueError(
+                f"{name!r} has a variable length, and only what has a fixed length can be edited"
+            )
         if name not in wanted:
             raise ValueError(
                 f"{name!r} is edited, but it is not generated; generated: {', '.join(wanted)}"
@@ -275,3 +315,13 @@ class Generator:
             return self.task.sample(params, frozen, keys, request, samplers=samplers, weak=weak)
 
         return parallel.compile_on(run, mesh)
+
+
+@functools.lru_cache(maxsize=8)
+def _compiled_lengths(task: DiffusionTask, mesh: jax.sharding.Mesh) -> Any:
+    """Returns the compiled drawing of lengths, in tokens by name."""
+
+    def run(params: Params, frozen: Any, keys: Any, request: Request) -> Any:
+        return task.draw_lengths(params, frozen, keys, request).lengths
+
+    return parallel.compile_on(run, mesh)

@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vqdit.modalities import Text
+from vqdit.ragged import is_ragged, lengths, padded, ragged
 from vqdit.random import per_example
 from vqdit.samplers import Branch, Sampler
 from vqdit.tasks.base import Frozen
@@ -17,6 +19,9 @@ from vqdit.tasks.diffusion import DiffusionTask
 from vqdit.tasks.generation import GenerationTask
 from vqdit.tasks.request import Request, blank, make_request
 from vqdit.typing import Array, Key
+
+ROOMS = 8
+"""Number of sizes, equally spaced, to which modalities of variable length are padded."""
 
 
 class Inputs(NamedTuple):
@@ -27,19 +32,40 @@ class Inputs(NamedTuple):
         stored: given values in stored form by name; sample i takes item i mod F.
         wanted: names of the targets to generate.
         branches: branches of guidance.
+        counts: number of tokens of every sample, int [n], by name of a wanted target of variable
+            length; targets that are not named have an unknown length.
     """
 
     task: DiffusionTask
     stored: Mapping[str, np.ndarray]
     wanted: Collection[str]
     branches: tuple[Branch, ...] = ()
+    counts: Mapping[str, np.ndarray] = MappingProxyType({})
 
-    def request(self, index: np.ndarray) -> Request:
-        """Returns the request of the samples with these numbers."""
-        return make_request(self.task, index, self.stored, self.wanted, self.branches)
+    def request(self, index: np.ndarray, *, whole: bool = False) -> Request:
+        """Returns the request of the samples with these numbers.
+
+        Args:
+            index: numbers of the samples, int [b].
+            whole: pad modalities of variable length to their longest example, instead of to one of
+                ROOMS sizes.
+        """
+        positions = {
+            n: int(lengths(rows).max()) for n, rows in self.stored.items() if is_ragged(rows)
+        }
+        for name in self.task.variable:
+            if name not in self.stored:
+                per_token = self.task.space(name).positions_per_token
+                tokens = self.counts[name][index].max() if name in self.counts else 1
+                positions[name] = max(1, int(tokens)) * per_token
+        room = {} if whole else {n: _room(self.task, n, most) for n, most in positions.items()}
+        parts = self.task, index, self.stored, self.wanted, self.branches
+        request = make_request(*parts, room=room)
+        told = {name: jnp.asarray(counts[index], jnp.int32) for name, counts in self.counts.items()}
+        return request._replace(lengths=request.lengths | told)
 
     def batches(
-        self, index: np.ndarray, size: int, seed: int
+        self, index: np.ndarray, size: int, seed: int, *, whole: bool = False
     ) -> Iterator[tuple[np.ndarray, Request, Key[Array, " size"]]]:
         """Yields requests for batches of one size, so that one shape compiles.
 
@@ -47,6 +73,7 @@ class Inputs(NamedTuple):
             index: numbers of the samples, int [n].
             size: examples in a batch; the first samples fill up the last batch.
             seed: seed of the noise.
+            whole: see `request`.
 
         Yields:
             Positions of the batch's samples in `index`, int [size]; their request; their keys.
@@ -54,13 +81,52 @@ class Inputs(NamedTuple):
         for start in range(0, len(index), size):
             rows = (start + np.arange(size)) % len(index)
             keys = per_example(jax.random.key(seed), jnp.asarray(index[rows]))
-            yield rows, self.request(index[rows]), keys
+            yield rows, self.request(index[rows], whole=whole), keys
+
+    def cut(self, name: str, values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Returns stored values of the samples `rows` without padding, ragged if they vary."""
+        if name not in self.task.variable:
+            return values
+        if name in self.stored:
+            return self.stored[name][rows % len(self.stored[name])]
+        positions = self.counts[name][rows] * self.task.space(name).positions_per_token
+        return ragged([row[:count] for row, count in zip(values, positions, strict=True)])
 
     def without_default_labels(self) -> "Inputs":
         """Returns the inputs with "no value" for every condition that is not given."""
-        rest = [name for name in self.task.conditions if name not in self.stored]
+        conditions = self.task.conditions
+        rest = [n for n in conditions if n not in self.stored and not self.task.modality(n).lengths]
         none = {name: np.asarray(blank(self.task, name, 1)) for name in rest}
         return self._replace(stored={**self.stored, **none})
+
+
+def _room(task: GenerationTask, name: str, positions: int) -> int:
+    """Returns to how many stored positions examples of at most `positions` are padded."""
+    longest = task.modality(name).shape[0]
+    step = max(1, longest // ROOMS)
+    if name in task.variable:  # whole tokens
+        per_token = task.space(name).positions_per_token
+        step = -(-step // per_token) * per_token
+    return min(-(-max(positions, 1) // step) * step, longest)
+
+
+def with_candidates(
+    task: GenerationTask, request: Request, name: str, rows: np.ndarray, longest: int
+) -> Request:
+    """Returns the request with values to be scored in the place of what is given.
+
+    Args:
+        task: the task of the model.
+        request: the request.
+        name: name of the scored target.
+        rows: stored values, [b, ...] or ragged.
+        longest: length of the longest of all candidates, if their length is variable.
+    """
+    if not is_ragged(rows):
+        return request._replace(given=request.given | {name: jnp.asarray(rows)})
+    values, mask = map(jnp.asarray, padded(rows, _room(task, name, longest)))
+    masks = request.mask | {name: mask}
+    return request._replace(given=request.given | {name: values}, mask=masks)
 
 
 def wanted_targets(
@@ -116,6 +182,38 @@ def check_memory(task: GenerationTask, names: Collection[str], num: int) -> None
         )
 
 
+def told_lengths(
+    task: GenerationTask, wanted: Collection[str], told: Mapping[str, Any] | None, num: int
+) -> dict[str, np.ndarray]:
+    """Returns numbers of tokens, int32 [num], of the lengths that a caller gives.
+
+    Raises:
+        ValueError: a name is no wanted target of variable length, or a length is out of range.
+    """
+    counts = {}
+    for name, given in require_names("lengths", told).items():
+        if name not in task.variable or name not in wanted:
+            able = ", ".join(n for n in task.variable if n in wanted) or "none"
+            raise ValueError(
+                f"a length of {name!r}, which is not generated with a variable length; these are: "
+                f"{able}"
+            )
+        modality, space = task.modality(name), task.space(name)
+        low, high = modality.lengths or (0, 0)
+        positions = []
+        for length in np.atleast_1d(np.asarray(given, np.float64)):
+            count = modality.positions(float(length)) if np.isfinite(length) else -1
+            if not low <= count <= high:
+                raise ValueError(
+                    f"a length of {name!r} must be from {modality.shown_length(low)} to "
+                    f"{modality.shown_length(high)}, got {length:g}"
+                )
+            positions.append(count)
+        each = -(-np.asarray(positions) // space.positions_per_token)
+        counts[name] = np.resize(each, num).astype(np.int32)
+    return counts
+
+
 def check_samplers(task: GenerationTask, samplers: Mapping[str, Sampler]) -> None:
     """Raises ValueError unless every sampler is for a target and runs its process."""
     for name, sampler in samplers.items():
@@ -139,12 +237,13 @@ def pack(task: GenerationTask, frozen: Frozen, name: str, values: Any) -> np.nda
         stored = modality.pack(values)
     except ValueError as error:
         raise ValueError(f"{name!r} {error}") from error
-    if name in task.targets and modality.vocabulary and (stored < 0).any():
+    flat = np.concatenate(list(stored)) if is_ragged(stored) else stored
+    if name in task.targets and modality.vocabulary and (flat < 0).any():
         raise ValueError(
             f"{name!r} -1 means no value, which only a condition can have; leave it out instead"
         )
     occurs = frozen.get(name, {}).get("occurs")
-    if occurs is not None and stored.dtype == np.uint8:
+    if occurs is not None and flat.dtype == np.uint8:
         occurs = np.asarray(occurs)
         letters = dict.fromkeys("".join(modality.unpack(stored)))
         strange = "".join(c for c in letters if not occurs[list(c.encode())].all())

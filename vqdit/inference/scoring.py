@@ -16,11 +16,11 @@ from collections.abc import Callable, Collection
 from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from vqdit import parallel
-from vqdit.inference.requests import Inputs
+from vqdit.inference.requests import Inputs, with_candidates
+from vqdit.ragged import is_ragged, lengths
 from vqdit.tasks.base import Frozen
 from vqdit.tasks.diffusion import DiffusionTask
 from vqdit.typing import Float, Params
@@ -129,9 +129,10 @@ def scoring_losses(
     run = _compiled(inputs.task, name, rounds, random_times, mesh)
     arrays = parallel.put_replicated((params, frozen), mesh)
     losses = np.zeros(len(item), np.float32)
+    longest = int(lengths(scored).max()) if is_ragged(scored) else 0
     size = parallel.divisible(min(batch_size, len(item)), mesh)
     for rows, request, keys in inputs.without_default_labels().batches(item, size, seed):
-        request = request._replace(given=request.given | {name: jnp.asarray(scored[rows])})
+        request = with_candidates(inputs.task, request, name, scored[rows], longest)
         loss = run(*arrays, *parallel.put_examples((keys, request), size, mesh))
         count = min(size, len(item) - rows[0])  # the rest fills up the last batch
         losses[rows[:count]] = np.asarray(loss)[:count]

@@ -67,6 +67,17 @@ class Modality(Component):
         """
         return None
 
+    def positions(self, length: float) -> int:
+        """Returns the stored positions of a length as people give it, such as seconds of a sound.
+
+        By default it is the number of positions itself.
+        """
+        return round(length)
+
+    def shown_length(self, positions: int) -> str:
+        """Returns a number of stored positions as people read it, with its unit."""
+        return f"{positions} positions"
+
     @property
     def channels(self) -> int:
         """Numbers at each position of standardized data."""

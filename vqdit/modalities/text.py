@@ -53,6 +53,9 @@ class Text(Modality):
     def lengths(self) -> tuple[int, int] | None:
         return (0, self.length) if self.variable else None
 
+    def shown_length(self, positions: int) -> str:
+        return f"{positions} bytes"
+
     @property
     def grid(self) -> tuple[int, ...]:
         return (self.length,)
@@ -181,7 +184,7 @@ class Text(Modality):
             words = [letter.encode(errors="surrogateescape") for letter in letters]
         found, start, gap = [], 0, int(len(words) > 1 and b" " in content)
         for word in words:
-            belongs = np.zeros(len(stored), bool)
+            belongs = np.zeros(self.length, bool)
             belongs[start : min(start + len(word) + gap, len(content))] = True
             found.append((word.decode(errors="replace"), belongs))
             start += len(word) + gap

@@ -159,8 +159,12 @@ def trajectory(
     *,
     known: Named[Bool[Array, "b _"]] | None = None,
     noised: Collection[str] = (),
+    padding: Named[Bool[Array, "b _"]] = Named(),  # noqa: B008 (immutable)
 ) -> tuple[Named[X], Named[X]]:
     """Generates as `generate` does; also returns x of all modalities before each step.
+
+    `padding` is True at positions behind the end of an example, which never change and which the
+    network does not see.
 
     Returns:
         The result of `generate`, and the states [n, b, l, ...] before the n steps.
@@ -188,7 +192,7 @@ def trajectory(
             steps[n] = Step(draws, processes[n], predictions[n], x_t[n], t[n], s[n], carries[n])
             moved = sampler.step(steps[n])
             x_s[n], kept[n] = _only_if(s[n] < t[n], moved, (x_t[n], carries[n]))
-            x_s[n] = _put_back(x_s[n], x_t[n], known.get(n))
+            x_s[n] = _put_back(x_s[n], x_t[n], known.get(n), padding.get(n))
 
         def correct(x_s: Named[X], kept: Named[Carry]) -> tuple[Named[X], Named[Carry]]:
             """The second look: evaluates the network at s and corrects the step with it."""
@@ -198,7 +202,7 @@ def trajectory(
                 step = steps[n]._replace(keys=draws, carry=kept[n])
                 moved = sampler.correct(step, x_s[n], predictions[n])
                 x[n], carries[n] = _only_if(_corrects(t[n], s[n]), moved, (x_s[n], kept[n]))
-                x[n] = _put_back(x[n], x_t[n], known.get(n))
+                x[n] = _put_back(x[n], x_t[n], known.get(n), padding.get(n))
             return x_s | x, kept | carries
 
         state = Named(x_s), Named(kept)
@@ -248,5 +252,7 @@ def _times_seen(
     return Named(times)
 
 
-def _put_back(x_s: X, x: X, known: Bool[Array, "b l"] | None) -> X:
-    return x_s if known is None else jnp.where(known[..., None], x, x_s)
+def _put_back(x_s: X, x: X, *kept: Bool[Array, "b l"] | None) -> X:
+    for where in kept:
+        x_s = x_s if where is None else jnp.where(where[..., None], x, x_s)
+    return x_s

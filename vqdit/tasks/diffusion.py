@@ -21,6 +21,7 @@ from vqdit.metrics import Mean, Metrics
 from vqdit.processes import Independent, JointTimeDistribution
 from vqdit.processes.base import X
 from vqdit.random import per_example, stream, streams
+from vqdit.tasks import lengths
 from vqdit.tasks.base import Aux, Frozen, Resolve, Task
 from vqdit.tasks.editing import some_tokens
 from vqdit.tasks.generation import GenerationTask
@@ -146,30 +147,64 @@ class DiffusionTask(GenerationTask):
         metrics, loss = {}, jnp.zeros(())
         x, t, states = self._noised(frozen, batch, key)
         if self.repa is None:
-            predictions = self.predict(params)(x, t)
+            predictions = self._outputs(params, x, t)
         else:
             seen, after = self.seen(x, t), (self.repa.after,)
-            predictions, h = self.model.features(params, self.inputs, *seen, after=after)
+            predictions, h = self.model.features(
+                params, seen.inputs, seen.x, seen.t, after=after, mask=seen.mask
+            )
             mean = self._alignment(self.repa, params, frozen, batch, h[self.repa.target][0])
             loss, metrics = self.repa.weight * mean, {"alignment": -mean}
         for name, losses in self._losses(predictions, states).items():
             valid = batch.valid & batch.present[name]
-            metrics[f"loss_{name}"] = counted = _mean(losses, valid)
+            real = self._counted(name, x, valid, losses.shape[1])
+            metrics[f"loss_{name}"] = counted = _mean(losses, valid, real)
             if self.targets[name].uncertainty:
                 *_, at = states[name]
-                counted = _mean(uncertainty.weighted(params[UNCERTAINTY][name], losses, at), valid)
+                weighted = uncertainty.weighted(params[UNCERTAINTY][name], losses, at)
+                counted = _mean(weighted, valid, real)
+            if name in self.variable:
+                surprise, hidden = self._length_loss(name, x, predictions, batch)
+                metrics[f"loss_{lengths.of(name)}"] = mean = masked_mean(surprise, valid & hidden)
+                counted = counted + mean
             loss = loss + self.targets[name].weight * counted
         return loss, Aux(Named(metrics), None)
+
+    def _counted(
+        self, name: str, x: Named[X], valid: Bool[Array, " b"], count: int
+    ) -> Bool[Array, "b l"] | None:
+        """Returns which tokens of a target of variable length have a loss; None for others."""
+        if name not in self.variable:
+            return None
+        return lengths.real(x[lengths.of(name)][:, 0, 0], count) & valid[:, None]
+
+    def _length_loss(
+        self, name: str, x: Named[X], predictions: Named[Array], batch: Batch
+    ) -> tuple[Float[Array, " b"], Bool[Array, " b"]]:
+        """Returns -log p(length) of every example in nats, and in which the length is unknown."""
+        length = self.space(name).token_lengths(jnp.sum(batch.mask[name], axis=1))
+        is_unknown = x[lengths.of(name)][:, 0, 0] == lengths.UNKNOWN
+        return lengths.surprise(predictions[lengths.of(name)], length), is_unknown
 
     def evaluate(
         self, params: Params, stats: Stats, frozen: Frozen, batch: Batch, key: Key[Array, ""]
     ) -> Metrics:
         del stats
         x, t, states = self._noised(frozen, batch, key)
-        found = {}
-        for name, losses in self._losses(self.predict(params)(x, t), states).items():
+        found, predictions = {}, self._outputs(params, x, t)
+        for name, losses in self._losses(predictions, states).items():
             valid = batch.valid & batch.present[name]
-            found[f"loss_{name}"] = Mean.of(jnp.mean(losses, axis=-1), valid)
+            real = self._counted(name, x, valid, losses.shape[1])
+            if real is None:
+                found[f"loss_{name}"] = Mean.of(jnp.mean(losses, axis=-1), valid)
+                continue
+            found[f"loss_{name}"] = Mean.of(losses.ravel(), real.ravel())
+            length = lengths.of(name)
+            x_hidden = x | {length: jnp.full_like(x[length], lengths.UNKNOWN)}
+            t_hidden = t | {length: jnp.ones_like(t[length])}
+            outputs = self._outputs(params, x_hidden, t_hidden)
+            surprise, _ = self._length_loss(name, x_hidden, outputs, batch)
+            found[f"loss_{length}"] = Mean.of(surprise, valid)
         return Named(found)
 
     def _alignment(
@@ -190,12 +225,12 @@ class DiffusionTask(GenerationTask):
         t = dict(self.joint.sample(key, batch.index, distributions, present, batch.size))
         processes = self.processes
         for name, process in processes.items():
-            raw = batch.data[name]
+            raw, mask = batch.data[name], batch.mask.get(name)
             if name + GIVEN in batch.data:
                 is_given = (t[name] == 0.0).reshape(-1, *(1,) * (raw.ndim - 1))
                 raw = jnp.where(is_given, batch.data[name + GIVEN], raw)
             drawn = per_example(stream(key, f"{name}/posterior"), batch.index)
-            x_0 = jax.lax.stop_gradient(self.space(name).draw(frozen[name], raw, drawn))
+            x_0 = jax.lax.stop_gradient(self.space(name).draw(frozen[name], raw, drawn, mask))
             t[name] = self._partly_known(name, t[name], stream(key, f"{name}/inpaint"), batch)
             keys = per_example(stream(key, f"{name}/noise"), batch.index)
             x_t, noise = process.noise(keys, x_0, t[name])
@@ -203,15 +238,43 @@ class DiffusionTask(GenerationTask):
             unknown_keys = per_example(stream(key, f"{name}/unknown"), batch.index)
             unknown = process.prior(unknown_keys, x_0.shape[1:])
             x[name] = jnp.where(present[name][:, None, None], x_t, unknown)
+            if mask is not None:
+                is_unknown = jnp.max(t[name], axis=1) >= 1.0
+                length = self._length_shown(name, is_unknown | ~present[name], mask, batch, key)
+                x[lengths.of(name)] = lengths.codes(length)
+                t[lengths.of(name)] = (length == lengths.UNKNOWN).astype(jnp.float32)[:, None]
             states[name] = (x_0, x[name], noise, t[name])
         for name, condition in self.conditions.items():
-            codes = condition.codes(batch.data[name])
+            codes = condition.codes(batch.data[name], batch.mask.get(name))
             keys = per_example(stream(key, f"{name}/drop"), batch.index)
             dropped = jax.vmap(jax.random.uniform)(keys) < condition.drop
             dropped = dropped | ~batch.present[name]
-            x[name] = jnp.where(dropped[:, None, None], -1, codes)
+            unknown = condition.unknown(*codes.shape[:2])
+            x[name] = jnp.where(dropped[:, None, None], unknown, codes)
             t[name] = dropped.astype(jnp.float32)[:, None]
         return Named(x), Named(t), states
+
+    def _length_shown(
+        self,
+        name: str,
+        is_unknown: Bool[Array, " b"],
+        mask: Bool[Array, "b n"],
+        batch: Batch,
+        key: Key[Array, ""],
+    ) -> Int[Array, " b"]:
+        """Returns the length that the network sees of each example; some are unknown to teach it.
+
+        Args:
+            name: the target.
+            is_unknown: True where all of the target is unknown.
+            mask: True at real stored positions.
+            batch: the batch.
+            key: key of the step.
+        """
+        keys = per_example(stream(key, lengths.of(name)), batch.index)
+        teaches = jax.vmap(jax.random.uniform)(keys) < lengths.SHARE
+        length = self.space(name).token_lengths(jnp.sum(mask, axis=1))
+        return jnp.where(is_unknown | teaches, lengths.UNKNOWN, length)
 
     def _partly_known(
         self, name: str, t: Float[Array, "b 1"], key: Key[Array, ""], batch: Batch
@@ -240,12 +303,22 @@ class DiffusionTask(GenerationTask):
         del stats, batch
         index = np.arange(ROWS * preview_columns(self))
         keys = per_example(key, jnp.asarray(index))
-        return self.sample(params, frozen, keys, preview_request(self, index))
+        request = self.draw_lengths(params, frozen, keys, preview_request(self, index))
+        samples = self.sample(params, frozen, keys, request)
+        each = {lengths.of(name): request.lengths[name] for name in self.variable}
+        return samples | each
 
     def write_preview(self, preview: Named[np.ndarray], path: Path) -> Path:
         return draw_preview(self, preview, path)
 
 
-def _mean(losses: Float[Array, "b *l"], valid: Bool[Array, " b"]) -> Float[Array, ""]:
-    """Returns the mean over positions and valid examples; 0 if there is none."""
+def _mean(
+    losses: Float[Array, "b *l"], valid: Bool[Array, " b"], real: Bool[Array, "b l"] | None = None
+) -> Float[Array, ""]:
+    """Returns the mean over positions and valid examples; 0 if there is none.
+
+    If `real` is given, it is the mean over all positions of the batch where it is True.
+    """
+    if real is not None:
+        return masked_mean(losses, real)
     return masked_mean(jnp.mean(losses, axis=tuple(range(1, losses.ndim))), valid)

@@ -17,12 +17,14 @@ from vqdit.processes.base import X
 from vqdit.random import streams
 from vqdit.samplers import Guide, Sampler, autoguided, guided, trajectory
 from vqdit.samplers.base import Predict, shared_steps
+from vqdit.samplers.drawing import draw
+from vqdit.tasks import lengths
 from vqdit.tasks.base import Frozen
 from vqdit.tasks.editing import EditInputs
 from vqdit.tasks.guidance_scales import check_hidden
 from vqdit.tasks.multimodal import MultimodalTask
 from vqdit.tasks.request import Request
-from vqdit.typing import Array, Bool, Float, Key, Named, Params
+from vqdit.typing import Array, Bool, Float, Int, Key, Named, Params
 
 
 class GenerationTask(MultimodalTask):
@@ -67,7 +69,7 @@ class GenerationTask(MultimodalTask):
 
         Returns:
             Every target in stored form: the given ones bit for bit, and what stays unknown as
-            noise decodes.
+            noise decodes. Targets of variable length are padded; see `generated_lengths`.
         """
         x_0, _ = self.trajectory(params, frozen, keys, request, samplers=samplers, weak=weak)
         return self.decode(frozen, request, x_0)
@@ -76,8 +78,13 @@ class GenerationTask(MultimodalTask):
         """Returns every target in stored form: given data unchanged, generated tokens decoded."""
         found = {}
         for name in self.targets:
-            decoded = self.space(name).decode(frozen[name], x_0[name])
-            found[name] = jnp.where(request.known[name], request.given[name], decoded)
+            real = None
+            if name in self.variable:
+                real = lengths.real(self._length(request, name), x_0[name].shape[1])
+            decoded = self.space(name).decode(frozen[name], x_0[name], real)
+            given = request.given[name]
+            decoded = decoded[:, : given.shape[1]] if real is not None else decoded
+            found[name] = jnp.where(request.known[name], given, decoded)
         return Named(found)
 
     def trajectory(
@@ -96,7 +103,7 @@ class GenerationTask(MultimodalTask):
         x_1 = self.start(frozen, keys, request)
         processes, how = self.processes, (self.guide, self.processes)
         if weak is None:
-            unknown = self._unknown(streams(keys, "hidden"))
+            unknown = self._unknown(streams(keys, "hidden"), request)
             predict = guided(self.predict(params), unknown, request.branches, *how)
         else:
             (branch,) = request.branches
@@ -107,33 +114,79 @@ class GenerationTask(MultimodalTask):
         noised = [
             n for n in kept if not (processes[n].is_discrete or self.targets[n].inpaint_share)
         ]
+        padding = Named(
+            {n: ~lengths.real(x_1[lengths.of(n)][:, 0, 0], x_1[n].shape[1]) for n in self.variable}
+        )
         each = samplers, processes, x_1, times
-        return trajectory(keys, predict, *each, known=kept, noised=noised)
+        return trajectory(keys, predict, *each, known=kept, noised=noised, padding=padding)
+
+    def draw_lengths(
+        self, params: Params, frozen: Frozen, keys: Key[Array, " b"], request: Request
+    ) -> Request:
+        """Returns the request with a drawn length for each wanted target whose length is unknown.
+
+        One length is drawn after the other, given those before.
+        """
+        for name in self.variable:
+            x = self.start(frozen, keys, request)
+            t = {n: jnp.full((len(keys), 1), self._constant_time(request, n)) for n in self.targets}
+            t |= {n: jnp.zeros((len(keys), 1)) for n in self.conditions}
+            t |= {lengths.of(n): self._length_time(x, n) for n in self.variable}
+            logits = self._outputs(params, x, Named(t))[lengths.of(name)][:, 0]
+            low, _ = self.modality(name).lengths or (0, 0)
+            least = -(-low // self.space(name).positions_per_token)
+            logits = jnp.where(jnp.arange(logits.shape[-1]) >= least, logits, -jnp.inf)
+            drawn = draw(streams(keys, lengths.of(name)), logits[:, None, None])[:, 0, 0]
+            told = request.lengths[name]
+            is_open = (told == lengths.UNKNOWN) & request.wanted[name]
+            found = request.lengths | {name: jnp.where(is_open, drawn, told)}
+            request = request._replace(lengths=found)
+        return request
+
+    def _length(self, request: Request, name: str) -> Int[Array, " b"]:
+        """Returns the number of tokens of a target of variable length, given or told."""
+        given = self.space(name).token_lengths(jnp.sum(request.mask[name], axis=1))
+        return jnp.where(request.known[name], given, request.lengths[name])
+
+    def _length_time(self, x: Named[X], name: str) -> Float[Array, "b 1"]:
+        return (x[lengths.of(name)][:, 0] == lengths.UNKNOWN).astype(jnp.float32)
+
+    def _constant_time(self, request: Request, name: str) -> Float[Array, ""]:
+        return jnp.where(request.known[name], 0.0, 1.0)
 
     def start(self, frozen: Frozen, keys: Key[Array, " b"], request: Request) -> Named[X]:
         """Returns x at the start of generation: known modalities' tokens, noise for the others."""
-        x = dict(self._unknown(keys))
+        x = dict(self._unknown(keys, request))
         for name in self.targets:
-            x_0 = self.space(name).encode(frozen[name], request.given[name])
+            known = request.given[name], request.mask.get(name)
+            x_0 = self.space(name).encode(frozen[name], *known)
             x[name] = jnp.where(request.known[name], x_0, x[name])
+            if name in self.variable:
+                length = self._length(request, name)
+                is_real = lengths.real(length, x[name].shape[1])[..., None]
+                x[name] = jnp.where(is_real, x[name], 0)  # never the mask, which samplers count
+                x[lengths.of(name)] = lengths.codes(length)
         for name, edit in request.edits.items():
             encode = functools.partial(self.space(name).encode, frozen[name])
             x[name] = edit.start(encode, self.process(name), streams(keys, f"{name}/edit"))
         for name, condition in self.conditions.items():
-            x[name] = condition.codes(request.given[name])
+            x[name] = condition.codes(request.given[name], request.mask.get(name))
         return Named(x)
 
-    def _unknown(self, keys: Key[Array, " b"]) -> Named[X]:
-        """Returns every modality at t = 1."""
-        x = {
-            name: process.prior(streams(keys, f"{name}/prior"), self.space(name).shape)
-            for name, process in self.processes.items()
-        }
-        none = {
-            name: jnp.full((len(keys), math.prod(condition.modality.grid), 1), -1, jnp.int32)
-            for name, condition in self.conditions.items()
-        }
-        return Named(x | none)
+    def _unknown(self, keys: Key[Array, " b"], request: Request) -> Named[X]:
+        """Returns every modality at t = 1, with as many tokens as those of the request."""
+        x = {}
+        for name, process in self.processes.items():
+            shape = self.space(name).shape
+            if name in self.variable:
+                room = request.given[name].shape[1]
+                shape = -(-room // self.space(name).positions_per_token), shape[1]
+                x[lengths.of(name)] = lengths.codes(jnp.full(len(keys), lengths.UNKNOWN))
+            x[name] = process.prior(streams(keys, f"{name}/prior"), shape)
+        for name, condition in self.conditions.items():
+            room = math.prod(request.given[name].shape[1:])
+            x[name] = condition.unknown(len(keys), room)
+        return Named(x)
 
     @property
     def _samplers(self) -> Named[Sampler]:
@@ -162,9 +215,12 @@ class GenerationTask(MultimodalTask):
             falling = samplers[name].times(self.targets[name].process, falling)
             if name in request.edits:
                 falling = falling * request.edits[name].strength
-            constant = jnp.where(request.known[name], 0.0, 1.0)
+            constant = self._constant_time(request, name)
             times[name] = jnp.where(wanted[name], falling, jnp.full_like(falling, constant))
         zeros = {name: jnp.zeros(steps + 1) for name in self.conditions}
+        for name in self.variable:  # drawn before the first step, or unknown throughout
+            is_there = wanted[name] | request.known[name]
+            zeros[lengths.of(name)] = jnp.full(steps + 1, jnp.where(is_there, 0.0, 1.0))
         return Named(times | zeros)
 
     def scoring_loss(
@@ -204,11 +260,24 @@ class GenerationTask(MultimodalTask):
                 that is hidden at a small t is large, in proportion to 1 / t, so that with t spread
                 evenly the variance of the estimate would be infinite.
         """
-        process = self.process(name)
+        process, mask = self.process(name), request.mask.get(name)
+        length = None
+        if name in self.variable:
+            stored = jnp.sum(request.mask[name], axis=1)
+            is_encoded = x_0 is not None
+            length = request.lengths[name] if is_encoded else self.space(name).token_lengths(stored)
         if x_0 is None:
-            x_0 = self.space(name).encode(frozen[name], request.given[name])
+            x_0 = self.space(name).encode(frozen[name], request.given[name], mask)
+        shape: tuple[int, ...] = jnp.shape(x_0)  # pyright: ignore[reportArgumentType]
         x, t = self._partly_hidden(frozen, keys, request, hidden or Named())
-        predict = self.predict(params)
+        predict, real, surprise = self.predict(params), None, 0.0
+        if length is not None:
+            real = lengths.real(length, shape[1])
+            x = x | {lengths.of(name): lengths.codes(jnp.full_like(length, lengths.UNKNOWN))}
+            t = t | {lengths.of(name): jnp.ones((len(keys), 1))}
+            surprise = lengths.surprise(self._outputs(params, x, t)[lengths.of(name)], length)
+            x = x | {lengths.of(name): lengths.codes(length)}
+            t = t | {lengths.of(name): jnp.zeros((len(keys), 1))}
 
         def time(number: Array) -> tuple[Array, Array | float]:
             if not random_times:
@@ -225,9 +294,12 @@ class GenerationTask(MultimodalTask):
             loss = process.scoring_loss(prediction, x_0, x_t, noise, now)
             return total + weight * loss, None
 
-        total, _ = jax.lax.scan(
-            add, jnp.zeros((len(keys), self.space(name).shape[0])), jnp.arange(rounds)
-        )
+        total, _ = jax.lax.scan(add, jnp.zeros(shape[:2]), jnp.arange(rounds))
+        if real is not None:
+            total = jnp.where(real, total, 0.0)
+            share = 1.0 if process.is_discrete else 1.0 / jnp.maximum(jnp.sum(real, axis=1), 1)
+            known = surprise if process.is_discrete else 0.0
+            return jnp.sum(total / rounds, axis=-1) * share + known
         reduce = jnp.sum if process.is_discrete else jnp.mean
         return reduce(total / rounds, axis=-1)
 
@@ -240,17 +312,22 @@ class GenerationTask(MultimodalTask):
     ) -> tuple[Named[X], Named[Float[Array, "b _"]]]:
         """Returns x and t at the start of generation, with the hidden positions unknown."""
         x, t = dict(self.start(frozen, keys, request)), {}
-        unknown = self._unknown(streams(keys, "hidden"))
+        unknown = self._unknown(streams(keys, "hidden"), request)
         for name, target in self.targets.items():
-            t[name] = jnp.full((len(keys), 1), jnp.where(request.known[name], 0.0, 1.0))
+            t[name] = jnp.full((len(keys), 1), self._constant_time(request, name))
             if name in hidden:
                 is_hidden = hidden[name] | ~request.known[name]
                 x[name] = jnp.where(is_hidden[..., None], unknown[name], x[name])
                 at = is_hidden.astype(jnp.float32)
                 if target.process.is_discrete:
                     # Training gave all codes one time, which matches the share of masked codes.
-                    at = target.process.time_at(jnp.mean(at, axis=1, keepdims=True))
+                    real = jnp.ones_like(is_hidden)
+                    if name in self.variable:
+                        real = lengths.real(x[lengths.of(name)][:, 0, 0], is_hidden.shape[1])
+                    share = jnp.sum(at * real, axis=1) / jnp.maximum(jnp.sum(real, axis=1), 1)
+                    at = target.process.time_at(share[:, None])
                 t[name] = at
         for name in self.conditions:
             t[name] = jnp.zeros((len(keys), 1))
+        t |= {lengths.of(name): self._length_time(Named(x), name) for name in self.variable}
         return Named(x), Named(t)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from vqdit import rules
 from vqdit.samplers import Branch
+from vqdit.tasks import lengths
 from vqdit.tasks.multimodal import MultimodalTask
 from vqdit.typing import Named
 
@@ -92,7 +93,8 @@ def guidance_branches(
     task: MultimodalTask, given: Iterable[str], guidance: Guidance
 ) -> tuple[Branch, ...]:
     """Returns one branch per set of hidden modalities; none if the only scale is 1."""
-    every = (*task.targets, *task.conditions)
+    every = {name: name for name in (*task.targets, *task.conditions)}
+    every |= {lengths.of(name): name for name in task.variable}  # hidden with their targets
     scales: dict[tuple[str, ...], dict[str, float]] = {}
     if isinstance(guidance, Mapping):
         for pair, scale in guidance.items():
@@ -105,7 +107,7 @@ def guidance_branches(
             scales[sources] = dict.fromkeys(task.targets, scale)
     return tuple(
         Branch(
-            Named({name: jnp.asarray(name in hidden) for name in every}),
+            Named({part: jnp.asarray(name in hidden) for part, name in every.items()}),
             Named({name: jnp.float32(scale.get(name, 1.0)) for name in task.targets}),
         )
         for hidden, scale in scales.items()

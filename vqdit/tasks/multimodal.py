@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from vqdit.data.batch import Batch
 from vqdit.data.sources import Feature
@@ -14,14 +14,24 @@ from vqdit.processes import Process
 from vqdit.processes.base import X
 from vqdit.runs.array_fingerprints import fingerprint
 from vqdit.samplers.base import Predict
+from vqdit.tasks import lengths
 from vqdit.tasks.adoption import check_text, with_adopted
 from vqdit.tasks.autoencoder import AutoencoderTask
 from vqdit.tasks.base import Frozen, Resolve, Task, Trained, require
 from vqdit.tasks.targets import BaseTarget, Condition, Target
 from vqdit.tasks.token_space import TokenSpace
-from vqdit.typing import Array, Float, Named, Params
+from vqdit.typing import Array, Bool, Float, Named, Params
 
 T = TypeVar("T", bound="MultimodalTask")
+
+
+class NetworkView(NamedTuple):
+    """The arguments of `DiT.apply` for tokens at some times."""
+
+    inputs: Named[Tokens]
+    x: Named[X]
+    t: Named[Float[Array, "b _"]]
+    mask: Named[Bool[Array, "b _"]] | None
 
 
 class MultimodalTask(Task):
@@ -84,6 +94,13 @@ class MultimodalTask(Task):
             target.check_tokenizer(found, name)
             tokenizers[name] = found.without_training
         task = dataclasses.replace(self, tokenizers=Named(tokenizers))
+        for name in task.variable:
+            patch = task.space(name).patch or task.model.patch
+            if patch != 1:
+                raise ValueError(
+                    f"{name!r} has a variable length, which needs one token per position, and its "
+                    f"patch is {patch}; use targets.{name}.patch=1"
+                )
         task.model.check(task.inputs)
         return task
 
@@ -133,9 +150,23 @@ class MultimodalTask(Task):
 
     @functools.cached_property
     def inputs(self) -> Named[Tokens]:
-        """How every modality enters the network."""
+        """How every modality enters the network, and the length of each target of variable length.
+
+        The grids are those of the longest examples.
+        """
         conditions = {name: condition.tokens for name, condition in self.conditions.items()}
-        return Named({**conditions, **{name: self.space(name).tokens for name in self.targets}})
+        targets = {name: self.space(name).tokens for name in self.targets}
+        each = {lengths.of(n): lengths.tokens(self.space(n).longest) for n in self.variable}
+        return Named({**conditions, **targets, **each})
+
+    @functools.cached_property
+    def variable(self) -> tuple[str, ...]:
+        """The names of the targets whose examples differ in length."""
+        return tuple(name for name in self.targets if self.space(name).longest)
+
+    @functools.cached_property
+    def _variable_conditions(self) -> tuple[str, ...]:
+        return tuple(n for n, condition in self.conditions.items() if condition.modality.lengths)
 
     def check(self, features: Named[Feature]) -> None:
         check_implementation(self.model.attention)
@@ -147,7 +178,7 @@ class MultimodalTask(Task):
                 self.check_encoded(name, features[name])
                 continue
             modality = self.modality(name)
-            require(features, name, modality.shape)
+            require(features, name, modality.shape, ragged=modality.lengths is not None)
             check_text(name, modality, features[name])
             classes = features[name].classes
             if classes and classes != modality.vocabulary:
@@ -185,21 +216,29 @@ class MultimodalTask(Task):
         """Returns the network with its parameters bound."""
 
         def predict(x: Named[X], t: Named[Float[Array, "b _"]]) -> Named[Float[Array, "b _ _"]]:
-            return self.model.apply(params, self.inputs, *self.seen(x, t))
+            out = self._outputs(params, x, t)
+            return Named({name: out[name] for name in self.targets}) if self.variable else out
 
         return predict
 
-    def seen(
-        self, x: Named[X], t: Named[Float[Array, "b _"]]
-    ) -> tuple[Named[X], Named[Float[Array, "b _"]]]:
+    def _outputs(
+        self, params: Params, x: Named[X], t: Named[Float[Array, "b _"]]
+    ) -> Named[Float[Array, "b _ _"]]:
+        """Returns the network's outputs for all targets and their lengths."""
+        seen = self.seen(x, t)
+        return self.model.apply(params, seen.inputs, seen.x, seen.t, mask=seen.mask)
+
+    def seen(self, x: Named[X], t: Named[Float[Array, "b _"]]) -> NetworkView:
         """Returns x and t as the network takes them; see `Process.network_input`."""
+        variable = self.variable, self._variable_conditions
+        inputs, t, mask = lengths.network_view(x, t, self.inputs, *variable)
         seen = {
             name: process.network_input(x[name], t[name])
             for name, process in self.processes.items()
         }
         x = x | {name: pair[0] for name, pair in seen.items()}
         t = t | {name: pair[1] for name, pair in seen.items()}
-        return x, t
+        return NetworkView(inputs, x, t, mask)
 
     def attention(
         self,
@@ -208,7 +247,8 @@ class MultimodalTask(Task):
         t: Named[Float[Array, "b _"]],
     ) -> Float[Array, "n b l l"]:
         """Returns the attention weights between all tokens in every layer; see `DiT.attend`."""
-        return self.model.attend(params, self.inputs, *self.seen(x, t))
+        seen = self.seen(x, t)
+        return self.model.attend(params, seen.inputs, seen.x, seen.t, mask=seen.mask)
 
 
 def _for_inference(trained: Trained) -> Trained:

@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from vqdit.modalities.drawing import overview, save_png, tile
+from vqdit.ragged import ragged
+from vqdit.tasks import lengths
 from vqdit.tasks.generation import GenerationTask
 from vqdit.tasks.guidance_scales import guidance_branches
 from vqdit.tasks.request import Request, make_request
@@ -23,7 +25,7 @@ def preview_request(task: GenerationTask, index: np.ndarray) -> Request:
 
 def draw_preview(task: GenerationTask, preview: Named[np.ndarray], path: Path) -> Path:
     """Draws stored samples into a PNG file beside `path`, which has no suffix; returns the file."""
-    file = path.with_suffix(".png")
+    file, preview = path.with_suffix(".png"), cut_to_length(task, preview)
     columns = preview_columns(task)
     drawn = {name: task.modality(name).draw(stored) for name, stored in preview.items()}
     if len(drawn) == 1:
@@ -32,6 +34,23 @@ def draw_preview(task: GenerationTask, preview: Named[np.ndarray], path: Path) -
     else:
         save_png(file, overview(drawn, columns))
     return file
+
+
+def cut_to_length(task: GenerationTask, padded: Named[np.ndarray]) -> Named[np.ndarray]:
+    """Returns stored examples; those of variable length lose their padding, as ragged columns.
+
+    Args:
+        task: the task of the model.
+        padded: stored examples by name, and numbers of tokens by `lengths.of` of the name.
+    """
+    each = {lengths.of(name): name for name in task.variable}
+    found = {name: values for name, values in padded.items() if name not in each}
+    for length, name in each.items():
+        per_token = task.space(name).positions_per_token
+        counts = np.maximum(np.asarray(padded[length]), 0) * per_token
+        rows = zip(np.asarray(found[name]), counts, strict=True)
+        found[name] = ragged([row[:count] for row, count in rows])
+    return Named(found)
 
 
 def preview_columns(task: GenerationTask) -> int:

@@ -6,11 +6,13 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from vqdit.ragged import padded, ragged
 from vqdit.samplers import Branch
 from vqdit.tasks.editing import EditInputs
 from vqdit.tasks.interpolation import InterpolationInputs
+from vqdit.tasks.lengths import UNKNOWN
 from vqdit.tasks.multimodal import MultimodalTask
-from vqdit.typing import Array, Bool, Named
+from vqdit.typing import Array, Bool, Int, Named
 
 
 class Request(NamedTuple):
@@ -23,6 +25,9 @@ class Request(NamedTuple):
         wanted: which targets are generated; those neither known nor wanted stay unknown.
         branches: branches of guidance.
         edits: edits of wanted targets, which begin at an example, or between two, instead of noise.
+        mask: for modalities of variable length, True at the real stored positions of what is given.
+        lengths: for targets of variable length that are not known, the number of their tokens;
+            `lengths.UNKNOWN` for those that stay unknown.
     """
 
     given: Named[Array]
@@ -30,6 +35,8 @@ class Request(NamedTuple):
     wanted: Named[Bool[Array, ""]]
     branches: tuple[Branch, ...] = ()
     edits: Named[EditInputs | InterpolationInputs] = Named()
+    mask: Named[Bool[Array, "b n"]] = Named()
+    lengths: Named[Int[Array, " b"]] = Named()
 
 
 def make_request(
@@ -38,6 +45,7 @@ def make_request(
     stored: Mapping[str, np.ndarray],
     wanted: Collection[str],
     branches: tuple[Branch, ...] = (),
+    room: Mapping[str, int] | None = None,
 ) -> Request:
     """Returns the request of a batch of samples.
 
@@ -48,10 +56,18 @@ def make_request(
             classes that is not given takes its classes in turn.
         wanted: names of the targets to generate.
         branches: branches of guidance.
+        room: stored positions to which modalities of variable length are padded, by name; where
+            none are named, as many as their longest example has.
     """
-    given = {}
+    given, mask, room = {}, {}, room or {}
     for name in (*task.targets, *task.conditions):
-        if name in stored:
+        modality = task.modality(name)
+        if modality.lengths:
+            none = ragged([np.zeros((0, *modality.shape[1:]), modality.dtype)])
+            rows = stored.get(name, none)
+            values = padded(rows[index % len(rows)], room.get(name, modality.shape[0]))
+            given[name], mask[name] = map(jnp.asarray, values)
+        elif name in stored:
             given[name] = jnp.asarray(stored[name][index % len(stored[name])])
         elif name in task.conditions and task.conditions[name].classes:
             given[name] = jnp.asarray(index % task.conditions[name].classes, jnp.int32)
@@ -59,7 +75,9 @@ def make_request(
             given[name] = blank(task, name, len(index))
     is_known = Named({name: jnp.asarray(name in stored) for name in task.targets})
     is_wanted = Named({name: jnp.asarray(name in wanted) for name in task.targets})
-    return Request(Named(given), is_known, is_wanted, branches)
+    unknown = {name: jnp.full(len(index), UNKNOWN) for name in task.variable}
+    known = Named(given), is_known, is_wanted, branches
+    return Request(*known, mask=Named(mask), lengths=Named(unknown))
 
 
 def blank(task: MultimodalTask, name: str, count: int) -> Array:

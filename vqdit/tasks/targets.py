@@ -8,9 +8,10 @@ from vqdit.modalities import Label, Modality
 from vqdit.models.tokens import Tokens
 from vqdit.processes import Masked, Process, TimeDistribution, Uniform
 from vqdit.samplers import Sampler, Unmasking
+from vqdit.tasks import lengths
 from vqdit.tasks.autoencoder import AutoencoderTask
 from vqdit.tasks.token_space import CodeSpace, TokenizerSpace, TokenSpace
-from vqdit.typing import Array, Component, Int, UInt8
+from vqdit.typing import Array, Bool, Component, Int, UInt8
 
 
 class BaseTarget(Component):
@@ -189,6 +190,24 @@ class Condition(Component):
         """Number of classes of a label; 0 for a text."""
         return self.modality.vocabulary if self.modality.grid == (1,) else 0
 
-    def codes(self, raw: Int[Array, "b *l"] | UInt8[Array, "b l"]) -> Int[Array, "b _ 1"]:
-        """Returns the codes of stored values, as the network takes them; -1 means "no value"."""
-        return raw.astype(jnp.int32).reshape(raw.shape[0], -1, 1)
+    def codes(
+        self, raw: Int[Array, "b *l"] | UInt8[Array, "b l"], mask: Bool[Array, "b l"] | None = None
+    ) -> Int[Array, "b _ 1"]:
+        """Returns the codes of stored values, as the network takes them; -1 means "no value".
+
+        Args:
+            raw: stored values.
+            mask: True at real positions, for values of variable length. Padding becomes PADDING;
+                an empty text has no value.
+        """
+        codes = raw.astype(jnp.int32).reshape(raw.shape[0], -1, 1)
+        if mask is None:
+            return codes
+        return jnp.where(mask[..., None], codes, self.unknown(*codes.shape[:2]))
+
+    def unknown(self, count: int, length: int) -> Int[Array, "b l 1"]:
+        """Returns the codes of conditions that are not given."""
+        rest = lengths.PADDING if self.modality.lengths else lengths.UNKNOWN
+        first = jnp.arange(length) == 0
+        row = jnp.where(first, lengths.UNKNOWN, rest).astype(jnp.int32)
+        return jnp.broadcast_to(row[:, None], (count, length, 1))

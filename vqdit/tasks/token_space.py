@@ -27,7 +27,9 @@ from vqdit.processes import Process
 from vqdit.processes.base import X
 from vqdit.tasks.autoencoder import AutoencoderTask
 from vqdit.tasks.base import Frozen, Trained
-from vqdit.typing import Array, Component, Float, Key
+from vqdit.typing import Array, Bool, Component, Float, Int, Key
+
+Mask = Bool[Array, "b n"]
 
 
 class TokenSpace(Component):
@@ -50,6 +52,24 @@ class TokenSpace(Component):
     def grid(self) -> tuple[int, ...]:
         """Positions along each axis."""
         raise TypeError(f"{type(self).__name__} must define the property grid")
+
+    @property
+    def longest(self) -> int:
+        """Number of tokens of the longest example if examples differ in length, else 0."""
+        return self.grid[0] if self.modality.lengths else 0
+
+    def token_lengths(self, lengths: Int[Array, " b"]) -> Int[Array, " b"]:
+        """Returns the number of tokens of examples of variable length.
+
+        Args:
+            lengths: stored positions of each example.
+        """
+        raise TypeError(f"{type(self).__name__} must define the method token_lengths")
+
+    @property
+    def positions_per_token(self) -> int:
+        """Stored positions of an example of variable length that make one token."""
+        raise TypeError(f"{type(self).__name__} must define the property positions_per_token")
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -99,17 +119,25 @@ class TokenSpace(Component):
         """Returns the embedding of every code; None if codes have none, or there are no codes."""
         del frozen
 
-    def encode(self, frozen: Frozen, raw: Array) -> X:
-        """Returns x_0 of stored examples, or of their tokens: [b, l, q] codes or [b, l, d]."""
+    def encode(self, frozen: Frozen, raw: Array, mask: Mask | None = None) -> X:
+        """Returns x_0 of stored examples, or of their tokens: [b, l, q] codes or [b, l, d].
+
+        Args:
+            frozen: arrays of `freeze`.
+            raw: stored examples, or tokens.
+            mask: True at real stored positions, for examples of variable length.
+        """
         raise TypeError(f"{type(self).__name__} must define the method encode")
 
-    def draw(self, frozen: Frozen, raw: Array, keys: Key[Array, " b"]) -> X:
+    def draw(
+        self, frozen: Frozen, raw: Array, keys: Key[Array, " b"], mask: Mask | None = None
+    ) -> X:
         """Returns x_0 for training, which may be a sample of the tokenizer's posterior."""
         del keys
-        return self.encode(frozen, raw)
+        return self.encode(frozen, raw, mask)
 
-    def decode(self, frozen: Frozen, x_0: X) -> Array:
-        """Returns stored examples from tokens."""
+    def decode(self, frozen: Frozen, x_0: X, mask: Mask | None = None) -> Array:
+        """Returns stored examples from tokens; `mask` is True at real tokens."""
         raise TypeError(f"{type(self).__name__} must define the method decode")
 
 
@@ -154,27 +182,39 @@ class TokenizerSpace(TokenSpace):
             frozen |= {"mean": jnp.zeros(dim), "std": jnp.ones(dim)}
         return frozen
 
-    def encode(self, frozen: Frozen, raw: Array) -> X:
-        tokens = self._tokens(frozen, raw)
+    def token_lengths(self, lengths: Int[Array, " b"]) -> Int[Array, " b"]:
+        return self.tokenizer.token_lengths(lengths)
+
+    @property
+    def positions_per_token(self) -> int:
+        return self.tokenizer.model.downsampling
+
+    def encode(self, frozen: Frozen, raw: Array, mask: Mask | None = None) -> X:
+        tokens = self._tokens(frozen, raw, mask)
         if self.process.is_discrete:
-            return tokens.reshape(tokens.shape[0], *self.shape)
+            return tokens.reshape(tokens.shape[0], -1, self.shape[1])
         return (self._embedded(frozen, tokens) - frozen["mean"]) / frozen["std"]
 
-    def draw(self, frozen: Frozen, raw: Array, keys: Key[Array, " b"]) -> X:
+    def draw(
+        self, frozen: Frozen, raw: Array, keys: Key[Array, " b"], mask: Mask | None = None
+    ) -> X:
         if self.posterior == "mean":
-            return self.encode(frozen, raw)
-        z, std = self._normal(frozen, raw)
+            return self.encode(frozen, raw, mask)
+        z, std = self._normal(frozen, raw, mask)
         noise = jax.vmap(lambda key: jax.random.normal(key, z.shape[1:]))(keys)
         return (z + std * noise - frozen["mean"]) / frozen["std"]
 
-    def decode(self, frozen: Frozen, x_0: X) -> Array:
+    def decode(self, frozen: Frozen, x_0: X, mask: Mask | None = None) -> Array:
         params, stats = frozen["params"], frozen["stats"]
-        x_0 = x_0.reshape(x_0.shape[0], *self.tokenizer.grid, x_0.shape[-1])
+        if mask is None:
+            x_0 = x_0.reshape(x_0.shape[0], *self.tokenizer.grid, x_0.shape[-1])
+        else:  # of stored positions
+            mask = jnp.repeat(mask, self.positions_per_token, axis=1)
         if self.process.is_discrete:
-            return self.tokenizer.decode(params, stats, x_0)
+            return self.tokenizer.decode(params, stats, x_0, mask)
         # With a codebook each z is snapped to its nearest code.
         z = x_0 * frozen["std"] + frozen["mean"]
-        return self.tokenizer.decode_latents(params, stats, z)
+        return self.tokenizer.decode_latents(params, stats, z, mask)
 
     def vectors(self, frozen: Frozen) -> Float[Array, "q k e"] | None:
         if not self.process.is_discrete:
@@ -186,27 +226,30 @@ class TokenizerSpace(TokenSpace):
             each.append(self.tokenizer.lookup(frozen["params"], frozen["stats"], codes))
         return jnp.stack(each)
 
-    def _tokens(self, frozen: Frozen, raw: Array) -> Array:
+    def _tokens(self, frozen: Frozen, raw: Array, mask: Mask | None = None) -> Array:
         """Returns the tokens of stored examples; what is encoded already stays as it is."""
         if not self._is_encoded(raw):
-            return self.tokenizer.encode(frozen["params"], frozen["stats"], raw)
+            return self.tokenizer.encode(frozen["params"], frozen["stats"], raw, mask)
         return raw.astype(jnp.int32) if self.tokenizer.codebook_sizes else jnp.split(raw, 2, -1)[0]
 
-    def _normal(self, frozen: Frozen, raw: Array) -> tuple[Float[Array, "b l d"], ...]:
+    def _normal(
+        self, frozen: Frozen, raw: Array, mask: Mask | None = None
+    ) -> tuple[Float[Array, "b l d"], ...]:
         """Returns mean and standard deviation of the posterior."""
         if self._is_encoded(raw):
             moments = jnp.split(raw, 2, axis=-1)
         else:
-            moments = self.tokenizer.moments(frozen["params"], frozen["stats"], raw)
-        return tuple(moment.reshape(len(raw), *self.shape) for moment in moments)
+            moments = self.tokenizer.moments(frozen["params"], frozen["stats"], raw, mask)
+        return tuple(moment.reshape(len(raw), -1, self.shape[1]) for moment in moments)
 
     def _is_encoded(self, raw: Array) -> bool:
         modality = self.modality
-        return raw.shape[1:] != modality.shape or raw.dtype != modality.dtype
+        axes = 2 if modality.lengths else 1  # the padded length says nothing
+        return raw.shape[axes:] != modality.shape[axes - 1 :] or raw.dtype != modality.dtype
 
     def _embedded(self, frozen: Frozen, tokens: Array) -> Float[Array, "b l d"]:
         z = self.tokenizer.lookup(frozen["params"], frozen["stats"], tokens)
-        return z.reshape(z.shape[0], *self.shape)
+        return z.reshape(z.shape[0], -1, self.shape[1])
 
     def _moments(
         self, frozen: Frozen, batches: Iterable[Batch], name: str
@@ -215,14 +258,18 @@ class TokenizerSpace(TokenSpace):
 
         @jax.jit
         def sums(batch: Batch) -> tuple[Array, Array, Array]:
-            raw = batch.data[name]
+            raw, mask = batch.data[name], batch.mask.get(name)
             if self.posterior == "mean":
-                z, spread = self._embedded(frozen, self._tokens(frozen, raw)), 0.0
+                z, spread = self._embedded(frozen, self._tokens(frozen, raw, mask)), 0.0
             else:
-                z, spread = self._normal(frozen, raw)
+                z, spread = self._normal(frozen, raw, mask)
             weight = (batch.valid & batch.present[name]).astype(jnp.float32)[:, None, None]
             square = z**2 + spread**2  # what samples of the posterior have on average
             count = jnp.sum(weight) * z.shape[1]
+            if mask is not None:
+                lengths = self.token_lengths(jnp.sum(mask, axis=1))
+                weight = weight * (jnp.arange(z.shape[1]) < lengths[:, None])[..., None]
+                count = jnp.sum(weight)
             return count, jnp.sum(z * weight, (0, 1)), jnp.sum(square * weight, (0, 1))
 
         count, first, second = 0.0, 0.0, 0.0
@@ -262,17 +309,26 @@ class CodeSpace(TokenSpace):
         occurs = np.zeros(self.data.vocabulary, bool)
         for batch in batches:
             present = np.asarray(batch.valid & batch.present[name])
-            codes = np.asarray(self.data.standardize(jnp.asarray(batch.data[name])))
-            occurs[np.unique(codes[present])] = True
+            codes = np.asarray(self.data.standardize(jnp.asarray(batch.data[name])))[present]
+            if name in batch.mask:
+                codes = codes[np.asarray(batch.mask[name])[present]]
+            occurs[np.unique(codes)] = True
         return {"occurs": jnp.asarray(occurs)}
 
     def frozen_like(self) -> Frozen:
         return {"occurs": jnp.ones(self.data.vocabulary, bool)}
 
-    def encode(self, frozen: Frozen, raw: Array) -> X:
-        del frozen
+    def token_lengths(self, lengths: Int[Array, " b"]) -> Int[Array, " b"]:
+        return lengths
+
+    @property
+    def positions_per_token(self) -> int:
+        return 1
+
+    def encode(self, frozen: Frozen, raw: Array, mask: Mask | None = None) -> X:
+        del frozen, mask
         return self.data.standardize(raw)
 
-    def decode(self, frozen: Frozen, x_0: X) -> Array:
-        del frozen
+    def decode(self, frozen: Frozen, x_0: X, mask: Mask | None = None) -> Array:
+        del frozen, mask
         return self.data.restore(x_0)

@@ -12,6 +12,7 @@ from vqdit.cli.outputs import replacing
 from vqdit.cli.report.page import Cards, Part, write_page
 from vqdit.files import write_json
 from vqdit.modalities.drawing import overview, save_png, tile
+from vqdit.ragged import is_ragged, lengths, padded
 
 RECORD = "samples.json"
 """The settings; a folder that has this file holds samples."""
@@ -46,7 +47,7 @@ def write_samples(
     """
     earlier = EARLIER.format(names="|".join(map(re.escape, {*KINDS, *samples})))
     with replacing(out, RECORD, earlier) as new:
-        np.savez(new / "samples.npz", **samples)  # pyright: ignore[reportArgumentType]
+        np.savez(new / "samples.npz", **_dense(samples))  # pyright: ignore[reportArgumentType]
         for name, values in samples.items():
             model.modality(name).write(values, new, name)
         stored = {
@@ -70,3 +71,20 @@ def write_samples(
             parts += write_explanation(model, record["num"], explained, new)
         write_page(new / "index.html", f"{record['num']} samples of {record['workdir']}", parts)
         write_json(new / RECORD, record)
+
+
+def _dense(samples: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns arrays that can be read without running code: those of variable length are padded.
+
+    Their lengths are added as NAME_length.
+    """
+    found = {}
+    for name, values in samples.items():
+        if not is_ragged(values):
+            found[name] = values
+        elif isinstance(values[0], str):
+            found[name] = np.asarray([str(text) for text in values])
+        else:
+            found[f"{name}_length"] = lengths(values)
+            found[name], _ = padded(values, max(1, int(found[f"{name}_length"].max())))
+    return found

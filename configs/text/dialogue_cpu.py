@@ -1,0 +1,43 @@
+"""Answers to questions, on two CPU cores: 2,000 dialogues of the package chatterbot-corpus.
+
+pip install chatterbot-corpus
+python train.py --config=configs/text/dialogue_cpu.py
+python sample.py --workdir=runs/dialogue_cpu --given question="How are you?" --want answer
+vqdit chat --workdir=runs/dialogue_cpu
+"""
+
+from vqdit.config import Experiment
+from vqdit.data import Data, Dialogues
+from vqdit.modalities import Text
+from vqdit.models import DiT
+from vqdit.optim import AdamW
+from vqdit.samplers import Unmasking
+from vqdit.tasks import CodeTarget, Condition, DiffusionTask
+from vqdit.typing import Named
+
+
+def config() -> Experiment:
+    source = Dialogues(question=160, answer=96)
+    return Experiment(
+        task=DiffusionTask(
+            targets=Named(
+                answer=CodeTarget(
+                    modality=Text(length=source.answer, variable=True),
+                    # One byte a step at most: neighbours drawn in one step do not see each other.
+                    sampler=Unmasking(steps=64, noise=1.0, temperature=0.5),
+                )
+            ),
+            conditions=Named(
+                question=Condition(
+                    modality=Text(length=source.question, variable=True), route="cross"
+                )
+            ),
+            model=DiT(depth=4, dim=128, heads=4, patch=1, positions="rope", norm="rms"),
+        ),
+        data=Data(source=source, batch_size=32, buckets=4),
+        optimizer=AdamW(learning_rate=3e-3, warmup=200),
+        ema=0.998,
+        steps=8000,
+        evaluate_every=2000,
+        preview_every=2000,
+    )

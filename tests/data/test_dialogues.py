@@ -1,0 +1,61 @@
+"""Dialogues: pairs from YAML files, divided by question, with and without turns before them."""
+
+import numpy as np
+import pytest
+
+from vqdit.data import Dialogues
+from vqdit.data.sources import take
+
+
+def written(folder, count=40):
+    lines = [f"- - Question {n}?\n  - Answer {n}.\n  - Other {n}.\n" for n in range(count)]
+    (folder / "talk.yml").write_text("categories: [x]\nconversations:\n" + "".join(lines))
+    return folder
+
+
+def rows(source, split):
+    found = take(source.split(split), np.arange(len(source.split(split))), source.features())
+    return [
+        (bytes(question).decode(), bytes(answer).decode())
+        for question, answer in zip(found["question"], found["answer"], strict=True)
+    ]
+
+
+def test_pairs_stand_alone_and_behind_other_turns(tmp_path):
+    source = Dialogues(path=str(written(tmp_path)))
+    train, validation, test = (rows(source, split) for split in ("train", "validation", "test"))
+    assert len(train) == 4 * 36 and len(validation) == len(test) == 4 * 2
+    alone = [(question, answer) for question, answer in train if "\n" not in question]
+    assert len(alone) == 2 * 36
+    for question, answer in train:
+        *context, last = question.split("\n")
+        number = last.removeprefix("Question ").removesuffix("?")
+        assert answer in (f"Answer {number}.", f"Other {number}.")
+        assert len(context) in (0, 2)
+    asked = [{question.split("\n")[-1] for question, _ in part} for part in (train, validation)]
+    assert not asked[0] & asked[1]
+
+
+def test_what_is_too_long_is_left_out_and_said(tmp_path, caplog, monkeypatch):
+    monkeypatch.setenv("VQDIT_DATA", str(tmp_path / "data"))
+    source = Dialogues(path=str(written(tmp_path)), question=11, answer=9)
+    assert all(len(answer) <= 9 for _, answer in rows(source, "train"))
+    assert "too long and left out" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("conversations: [[a", "cannot read the conversations in .*x.yml"),
+        ("- a", "no list `conversations`"),
+        ("conversations:\n- a\n", "0 questions that fit; at least 10"),
+        ("conversations:\n- - a\n", "0 questions that fit; at least 10"),
+        ("conversations:\n- - a\n  - b\n", "1 questions that fit; at least 10"),
+    ],
+)
+def test_files_of_another_form_are_refused(tmp_path, text, message):
+    (tmp_path / "x.yml").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        Dialogues(path=str(tmp_path)).split("train")
+    with pytest.raises(FileNotFoundError, match=r"no \.yml file"):
+        Dialogues(path=str(tmp_path / "none")).split("train")

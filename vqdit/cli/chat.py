@@ -1,0 +1,113 @@
+"""`vqdit chat --workdir=DIR`: a conversation with a model that answers texts."""
+
+import sys
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+from vqdit.cli.options import ROUNDS, Repeated, Seed, Workdir, text
+
+
+def chat(
+    *,
+    workdir: Workdir,
+    question: Annotated[str | None, text("NAME")] = None,
+    answer: Annotated[str | None, text("NAME")] = None,
+    steps: Annotated[int | None, ROUNDS] = None,
+    temperature: Repeated = [],  # noqa: B006
+    sampler: Repeated = [],  # noqa: B006
+    guidance: Repeated = [],  # noqa: B006
+    seed: Seed = 0,
+) -> int:
+    """Talk with a trained model.
+
+    Every line of the input is a turn, and is answered on one line. The turns so far are the context
+    of an answer, each on a line of its own; if they are too long for the model, the oldest are
+    forgotten. An end of the input (Ctrl-D) ends the conversation.
+
+    Args:
+        workdir: Workdir of a run; if the config has several experiments, the last one is used.
+        question: Name of the text that is given. Default: the only one besides the answer.
+        answer: Name of the text that is generated. Default: the only one.
+        steps: Network evaluations. Default: that of the config.
+        temperature: Temperature of samplers of codes.
+        sampler: Sampler of the answer. Default: that of the config.
+        guidance: Guidance scale; 1 disables guidance. Default: that of the config.
+        seed: Seed of the first answer; every turn has the next one.
+    """
+    from vqdit.cli import given as arguments
+
+    model = arguments.load_generator(workdir)
+    question, answer = _names(model, question, answer)
+    settings = {
+        "want": [answer],
+        "guidance": arguments.read_guidance(guidance),
+        "samplers": arguments.read_samplers(model, sampler, temperature, steps),
+    }
+    model.prepare({question: ["?"]}, *settings.values())
+    turns: list[str] = []
+    for number, line in enumerate(_lines()):
+        try:
+            forgotten, context = fitting([*turns, line], model.modality(question).length)
+        except ValueError as error:
+            print(f"error: {error}", file=sys.stderr)
+            continue
+        if forgotten:
+            print(f"(the oldest {forgotten} turns are forgotten)", file=sys.stderr)
+        given = {question: ["\n".join(context)]}
+        (said,) = model.sample(1, given=given, seed=seed + number, **settings)[answer]
+        said = " ".join(str(said).split("\n"))
+        print(said, flush=True)
+        turns = [*context, said]
+    return 0
+
+
+def _lines() -> Iterator[str]:
+    """Yields the lines of the input that are not blank; asks for each at a terminal."""
+    is_terminal = sys.stdin.isatty()
+    while True:
+        if is_terminal:
+            print("> ", end="", flush=True)
+        line = sys.stdin.readline()
+        if not line:
+            if is_terminal:
+                print()
+            return
+        if line.strip():
+            yield line.strip()
+
+
+def fitting(turns: list[str], length: int) -> tuple[int, list[str]]:
+    """Returns how many of the oldest turns do not fit into a number of bytes, and the others.
+
+    Questions and answers alternate, so turns are forgotten in pairs.
+
+    Raises:
+        ValueError: the last turn alone is too long, or cannot be written as UTF-8.
+    """
+    last = len(turns[-1].encode())
+    if last > length:
+        raise ValueError(f"your turn has {last} bytes, more than the {length} of this model")
+    forgotten = 0
+    while len("\n".join(turns[forgotten:]).encode()) > length:
+        forgotten += 2
+    return forgotten, turns[forgotten:]
+
+
+def _names(model: Any, question: str | None, answer: str | None) -> tuple[str, str]:
+    """Returns the names of what is given and of what is generated."""
+    from vqdit.modalities import Text
+
+    texts = [n for n, modality in model.task.modalities.items() if isinstance(modality, Text)]
+    targets = [name for name in texts if name in model.task.targets]
+    answer = _only(answer, [name for name in targets if name != question], "answer")
+    return _only(question, [name for name in texts if name != answer], "question"), answer
+
+
+def _only(name: str | None, known: list[str], option: str) -> str:
+    """Returns the name that an option gives, or the only one that there is."""
+    shown = ", ".join(known) or "none"
+    if name is None and len(known) != 1:
+        raise ValueError(f"--{option} is needed; the texts of this model that it can be: {shown}")
+    if name is not None and name not in known:
+        raise ValueError(f"--{option}={name} is no such text of this model; there is: {shown}")
+    return name or known[0]

@@ -1,0 +1,80 @@
+"""Lengths of targets whose examples differ in length: the length is a modality of its own.
+
+A target NAME of variable length enters the network with a second input, NAME.length: one code, the
+number of its tokens, or -1 if it is unknown. The first n tokens of an example with length n are
+real; the network does not see the others, nor any token of an example with unknown length. A target
+that is unknown as a whole, because it is missing, dropped or hidden by guidance, thus has no token.
+
+Generation draws the length first, from p(length | what is known), and then the tokens. In training
+the length of some examples is unknown; these teach the network p(length | the rest), the others
+p(tokens | length, the rest). The bound on -log p of an example is the sum of both.
+"""
+
+import dataclasses
+from collections.abc import Collection
+
+import jax
+import jax.numpy as jnp
+
+from vqdit.models.tokens import Tokens
+from vqdit.processes.base import TIME_SCALE, Prediction, X
+from vqdit.typing import Array, Bool, Float, Int, Named
+
+SUFFIX = ".length"
+UNKNOWN = -1
+"""The code of a length that is unknown."""
+PADDING = -2
+"""The code of the padding of a condition of variable length."""
+SHARE = 0.1
+"""Share of the training examples that teach the length of a target."""
+
+
+def of(name: str) -> str:
+    """Returns the name of the length of a target."""
+    return name + SUFFIX
+
+
+def tokens(longest: int) -> Tokens:
+    """Returns how the length of a target with at most `longest` tokens enters the network."""
+    return Tokens(grid=(1,), codes=longest + 1, patch=1, output=longest + 1)
+
+
+def codes(length: Int[Array, " b"]) -> Int[Array, "b 1 1"]:
+    """Returns lengths as the network takes them."""
+    return length.astype(jnp.int32)[:, None, None]
+
+
+def real(length: Int[Array, " b"], count: int) -> Bool[Array, "b l"]:
+    """Returns which of `count` tokens are real, given the length of each example."""
+    return jnp.arange(count) < length[:, None]
+
+
+def surprise(prediction: Prediction, length: Int[Array, " b"]) -> Float[Array, " b"]:
+    """Returns -log p(length) in nats; `prediction` is the network's output for the length."""
+    log_p = jax.nn.log_softmax(prediction[:, 0].astype(jnp.float32), axis=-1)
+    return -jnp.take_along_axis(log_p, jnp.maximum(length, 0)[:, None], axis=-1)[:, 0]
+
+
+def network_view(
+    x: Named[X],
+    t: Named[Array],
+    inputs: Named[Tokens],
+    targets: Collection[str],
+    conditions: Collection[str],
+) -> tuple[Named[Tokens], Named[Array], Named[Bool[Array, "b _"]] | None]:
+    """Returns inputs, times and mask of padded modalities, as `DiT.apply` takes them.
+
+    Args:
+        x: tokens of every modality, padded to any number.
+        t: times; those of lengths are scaled here.
+        inputs: description of every modality; its grids are those of the longest examples.
+        targets: names of the targets of variable length.
+        conditions: names of the conditions of variable length.
+    """
+    if not targets and not conditions:
+        return inputs, t, None
+    mask = {name: x[name][..., 0] != PADDING for name in conditions}
+    mask |= {name: real(x[of(name)][:, 0, 0], x[name].shape[1]) for name in targets}
+    times = {of(name): TIME_SCALE * t[of(name)] for name in targets}
+    grids = {name: dataclasses.replace(inputs[name], grid=(x[name].shape[1],)) for name in mask}
+    return inputs | grids, t | times, Named(mask)
