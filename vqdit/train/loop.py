@@ -117,7 +117,8 @@ class _Loop:
         metrics = self.recorder.metrics
         self.evaluation = Evaluation(run, saver, interrupts, watchdog, metrics, self._pause)
         self.at = saver.checkpoints.latest() or 0
-        self.compiled = False
+        self.shapes: set[tuple[tuple[int, ...], ...]] = set()  # of batches; each is compiled once
+        self.compiles = True  # whether the last step had a new shape
         interrupts.before_exit = lambda: self.recorder.write_time(self.at)
 
     def train(self) -> Outcome:
@@ -184,6 +185,7 @@ class _Loop:
         if self.at and not self.evaluation.after(self.at, self.state, names):
             return self._stopped()
         metrics, begun, since, is_slow = None, self.at, time.monotonic(), True
+        is_foreseen = False
         while self.at < experiment.steps:
             metrics = self._step(batches, metrics and metrics["skipped"])
             last = self.at == experiment.steps
@@ -192,8 +194,9 @@ class _Loop:
             if is_slow:  # then no step waits behind another, and a signal stops after this one
                 seconds, since = time.monotonic() - since, time.monotonic()
                 is_slow = self.at < begun + 2 or seconds > SLOW
-                if self.at == begun + 2 and not last:
+                if not (is_foreseen or self.compiles or last) and self.at >= begun + 2:
                     self.recorder.foresee(self.at, metrics, seconds)
+                    is_foreseen = True
             if logs := last or self.at % experiment.log_every == 0:
                 self.recorder.log(self.at, metrics)
                 self.saver.settle_ended()
@@ -206,15 +209,17 @@ class _Loop:
 
     def _step(self, batches: Iterator[Batch], before: Any) -> Metrics:
         """Takes one step and returns its metrics; `before` is a metric of the previous step."""
-        part = "step" if self.compiled else "compile"
-        self.watchdog.begin(part)
+        self.watchdog.begin("step" if self.shapes else "compile")
         self.ledger.begin("data")
         self.recorder.tracer.before(self.at + 1)
         with self.interrupts.may_exit(self._save_now()):
             batch = parallel.put_batch(next(batches), self.run.mesh)
         if before is not None and not before.is_ready():
             self.ledger.was("step")  # the devices were still computing steps
-        self.ledger.begin(part)
+        self.compiles = _shapes(batch) not in self.shapes
+        if self.compiles:
+            self.watchdog.begin("compile")
+        self.ledger.begin("compile" if self.compiles else "step")
         self.state, metrics = self._next(self.state, batch)
         self.ledger.begin("step")
         self.at += 1
@@ -223,9 +228,9 @@ class _Loop:
 
     def _next(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         """Calls the compiled step. While the first call compiles, nothing new needs saving."""
-        with contextlib.nullcontext() if self.compiled else self.interrupts.may_exit():
+        with contextlib.nullcontext() if self.shapes else self.interrupts.may_exit():
             ended = self.step(state, self.run.frozen, batch)
-        self.compiled = True
+        self.shapes.add(_shapes(batch))
         return ended
 
     def _pause(self, state: TrainState) -> None:
@@ -295,3 +300,8 @@ class _Loop:
             nonfinite.describe(ended.row[-1]),
             int(state.step),
         )
+
+
+def _shapes(batch: Batch) -> tuple[tuple[int, ...], ...]:
+    """Returns the shapes of a batch; a step is compiled for each that occurs."""
+    return tuple(leaf.shape for leaf in jax.tree.leaves(batch))
