@@ -19,11 +19,20 @@ from vqdit.config import Experiment
 from vqdit.data import Batch, Data, Feature, Source
 from vqdit.data.sources import PRESENT
 from vqdit.losses import LPIPS, Mel
-from vqdit.modalities import Audio, Image, Label, Modality
+from vqdit.modalities import Audio, Image, Label, Modality, Text
 from vqdit.models import ConvAutoencoder, DiT, PatchGAN, TiTok, Tokens, VQGANPlus
 from vqdit.quantizers import VQ
+from vqdit.ragged import ragged
 from vqdit.samplers import Sampler
-from vqdit.tasks import Adversary, CodeTarget, DiffusionTask, Target, TokenizerTask, Trained
+from vqdit.tasks import (
+    Adversary,
+    CodeTarget,
+    DiffusionTask,
+    Target,
+    TokenizerTask,
+    Trained,
+    lengths,
+)
 from vqdit.train import state as states
 from vqdit.train.step import train_step
 from vqdit.typing import Component, Named
@@ -80,7 +89,10 @@ def test_its_docstring_names_the_command_of_its_tokenizer_first(name):
     if ":" in name:
         return  # in the same config
     doc = CONFIGS[name].read_text().split('"""')[1]
-    reference = EXPERIMENTS[name].task.targets["image"].tokenizer
+    references = [target.reference for target in EXPERIMENTS[name].task.targets.values()]
+    if not any(references):
+        return  # codes need no tokenizer
+    (reference,) = references
     first = CONFIGS[named(name, reference)].relative_to(CHECKOUT).as_posix()
     own = CONFIGS[name].relative_to(CHECKOUT).as_posix()
     assert 0 < doc.index(f"--config={first}") < doc.index(f"--config={own}")
@@ -116,7 +128,12 @@ def abstract_batch(task, size):
     }
     flags = jax.ShapeDtypeStruct((size,), jnp.bool_)
     index = jax.ShapeDtypeStruct((size,), jnp.int32)
-    return Batch(Named(data), Named({name: flags for name in data}), Named(), index, flags)
+    mask = {
+        name: jax.ShapeDtypeStruct((size, modality.shape[0]), jnp.bool_)
+        for name, modality in modalities_of(task).items()
+        if modality.lengths
+    }
+    return Batch(Named(data), Named({name: flags for name in data}), Named(mask), index, flags)
 
 
 def step_of(experiment, task):
@@ -157,10 +174,14 @@ def test_at_full_size_the_shapes_of_step_evaluation_and_preview_are_right(name):
         assert measured["codebook"].counts.shape == (1, task.quantizer.codebook_size)
         assert preview["result"].shape == (16, *task.modality.shape)
     else:
-        columns = 10 if task.conditions else 8
-        assert set(measured) == {f"loss_{target}" for target in task.targets}
-        assert preview["image"].shape == (8 * columns, *task.tokenizers["image"].modality.shape)
+        columns = 10 if any(c.classes for c in task.conditions.values()) else 8
+        each = [*task.targets, *map(lengths.of, task.variable)]
+        assert set(measured) == {f"loss_{target}" for target in each}
+        for target in task.targets:
+            assert preview[target].shape == (8 * columns, *task.modality(target).shape)
     for target, shape in preview.items():
+        if target.endswith(lengths.SUFFIX):
+            continue
         found = task.modality if isinstance(task, TokenizerTask) else task.modality(target)
         assert shape.dtype == found.dtype
 
@@ -216,7 +237,8 @@ class Noise(Source):
 
     def features(self):
         def feature(modality):
-            return Feature(modality.shape, dtype=str(modality.dtype))
+            is_ragged = modality.lengths is not None
+            return Feature(modality.shape, dtype=str(modality.dtype), ragged=is_ragged)
 
         return Named({name: feature(modality) for name, modality in self.modalities.items()})
 
@@ -232,6 +254,11 @@ class Noise(Source):
             high = modality.vocabulary or 256
             drawn = generator.integers(0, high, (len(self), *modality.shape))
             arrays[name] = drawn.astype(modality.dtype)[rows]
+            if modality.lengths:
+                low, high = modality.lengths
+                counts = low + rows % (high - low + 1)
+                pairs = zip(arrays[name], counts, strict=True)
+                arrays[name] = ragged([row[:count] for row, count in pairs])
             arrays[PRESENT + name] = np.ones(len(rows), bool)
         return arrays
 
@@ -267,6 +294,7 @@ def shrunk(experiment: Experiment, tokenizers: dict[str, TokenizerTask], **field
         DiT: lambda _: {"depth": 2, "dim": 16, "heads": 2},
         Sampler: lambda _: {"steps": 2},
         Label: lambda _: {"classes": CLASSES, "names": ()},
+        Text: lambda text: {"length": min(text.length, 16)},
         CodeTarget: lambda _: {},
         Target: lambda target: {"tokenizer": target.tokenizer},
     }
