@@ -13,13 +13,14 @@ import pytest
 from tests.configure.files import WORDS, picture, sound
 from vqdit import config
 from vqdit.cli.overrides import override
+from vqdit.configure import choices
 from vqdit.configure.deciding import plan, size
 from vqdit.configure.inspection import inspect
 from vqdit.configure.machine import Cost, Machine, count, machine_of
 from vqdit.configure.report import documented
 from vqdit.configure.writing import write
 from vqdit.data import ImageFolder, Table, TextFiles
-from vqdit.modalities import Audio, Image, Label, Text
+from vqdit.modalities import BPE, Audio, Image, Label, Text
 from vqdit.profiling.accelerators import CHIPS
 from vqdit.tasks import TokenizerTask
 from vqdit.tasks.base import Trained
@@ -184,6 +185,18 @@ def test_a_text(data_folder):
     source = loaded["generator"].data.source
     assert source == TextFiles(path=path, length=128, documents="line")
     assert list(trained(loaded)) == ["generator"]
+
+
+def test_a_long_text_has_units(data_folder, monkeypatch):
+    pytest.importorskip("tokenizers")
+    monkeypatch.setattr(choices, "ENOUGH_FOR_BPE", 1000)
+    (data_folder / "text.txt").write_text("In the beginning was the word. " * 800)
+    sized, loaded = configured("text.txt", data_folder)
+    source, task = loaded["generator"].data.source, loaded["generator"].task
+    assert source.units == task.targets["text"].modality.units == BPE(size=2048)
+    assert source.length == task.targets["text"].modality.length == 64
+    assert source.split_by == "position" and task.model.positions == "rope"
+    assert sized.planned.examples[0] == int(0.9 * 31 * 800 / (64 * 3.5))
 
 
 def test_rows_that_cannot_be_read_or_are_too_long_are_left_out(table, data_folder):

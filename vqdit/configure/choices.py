@@ -1,17 +1,24 @@
 """What becomes of each column: its modality and why, or why it is not used."""
 
+from importlib.util import find_spec
+
 import numpy as np
 
 from vqdit.configure.columns import Classes, Column, Documents, Found, Pictures, Sounds, Texts
 from vqdit.configure.machine import Machine
-from vqdit.configure.parts import Part
+from vqdit.configure.parts import BYTES_OF_UNIT, Part
 from vqdit.configure.tokenized import of_pictures, of_sounds
-from vqdit.modalities import Label, Text
+from vqdit.modalities import BPE, Label, Text
+from vqdit.modalities.units import Bytes, Units
 
 LONGEST_TEXT = {True: 256, False: 1024}
 """Bytes of the longest text of a column, on a CPU and elsewhere."""
 WINDOW = {True: 128, False: 1024}
 """Bytes of the windows of long texts, on a CPU and elsewhere."""
+ENOUGH_FOR_BPE = 2**20
+"""Bytes of a text from which a BPE is learned."""
+BPE_CODES = {True: 2048, False: 8192}
+"""Number of codes of a BPE, on a CPU and elsewhere."""
 TOO_LONG = 0.2
 """Share of texts that may be too long; if there are more, the column is not used."""
 
@@ -53,11 +60,17 @@ def _texts(column: Column, facts: Texts, machine: Machine, wanted: bool) -> Part
 
 def _documents(column: Column, facts: Documents, machine: Machine) -> Part:
     window, total = WINDOW[machine.is_cpu], int(facts.lengths.sum())
+    units: Units = Bytes()
+    if total >= ENOUGH_FOR_BPE and find_spec("tokenizers") is not None:
+        units = BPE(size=BPE_CODES[machine.is_cpu])
+        total = int(total / BYTES_OF_UNIT)
     while window > 16 and total < 100 * window:
         window //= 2
-    why = f"Windows of {window} bytes: {total // window:,} of them."
-    shown = f"windows of {window} bytes"
-    return Part(column, Text(length=window), True, window, shown, comments=(("modality", why),))
+    what = "bytes" if units == Bytes() else f"units of a BPE with {units.codes:,} codes"
+    why = f"Windows of {window} {what}: about {total // window:,} of them."
+    modality = Text(length=window, units=units)
+    shown = f"windows of {window} {what}"
+    return Part(column, modality, True, window, shown, comments=(("modality", why),))
 
 
 def _classes(column: Column, facts: Classes, wanted: bool) -> Part:

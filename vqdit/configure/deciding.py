@@ -11,13 +11,14 @@ from vqdit.configure.choices import choose
 from vqdit.configure.columns import Classes, Documents, Found, Row
 from vqdit.configure.experiments import Sized
 from vqdit.configure.machine import Machine
-from vqdit.configure.parts import Part
+from vqdit.configure.parts import BYTES_OF_UNIT, Part
 from vqdit.configure.tables import absolute_rows
 from vqdit.configure.targets import GENERATOR, experiment_name
 from vqdit.data import Feature, ImageFolder, Table, TextFiles
 from vqdit.data.recorded import Recorded
 from vqdit.files import write_whole
-from vqdit.modalities import Label
+from vqdit.modalities import Label, Text
+from vqdit.modalities.units import Bytes
 from vqdit.typing import Named
 
 log = logging.getLogger(__name__)
@@ -144,8 +145,9 @@ def _check_names(parts: Sequence[Part]) -> None:
 def _examples(found: Found, parts: Sequence[Part], rows: int) -> tuple[int, int]:
     """Returns the numbers of training and of validation examples."""
     count, train = found.rows, found.train
-    if found.form == "texts":  # bytes
-        count, train = count // parts[0].tokens, train // parts[0].tokens
+    if isinstance(text := parts[0].modality, Text) and found.form == "texts":  # rows are bytes
+        window = text.length * (1.0 if text.units == Bytes() else BYTES_OF_UNIT)
+        count, train = int(count / window), int(train / window)
     elif rows:
         count, train = rows, train * rows // count
     return train, max(1, (count - train) // 2)
@@ -181,10 +183,12 @@ def _named(part: Part, features: Named[Feature]) -> Part:
 def _source(found: Found, parts: Sequence[Part], path: Path) -> Recorded:
     """Returns the source of the data."""
     place, column = str(path.absolute()), found.columns[0]
-    if isinstance(column.facts, Documents):
+    text = parts[0].modality
+    if isinstance(column.facts, Documents) and isinstance(text, Text):
         return TextFiles(
             path=place,
-            length=parts[0].tokens,
+            length=text.length,
+            units=text.units,
             documents=column.facts.documents,
             split_by=column.facts.split_by,
         )

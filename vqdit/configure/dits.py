@@ -1,6 +1,7 @@
 """The DiTs that a machine trains, and their batches."""
 
 import math
+from typing import Any
 
 from vqdit.configure.machine import Machine
 from vqdit.models import DiT
@@ -25,8 +26,20 @@ TOKENS = 4096
 """Number of tokens of a batch on a CPU."""
 
 
-def models_for(machine: Machine, examples: int, tokens: int) -> list[DiT]:
-    """Returns the DiTs that fit the machine and the number of examples, the largest first."""
+def models_for(machine: Machine, examples: int, tokens: int, *, is_text: bool = False) -> list[DiT]:
+    """Returns the DiTs that fit the machine and the number of examples, the largest first.
+
+    Args:
+        machine: the machine.
+        examples: number of training examples.
+        tokens: tokens of an example.
+        is_text: whether they are windows of long texts, which begin anywhere: positions are then
+            relative to each other.
+
+    Raises:
+        ValueError: not even the smallest fits.
+    """
+    kind: dict[str, Any] = {"positions": "rope", "norm": "rms", "qk_norm": True} if is_text else {}
     widest = 192 if examples < 3000 else 384 if examples < 30_000 else 768
     widest = widest if examples < 1_000_000 else 1152
     if machine.is_cpu:
@@ -38,6 +51,7 @@ def models_for(machine: Machine, examples: int, tokens: int) -> list[DiT]:
             heads=heads,
             patch=1,
             dtype="float32" if machine.is_cpu else "bfloat16",
+            **kind,
         )
         for depth, dim, heads, _ in DITS
         if dim <= widest

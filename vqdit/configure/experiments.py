@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from vqdit.config import Experiment
+from vqdit.configure.columns import Documents
 from vqdit.configure.dits import batch_of, generator_batch, learning_rate, models_for
 from vqdit.configure.machine import Find, Machine
 from vqdit.configure.parts import Part
@@ -110,7 +111,8 @@ def generator(
     """Returns the experiment of the DiT over all parts."""
     targets, conditions = targets_of(parts)
     tokens = sum(part.tokens for part in parts)
-    models = models_for(machine, examples[0], tokens)
+    is_text = isinstance(parts[0].column.facts, Documents)
+    models = models_for(machine, examples[0], tokens, is_text=is_text)
     flips = any(experiment.data.augment for experiment in tokenizers.values())
     flips = flips and not any(isinstance(part.modality, Text) for part in parts)
     joint = Independent()

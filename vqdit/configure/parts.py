@@ -9,6 +9,9 @@ from vqdit.modalities import Audio, Modality
 from vqdit.modalities.sounds import read_form
 from vqdit.models import ConvAutoencoder
 
+BYTES_OF_UNIT = 3.5
+"""Mean number of bytes of a unit of a BPE, roughly."""
+
 
 class Part(NamedTuple):
     """A column as a part of the model.
