@@ -39,9 +39,9 @@ def configure(
     machine trains in the time. It trains without an edit, and can be edited as any other config.
 
     Args:
-        data: A folder of pictures, whose sub-folders, if any, are classes; a table (.jsonl or
-            .csv), one example per row; or a folder in which files of one name belong together, such
-            as hello.wav with hello.txt.
+        data: A folder of pictures, whose sub-folders, if any, are classes; a folder in which files
+            of one name belong together, such as hello.wav with hello.txt; a table (.jsonl, .csv or
+            .parquet) with one example per row; or a text, or a folder of texts.
         out: New Python file.
         want: Columns that will be generated; others are only given. Default: all, but classes of
             one column of pictures, sounds or texts are only given.
