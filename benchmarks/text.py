@@ -2,24 +2,35 @@
 
     python -m benchmarks.text --train=train.txt --test=test.txt
     python -m benchmarks.text --kjv
+    python -m benchmarks.text --workdir=runs/kjv_mdlm_cpu
 
-A file is one document, and a folder has one document per file; every document ends with one end
-code (byte 0), which counts as a byte. The n-gram models are over bytes, with interpolated modified
-Kneser-Ney smoothing: Chen and Goodman, "An Empirical Study of Smoothing Techniques for Language
-Modeling", Harvard TR-10-98, 1998, section 3. `xz -9e` gets the training text as a prefix: its size
-of the held-out text is size(train + test) - size(train).
+The last one takes the training and held-out texts of a run, and adds the bits per byte of its
+model. A file is one document, and a folder has one document per file; every document ends with one
+end code (byte 0), which counts as a byte. The n-gram models are over bytes, with interpolated
+modified Kneser-Ney smoothing: Chen and Goodman, "An Empirical Study of Smoothing Techniques for
+Language Modeling", Harvard TR-10-98, 1998, section 3. `xz -9e` gets the training text as a prefix:
+its size of the held-out text is size(train + test) - size(train).
 """
 
 import argparse
 import lzma
-import re
-import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 
+from vqdit.cli.given import load_generator
+from vqdit.cli.report.text_metrics import Countdown
+from vqdit.data import KJV
+from vqdit.evaluation.evaluate import HELD_OUT
+from vqdit.evaluation.intervals import Estimate
+from vqdit.evaluation.recognizers import complete_source
+from vqdit.evaluation.text_data import corpus
+from vqdit.evaluation.text_measurement import Settings
+from vqdit.evaluation.text_metrics import measure_text
+from vqdit.runs import workdir
 from vqdit.typing import Float, Int, Shaped, UInt8
 
 BYTES = 256
@@ -186,39 +197,59 @@ def read(path: Path) -> list[bytes]:
     return [file.read_bytes() for file in files if file.is_file()]
 
 
-def king_james() -> tuple[bytes, bytes]:
-    """Returns the chapters of the King James Bible: all for training but each tenth, held out.
-
-    The text is that of the Debian package bible-kjv.
-    """
-    command = ["bible", "-f", "gen1:1-rev22:21"]
-    verses = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout.decode()
-    chapters: dict[str, list[str]] = {}
-    for line in verses.splitlines():
-        place, _, verse = line.partition(" ")
-        chapters.setdefault(re.sub(":.*", "", place), []).append(verse)
-    documents = ["\n".join(lines).encode() for lines in chapters.values()]
-    train = [document for number, document in enumerate(documents) if number % 10 != 9]
-    return stream(train), stream(documents[9::10])
+def king_james(splits: Sequence[str]) -> tuple[bytes, bytes]:
+    """Returns the training chapters of `vqdit.data.KJV`, and those of the held-out splits."""
+    streams = KJV().streams()
+    parts = {split: [one for one in streams[split] if isinstance(one, bytes)] for split in streams}
+    return stream(parts["train"]), b"".join(stream(parts[split]) for split in splits)
 
 
-def main() -> None:
-    """Prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--train", type=Path, help="file or folder")
-    parser.add_argument("--test", type=Path, help="file or folder of held-out text")
-    parser.add_argument("--kjv", action="store_true", help="take the King James Bible")
-    args = parser.parse_args()
-    if args.kjv:
-        train, test = king_james()
-    elif args.train and args.test:
-        train, test = stream(read(args.train)), stream(read(args.test))
-    else:
-        parser.error("give --train and --test, or --kjv")
+def of_run(folder: Path, splits: Sequence[str], rounds: int) -> None:
+    """Prints the table of every text that the model of a run predicts."""
+    model, run = load_generator(str(folder)), workdir.find_run(folder)
+    source = complete_source(workdir.read_experiment(run).data.source)
+    settings = Settings(rounds=rounds)
+    with Countdown() as countdown:
+        report = countdown.update
+        found = measure_text(model, source, splits, ["bits_per_byte"], settings, report=report)
+    for name, bound in found["bits_per_byte"].items():
+        modality = model.modality(name)
+        train = corpus(source, "train", name, modality)
+        test = b"".join(corpus(source, split, name, modality) for split in splits)
+        print(f"{name}: ", end="")
+        show(train, test, {f"{run}, step {model.step}": Estimate(*list(bound.values())[:4])})
+
+
+def show(train: bytes, test: bytes, others: Mapping[str, Estimate] = MappingProxyType({})) -> None:
+    """Prints the table of a text, with what else was measured on it."""
     print(f"{len(train):,} bytes of training text, {len(test):,} of held-out text\n")
     print("| model | bits per byte |\n|---|---|")
     for name, value in bits_per_byte(train, test).items():
         print(f"| {name} | {value:.3f} |")
+    for name, bound in others.items():
+        limits = f"95 % interval {bound.low:.3f} to {bound.high:.3f}"
+        print(f"| {name} | {bound.value:.3f} ({limits}, {bound.count:,} texts) |")
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description="n-gram models and xz on held-out text")
+    parser.add_argument("--train", type=Path, help="file or folder")
+    parser.add_argument("--test", type=Path, help="file or folder of held-out text")
+    parser.add_argument("--kjv", action="store_true", help="take the King James Bible")
+    parser.add_argument("--workdir", type=Path, help="take the texts of a run, and its model")
+    parser.add_argument("--split", choices=HELD_OUT, help="held-out text; default: both")
+    parser.add_argument("--rounds", type=int, default=32, help="network evaluations per text")
+    args = parser.parse_args()
+    splits = (args.split,) if args.split else HELD_OUT
+    if args.workdir:
+        of_run(args.workdir, splits, args.rounds)
+    elif args.kjv:
+        show(*king_james(splits))
+    elif args.train and args.test:
+        show(stream(read(args.train)), stream(read(args.test)))
+    else:
+        parser.error("give --train and --test, --kjv, or --workdir")
 
 
 if __name__ == "__main__":

@@ -125,7 +125,7 @@ def test_what_cannot_be_measured_is_refused(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["text", "--train=x"])
     with pytest.raises(SystemExit):
         baselines.main()
-    assert "give --train and --test, or --kjv" in capsys.readouterr().err
+    assert "give --train and --test, --kjv, or --workdir" in capsys.readouterr().err
 
 
 def test_the_table_of_two_files(tmp_path, monkeypatch, capsys):

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from benchmarks import text as baselines
 from vqdit.cli.main import main
 from vqdit.cli.report.text_metrics import Countdown, text_table
 from vqdit.data import Digits
@@ -45,6 +46,16 @@ def test_all_metrics_of_a_run(joint, tmp_path, capsys):
     assert shown.out.startswith(f"{joint} at step 300, Digits, test\n\n")
     assert text_table(found, str(joint)) in shown.out
     assert "bits_per_byte of text 30/30" in shown.err and "samples 30/30" in shown.err
+
+
+def test_the_table_of_baselines_has_the_texts_and_the_model_of_a_run(joint, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["text", f"--workdir={joint}", "--split=test", "--rounds=2"])
+    baselines.main()
+    first, *rest = capsys.readouterr().out.splitlines()
+    stored = Digits().split("test").take(np.arange(180))["text"]
+    size = sum(len(bytes(row).rstrip(b"\0")) + 1 for row in stored)
+    assert first.startswith("text: ") and first.endswith(f" {size:,} of held-out text")
+    assert rest[-1].startswith(f"| {joint}, step 300 | ") and rest[-1].endswith(", 180 texts) |")
 
 
 class Echo:

@@ -132,9 +132,10 @@ def test_training_texts_are_in_their_order():
     expected = b"".join(f"verse {number}\0".encode() for number in numbers)
     for is_ragged in (False, True):
         modality = Text(length=10, variable=is_ragged)
-        assert corpus(Verses(ragged=is_ragged), "verse", modality) == expected
-    packed = corpus(Verses(packed=True), "verse", Text(length=10))
-    assert packed[:20] == b"verse 1\0\0\0verse 2\0\0\0" and len(packed) == 10 * len(numbers)
+        assert corpus(Verses(ragged=is_ragged), "train", "verse", modality) == expected
+    packed = corpus(Verses(packed=True), "train", "verse", Text(length=10))
+    assert packed[:20] == b"verse 1\0\0\0verse 2\0\0\0"
+    assert packed.endswith(b"\0verse 521\0") and len(packed) == 10 * len(numbers)
 
 
 def test_ragged_columns_can_be_joined():

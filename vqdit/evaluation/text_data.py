@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vqdit.data import Source
-from vqdit.data.sources import PRESENT, SPLITS, Arrays, Split, take
+from vqdit.data.sources import PRESENT, Arrays, Split, take
 from vqdit.evaluation.text_statistics import SEPARATOR
 from vqdit.modalities import Text
 from vqdit.modalities.units import END
@@ -104,11 +104,11 @@ def sizes_of(modality: Text, stored: np.ndarray) -> Int[np.ndarray, " b"]:
     return np.asarray(found, int)
 
 
-def corpus(source: Source, name: str, modality: Text) -> bytes:
-    """Returns the texts of the training split in their order, separated by byte 0."""
+def corpus(source: Source, split: str, name: str, modality: Text) -> bytes:
+    """Returns the texts of a split in their order, each with byte 0 behind it."""
     feature = source.features()[name]
     columns = []
-    for part, numbers in _chunks([source.split(SPLITS[0])], is_shuffled=False):
+    for part, numbers in _chunks([source.split(split)], is_shuffled=False):
         arrays = take(part, numbers, Named({name: feature}))
         columns.append(arrays[name][arrays[PRESENT + name]])
     stored = np.concatenate(columns)
@@ -116,4 +116,5 @@ def corpus(source: Source, name: str, modality: Text) -> bytes:
         return b"".join(text + SEPARATOR for text in texts_of(modality, stored))
     codes = stored.ravel()  # the windows of a stream follow one another
     documents = np.split(codes, np.flatnonzero(codes == END))
-    return SEPARATOR.join(modality.units.decode(part[part != END]) for part in documents)
+    found = SEPARATOR.join(modality.units.decode(part[part != END]) for part in documents)
+    return found.rstrip(SEPARATOR) + SEPARATOR  # the last window is filled up

@@ -123,7 +123,7 @@ def measure_text(
     for name in names:
         modality, stored = model.modality(name), held_out[name].stored[name]
         texts, real = _encoded(values[name]), texts_of(modality, stored)
-        train = corpus(source, name, modality) if "verbatim" in metrics else b""
+        train = corpus(source, SPLITS[0], name, modality) if "verbatim" in metrics else b""
         for metric in statistics:
             found[metric][name] = _compared(metric, texts, real, train, settings.window)
         if "perplexity" in metrics:
