@@ -265,12 +265,12 @@ class Noise(Source):
 
 def shrunk(experiment: Experiment, tokenizers: dict[str, TokenizerTask], **fields) -> Experiment:
     """The same structure, small: every choice of a class, a law or a flag stays."""
-    edges = {name: 4 * found.model.downsampling for name, found in tokenizers.items()}
+    edges = {type(each.modality): 4 * each.model.downsampling for each in tokenizers.values()}
     small: dict[type, Any] = {
         Experiment: lambda _: {"steps": 2, "log_every": 1, "evaluate_every": 0, "preview_every": 0},
         Data: lambda _: {"source": Noise(), "batch_size": 8, "workers": 0},
-        Image: lambda _: {"size": (edges["image"],) * 2},
-        Audio: lambda _: {"samples": edges["audio"]},
+        Image: lambda _: {"size": (edges[Image],) * 2},
+        Audio: lambda _: {"samples": edges[Audio]},
         ConvAutoencoder: lambda model: {
             "channels": tuple(4 if c == model.channels[0] else 8 for c in model.channels),
             "blocks": 1,
@@ -281,7 +281,7 @@ def shrunk(experiment: Experiment, tokenizers: dict[str, TokenizerTask], **field
             "groups": 2,
         },
         TiTok: lambda _: {
-            "size": (edges["image"],) * 2,
+            "size": (edges[Image],) * 2,
             "tokens": 3,
             "depth": 2,
             "width": 16,
