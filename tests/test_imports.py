@@ -47,7 +47,8 @@ optim runs.checkpoints runs.checkpoint_retention runs.checkpoint_verification
 tasks
 config
 runs.workdir runs.lock runs.frozen_arrays runs.restoring
-inference.requests inference.scoring inference.tokenizer inference.generator inference.loading
+inference.requests inference.scoring inference.templates inference.tokenizer
+inference.generator inference.loading
 train
 pretrained
 inference.attribution

@@ -1,6 +1,7 @@
 """`vqdit sample`: what it writes, what a sample depends on, and what it refuses."""
 
 import json
+import re
 import shutil
 from collections import Counter
 from html.parser import HTMLParser
@@ -20,6 +21,7 @@ from vqdit.modalities import Audio
 from vqdit.modalities import Image as Modality
 from vqdit.modalities.drawing import tile
 from vqdit.samplers import Euler, Sampler, Unmasking
+from vqdit.tasks.templates import Prompt, Template
 from vqdit.typing import Named
 
 SAMPLERS = classes_of(Sampler)
@@ -410,6 +412,24 @@ def test_anything_is_given_by_literal_file_or_folder(
 
 
 @pytest.mark.parametrize(
+    ("given", "spec", "pattern"),
+    [
+        ("text=s___n", Template("s___n"), "s.{1,3}n"),
+        ("text=s___2x", Template("s___2x"), "s..x"),
+        ("text^=se", Prompt("se"), "se.*"),
+    ],
+)
+def test_templates_are_filled_in_and_prompts_are_continued(
+    given, spec, pattern, asked, joint, tmp_path
+):
+    sample(tmp_path, f"--workdir={joint}", "--given=label=7", f"--given={given}", "--want=text")
+    assert asked["edits"] == {"text": spec}
+    texts = np.load(tmp_path / "samples.npz")["text"].tolist()
+    assert len(texts) == 16 and all(re.fullmatch(pattern, text) for text in texts)
+    assert given in json.loads((tmp_path / "samples.json").read_text())["given"]
+
+
+@pytest.mark.parametrize(
     ("args", "guidance"),
     [
         ([], None),
@@ -464,6 +484,31 @@ def test_samplers_are_changed_one_by_one(asked, joint, tmp_path):
             ["--given=text=4"],
             "'text' holds '4', which does not occur in the training data; use these characters: "
             "'efghinorstuvwxz'",
+        ),
+        (
+            ["--given=text=seven___"],
+            "'text': the template has at least 6 units, more than the 5 of the model; shorten it",
+        ),
+        (
+            ["--given=text=4___"],
+            "'text' holds '4', which does not occur in the training data; use these characters: "
+            "'efghinorstuvwxz'",
+        ),
+        (
+            ["--given=text^=s", "--given=text=s___n"],
+            "--given takes one template or prompt of 'text', got two",
+        ),
+        (
+            ["--given=image^=x.png"],
+            "--given image^= is the beginning of a text; 'image' is no text",
+        ),
+        (
+            ["--given=text^=s", "--explain"],
+            "--explain explains samples generated from noise; leave out the template or prompt",
+        ),
+        (
+            ["--given=text^=s", "--want=image"],
+            "'text' is edited, but it is not generated; generated: image",
         ),
         (["--guidance=image:text"], "--guidance must be a number, got 'image:text'"),
         (["--guidance=image:text=much"], "--guidance must be a number, got 'much'"),

@@ -31,6 +31,36 @@ def load_generator(path: str) -> Any:
     return model
 
 
+def read_templates(model: Any, pairs: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
+    """Returns the pairs NAME=VALUE that are no templates, and the templates and prompts by name.
+
+    NAME^=VALUE is a prompt. A literal text with a gap, `___`, is a template.
+    """
+    from vqdit.inference.templates import template_parts
+    from vqdit.modalities import Text
+    from vqdit.tasks.templates import GAP, Prompt, Template
+
+    rest, found = [], {}
+    for pair in pairs:
+        name, _, value = pair.partition("=")
+        is_prompt, name = name.endswith("^"), name.removesuffix("^")
+        is_text = name in model.task.targets and isinstance(model.modality(name), Text)
+        if is_prompt:
+            model.modality(name)  # raises an error that lists the names that there are
+            if not is_text:
+                raise ValueError(
+                    f"--given {name}^= is the beginning of a text; {name!r} is no text"
+                )
+        elif not is_text or value.endswith(".txt") or not GAP.search(value):
+            rest.append(pair)
+            continue
+        if name in found:
+            raise ValueError(f"--given takes one template or prompt of {name!r}, got two")
+        found[name] = Prompt(value) if is_prompt else Template(value)
+        template_parts(model.task, model.frozen, name, found[name])  # refuses what does not fit
+    return rest, found
+
+
 def read_values(model: Any, pairs: Sequence[str], option: str = "--given") -> dict[str, Any]:
     """Reads NAME=VALUE pairs, from files or literals; returns a stack of values for every name."""
     found: dict[str, list[Any]] = {}
@@ -123,17 +153,25 @@ def read_samplers(
     return Named(result)
 
 
-def read_edits(model: Any, options: Mapping[str, Any], explain: bool) -> dict[str, Any]:
-    """Returns the edits by modality that --init, --interpolate, --mask and --strength describe."""
+def read_edits(
+    model: Any, options: Mapping[str, Any], explain: bool, templates: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Returns the edits by modality that --init, --interpolate, --mask and --strength describe.
+
+    The templates and prompts are among them.
+    """
     source = "interpolate" if "interpolate" in options else "init"
-    if source not in options:
-        for option in options:
-            raise ValueError(f"--{option} belongs to an edit; add --init=FILE")
-        return {}
-    if explain:
-        raise ValueError(f"--explain explains samples generated from noise; leave out --{source}")
+    is_edit = source in options
+    if options and not is_edit:
+        raise ValueError(f"--{next(iter(options))} belongs to an edit; add --init=FILE")
+    if explain and (is_edit or templates):
+        what = f"--{source}" if is_edit else "the template or prompt"
+        raise ValueError(f"--explain explains samples generated from noise; leave out {what}")
     read = _read_interpolation if source == "interpolate" else _read_edit
-    return read(model, options)
+    found = read(model, options) if is_edit else {}
+    for name in set(found) & set(templates):
+        raise ValueError(f"{name!r} is edited by --{source} and given by a template; use one")
+    return {**found, **templates}
 
 
 def _read_edit(model: Any, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -152,7 +190,10 @@ def _read_edit(model: Any, options: Mapping[str, Any]) -> dict[str, Any]:
     mask = None
     if "mask" in options:
         if not isinstance(modality, Image):
-            raise ValueError(f"--mask is a picture, and {name!r} is not; use --strength alone")
+            raise ValueError(
+                f"--mask is a picture, and {name!r} is not; use --strength alone"
+                ", or a template of a text, as in --given='text=In ___'"
+            )
         grey = dataclasses.replace(modality, channels=1)
         mask = np.stack(grey.read(options["mask"]))[..., 0] >= WHITE
     return {name: EditSpec(np.stack(modality.read(value)), mask, options.get("strength", 1.0))}

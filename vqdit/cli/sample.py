@@ -49,6 +49,8 @@ def sample(
         given: NAME=VALUE, a known modality: text=seven, text=LINES.txt, label=7, label=3,5,
             image=FILE.png, audio=FILE.wav, or a folder of files. Sample i uses item i mod n. A
             label that only conditions may be "none" or -1; without it, the classes take turns.
+            "text=In the ___ created" is a template, whose gap is filled in (___12 has twelve bytes,
+            or units), and "text^=In the" is the beginning of a text.
         want: Name of a modality to generate. Default: all that are not given. A modality that is
             neither given nor wanted stays unknown.
         init: Picture to edit; for another modality NAME=VALUE, as in --given.
@@ -74,10 +76,12 @@ def sample(
     """
     from vqdit.cli import given as arguments
     from vqdit.cli.report import samples as report
+    from vqdit.inference.requests import check_edited
     from vqdit.runs.workdir import make_folder
 
     model = arguments.load_generator(workdir)
-    known = arguments.read_values(model, given)
+    pairs, templates = arguments.read_templates(model, given)
+    known = arguments.read_values(model, pairs)
     longest = max((len(values) for values in known.values()), default=1)
     settings = {
         "given": known,
@@ -92,9 +96,12 @@ def sample(
         raise ValueError("--explain explains a single network; leave out --autoguide")
     editing = {"init": init, "mask": mask, "strength": strength, "interpolate": interpolate}
     editing = {name: value for name, value in editing.items() if value is not None}
-    edits = arguments.read_edits(model, editing, explain)
+    edits = arguments.read_edits(model, editing, explain, templates)
     weak = arguments.load_generator(autoguide) if autoguide else None
-    model.prepare(known, settings["want"], settings["samplers"], settings["guidance"], weak)
+    inputs = model.prepare(
+        known, settings["want"], settings["samplers"], settings["guidance"], weak
+    )
+    check_edited(inputs.wanted, edits)
     folder = Path(out)
     make_folder(folder, "--out")
     num = num or (longest if longest > 1 else 16)

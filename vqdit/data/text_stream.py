@@ -7,6 +7,8 @@ not cross documents: `document_numbers` says which positions belong together.
 
 import functools
 from collections.abc import Iterable, Iterator, Mapping
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -15,8 +17,10 @@ from vqdit.data.recorded import Recorded
 from vqdit.data.sources import Feature
 from vqdit.modalities import Bytes, Units
 from vqdit.modalities.units import END
-from vqdit.typing import Int, Named, Shaped
+from vqdit.typing import Named
 
+Codes = Any
+"""An array [b, l] of NumPy or JAX."""
 LONGEST = 2**20
 """Largest length of a window."""
 
@@ -85,15 +89,18 @@ def windows(documents: Iterable[bytes | str], length: int, units: Units) -> Iter
         yield {"text": np.pad(rest, (0, length - len(rest)))}
 
 
-def document_numbers(windows: Shaped[np.ndarray, "b l"]) -> Int[np.ndarray, "b l"]:
-    """Returns the number of the document within its window at every position, int32.
+def document_numbers(windows: Codes, xp: ModuleType = np) -> Codes:
+    """Returns the number of the document within its window at every position: int32 [b, l].
 
     A document's end code belongs to it. What fills the window behind the last document of a stream
     is -1: an end code that follows another one, as no document is empty.
+
+    Args:
+        windows: codes [b, l].
+        xp: `numpy`, or `jax.numpy` for arrays of JAX.
     """
     is_end = windows == END
-    numbers = np.cumsum(is_end, axis=1) - is_end
-    fills = is_end.copy()
-    fills[:, 0] = False
-    fills[:, 1:] &= is_end[:, :-1]
-    return np.where(fills, -1, numbers).astype(np.int32)
+    ends = xp.cumsum(is_end, axis=1)
+    before = ends - is_end
+    follows = xp.concatenate([xp.zeros_like(is_end[:, :1]), is_end[:, :-1]], axis=1)
+    return xp.where(is_end & follows, -1, before).astype(xp.int32)

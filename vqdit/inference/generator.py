@@ -11,6 +11,7 @@ import numpy as np
 from vqdit import parallel, rules
 from vqdit.inference.requests import (
     Inputs,
+    check_edited,
     check_memory,
     check_names,
     check_samplers,
@@ -20,6 +21,7 @@ from vqdit.inference.requests import (
     wanted_targets,
 )
 from vqdit.inference.scoring import Measure, chosen_measure, score_candidates
+from vqdit.inference.templates import read_template
 from vqdit.modalities import Modality
 from vqdit.random import per_example
 from vqdit.runs.restoring import Restored
@@ -35,6 +37,7 @@ from vqdit.tasks.guidance_scales import (
 )
 from vqdit.tasks.interpolation import Interpolation, StoredInterpolation, stored_interpolation
 from vqdit.tasks.request import Request
+from vqdit.tasks.templates import Prompt, Template
 from vqdit.typing import Named, Params
 
 BATCH = 64
@@ -68,7 +71,7 @@ class Generator:
         want: str | Iterable[str] | None = None,
         guidance: Guidance = None,
         samplers: Mapping[str, Sampler] | None = None,
-        edits: Mapping[str, EditSpec | Interpolation] | None = None,
+        edits: Mapping[str, EditSpec | Interpolation | Template | Prompt] | None = None,
         autoguide: "Generator | None" = None,
         lengths: Mapping[str, Any] | None = None,
         seed: int = 0,
@@ -91,8 +94,9 @@ class Generator:
                 pairs moves each modality away from the prediction without the other one. None takes
                 the config's scale.
             samplers: samplers by target, which replace the config's.
-            edits: edits of wanted targets by name: examples to change, or a path from one picture
-                to another, which the samples divide into equal parts.
+            edits: edits of wanted targets by name: examples to change, a path from one picture to
+                another, which the samples divide into equal parts, a template of a text, whose gaps
+                are filled in, or a prompt, which is continued.
             autoguide: a smaller or less trained model over the same tokens. Guidance, which must be
                 one scale, then moves away from its prediction. Karras et al., arXiv:2406.02507.
             lengths: lengths of wanted targets of variable length by name: one for all samples, or a
@@ -117,7 +121,7 @@ class Generator:
         returned = {*inputs.wanted, *inputs.stored}
         check_memory(self.task, returned, num)
         stored_edits = {
-            name: self._stored_edit(name, inputs.wanted, edit, num)
+            name: self._stored_edit(name, inputs, edit, num, seed)
             for name, edit in require_names("edits", edits).items()
         }
         is_path = any(isinstance(edit, StoredInterpolation) for edit in stored_edits.values())
@@ -183,16 +187,20 @@ class Generator:
         return inputs._replace(counts={**counts, **drawn})
 
     def _stored_edit(
-        self, name: str, wanted: Iterable[str], edit: EditSpec | Interpolation, num: int
+        self,
+        name: str,
+        inputs: Inputs,
+        edit: EditSpec | Interpolation | Template | Prompt,
+        num: int,
+        seed: int,
     ) -> StoredEdit | StoredInterpolation:
         if name in self.task.variable:
             raise ValueError(
                 f"{name!r} has a variable length, and only what has a fixed length can be edited"
             )
-        if name not in wanted:
-            raise ValueError(
-                f"{name!r} is edited, but it is not generated; generated: {', '.join(wanted)}"
-            )
+        check_edited(inputs.wanted, [name])
+        if isinstance(edit, Template | Prompt):
+            return read_template(inputs, self.params, self.frozen, name, edit, num, seed)
         try:
             modality = self.modality(name)
             if isinstance(edit, Interpolation):

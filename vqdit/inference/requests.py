@@ -163,6 +163,15 @@ def check_names(task: GenerationTask, given: Collection[str], want: Collection[s
         )
 
 
+def check_edited(wanted: Collection[str], edited: Iterable[str]) -> None:
+    """Raises ValueError unless everything that is edited is generated."""
+    for name in edited:
+        if name not in wanted:
+            raise ValueError(
+                f"{name!r} is edited, but it is not generated; generated: {', '.join(wanted)}"
+            )
+
+
 def check_memory(task: GenerationTask, names: Collection[str], num: int) -> None:
     """Raises ValueError unless the memory of this machine holds `num` samples."""
     shown = ", ".join(sorted(names))

@@ -23,6 +23,7 @@ from vqdit.processes.base import X
 from vqdit.random import per_example, stream, streams
 from vqdit.tasks import lengths
 from vqdit.tasks.base import Aux, Frozen, Resolve, Task
+from vqdit.tasks.documents import shown
 from vqdit.tasks.editing import some_tokens
 from vqdit.tasks.generation import GenerationTask
 from vqdit.tasks.previews import ROWS, draw_preview, preview_columns, preview_request
@@ -146,18 +147,25 @@ class DiffusionTask(GenerationTask):
         del stats, step
         metrics, loss = {}, jnp.zeros(())
         x, t, states = self._noised(frozen, batch, key)
+        documents = self._documents(batch)
         if self.repa is None:
-            predictions = self._outputs(params, x, t)
+            predictions = self._outputs(params, x, t, documents)
         else:
             seen, after = self.seen(x, t), (self.repa.after,)
             predictions, h = self.model.features(
-                params, seen.inputs, seen.x, seen.t, after=after, mask=seen.mask
+                params,
+                seen.inputs,
+                seen.x,
+                seen.t,
+                after=after,
+                mask=seen.mask,
+                documents=documents,
             )
             mean = self._alignment(self.repa, params, frozen, batch, h[self.repa.target][0])
             loss, metrics = self.repa.weight * mean, {"alignment": -mean}
         for name, losses in self._losses(predictions, states).items():
             valid = batch.valid & batch.present[name]
-            real = self._counted(name, x, valid, losses.shape[1])
+            real = self._counted(name, x, batch, losses.shape[1])
             metrics[f"loss_{name}"] = counted = _mean(losses, valid, real)
             if self.targets[name].uncertainty:
                 *_, at = states[name]
@@ -171,12 +179,23 @@ class DiffusionTask(GenerationTask):
         return loss, Aux(Named(metrics), None)
 
     def _counted(
-        self, name: str, x: Named[X], valid: Bool[Array, " b"], count: int
+        self, name: str, x: Named[X], batch: Batch, count: int
     ) -> Bool[Array, "b l"] | None:
-        """Returns which tokens of a target of variable length have a loss; None for others."""
-        if name not in self.variable:
-            return None
-        return lengths.real(x[lengths.of(name)][:, 0, 0], count) & valid[:, None]
+        """Returns which tokens of a target have a loss; None if all of them have."""
+        valid = (batch.valid & batch.present[name])[:, None]
+        if name in self.variable:
+            return lengths.real(x[lengths.of(name)][:, 0, 0], count) & valid
+        if name in batch.documents and self._has_documents(name):
+            return (batch.documents[name] >= 0) & valid
+        return None
+
+    def _documents(self, batch: Batch) -> Named[Int[Array, "b _"]] | None:
+        """Returns the documents of packed targets as the network takes them."""
+        each = {n: shown(own) for n, own in batch.documents.items() if self._has_documents(n)}
+        return Named(each) or None
+
+    def _has_documents(self, name: str) -> bool:
+        return name in self.targets and self.is_packed(name)
 
     def _length_loss(
         self, name: str, x: Named[X], predictions: Named[Array], batch: Batch
@@ -191,14 +210,16 @@ class DiffusionTask(GenerationTask):
     ) -> Metrics:
         del stats
         x, t, states = self._noised(frozen, batch, key)
-        found, predictions = {}, self._outputs(params, x, t)
+        found, predictions = {}, self._outputs(params, x, t, self._documents(batch))
         for name, losses in self._losses(predictions, states).items():
             valid = batch.valid & batch.present[name]
-            real = self._counted(name, x, valid, losses.shape[1])
+            real = self._counted(name, x, batch, losses.shape[1])
             if real is None:
                 found[f"loss_{name}"] = Mean.of(jnp.mean(losses, axis=-1), valid)
                 continue
             found[f"loss_{name}"] = Mean.of(losses.ravel(), real.ravel())
+            if name not in self.variable:
+                continue
             length = lengths.of(name)
             x_hidden = x | {length: jnp.full_like(x[length], lengths.UNKNOWN)}
             t_hidden = t | {length: jnp.ones_like(t[length])}

@@ -46,11 +46,13 @@ class EditInputs(NamedTuple):
         value: stored examples.
         keep: True at tokens that stay.
         strength: time at which the other tokens begin, in (0, 1]; 1 is pure noise.
+        unended: True at tokens of a text that are not its end, if there are any such.
     """
 
     value: Array
     keep: Bool[Array, "b l"]
     strength: Float[Array, ""]
+    unended: Bool[Array, "b l"] | None = None
 
     def start(self, encode: Callable[[Array], X], process: Process, keys: Key[Array, " b"]) -> X:
         """Returns the tokens at time `strength`; kept tokens are without noise."""
@@ -66,17 +68,20 @@ class StoredEdit(NamedTuple):
     mask: np.ndarray
     keep: np.ndarray
     strength: float
+    unended: np.ndarray | None = None
 
     def take(self, index: np.ndarray) -> "StoredEdit":
         """Returns the rows of the samples with these numbers."""
-        values, mask, keep = (x[index % len(x)] for x in (self.values, self.mask, self.keep))
-        return StoredEdit(values, mask, keep, self.strength)
+        parts = (self.values, self.mask, self.keep, self.unended)
+        values, mask, keep, unended = (None if x is None else x[index % len(x)] for x in parts)
+        return StoredEdit(values, mask, keep, self.strength, unended)  # pyright: ignore
 
     @property
     def inputs(self) -> EditInputs:
         """The edit as a request carries it."""
         values, keep = jnp.asarray(self.values), jnp.asarray(self.keep)
-        return EditInputs(values, keep, jnp.float32(self.strength))
+        unended = None if self.unended is None else jnp.asarray(self.unended)
+        return EditInputs(values, keep, jnp.float32(self.strength), unended)
 
     def pasted(self, generated: np.ndarray) -> np.ndarray:
         """Returns the generated data inside of the mask, and the original values outside."""

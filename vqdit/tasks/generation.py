@@ -14,16 +14,18 @@ import jax.numpy as jnp
 
 from vqdit.data.sources import Feature
 from vqdit.processes.base import X
+from vqdit.processes.categorical import MASK
 from vqdit.random import streams
 from vqdit.samplers import Guide, Sampler, autoguided, guided, trajectory
 from vqdit.samplers.base import Predict, shared_steps
 from vqdit.samplers.drawing import draw
-from vqdit.tasks import lengths
+from vqdit.tasks import documents, lengths
 from vqdit.tasks.base import Frozen
 from vqdit.tasks.editing import EditInputs
 from vqdit.tasks.guidance_scales import check_hidden
 from vqdit.tasks.multimodal import MultimodalTask
 from vqdit.tasks.request import Request
+from vqdit.tasks.templates import without_end
 from vqdit.typing import Array, Bool, Float, Int, Key, Named, Params
 
 
@@ -109,8 +111,10 @@ class GenerationTask(MultimodalTask):
             (branch,) = request.branches
             predict = autoguided(self.predict(params), weak, branch.scale, *how)
         times = self.times(request, samplers)
-        edits = request.edits.items()
-        kept = Named({name: edit.keep for name, edit in edits if isinstance(edit, EditInputs)})
+        edits = {n: edit for n, edit in request.edits.items() if isinstance(edit, EditInputs)}
+        kept = Named({name: edit.keep for name, edit in edits.items()})
+        unended = {n: edit.unended for n, edit in edits.items() if edit.unended is not None}
+        predict = without_end(predict, unended)
         noised = [
             n for n in kept if not (processes[n].is_discrete or self.targets[n].inpaint_share)
         ]
@@ -252,7 +256,8 @@ class GenerationTask(MultimodalTask):
             rounds: number of network evaluations.
             hidden: positions of known targets that the network does not see.
             x_0: scored tokens, such as generated ones, which may differ from the encoding of their
-                decoded data; None encodes `given[name]`.
+                decoded data; None encodes `given[name]`. Codes of -1 are unknown: the bound is on
+                -log p(the other codes).
             random_times: take times at which the mean of the estimate is the bound itself. Without
                 it they are the middles of equal intervals. Random times t are the squares of
                 equally spaced numbers, shifted by one random number per example (Kingma et al.,
@@ -271,6 +276,10 @@ class GenerationTask(MultimodalTask):
         shape: tuple[int, ...] = jnp.shape(x_0)  # pyright: ignore[reportArgumentType]
         x, t = self._partly_hidden(frozen, keys, request, hidden or Named())
         predict, real, surprise = self.predict(params), None, 0.0
+        if self.is_packed(name):
+            numbers = documents.of_codes(jnp.asarray(x_0))
+            real, packed = numbers >= 0, Named({name: documents.shown(numbers)})
+            predict = functools.partial(self._outputs, params, documents=packed)
         if length is not None:
             real = lengths.real(length, shape[1])
             x = x | {lengths.of(name): lengths.codes(jnp.full_like(length, lengths.UNKNOWN))}
@@ -286,11 +295,19 @@ class GenerationTask(MultimodalTask):
             root = (number + shift[:, None]) / rounds
             return root**2, 2.0 * root
 
+        def seen(now: Array) -> Array:
+            """Returns the time at which as many codes are hidden; see `_partly_hidden`."""
+            if not process.is_discrete or length is not None:
+                return now
+            none = jnp.mean(jnp.all(x_0 == MASK, axis=-1), axis=-1, keepdims=True)
+            share = none + (1.0 - none) * process.noise_share(now)
+            return jnp.where(none > 0.0, process.time_at(share), now)
+
         def add(total: Array, number: Array) -> tuple[Array, None]:
             now, weight = time(number)
             noise_keys = jax.vmap(jax.random.fold_in, (0, None))(streams(keys, "evidence"), number)
             x_t, noise = process.noise(noise_keys, x_0, now)
-            prediction = predict(x | {name: x_t}, t | {name: now})[name]
+            prediction = predict(x | {name: x_t}, t | {name: seen(now)})[name]
             loss = process.scoring_loss(prediction, x_0, x_t, noise, now)
             return total + weight * loss, None
 

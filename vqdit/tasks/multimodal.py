@@ -9,6 +9,7 @@ from vqdit.data.batch import Batch
 from vqdit.data.sources import Feature
 from vqdit.modalities import Label, Modality
 from vqdit.models.dit import DiT, Tokens
+from vqdit.models.network import Documents
 from vqdit.nn.attention import check_implementation
 from vqdit.processes import Process
 from vqdit.processes.base import X
@@ -168,6 +169,10 @@ class MultimodalTask(Task):
     def _variable_conditions(self) -> tuple[str, ...]:
         return tuple(n for n, condition in self.conditions.items() if condition.modality.lengths)
 
+    def is_packed(self, name: str) -> bool:
+        """Returns whether the tokens of a target are the codes of windows of documents."""
+        return name not in self.tokenizers and getattr(self.modality(name), "packed", False)
+
     def check(self, features: Named[Feature]) -> None:
         check_implementation(self.model.attention)
         for name in [*self.conditions, *self.targets]:
@@ -222,11 +227,16 @@ class MultimodalTask(Task):
         return predict
 
     def _outputs(
-        self, params: Params, x: Named[X], t: Named[Float[Array, "b _"]]
+        self,
+        params: Params,
+        x: Named[X],
+        t: Named[Float[Array, "b _"]],
+        documents: Documents | None = None,
     ) -> Named[Float[Array, "b _ _"]]:
         """Returns the network's outputs for all targets and their lengths."""
         seen = self.seen(x, t)
-        return self.model.apply(params, seen.inputs, seen.x, seen.t, mask=seen.mask)
+        view = seen.inputs, seen.x, seen.t
+        return self.model.apply(params, *view, mask=seen.mask, documents=documents)
 
     def seen(self, x: Named[X], t: Named[Float[Array, "b _"]]) -> NetworkView:
         """Returns x and t as the network takes them; see `Process.network_input`."""

@@ -1,0 +1,138 @@
+"""Filling in templates: draws the lengths of gaps, and makes edits of templates."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vqdit import parallel
+from vqdit.inference.requests import Inputs, pack
+from vqdit.modalities import Text
+from vqdit.processes.categorical import MASK
+from vqdit.random import per_example
+from vqdit.tasks.diffusion import DiffusionTask
+from vqdit.tasks.editing import StoredEdit
+from vqdit.tasks.generation import GenerationTask
+from vqdit.tasks.request import Request
+from vqdit.tasks.templates import (
+    CANDIDATES,
+    Gap,
+    Layout,
+    Piece,
+    Prompt,
+    Template,
+    arrange,
+    fixed_text,
+    is_open,
+    lengths_to_compare,
+    pieces,
+    shares,
+    stored_template,
+)
+from vqdit.typing import Array, Float, Params
+
+ROUNDS = 16
+"""Network evaluations for each length of a gap."""
+
+Bounds = Callable[[Sequence[Layout], int], Float[np.ndarray, " c"]]
+"""Bounds on -log p of the known parts of layouts in nats, given what sample i is given."""
+
+
+def read_template(
+    inputs: Inputs,
+    params: Params,
+    frozen: Any,
+    name: str,
+    spec: Template | Prompt,
+    num: int,
+    seed: int,
+) -> StoredEdit:
+    """Returns the edit that generates `num` texts by a template; see `vqdit.tasks.templates`.
+
+    The lengths of the gaps of sample i depend on (seed, i) and on what it is given.
+
+    Raises:
+        ValueError: the template does not fit the model.
+    """
+    modality = fixed_text(inputs.task.modality(name))
+    parts = template_parts(inputs.task, frozen, name, spec)
+    bounds = functools.partial(_bounds, inputs, params, frozen, name)
+    period = int(np.lcm.reduce([1, *map(len, inputs.stored.values())]))
+    layouts = _layouts(modality, parts, bounds, num, seed, period)
+    return stored_template(layouts)
+
+
+def template_parts(
+    task: GenerationTask, frozen: Any, name: str, spec: Template | Prompt
+) -> list[Piece]:
+    """Returns the pieces of a template.
+
+    Raises:
+        ValueError: the template does not fit the model; the message names the modality.
+    """
+    modality = task.modality(name)
+    try:
+        parts = pieces(fixed_text(modality), spec)
+    except ValueError as error:
+        raise ValueError(f"{name!r}: {error}") from error
+    for part in parts:
+        if isinstance(part, np.ndarray) and len(part) and part.dtype == np.uint8:
+            pack(task, frozen, name, part.tobytes().decode())  # refuses letters that never occur
+    return parts
+
+
+def _layouts(
+    modality: Text, parts: Sequence[Piece], bounds: Bounds, num: int, seed: int, period: int
+) -> list[Layout]:
+    """Returns the layout of every sample; sample i is given item i mod `period`."""
+    samples = [list(parts) for _ in range(num)]
+    last = len(parts) - 1
+    for number, part in enumerate(parts):
+        if not is_open(part) or number == last:
+            continue
+        next_gap = next((n for n in range(number + 1, last + 1) if is_open(parts[n])), last + 1)
+        known: dict[Any, tuple[np.ndarray, np.ndarray]] = {}
+        for i, own in enumerate(samples):
+            before = (*(p.units for p in own[:number] if isinstance(p, Gap)), i % period)
+            if before not in known:
+                found = lengths_to_compare(own, number, modality.length)
+                if len(found) == 1:
+                    known[before] = found, np.ones(1)
+                else:
+                    upto = [
+                        [*own[:number], Gap(int(n)), *own[number + 1 : next_gap]] for n in found
+                    ]
+                    is_whole = next_gap > last
+                    each = [arrange(modality, some, is_whole=is_whole) for some in upto]
+                    known[before] = found, shares(found, bounds(each, i))
+            lengths, p = known[before]
+            u = np.random.Generator(np.random.Philox([seed, i, number])).random()
+            drawn = lengths[min(np.searchsorted(np.cumsum(p), u), len(lengths) - 1)]
+            own[number] = Gap(int(drawn))
+    return [arrange(modality, own, is_whole=True) for own in samples]
+
+
+def _bounds(
+    inputs: Inputs, params: Params, frozen: Any, name: str, layouts: Sequence[Layout], sample: int
+) -> Float[np.ndarray, " c"]:
+    filled = [layouts[row % len(layouts)] for row in range(CANDIDATES)]  # one shape compiles
+    codes = jnp.asarray(np.stack([layout.codes for layout in filled]))
+    keep = jnp.asarray(np.stack([layout.keep for layout in filled]))
+    request = inputs.request(np.full(CANDIDATES, sample))._replace(branches=())
+    run = _compiled(inputs.task, name, parallel.of_process())
+    return np.asarray(run(params, frozen, request, codes, keep))[: len(layouts)]
+
+
+@functools.lru_cache(maxsize=8)
+def _compiled(task: DiffusionTask, name: str, mesh: jax.sharding.Mesh) -> Any:
+    """Returns the compiled bounds of layouts; all have the same noise."""
+
+    def run(params: Params, frozen: Any, request: Request, codes: Array, keep: Array) -> Array:
+        keys = per_example(jax.random.key(0), jnp.zeros(len(keep), jnp.int32))
+        x_0 = jnp.where(keep[..., None], task.modality(name).standardize(codes), MASK)
+        return task.scoring_loss(params, frozen, keys, request, name, rounds=ROUNDS, x_0=x_0)
+
+    return parallel.compile_on(run, mesh)

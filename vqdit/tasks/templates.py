@@ -1,0 +1,209 @@
+"""Templates of texts: known parts with gaps between them that are generated.
+
+A gap `___12` has twelve units, and `___` has any number of them. How many is drawn before the text:
+with the known parts at the places that a length n of the gap gives them, and everything else
+masked, the model gives a bound on -log p(known parts at these places). With all n equally probable
+beforehand,
+
+    p(n | known parts) is proportional to p(known parts at the places of n).
+
+Several gaps are drawn from left to right, each by the parts up to the next gap. A gap at the end
+has no length of its own: the text goes on until the model ends it, as after a prompt.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from vqdit.modalities import Modality, Text
+from vqdit.modalities.units import END
+from vqdit.processes.base import Prediction, X
+from vqdit.samplers.base import Predict
+from vqdit.tasks.editing import StoredEdit
+from vqdit.typing import Array, Bool, Float, Int, Named, Shaped
+
+GAP = re.compile(r"_{3,}([1-9]\d{0,6})?")
+"""A gap, and its number of units if it has one."""
+IMPOSSIBLE = -1e9
+"""Logit of a code that cannot be."""
+CANDIDATES = 32
+"""Largest number of lengths of a gap that are compared."""
+
+
+class Template(NamedTuple):
+    """A text with gaps: `___` has any length, `___12` has twelve units."""
+
+    text: str
+
+
+class Prompt(NamedTuple):
+    """The beginning of a text."""
+
+    text: str
+
+
+class Gap(NamedTuple):
+    """A gap of a template; `units` is 0 if its length is unknown."""
+
+    units: int
+
+
+def is_open(part: object) -> bool:
+    """Returns whether a piece is a gap of unknown length."""
+    return isinstance(part, Gap) and part.units == 0
+
+
+Piece = Gap | Shaped[np.ndarray, " _"]
+
+
+def fixed_text(modality: Modality) -> Text:
+    """Returns a modality that has templates; raises ValueError for all others."""
+    if not isinstance(modality, Text) or modality.lengths:
+        raise ValueError("only texts of a fixed length have templates and prompts")
+    return modality
+
+
+def pieces(modality: Text, spec: Template | Prompt) -> list[Piece]:
+    """Returns the codes of the known parts of a template, and its gaps, in order.
+
+    Where units are not bytes, a blank before a gap is left to the gap, as units begin with blanks.
+
+    Raises:
+        ValueError: the template does not fit the modality.
+    """
+    if isinstance(spec, Prompt):
+        found = [modality.units.encode(spec.text, modality.length), Gap(0)]
+    else:
+        texts, counts = GAP.split(spec.text)[::2], GAP.split(spec.text)[1::2]
+        if not counts:
+            raise ValueError(f"the template {spec.text!r} has no gap; write one as ___, or ___12")
+        found = []
+        for text, count in zip(texts, [*counts, None], strict=True):
+            is_last = len(found) // 2 == len(counts)
+            if not modality.units.end_is_text and not is_last:
+                text = text.removesuffix(" ")
+            found += [modality.units.encode(text), Gap(int(count or 0))]
+        found = [part for part in found[:-1] if isinstance(part, Gap) or len(part)]
+    if any((part == END).any() for part in found if isinstance(part, np.ndarray)):
+        raise ValueError("a template has a byte 0, which ends a text")
+    least = _least(found)
+    if least > modality.length:
+        raise ValueError(
+            f"the template has at least {least} units, more than the {modality.length} of the "
+            "model; shorten it"
+        )
+    return found
+
+
+def lengths_to_compare(parts: Sequence[Piece], number: int, room: int) -> Int[np.ndarray, " c"]:
+    """Returns the lengths that gap `number` may have: all, or a geometric series if there are many.
+
+    Args:
+        parts: pieces of the template, in which the gaps before have their lengths.
+        number: index of the gap in `parts`.
+        room: units of the model's texts.
+    """
+    most = room - _least([*parts[:number], *parts[number + 1 :]])
+    if most <= CANDIDATES:
+        return np.arange(1, most + 1)
+    return np.unique(np.geomspace(1, most, CANDIDATES).round().astype(int))
+
+
+def shares(
+    lengths: Int[np.ndarray, " c"], bounds: Float[np.ndarray, " c"]
+) -> Float[np.ndarray, " c"]:
+    """Returns p(length | known parts) from bounds on -log p(known parts at its places).
+
+    A length stands for those up to half-way to its neighbours.
+    """
+    edges = np.concatenate(
+        [[lengths[0] - 0.5], (lengths[1:] + lengths[:-1]) / 2, [lengths[-1] + 0.5]]
+    )
+    logits = np.log(np.diff(edges)) - bounds
+    p = np.exp(logits - logits.max())
+    return p / p.sum()
+
+
+class Layout(NamedTuple):
+    """Where the parts of a template are.
+
+    Attributes:
+        codes: codes of the known parts; END elsewhere.
+        keep: True at known parts.
+        gaps: True at gaps, which have no END.
+        is_whole: whether the text ends behind the parts.
+    """
+
+    codes: Shaped[np.ndarray, " l"]
+    keep: Bool[np.ndarray, " l"]
+    gaps: Bool[np.ndarray, " l"]
+    is_whole: bool
+
+    @property
+    def end(self) -> int:
+        """Number of positions of all parts."""
+        return int(np.flatnonzero(self.keep | self.gaps).max(initial=-1)) + 1
+
+
+def arrange(modality: Text, parts: Sequence[Piece], *, is_whole: bool) -> Layout:
+    """Returns the layout of pieces whose gaps have lengths, except for one at the end.
+
+    If the text is whole, what is behind it in a padded text is known to be padding.
+    """
+    codes = np.zeros(modality.length, modality.dtype)
+    keep, gaps = np.zeros(modality.length, bool), np.zeros(modality.length, bool)
+    at = 0
+    for part in parts:
+        count = part.units if isinstance(part, Gap) else len(part)
+        if isinstance(part, Gap):
+            gaps[at : at + count] = True
+        else:
+            codes[at : at + count], keep[at : at + count] = part, True
+        at += count
+    is_whole = is_whole and not is_open(parts[-1])
+    if is_whole and not modality.packed:
+        keep[at:] = True
+    return Layout(codes, keep, gaps, is_whole)
+
+
+def stored_template(layouts: Sequence[Layout]) -> StoredEdit:
+    """Returns the edit that fills in a template; sample i has layout i mod F.
+
+    In a packed text nothing is known of what follows a whole template; it is generated and cut off.
+    """
+    codes, keep, gaps = (np.stack([layout[n] for layout in layouts]) for n in range(3))
+    mask = ~keep
+    for row, layout in zip(mask, layouts, strict=True):
+        if layout.is_whole:
+            row[layout.end :] = False
+    return StoredEdit(codes, mask, keep, 1.0, gaps)
+
+
+def without_end(predict: Predict, unended: Mapping[str, Bool[Array, "b l"]]) -> Predict:
+    """Returns a network that gives the end of a text no probability where `unended` is True."""
+    if not unended:
+        return predict
+
+    def changed(x: Named[X], t: Named[Float[Array, "b _"]]) -> Named[Prediction]:
+        found = predict(x, t)
+        each = {
+            name: jnp.where(
+                where[..., None] & (jnp.arange(found[name].shape[-1]) == END),
+                IMPOSSIBLE,
+                found[name],
+            )
+            for name, where in unended.items()
+        }
+        return found | each
+
+    return changed
+
+
+def _least(parts: Sequence[Piece]) -> int:
+    """Returns the fewest units of pieces; gaps of unknown length have at least one."""
+    has_open_end = bool(parts) and is_open(parts[-1])
+    counts = [max(p.units, 1) if isinstance(p, Gap) else len(p) for p in parts]
+    return sum(counts) - has_open_end
