@@ -80,7 +80,7 @@ def test_a_prompt_goes_on_to_its_end(model):
 def test_what_is_known_stays_even_where_no_text_has_it_and_a_gap_has_no_end():
     packed = model_of(Text(length=LENGTH, packed=True))  # whose texts end at the first end
     for text in sampled(packed, Template("z___5q")):
-        assert len(text) == 7 and text[0] == "z" and text[-1] == "q"
+        assert text.startswith("zzz") and text.endswith("q")
     assert set(sampled(packed, Template("ab___c"), num=32)) == {"abxyc", "abxxyyc"}
 
 

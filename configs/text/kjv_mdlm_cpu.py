@@ -1,7 +1,6 @@
 """The King James Bible by masked diffusion on two CPU cores, in half an hour.
 
     apt-get install bible-kjv
-    vqdit prepare kjv --length=128
     python train.py --config=configs/text/kjv_mdlm_cpu.py
     python sample.py --workdir=runs/kjv_mdlm_cpu --given "text^=And the LORD said unto"
     python sample.py --workdir=runs/kjv_mdlm_cpu --given "text=In the beginning ___ the earth."

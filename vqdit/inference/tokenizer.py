@@ -67,7 +67,7 @@ class Tokenizer:
         _require_examples(x, "encode")
         if x.shape[1:] == modality.shape and x.dtype == modality.dtype:
             return self._encode(self.params, self.stats, x)
-        standard = (*modality.grid, modality.channels)
+        standard = (*modality.grid, self.task.channels)
         may_differ = isinstance(modality, Image) and x.ndim == 4 and x.shape[-1] == standard[-1]
         if x.dtype != np.float32 or not (may_differ or x.shape[1:] == standard):
             raise ValueError(

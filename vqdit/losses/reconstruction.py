@@ -1,5 +1,6 @@
 """Elementwise losses, averaged over the elements of each example at its real positions."""
 
+import jax
 import jax.numpy as jnp
 
 from vqdit.masked_mean import mean_of_each
@@ -32,5 +33,20 @@ def huber(x: Data, y: Data, mask: Mask = None, delta: float = 0.1) -> Float[Arra
     return mean_of_each(inner * (error - 0.5 * inner), mask)
 
 
-RECONSTRUCTION = {"l1": l1, "l2": l2, "huber": huber}
+def cross_entropy(x: Data, y: Data, mask: Mask = None) -> Float[Array, " b"]:
+    """Returns the mean of -log p(x) over the positions of each example, in nats.
+
+    x are one-hot codes and y logits.
+    """
+    surprise = -jnp.sum(x * jax.nn.log_softmax(y, axis=-1), axis=-1)
+    return mean_of_each(surprise[..., None], mask)
+
+
+def accuracy(x: Data, y: Data, mask: Mask = None) -> Float[Array, " b"]:
+    """Returns the share of the positions of each example whose most probable code is right."""
+    is_right = jnp.argmax(x, axis=-1) == jnp.argmax(y, axis=-1)
+    return mean_of_each(is_right[..., None].astype(jnp.float32), mask)
+
+
+RECONSTRUCTION = {"l1": l1, "l2": l2, "huber": huber, "cross_entropy": cross_entropy}
 """The losses by their names in configs."""

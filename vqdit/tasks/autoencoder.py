@@ -9,6 +9,7 @@ has the tokens that it has alone. Its training is in `vqdit.tasks.autoencoder_tr
 
 from typing import Any, TypeVar
 
+import jax
 import jax.numpy as jnp
 
 from vqdit.data.sources import Feature
@@ -43,6 +44,19 @@ class AutoencoderTask(Bottleneck):
 
     def adopt(self: T, features: Named[Feature]) -> T:
         return with_adopted(self, features.get(self.name))
+
+    @property
+    def channels(self) -> int:
+        """Numbers at each position of what the encoder takes and the decoder returns."""
+        return self.modality.vocabulary or self.modality.channels
+
+    def input(self, raw: Array) -> Float[Array, "b *size c"]:
+        """Returns stored examples as the encoder takes them: standardized data, or one-hot codes.
+
+        The decoder then returns standardized data, or logits of the codes.
+        """
+        x = self.modality.standardize(raw)
+        return jax.nn.one_hot(x[..., 0], self.channels) if self.modality.vocabulary else x
 
     @property
     def grid(self) -> tuple[int, ...]:
@@ -89,7 +103,7 @@ class AutoencoderTask(Bottleneck):
 
     def encode(self, params: Params, stats: Stats, raw: Array, mask: Mask = None) -> Array:
         """Returns the tokens of stored examples; behind their ends, codes are -1 and latents 0."""
-        return self.encode_standardized(params, stats, self.modality.standardize(raw), mask)
+        return self.encode_standardized(params, stats, self.input(raw), mask)
 
     def moments(
         self, params: Params, stats: Stats, raw: Array, mask: Mask = None
@@ -103,7 +117,7 @@ class AutoencoderTask(Bottleneck):
     def encode_standardized(
         self, params: Params, stats: Stats, x: Float[Array, "b *size c"], mask: Mask = None
     ) -> Array:
-        """Returns the tokens of standardised examples."""
+        """Returns the tokens of examples in the form of `input`."""
         h = self.model.encode(params, x, self.width, mask)
         return self.tokens_within(params, stats, h, mask)
 
@@ -119,7 +133,10 @@ class AutoencoderTask(Bottleneck):
 
     def decode(self, params: Params, stats: Stats, tokens: Array, mask: Mask = None) -> Array:
         """Returns stored examples from tokens; behind their ends they are restored from 0."""
-        return self.modality.restore(self.decode_standardized(params, stats, tokens, mask))
+        y = self.decode_standardized(params, stats, tokens, mask)
+        if self.modality.vocabulary:
+            y = jnp.argmax(y, axis=-1, keepdims=True)
+        return self.modality.restore(y)
 
     def decode_latents(
         self, params: Params, stats: Stats, z: Float[Array, "b *grid d"], mask: Mask = None
@@ -130,6 +147,6 @@ class AutoencoderTask(Bottleneck):
     def decode_standardized(
         self, params: Params, stats: Stats, tokens: Array, mask: Mask = None
     ) -> Float[Array, "b *size c"]:
-        """Returns standardised examples from tokens, not clipped to [-1, 1]."""
+        """Returns examples from tokens as `input` does, not clipped; logits of codes."""
         z = self.lookup(params, self.bottleneck_stats(stats), tokens)
-        return self.model.decode(params, z, self.modality.channels, mask)
+        return self.model.decode(params, z, self.channels, mask)

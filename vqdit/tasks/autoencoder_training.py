@@ -63,7 +63,7 @@ class AutoencoderTrainingTask(ReconstructionTask):
         )
 
     def _init(self, key: Key[Array, ""], raw: Array, mask: Mask = None) -> tuple[Params, Stats]:
-        x = self.modality.standardize(raw)
+        x = self.input(raw)
         params = self.model.init(stream(key, "model"), x, self.dim, self.width)
         if mask is None and self.modality.lengths:
             mask = jnp.ones(raw.shape[:2], bool)
@@ -96,7 +96,7 @@ class AutoencoderTrainingTask(ReconstructionTask):
         key: Key[Array, ""],
         step: Int[Array, ""],
     ) -> tuple[Float[Array, ""], Aux]:
-        x = self.modality.standardize(batch.data[self.name])
+        x = self.input(batch.data[self.name])
         valid, mask = self.real(batch)
         h = self.model.encode(params, x, self.width, mask)
         within = at_positions(valid, h) if mask is None else self.model.token_mask(mask)
@@ -130,7 +130,7 @@ class AutoencoderTrainingTask(ReconstructionTask):
         self, params: Params, stats: Stats, frozen: Frozen, batch: Batch, key: Key[Array, ""]
     ) -> Metrics:
         del key
-        x = self.modality.standardize(batch.data[self.name])
+        x = self.input(batch.data[self.name])
         valid, mask = self.real(batch)
         h = self.model.encode(params, x, self.width, mask)
         tokens = self.tokens_within(params, stats, h, mask)

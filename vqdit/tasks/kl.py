@@ -36,9 +36,9 @@ class KLTask(AutoencoderTrainingTask):
 
     @property
     def weights(self) -> Named[float]:
-        elements = math.prod(self.modality.grid) * self.modality.channels
+        elements = math.prod(self.modality.grid) * self.channels
         if self.modality.lengths:
-            elements = self.model.downsampling * self.modality.channels  # of one token
+            elements = self.model.downsampling * self.channels  # of one token
         return Named(kl=self.regularizer.weight / elements)
 
     @property
@@ -72,7 +72,7 @@ class KLTask(AutoencoderTrainingTask):
         self, params: Params, stats: Stats, raw: Array, mask: Mask = None
     ) -> tuple[Array, Array]:
         del stats
-        h = self.model.encode(params, self.modality.standardize(raw), self.width, mask)
+        h = self.model.encode(params, self.input(raw), self.width, mask)
         mean, log_variance = self.regularizer.posterior(h)
         std = jnp.exp(0.5 * log_variance)
         return mean, std if mask is None else zero_behind(std, self.model.token_mask(mask))

@@ -17,7 +17,7 @@ from vqdit.data.batch import Batch
 from vqdit.data.sources import Feature
 from vqdit.losses import Perceptual, l1, l2
 from vqdit.losses.gradients import adaptive_weight, at_output, shares, with_gradient
-from vqdit.losses.reconstruction import RECONSTRUCTION
+from vqdit.losses.reconstruction import RECONSTRUCTION, accuracy, cross_entropy
 from vqdit.masked_mean import masked_mean
 from vqdit.metrics import SSIM_WINDOW, psnr, ssim
 from vqdit.tasks.adversary import Adversary, Weights
@@ -31,12 +31,12 @@ class ReconstructionTask(AutoencoderTask):
 
     Attributes:
         reconstruction: "l1" (sharper), "l2" (best PSNR) or "huber" (between them), per element
-            of standardised data.
+            of standardised data; "cross_entropy" for data that are codes, such as text.
         perceptual: losses between features of original and reconstruction, such as `LPIPS`.
         adversary: discriminator to train against; None trains without one.
     """
 
-    reconstruction: Literal["l1", "l2", "huber"] = "l2"
+    reconstruction: Literal["l1", "l2", "huber", "cross_entropy"] = "l2"
     perceptual: tuple[Perceptual, ...] = ()
     adversary: Adversary | None = None
 
@@ -45,6 +45,18 @@ class ReconstructionTask(AutoencoderTask):
         twice = [name for name in names if names.count(name) > 1]
         if twice:
             raise ValueError(f"perceptual has {twice[0]!r} twice; give it once, with more weight")
+        kind, are_codes = type(self.modality).__name__, bool(self.modality.vocabulary)
+        if are_codes != (self.reconstruction == "cross_entropy"):
+            use = "reconstruction='cross_entropy'" if are_codes else "'l1', 'l2' or 'huber'"
+            raise ValueError(
+                f"{type(self).__name__} of {kind} has reconstruction={self.reconstruction!r}; "
+                f"use {use}"
+            )
+        if are_codes and (self.perceptual or self.adversary):
+            raise ValueError(
+                f"{type(self).__name__} of {kind} compares codes; leave out perceptual losses and "
+                "the adversary"
+            )
 
     def load(
         self, resolve: Resolve, batches: Callable[[], Iterable[Batch]]
@@ -135,6 +147,8 @@ class ReconstructionTask(AutoencoderTask):
         mask: Mask,
     ) -> dict[str, Float[Array, " b"]]:
         """Returns how far the reconstruction y of each example is from x, for evaluation."""
+        if self.modality.vocabulary:
+            return {"cross_entropy": cross_entropy(x, y, mask), "accuracy": accuracy(x, y, mask)}
         found = {loss.name: self._distance(loss, frozen, x, y, mask) for loss in self.perceptual}
         found |= {"l1": l1(x, y, mask), "l2": l2(x, y, mask), "psnr": psnr(x, y, mask)}
         if len(self.modality.grid) == 2 and min(self.modality.grid) >= SSIM_WINDOW:
