@@ -1,7 +1,8 @@
-"""A run of the tiny tokenizer as one of several processes, for `test_processes.py`.
+"""A run as one of several processes, for `test_processes.py`.
 
-    python -m tests.train.run_in_processes WORKDIR STEPS DEVICES PROCESSES PROCESS ADDRESS
+    python -m tests.train.run_in_processes WORKDIR STEPS DEVICES PROCESSES PROCESS ADDRESS [TABLE]
 
+It trains the tiny tokenizer, or a DiT over the texts of variable length in a table.
 Writes number and checksum of the examples of every step into WORKDIR-ids-PROCESS.json.
 """
 
@@ -14,7 +15,7 @@ import jax
 
 
 def main() -> int:
-    folder, steps, devices, processes, process, address = sys.argv[1:]
+    folder, steps, devices, processes, process, address, *table = sys.argv[1:]
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", int(devices))
 
@@ -36,17 +37,21 @@ def main() -> int:
 
     def watched(self, *args, **kwargs):
         for batch in batches(self, *args, **kwargs):
-            pictures = [zlib.crc32(row.tobytes()) for row in batch.data["image"]]
-            ids.append(list(zip(map(int, batch.index), pictures, strict=True)))
+            rows = batch.data["text" if table else "image"]
+            marks = [zlib.crc32(row.tobytes()) for row in rows]
+            ids.append(list(zip(map(int, batch.index), marks, strict=True)))
             yield batch
             print(len(ids), flush=True)
 
     Data.train_batches = watched
     mesh = Mesh(fsdp=2) if jax.device_count() > 1 else Mesh()
     optimizer = AdamW(learning_rate=3e-3, warmup=2, final=1.0)  # whatever the number of steps
-    experiment = tiny.tokenizer(
-        mesh=mesh, steps=int(steps), checkpoint_every=4, optimizer=optimizer
-    )
+    fields = {"mesh": mesh, "steps": int(steps), "checkpoint_every": 4, "optimizer": optimizer}
+    experiment = tiny.tokenizer(**fields)
+    if table:
+        from tests.test_lengths import experiment as of_texts
+
+        experiment = of_texts(table[0], **fields)
     outcome = train(experiment, Path(folder), resolver({}))
     # The very first batch is looked at alone, by every process: it tells shapes.
     Path(f"{folder}-ids-{process}.json").write_text(json.dumps(ids[1:]))

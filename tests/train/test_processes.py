@@ -14,6 +14,7 @@ import jax
 import numpy as np
 import pytest
 
+from tests.phrases import write_table
 from vqdit.runs import frozen_arrays, workdir
 from vqdit.runs.array_trees import flatten
 from vqdit.runs.checkpoints import Checkpoints
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent.parent
 
 
-def start(folder, steps, devices, processes=1):
+def start(folder, steps, devices, processes=1, table=()):
     """Starts all processes of a run; each has that many devices."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -31,7 +32,7 @@ def start(folder, steps, devices, processes=1):
     program = [sys.executable, "-m", "tests.train.run_in_processes", str(folder), str(steps)]
     return [
         subprocess.Popen(
-            [*program, str(devices), str(processes), str(number), address],
+            [*program, str(devices), str(processes), str(number), address, *table],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -87,6 +88,18 @@ def test_two_processes_train_as_one_does(together, tmp_path):
     assert examples(together, 2) == examples(tmp_path / "run")
     np.testing.assert_allclose(losses(together), losses(tmp_path / "run"), rtol=1e-5)
     close(state(together, 8), state(tmp_path / "run", 8))
+
+
+def test_texts_of_different_lengths_are_the_same_batches_everywhere(tmp_path):
+    table = (str(write_table(tmp_path / "rows.jsonl")),)
+    places = {"one": (1, 1), "eight": (8, 1), "two": (2, 2)}
+    for name, (devices, processes) in places.items():
+        finish(start(tmp_path / name, 20, devices, processes, table))
+    for name, (_, processes) in places.items():
+        assert examples(tmp_path / name, processes) == examples(tmp_path / "one")
+        found, alone = losses(tmp_path / name), losses(tmp_path / "one")
+        np.testing.assert_allclose(found, alone, rtol=1e-5)
+    assert len(losses(tmp_path / "one")) == 20
 
 
 @pytest.mark.parametrize(("devices", "processes"), [(4, 1), (1, 1), (2, 2)])

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import jax
 
+from vqdit import parallel
 from vqdit.data import Batch
 from vqdit.runs.checkpoints import load_tree, save_tree
 from vqdit.runs.workdir import CONFIG, FROZEN, read_component, write_component
@@ -48,7 +49,7 @@ def write_frozen(folder: Path, task: Task, frozen: Frozen) -> None:
     if kept.is_dir():
         shutil.rmtree(kept)  # left by a start that was killed
     if jax.tree.leaves(frozen):
-        save_tree(kept / "arrays", frozen)
+        save_tree(kept / "arrays", parallel.host(frozen))  # every process holds all of them
     kept.mkdir(exist_ok=True)
     write_component(kept / "task.json", task)
 

@@ -307,12 +307,17 @@ class CodeSpace(TokenSpace):
         """Returns which codes occur in the training data: bool [k]."""
         del trained
         occurs = np.zeros(self.data.vocabulary, bool)
-        for batch in batches:
-            present = np.asarray(batch.valid & batch.present[name])
-            codes = np.asarray(self.data.standardize(jnp.asarray(batch.data[name])))[present]
+
+        @jax.jit
+        def found(batch: Batch) -> Array:  # compiled, as the rows may be on several machines
+            codes = self.data.standardize(jnp.asarray(batch.data[name]))  # b l 1
+            real = (batch.valid & batch.present[name])[:, None, None]
             if name in batch.mask:
-                codes = codes[np.asarray(batch.mask[name])[present]]
-            occurs[np.unique(codes)] = True
+                real = real & batch.mask[name][..., None]
+            return jnp.zeros(len(occurs), bool).at[codes].max(real)
+
+        for batch in batches:
+            occurs |= np.asarray(found(batch))
         return {"occurs": jnp.asarray(occurs)}
 
     def frozen_like(self) -> Frozen:
