@@ -78,6 +78,13 @@ def flow_generator(**fields: Any) -> Experiment:
     return generator(Flow(), Euler(steps=3), **fields)
 
 
+def block_generator(**fields: Any) -> Experiment:
+    """A DiT over the same codes, which generates four of the sixteen at a time."""
+    target = Target(tokenizer="tokenizer", block=4, sampler=Unmasking(steps=2))
+    task = dataclasses.replace(generator().task, targets=Named(image=target))
+    return generator(**{"task": task, **fields})
+
+
 def audio_tokenizer(**fields: Any) -> Experiment:
     """A tokenizer of the digits' tones, five codes each."""
     task = TokenizerTask(

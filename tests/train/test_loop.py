@@ -59,12 +59,14 @@ EXPERIMENTS = {
     "gan": tiny.gan,
     "masked": tiny.generator,
     "flow": tiny.flow_generator,
+    "blocks": tiny.block_generator,
 }
 QUICK_AND_SLOW = [
     "masked",
     pytest.param("tokenizer", marks=pytest.mark.slow),
     pytest.param("gan", marks=pytest.mark.slow),
     pytest.param("flow", marks=pytest.mark.slow),
+    pytest.param("blocks", marks=pytest.mark.slow),
 ]
 
 

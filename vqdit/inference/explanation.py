@@ -110,6 +110,12 @@ def explain(
     rules.check(rules.SEED, seed=seed)
     inputs = generator.prepare(given, want, samplers, guidance)
     task, stored, wanted = inputs.task, inputs.stored, inputs.wanted
+    blocks = [name for name in wanted if task.targets[name].block]
+    if blocks:
+        raise ValueError(
+            f"{blocks[0]!r} is generated block by block, and only what is generated together can "
+            f"be explained; want another target than {blocks[0]}"
+        )
     params, frozen, chosen = generator.params, generator.frozen, generator.samplers(samplers)
 
     count, size = min(first, num), min(batch_size, num)

@@ -15,7 +15,7 @@ et al., "Scaling Rectified Flow Transformers", arXiv:2403.03206, figure 2. The r
 float32; matrix products use `dtype`.
 """
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -33,6 +33,10 @@ ZEROS = nn.initializers.zeros_init()
 Hidden = Float[Array, "b l d"]
 Heads = tuple[Array, Array, Array]
 """Queries, keys and values [b, l, h, d]."""
+KeysAndValues = tuple[Array, Array]
+Record = Literal["nothing", "weights", "keys"]
+"""What a block returns besides the tokens: its attention weights [b, l, m], averaged over heads, or
+its keys and values [b, l, h, e]."""
 
 
 class BlockConfig(Component):
@@ -55,7 +59,7 @@ class Segment(NamedTuple):
 
     Attributes:
         name: name of the modality; "" for registers.
-        rows: number of rows of the condition c: 1, or one per token.
+        rows: number of rows of the condition c: 1, or one for as many tokens each.
         tokens: number of tokens.
         is_context: True if the other tokens attend to these but the network predicts nothing
             for them.
@@ -77,6 +81,8 @@ class Conditioning(NamedTuple):
         context: keys and values of cross-attention [b, m, d]; None disables cross-attention.
         context_real: mask of the context that is not padding [b, m]; None if there is no padding.
         turn: cosine and sine of the rotary positions [2, l, p]; None disables them.
+        cache: keys and values [b, m, h, e] of earlier tokens, to which the tokens attend too;
+            `visible` is then over m + l keys.
     """
 
     c: Float[Array, "*n b r d"]
@@ -84,10 +90,11 @@ class Conditioning(NamedTuple):
     context: Float[Array, "b m d"] | None = None
     context_real: Bool[Array, "b m"] | None = None
     turn: Float[Array, "2 l p"] | None = None
+    cache: KeysAndValues | None = None
 
 
-Result = tuple[Hidden, Float[Array, "b l l"] | None]
-"""The tokens, and the attention weights if they are recorded. `nn.scan` requires a pair."""
+Result = tuple[Hidden, Any]
+"""The tokens, and what is recorded. `nn.scan` requires a pair."""
 
 
 class Block(nn.Module):
@@ -96,12 +103,12 @@ class Block(nn.Module):
     Attributes:
         config: configuration that all blocks share.
         segments: the modalities, one segment each.
-        is_watched: return the attention weights too.
+        record: what the block returns besides the tokens.
     """
 
     config: BlockConfig
     segments: tuple[Segment, ...]
-    is_watched: bool = False
+    record: Record = "nothing"
 
 
 class AdaLNZero(Block):
@@ -114,13 +121,13 @@ class AdaLNZero(Block):
         modulation = per_token(rows(conditioning.c), self.segments).astype(jnp.float32)  # b #l 6d
         shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = jnp.split(modulation, 6, axis=-1)
         q, k, v = _qkv(config, normalized(x, config.norm) * (1.0 + scale_1) + shift_1)
-        h, watched = _attended(config, q, k, v, conditioning, self.is_watched)
+        h, recorded = _attended(config, q, k, v, conditioning, self.record)
         x = x + gate_1 * _out(config, h)
         if conditioning.context is not None:
             h = normalized(x, config.norm)
             x = x + _cross(config, h, conditioning.context, conditioning.context_real, init=ZEROS)
         h = normalized(x, config.norm, config.mlp_eps) * (1.0 + scale_2) + shift_2
-        return x + gate_2 * _mlp(config, h), watched
+        return x + gate_2 * _mlp(config, h), recorded
 
 
 class Plain(Block):
@@ -130,12 +137,12 @@ class Plain(Block):
     def __call__(self, x: Hidden, conditioning: Conditioning) -> Result:
         config = self.config
         q, k, v = _qkv(config, ScaledNorm(config.norm, name="norm_1")(x))
-        h, watched = _attended(config, q, k, v, conditioning, self.is_watched)
+        h, recorded = _attended(config, q, k, v, conditioning, self.record)
         x = x + _out(config, h)
         if conditioning.context is not None:
             h = ScaledNorm(config.norm, name="norm_cross")(x)
             x = x + _cross(config, h, conditioning.context, conditioning.context_real)
-        return x + _mlp(config, ScaledNorm(config.norm, name="norm_2")(x)), watched
+        return x + _mlp(config, ScaledNorm(config.norm, name="norm_2")(x)), recorded
 
 
 class MMDiT(Block):
@@ -148,9 +155,7 @@ class MMDiT(Block):
     is_last: bool = False
 
     @nn.compact
-    def __call__(
-        self, x: Hidden, conditioning: Conditioning
-    ) -> tuple[Float[Array, "b _ d"], Float[Array, "b _ l"] | None]:
+    def __call__(self, x: Hidden, conditioning: Conditioning) -> tuple[Float[Array, "b _ d"], Any]:
         config, heads, later = self.config, [], []
         # Nothing reads the context tokens after the last block, so it computes only their keys and
         # values.
@@ -160,12 +165,13 @@ class MMDiT(Block):
         for segment, only, c, h in zip(self.segments, only_kv, rows, streams, strict=True):
             count, name = 2 if only else 6, f"{segment.name}_modulation"
             modulate = Dense(count * config.dim, config.dtype, ZEROS, name=name)
-            shift, scale, *rest = jnp.split(modulate(c).astype(jnp.float32), count, axis=-1)
+            modulation = spread(modulate(c), segment.tokens).astype(jnp.float32)
+            shift, scale, *rest = jnp.split(modulation, count, axis=-1)
             h = normalized(h, config.norm) * (1.0 + scale) + shift
             heads.append((_kv if only else _qkv)(config, h, f"{segment.name}_"))
             later.append(rest)
         q, k, v = (jnp.concatenate(pieces, axis=1) for pieces in zip(*heads, strict=True))
-        joint, watched = _attended(config, q, k, v, conditioning, self.is_watched)
+        joint, recorded = _attended(config, q, k, v, conditioning, self.record)
         pieces, results = _pieces(joint, [head[0].shape[1] for head in heads]), []
         for segment, h, x, rest in zip(self.segments, pieces, streams, later, strict=True):
             if rest:
@@ -173,21 +179,29 @@ class MMDiT(Block):
                 x = x + gate_1 * _out(config, h, f"{segment.name}_")
                 h = normalized(x, config.norm, config.mlp_eps) * (1.0 + scale_2) + shift_2
                 results.append(x + gate_2 * _mlp(config, h, f"{segment.name}_"))
-        return jnp.concatenate(results, axis=1), watched
+        return jnp.concatenate(results or [x[:, :0]], axis=1), recorded
 
 
 BLOCKS = {"adaln_zero": AdaLNZero, "in_context": Plain, "cross_attention": Plain, "mm_dit": MMDiT}
 
 
 def per_token(rows: Float[Array, "b r d"], segments: tuple[Segment, ...]) -> Array:
-    """Returns one row per token: the single row of a segment is broadcast over its tokens."""
+    """Returns one row per token: the rows of a segment are repeated over its tokens."""
     if len(segments) == 1:
-        return rows
+        return spread(rows, segments[0].tokens)
     pieces = [
-        jnp.broadcast_to(piece, (piece.shape[0], segment.tokens, piece.shape[2]))
+        jnp.broadcast_to(
+            spread(piece, segment.tokens), (piece.shape[0], segment.tokens, piece.shape[2])
+        )
         for segment, piece in zip(segments, _pieces(rows, [s.rows for s in segments]), strict=True)
     ]
     return jnp.concatenate(pieces, axis=1)
+
+
+def spread(rows: Float[Array, "b _ d"], tokens: int) -> Float[Array, "b _ d"]:
+    """Returns one row per token if each row is for several of them; a single row stays one."""
+    count = rows.shape[1]
+    return rows if count in (1, tokens) else jnp.repeat(rows, tokens // count, axis=1)
 
 
 def _pieces(x: Array, sizes: list[int]) -> list[Array]:
@@ -220,15 +234,20 @@ def _bounded(config: BlockConfig, h: Float[Array, "b l h d"], name: str) -> Floa
 
 
 def _attended(
-    config: BlockConfig, q: Array, k: Array, v: Array, conditioning: Conditioning, is_watched: bool
-) -> tuple[Hidden, Float[Array, "b l _"] | None]:
-    """Returns the result of self-attention, and its weights averaged over heads if recorded."""
+    config: BlockConfig, q: Array, k: Array, v: Array, conditioning: Conditioning, record: Record
+) -> tuple[Hidden, Any]:
+    """Returns the result of self-attention, and what is recorded."""
     visible = for_first_queries(conditioning.visible, q.shape[1])  # those that `_kv` keeps
     if conditioning.turn is not None:
         q, k = rotate(q, conditioning.turn[:, : q.shape[1]]), rotate(k, conditioning.turn)
-    watched = jnp.mean(shares(q, k, mask=visible), axis=1) if is_watched else None
+    recorded = (k, v) if record == "keys" else None
+    if conditioning.cache is not None:
+        earlier = zip(conditioning.cache, (k, v), strict=True)
+        k, v = (jnp.concatenate(parts, axis=1) for parts in earlier)
+    if record == "weights":
+        recorded = jnp.mean(shares(q, k, mask=visible), axis=1)
     h = attention(q, k, v, mask=visible, implementation=config.attention)
-    return h.reshape(*h.shape[:2], -1), watched
+    return h.reshape(*h.shape[:2], -1), recorded
 
 
 def _out(config: BlockConfig, h: Hidden, prefix: str = "") -> Hidden:

@@ -15,8 +15,9 @@ import jax
 import jax.numpy as jnp
 
 from vqdit.models.blocks import BlockConfig, Kind
-from vqdit.models.network import Documents, Mask, Network, Positions, Predictions, Times
-from vqdit.models.tokens import Tokens, routed, spans
+from vqdit.models.network import Network, Predictions
+from vqdit.models.sequence import Documents, Mask, Positions, Times, check_blocks
+from vqdit.models.tokens import Tokens, doubled, routed, spans
 from vqdit.nn.attention import Implementation
 from vqdit.nn.dense import XAVIER
 from vqdit.nn.embeddings import positions
@@ -50,8 +51,7 @@ class DiT(Component):
             grid.
         mlp_ratio: hidden width of the MLP divided by `dim`.
         dtype: precision of the matrix products. Parameters, norms and softmax stay float32.
-        remat: recompute all (True) or part of each block in the backward pass to save memory.
-            "dots" saves most of the memory and costs little time; see `vqdit.nn.stack`.
+        remat: what of each block the backward pass computes again; see `vqdit.nn.stack`.
         block: kind of block, which determines how the time and the condition enter; see
             `vqdit.models.blocks`.
         positions: "sincos" adds position embeddings to the tokens, "rope" rotates queries and
@@ -61,8 +61,7 @@ class DiT(Component):
             grow until training in bfloat16 gives NaN.
         mlp: kind of MLP in the blocks.
         registers: number of learned extra tokens. Darcet et al., arXiv:2309.16588.
-        attention: implementation of attention; "auto" chooses one for the devices that the program
-            is compiled for.
+        attention: implementation of attention; "auto" chooses one for the devices compiled for.
         time_shift: 0, or 1 for the frequencies that diffusers uses in its time embedding.
         mlp_eps: epsilon of the norm before the MLP in modulated blocks; all other norms use 1e-6.
         embedders: "shared": time and label are embedded once for all blocks; "per_block": each
@@ -135,6 +134,7 @@ class DiT(Component):
 
     def check(self, inputs: Named[Tokens]) -> None:
         """Raises ValueError unless the network accepts these modalities."""
+        check_blocks(inputs, self._config, self.patch)
         for name, tokens in inputs.items():
             if tokens.route != "tokens" and tokens.output:
                 raise ValueError(
@@ -178,7 +178,7 @@ class DiT(Component):
             width, dtype = (tokens.codebooks, int) if tokens.codes else (tokens.width, float)
             x[name] = jnp.zeros((1, math.prod(tokens.grid), width), dtype)
             t[name] = jnp.zeros((1, 1))
-        params: Any = self._network(inputs).init(key, Named(x), Named(t))["params"]
+        params: Any = self.network(inputs).init(key, Named(x), Named(t))["params"]
         for name, codes in (vectors or Named()).items():
             embed = params[f"{name}_embed"]
             start = _linear(stream(key, f"{name}_vectors"), codes, self.dim)
@@ -200,14 +200,16 @@ class DiT(Component):
         Args:
             params: parameters returned by `init`.
             inputs: description of every modality.
-            x: codes (-1 where masked or dropped) or latents of every modality.
-            t: time of every modality, scaled for the embedding: one per example or per position.
+            x: codes (-1 where masked or dropped) or latents of every modality; of a modality with
+                blocks, in training, the noised codes and behind them the clean ones [b, 2 l, q].
+            t: time of every modality, scaled for the embedding: one per example, per block or per
+                position.
             mask: True at positions that are not padding, for modalities of variable length.
-            documents: number of the document, at least 0, at every position of modalities that
+            documents: number of the document at every position, -1 for none, of modalities that
                 have several documents in a row. Tokens of different documents do not see each
-                other; the tokens of other modalities see all documents and are seen by all.
+                other; those of other modalities see all documents and are seen by all.
         """
-        out: Any = self._network(inputs).apply({"params": params}, x, t, mask, documents)
+        out: Any = self.network(inputs).apply({"params": params}, x, t, mask, documents)
         return out[0]
 
     def features(
@@ -232,10 +234,10 @@ class DiT(Component):
         wrong = [number for number in after if not 1 <= number <= self.depth]
         if wrong:
             raise ValueError(f"the DiT has blocks 1 to {self.depth}, got {wrong[0]}")
-        network = self._network(inputs, taps=after)
+        network = self.network(inputs, taps=after)
         out: Any = network.apply({"params": params}, x, t, mask, documents)
-        tokens = {name: out[2][:, :, span] for name, span in self.spans(inputs).items()}
-        return out[0], Named(tokens)
+        found = spans(inputs, self.patch, doubled(inputs, x))
+        return out[0], Named({name: out[2][:, :, span] for name, span in found.items()})
 
     def attend(
         self,
@@ -252,7 +254,7 @@ class DiT(Component):
         `out[n, b, i, j]` is the weight with which token i attends to token j in block n; `spans`
         says which tokens belong to which modality. The arguments are those of `apply`.
         """
-        network = self._network(inputs, is_watched=True)
+        network = self.network(inputs, record="weights")
         out: Any = network.apply({"params": params}, x, t, mask, documents)
         return out[1]
 
@@ -260,8 +262,9 @@ class DiT(Component):
         """Returns the slice of the sequence that holds each modality's tokens."""
         return spans(inputs, self.patch)
 
-    def _network(self, inputs: Named[Tokens], **watch: Any) -> Network:
-        config = BlockConfig(
+    @property
+    def _config(self) -> BlockConfig:
+        return BlockConfig(
             block=self.block,
             dim=self.dim,
             heads=self.heads,
@@ -273,8 +276,11 @@ class DiT(Component):
             attention=self.attention,
             mlp_eps=self.mlp_eps,
         )
+
+    def network(self, inputs: Named[Tokens], **watch: Any) -> Network:
+        """Returns the Flax module over these modalities; `watch` are fields of `Network`."""
         return Network(
-            config=config,
+            config=self._config,
             depth=self.depth,
             patch=self.patch,
             positions=self.positions,

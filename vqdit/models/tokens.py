@@ -1,8 +1,10 @@
 """Description of the modalities that enter a network over tokens."""
 
 import math
+from collections.abc import Collection
 from typing import Literal
 
+from vqdit.processes.base import X
 from vqdit.typing import Component, Named
 
 
@@ -19,6 +21,8 @@ class Tokens(Component):
         width: channels per position if the modality consists of latents, else 0.
         patch: edge of the square of positions that forms one token; 0 takes the network's patch.
         output: head outputs per position; 0 for a condition, for which nothing is predicted.
+        block: codes per block of a modality that is generated block by block, 0 if all are
+            generated together. Such a modality enters training as its noised and its clean tokens.
     """
 
     route: Literal["tokens", "adaln", "cross"] = "tokens"
@@ -28,10 +32,15 @@ class Tokens(Component):
     width: int = 0
     patch: int = 0
     output: int = 0
+    block: int = 0
 
     def folded(self, patch: int) -> tuple[int, ...]:
         """Returns the number of tokens along each axis in a network with this patch size."""
         return tuple(size // (self.patch or patch) for size in self.grid)
+
+    def is_doubled(self, count: int) -> bool:
+        """Returns whether `count` codes are the noised and the clean ones of all blocks."""
+        return self.block > 0 and count == 2 * math.prod(self.grid)
 
 
 def routed(inputs: Named[Tokens], route: str) -> list[str]:
@@ -39,11 +48,20 @@ def routed(inputs: Named[Tokens], route: str) -> list[str]:
     return [name for name, tokens in inputs.items() if tokens.route == route]
 
 
-def spans(inputs: Named[Tokens], patch: int) -> dict[str, slice]:
-    """Returns the slice of the sequence that holds each modality's tokens."""
+def spans(inputs: Named[Tokens], patch: int, doubled: Collection[str] = ()) -> dict[str, slice]:
+    """Returns the slice of the sequence that holds each modality's tokens.
+
+    Of the modalities in `doubled`, whose clean tokens follow the noised ones, it is that of the
+    noised ones.
+    """
     found, start = {}, 0
     for name in routed(inputs, "tokens"):
         count = math.prod(inputs[name].folded(patch))
         found[name] = slice(start, start + count)
-        start += count
+        start += count * (2 if name in doubled else 1)
     return found
+
+
+def doubled(inputs: Named[Tokens], x: Named[X]) -> list[str]:
+    """Returns the modalities whose noised and clean tokens are both in x."""
+    return [name for name, tokens in inputs.items() if tokens.is_doubled(x[name].shape[1])]

@@ -175,12 +175,10 @@ def guided(
         return predict
 
     def transformed(x: Named[X], t: Named[Float[Array, "b _"]]) -> Named[Float[Array, "b _ _"]]:
-        parts = [(x, t), *(_hide(x, t, unknown, branch.hidden) for branch in branches)]
-        xs, ts = zip(*parts, strict=True)
-        predictions = predict(_stack(xs), _stack(ts))
+        predictions = predict(*with_branches(x, t, unknown, branches))
         result = {}
         for name, prediction in predictions.items():
-            conditional, *others = jnp.split(prediction, len(parts))
+            conditional, *others = jnp.split(prediction, 1 + len(branches))
             scales = tuple(branch.scale[name] for branch in branches)
             result[name] = guide.combine(
                 processes.get(name), conditional, tuple(others), scales, t[name]
@@ -188,6 +186,15 @@ def guided(
         return Named(result)
 
     return transformed
+
+
+def with_branches(
+    x: Named[X], t: Named[Float[Array, "b _"]], unknown: Named[X], branches: tuple[Branch, ...]
+) -> tuple[Named[X], Named[Float[Array, "n _"]]]:
+    """Returns one batch of x and t as they are, and of what each branch sees."""
+    parts = [(x, t), *(_hide(x, t, unknown, branch.hidden) for branch in branches)]
+    xs, ts = zip(*parts, strict=True)
+    return _stack(xs), _stack(ts)
 
 
 def autoguided(

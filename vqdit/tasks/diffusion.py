@@ -21,7 +21,7 @@ from vqdit.metrics import Mean, Metrics
 from vqdit.processes import Independent, JointTimeDistribution
 from vqdit.processes.base import X
 from vqdit.random import per_example, stream, streams
-from vqdit.tasks import lengths
+from vqdit.tasks import blockwise, lengths
 from vqdit.tasks.base import Aux, Frozen, Resolve, Task
 from vqdit.tasks.documents import shown
 from vqdit.tasks.editing import some_tokens
@@ -253,6 +253,11 @@ class DiffusionTask(GenerationTask):
             drawn = per_example(stream(key, f"{name}/posterior"), batch.index)
             x_0 = jax.lax.stop_gradient(self.space(name).draw(frozen[name], raw, drawn, mask))
             t[name] = self._partly_known(name, t[name], stream(key, f"{name}/inpaint"), batch)
+            block = self.targets[name].block
+            if block:
+                each = self.targets[name].time, batch.index, batch.size or len(batch.index)
+                shape = x_0.shape[1] // block, block
+                t[name] = blockwise.own_times(stream(key, f"{name}/blocks"), t[name], *each, shape)
             keys = per_example(stream(key, f"{name}/noise"), batch.index)
             x_t, noise = process.noise(keys, x_0, t[name])
             # A missing modality is unknown: noise at t = 1, and it has no loss.
@@ -265,6 +270,8 @@ class DiffusionTask(GenerationTask):
                 x[lengths.of(name)] = lengths.codes(length)
                 t[lengths.of(name)] = (length == lengths.UNKNOWN).astype(jnp.float32)[:, None]
             states[name] = (x_0, x[name], noise, t[name])
+            if block:
+                x[name], t[name] = blockwise.shown(x[name], x_0), t[name][:, ::block]
         for name, condition in self.conditions.items():
             codes = condition.codes(batch.data[name], batch.mask.get(name))
             keys = per_example(stream(key, f"{name}/drop"), batch.index)

@@ -19,7 +19,7 @@ from vqdit.random import streams
 from vqdit.samplers import Guide, Sampler, autoguided, guided, trajectory
 from vqdit.samplers.base import Predict, shared_steps
 from vqdit.samplers.drawing import draw
-from vqdit.tasks import documents, lengths
+from vqdit.tasks import blockwise, documents, lengths
 from vqdit.tasks.base import Frozen
 from vqdit.tasks.editing import EditInputs
 from vqdit.tasks.guidance_scales import check_hidden
@@ -40,7 +40,7 @@ class GenerationTask(MultimodalTask):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        shared_steps(self._samplers)
+        self._steps(self._samplers)
         self.guide.check(target.process for target in self.targets.values())
 
     def check(self, features: Named[Feature]) -> None:
@@ -99,13 +99,16 @@ class GenerationTask(MultimodalTask):
         samplers: Named[Sampler] | None = None,
         weak: Predict | None = None,
     ) -> tuple[Named[X], Named[X]]:
-        """Generates tokens as `sample` does; also returns all tokens before each step."""
+        """Generates tokens as `sample` does; also returns all tokens before each step.
+
+        Targets that are generated block by block are unknown in these steps, and come after them.
+        """
         samplers = samplers or self._samplers
         samplers = Named({n: sampler.bind(self.space(n).grid) for n, sampler in samplers.items()})
         x_1 = self.start(frozen, keys, request)
         processes, how = self.processes, (self.guide, self.processes)
+        unknown = self._unknown(streams(keys, "hidden"), request)
         if weak is None:
-            unknown = self._unknown(streams(keys, "hidden"), request)
             predict = guided(self.predict(params), unknown, request.branches, *how)
         else:
             (branch,) = request.branches
@@ -121,8 +124,12 @@ class GenerationTask(MultimodalTask):
         padding = Named(
             {n: ~lengths.real(x_1[lengths.of(n)][:, 0, 0], x_1[n].shape[1]) for n in self.variable}
         )
-        each = samplers, processes, x_1, times
-        return trajectory(keys, predict, *each, known=kept, noised=noised, padding=padding)
+        each = blockwise.together(self, samplers), processes, x_1, times
+        how = {"known": kept, "noised": noised, "padding": padding}
+        x_0, path = trajectory(keys, predict, *each, **how)
+        how = {"unknown": unknown, "known": kept, "guide": self.guide}
+        every = blockwise.with_blocks(self, params, keys, request, samplers, x_1 | x_0, **how)
+        return every, path
 
     def draw_lengths(
         self, params: Params, frozen: Frozen, keys: Key[Array, " b"], request: Request
@@ -196,6 +203,11 @@ class GenerationTask(MultimodalTask):
     def _samplers(self) -> Named[Sampler]:
         return Named({name: target.sampler for name, target in self.targets.items()})
 
+    def _steps(self, samplers: Named[Sampler]) -> int:
+        """Returns the number of steps of the targets without blocks; 1 if all have blocks."""
+        together = blockwise.together(self, samplers)
+        return shared_steps(together) if together or not samplers else 1
+
     def times(
         self, request: Request, samplers: Named[Sampler] | None = None
     ) -> Named[Float[Array, " times"]]:
@@ -204,7 +216,7 @@ class GenerationTask(MultimodalTask):
         The reveal windows of the wanted modalities are stretched over the whole generation.
         """
         samplers = samplers or self._samplers
-        steps = shared_steps(samplers)
+        steps = self._steps(samplers)
         windows = Named({name: target.reveal for name, target in self.targets.items()})
         wanted = request.wanted
         first = jnp.min(jnp.stack([jnp.where(wanted[n], w[0], 1.0) for n, w in windows.items()]))
@@ -212,6 +224,10 @@ class GenerationTask(MultimodalTask):
         progress = first + (last - first) * jnp.linspace(0.0, 1.0, steps + 1)
         times = {}
         for name, (start, end) in windows.items():
+            constant = self._constant_time(request, name)
+            if self.targets[name].block:
+                times[name] = jnp.full(steps + 1, constant)
+                continue
             falling = 1.0 - jnp.clip((progress - start) / (end - start), 0.0, 1.0)
             # Rounding must not start a window a step early, or end it above 0.
             falling = jnp.where(falling > 1.0 - 1e-5, 1.0, falling)
@@ -219,7 +235,6 @@ class GenerationTask(MultimodalTask):
             falling = samplers[name].times(self.targets[name].process, falling)
             if name in request.edits:
                 falling = falling * request.edits[name].strength
-            constant = self._constant_time(request, name)
             times[name] = jnp.where(wanted[name], falling, jnp.full_like(falling, constant))
         zeros = {name: jnp.zeros(steps + 1) for name in self.conditions}
         for name in self.variable:  # drawn before the first step, or unknown throughout
@@ -265,7 +280,8 @@ class GenerationTask(MultimodalTask):
                 that is hidden at a small t is large, in proportion to 1 / t, so that with t spread
                 evenly the variance of the estimate would be infinite.
         """
-        process, mask = self.process(name), request.mask.get(name)
+        process, block = self.process(name), self.targets[name].block
+        mask = request.mask.get(name)
         length = None
         if name in self.variable:
             stored = jnp.sum(request.mask[name], axis=1)
@@ -305,9 +321,13 @@ class GenerationTask(MultimodalTask):
 
         def add(total: Array, number: Array) -> tuple[Array, None]:
             now, weight = time(number)
+            now = jnp.ones_like(now) if block == 1 else now  # at t = 1 the bound is the likelihood
             noise_keys = jax.vmap(jax.random.fold_in, (0, None))(streams(keys, "evidence"), number)
             x_t, noise = process.noise(noise_keys, x_0, now)
-            prediction = predict(x | {name: x_t}, t | {name: seen(now)})[name]
+            shown, at = (blockwise.shown(x_t, x_0), now) if block else (x_t, seen(now))
+            prediction = predict(x | {name: shown}, t | {name: at})[name]
+            if block == 1:
+                return total + blockwise.surprise(process, prediction, jnp.asarray(x_0)), None
             loss = process.scoring_loss(prediction, x_0, x_t, noise, now)
             return total + weight * loss, None
 
@@ -343,7 +363,7 @@ class GenerationTask(MultimodalTask):
                         real = lengths.real(x[lengths.of(name)][:, 0, 0], is_hidden.shape[1])
                     share = jnp.sum(at * real, axis=1) / jnp.maximum(jnp.sum(real, axis=1), 1)
                     at = target.process.time_at(share[:, None])
-                t[name] = at
+                t[name] = jnp.zeros_like(t[name]) if target.block else at  # else others see nothing
         for name in self.conditions:
             t[name] = jnp.zeros((len(keys), 1))
         t |= {lengths.of(name): self._length_time(Named(x), name) for name in self.variable}

@@ -65,6 +65,12 @@ def _check_scales(guidance: Guidance) -> None:
 def check_autoguidance(task: MultimodalTask, weak: MultimodalTask, guidance: Guidance) -> None:
     """Raises ValueError if a model of `task` cannot be guided away from a weaker one of `weak`."""
     _check_scales(guidance)
+    blocks = [name for name, target in task.targets.items() if target.block]
+    if blocks:
+        raise ValueError(
+            f"{blocks[0]!r} is generated block by block, which guidance away from another model "
+            "does not support; leave out the weaker model"
+        )
     if isinstance(guidance, Mapping):
         raise ValueError(
             "guidance away from another model is one scale, not of pairs such as "

@@ -27,6 +27,9 @@ class BaseTarget(Component):
         uncertainty: divide the loss at each t by its expected value, which is learned; see
             `vqdit.losses.uncertainty`. The logged loss is not divided.
         patch: edge of the square of positions that becomes one token; 0 uses the DiT's patch.
+        block: number of codes that are generated together, in reading order, given all codes before
+            them; 0 generates all codes together. `sampler` then takes its steps for every block.
+            Needs a process over codes; see `vqdit.tasks.blockwise`.
     """
 
     process: Process = Masked()
@@ -36,6 +39,7 @@ class BaseTarget(Component):
     weight: float = 1.0
     uncertainty: bool = False
     patch: int = 0
+    block: int = 0
 
     def __post_init__(self) -> None:
         self.sampler.check(self.process)
@@ -47,6 +51,12 @@ class BaseTarget(Component):
             )
         self.require("weight > 0", self.weight > 0.0)
         self.require("patch >= 0", self.patch >= 0)
+        self.require("block >= 0", self.block >= 0)
+        if self.block and not self.process.is_discrete:
+            raise ValueError(
+                f"{type(self).__name__} needs a process over codes for block={self.block}, got "
+                f"{type(self.process).__name__}; use Masked, or block=0"
+            )
 
     @property
     def reference(self) -> str:
@@ -120,7 +130,11 @@ class Target(BaseTarget):
         if tokenizer is None:
             raise ValueError(f"the tokenizer {self.tokenizer!r} has not been loaded; call `load`")
         return TokenizerSpace(
-            tokenizer=tokenizer, process=self.process, patch=self.patch, posterior=self.posterior
+            tokenizer=tokenizer,
+            process=self.process,
+            patch=self.patch,
+            block=self.block,
+            posterior=self.posterior,
         )
 
 
@@ -146,10 +160,17 @@ class CodeTarget(BaseTarget):
                 f"CodeTarget needs a discrete process, got {type(self.process).__name__}; "
                 "use Masked"
             )
+        if self.block and self.modality.lengths:
+            raise ValueError(
+                f"CodeTarget needs a modality of fixed length for block={self.block}, in which "
+                "code 0 ends a text, got one of variable length; use variable=False, or block=0"
+            )
 
     def space(self, tokenizer: AutoencoderTask | None) -> TokenSpace:
         del tokenizer
-        return CodeSpace(data=self.modality, process=self.process, patch=self.patch)
+        return CodeSpace(
+            data=self.modality, process=self.process, patch=self.patch, block=self.block
+        )
 
 
 class Condition(Component):

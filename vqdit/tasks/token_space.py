@@ -38,10 +38,12 @@ class TokenSpace(Component):
     Attributes:
         process: process over the tokens.
         patch: edge of the positions that make one token of the DiT; 0 takes the DiT's own.
+        block: number of codes that are generated together; 0 generates all together.
     """
 
     process: Process
     patch: int = 0
+    block: int = 0
 
     @property
     def modality(self) -> Modality:
@@ -94,6 +96,7 @@ class TokenSpace(Component):
             codebooks=channels,
             patch=self.patch,
             output=output,
+            block=self.block,
         )
 
     @property

@@ -1,0 +1,122 @@
+"""Generation of codes block after block: each block is denoised given the finished ones.
+
+Every block goes from noise to data by a sampler of its own, and then becomes part of what the next
+blocks see. A network that keeps keys and values of finished blocks runs on the codes of one block
+alone, so the cost is that of its evaluations times the number of blocks, and attention to earlier
+codes. Arriola et al., "Block Diffusion", arXiv:2503.09573, algorithm 2.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from vqdit.processes.base import Codes, Process, X
+from vqdit.random import streams
+from vqdit.samplers.base import Predict, Sampler, generate
+from vqdit.typing import Array, Bool, Float, Int, Key, Named
+
+PARTS = 8
+"""Number of parts in which the room for finished blocks grows; each is compiled for itself."""
+Kept = Any
+"""What a network keeps of finished blocks and other modalities: a pytree of arrays."""
+
+
+class BlockNetwork(NamedTuple):
+    """A network over the codes of one block.
+
+    Attributes:
+        others: returns what is kept of the other modalities.
+        predict: returns the network, given what is kept, for the block that starts at a position.
+        keep: adds a finished block, which starts at a position, to what is kept.
+        with_room: adds room for a number of codes to what is kept, which has room for another
+            number.
+    """
+
+    others: Callable[[], Kept]
+    predict: Callable[[Kept, Int[Array, ""]], Predict]
+    keep: Callable[[Kept, Codes, Int[Array, ""]], Kept]
+    with_room: Callable[[Kept, int, int], Kept]
+
+
+def generate_blocks(
+    keys: Key[Array, " b"],
+    network: BlockNetwork,
+    name: str,
+    sampler: Sampler,
+    process: Process,
+    x_1: Named[X],
+    times: Named[Float[Array, " times"]],
+    block: int,
+    *,
+    known: Bool[Array, "b l"] | None = None,
+    end: int | None = None,
+) -> Codes:
+    """Generates one modality block by block.
+
+    Args:
+        keys: one per sample; a sample depends on its own key alone.
+        network: the network.
+        name: the modality.
+        sampler: how each block is generated.
+        process: the process of the modality.
+        x_1: all modalities: noise, or known codes, of the one that is generated.
+        times: the times before and after each step of a block; constant for other modalities.
+        block: number of codes in a block.
+        known: True at codes that are given and never change. Blocks do not see known codes of later
+            blocks.
+        end: code that ends a sequence: all unknown codes after the first one that is generated
+            become `end`. Blocks after the ends of all samples are not computed.
+
+    Returns:
+        The codes.
+    """
+    whole, sampler = x_1[name], sampler.bind((block,))
+    count = whole.shape[1] // block
+
+    def one(state: tuple[Kept, Array], number: Int[Array, ""]) -> tuple[Any, Codes]:
+        (kept, ended), start = state, number * block
+        part = jax.lax.dynamic_slice_in_dim(whole, start, block, 1)
+        is_known = jnp.zeros(part.shape[:2], bool)
+        if known is not None:
+            is_known = jax.lax.dynamic_slice_in_dim(known, start, block, 1)
+        block_keys = jax.vmap(jax.random.fold_in, (0, None))(streams(keys, f"{name}/block"), number)
+
+        def denoised() -> Codes:
+            return generate(
+                block_keys,
+                network.predict(kept, start),
+                Named({name: sampler}),
+                Named({name: process}),
+                x_1 | {name: part},
+                times,
+                known=None if known is None else Named({name: is_known}),
+            )[name]
+
+        is_finished = is_known | ended[:, None]
+        x_0 = jax.lax.cond(jnp.all(is_finished), lambda: part, denoised)
+        if end is not None:
+            x_0, ended = _ended(x_0, is_known, ended, end)
+        kept = jax.lax.cond(jnp.all(ended), lambda: kept, lambda: network.keep(kept, x_0, start))
+        return (kept, ended), x_0
+
+    kept, ended = network.others(), jnp.zeros(len(keys), bool)
+    stops = sorted({-(-count * part // PARTS) for part in range(1, PARTS + 1)})
+    found, first = [], 0
+    for stop in stops:
+        kept = network.with_room(kept, first * block, (stop - first) * block)
+        (kept, ended), x_0 = jax.lax.scan(one, (kept, ended), jnp.arange(first, stop))
+        found.append(x_0)
+        first = stop
+    return jnp.concatenate(found).swapaxes(0, 1).reshape(whole.shape)
+
+
+def _ended(
+    x_0: Codes, is_known: Bool[Array, "b l"], ended: Bool[Array, " b"], end: int
+) -> tuple[Codes, Bool[Array, " b"]]:
+    """Returns the codes of a block with `end` after the first end, and which samples have ended."""
+    is_end = jnp.all(x_0 == end, axis=-1) & ~is_known
+    is_after = ended[:, None] | (jnp.cumsum(is_end, axis=1) > 0)
+    filled = jnp.where((is_after & ~is_known)[..., None], end, x_0)
+    return filled, is_after[:, -1]
