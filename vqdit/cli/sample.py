@@ -122,7 +122,7 @@ def sample(
         "samplers": {name: repr(sampler) for name, sampler in settings["samplers"].items()},
         "guidance": model.task.guidance if settings["guidance"] is None else settings["guidance"],
     }
-    explained = settings if explain else None
+    explained = {**settings, "lengths": lengths} if explain else None
     report.write_samples(model, samples, list(known), record, folder, explained)
     print(f"{num} samples in {out}: index.html, samples.npz, grid.png, files, samples.json")
     return 0

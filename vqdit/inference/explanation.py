@@ -20,9 +20,10 @@ import numpy as np
 from vqdit import rules
 from vqdit.inference.attribution import ROUNDS, Attribution, attribute
 from vqdit.inference.generator import BATCH, Generator
-from vqdit.inference.requests import check_memory
+from vqdit.inference.requests import Inputs, check_memory
 from vqdit.nn.patches import fold
 from vqdit.processes.base import X
+from vqdit.ragged import lengths as lengths_of
 from vqdit.samplers import Sampler
 from vqdit.tasks.base import Frozen
 from vqdit.tasks.diffusion import DiffusionTask
@@ -44,6 +45,7 @@ class Explanation(NamedTuple):
         discrete: names of the generated modalities that are codes; their changes are in nats.
         grids: grid of every target's tokens.
         spans: positions of every target's tokens in the sequence; m modalities, in this order.
+        counts: number of real tokens of every sample, int [b], by target of variable length.
         times: times of every target, float32 [n + 1]. A target is generated in the steps in which
             its time falls.
         attention: by generated modality, the share of its tokens' attention that goes to each
@@ -62,6 +64,7 @@ class Explanation(NamedTuple):
     discrete: tuple[str, ...]
     grids: dict[str, tuple[int, ...]]
     spans: dict[str, slice]
+    counts: dict[str, np.ndarray]
     times: dict[str, np.ndarray]
     attention: dict[str, np.ndarray]
     looked: dict[str, np.ndarray]
@@ -151,6 +154,7 @@ def explain(
         discrete=tuple(discrete),
         grids={name: task.space(name).grid for name in task.targets},
         spans=task.model.spans(task.inputs),
+        counts={n: _count(inputs, n, index) for n in task.variable if n in names},
         times={name: np.asarray(times[name]) for name in task.targets},
         attention={name: attention[name].swapaxes(0, 1) for name in wanted},
         looked={name: looked[name] for name in wanted},
@@ -159,6 +163,14 @@ def explain(
             inputs, params, frozen, x_0, seed=seed, batch_size=batch_size, rounds=rounds
         ),
     )
+
+
+def _count(inputs: Inputs, name: str, index: np.ndarray) -> np.ndarray:
+    """Returns the number of real tokens of the samples, int [b]."""
+    if name in inputs.counts:
+        return inputs.counts[name][index]
+    stored = lengths_of(inputs.stored[name])[index % len(inputs.stored[name])]
+    return -(-stored // inputs.task.space(name).positions_per_token)
 
 
 @functools.lru_cache(maxsize=8)

@@ -20,6 +20,7 @@ from vqdit.cli.report.figures import (
 )
 from vqdit.inference.attribution import Attribution
 from vqdit.inference.explanation import Explanation
+from vqdit.tasks.lengths import SUFFIX
 
 VIEWS = {"change": "without it", "alone": "it alone"}
 """Fields of an `Attribution`, and their names in the report."""
@@ -103,7 +104,10 @@ def _parts(why: Explanation, name: str) -> tuple[str, ...]:
 def draw_looked(model: Any, why: Explanation, sample: int) -> Figure:
     """Draws the attention of every generated token (rows) to all tokens (columns) of a sample."""
     own = [name for name in why.spans if name in why.wanted]
-    share = 100 * np.concatenate([why.looked[name][sample] for name in own])
+    real = {name: _real(why, name, sample) for name in why.spans}
+    columns = np.concatenate([why.spans[name].start + np.arange(real[name]) for name in why.spans])
+    share = np.concatenate([why.looked[name][sample][: real[name]] for name in own])
+    share = 100 * share[:, columns]
     limits = 0.0, max(float(np.quantile(share, 0.99)), 1e-9)
     height = 1.6 + 6.0 * min(1.0, max(0.25, share.shape[0] / share.shape[1]))
     figure = new_figure(8.0, height)
@@ -115,7 +119,7 @@ def draw_looked(model: Any, why: Explanation, sample: int) -> Figure:
     ):
         start, centres, tokens = 0, [], []
         for name in names:
-            size = why.spans[name].stop - why.spans[name].start
+            size = real[name]
             centres.append(start + (size - 1) / 2)
             if share.shape[1] <= NUMBERED:
                 marks = _marks(model, why, name, sample)
@@ -248,7 +252,15 @@ def _in_order(why: Explanation) -> list[str]:
     return sorted(why.wanted, key=lambda name: window(why, name))
 
 
+def _real(why: Explanation, name: str, sample: int) -> int:
+    """Returns the number of real tokens of a sample's modality."""
+    span = why.spans[name]
+    return int(why.counts[name][sample]) if name in why.counts else span.stop - span.start
+
+
 def _known(why: Explanation, name: str) -> str:
+    if name.endswith(SUFFIX):
+        return name
     if name in why.wanted:
         return name
     return f"{name} ({'given' if name in why.given else 'unknown'})"
