@@ -76,7 +76,11 @@ def draw_order(model: Any, why: Explanation) -> Figure:
             if part == "result":
                 show_picture(axes, _drawn(model, why, name, sample), f"{name}, result")
                 continue
-            step = 1 + flat(why.revealed[name][sample].mean(axis=-1), why.grids[name])
+            revealed = why.revealed[name][sample].mean(axis=-1)
+            if name in why.counts:
+                step = 1 + revealed[None, : max(1, _real(why, name, sample))]
+            else:
+                step = 1 + flat(revealed, why.grids[name])
             texts = [[f"{value:.0f}" for value in line] for line in step]
             texts = texts if step.size <= NUMBERED else ()
             is_strip = len(why.grids[name]) == 1
