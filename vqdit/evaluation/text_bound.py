@@ -44,7 +44,7 @@ def bound(
     This is the bound of the process on -log2 p(text | given), summed over texts, over the number of
     their bytes in UTF-8, end codes included, so that models over other units can be compared. The
     bound on each text is estimated at random times, with which the mean of the estimate is the
-    bound itself (`GenerationTask.scoring_loss`).
+    bound itself (`ScoringTask.scoring_loss`).
 
     Args:
         model: a generator.

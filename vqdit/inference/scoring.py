@@ -108,7 +108,7 @@ def scoring_losses(
     random_times: bool = False,
     report: Callable[[int], None] | None = None,
 ) -> Float[np.ndarray, " n"]:
-    """Returns the scoring loss of each of n examples; see `GenerationTask.scoring_loss`.
+    """Returns the scoring loss of each of n examples; see `ScoringTask.scoring_loss`.
 
     Args:
         inputs: what is given; `wanted` names the modality of the examples. Conditions that are not
@@ -121,7 +121,7 @@ def scoring_losses(
         rounds: network evaluations per example.
         seed: seed of the noise.
         batch_size: examples at a time.
-        random_times: as for `GenerationTask.scoring_loss`.
+        random_times: as for `ScoringTask.scoring_loss`.
         report: called after every batch with the number of examples that are finished.
     """
     (name,) = inputs.wanted

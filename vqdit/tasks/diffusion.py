@@ -2,7 +2,8 @@
 
 Every modality has its own time t (0: known, 1: unknown), process, sampler and head. Training draws
 the times from a joint distribution, noises every modality to its own time, and adds up their
-losses. Generation with the trained network is in `vqdit.tasks.generation`.
+losses. Generation with the trained network is in `vqdit.tasks.generation`, scoring in
+`vqdit.tasks.scoring`.
 """
 
 from collections.abc import Callable, Iterable
@@ -25,8 +26,8 @@ from vqdit.tasks import blockwise, lengths
 from vqdit.tasks.base import Aux, Frozen, Resolve, Task
 from vqdit.tasks.documents import shown
 from vqdit.tasks.editing import some_tokens
-from vqdit.tasks.generation import GenerationTask
 from vqdit.tasks.previews import ROWS, draw_preview, preview_columns, preview_request
+from vqdit.tasks.scoring import ScoringTask
 from vqdit.typing import Array, Bool, Float, Int, Key, Named, Params, Stats
 
 ALIGNED = "repa"
@@ -35,7 +36,7 @@ UNCERTAINTY = "uncertainty"
 """Key of the learned loss weights among the parameters."""
 
 
-class DiffusionTask(GenerationTask):
+class DiffusionTask(ScoringTask):
     """A DiT over the tokens of one or more modalities.
 
     Attributes:

@@ -1,7 +1,7 @@
-"""Generating any modality from any other, and scoring how well one fits the others.
+"""Generating any modality from any other.
 
 All wanted modalities are generated together, each by its own sampler in its own window. Joint,
-conditional and unconditional generation, guidance, editing and scoring are calls of one network.
+conditional and unconditional generation, guidance and editing are calls of one network.
 Bao et al., "One Transformer Fits All Distributions in Multi-Modal Diffusion at Scale"
 (UniDiffuser), arXiv:2303.06555, for processes of any kind, mixed.
 """
@@ -9,28 +9,26 @@ Bao et al., "One Transformer Fits All Distributions in Multi-Modal Diffusion at 
 import functools
 import math
 
-import jax
 import jax.numpy as jnp
 
 from vqdit.data.sources import Feature
 from vqdit.processes.base import X
-from vqdit.processes.categorical import MASK
 from vqdit.random import streams
 from vqdit.samplers import Guide, Sampler, autoguided, guided, trajectory
 from vqdit.samplers.base import Predict, shared_steps
 from vqdit.samplers.drawing import draw
-from vqdit.tasks import blockwise, documents, lengths
+from vqdit.tasks import blockwise, lengths
 from vqdit.tasks.base import Frozen
 from vqdit.tasks.editing import EditInputs
 from vqdit.tasks.guidance_scales import check_hidden
 from vqdit.tasks.multimodal import MultimodalTask
 from vqdit.tasks.request import Request
 from vqdit.tasks.templates import without_end
-from vqdit.typing import Array, Bool, Float, Int, Key, Named, Params
+from vqdit.typing import Array, Float, Int, Key, Named, Params
 
 
 class GenerationTask(MultimodalTask):
-    """Generation and scoring with a trained DiT.
+    """Generation with a trained DiT.
 
     Attributes:
         guide: where guidance acts, and how it is kept in bounds.
@@ -241,130 +239,3 @@ class GenerationTask(MultimodalTask):
             is_there = wanted[name] | request.known[name]
             zeros[lengths.of(name)] = jnp.full(steps + 1, jnp.where(is_there, 0.0, 1.0))
         return Named(times | zeros)
-
-    def scoring_loss(
-        self,
-        params: Params,
-        frozen: Frozen,
-        keys: Key[Array, " b"],
-        request: Request,
-        name: str,
-        *,
-        rounds: int,
-        hidden: Named[Bool[Array, "b _"]] | None = None,
-        x_0: X | None = None,
-        random_times: bool = False,
-    ) -> Float[Array, " b"]:
-        """Returns how badly a target is predicted from what is known; lower is better.
-
-        For a discrete process this is an upper bound on -log p(x | known) in nats, estimated at
-        `rounds` equally spaced times; for a continuous one the mean squared denoising error, which
-        is no likelihood.
-
-        Args:
-            params: parameters of the network.
-            frozen: arrays of the tokenizers.
-            keys: one key per example. Equal keys draw equal noise, so that candidates or conditions
-                can be compared under the same noise.
-            request: what is known; `given[name]` is scored, and must not be known.
-            name: name of the scored target.
-            rounds: number of network evaluations.
-            hidden: positions of known targets that the network does not see.
-            x_0: scored tokens, such as generated ones, which may differ from the encoding of their
-                decoded data; None encodes `given[name]`. Codes of -1 are unknown: the bound is on
-                -log p(the other codes).
-            random_times: take times at which the mean of the estimate is the bound itself. Without
-                it they are the middles of equal intervals. Random times t are the squares of
-                equally spaced numbers, shifted by one random number per example (Kingma et al.,
-                arXiv:2107.00630, appendix I.1), and weighted by 2 sqrt(t): the loss of a rare code
-                that is hidden at a small t is large, in proportion to 1 / t, so that with t spread
-                evenly the variance of the estimate would be infinite.
-        """
-        process, block = self.process(name), self.targets[name].block
-        mask = request.mask.get(name)
-        length = None
-        if name in self.variable:
-            stored = jnp.sum(request.mask[name], axis=1)
-            is_encoded = x_0 is not None
-            length = request.lengths[name] if is_encoded else self.space(name).token_lengths(stored)
-        if x_0 is None:
-            x_0 = self.space(name).encode(frozen[name], request.given[name], mask)
-        shape: tuple[int, ...] = jnp.shape(x_0)  # pyright: ignore[reportArgumentType]
-        x, t = self._partly_hidden(frozen, keys, request, hidden or Named())
-        predict, real, surprise = self.predict(params), None, 0.0
-        if self.is_packed(name):
-            numbers = documents.of_codes(jnp.asarray(x_0))
-            real, packed = numbers >= 0, Named({name: documents.shown(numbers)})
-            predict = functools.partial(self._outputs, params, documents=packed)
-        if length is not None:
-            real = lengths.real(length, shape[1])
-            x = x | {lengths.of(name): lengths.codes(jnp.full_like(length, lengths.UNKNOWN))}
-            t = t | {lengths.of(name): jnp.ones((len(keys), 1))}
-            surprise = lengths.surprise(self._outputs(params, x, t)[lengths.of(name)], length)
-            x = x | {lengths.of(name): lengths.codes(length)}
-            t = t | {lengths.of(name): jnp.zeros((len(keys), 1))}
-
-        def time(number: Array) -> tuple[Array, Array | float]:
-            if not random_times:
-                return jnp.full((len(keys), 1), (number + 0.5) / rounds), 1.0
-            shift = 1.0 - jax.vmap(jax.random.uniform)(streams(keys, "shift"))  # t = 0 has no loss
-            root = (number + shift[:, None]) / rounds
-            return root**2, 2.0 * root
-
-        def seen(now: Array) -> Array:
-            """Returns the time at which as many codes are hidden; see `_partly_hidden`."""
-            if not process.is_discrete or length is not None:
-                return now
-            none = jnp.mean(jnp.all(x_0 == MASK, axis=-1), axis=-1, keepdims=True)
-            share = none + (1.0 - none) * process.noise_share(now)
-            return jnp.where(none > 0.0, process.time_at(share), now)
-
-        def add(total: Array, number: Array) -> tuple[Array, None]:
-            now, weight = time(number)
-            now = jnp.ones_like(now) if block == 1 else now  # at t = 1 the bound is the likelihood
-            noise_keys = jax.vmap(jax.random.fold_in, (0, None))(streams(keys, "evidence"), number)
-            x_t, noise = process.noise(noise_keys, x_0, now)
-            shown, at = (blockwise.shown(x_t, x_0), now) if block else (x_t, seen(now))
-            prediction = predict(x | {name: shown}, t | {name: at})[name]
-            if block == 1:
-                return total + blockwise.surprise(process, prediction, jnp.asarray(x_0)), None
-            loss = process.scoring_loss(prediction, x_0, x_t, noise, now)
-            return total + weight * loss, None
-
-        total, _ = jax.lax.scan(add, jnp.zeros(shape[:2]), jnp.arange(rounds))
-        if real is not None:
-            total = jnp.where(real, total, 0.0)
-            share = 1.0 if process.is_discrete else 1.0 / jnp.maximum(jnp.sum(real, axis=1), 1)
-            known = surprise if process.is_discrete else 0.0
-            return jnp.sum(total / rounds, axis=-1) * share + known
-        reduce = jnp.sum if process.is_discrete else jnp.mean
-        return reduce(total / rounds, axis=-1)
-
-    def _partly_hidden(
-        self,
-        frozen: Frozen,
-        keys: Key[Array, " b"],
-        request: Request,
-        hidden: Named[Bool[Array, "b _"]],
-    ) -> tuple[Named[X], Named[Float[Array, "b _"]]]:
-        """Returns x and t at the start of generation, with the hidden positions unknown."""
-        x, t = dict(self.start(frozen, keys, request)), {}
-        unknown = self._unknown(streams(keys, "hidden"), request)
-        for name, target in self.targets.items():
-            t[name] = jnp.full((len(keys), 1), self._constant_time(request, name))
-            if name in hidden:
-                is_hidden = hidden[name] | ~request.known[name]
-                x[name] = jnp.where(is_hidden[..., None], unknown[name], x[name])
-                at = is_hidden.astype(jnp.float32)
-                if target.process.is_discrete:
-                    # Training gave all codes one time, which matches the share of masked codes.
-                    real = jnp.ones_like(is_hidden)
-                    if name in self.variable:
-                        real = lengths.real(x[lengths.of(name)][:, 0, 0], is_hidden.shape[1])
-                    share = jnp.sum(at * real, axis=1) / jnp.maximum(jnp.sum(real, axis=1), 1)
-                    at = target.process.time_at(share[:, None])
-                t[name] = jnp.zeros_like(t[name]) if target.block else at  # else others see nothing
-        for name in self.conditions:
-            t[name] = jnp.zeros((len(keys), 1))
-        t |= {lengths.of(name): self._length_time(Named(x), name) for name in self.variable}
-        return Named(x), Named(t)
