@@ -200,14 +200,16 @@ def test_the_letter_that_determines_the_label_is_its_cause():
 
 
 def test_large_grids_are_divided_into_at_most_64_regions_that_cover_them():
-    names, belongs = _regions(Image(), np.zeros((32, 32, 3), np.uint8), (20, 12))
+    names, belongs = _regions(
+        Image(), np.zeros((32, 32, 3), np.uint8), (20, 12), np.ones(240, bool)
+    )
     assert belongs.shape == (64, 240)
     np.testing.assert_array_equal(belongs.sum(axis=0), 1)
     assert (names[0], names[-1]) == ("0,0", "7,7")
     first = belongs[0].reshape(20, 12)
     assert first[:3, :2].all() and first.sum() == 6
     assert set(belongs.sum(axis=1).tolist()) == {2, 3, 4, 6}
-    names, belongs = _regions(Image(), np.zeros((32, 32, 3), np.uint8), (3, 2))
+    names, belongs = _regions(Image(), np.zeros((32, 32, 3), np.uint8), (3, 2), np.ones(6, bool))
     assert names == ("0,0", "0,1", "1,0", "1,1", "2,0", "2,1")
     np.testing.assert_array_equal(belongs, np.eye(6, dtype=bool))
 

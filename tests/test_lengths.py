@@ -28,7 +28,7 @@ def table(tmp_path_factory):
     return write_table(tmp_path_factory.mktemp("table") / "rows.jsonl")
 
 
-def experiment(table, **fields):
+def experiment(table, buckets=1, **fields):
     task = DiffusionTask(
         targets=Named(text=CodeTarget(modality=TEXT, sampler=Unmasking(steps=6))),
         conditions=Named(label=Condition(modality=LABEL)),
@@ -37,7 +37,7 @@ def experiment(table, **fields):
     source = Table(path=str(table), columns=Named(text=TEXT, label=LABEL))
     defaults = {
         "task": task,
-        "data": Data(source=source, batch_size=16, buckets=2),
+        "data": Data(source=source, batch_size=16, buckets=buckets),
         "optimizer": AdamW(learning_rate=2e-2, warmup=10),
         "steps": 180,
         "log_every": 1,
@@ -96,6 +96,7 @@ def test_an_edit_of_a_variable_length_is_refused(folder):
         vqdit.load(folder).sample(1, edits={"text": edit})
 
 
+@pytest.mark.slow
 def test_each_bucket_is_traced_once_and_a_resumed_run_is_the_same(tmp_path, monkeypatch, table):
     traced, original, stops = [], DiffusionTask.loss, []
 
@@ -109,7 +110,7 @@ def test_each_bucket_is_traced_once_and_a_resumed_run_is_the_same(tmp_path, monk
                 self.requested = signal.SIGTERM
             return super().should_stop(step)
 
-    short = experiment(table, steps=10)
+    short = experiment(table, buckets=2, steps=10)
     with monkeypatch.context() as patch:
         patch.setattr(DiffusionTask, "loss", loss)
         run(short, tmp_path / "whole")

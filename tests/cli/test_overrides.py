@@ -228,15 +228,18 @@ def test_the_classes_of_a_field_are_the_public_ones_of_its_package(base, names):
 def test_a_part_of_a_class_is_no_choice():
     """`Recorded` is the base of several sources, and none itself."""
     assert set(classes_of(Source)) == {
+        "Dialogues",
         "Digits",
         "Encoded",
         "FashionMNIST",
         "ImageFolder",
+        "KJV",
         "Missing",
         "Mixture",
         "SpokenFashion",
         "TFDS",
         "Table",
+        "TextFiles",
     }
 
 
@@ -344,7 +347,7 @@ def test_fields_that_may_be_none_and_other_kinds(arg, value):
         (
             "one",
             "--task.reconstruction=l3",
-            "--task.reconstruction takes {l1,l2,huber}, such as l2; got 'l3'",
+            "--task.reconstruction takes {l1,l2,huber,cross_entropy}, such as l2; got 'l3'",
         ),
         (
             "one",
@@ -456,7 +459,7 @@ def test_the_help_of_a_config_lists_its_fields_with_types_and_values(tmp_path, c
     shown = capsys.readouterr().out
     for line in (
         "--tokenizer.optimizer.learning-rate FLOAT",
-        "--tokenizer.task.reconstruction {l1,l2,huber}",
+        "--tokenizer.task.reconstruction {l1,l2,huber,cross_entropy}",
         "--tokenizer.task.modality.size INT INT",
         "--tokenizer.task.quantizer.weights.commitment FLOAT",
         "--tokenizer.data.augment.0.rotate FLOAT",

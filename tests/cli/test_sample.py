@@ -69,6 +69,7 @@ def test_samples_are_written_as_arrays_a_grid_single_files_and_settings(seven, t
         "guidance": 1.5,
         "autoguide": None,
         "edits": {},
+        "lengths": {},
         "seed": 1,
         "batch_size": 4,
     }

@@ -28,7 +28,7 @@ def dense(x, p):
 def test_a_block_is_attention_then_mlp(mlp):
     x = jax.random.normal(jax.random.key(0), (2, 5, 8))
     block = Block(heads=2, hidden=12, mlp=mlp, dtype="float32")
-    params = block.init(jax.random.key(1), x)
+    params = block.init(jax.random.key(1), x, None)
     p = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params["params"])
     h = np.asarray(x, np.float64)
     q, k, v = np.split(dense(norm(h, p["norm_1"]), p["qkv"]), 3, axis=-1)
@@ -44,7 +44,9 @@ def test_a_block_is_attention_then_mlp(mlp):
         gate, m = np.split(m, 2, axis=-1)
         assert m.shape[-1] == 8  # two thirds of 12
         m = gate / (1 + np.exp(-gate)) * m
-    np.testing.assert_allclose(block.apply(params, x)[0], h + dense(m, p["mlp_out"]), atol=1e-5)
+    np.testing.assert_allclose(
+        block.apply(params, x, None)[0], h + dense(m, p["mlp_out"]), atol=1e-5
+    )
 
 
 def test_scanned_layers_equal_unrolled_ones(monkeypatch):

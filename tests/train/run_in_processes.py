@@ -51,7 +51,7 @@ def main() -> int:
     if table:
         from tests.test_lengths import experiment as of_texts
 
-        experiment = of_texts(table[0], **fields)
+        experiment = of_texts(table[0], buckets=2, **fields)
     outcome = train(experiment, Path(folder), resolver({}))
     # The very first batch is looked at alone, by every process: it tells shapes.
     Path(f"{folder}-ids-{process}.json").write_text(json.dumps(ids[1:]))
