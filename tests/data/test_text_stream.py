@@ -196,7 +196,9 @@ def test_a_bpe_is_learned_from_the_training_documents_alone(tmp_path):
     feature = source.features()["text"]
     assert (feature.shape, str(feature.stored), feature.packed) == ((7,), "int32", True)
     units = BPE(size=270, merges=feature.units)
-    assert units.codes == 270 and len(units.encode("training")) == 1 < len(units.encode("testing"))
+    assert units.vocabulary == 270 and len(units.encode("training")) == 1 < len(
+        units.encode("testing")
+    )
     for split in SPLITS:
         found = source.split(split)
         codes = found.take(np.arange(len(found)))["text"].ravel()

@@ -66,7 +66,7 @@ def _documents(column: Column, facts: Documents, machine: Machine) -> Part:
         total = int(total / BYTES_OF_UNIT)
     while window > 16 and total < 100 * window:
         window //= 2
-    what = "bytes" if units == Bytes() else f"units of a BPE with {units.codes:,} codes"
+    what = "bytes" if units == Bytes() else f"units of a BPE with {units.vocabulary:,} codes"
     why = f"Windows of {window} {what}: about {total // window:,} of them."
     modality = Text(length=window, units=units)
     shown = f"windows of {window} {what}"

@@ -47,7 +47,9 @@ class TextStream(Recorded):
         """A word for length and units, which is part of the key."""
         kind = type(self.units).__name__.lower()
         return (
-            f"{self.length}" if self.units == Bytes() else f"{self.length}_{kind}{self.units.codes}"
+            f"{self.length}"
+            if self.units == Bytes()
+            else f"{self.length}_{kind}{self.units.vocabulary}"
         )
 
     def raw_features(self) -> Named[Feature]:

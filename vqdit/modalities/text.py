@@ -62,7 +62,7 @@ class Text(Modality):
 
     @property
     def vocabulary(self) -> int:
-        return self.units.codes
+        return self.units.vocabulary
 
     @property
     def dtype(self) -> np.dtype:

@@ -34,9 +34,9 @@ class Units(Component):
     """Division of texts into units. Code `END` stands for the end of a text."""
 
     @property
-    def codes(self) -> int:
+    def vocabulary(self) -> int:
         """Number of codes."""
-        raise TypeError(f"{type(self).__name__} must define the property codes")
+        raise TypeError(f"{type(self).__name__} must define the property vocabulary")
 
     @property
     def dtype(self) -> np.dtype:
@@ -81,7 +81,7 @@ class Bytes(Units):
     """Every byte of a text in UTF-8 is a unit."""
 
     @property
-    def codes(self) -> int:
+    def vocabulary(self) -> int:
         return 256
 
     @property
@@ -130,7 +130,7 @@ class BPE(Units):
         return f"BPE(size={self.size}{learned})"
 
     @property
-    def codes(self) -> int:
+    def vocabulary(self) -> int:
         return self.size
 
     @property
