@@ -26,8 +26,8 @@ class Echo:
     def modality(self, name):
         return self.task.modalities[name]
 
-    def prepare(self, *args):
-        pass
+    def prepare(self, given, want, samplers, guidance):
+        assert (given, want, guidance) == ({"question": ["?"]}, ["answer"], None)
 
     def sample(self, num, *, given, want, **settings):
         (context,) = given["question"]

@@ -40,10 +40,10 @@ def chat(
     question, answer = _names(model, question, answer)
     settings = {
         "want": [answer],
-        "guidance": arguments.read_guidance(guidance),
         "samplers": arguments.read_samplers(model, sampler, temperature, steps),
+        "guidance": arguments.read_guidance(guidance),
     }
-    model.prepare({question: ["?"]}, *settings.values())
+    model.prepare({question: ["?"]}, **settings)
     turns: list[str] = []
     for number, line in enumerate(_lines()):
         try:
