@@ -9,13 +9,16 @@ import numpy as np
 import pytest
 
 from tests.phrases import LONGEST, Phrases, phrase
+from vqdit.config import Experiment
 from vqdit.data import Data
 from vqdit.data.batch import Batch
+from vqdit.inference.generator import Generator
 from vqdit.modalities import Label, Text
 from vqdit.models import DiT
 from vqdit.processes import Masked, UniformState
 from vqdit.ragged import padded, ragged
 from vqdit.random import per_example
+from vqdit.runs.restoring import Restored
 from vqdit.samplers import DiscreteAncestral, Unmasking
 from vqdit.tasks import CodeTarget, Condition, DiffusionTask, lengths
 from vqdit.tasks.request import make_request
@@ -197,3 +200,14 @@ def test_codes_that_occur_do_not_count_padding():
     frozen = one.space("text").freeze(None, batches, "text")
     occurs = np.flatnonzero(frozen["occurs"])
     assert bytes(occurs.astype(np.uint8)) == b"abcde"
+
+
+def test_given_conditions_come_back_without_padding():
+    one = DiffusionTask(
+        targets=Named(label=CodeTarget(modality=Label(classes=5))),
+        conditions=Named(text=Condition(modality=TEXT, route="cross")),
+        model=DiT(depth=1, dim=16, heads=2),
+    )
+    restored = Restored(Experiment(task=one), one, started(one)[0], {}, one.frozen_like(), 0)
+    found = Generator(restored).sample(3, given={"text": ["aab", "c"]})
+    assert found["text"].tolist() == ["aab", "c", "aab"]

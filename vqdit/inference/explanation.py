@@ -139,9 +139,9 @@ def explain(
     watched = _compiled_attention(task)(params, path, times, Named(weights))
     attention, looked = jax.tree.map(np.asarray, watched)
 
-    conditions = [name for name in task.conditions if (np.asarray(request.given[name]) >= 0).any()]
+    conditions = [name for name in task.conditions if _is_given(inputs, request, name)]
     labels = {
-        name: np.asarray(request.given[name])
+        name: inputs.cut(name, np.asarray(request.given[name]), index)
         for name, condition in task.conditions.items()
         if name in conditions or condition.classes
     }
@@ -163,6 +163,13 @@ def explain(
             inputs, params, frozen, x_0, seed=seed, batch_size=batch_size, rounds=rounds
         ),
     )
+
+
+def _is_given(inputs: Inputs, request: Request, name: str) -> bool:
+    """Returns whether any sample has a value of a condition; labels take turns if none is given."""
+    if inputs.task.modality(name).lengths:
+        return name in inputs.stored
+    return bool((np.asarray(request.given[name]) >= 0).any())
 
 
 def _count(inputs: Inputs, name: str, index: np.ndarray) -> np.ndarray:

@@ -142,13 +142,13 @@ class Generator:
                 keys = per_example(jax.random.key(seed), jnp.zeros_like(rows))
             out = run(*arrays, *parallel.put_examples((keys, request), size, mesh))
             part = {name: np.asarray(out[name]) for name in out if name in returned}
-            part |= {name: inputs.cut(name, part[name], rows) for name in part}
             part |= {name: edit.pasted(part[name]) for name, edit in edited.items()}
             part |= {
                 name: np.asarray(request.given[name])
                 for name, condition in self.task.conditions.items()
                 if name in returned or condition.classes
             }
+            part |= {name: inputs.cut(name, part[name], rows) for name in part}
             first, end = rows[0], min(rows[0] + size, num)  # the rest fills up the last batch
             for name, values in part.items():
                 if name not in found:

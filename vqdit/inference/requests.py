@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vqdit.modalities import Text
-from vqdit.ragged import is_ragged, lengths, padded, ragged
+from vqdit.ragged import cut, is_ragged, lengths, padded
 from vqdit.random import per_example
 from vqdit.samplers import Branch, Sampler
 from vqdit.tasks.base import Frozen
@@ -85,12 +85,11 @@ class Inputs(NamedTuple):
 
     def cut(self, name: str, values: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Returns stored values of the samples `rows` without padding, ragged if they vary."""
-        if name not in self.task.variable:
+        if not self.task.modality(name).lengths:
             return values
         if name in self.stored:
             return self.stored[name][rows % len(self.stored[name])]
-        positions = self.counts[name][rows] * self.task.space(name).positions_per_token
-        return ragged([row[:count] for row, count in zip(values, positions, strict=True)])
+        return cut(values, self.counts[name][rows] * self.task.space(name).positions_per_token)
 
     def without_default_labels(self) -> "Inputs":
         """Returns the inputs with "no value" for every condition that is not given."""

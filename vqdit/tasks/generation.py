@@ -69,7 +69,7 @@ class GenerationTask(MultimodalTask):
 
         Returns:
             Every target in stored form: the given ones bit for bit, and what stays unknown as
-            noise decodes. Targets of variable length are padded; see `generated_lengths`.
+            noise decodes. Targets of variable length are padded.
         """
         x_0, _ = self.trajectory(params, frozen, keys, request, samplers=samplers, weak=weak)
         return self.decode(frozen, request, x_0)

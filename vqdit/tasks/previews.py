@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from vqdit.modalities.drawing import overview, save_png, tile
-from vqdit.ragged import ragged
+from vqdit.ragged import cut
 from vqdit.tasks import lengths
 from vqdit.tasks.generation import GenerationTask
 from vqdit.tasks.guidance_scales import guidance_branches
@@ -48,8 +48,7 @@ def cut_to_length(task: GenerationTask, padded: Named[np.ndarray]) -> Named[np.n
     for length, name in each.items():
         per_token = task.space(name).positions_per_token
         counts = np.maximum(np.asarray(padded[length]), 0) * per_token
-        rows = zip(np.asarray(found[name]), counts, strict=True)
-        found[name] = ragged([row[:count] for row, count in rows])
+        found[name] = cut(found[name], counts)
     return Named(found)
 
 

@@ -12,7 +12,7 @@ from vqdit.cli.outputs import replacing
 from vqdit.cli.report.page import Cards, Part, write_page
 from vqdit.files import write_json
 from vqdit.modalities.drawing import overview, save_png, tile
-from vqdit.ragged import is_ragged, lengths, padded
+from vqdit.ragged import is_ragged, padded_columns
 
 RECORD = "samples.json"
 """The settings; a folder that has this file holds samples."""
@@ -85,6 +85,5 @@ def _dense(samples: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         elif isinstance(values[0], str):
             found[name] = np.asarray([str(text) for text in values])
         else:
-            found[f"{name}_length"] = lengths(values)
-            found[name], _ = padded(values, max(1, int(found[f"{name}_length"].max())))
+            found |= padded_columns({name: values})
     return found
