@@ -1,4 +1,4 @@
-"""AdamW: its schedule in closed form, and what decay and clipping touch."""
+"""AdamW: its schedule in closed form, what decay and clipping touch; Muon: its matrices."""
 
 import math
 
@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from vqdit.optim import AdamW
+from vqdit.optim import AdamW, Muon
 
 PARAMS = {
     "matrix": jnp.full((2, 3), 2.0),
@@ -122,3 +122,41 @@ def test_bad_fields_are_refused_by_value(fields):
     (value,) = fields.values()
     with pytest.raises(ValueError, match=f"AdamW needs .*{value}"):
         AdamW(**fields)
+
+
+BLOCKS = {
+    "blocks": {"qkv": {"kernel": jnp.zeros((2, 4, 6)), "bias": jnp.zeros((2, 6))}},
+    "head": {"kernel": jnp.zeros((4, 5))},
+}
+
+
+def test_muon_moves_all_singular_directions_of_a_block_alike():
+    optimizer = Muon(learning_rate=0.5, warmup=0, final=1.0, clip=0.0)
+    draw = np.random.default_rng(0).normal(size=(2, 4, 6))
+    gradient = {
+        **jax.tree.map(jnp.ones_like, BLOCKS),
+        "blocks": {"qkv": {"kernel": jnp.asarray(draw), "bias": jnp.ones((2, 6))}},
+    }
+    updates = step(optimizer, gradient, BLOCKS)["blocks"]["qkv"]["kernel"]
+    for found, matrix in zip(updates, draw, strict=True):
+        u, _, v = np.linalg.svd(matrix, full_matrices=False)
+        size = np.linalg.svd(np.asarray(found), compute_uv=False)
+        # Newton-Schulz with Muon's coefficients brings singular values between 0.7 and 1.2.
+        np.testing.assert_allclose(size / (0.5 * 0.2 * np.sqrt(6)), 1.0, atol=0.32)
+        cosine = np.sum(-(u @ v) * found) / np.linalg.norm(u @ v) / np.linalg.norm(found)
+        assert cosine > 0.95
+
+
+def test_muon_leaves_all_but_the_kernels_of_blocks_to_adamw():
+    fields = {"learning_rate": 0.5, "warmup": 0, "weight_decay": 0.1, "clip": 0.0}
+    params = jax.tree.map(jnp.ones_like, BLOCKS)
+    gradient = jax.tree.map(lambda leaf: 0.01 * jnp.ones_like(leaf), BLOCKS)
+    muon, adamw = (step(o(**fields), gradient, params) for o in (Muon, AdamW))
+    np.testing.assert_allclose(muon["head"]["kernel"], adamw["head"]["kernel"], rtol=1e-6)
+    bias, other = muon["blocks"]["qkv"]["bias"], adamw["blocks"]["qkv"]["bias"]
+    np.testing.assert_allclose(bias, other, rtol=1e-6)
+
+
+def test_muon_needs_transformer_blocks():
+    with pytest.raises(ValueError, match="needs a model with transformer blocks"):
+        Muon().build(100).init(PARAMS)

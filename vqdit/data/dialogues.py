@@ -1,5 +1,6 @@
 """Questions and answers from YAML files of conversations, such as those of chatterbot-corpus."""
 
+import functools
 import hashlib
 import importlib.util
 from collections.abc import Iterable, Mapping
@@ -11,7 +12,7 @@ import numpy as np
 from vqdit.data.recorded import Recorded
 from vqdit.data.sources import OPTION, SPLITS, Feature
 from vqdit.files import local_path
-from vqdit.modalities.texts import encoded
+from vqdit.modalities import Bytes, Units
 from vqdit.typing import Named, resumable
 
 PACKAGE = "chatterbot_corpus"
@@ -31,46 +32,70 @@ class Dialogues(Recorded):
     """Pairs of a question and an answer: the texts `question` and `answer`, of variable length.
 
     Each list of a file's `conversations` is a question and its answers; what is no list with an
-    answer is passed over. A file is YAML as in the
-    PyPI package chatterbot-corpus (`pip install chatterbot-corpus`). Every pair occurs a second
-    time, behind another pair of its file: the turns of a conversation stand on lines of their own,
-    and the answer is to the last of them. Questions and answers that are too long are left out.
+    answer is passed over, as is a pair that stood there before. A file is YAML as in the PyPI
+    package chatterbot-corpus (`pip install chatterbot-corpus`). Every pair occurs a second time,
+    behind another pair of its file: the turns of a conversation stand on lines of their own, and
+    the answer is to the last of them. Questions and answers that are too long are left out.
 
     Attributes:
         path: a folder of .yml files, or one file; "" takes the installed package chatterbot-corpus.
         language: folder within the package.
-        question: bytes of the longest question, with the turns before it.
-        answer: bytes of the longest answer.
+        question: units of the longest question, with the turns before it.
+        answer: units of the longest answer.
+        units: what a code stands for: a byte, or a unit of a `BPE`, which is learned from the
+            training dialogues when the data are prepared. The task's texts need the same units.
     """
 
     path: str = resumable("")
     language: str = "english"
     question: int = 256
     answer: int = 160
+    units: Units = Bytes()
 
     def __post_init__(self) -> None:
         self.require("question >= 1", self.question >= 1)
         self.require("answer >= 1", self.answer >= 1)
+        if self.units.learned:
+            raise ValueError("Dialogues learns its units itself; give no merges")
 
     def key(self) -> str:
-        digest = hashlib.sha256(f"{self.question} {self.answer}\n".encode())
+        form = f"{self.question} {self.answer} {type(self.units).__name__}{self.units.vocabulary}"
+        digest = hashlib.sha256(f"{form}\n".encode())
         for file in self._files():
             digest.update(file.name.encode() + b"\n" + file.read_bytes())
         return f"dialogues_{digest.hexdigest()[:16]}"
 
     def raw_features(self) -> Named[Feature]:
+        units = _learned(self)
+        kind = {"dtype": str(units.dtype), "ragged": True, "units": units.learned}
         return Named(
-            question=Feature((self.question,), ragged=True),
-            answer=Feature((self.answer,), ragged=True),
+            question=Feature((self.question,), **kind), answer=Feature((self.answer,), **kind)
         )
 
     def examples(self) -> Mapping[str, Iterable[Mapping[str, Any] | str]]:
+        units = _learned(self)
+        examples: dict[str, list[Mapping[str, Any] | str]] = {}
+        for split, dialogues in self.dialogues().items():
+            long = 0
+            rows = examples.setdefault(split, [])
+            for turns in dialogues:
+                question = units.encode(turns.context + turns.question)
+                answer = units.encode(turns.answer)
+                if len(question) <= self.question and len(answer) <= self.answer:
+                    rows.append({"question": question, "answer": answer})
+                else:
+                    long += not turns.context
+            if long:
+                rows.append(f"{long} pairs are too long and left out")
+        return examples
+
+    def dialogues(self) -> Mapping[str, list[Turns]]:
+        """Returns the dialogues of every split; all answers to a question are in one of them."""
         found = [turns for file in self._files() for turns in _in_context(_pairs(file))]
-        rows = [turns for turns in found if self._fits(turns)]
-        questions = sorted({turns.question for turns in rows})
+        questions = sorted({turns.question for turns in found})
         if len(questions) < 10:
             raise ValueError(
-                f"{self._place()} has {len(questions)} questions that fit; at least 10 are needed"
+                f"{self._place()} has {len(questions)} questions; at least 10 are needed"
             )
         order = np.random.Generator(np.random.Philox(0)).permutation(len(questions))
         count = max(1, int(HELD_OUT * len(questions)))
@@ -78,19 +103,10 @@ class Dialogues(Recorded):
         split_of = {
             questions[row]: split for split, part in zip(SPLITS, parts, strict=True) for row in part
         }
-        examples: dict[str, list[Mapping[str, Any] | str]] = {split: [] for split in SPLITS}
-        for turns in rows:
-            question = encoded(turns.context + turns.question, self.question)
-            answer = encoded(turns.answer, self.answer)
-            examples[split_of[turns.question]].append({"question": question, "answer": answer})
-        alone = sum(not turns.context for turns in found) - sum(not turns.context for turns in rows)
-        if alone:
-            examples["train"].append(f"{alone} pairs are too long and left out")
-        return examples
-
-    def _fits(self, turns: "Turns") -> bool:
-        asked = len((turns.context + turns.question).encode())
-        return asked <= self.question and len(turns.answer.encode()) <= self.answer
+        return {
+            split: [turns for turns in found if split_of[turns.question] == split]
+            for split in SPLITS
+        }
 
     def _files(self) -> list[Path]:
         place = self._place()
@@ -109,6 +125,13 @@ class Dialogues(Recorded):
                 f"chatterbot-corpus`, or give a folder of such files {OPTION}"
             )
         return Path(found.submodule_search_locations[0]) / "data" / self.language
+
+
+@functools.lru_cache(maxsize=4)
+def _learned(source: Dialogues) -> Units:
+    """Returns the units with what they learn from the training dialogues of a source."""
+    turns = source.dialogues()["train"]
+    return source.units.learn(text for turn in turns for text in (turn.question, turn.answer))
 
 
 def _pairs(file: Path) -> list[Turns]:
@@ -133,7 +156,7 @@ def _pairs(file: Path) -> list[Turns]:
             continue
         question, *answers = (str(turn).strip() for turn in turns)
         pairs += [Turns(question, answer) for answer in answers if question and answer]
-    return pairs
+    return list(dict.fromkeys(pairs))
 
 
 def _in_context(pairs: list[Turns]) -> list[Turns]:

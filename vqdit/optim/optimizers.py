@@ -57,18 +57,18 @@ class AdamW(Optimizer):
         )
 
     def build(self, steps: int) -> optax.GradientTransformation:
-        clip = [_clip(self.clip)] if self.clip else []
+        clip = [clip_norm(self.clip)] if self.clip else []
         adam = optax.adamw(
             self.schedule(steps),
             b1=self.b1,
             b2=self.b2,
             weight_decay=self.weight_decay,
-            mask=_is_matrix,
+            mask=is_matrix,
         )
         return optax.chain(*clip, adam)
 
 
-def _clip(most: float) -> optax.GradientTransformation:
+def clip_norm(most: float) -> optax.GradientTransformation:
     """Bounds the global norm of the gradient, like `optax.clip_by_global_norm`.
 
     It multiplies by a scalar, which the compiler fuses with the operations that follow; optax
@@ -82,6 +82,6 @@ def _clip(most: float) -> optax.GradientTransformation:
     return optax.stateless(scaled)
 
 
-def _is_matrix(params: optax.Params) -> optax.Params:
+def is_matrix(params: optax.Params) -> optax.Params:
     """Returns True for arrays of two or more axes, to which weight decay applies."""
     return jax.tree.map(lambda leaf: leaf.ndim >= 2, params)
