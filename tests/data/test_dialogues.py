@@ -5,6 +5,7 @@ import pytest
 
 from vqdit.data import Dialogues
 from vqdit.data.sources import take
+from vqdit.modalities import BPE
 
 
 def written(folder, count=40):
@@ -24,7 +25,7 @@ def rows(source, split):
 def test_pairs_stand_alone_and_behind_other_turns(tmp_path):
     source = Dialogues(path=str(written(tmp_path)))
     train, validation, test = (rows(source, split) for split in ("train", "validation", "test"))
-    assert len(train) == 4 * 36 and len(validation) == len(test) == 4 * 2
+    assert len(train) == 2 * 36 + 2 * 36 // 4 and len(validation) == len(test) == 2 * 2 + 1
     alone = [(question, answer) for question, answer in train if "\n" not in question]
     assert len(alone) == 2 * 36
     for question, answer in train:
@@ -32,13 +33,24 @@ def test_pairs_stand_alone_and_behind_other_turns(tmp_path):
         number = last.removeprefix("Question ").removesuffix("?")
         assert answer in (f"Answer {number}.", f"Other {number}.")
         assert len(context) in (0, 2)
-    asked = [{question.split("\n")[-1] for question, _ in part} for part in (train, validation)]
-    assert not asked[0] & asked[1]
+    turns = [{turn for row in part for turn in row[0].split("\n")} for part in (train, validation)]
+    assert not turns[0] & turns[1]  # those before a question neither
+
+
+def test_units_are_learned_from_the_training_dialogues(tmp_path):
+    source = Dialogues(path=str(written(tmp_path)), units=BPE(size=300))
+    split, features = source.split("train"), source.features()
+    found = take(split, np.arange(len(split)), features)
+    units = BPE(size=300, merges=features["answer"].units)
+    assert features["question"].units == units.merges and units.merges
+    answers = [units.decode(codes).decode() for codes in found["answer"]]
+    assert set(answers) <= {f"{kind} {n}." for kind in ("Answer", "Other") for n in range(40)}
+    assert max(map(len, found["answer"])) < len(b"Answer 10.")
 
 
 def test_what_is_too_long_is_left_out_and_said(tmp_path, caplog, monkeypatch):
     monkeypatch.setenv("VQDIT_DATA", str(tmp_path / "data"))
-    source = Dialogues(path=str(written(tmp_path)), question=11, answer=9)
+    source = Dialogues(path=str(written(tmp_path)), question=12, answer=9)
     assert all(len(answer) <= 9 for _, answer in rows(source, "train"))
     assert "too long and left out" in caplog.text
 
@@ -48,9 +60,9 @@ def test_what_is_too_long_is_left_out_and_said(tmp_path, caplog, monkeypatch):
     [
         ("conversations: [[a", "cannot read the conversations in .*x.yml"),
         ("- a", "no list `conversations`"),
-        ("conversations:\n- a\n", "0 questions that fit; at least 10"),
-        ("conversations:\n- - a\n", "0 questions that fit; at least 10"),
-        ("conversations:\n- - a\n  - b\n", "1 questions that fit; at least 10"),
+        ("conversations:\n- a\n", "0 questions; at least 10"),
+        ("conversations:\n- - a\n", "0 questions; at least 10"),
+        ("conversations:\n- - a\n  - b\n", "1 questions; at least 10"),
     ],
 )
 def test_files_of_another_form_are_refused(tmp_path, text, message):

@@ -19,6 +19,9 @@ PACKAGE = "chatterbot_corpus"
 HELD_OUT = 0.05
 """Share of the questions in each of validation and test; all answers to one are in one split."""
 
+IN_CONTEXT = 4
+"""One of that many pairs occurs a second time, in a conversation."""
+
 
 class Turns(NamedTuple):
     """A question and its answer, and the turns before them, each with a line end behind it."""
@@ -33,8 +36,8 @@ class Dialogues(Recorded):
 
     Each list of a file's `conversations` is a question and its answers; what is no list with an
     answer is passed over, as is a pair that stood there before. A file is YAML as in the PyPI
-    package chatterbot-corpus (`pip install chatterbot-corpus`). Every pair occurs a second time,
-    behind another pair of its file: the turns of a conversation stand on lines of their own, and
+    package chatterbot-corpus (`pip install chatterbot-corpus`). Every fourth pair occurs a second
+    time, behind the pair before it: the turns of a conversation stand on lines of their own, and
     the answer is to the last of them. Questions and answers that are too long are left out.
 
     Attributes:
@@ -91,7 +94,7 @@ class Dialogues(Recorded):
 
     def dialogues(self) -> Mapping[str, list[Turns]]:
         """Returns the dialogues of every split; all answers to a question are in one of them."""
-        found = [turns for file in self._files() for turns in _in_context(_pairs(file))]
+        found = [turns for file in self._files() for turns in _pairs(file)]
         questions = sorted({turns.question for turns in found})
         if len(questions) < 10:
             raise ValueError(
@@ -104,7 +107,7 @@ class Dialogues(Recorded):
             questions[row]: split for split, part in zip(SPLITS, parts, strict=True) for row in part
         }
         return {
-            split: [turns for turns in found if split_of[turns.question] == split]
+            split: _in_context([turns for turns in found if split_of[turns.question] == split])
             for split in SPLITS
         }
 
@@ -160,9 +163,9 @@ def _pairs(file: Path) -> list[Turns]:
 
 
 def _in_context(pairs: list[Turns]) -> list[Turns]:
-    """Returns every pair alone, and once more behind another pair."""
-    others = np.random.Generator(np.random.Philox(1)).integers(len(pairs), size=len(pairs))
-    before = [f"{pairs[other].question}\n{pairs[other].answer}\n" for other in others]
-    return pairs + [
-        pair._replace(context=context) for pair, context in zip(pairs, before, strict=True)
+    """Returns every pair alone, and every fourth one again, behind the pair before it."""
+    behind = [
+        pair._replace(context=f"{before.question}\n{before.answer}\n")
+        for before, pair in zip(pairs, pairs[1:], strict=False)
     ]
+    return pairs + behind[::IN_CONTEXT]

@@ -13,10 +13,11 @@ from optax.contrib import MuonDimensionNumbers, scale_by_muon
 
 from vqdit.optim.optimizers import AdamW, clip_norm, is_matrix
 
-STACK = "blocks"
-"""Name of the parameters of a stack of transformer blocks, with the depth as their first axis."""
-AXES = MuonDimensionNumbers(reduction_axis=1, output_axis=2)
-"""Axes of the inputs and outputs of a kernel of a stack: [depth, inputs, outputs]."""
+AXES_OF_KERNELS = {"blocks": 3, "last": 2}
+"""Names of the parameters of transformer blocks, and how many axes their kernels have: a stack has
+kernels [depth, inputs, outputs], and the last block of an MM-DiT stands alone."""
+AXES = MuonDimensionNumbers(reduction_axis=-2, output_axis=-1)
+"""Axes of the inputs and outputs of a kernel."""
 
 
 class Muon(AdamW):
@@ -56,11 +57,11 @@ def _axes(kernels: optax.Params) -> optax.Params:
 
 def _scaled(updates: optax.Updates, _: optax.Params | None = None) -> optax.Updates:
     """Gives orthogonal factors the root mean square of AdamW's updates, about 0.2."""
-    return jax.tree.map(lambda leaf: 0.2 * max(leaf.shape[1:]) ** 0.5 * leaf, updates)
+    return jax.tree.map(lambda leaf: 0.2 * max(leaf.shape[-2:]) ** 0.5 * leaf, updates)
 
 
 def _labels(params: optax.Params) -> optax.Params:
-    """Returns "muon" for each kernel of a stack, and "adamw" for the other parameters.
+    """Returns "muon" for each kernel of a block, and "adamw" for the other parameters.
 
     Raises:
         ValueError: there is no such kernel.
@@ -68,7 +69,8 @@ def _labels(params: optax.Params) -> optax.Params:
 
     def label(path: tuple[object, ...], leaf: jax.Array) -> str:
         names = [getattr(key, "key", None) for key in path]
-        is_kernel = STACK in names and names[-1] == "kernel" and leaf.ndim == 3
+        axes = [AXES_OF_KERNELS[name] for name in names if name in AXES_OF_KERNELS]
+        is_kernel = names[-1] == "kernel" and axes == [leaf.ndim]
         return "muon" if is_kernel else "adamw"
 
     found = jax.tree_util.tree_map_with_path(label, params)
