@@ -10,16 +10,16 @@ from vqdit.config import Experiment
 from vqdit.data import Data, Dialogues
 from vqdit.modalities import BPE, Text
 from vqdit.models import DiT
-from vqdit.optim import AdamW
+from vqdit.optim import Muon
 from vqdit.processes import Masked
 from vqdit.samplers import Unmasking
 from vqdit.tasks import CodeTarget, Condition, DiffusionTask
 from vqdit.typing import Named
 
 UNITS = BPE(size=2048)
-QUESTION = 64
+QUESTION = 48
 """Units of the longest question, with the turns before it."""
-ANSWER = 48
+ANSWER = 32
 """Units of the longest answer."""
 
 
@@ -29,30 +29,39 @@ def config() -> Experiment:
             targets=Named(
                 answer=CodeTarget(
                     modality=Text(length=ANSWER, variable=True, units=UNITS),
-                    # Equal weights of all times vary less than those of the bound; small batches
-                    # of short texts hardly learn with the latter.
-                    process=Masked(weighting="uniform"),
-                    # One unit a step at most: neighbours drawn in one step do not see each other.
-                    sampler=Unmasking(steps=64, noise=1.0, temperature=0.5),
+                    # Answers are short and few: equal weights of all times vary less than those of
+                    # the bound, and the schedule masks more of each answer.
+                    process=Masked(schedule="cosine", weighting="uniform"),
+                    # One unit a step: neighbours drawn in one step do not see each other.
+                    sampler=Unmasking(steps=ANSWER, noise=0.0, temperature=0.3),
                 )
             ),
             conditions=Named(
                 question=Condition(
-                    modality=Text(length=QUESTION, variable=True, units=UNITS), route="cross"
+                    modality=Text(length=QUESTION, variable=True, units=UNITS),
+                    route="cross",
+                    hidden=0.4,  # so that a question may be put in other words
                 )
             ),
             model=DiT(
-                depth=4, dim=128, heads=4, patch=1, positions="rope", norm="rms", qk_norm=True
+                depth=4,
+                dim=128,
+                heads=4,
+                patch=1,
+                block="mm_dit",  # in which the units of a question attend to one another
+                positions="rope",
+                norm="rms",
+                qk_norm=True,
             ),
         ),
         data=Data(
             source=Dialogues(question=QUESTION, answer=ANSWER, units=UNITS),
-            batch_size=64,
+            batch_size=32,
             buckets=4,
         ),
-        optimizer=AdamW(learning_rate=3e-3, warmup=200),
+        optimizer=Muon(learning_rate=1e-2, warmup=100, b2=0.99),
         ema=0.998,
-        steps=2500,
+        steps=3000,
         evaluate_every=2000,
         preview_every=2000,
     )

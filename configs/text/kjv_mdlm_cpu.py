@@ -13,7 +13,7 @@ from vqdit.config import Experiment
 from vqdit.data import KJV, Data
 from vqdit.modalities import BPE, Text
 from vqdit.models import DiT
-from vqdit.optim import AdamW
+from vqdit.optim import Muon
 from vqdit.processes import Independent, Masked
 from vqdit.samplers import Unmasking
 from vqdit.tasks import CodeTarget, DiffusionTask
@@ -40,9 +40,9 @@ def config() -> Experiment:
             ),
         ),
         data=Data(source=KJV(length=LENGTH, units=UNITS), batch_size=32),
-        optimizer=AdamW(learning_rate=4e-3, warmup=100, b2=0.99, weight_decay=0.1),
+        optimizer=Muon(learning_rate=1e-2, warmup=100, b2=0.99, weight_decay=0.1),
         ema=0.999,
-        steps=4400,
+        steps=3900,
         evaluate_every=1000,
         preview_every=2000,
         checkpoint_every=1000,

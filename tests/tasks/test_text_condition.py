@@ -52,6 +52,22 @@ def test_a_text_is_seen_in_training_unless_it_is_dropped(block):
     assert len(set(dropped)) == 1 and dropped[0] == pytest.approx(seen[2], rel=1e-6)
 
 
+def test_training_hides_a_random_share_of_the_units_of_a_text():
+    caption = Condition(modality=Text(length=50, variable=True), route="cross", hidden=0.4)
+    raw, mask = jnp.full((400, 50), 97, jnp.uint8), jnp.arange(50) < jnp.full((400, 1), 30)
+    codes, keys = caption.codes(raw, mask), jax.random.split(jax.random.key(0), 400)
+    found = np.asarray(caption.partly_hidden(codes, keys))[..., 0]
+    np.testing.assert_array_equal(found[:, 30:], np.asarray(codes)[:, 30:, 0])
+    assert set(found[:, :30].ravel().tolist()) == {97, -1}
+    shares = np.mean(found[:, :30] == -1, axis=1)
+    # Of u ~ U[0, 0.4] and 30 units: mean 0.2, variance 0.4^2 / 12 + E[u (1 - u)] / 30.
+    variance = 0.16 / 12 + (0.2 - 0.16 / 3) / 30
+    assert abs(shares.mean() - 0.2) < 4 * np.sqrt(variance / 400)
+    assert shares.var() == pytest.approx(variance, rel=0.25)
+    plain = dataclasses.replace(caption, hidden=0.0).partly_hidden(codes, keys)
+    np.testing.assert_array_equal(plain, codes)
+
+
 def test_a_text_can_be_given_or_not_and_guided_by():
     generator = joint.generator(task(caption=dataclasses.replace(CAPTION, drop=0.1)))
     given = {"caption": ["abc"]}
@@ -81,5 +97,7 @@ def test_a_condition_that_cannot_come_in_is_refused():
         Condition(modality=Text(length=3))
     with pytest.raises(ValueError, match=r"modality of codes \(Text, Label\), got Image"):
         Condition(modality=Image(), route="cross")
+    with pytest.raises(ValueError, match=r"hides units of a text, got hidden=0\.2 for a label"):
+        Condition(modality=Label(), hidden=0.2)
     tokens = CAPTION.tokens
     assert (tokens.route, tokens.grid, tokens.codes, tokens.output) == ("cross", (3,), 256, 0)

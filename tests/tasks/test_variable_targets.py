@@ -137,10 +137,16 @@ def test_lengths_are_drawn_from_the_networks_distribution():
     p = np.asarray(jax.nn.softmax(logits))
     share = np.bincount(np.asarray(drawn), minlength=LONGEST + 1) / count
     assert np.max(np.abs(share - p)) < 4 * np.sqrt(p.max() / count)
-    told = request._replace(lengths=Named(text=jnp.asarray([5])))
-    keys = per_example(jax.random.key(2), jnp.arange(1))
+    sharp = task(sampler=Unmasking(steps=3, temperature=0.0))
+    index = np.zeros(9, int)
+    request = make_request(one, index, {"label": index + 2}, ["text"], room={"text": 1})
+    keys = per_example(jax.random.key(2), jnp.arange(9))
+    likely = sharp.draw_lengths(params, frozen, keys, request)
+    assert set(likely.lengths["text"].tolist()) == {int(p.argmax())}
+    told = request._replace(lengths=Named(text=jnp.full(9, 5)))
+    keys = per_example(jax.random.key(3), jnp.arange(9))
     kept = one.draw_lengths(params, frozen, keys, told).lengths["text"]
-    assert kept.tolist() == [5]
+    assert kept.tolist() == [5] * 9
 
 
 def test_the_bound_of_a_text_is_that_of_its_length_and_of_its_tokens():

@@ -67,6 +67,11 @@ class Sampler(Component):
         """Network evaluations per step: 2 if the sampler defines `correct`, else 1."""
         return 1
 
+    @property
+    def length_temperature(self) -> float:
+        """Temperature with which lengths are drawn: that of the codes, or 1 for latents."""
+        return getattr(self, "temperature", 1.0)
+
     def times(self, process: Process, times: Float[Array, " times"]) -> Float[Array, " times"]:
         """Returns the times of the steps. Default: `times`, equally spaced from 1 to 0.
 

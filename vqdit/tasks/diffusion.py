@@ -275,6 +275,8 @@ class DiffusionTask(ScoringTask):
                 x[name], t[name] = blockwise.shown(x[name], x_0), t[name][:, ::block]
         for name, condition in self.conditions.items():
             codes = condition.codes(batch.data[name], batch.mask.get(name))
+            keys = per_example(stream(key, f"{name}/hidden"), batch.index)
+            codes = condition.partly_hidden(codes, keys)
             keys = per_example(stream(key, f"{name}/drop"), batch.index)
             dropped = jax.vmap(jax.random.uniform)(keys) < condition.drop
             dropped = dropped | ~batch.present[name]

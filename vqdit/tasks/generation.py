@@ -16,7 +16,7 @@ from vqdit.processes.base import X
 from vqdit.random import streams
 from vqdit.samplers import Guide, Sampler, autoguided, guided, trajectory
 from vqdit.samplers.base import Predict, shared_steps
-from vqdit.samplers.drawing import draw
+from vqdit.samplers.drawing import draw, tempered
 from vqdit.tasks import blockwise, lengths
 from vqdit.tasks.base import Frozen
 from vqdit.tasks.editing import EditInputs
@@ -134,7 +134,8 @@ class GenerationTask(MultimodalTask):
     ) -> Request:
         """Returns the request with a drawn length for each wanted target whose length is unknown.
 
-        One length is drawn after the other, given those before.
+        One length is drawn after the other, given those before, with the temperature of the
+        target's sampler.
         """
         for name in self.variable:
             x = self.start(frozen, keys, request)
@@ -145,7 +146,9 @@ class GenerationTask(MultimodalTask):
             low, _ = self.modality(name).lengths or (0, 0)
             least = -(-low // self.space(name).positions_per_token)
             logits = jnp.where(jnp.arange(logits.shape[-1]) >= least, logits, -jnp.inf)
-            drawn = draw(streams(keys, lengths.of(name)), logits[:, None, None])[:, 0, 0]
+            temperature = self._samplers[name].length_temperature
+            logits = tempered(logits[:, None, None], temperature, 1.0)
+            drawn = draw(streams(keys, lengths.of(name)), logits)[:, 0, 0]
             told = request.lengths[name]
             is_open = (told == lengths.UNKNOWN) & request.wanted[name]
             found = request.lengths | {name: jnp.where(is_open, drawn, told)}

@@ -25,7 +25,7 @@ UNKNOWN = -1
 """The code of a length that is unknown."""
 PADDING = -2
 """The code of the padding of a condition of variable length."""
-SHARE = 0.1
+SHARE = 0.2
 """Share of the training examples that teach the length of a target."""
 
 

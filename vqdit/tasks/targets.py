@@ -2,16 +2,18 @@
 
 from typing import Literal
 
+import jax
 import jax.numpy as jnp
 
 from vqdit.modalities import Label, Modality
 from vqdit.models.tokens import Tokens
 from vqdit.processes import Masked, Process, TimeDistribution, Uniform
+from vqdit.random import stream
 from vqdit.samplers import Sampler, Unmasking
 from vqdit.tasks import lengths
 from vqdit.tasks.autoencoder import AutoencoderTask
 from vqdit.tasks.token_space import CodeSpace, TokenizerSpace, TokenSpace
-from vqdit.typing import Array, Bool, Component, Int, UInt8
+from vqdit.typing import Array, Bool, Component, Int, Key, UInt8
 
 
 class BaseTarget(Component):
@@ -181,11 +183,15 @@ class Condition(Component):
         drop: share of the training examples in which the network does not see it.
         route: "adaln" adds a label to the conditioning vector of every block; "cross" is a sequence
             that the DiT attends to.
+        hidden: largest share of the units of a text that the network does not see in training; the
+            share of an example is uniform in [0, hidden]. The network then also understands texts
+            that differ from those of training by some words.
     """
 
     modality: Modality = Label()
     drop: float = 0.1
     route: Literal["adaln", "cross"] = "adaln"
+    hidden: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.modality.vocabulary:
@@ -199,6 +205,11 @@ class Condition(Component):
                 f"{type(self.modality).__name__}; use route='cross'"
             )
         self.require("drop in [0, 1]", 0.0 <= self.drop <= 1.0)
+        self.require("hidden in [0, 1]", 0.0 <= self.hidden <= 1.0)
+        if self.hidden and self.route == "adaln":
+            raise ValueError(
+                f"Condition hides units of a text, got hidden={self.hidden} for a label; use drop"
+            )
 
     @property
     def tokens(self) -> Tokens:
@@ -225,6 +236,20 @@ class Condition(Component):
         if mask is None:
             return codes
         return jnp.where(mask[..., None], codes, self.unknown(*codes.shape[:2]))
+
+    def partly_hidden(
+        self, codes: Int[Array, "b l 1"], keys: Key[Array, " b"]
+    ) -> Int[Array, "b l 1"]:
+        """Returns codes of which a random share is -1, "no value", as training shows them."""
+        if not self.hidden:
+            return codes
+
+        def hides(key: Key[Array, ""]) -> Bool[Array, " l"]:
+            share = self.hidden * jax.random.uniform(stream(key, "share"))
+            return jax.random.uniform(stream(key, "units"), codes.shape[1:2]) < share
+
+        hidden = jax.vmap(hides)(keys)[..., None] & (codes >= 0)
+        return jnp.where(hidden, lengths.UNKNOWN, codes)
 
     def unknown(self, count: int, length: int) -> Int[Array, "b l 1"]:
         """Returns the codes of conditions that are not given."""
