@@ -7,20 +7,25 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from tests import tiny
+from tests.phrases import LONGEST, Phrases
+from tests.tones import SOUND, Tones
 from vqdit import parallel
 from vqdit.data import Data, Digits
+from vqdit.masked_mean import masked_mean
 from vqdit.modalities import Label, Text
-from vqdit.models import DiT
+from vqdit.models import ConvAutoencoder, DiT, PatchGAN
 from vqdit.optim import AdamW
 from vqdit.optim.ema import Averaging
 from vqdit.parallel import Mesh
 from vqdit.processes import Conditional, Independent, LogitNormal, Shared, Unbalanced, Uniform
 from vqdit.quantizers import VQ
 from vqdit.samplers import Unmasking
-from vqdit.tasks import CodeTarget, Condition, DiffusionTask, KLTask
+from vqdit.tasks import Adversary, CodeTarget, Condition, DiffusionTask, KLTask, TokenizerTask
+from vqdit.tasks.base import Aux, Task
 from vqdit.train import state
 from vqdit.train.step import split, train_step
 from vqdit.typing import Named
@@ -88,6 +93,71 @@ def test_a_batch_in_parts_gives_what_the_whole_gives(make, count):
     )
     if make is codebook:
         assert jnp.any(whole.stats.count != 0)
+
+
+def texts():
+    """Texts of different lengths, some of which are missing."""
+    return DiffusionTask(
+        targets=Named(text=CodeTarget(modality=Text(length=LONGEST, variable=True))),
+        conditions=Named(label=Condition(modality=Label(classes=5))),
+        model=DiT(depth=1, dim=16, heads=2, patch=1),
+    )
+
+
+def sounds():
+    """Sounds of different lengths, and a discriminator of them."""
+    quantizer = dataclasses.replace(tiny.tokenizer().task.quantizer.started(), start=0)
+    return TokenizerTask(
+        name="audio",
+        modality=SOUND,
+        model=ConvAutoencoder(channels=(4, 4), patch=4, blocks=1),
+        quantizer=quantizer,
+        adversary=Adversary(discriminator=PatchGAN(channels=4, layers=1), lecam=0.1),
+    )
+
+
+class TwoMeans(Task):
+    """The mean of w x over positions, and of w^2 over the examples that are present."""
+
+    def init(self, key, frozen, batch):
+        return {"w": jnp.float32(0.7)}, {}
+
+    def loss(self, params, stats, frozen, batch, key, step):
+        mask, there, w = batch.mask["text"], batch.present["text"], params["w"]
+        long = batch.weighted("long", masked_mean(w * batch.data["text"] / 100.0, mask))
+        short = batch.weighted("short", masked_mean(w**2 * jnp.sum(mask, axis=1), there))
+        counts = Named(long=jnp.sum(mask), short=jnp.sum(there))
+        return long + short, Aux(Named(long=long), None, counts)
+
+
+@pytest.mark.parametrize(
+    ("make", "source"),
+    [
+        (TwoMeans, Phrases()),
+        pytest.param(texts, Phrases(), marks=pytest.mark.slow),
+        pytest.param(sounds, Tones(), marks=pytest.mark.slow),
+    ],
+)
+def test_parts_of_different_lengths_count_by_what_is_real(make, source, key):
+    """With a step of plain gradient descent, the difference of parameters is the gradient."""
+    task, name = make(), "audio" if make is sounds else "text"
+    batch = Data(source=source, batch_size=8).first_batch(0)
+    batch = jax.tree.map(jnp.asarray, batch)
+    missing = jnp.asarray([True, True, False, True, True, True, False, True])
+    batch = batch._replace(present=batch.present | {name: missing})
+    fixed = task, optax.sgd(1.0), Averaging(decay=0.5)
+    frozen = task.frozen_like()
+    now = state.create(*fixed, frozen, batch, key)
+    found = []
+    for count in (1, 2, 4):
+        step = functools.partial(train_step, *fixed, accumulate=count)
+        found.append(jax.jit(step, compiler_options=QUICK)(now, frozen, batch))
+    assert found[0][1]["gradient_norm"] > 0.01
+    for after, metrics in found[1:]:
+        assert np.isclose(metrics["loss"], found[0][1]["loss"], atol=1e-5)
+        chex.assert_trees_all_close(
+            (after.params, after.stats), (found[0][0].params, found[0][0].stats), atol=1e-5
+        )
 
 
 @pytest.mark.parametrize(

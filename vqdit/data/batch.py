@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from vqdit.typing import Array, Bool, Int, Named
+from vqdit.typing import Array, Bool, Float, Int, Named
 
 GIVEN = "_given"
 """Suffix of a modality's second view, which replaces it where the modality is known to a DiT."""
@@ -21,6 +21,8 @@ class Batch(NamedTuple):
             Random keys are derived from the step and this index.
         valid: False for rows that only pad the last batch of an evaluation.
         size: size of the global batch if this batch is a part of one, else None.
+        shares: if this batch is a part of one: for each mean of the loss by name, its number of
+            values divided by the average number over the parts.
         documents: for packed modalities, the number of the document at every position; -1 where
             there is none. Attention and losses do not cross documents.
     """
@@ -32,3 +34,8 @@ class Batch(NamedTuple):
     valid: Bool[Array, " b"]
     size: int | None = None
     documents: Named[Int[Array, "b _"]] = Named()
+    shares: Named[Float[Array, ""]] = Named()
+
+    def weighted(self, name: str, mean: Float[Array, ""]) -> Float[Array, ""]:
+        """Returns a mean, weighted so that the average over the parts of a batch is its mean."""
+        return self.shares[name] * mean if name in self.shares else mean

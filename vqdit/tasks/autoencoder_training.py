@@ -26,6 +26,8 @@ from vqdit.tasks.reconstruction import ReconstructionTask
 from vqdit.typing import Array, Bool, Float, Int, Key, Named, Params, Stats
 
 T = TypeVar("T", bound="AutoencoderTrainingTask")
+DATA, TOKENS = "data", "tokens"
+"""Names of the means of the loss: over values of the data, and over tokens."""
 
 
 class AutoencoderTrainingTask(ReconstructionTask):
@@ -105,16 +107,26 @@ class AutoencoderTrainingTask(ReconstructionTask):
         out = self.bottleneck(params, self.bottleneck_stats(stats), h, batch_key, step, within)
         y = self.model.decode(params, out.z, x.shape[-1], mask)
         loss, metrics = self.reconstruction_loss(params, frozen, out.z, x, y, valid, step, mask)
-        for name, value in out.losses.items():
+        loss = batch.weighted(DATA, loss)
+        metrics = Named({name: batch.weighted(DATA, value) for name, value in metrics.items()})
+        losses = Named({name: batch.weighted(TOKENS, x) for name, x in out.losses.items()})
+        for name, value in losses.items():
             loss = loss + self.weights[name] * value
-        metrics = metrics | out.losses | out.metrics
+        metrics = metrics | losses | out.metrics
         averages = None
         if self.adversary is not None:
             discriminator, found, averages = self.adversary.discriminator_loss(
                 params["discriminator"], stats["adversary"], x, y, valid, step, mask
             )
-            loss, metrics = loss + discriminator, metrics | found
-        return loss, Aux(metrics, (out.update, averages))
+            loss, metrics = loss + batch.weighted(DATA, discriminator), metrics | found
+            if batch.shares:
+                averages = jax.tree.map(
+                    lambda old, new: old + batch.weighted(DATA, new - old),
+                    stats["adversary"],
+                    averages,
+                )
+        counts = Named({DATA: jnp.sum(valid), TOKENS: jnp.sum(within)})
+        return loss, Aux(metrics, (out.update, averages), counts)
 
     def update(
         self, params: Params, stats: Stats, aux: Any, key: Key[Array, ""], step: Int[Array, ""]

@@ -25,10 +25,13 @@ class Aux(NamedTuple):
         metrics: scalars to log.
         update: argument of `Task.update`: arrays with a row per example, and scalars that are means
             over examples, so that the parts of a batch can be merged into the whole.
+        counts: for each mean of the loss by name, the number of values that it is over. It may
+            depend on the batch and the key, and not on the network. See `Batch.weighted`.
     """
 
     metrics: Named[Float[Array, ""]]
     update: Any
+    counts: Named[Int[Array, ""]] = Named()
 
 
 class Trained(NamedTuple):

@@ -146,7 +146,7 @@ class DiffusionTask(ScoringTask):
         step: Int[Array, ""],
     ) -> tuple[Float[Array, ""], Aux]:
         del stats, step
-        metrics, loss = {}, jnp.zeros(())
+        metrics, counts, loss = {}, {}, jnp.zeros(())
         x, t, states = self._noised(frozen, batch, key)
         documents = self._documents(batch)
         if self.repa is None:
@@ -163,21 +163,28 @@ class DiffusionTask(ScoringTask):
                 documents=documents,
             )
             mean = self._alignment(self.repa, params, frozen, batch, h[self.repa.target][0])
+            counts[ALIGNED] = jnp.sum(batch.valid & batch.present[self.repa.target])
+            mean = batch.weighted(ALIGNED, mean)
             loss, metrics = self.repa.weight * mean, {"alignment": -mean}
         for name, losses in self._losses(predictions, states).items():
             valid = batch.valid & batch.present[name]
             real = self._counted(name, x, batch, losses.shape[1])
-            metrics[f"loss_{name}"] = counted = _mean(losses, valid, real)
+            counts[name] = jnp.sum(valid if real is None else real)
+            counted = batch.weighted(name, _mean(losses, valid, real))
+            metrics[f"loss_{name}"] = counted
             if self.targets[name].uncertainty:
                 *_, at = states[name]
                 weighted = uncertainty.weighted(params[UNCERTAINTY][name], losses, at)
-                counted = _mean(weighted, valid, real)
+                counted = batch.weighted(name, _mean(weighted, valid, real))
             if name in self.variable:
                 surprise, hidden = self._length_loss(name, x, predictions, batch)
-                metrics[f"loss_{lengths.of(name)}"] = mean = masked_mean(surprise, valid & hidden)
+                length, taught = lengths.of(name), valid & hidden
+                counts[length] = jnp.sum(taught)
+                mean = batch.weighted(length, masked_mean(surprise, taught))
+                metrics[f"loss_{length}"] = mean
                 counted = counted + mean
             loss = loss + self.targets[name].weight * counted
-        return loss, Aux(Named(metrics), None)
+        return loss, Aux(Named(metrics), None, Named(counts))
 
     def _counted(
         self, name: str, x: Named[X], batch: Batch, count: int

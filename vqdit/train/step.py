@@ -13,7 +13,7 @@ from vqdit.parallel.target_platform import platform
 from vqdit.random import stream
 from vqdit.tasks.base import Aux, Frozen, Task
 from vqdit.train.state import TrainState
-from vqdit.typing import Array, Float, Named, Params, Shaped
+from vqdit.typing import Array, Float, Int, Named, Params, Shaped
 
 T = TypeVar("T")
 
@@ -38,21 +38,19 @@ def train_step(
     """
     key = jax.random.fold_in(state.key, state.data_step)
 
-    def differentiate(batch: Batch) -> tuple[tuple[Float[Array, ""], Aux], Params]:
-        return jax.value_and_grad(task.loss, has_aux=True)(
-            state.params, state.stats, frozen, batch, stream(key, "loss"), state.step
-        )
+    def loss(params: Params, batch: Batch) -> tuple[Float[Array, ""], Aux]:
+        return task.loss(params, state.stats, frozen, batch, stream(key, "loss"), state.step)
 
     if accumulate == 1:
-        (loss, aux), gradient = differentiate(batch)
+        (loss_value, aux), gradient = jax.value_and_grad(loss, has_aux=True)(state.params, batch)
     else:
-        (loss, aux), gradient = _in_parts(differentiate, state.params, batch, accumulate)
+        (loss_value, aux), gradient = _in_parts(loss, state.params, batch, accumulate)
     updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     params, stats = task.update(params, state.stats, aux.update, stream(key, "update"), state.step)
     norm = optax.tree.norm(gradient)
-    is_finite = jnp.isfinite(loss) & jnp.isfinite(norm)
-    metrics = aux.metrics | {"loss": loss, "gradient_norm": norm, "skipped": ~is_finite}
+    is_finite = jnp.isfinite(loss_value) & jnp.isfinite(norm)
+    metrics = aux.metrics | {"loss": loss_value, "gradient_norm": norm, "skipped": ~is_finite}
 
     def unless_skipped(new: T, old: T) -> T:
         return jax.tree.map(lambda new, old: jnp.where(is_finite, new, old), new, old)
@@ -76,16 +74,17 @@ def train_step(
 
 
 def _in_parts(
-    differentiate: Callable[[Batch], tuple[tuple[Float[Array, ""], Aux], Params]],
+    loss: Callable[[Params, Batch], tuple[Float[Array, ""], Aux]],
     params: Params,
     batch: Batch,
     count: int,
 ) -> tuple[tuple[Float[Array, ""], Aux], Params]:
-    """Returns the mean loss and gradient over the parts of a batch, and their joined outputs.
+    """Returns the loss and gradient of a batch from its parts, and their joined outputs.
 
-    Metrics are averaged over the parts; arrays for the task's update have the rows of the batch.
-    On a CPU the loop is unrolled, which saves no memory: in a loop convolutions take 20 times as
-    long there.
+    Every mean of a part counts by the number of its values, so the parts give what the whole batch
+    gives. Metrics are averaged over the parts; arrays for the task's update have the rows of the
+    batch. On a CPU the loop is unrolled, which saves no memory: in a loop convolutions take 20
+    times as long there.
     """
     size = len(batch.index)
 
@@ -95,11 +94,20 @@ def _in_parts(
         return jnp.swapaxes(parts, 0, 1).reshape(size, *parts.shape[2:])
 
     def add(total: Params, part: Batch) -> tuple[Params, tuple[Float[Array, ""], Aux]]:
-        found, gradient = differentiate(part._replace(size=size))
+        part = part._replace(size=size)
+        found, gradient = jax.value_and_grad(loss, has_aux=True)(params, part)
         return jax.tree.map(jnp.add, total, gradient), found
+
+    def counts(part: Batch) -> Named[Int[Array, ""]]:
+        _, aux = loss(params, part._replace(size=size))
+        return aux.counts  # the compiler removes all else
+
+    def shares(counts: Int[Array, " n"]) -> Float[Array, " n"]:
+        return count * counts / jnp.maximum(jnp.sum(counts), 1)
 
     zeros = jax.tree.map(jnp.zeros_like, params)
     parts = jax.tree.map(lambda rows: split(rows, count), batch)
+    parts = parts._replace(shares=jax.tree.map(shares, jax.lax.map(counts, parts)))
     total, found = jax.lax.scan(add, zeros, parts, unroll=platform().name == "cpu")
     return jax.tree.map(joined, found), jax.tree.map(lambda leaf: leaf / count, total)
 
