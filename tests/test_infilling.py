@@ -47,11 +47,11 @@ def model():
     return model_of(Text(length=LENGTH))
 
 
-def model_of(modality):
+def model_of(modality, cls=Known):
     target = CodeTarget(
         modality=modality, process=Masked(), sampler=Unmasking(steps=12, order="random")
     )
-    task = Known(targets=Named(text=target), model=DiT(depth=1, dim=8, heads=2, patch=1))
+    task = cls(targets=Named(text=target), model=DiT(depth=1, dim=8, heads=2, patch=1))
     frozen = {"text": {"occurs": jnp.ones(256, bool)}}
     return Generator(Restored(Experiment(task=task), task, {}, {}, frozen, 0))
 
@@ -93,3 +93,55 @@ def test_templates_that_do_not_fit_are_refused_by_name(model):
         sampled(model, Template("abcdefghijk___l"))
     with pytest.raises(ValueError, match="'text': the template 'ab' has no gap"):
         sampled(model, Template("ab"))
+
+
+class KnownWithLength(Known):
+    """The same for texts of variable length: the length is an input, and a prediction."""
+
+    def predict(self, params):
+        longest = max(map(len, WORDS))
+        rows = [np.frombuffer(word.encode().ljust(LENGTH, b"\0"), np.uint8) for word in WORDS]
+        every = jnp.asarray(np.stack(rows), jnp.int32)
+        sizes = jnp.asarray([len(word) for word in WORDS])
+
+        def predict(x, t):
+            codes, length = x["text"][..., 0], x["text.length"][:, 0]
+            texts = jnp.pad(every[:, :longest], ((0, 0), (0, LENGTH)))[:, : codes.shape[1]]
+            seen = (jnp.arange(codes.shape[1]) < length) & (codes >= 0)
+            fits = (codes[:, None] == texts) | ~seen[:, None]
+            log_p = jnp.sum(jnp.where(fits, 0.0, -20.0), axis=-1)
+            log_p = log_p + jnp.where((length < 0) | (length == sizes), 0.0, -20.0)
+            p = jax.nn.softmax(log_p, axis=-1)
+            each = jnp.einsum("b w, w l k -> b l k", p, jax.nn.one_hot(texts, 256))
+            of_length = (p @ jax.nn.one_hot(sizes, LENGTH + 1))[:, None]
+            return Named({"text": jnp.log(each + 1e-9), "text.length": jnp.log(of_length + 1e-9)})
+
+        return predict
+
+
+@pytest.fixture(scope="module")
+def varying():
+    return model_of(Text(length=LENGTH, variable=True), KnownWithLength)
+
+
+def test_a_gap_of_a_variable_text_is_as_long_as_is_probable(varying):
+    found = sampled(varying, Template("ab___c"), num=48)
+    assert set(found) == {"abxyc", "abxxyyc"}
+    assert 14 <= found.count("abxyc") <= 34
+    assert set(sampled(varying, Template("ab___4c"), num=48)) == {"abxxyyc"}
+
+
+def test_a_prompt_of_a_variable_text_is_continued_to_a_probable_length(varying):
+    assert set(sampled(varying, Prompt("abx"), num=48)) == {"abxyc", "abxxyyc"}
+    assert set(sampled(varying, Prompt("abxxyyc"), num=48)) == {"abxxyyc"}
+    assert set(sampled(varying, Prompt(""), num=48)) == set(WORDS)
+
+
+def test_the_length_of_a_variable_text_may_be_told(varying):
+    found = varying.sample(48, edits={"text": Prompt("ab")}, lengths={"text": [7, 5]})["text"]
+    assert list(found) == ["abxxyyc", "abxyc"] * 24
+    message = "'text': the template has at least 4 units, and the text is to have 3; change one"
+    with pytest.raises(ValueError, match=message):
+        varying.sample(1, edits={"text": Template("ab___c")}, lengths={"text": 3})
+    with pytest.raises(ValueError, match="exactly 7 units, and the text is to have 9"):
+        varying.sample(1, edits={"text": Template("ab___4c")}, lengths={"text": 9})

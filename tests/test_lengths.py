@@ -8,6 +8,7 @@ import pytest
 import vqdit
 from tests.phrases import LONGEST, write_table
 from tests.tiny import run
+from vqdit.cli.main import main
 from vqdit.config import Experiment
 from vqdit.data import Data, Table
 from vqdit.modalities import Label, Text
@@ -92,8 +93,25 @@ def test_lengths_out_of_range_are_refused(folder, lengths, message):
 
 def test_an_edit_of_a_variable_length_is_refused(folder):
     edit = EditSpec("aaa", strength=0.5)
-    with pytest.raises(ValueError, match="only what has a fixed length can be edited"):
+    with pytest.raises(ValueError, match="of such, only texts can be edited, by a template"):
         vqdit.load(folder).sample(1, edits={"text": edit})
+
+
+def test_a_text_of_its_own_length_is_continued_and_filled_in(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    options = ["sample", f"--workdir={folder}", "--num=6", "--given=label=2"]
+    assert main([*options, "--given=text^=ccc", "--out=prompts"]) == 0
+    lines = (tmp_path / "prompts/texts.txt").read_text().splitlines()
+    assert len(lines) == 6 and all(line.startswith("ccc") for line in lines)
+    assert main([*options, "--given=text=cc___c", "--length=text=9", "--out=gaps"]) == 0
+    lines = (tmp_path / "gaps/texts.txt").read_text().splitlines()
+    assert all(line.startswith("cc") and line.endswith("c") and len(line) == 9 for line in lines)
+    assert np.mean([letter == "c" for line in lines for letter in line]) > 0.8
+    capsys.readouterr()
+    wrong = ["--length=text=99", "--autoguide=nowhere", "--out=none"]
+    assert main([*options, *wrong]) == 2
+    assert "must be from 0 bytes to 24 bytes, got 99" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.slow

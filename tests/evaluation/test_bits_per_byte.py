@@ -58,20 +58,71 @@ class Oracle(DiffusionTask):
         return predict
 
 
-def model(process):
+class VariableOracle(Oracle):
+    """The same for texts of variable length, and p(length)."""
+
+    def predict(self, params):
+        process = self.process(NAME)
+        sizes = jnp.asarray([len(text) for text in TEXTS])
+
+        def predict(x, t):
+            gamma = process.mask_probability(t[NAME])[..., None]
+            x_t, length = x[NAME][:, None, :, 0], x[f"{NAME}.length"][:, 0]
+            same = x_t == params["codes"][None]
+            q = jnp.log(jnp.where(x_t == MASK, gamma, (1.0 - gamma) * same))
+            q = jnp.where((jnp.arange(LENGTH) < length)[:, None], q, 0.0)  # b n l
+            others = [jnp.delete(q, at, axis=-1).sum(axis=-1) for at in range(LENGTH)]
+            fits = jnp.where((length < 0) | (length == sizes), 0.0, -jnp.inf)  # b n
+            joint = (params["log_p"] + fits)[..., None] + jnp.stack(others, axis=-1)
+            codes = jax.nn.one_hot(params["codes"], 256)
+            found = jnp.log(jnp.einsum("bnl,nlk->blk", jnp.exp(joint), codes) + 1e-30)
+            p = jnp.exp(params["log_p"] + fits) @ jax.nn.one_hot(sizes, LENGTH + 1)
+            return {NAME: found, f"{NAME}.length": jnp.log(p + 1e-30)[:, None]}
+
+        return predict
+
+    def _outputs(self, params, x, t, documents=None):
+        return self.predict(params)(x, t)
+
+
+class BlockOracle(Oracle):
+    """The same given all earlier blocks as they are."""
+
+    def predict(self, params):
+        process, block = self.process(NAME), self.targets[NAME].block
+        number = np.arange(LENGTH) // block
+
+        def predict(x, t):
+            gamma = process.mask_probability(t[NAME])[..., None]
+            noised, clean = jnp.split(x[NAME][:, None, :, 0], 2, axis=-1)  # b 1 l
+            same, true = noised == params["codes"][None], clean == params["codes"][None]
+            q = jnp.log(jnp.where(noised == MASK, gamma, (1.0 - gamma) * same))
+            earlier, own = number < number[:, None], number == number[:, None]  # l l
+            own = own & ~np.eye(LENGTH, dtype=bool)
+            each = jnp.where(earlier, jnp.log(true)[:, :, None], 0.0).sum(axis=-1)
+            each = each + jnp.where(own, q[:, :, None], 0.0).sum(axis=-1)  # b n l
+            joint = params["log_p"][None, :, None] + each
+            codes = jax.nn.one_hot(params["codes"], 256)
+            return {NAME: jnp.log(jnp.einsum("bnl,nlk->blk", jnp.exp(joint), codes) + 1e-30)}
+
+        return predict
+
+
+def model(process, cls=Oracle, block=0, variable=False):
     """A generator with the oracle."""
     sampler = DiscreteAncestral(steps=2)
-    target = CodeTarget(modality=Text(length=LENGTH), process=process, sampler=sampler)
-    task = Oracle(targets=Named({NAME: target}))
-    codes = task.modality(NAME).pack(list(TEXTS)).astype(np.int32)
+    modality = Text(length=LENGTH, variable=variable)
+    target = CodeTarget(modality=modality, process=process, sampler=sampler, block=block)
+    task = cls(targets=Named({NAME: target}))
+    codes = Text(length=LENGTH).pack(list(TEXTS)).astype(np.int32)
     params = {"codes": jnp.asarray(codes), "log_p": jnp.log(jnp.asarray(SHARES, jnp.float32))}
     return Generator(Restored(None, task, params, {}, task.frozen_like(), 1))
 
 
-def drawn(count):
+def drawn(count, variable=False):
     """Stored texts of the distribution."""
     rows = np.random.default_rng(0).choice(len(TEXTS), size=count, p=SHARES)
-    return Text(length=LENGTH).pack(np.asarray(TEXTS)[rows])
+    return Text(length=LENGTH, variable=variable).pack(np.asarray(TEXTS)[rows])
 
 
 @pytest.mark.parametrize("process", PROCESSES, ids=str)
@@ -95,6 +146,34 @@ def test_intervals_cover_the_entropy_of_the_source_as_often_as_they_say(process)
     covered = np.mean([one.low <= ENTROPY <= one.high for one in found])
     assert 0.88 <= covered <= 1.0, covered  # 0.95, within three standard errors
     assert ratio(bits, sizes).value == pytest.approx(ENTROPY, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("cls", "block"), [(VariableOracle, 0), (BlockOracle, 2), (BlockOracle, 1)], ids=str
+)
+def test_intervals_of_variable_texts_and_of_blocks_cover_the_entropy(cls, block):
+    each, repetitions, variable = 60, 300, cls is VariableOracle
+    stored = drawn(each * repetitions, variable)
+    oracle = model(Masked(), cls, block, variable)
+    losses = scoring_losses(
+        Inputs(oracle.task, {}, [NAME]),
+        oracle.params,
+        oracle.frozen,
+        stored,
+        np.arange(len(stored)),
+        rounds=1 if block == 1 else 4,  # blocks of one code have a likelihood, and no bound
+        seed=0,
+        batch_size=3000,
+        random_times=True,
+    )
+    entropy = -float(SHARES @ np.log2(SHARES))
+    entropy /= float(SHARES @ [len(text) for text in TEXTS]) if variable else float(SHARES @ BYTES)
+    bits, sizes = losses / np.log(2), sizes_of(oracle.modality(NAME), stored)
+    parts = np.split(bits, repetitions), np.split(sizes, repetitions)
+    found = [ratio(*pair) for pair in zip(*parts, strict=True)]
+    covered = np.mean([one.low <= entropy <= one.high for one in found])
+    assert 0.91 <= covered <= 0.99, covered  # 0.95, within three standard errors
+    assert ratio(bits, sizes).value == pytest.approx(entropy, rel=0.05)
 
 
 def test_the_bound_is_that_of_the_distribution_and_counts_every_text_once():

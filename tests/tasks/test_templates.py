@@ -9,7 +9,7 @@ from vqdit.tasks.templates import (
     Prompt,
     Template,
     arrange,
-    fixed_text,
+    as_text,
     lengths_to_compare,
     pieces,
     shares,
@@ -71,6 +71,7 @@ def test_what_follows_in_a_packed_text_is_generated_and_cut_off():
 def test_the_lengths_of_a_gap_are_those_that_leave_room_for_the_rest():
     parts = pieces(PADDED, Template("ab___c___d"))
     assert lengths_to_compare(parts, 1, 12).tolist() == [*range(1, 8)]
+    assert lengths_to_compare(pieces(PADDED, Prompt("ab")), 1, 12, 0).tolist() == [*range(11)]
     many = lengths_to_compare(pieces(Text(length=999), Template("a___b")), 1, 999)
     assert (many[0], many[-1]) == (1, 997) and len(many) <= 32 and (np.diff(many) > 0).all()
 
@@ -99,7 +100,17 @@ def test_what_does_not_fit_is_refused(modality, spec, message):
         pieces(modality, spec)
 
 
-@pytest.mark.parametrize("modality", [Text(length=12, variable=True), Image()])
-def test_other_modalities_have_no_templates(modality):
-    with pytest.raises(ValueError, match="only texts of a fixed length have templates and prompts"):
-        fixed_text(modality)
+def test_other_modalities_have_no_templates():
+    with pytest.raises(ValueError, match="only texts have templates and prompts"):
+        as_text(Image())
+
+
+def test_of_a_variable_text_nothing_is_known_behind_its_end():
+    varying = Text(length=12, variable=True)
+    layout = arrange(varying, pieces(varying, Template("ab___3c")), is_whole=True)
+    assert layout.keep.tolist() == [*[True] * 2, *[False] * 3, True, *[False] * 6]
+    edit = stored_template([layout], varies=True)
+    assert edit.lengths.tolist() == [6] and edit.cut(8).values.shape == (1, 8)
+    assert pieces(varying, Template("a___2b___c"))[1:4:2] == [Gap(2), Gap(0)]
+    with pytest.raises(ValueError, match="one gap of any length; write a number of units behind"):
+        pieces(varying, Template("a___b___"))

@@ -1,7 +1,7 @@
 """Values that a user gives on the command line: what is known, edited, guided and sampled how."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from vqdit.cli.invocation import command
@@ -83,14 +83,24 @@ def _stacked(modality: Any, values: list[Any]) -> Any:
     return ragged(values) if modality.lengths and values[0].ndim else np.stack(values)
 
 
-def read_lengths(words: Sequence[str]) -> dict[str, list[float]]:
-    """Reads NAME=VALUE pairs; a name may have several values, which samples take in turn."""
+def read_lengths(
+    model: Any, words: Sequence[str], known: Collection[str], want: Sequence[str] | None
+) -> dict[str, list[float]]:
+    """Reads NAME=VALUE pairs; a name may have several values, which samples take in turn.
+
+    Raises:
+        ValueError: a pair cannot be read, or a length is none that the model can generate.
+    """
+    from vqdit.inference.requests import check_names, told_lengths, wanted_targets
+
     found: dict[str, list[float]] = {}
     for word in words:
         name, equals, value = word.partition("=")
         if not equals or not value:
             raise ValueError(f"--length takes NAME=VALUE such as text=40, got {word!r}")
         found.setdefault(name, []).append(read_number("--length", value))
+    check_names(model.task, known, want)
+    told_lengths(model.task, wanted_targets(model.task, known, want), found, 1)
     return found
 
 

@@ -91,7 +91,7 @@ def sample(
         "seed": seed,
         "batch_size": batch_size,
     }
-    lengths = arguments.read_lengths(length)
+    lengths = arguments.read_lengths(model, length, known, settings["want"])
     if explain and autoguide:
         raise ValueError("--explain explains a single network; leave out --autoguide")
     editing = {"init": init, "mask": mask, "strength": strength, "interpolate": interpolate}

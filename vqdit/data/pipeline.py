@@ -107,7 +107,7 @@ class Data(Component):
         rows = slice(process_index * size, (process_index + 1) * size)
         augment = (self.augment, self.augment_given)
         sizes = self._sizes("train")
-        batches = self._batches(seed) if sizes and len(sizes.each) > 1 else None
+        batches = self._batches(seed, sizes) if sizes and len(sizes.each) > 1 else None
         assemble = _Assemble(split, self.features(), augment, seed, rows, sizes, batches)
         passed = None
         if self.workers:
@@ -137,7 +137,7 @@ class Data(Component):
 
     def train_rows(self, seed: int, step: int) -> np.ndarray:
         """Returns the rows of the training split that form the global batch of a step."""
-        return np.asarray(self._batches(seed)[step])
+        return np.asarray(self._batches(seed, self._sizes("train"))[step])
 
     def first_batch(self, seed: int) -> Batch:
         """Returns the whole global batch of step 0."""
@@ -158,15 +158,13 @@ class Data(Component):
             whole = np.arange(start, min(start + self.batch_size, len(examples)))
             yield _batch(arrays, features, index, valid, sizes and sizes.of(whole))
 
-    def _batches(self, seed: int) -> Any:
+    def _batches(self, seed: int, sizes: "_Sizes | None") -> Any:
         """Returns the row numbers of the global batch of every step."""
-        split = self.source.split("train")
-        order = _order(split, seed)
-        buckets = _buckets(self)
-        if buckets is None or len(buckets.sizes) == 1:
+        order = _order(self.source.split("train"), seed)
+        if sizes is None or len(sizes.each) == 1:
             # Endless; without drop_remainder, Grain's length would overflow an integer.
             return order.batch(self.batch_size, drop_remainder=True)
-        return Batches(order, buckets.of(split), self.batch_size, seed)
+        return Batches(order, sizes.bucket, self.batch_size, seed)
 
     def _sizes(self, split: str) -> "_Sizes | None":
         """Returns the padded lengths of the batches of a split; None if no column is ragged."""

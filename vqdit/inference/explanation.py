@@ -20,7 +20,7 @@ import numpy as np
 from vqdit import rules
 from vqdit.inference.attribution import ROUNDS, Attribution, attribute
 from vqdit.inference.generator import BATCH, Generator
-from vqdit.inference.requests import Inputs, check_memory
+from vqdit.inference.requests import Inputs, check_memory, told_lengths
 from vqdit.nn.patches import fold
 from vqdit.processes.base import X
 from vqdit.ragged import lengths as lengths_of
@@ -113,6 +113,7 @@ def explain(
     rules.check(rules.SEED, seed=seed)
     inputs = generator.prepare(given, want, samplers, guidance)
     task, stored, wanted = inputs.task, inputs.stored, inputs.wanted
+    inputs = inputs._replace(counts=told_lengths(task, wanted, lengths, num))
     blocks = [name for name in wanted if task.targets[name].block]
     if blocks:
         raise ValueError(
@@ -124,7 +125,7 @@ def explain(
     count, size = min(first, num), min(batch_size, num)
     check_memory(task, wanted, count)
     index, run = np.arange(count), _compiled_trajectory(task, chosen, min(count, size))
-    inputs = generator.with_lengths(inputs, lengths, count, size, seed)
+    inputs = generator.with_lengths(inputs, count, size, seed)
     batches = inputs.batches(index, size, seed, whole=True)
     parts = [run(params, frozen, keys, request) for _, request, keys in batches]
     results, x_0, path = jax.tree.map(lambda *batches: jnp.concatenate(batches)[:count], *parts)

@@ -118,6 +118,7 @@ class Generator:
         rules.check(rules.BATCH, batch_size=batch_size)
         rules.check(rules.SEED, seed=seed)
         inputs = self.prepare(given, want, samplers, guidance, autoguide)
+        inputs = inputs._replace(counts=told_lengths(self.task, inputs.wanted, lengths, num))
         returned = {*inputs.wanted, *inputs.stored}
         check_memory(self.task, returned, num)
         stored_edits = {
@@ -133,9 +134,20 @@ class Generator:
         run = self._compiled(self.samplers(samplers), task, mesh)
         found: dict[str, np.ndarray] = {}
         arrays = parallel.put_replicated((self.params, self.frozen, params), mesh)
-        inputs = self.with_lengths(inputs, lengths, num, size, seed)
+        told = {
+            name: np.resize(edit.lengths, num)
+            for name, edit in stored_edits.items()
+            if isinstance(edit, StoredEdit) and edit.lengths is not None
+        }
+        inputs = inputs._replace(counts={**inputs.counts, **told})
+        inputs = self.with_lengths(inputs, num, size, seed)
         for rows, request, keys in inputs.batches(np.arange(num), size, seed):
             edited = {name: edit.take(rows) for name, edit in stored_edits.items()}
+            edited |= {
+                name: edit.cut(request.given[name].shape[1])
+                for name, edit in edited.items()
+                if isinstance(edit, StoredEdit) and name in told
+            }
             edit_inputs = Named({name: edit.inputs for name, edit in edited.items()})
             request = request._replace(edits=edit_inputs)
             if is_path:
@@ -158,28 +170,22 @@ class Generator:
                 report(int(end))
         return {name: self.modality(name).unpack(stored) for name, stored in found.items()}
 
-    def with_lengths(
-        self, inputs: Inputs, told: Mapping[str, Any] | None, num: int, size: int, seed: int
-    ) -> Inputs:
-        """Returns inputs with the lengths of all samples: those of a caller, the others drawn.
+    def with_lengths(self, inputs: Inputs, num: int, size: int, seed: int) -> Inputs:
+        """Returns inputs with the lengths of all samples: those that are not known are drawn.
 
         Args:
             inputs: inputs of `num` samples.
-            told: lengths by name, as in `sample`.
             num: number of samples.
             size: samples at a time.
             seed: seed of the samples.
-
-        Raises:
-            ValueError: a length is out of range, or that of a modality that has none.
         """
-        counts, mesh = told_lengths(self.task, inputs.wanted, told, num), parallel.of_process()
+        counts, mesh = inputs.counts, parallel.of_process()
         unknown = [n for n in self.task.variable if n in inputs.wanted and n not in counts]
         if not unknown:
-            return inputs._replace(counts=counts)
+            return inputs
         drawn = {name: np.zeros(num, np.int32) for name in unknown}
         arrays = parallel.put_replicated((self.params, self.frozen), mesh)
-        run, inputs = _compiled_lengths(self.task, mesh), inputs._replace(counts=counts)
+        run = _compiled_lengths(self.task, mesh)
         for rows, request, keys in inputs.batches(np.arange(num), size, seed):
             found = run(*arrays, *parallel.put_examples((keys, request), size, mesh))
             for name in unknown:
@@ -194,13 +200,14 @@ class Generator:
         num: int,
         seed: int,
     ) -> StoredEdit | StoredInterpolation:
-        if name in self.task.variable:
-            raise ValueError(
-                f"{name!r} has a variable length, and only what has a fixed length can be edited"
-            )
         check_edited(inputs.wanted, [name])
         if isinstance(edit, Template | Prompt):
             return read_template(inputs, self.params, self.frozen, name, edit, num, seed)
+        if name in self.task.variable:
+            raise ValueError(
+                f"{name!r} has a variable length; of such, only texts can be edited, by a template "
+                "or a prompt"
+            )
         try:
             modality = self.modality(name)
             if isinstance(edit, Interpolation):

@@ -17,6 +17,7 @@ from vqdit.tasks.diffusion import DiffusionTask
 from vqdit.tasks.editing import StoredEdit
 from vqdit.tasks.generation import GenerationTask
 from vqdit.tasks.request import Request
+from vqdit.tasks.targets import CodeTarget
 from vqdit.tasks.templates import (
     CANDIDATES,
     Gap,
@@ -25,7 +26,7 @@ from vqdit.tasks.templates import (
     Prompt,
     Template,
     arrange,
-    fixed_text,
+    as_text,
     is_open,
     lengths_to_compare,
     pieces,
@@ -55,14 +56,36 @@ def read_template(
     The lengths of the gaps of sample i depend on (seed, i) and on what it is given.
 
     Raises:
-        ValueError: the template does not fit the model.
+        ValueError: the template does not fit the model, or the lengths that a caller gives.
     """
-    modality = fixed_text(inputs.task.modality(name))
+    modality = as_text(inputs.task.modality(name))
     parts = template_parts(inputs.task, frozen, name, spec)
     bounds = functools.partial(_bounds, inputs, params, frozen, name)
     period = int(np.lcm.reduce([1, *map(len, inputs.stored.values())]))
-    layouts = _layouts(modality, parts, bounds, num, seed, period)
-    return stored_template(layouts)
+    if modality.lengths and name in inputs.counts:
+        each = [_told(name, parts, int(length)) for length in inputs.counts[name]]
+        layouts = [arrange(modality, own, is_whole=True) for own in each]
+    else:
+        layouts = _layouts(modality, parts, bounds, num, seed, period)
+    return stored_template(layouts, varies=bool(modality.lengths))
+
+
+def _told(name: str, parts: Sequence[Piece], length: int) -> list[Piece]:
+    """Returns the pieces of a text of variable length whose length is known."""
+    taken = sum(part.units if isinstance(part, Gap) else len(part) for part in parts)
+    gaps = [number for number, part in enumerate(parts) if is_open(part)]
+    left, least = length - taken, sum(number < len(parts) - 1 for number in gaps)
+    if left < least or (left and not gaps):
+        count = f"{'at least' if gaps else 'exactly'} {taken + least} units"
+        raise ValueError(
+            f"{name!r}: the template has {count}, and the text is to have {length}; change one"
+        )
+    return _filled(parts, gaps[0], left) if gaps else list(parts)
+
+
+def _filled(parts: Sequence[Piece], number: int, length: int) -> list[Piece]:
+    """Returns the pieces with a length of gap `number`, which may be 0 at the end."""
+    return [*parts[:number], *([Gap(length)] if length else []), *parts[number + 1 :]]
 
 
 def template_parts(
@@ -75,7 +98,9 @@ def template_parts(
     """
     modality = task.modality(name)
     try:
-        parts = pieces(fixed_text(modality), spec)
+        parts = pieces(as_text(modality), spec)
+        if not isinstance(task.targets.get(name), CodeTarget):
+            raise ValueError("only texts whose units are generated have templates and prompts")
     except ValueError as error:
         raise ValueError(f"{name!r}: {error}") from error
     for part in parts:
@@ -89,29 +114,28 @@ def _layouts(
 ) -> list[Layout]:
     """Returns the layout of every sample; sample i is given item i mod `period`."""
     samples = [list(parts) for _ in range(num)]
-    last = len(parts) - 1
+    last, varies = len(parts) - 1, bool(modality.lengths)
     for number, part in enumerate(parts):
-        if not is_open(part) or number == last:
+        if not is_open(part) or (number == last and not varies):
             continue
+        least = int(number < last)
         next_gap = next((n for n in range(number + 1, last + 1) if is_open(parts[n])), last + 1)
         known: dict[Any, tuple[np.ndarray, np.ndarray]] = {}
         for i, own in enumerate(samples):
             before = (*(p.units for p in own[:number] if isinstance(p, Gap)), i % period)
             if before not in known:
-                found = lengths_to_compare(own, number, modality.length)
+                found = lengths_to_compare(own, number, modality.length, least)
                 if len(found) == 1:
                     known[before] = found, np.ones(1)
                 else:
-                    upto = [
-                        [*own[:number], Gap(int(n)), *own[number + 1 : next_gap]] for n in found
-                    ]
+                    upto = [_filled(own[:next_gap], number, int(n)) for n in found]
                     is_whole = next_gap > last
                     each = [arrange(modality, some, is_whole=is_whole) for some in upto]
                     known[before] = found, shares(found, bounds(each, i))
             lengths, p = known[before]
             u = np.random.Generator(np.random.Philox([seed, i, number])).random()
             drawn = lengths[min(np.searchsorted(np.cumsum(p), u), len(lengths) - 1)]
-            own[number] = Gap(int(drawn))
+            own[:] = _filled(own, number, int(drawn))
     return [arrange(modality, own, is_whole=True) for own in samples]
 
 
@@ -121,7 +145,11 @@ def _bounds(
     filled = [layouts[row % len(layouts)] for row in range(CANDIDATES)]  # one shape compiles
     codes = jnp.asarray(np.stack([layout.codes for layout in filled]))
     keep = jnp.asarray(np.stack([layout.keep for layout in filled]))
-    request = inputs.request(np.full(CANDIDATES, sample))._replace(branches=())
+    varies = name in inputs.task.variable
+    request = inputs.request(np.full(CANDIDATES, sample), whole=varies)._replace(branches=())
+    if varies:
+        ends = jnp.asarray([layout.end for layout in filled], jnp.int32)
+        request = request._replace(lengths=request.lengths | {name: ends})
     run = _compiled(inputs.task, name, parallel.of_process())
     return np.asarray(run(params, frozen, request, codes, keep))[: len(layouts)]
 

@@ -185,7 +185,7 @@ def trajectory(
             noise_keys = _step_keys(keys, f"{n}/kept", number)
             x_t, _ = processes[n].noise(noise_keys, x_1[n], jnp.full((len(keys), 1), t[n]))
             shown[n] = jnp.where(known[n][..., None], x_t, x[n])
-        return predict(x | shown, _times_seen(processes, t, x, clean))
+        return predict(x | shown, _times_seen(processes, t, x, clean, padding))
 
     def scan(state: tuple[Named[X], Named[Carry]], now: Any) -> tuple[Any, Named[X]]:
         x_t, carries = state
@@ -243,14 +243,19 @@ def _times_seen(
     t: Named[Float[Array, ""]],
     x: Named[X],
     known: Named[Bool[Array, "b _"]],
+    padding: Named[Bool[Array, "b _"]],
 ) -> Named[Float[Array, "b _"]]:
-    """Returns the times that the network sees; see `known` of `generate`."""
+    """Returns the times that the network sees; see `known` and `padding` of `trajectory`."""
     times = {}
     for name in x:
         if name not in known:
             times[name] = jnp.full((x[name].shape[0], 1), t[name])
         elif processes[name].is_discrete:
             rest = jnp.mean(~known[name], axis=1, keepdims=True)
+            if name in padding:
+                open_, real = ~known[name] & ~padding[name], ~padding[name]
+                count = jnp.maximum(jnp.sum(real, axis=1, keepdims=True), 1)
+                rest = jnp.sum(open_, axis=1, keepdims=True) / count
             times[name] = processes[name].time_at(rest * processes[name].noise_share(t[name]))
         else:
             times[name] = jnp.where(known[name], 0.0, t[name])

@@ -62,19 +62,30 @@ class EditInputs(NamedTuple):
 
 
 class StoredEdit(NamedTuple):
-    """An `EditSpec` in stored form: values [f, ...], mask [f, *size], kept tokens [f, l]."""
+    """An `EditSpec` in stored form: values [f, ...], mask [f, *size], kept tokens [f, l].
+
+    If examples differ in length, `lengths` are their numbers of stored positions, int32 [f].
+    """
 
     values: np.ndarray
     mask: np.ndarray
     keep: np.ndarray
     strength: float
     unended: np.ndarray | None = None
+    lengths: np.ndarray | None = None
 
     def take(self, index: np.ndarray) -> "StoredEdit":
         """Returns the rows of the samples with these numbers."""
-        parts = (self.values, self.mask, self.keep, self.unended)
-        values, mask, keep, unended = (None if x is None else x[index % len(x)] for x in parts)
-        return StoredEdit(values, mask, keep, self.strength, unended)  # pyright: ignore
+        return self._each(lambda rows: rows[index % len(rows)])
+
+    def cut(self, room: int) -> "StoredEdit":
+        """Returns the first `room` positions of examples that differ in length."""
+        return self._each(lambda rows: rows[:, :room] if rows.ndim > 1 else rows)
+
+    def _each(self, change: Callable[[np.ndarray], np.ndarray]) -> "StoredEdit":
+        parts = (self.values, self.mask, self.keep, self.unended, self.lengths)
+        values, mask, keep, *more = (None if part is None else change(part) for part in parts)
+        return StoredEdit(values, mask, keep, self.strength, *more)  # pyright: ignore
 
     @property
     def inputs(self) -> EditInputs:

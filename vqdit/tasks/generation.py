@@ -181,6 +181,9 @@ class GenerationTask(MultimodalTask):
         for name, edit in request.edits.items():
             encode = functools.partial(self.space(name).encode, frozen[name])
             x[name] = edit.start(encode, self.process(name), streams(keys, f"{name}/edit"))
+            if name in self.variable:
+                is_real = lengths.real(x[lengths.of(name)][:, 0, 0], x[name].shape[1])
+                x[name] = jnp.where(is_real[..., None], x[name], 0)
         for name, condition in self.conditions.items():
             x[name] = condition.codes(request.given[name], request.mask.get(name))
         return Named(x)

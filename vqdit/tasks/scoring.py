@@ -188,8 +188,12 @@ def _time(
 
 def _time_seen(process: Process, scored: Scored, t: Float[Array, "b 1"]) -> Float[Array, "b 1"]:
     """Returns the time at which as many codes are hidden, where some are unknown throughout."""
-    if not process.is_discrete or scored.length is not None:
+    if not process.is_discrete:
         return t
-    none = jnp.mean(jnp.all(scored.x_0 == MASK, axis=-1), axis=-1, keepdims=True)
+    is_none = jnp.all(scored.x_0 == MASK, axis=-1)
+    none = jnp.mean(is_none, axis=-1, keepdims=True)
+    if scored.length is not None and scored.real is not None:
+        count = jnp.maximum(jnp.sum(scored.real, axis=-1, keepdims=True), 1)
+        none = jnp.sum(is_none & scored.real, axis=-1, keepdims=True) / count
     share = none + (1.0 - none) * process.noise_share(t)
     return jnp.where(none > 0.0, process.time_at(share), t)

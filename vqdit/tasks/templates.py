@@ -9,6 +9,9 @@ beforehand,
 
 Several gaps are drawn from left to right, each by the parts up to the next gap. A gap at the end
 has no length of its own: the text goes on until the model ends it, as after a prompt.
+
+In a text of variable length the length of a gap determines that of the text, so one gap may have
+any length, also at the end; p(n) is then the model's probability of the whole length.
 """
 
 import re
@@ -59,10 +62,10 @@ def is_open(part: object) -> bool:
 Piece = Gap | Shaped[np.ndarray, " _"]
 
 
-def fixed_text(modality: Modality) -> Text:
+def as_text(modality: Modality) -> Text:
     """Returns a modality that has templates; raises ValueError for all others."""
-    if not isinstance(modality, Text) or modality.lengths:
-        raise ValueError("only texts of a fixed length have templates and prompts")
+    if not isinstance(modality, Text):
+        raise ValueError("only texts have templates and prompts")
     return modality
 
 
@@ -95,21 +98,30 @@ def pieces(modality: Text, spec: Template | Prompt) -> list[Piece]:
             f"the template has at least {least} units, more than the {modality.length} of the "
             "model; shorten it"
         )
+    if modality.lengths and sum(map(is_open, found)) > 1:
+        raise ValueError(
+            "a text of variable length takes one gap of any length; write a number of units behind "
+            "the others, as in ___12"
+        )
     return found
 
 
-def lengths_to_compare(parts: Sequence[Piece], number: int, room: int) -> Int[np.ndarray, " c"]:
+def lengths_to_compare(
+    parts: Sequence[Piece], number: int, room: int, least: int = 1
+) -> Int[np.ndarray, " c"]:
     """Returns the lengths that gap `number` may have: all, or a geometric series if there are many.
 
     Args:
         parts: pieces of the template, in which the gaps before have their lengths.
         number: index of the gap in `parts`.
         room: units of the model's texts.
+        least: the smallest length.
     """
     most = room - _least([*parts[:number], *parts[number + 1 :]])
-    if most <= CANDIDATES:
-        return np.arange(1, most + 1)
-    return np.unique(np.geomspace(1, most, CANDIDATES).round().astype(int))
+    if most - least < CANDIDATES:
+        return np.arange(least, most + 1)
+    series = np.geomspace(1, most - least + 1, CANDIDATES).round().astype(int)
+    return np.unique(series) + least - 1
 
 
 def shares(
@@ -164,22 +176,24 @@ def arrange(modality: Text, parts: Sequence[Piece], *, is_whole: bool) -> Layout
             codes[at : at + count], keep[at : at + count] = part, True
         at += count
     is_whole = is_whole and not is_open(parts[-1])
-    if is_whole and not modality.packed:
+    if is_whole and not (modality.packed or modality.lengths):
         keep[at:] = True
     return Layout(codes, keep, gaps, is_whole)
 
 
-def stored_template(layouts: Sequence[Layout]) -> StoredEdit:
+def stored_template(layouts: Sequence[Layout], *, varies: bool = False) -> StoredEdit:
     """Returns the edit that fills in a template; sample i has layout i mod F.
 
     In a packed text nothing is known of what follows a whole template; it is generated and cut off.
+    If texts differ in length (`varies`), each has the length of its layout.
     """
     codes, keep, gaps = (np.stack([layout[n] for layout in layouts]) for n in range(3))
     mask = ~keep
     for row, layout in zip(mask, layouts, strict=True):
         if layout.is_whole:
             row[layout.end :] = False
-    return StoredEdit(codes, mask, keep, 1.0, gaps)
+    ends = np.asarray([layout.end for layout in layouts], np.int32) if varies else None
+    return StoredEdit(codes, mask, keep, 1.0, gaps, ends)
 
 
 def without_end(predict: Predict, unended: Mapping[str, Bool[Array, "b l"]]) -> Predict:
