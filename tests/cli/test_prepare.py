@@ -156,3 +156,49 @@ def test_texts_are_prepared_and_the_printed_options_name_them(folder, capsys):
     assert lines[:2] == ["text_files: 89 train, 5 validation, 5 test", "  text: [8]"]
     fields = {"length": 8, "documents": "line", "split_by": "position", "errors": "replace"}
     assert source_of(lines[2]) == TextFiles(path="my texts.log", **fields)
+
+
+CONFIG = """
+from vqdit.config import Experiment
+from vqdit.data import Data, Table
+from vqdit.modalities import Text
+from vqdit.tasks import CodeTarget, DiffusionTask
+from vqdit.typing import Named
+
+TEXT = Text(length=8, outside="cut")
+
+
+def config():
+    source = Table(path="my rows.csv", columns=Named(a_word=TEXT), headers=Named(a_word="a word"))
+    task = DiffusionTask(targets=Named(a_word=CodeTarget(modality=TEXT)))
+    one = Experiment(task=task, data=Data(source=source, batch_size=2))
+    return {"one": one, "two": one}
+"""
+
+
+def test_the_data_of_a_config_are_prepared(folder, capsys, refused):
+    rows = "".join(f"word number {number}\n" for number in range(20))
+    (folder / "my rows.csv").write_text(f"a word\n{rows}")
+    (folder / "my_config.py").write_text(CONFIG)
+    assert main(["prepare", "my_config.py"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "my rows.csv: 16 train, 2 validation, 2 test",
+        "  a_word: [8]",
+        "  a_word: cut to 8 bytes: 20",
+        "  train on it with: --config=my_config.py",
+    ]
+    message = refused("prepare", "my_config.py", "--size=8")
+    assert message == "my_config.py says what its data are; leave out size=8"
+    message = refused("prepare", "table", "my rows.csv")
+    assert "unknown column 'a word'" in message and "`vqdit configure` writes a config" in message
+
+
+def test_a_data_set_of_texts_names_its_columns(folder, capsys, monkeypatch):
+    columns = "columns=Named(text=Text(length=512))"
+    monkeypatch.setattr("vqdit.data.stock.prepare_stock", lambda name: name)
+    monkeypatch.setattr("vqdit.data.stock.lacks_pictures", lambda name: columns)
+    assert main(["prepare", "tfds:letters"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "tfds:letters: prepared; it has no pictures by the name of image",
+        f"  name its columns in a config: TFDS(name='letters', {columns})",
+    ]

@@ -26,6 +26,7 @@ from vqdit.tasks import TokenizerTask
 from vqdit.tasks.base import Trained
 from vqdit.train import state as states
 from vqdit.train.step import train_step
+from vqdit.typing import Named
 
 CPU = Machine("a CPU", 1, None, True)
 CHIPS_8 = Machine("8 chips", 8, CHIPS["H100"], False)
@@ -244,8 +245,9 @@ def test_any_name_of_a_column_will_do(data_folder):
     task = loaded["generator"].task
     assert set(task.targets) == {*names} - {"my photo", "7"} | {"my_photo", "_7"}
     assert task.targets["my_photo"].tokenizer == "my_photo"
-    written = json.loads((data_folder / "written.jsonl").read_text().splitlines()[3])
-    assert written["my_photo"] == str(data_folder / "in/3.png") and written["_7"] == "7 3"
+    source = loaded["target"].data.source
+    assert source.path == str(data_folder / "rows.jsonl")
+    assert source.headers == Named(my_photo="my photo", _7="7")
     assert loaded["target"].task.name == "Target"
     labels = {name: task.targets[name].modality for name in ("class", "classes")}
     assert labels["class"].names == tuple(sorted(WORDS))

@@ -221,6 +221,45 @@ def test_a_column_that_the_table_lacks_is_named_with_the_nearest(tmp_path, endin
         lacking.prepare()
 
 
+def test_a_column_may_have_another_name_in_the_file(tmp_path):
+    file = tmp_path / "rows.csv"
+    rows = "".join(f"text {n},{('cat', 'dog')[n % 2]},{n},{SPLITS[n % 3]}\n" for n in range(12))
+    file.write_text(f"label text,class,2nd,fold\n{rows}")
+    columns = Named(label_text=Text(length=8), kind=Label(classes=2), second=Text(length=2))
+    headers = Named(label_text="label text", kind="class", second="2nd", split="fold")
+    source = Table(path=str(file), columns=columns, headers=headers)
+    assert source.features()["kind"].names == ("cat", "dog")
+    found = source.split("validation").take(np.arange(4))
+    read = {name: columns[name].unpack(found[name]).tolist() for name in columns}
+    assert read == {
+        "label_text": ["text 1", "text 4", "text 7", "text 10"],
+        "kind": [1, 0, 1, 0],
+        "second": ["1", "4", "7", "10"],
+    }
+    assert source.key() != Table(path=str(file), columns=Named(fold=Text())).key()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (
+            {"columns": Named({"label text": Text()})},
+            "named 'label text', which is no name in Python; call it label_text, and add "
+            "headers=Named(label_text='label text')",
+        ),
+        ({"columns": Named({"2nd": Text()})}, "call it _2nd, and add headers=Named(_2nd='2nd')"),
+        ({"columns": Named(a=Text()), "headers": Named(b="B")}, "headers names the column 'b', "),
+        ({"columns": Named(label_text=Text())}, "add headers=Named(label_text='label text'); it"),
+        ({"columns": Named(a=Text()), "headers": Named(a="A")}, "has no column 'A'; it has: label"),
+    ],
+)
+def test_names_of_headers_are_checked(tmp_path, fields, message):
+    file = tmp_path / "rows.csv"
+    file.write_text("label text,class\n" + "a,b\n" * 12)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Table(path=str(file), **fields).features()
+
+
 def test_a_column_without_values_is_named(tmp_path):
     found = [row | {"note": None} for row in rows()]
     with pytest.raises(ValueError, match="has no value in its column 'note'; remove it"):

@@ -6,12 +6,13 @@ import sys
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from PIL import Image
+from PIL import Image as Pillow
 
 from vqdit.data import TFDS, Data, stock
 from vqdit.data.sources import SPLITS, Feature, root
-from vqdit.modalities import pictures
+from vqdit.modalities import Audio, Image, Label, Text, pictures
 from vqdit.modalities.pictures import fit
+from vqdit.typing import Named
 
 pytestmark = pytest.mark.usefixtures("data_folder")
 
@@ -21,9 +22,14 @@ def picture(row, channels=3):
     return np.random.default_rng(row).integers(0, 256, shape, dtype=np.uint8)
 
 
+def text(row):
+    """A text of `row` bytes, of which the first two are one letter."""
+    return ("é" + "abcdefgh" * 8).encode()[:row].decode(errors="ignore") or "x"
+
+
 def png(pixels):
     buffer = io.BytesIO()
-    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(buffer, "PNG")
+    Pillow.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(buffer, "PNG")
     buffer.seek(0)
     return buffer
 
@@ -31,7 +37,7 @@ def png(pixels):
 def prepare(name="tiny_pictures", sizes=None, channels=3, **features):
     """Prepares a TFDS data set of pictures of several sizes, as its own tools do."""
     sizes = sizes or {"train": 40}
-    columns = {"image": tfds.features.Image(shape=(None, None, channels))}
+    columns = {"image": tfds.features.Image(shape=(None, None, channels))} if channels else {}
     columns |= features or {"label": tfds.features.ClassLabel(names=["cat", "dog", "emu"])}
 
     class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -51,12 +57,14 @@ def prepare(name="tiny_pictures", sizes=None, channels=3, **features):
 
         def _generate_examples(self, start, count):
             for row in range(start, start + count):
-                example = {"image": png(picture(row, channels))}
+                example = {}
                 for column, feature in columns.items():
                     if isinstance(feature, tfds.features.ClassLabel):
                         example[column] = row % 3 if row % 7 else -1
                     elif column != "image":
-                        example[column] = "text"
+                        example[column] = text(row)
+                    else:
+                        example[column] = png(picture(row, channels))
                 yield row, example
 
     Builder.name = name
@@ -303,3 +311,59 @@ def test_bad_fields_are_refused_by_value(fields):
     (value,) = fields.values()
     with pytest.raises(ValueError, match=f"TFDS needs .*got {value}"):
         TFDS(**fields)
+
+
+WORDS, CLASSES = tfds.features.Text(), tfds.features.ClassLabel(names=["cat", "dog", "emu"])
+
+
+def test_texts_and_classes_are_columns_by_their_names(caplog):
+    prepare("letters", sizes={"train": 12, "test": 4}, channels=0, story=WORDS, animal=CLASSES)
+    story = Text(length=8, variable=True, outside="cut")
+    source = TFDS(name="letters", columns=Named(story=story, animal=Label(classes=3)))
+    assert source.features() == Named(
+        story=Feature((8,), ragged=True), animal=Feature((), 3, ("cat", "dog", "emu"))
+    )
+    assert [len(source.split(split)) for split in SPLITS] == [11, 1, 4]
+    found = everything(source, "test")
+    whole = [text(row) for row in range(12, 16)]
+    assert story.unpack(found["story"]).tolist() == ["éabcdef"] * 4
+    assert all(one.startswith("éabcdefgh") for one in whole)
+    assert found["animal"].tolist() == [0, 1, 0, 0] and found["present_animal"].tolist() == [
+        True, True, False, True,
+    ]  # fmt: skip
+    assert "story: cut to 8 bytes: 7" in caplog.text
+    batches = list(Data(source=source, batch_size=4).split_batches("train"))
+    assert len(batches) == 3 and batches[0].mask["story"].shape == (4, 8)
+
+
+def test_texts_may_be_beside_pictures():
+    prepare("captions", sizes={"train": 20}, caption=WORDS, label=CLASSES)
+    columns = Named(image=Image(size=(8, 8)), caption=Text(length=24), label=Label(classes=3))
+    found = everything(TFDS(name="captions", columns=columns), "train")
+    plain = everything(TFDS(name="captions", size=8), "train")
+    np.testing.assert_array_equal(found["image"], plain["image"])
+    assert columns["caption"].unpack(found["caption"])[5] == text(5)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"storry": Text()}, "letters has no feature 'storry'; nearest: 'story'; it has: animal, "),
+        ({"story": Label(classes=2)}, "'story' of letters is a Text and not a class label"),
+        ({"animal": Audio()}, "'animal' is of type Audio"),
+        ({"story": Text(length=3)}, "letters, train 4, story: the text 'éab' has 4 bytes, more"),
+    ],
+)
+def test_columns_that_do_not_fit_are_refused(columns, message):
+    prepare("letters", sizes={"train": 12, "test": 4}, channels=0, story=WORDS, animal=CLASSES)
+    with pytest.raises(ValueError, match=message):
+        TFDS(name="letters", columns=Named(columns)).features()
+
+
+def test_a_data_set_without_pictures_says_its_columns():
+    prepare("letters", sizes={"train": 12}, channels=0, story=WORDS, animal=CLASSES)
+    assert stock.lacks_pictures("letters") == (
+        'columns=Named(animal=Label(classes=3), story=Text(length=512, outside="cut"))'
+    )
+    prepare()
+    assert stock.lacks_pictures("tiny_pictures") == ""

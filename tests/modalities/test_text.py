@@ -4,7 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vqdit.modalities import Text
+from vqdit.modalities import BPE, Text
+from vqdit.modalities.base import LeftOut
 from vqdit.modalities.texts import to_bytes
 from vqdit.ragged import ragged
 
@@ -136,3 +137,19 @@ def test_a_text_of_variable_length_is_its_bytes_alone():
 def test_a_text_of_variable_length_that_is_none_is_refused(value, message):
     with pytest.raises(ValueError, match=message):
         Text(length=12, variable=True).pack(value)
+
+
+@pytest.mark.parametrize("variable", [False, True])
+def test_long_texts_of_data_are_cut_behind_a_whole_character_or_left_out(variable):
+    cutting = Text(length=4, outside="cut", variable=variable)
+    cell = cutting.read_cell("abcéd")
+    assert bytes(cell.stored).rstrip(b"\0") == b"abc" and cell.changes == ("cut to 4 bytes",)
+    assert len(cell.stored) == (3 if variable else 4)
+    assert cutting.read_cell("abé").changes == ()
+    units = BPE(size=300, merges="a b\nĠ Ã\nĠÃ ©")
+    short = Text(length=2, outside="cut", units=units, variable=variable)
+    assert short.unpack(ragged([short.read_cell("ab éab").stored])).tolist() == ["ab é"]
+    with pytest.raises(LeftOut, match="longer than 4 bytes"):
+        Text(length=4, outside="skip", variable=variable).read_cell("abcde")
+    with pytest.raises(ValueError, match="has 5 bytes, more than the 4 that fit"):
+        Text(length=4, variable=variable).read_cell("abcde")

@@ -56,7 +56,8 @@ def prepare(
     image_folder PATH: a folder of PNG, JPEG, WebP, GIF, BMP or TIFF files; sub-folders are classes.
 
     table ROWS.jsonl: a table (.jsonl, .csv or .parquet) with the columns image, audio, text, label
-    and split. Columns of other names are named in a config.
+    and split. Columns of other names are named in a config, which `vqdit configure ROWS.jsonl`
+    writes.
 
     text_files PATH: a UTF-8 file of any size, or a folder of .txt, .text or .md files, cut into
     windows.
@@ -65,8 +66,10 @@ def prepare(
 
     tfds:NAME: any data set of TFDS, such as tfds:celeb_a.
 
+    CONFIG.py: all data of a config, such as a table with columns of any names.
+
     Args:
-        name: Data set.
+        name: Data set, or a config.
         path: Its file or folder.
         size: Edge in pixels to which pictures are cropped and resized. Default: 64.
         channels: 1 for grey, 3 for colour. Default: 3.
@@ -97,36 +100,63 @@ def prepare(
         "split_by": split_by,
         "download": download or None,
     }
+    if name.endswith(".py"):
+        return _prepare_config(name, options)
     cls, fields = read(name, options)
 
     from vqdit import data
-    from vqdit.data.builders.description import examples_per_class, remarks
-    from vqdit.data.recorded import Recorded
-    from vqdit.data.sources import SPLITS
 
     if fields.pop("download", False):
         from vqdit.data import fashion_mnist
 
         fields["path"] = str(fashion_mnist.download())
     if cls == "TFDS":
-        from vqdit.data.stock import prepare_stock
+        from vqdit.data.stock import lacks_pictures, prepare_stock
 
         fields["name"] = prepare_stock(fields["name"])
-    source = getattr(data, cls)(**fields)
-    folder = source.prepare(quiet=True) if isinstance(source, Recorded) else None
-    counts = {split: len(source.split(split)) for split in SPLITS}
-    print(f"{name}: " + ", ".join(f"{count} {split}" for split, count in counts.items()))
-    for column, feature in source.features().items():
-        classes = f", {feature.classes} classes" if feature.classes else ""
-        print(f"  {column}: {list(feature.shape)}{classes}")
-    if folder is not None:
-        for line in examples_per_class(folder) + remarks(folder):
-            print(f"  {line}")
+        if columns := lacks_pictures(fields["name"]):
+            print(f"{name}: prepared; it has no pictures by the name of image")
+            print(f"  name its columns in a config: TFDS(name={fields['name']!r}, {columns})")
+            return 0
+    _report(name, getattr(data, cls)(**fields))
     line = " ".join(
         f"--data.source.{key.replace('_', '-')}={shlex.quote(str(fields[key]))}" for key in fields
     )
     print(f"  train on it with: --data.source={cls} {line}".rstrip())
     return 0
+
+
+def _prepare_config(name: str, options: Mapping[str, Any]) -> int:
+    """Prepares the data of all experiments of a config."""
+    from vqdit import config
+
+    for option, value in options.items():
+        if value is not None:
+            raise ValueError(f"{name} says what its data are; leave out {option}={value!r}")
+    _, found = config.load(name)
+    experiments = found.values() if isinstance(found, dict) else [found]
+    for source in dict.fromkeys(experiment.data.source for experiment in experiments):
+        _report(getattr(source, "path", "") or type(source).__name__, source)
+    print(f"  train on it with: --config={shlex.quote(name)}")
+    return 0
+
+
+def _report(name: str, source: Any) -> None:
+    """Prepares a source, and prints what it holds."""
+    from vqdit.data.builders.description import examples_per_class, remarks
+    from vqdit.data.recorded import Recorded
+    from vqdit.data.sources import SPLITS
+
+    folder = source.prepare(quiet=True) if isinstance(source, Recorded) else None
+    counts = {split: len(source.split(split)) for split in SPLITS}
+    print(f"{name}: " + ", ".join(f"{count} {split}" for split, count in counts.items()))
+    for column, feature in source.features().items():
+        classes = f", {feature.classes} classes" if feature.classes else ""
+        longest = "at most " if feature.ragged else ""
+        print(f"  {column}: {longest}{list(feature.shape)}{classes}")
+    if folder is not None:
+        for line in examples_per_class(folder) + remarks(folder):
+            print(f"  {line}")
 
 
 def read(name: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -138,7 +168,8 @@ def read(name: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     kind = "tfds:NAME" if name.startswith("tfds:") and name != "tfds:" else name
     if kind not in SOURCES or name == "tfds:NAME":
         raise ValueError(
-            f"unknown data set {name!r}{near(name, SOURCES)}; one of: {', '.join(SOURCES)}"
+            f"unknown data set {name!r}{near(name, SOURCES)}; one of: {', '.join(SOURCES)}, or a "
+            "config, which ends in .py"
         )
     cls, takes = SOURCES[kind]
     options = {option: value for option, value in options.items() if value is not None}

@@ -95,7 +95,7 @@ def plan(
         _write(rows, table)
     place = table if is_written else found.path
     try:
-        source = _source(found, parts, place)
+        source = _source(found, parts, place, is_written=is_written)
         features = source.raw_features()
         source.examples()  # raises if the splits lack something; nothing is read
         parts = [_named(part, features) for part in parts]
@@ -107,7 +107,7 @@ def plan(
         found,
         tuple(parts),
         unused,
-        _source(found, parts, place),
+        _source(found, parts, place, is_written=is_written),
         examples,
         table if is_written else None,
     )
@@ -180,8 +180,8 @@ def _named(part: Part, features: Named[Feature]) -> Part:
     return part._replace(modality=Label(classes=len(names), names=names))
 
 
-def _source(found: Found, parts: Sequence[Part], path: Path) -> Recorded:
-    """Returns the source of the data."""
+def _source(found: Found, parts: Sequence[Part], path: Path, *, is_written: bool) -> Recorded:
+    """Returns the source of the data, which may have been written anew with the new names."""
     place, column = str(path.absolute()), found.columns[0]
     text = parts[0].modality
     if isinstance(column.facts, Documents) and isinstance(text, Text):
@@ -201,4 +201,7 @@ def _source(found: Found, parts: Sequence[Part], path: Path) -> Recorded:
             channels=image.channels,
             on_error="error" if is_known else "skip",
         )
-    return Table(path=place, columns=Named({part.name: part.modality for part in parts}))
+    columns = Named({part.name: part.modality for part in parts})
+    headers = {new: old for old, new in found.renamed.items() if new in columns}
+    in_file = Named({} if is_written else headers)
+    return Table(path=place, columns=columns, headers=in_file)

@@ -10,6 +10,8 @@ from vqdit.configure.columns import Found, look_at_classes, look_at_pictures, tr
 from vqdit.configure.documents import inspect_texts
 from vqdit.configure.tables import inspect_rows, useless
 from vqdit.data.sources import SPLITS
+from vqdit.data.table_columns import SPLIT
+from vqdit.data.table_files import INSIDE, is_sharded, read_table, table_files
 from vqdit.data.table_rows import ENDINGS as TABLES
 from vqdit.data.table_rows import read_rows
 from vqdit.data.text_files import ENDINGS as TEXTS
@@ -55,6 +57,9 @@ def _inspect_folder(folder: Path) -> Found:
     files = {kind: [f for f in walked.pictures if f.suffix.lower() in kind] for kind in kinds}
     pictures, sounds, texts = files[PICTURES], files[SOUNDS], files[TEXTS]
     tables = [file for file in files[TABLES] if file.parent == folder]
+    shards = tables or [file for file in files[TABLES] if file.parent == folder / INSIDE]
+    if is_sharded(shards):
+        return _inspect_table(folder)
     if len(tables) == 1:
         return _inspect_table(tables[0])
     if len(tables) > 1:
@@ -117,22 +122,25 @@ def _inspect_files(folder: Path, files: Sequence[Path], left_out: list[str]) -> 
     table = [row for row in rows.values() if {"image", "audio", "text"} & set(row)]
     known = ("image", "audio", "text", "label", "split")
     names = [name for name in known if any(name in row for row in table)]
-    found = inspect_rows(folder, "files", names, table)
+    found = inspect_rows(folder, folder.parent, "files", names, table)
     return found._replace(left_out=(*notes, *found.left_out), table=found.table or tuple(table))
 
 
-def _inspect_table(file: Path) -> Found:
-    names, rows = read_rows(file, ())
+def _inspect_table(path: Path) -> Found:
+    """Looks at a table: a file, or a folder of files of each split."""
+    files = table_files(str(path))
+    names, rows = read_table(files, (), SPLIT)
     unused: dict[str, str] = {}
-    if file.suffix.lower() == ".parquet":  # only the wanted columns are read
+    first = next(iter(files))
+    if first.suffix.lower() == ".parquet":  # only the wanted columns are read
         for name in names:
             try:
-                read_rows(file, {name})
+                read_rows(first, {name})
             except ValueError as error:
-                unused[name] = str(error).removeprefix(f"{file} has ")
+                unused[name] = str(error).removeprefix(f"{first} has ")
         names = [name for name in names if name not in unused]
-        rows = read_rows(file, names)[1]
-    found = inspect_rows(file, "table", names, [row.cells for row in rows])
+        rows = read_table(files, names, SPLIT)[1]
+    found = inspect_rows(path, first.parent, "table", names, [row.cells for row in rows])
     return found._replace(unused={**unused, **found.unused})
 
 

@@ -22,9 +22,10 @@ from vqdit.configure.columns import (
     look_at_texts,
     training_rows,
 )
-from vqdit.data.batch import GIVEN
-from vqdit.data.sources import MIRRORED, PRESENT, SPLITS
-from vqdit.data.table_rows import Embedded, read_rows
+from vqdit.data.sources import SPLITS
+from vqdit.data.table_columns import SPLIT, identifier, is_used
+from vqdit.data.table_files import read_table, table_files
+from vqdit.data.table_rows import Embedded
 from vqdit.modalities.classes import class_name, shown
 from vqdit.modalities.pictures import SUFFIXES as PICTURES
 from vqdit.modalities.sounds import SUFFIXES as SOUNDS
@@ -40,8 +41,18 @@ LONGEST_CLASS = 60
 """Largest number of characters of a value that is taken for a class."""
 
 
-def inspect_rows(path: Path, form: Form, names: Sequence[str], rows: Sequence[Row]) -> Found:
-    """Looks at the columns of rows; the paths in a table are relative to it."""
+def inspect_rows(
+    path: Path, folder: Path, form: Form, names: Sequence[str], rows: Sequence[Row]
+) -> Found:
+    """Looks at the columns of rows.
+
+    Args:
+        path: the data, as they were given.
+        folder: to which paths in the rows are relative.
+        form: what the data are.
+        names: names of the columns.
+        rows: the rows.
+    """
     cells = {name: [row[name] for row in rows if _is_given(row.get(name))] for name in names}
     splits = set(map(str, cells.get("split", ())))
     if strange := sorted(splits - set(SPLITS)):
@@ -54,7 +65,7 @@ def inspect_rows(path: Path, form: Form, names: Sequence[str], rows: Sequence[Ro
     for name, values in cells.items():
         if name == "split" and is_split:
             continue
-        found = _look_at(name, values, path.parent)
+        found = _look_at(name, values, folder)
         if isinstance(found, str):
             unused[name] = found
         else:
@@ -66,27 +77,25 @@ def inspect_rows(path: Path, form: Form, names: Sequence[str], rows: Sequence[Ro
             "paths of pictures and sounds, texts, and classes that occur several times"
         )
     used = [row for row in rows if any(_is_given(row.get(column.name)) for column in columns)]
-    train = (
-        Counter(row.get("split") for row in used)["train"] if is_split else training_rows(len(used))
-    )
+    train = training_rows(len(used))
+    if is_split:
+        train = Counter(row.get("split") for row in used)["train"]
+        train -= sum(split not in splits for split in SPLITS) * (train // 10)
     table: tuple[Row, ...] = ()
     renamed = _renamed([column.name for column in columns])
-    if renamed or any(column.unreadable for column in columns):
-        table = tuple(_readable(row, columns, path.parent) for row in used)
+    if any(column.unreadable for column in columns):
+        table = tuple(_readable(row, columns, folder) for row in used)
         table = tuple({renamed.get(n, n): value for n, value in row.items()} for row in table)
     columns = [column._replace(name=renamed.get(column.name, column.name)) for column in columns]
     return Found(path, form, len(used), train, tuple(columns), unused, (), table, renamed)
 
 
 def _renamed(names: Sequence[str]) -> dict[str, str]:
-    """Returns new names of columns whose names are no identifiers, or that vqdit uses itself."""
+    """Returns new names of columns whose names are none in Python, or that vqdit uses itself."""
     renamed: dict[str, str] = {}
     for name in names:
-        is_used = name.startswith(PRESENT) or name.endswith((MIRRORED, GIVEN))
-        if is_used or not name.isidentifier():
-            safe = f"column_{name}_" if is_used else name
-            new = "".join(letter if f"a{letter}".isidentifier() else "_" for letter in safe)
-            new = new if new.isidentifier() else f"_{new}"
+        new = identifier(f"column_{name}_" if is_used(name) else name)
+        if new != name:
             while new in names or new in renamed.values():
                 new = f"{new}_"
             renamed[name] = new
@@ -143,10 +152,16 @@ def useless(column: Column) -> str:
 
 
 def absolute_rows(found: Found) -> list[Row]:
-    """Returns the rows of a table with absolute paths, to be written elsewhere."""
-    names = {column.name for column in found.columns}
-    rows = [row.cells for row in read_rows(found.path, names | {"split"})[1]]
-    return [_readable(row, found.columns, found.path.parent) for row in rows]
+    """Returns the rows of a table with absolute paths and the new names, to be written elsewhere.
+
+    The split of each row is among them.
+    """
+    headers = {new: old for old, new in found.renamed.items()}
+    wanted = {name: headers.get(name, name) for name in (*(c.name for c in found.columns), SPLIT)}
+    files = table_files(str(found.path))
+    _, rows = read_table(files, set(wanted.values()), SPLIT)
+    named = [{n: row.cells[old] for n, old in wanted.items() if old in row.cells} for row in rows]
+    return [_readable(row, found.columns, next(iter(files)).parent) for row in named]
 
 
 def _readable(row: Row, columns: Sequence[Column], folder: Path) -> Row:
@@ -158,8 +173,8 @@ def _readable(row: Row, columns: Sequence[Column], folder: Path) -> Row:
             if isinstance(file, Embedded):
                 if not column.unreadable:
                     raise ValueError(
-                        f"{shown(file.file)} holds files, and cannot be written anew: rename "
-                        "columns to letters, digits and _, and leave out long texts"
+                        f"{shown(file.file)} holds files, and cannot be written anew: leave out "
+                        "long texts"
                     )
                 one = column.unreadable[0]
                 raise ValueError(

@@ -1,27 +1,28 @@
-"""Image data sets of TensorFlow Datasets (TFDS), such as celeb_a or imagenet2012."""
+"""Data sets of TensorFlow Datasets (TFDS), such as celeb_a, imagenet2012 or imdb_reviews."""
 
-import contextlib
-import difflib
 import io
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from vqdit.data.builders.description import reading
 from vqdit.data.sources import PRESENT, Arrays, Feature, Source, Split, check_split, root
+from vqdit.data.stock_builders import NAME, make_builder, needs_tensorflow, open_stock, records_of
+from vqdit.data.stock_rows import StockRows
+from vqdit.modalities import Modality
 from vqdit.modalities.pictures import check_form, fit, open_checked
 from vqdit.typing import Named
 
-NAME = r"(?P<namespace>[\w-]+:)?[a-zA-Z]\w*(/[\w+.-]+)?(:(\d+|\*)(\.(\d+|\*)){2})?"
-"""Pattern of the name of a data set, with an optional namespace, configuration and version."""
 CLASSES = 2**20
 """Largest number of classes of a label."""
 
 
 class TFDS(Source):
     """A TFDS data set: `image` uint8 [size, size, channels], and `label` if the data set has one.
+
+    With `columns`, it is any of its texts, classes and pictures instead, which are converted once,
+    as those of a `Table` are.
 
     `vqdit prepare tfds:NAME` must have prepared the data set in the array_record format. If the
     data set has no validation or test split, 5 % of its training split is used for each. Labels
@@ -36,6 +37,8 @@ class TFDS(Source):
         channels: 1 for grey, 3 for colour.
         image: name of the TFDS feature that holds the image.
         label: name of the TFDS feature that holds the label; empty for no label.
+        columns: modality of every column by the name of its TFDS feature, such as
+            text=Text(length=512, outside="cut"); the fields above but the name are then not used.
     """
 
     name: str = "celeb_a"
@@ -43,14 +46,22 @@ class TFDS(Source):
     channels: int = 3
     image: str = "image"
     label: str = "label"
+    columns: Named[Modality] = Named()
 
     def __post_init__(self) -> None:
         check_form(self, self.size, self.channels)
 
+    @property
+    def rows(self) -> StockRows | None:
+        """The rows of `columns`; None if there are no columns."""
+        return StockRows(name=self.name, columns=self.columns) if self.columns else None
+
     def features(self) -> Named[Feature]:
         import tensorflow_datasets as tfds
 
-        found = self._builder().info.features
+        if self.rows:
+            return self.rows.features()
+        found = open_stock(self.name).info.features
         optional = () if self.label in ("", "label") else (self.label,)  # many have no label
         for name in (self.image, *optional):
             if name not in found:
@@ -82,45 +93,16 @@ class TFDS(Source):
 
     def split(self, name: str) -> Split:
         check_split(name)
-        builder = self._builder()
-        available = set(builder.info.splits)
-        if "train" not in available:
-            raise ValueError(
-                f"{self.name} has no training split; it has: {', '.join(sorted(available))}; "
-                "choose another data set"
-            )
-        missing = [split for split in ("validation", "test") if split not in available]
-        if name in available and (name != "train" or not missing):
-            expression = name
-        elif name == "train":
-            expression = f"train[:{100 - 5 * len(missing)}%]"
-        else:
-            start = 100 - 5 * (len(missing) - missing.index(name))
-            expression = f"train[{start}%:{start + 5}%]"
-        from tensorflow_datasets.core.decode import DeserializeMethod
-
-        raw = DeserializeMethod.RAW_BYTES
-        return _Stock(self, builder.as_data_source(expression, deserialize_method=raw))
+        if self.rows:
+            return self.rows.split(name)
+        return _Stock(self, records_of(self.name, name))
 
     def fingerprint(self) -> dict[str, Any]:
-        info = self._builder().info
+        if self.rows:
+            return self.rows.fingerprint()
+        info = open_stock(self.name).info
         splits = {name: split.num_examples for name, split in info.splits.items()}
         return {"name": info.name, "version": str(info.version), "splits": splits}
-
-    def _builder(self) -> Any:
-        if (match := re.fullmatch(NAME, self.name)) and (namespace := match["namespace"]):
-            name = self.name.removeprefix(namespace)
-            raise ValueError(
-                f"{self.name} has a namespace, whose code only `vqdit prepare tfds:{self.name}` "
-                f"runs; prepare it, if you trust {namespace[:-1]}, and name it {name!r} here"
-            )
-        builder = make_builder(self.name)
-        if not builder.info.splits:
-            raise FileNotFoundError(
-                f"the TFDS data set {self.name!r} is not prepared in {root() / 'tfds'}; "
-                f"run `vqdit prepare tfds:{self.name}`"
-            )
-        return builder
 
 
 class _Stock:
@@ -170,53 +152,26 @@ def _channels(pixels: np.ndarray, channels: int) -> np.ndarray:
     return np.round(pixels @ weights).astype(np.uint8)[..., None]
 
 
-def make_builder(name: str) -> Any:
-    """Returns the TFDS builder of a data set.
+def lacks_pictures(name: str) -> str:
+    """Returns columns that a prepared data set without pictures may have, as source; "" if it has.
 
-    Args:
-        name: its name. One with a namespace makes TFDS download code and run it.
-
-    Raises:
-        ValueError: if TFDS has no such data set or version.
-        ImportError: if the data set needs TensorFlow or another package that is not installed.
+    They are its texts and its class labels.
     """
     import tensorflow_datasets as tfds
 
-    if not re.fullmatch(NAME, name):
-        raise ValueError(f"{name!r} is no name of a TFDS data set, such as celeb_a or mnist:3.0.1")
-    try:
-        with _only_known_features():
-            return tfds.builder(name, data_dir=root() / "tfds", file_format="array_record")
-    except tfds.core.DatasetNotFoundError as error:
-        known = tfds.list_builders(with_community_datasets=False)  # listing those needs TensorFlow
-        near = difflib.get_close_matches(re.split("[:/]", name)[0], known, n=3)
-        hint = f"; nearest: {', '.join(near)}" if near else ""
-        raise ValueError(f"TFDS has no data set {name!r}{hint}") from error
-    except ImportError as error:
-        raise needs_tensorflow(name, error) from error
-    except AssertionError as error:  # TFDS raises this for an unknown version
-        raise ValueError(f"cannot open the TFDS data set {name!r}: {error}") from error
-
-
-@contextlib.contextmanager
-def _only_known_features() -> Iterator[None]:
-    """Keeps TFDS from importing the modules of features that prepared data name."""
-    from tensorflow_datasets.core.features.feature import FeatureConnector
-
-    def known(cls: Any, name: str) -> Any:
-        if name not in cls._registered_features:
-            raise ValueError(
-                f"the prepared data name {name!r}, which is no feature of TFDS and may be code of "
-                f"others; remove them from {root() / 'tfds'} and prepare them again"
-            )
-        return cls._registered_features[name]
-
-    importing = FeatureConnector.__dict__["cls_from_name"]
-    FeatureConnector.cls_from_name = classmethod(known)  # pyright: ignore
-    try:
-        yield
-    finally:
-        FeatureConnector.cls_from_name = importing
+    features = open_stock(name).info.features
+    if any(isinstance(feature, tfds.features.Image) for feature in features.values()):
+        return ""
+    found = []
+    for column, feature in sorted(features.items()):
+        if isinstance(feature, tfds.features.Text):
+            found.append(f'{column}=Text(length=512, outside="cut")')
+        if isinstance(feature, tfds.features.ClassLabel):
+            found.append(f"{column}=Label(classes={feature.num_classes})")
+    if not found:
+        known = ", ".join(sorted(features))
+        raise ValueError(f"{name} has no picture, text or class; its features are: {known}")
+    return f"columns=Named({', '.join(found)})"
 
 
 def prepare_stock(name: str) -> str:
@@ -243,16 +198,3 @@ def prepare_stock(name: str) -> str:
         raise OSError(f"the TFDS data set {name!r} {fault}: {error}") from error
     match = re.fullmatch(NAME, name)
     return name.removeprefix((match and match["namespace"]) or "")
-
-
-def needs_tensorflow(name: str, error: ImportError) -> ImportError:
-    """Returns an error that names the package to install, which is TensorFlow in most cases."""
-    cause: Any = error
-    while isinstance(cause, ImportError) and not cause.name:  # TFDS's own error has no name
-        cause = cause.__cause__
-    package = getattr(cause, "name", None) or "tensorflow"
-    wanted = "'vqdit[tf]'" if package.startswith("tensorflow") else package
-    return ImportError(
-        f"the TFDS data set {name!r} needs a package that is not installed ({package}); "
-        f"run `pip install {wanted}` and prepare it again"
-    )

@@ -1,0 +1,128 @@
+"""Columns of a TFDS data set by name: texts, classes and pictures, each read by its modality."""
+
+import hashlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from vqdit.data.builders.description import reading
+from vqdit.data.row_source import RowSource, form
+from vqdit.data.sources import SPLITS
+from vqdit.data.stock_builders import open_stock, records_of
+from vqdit.data.table_columns import SPLIT, missing
+from vqdit.data.table_rows import Row
+from vqdit.modalities import Audio, Image, Label, Modality, Text
+from vqdit.typing import Named
+
+TOGETHER = 1024
+"""Number of records that are read at a time."""
+
+
+class StockPicture(NamedTuple):
+    """A picture file in a record of a TFDS data set; it is read when it is needed."""
+
+    records: Any
+    row: int
+    feature: str
+
+    def read(self) -> bytes:
+        """Returns the bytes of the file."""
+        (record,) = self.records.__getitems__([self.row])
+        return _stored(record)[self.feature].bytes_list.value[0]
+
+
+class StockRows(RowSource):
+    """The rows of a prepared TFDS data set; `vqdit.data.TFDS` makes one if it has columns.
+
+    Attributes:
+        name: TFDS name.
+        columns: modality of every column by the name of its TFDS feature.
+    """
+
+    name: str
+    columns: Named[Modality]
+
+    @property
+    def shown(self) -> str:
+        return self.name
+
+    def column_modalities(self) -> dict[str, Modality]:
+        return dict(self.columns)
+
+    def file_of(self, name: str) -> Path:
+        raise TypeError(f"a TFDS data set has no file {name}")
+
+    def key(self) -> str:
+        info = open_stock(self.name).info
+        sizes = {name: split.num_examples for name, split in info.splits.items()}
+        how = [f"{name}={form(one)}" for name, one in self.columns.items()]
+        digest = hashlib.sha256(f"{info.full_name} {sizes} {how}".encode())
+        return f"tfds_{digest.hexdigest()[:16]}"
+
+    def rows(self) -> tuple[list[Row], int]:
+        features = open_stock(self.name).info.features
+        for column, modality in self.columns.items():
+            if column not in features:
+                raise ValueError(f"{self.name} has no feature {missing(column, sorted(features))}")
+            _check_kind(self.name, column, features[column], modality)
+        rows = []
+        for split in SPLITS:
+            records = records_of(self.name, split)
+            for start in range(0, len(records), TOGETHER):
+                numbers = range(start, min(start + TOGETHER, len(records)))
+                with reading(f"the {split} split of {self.name}"):
+                    found = [_stored(one) for one in records.__getitems__([*numbers])]
+                for number, record in zip(numbers, found, strict=True):
+                    cells = {n: self._cell(records, number, n, record[n]) for n in self.columns}
+                    place = f"{self.name}, {split} {number}"
+                    rows.append(Row(place, {**_decoded(cells, features, place), SPLIT: split}))
+        return rows, 0
+
+    def _cell(self, records: Any, row: int, column: str, value: Any) -> Any:
+        if isinstance(self.columns[column], Image):
+            return StockPicture(records, row, column)
+        found = value.bytes_list.value or value.int64_list.value
+        return found[0] if found else None
+
+
+def _stored(record: bytes) -> Any:
+    from tensorflow_datasets.proto import tf_example_pb2
+
+    return tf_example_pb2.Example.FromString(record).features.feature  # pyright: ignore
+
+
+def _decoded(cells: dict[str, Any], features: Any, place: str) -> dict[str, Any]:
+    """Returns cells with texts as str, and classes by their names; classes below 0 are missing."""
+    found = {}
+    for name, value in cells.items():
+        names = getattr(features[name], "names", None)
+        if isinstance(value, bytes):
+            try:
+                value = value.decode()
+            except UnicodeDecodeError as error:
+                raise ValueError(f"{place}, {name}: no UTF-8 at byte {error.start}") from error
+        elif isinstance(value, int) and names is not None:
+            value = names[value] if value >= 0 else None
+        found[name] = value
+    return found
+
+
+def _check_kind(name: str, column: str, feature: Any, modality: Modality) -> None:
+    """Raises ValueError unless a TFDS feature can be read as a modality."""
+    import tensorflow_datasets as tfds
+
+    kinds = (
+        (Text, tfds.features.Text, "a text"),
+        (Label, tfds.features.ClassLabel, "a class label"),
+        (Image, tfds.features.Image, "a picture"),
+    )
+    for kind, wanted, what in kinds:
+        if isinstance(modality, kind) and not isinstance(feature, wanted):
+            raise ValueError(
+                f"the feature {column!r} of {name} is a {type(feature).__name__} and not {what}; "
+                "give it another modality, or leave it out"
+            )
+    if isinstance(modality, Audio) or not isinstance(modality, Text | Label | Image):
+        raise ValueError(
+            f"a column of a TFDS data set is a Text, a Label or an Image; {column!r} is of type "
+            f"{type(modality).__name__}"
+        )

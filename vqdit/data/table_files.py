@@ -1,0 +1,126 @@
+"""The files of a table: a single one, or a folder of shards whose names say their split."""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Collection
+from pathlib import Path
+
+from vqdit.data.sources import OPTION, SPLITS
+from vqdit.data.table_rows import ENDINGS, Row, read_rows
+from vqdit.files import local_path
+
+INSIDE = "data"
+"""The folder in which data sets of the Hugging Face hub have their shards."""
+OF_SPLIT = re.compile(rf"({'|'.join(SPLITS)})(?![a-zA-Z0-9])")
+SHARD = re.compile(r"(.*)-(\d+)-of-(\d+)(?!\d)")
+KNOWN = f"{', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}"
+
+
+def table_files(path: str) -> dict[Path, str]:
+    """Returns the files of a table in order, and the split that the name of each says, or "".
+
+    Args:
+        path: a file; or a folder of files, such as train.csv and test.csv, or
+            train-00000-of-00004.parquet, which may be in a folder `data` within it.
+
+    Raises:
+        FileNotFoundError: there is no such file or folder, or a shard is missing.
+        ValueError: files are of another kind, or of several kinds.
+    """
+    place = local_path(path)
+    if place.is_dir():
+        return _shards(place)
+    if not place.is_file():
+        raise FileNotFoundError(f"no table {place}; give the path of a {KNOWN} file {OPTION}")
+    if place.suffix.lower() not in ENDINGS:
+        raise ValueError(f"the table {place} must end in {KNOWN}")
+    return {place: ""}
+
+
+def folder_of(path: str) -> Path:
+    """Returns the folder in which the files of a table are."""
+    place = local_path(path)
+    if not place.is_dir():
+        return place.parent
+    return place if _tables(place) else place / INSIDE
+
+
+def is_sharded(files: Collection[Path]) -> bool:
+    """Returns whether the names of all files in a folder say a split."""
+    return bool(files) and all(OF_SPLIT.match(file.stem) for file in files)
+
+
+def read_table(
+    files: dict[Path, str], wanted: Collection[str], split: str
+) -> tuple[list[str], list[Row]]:
+    """Returns the names of all columns of a table, and its rows with at least the wanted columns.
+
+    Args:
+        files: the files, and the split of each, or "".
+        wanted: names of columns.
+        split: name of the column that has the split; it is added if the files say their splits.
+
+    Raises:
+        ValueError: a file or a wanted column cannot be read; the message has file and line.
+    """
+    found = {file: read_rows(file, wanted) for file in files}
+    names = dict.fromkeys(name for each, _ in found.values() for name in each)
+    rows = []
+    for file, (own, each) in found.items():
+        lacks = [name for name in names if name in wanted and name not in own]
+        if lacks and each and file.suffix.lower() != ENDINGS[0]:
+            raise ValueError(f"{file} has no column {lacks[0]!r}, which other files of it have")
+        if files[file]:
+            each = [Row(row.place, {**row.cells, split: files[file]}) for row in each]
+        rows += each
+    if any(files.values()):
+        names[split] = None
+    return [*names], rows
+
+
+def _shards(folder: Path) -> dict[Path, str]:
+    for place in (folder, folder / INSIDE):
+        if files := _tables(place):
+            break
+    else:
+        raise FileNotFoundError(f"no table in the folder {folder}; give a {KNOWN} file {OPTION}")
+    kinds = Counter(file.suffix.lower() for file in files)
+    if len(kinds) > 1:
+        endings = ", ".join(sorted(kinds))
+        raise ValueError(f"the folder {place} has tables of several kinds ({endings}); give a file")
+    splits = {file: match[1] if (match := OF_SPLIT.match(file.stem)) else "" for file in files}
+    if any(splits.values()) and not all(splits.values()):
+        other = next(file for file, split in splits.items() if not split)
+        raise ValueError(
+            f"the name of {other} says no split, and those of other files do; begin it with "
+            f"{', '.join(SPLITS[:-1])} or {SPLITS[-1]}, or move it away"
+        )
+    _check_shards(files)
+    return splits
+
+
+def _tables(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.glob("*") if file.suffix.lower() in ENDINGS)
+
+
+def _check_shards(files: Collection[Path]) -> None:
+    """Raises FileNotFoundError if a shard is missing of those that the names count."""
+    shards: dict[tuple[str, int], set[int]] = defaultdict(set)
+    for file in files:
+        if match := SHARD.match(file.stem):
+            shards[match[1], int(match[3])].add(int(match[2]))
+    for (name, count), there in shards.items():
+        if len(there) < count:
+            number = next(number for number in range(count) if number not in there)
+            raise FileNotFoundError(
+                f"{next(iter(files)).parent} has {len(there)} of the {count} shards of {name!r}; "
+                f"the first that is missing has the number {number:05}"
+            )
+
+
+def content(file: Path) -> bytes:
+    """Returns what differs between versions of a table; Parquet files may be too large to read."""
+    if file.suffix.lower() != ".parquet":
+        return file.read_bytes()
+    stat = file.stat()
+    return f"{stat.st_size} {stat.st_mtime_ns}\n".encode()
