@@ -10,7 +10,8 @@ import pytest
 
 import vqdit
 from vqdit.config.files import load
-from vqdit.data.dialogues import Dialogues
+from vqdit.data.sources import take
+from vqdit.modalities import BPE
 
 CONFIG = "configs/text/dialogue_cpu.py"
 WORKDIR = os.environ.get("VQDIT_TEST_DIALOGUE", "")
@@ -22,13 +23,16 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def recorded() -> dict[str, set[str]]:
-    """The recorded answers to every training question that stands alone."""
+    """The recorded answers to every question of the training examples that stands alone."""
     source = load(CONFIG)[1].data.source
-    assert isinstance(source, Dialogues)
+    split, features = source.split("train"), source.features()
+    units = BPE(size=source.units.vocabulary, merges=features["answer"].units)
+    rows = take(split, np.arange(len(split)), features)
     found: dict[str, set[str]] = {}
-    for turns in source.dialogues()["train"]:
-        if not turns.context:
-            found.setdefault(turns.question, set()).add(turns.answer)
+    for question, answer in zip(rows["question"], rows["answer"], strict=True):
+        asked = units.decode(question).decode()
+        if "\n" not in asked:
+            found.setdefault(asked, set()).add(units.decode(answer).decode())
     return found
 
 
