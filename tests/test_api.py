@@ -173,6 +173,16 @@ def test_sample_i_uses_item_i_mod_f_and_its_own_noise(generator):
     assert len({image.tobytes() for image in three["image"]}) == 5
 
 
+def test_programs_that_use_64_bits_get_the_same(folder, tokenizer, generator, images):
+    with jax.enable_x64(True):
+        loaded = vqdit.load(folder / "tokenizer")
+        codes, samples = loaded.encode(images), generator.sample(2)
+        decoded = loaded.decode(codes)
+    assert (codes.dtype, decoded.dtype) == (np.int32, np.uint8)
+    np.testing.assert_array_equal(codes, tokenizer.encode(images))
+    np.testing.assert_array_equal(samples["image"], generator.sample(2)["image"])
+
+
 def test_no_label_is_a_label_of_its_own(generator):
     none = generator.sample(4, given={"label": -1}, batch_size=4)
     assert none["label"].tolist() == [-1] * 4

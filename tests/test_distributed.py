@@ -1,7 +1,9 @@
 """Whether there are other processes, and what is told wrongly."""
 
+import ctypes
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -10,6 +12,7 @@ import pytest
 
 from vqdit.parallel import distributed
 from vqdit.parallel.distributed import ALONE, Place, place, start, surroundings
+from vqdit.train import preemption
 
 
 @pytest.mark.parametrize(
@@ -115,3 +118,82 @@ def test_a_process_that_waits_for_others_can_be_stopped_and_gives_up(patience, n
         _, err = process.communicate(timeout=10)
     assert process.returncode == code, err
     assert ("did not come within 1 s" in err) == (code == 124)
+
+
+def test_python_handles_sigterm_again_and_the_notifier_is_told(monkeypatch):
+    told, seen = [], []
+    notifier = ctypes.CFUNCTYPE(None, ctypes.c_int)(told.append)
+    address = ctypes.cast(notifier, ctypes.c_void_p)
+    install = ctypes.CDLL(None).signal
+    install.argtypes = [ctypes.c_int, ctypes.c_void_p]
+    monkeypatch.setattr(preemption, "_notify", None)
+    old = signal.signal(signal.SIGTERM, lambda number, _: seen.append(number))
+    try:
+        install(signal.SIGTERM, address)
+        preemption.take_over()
+        preemption.take_over()  # once more changes nothing
+        signal.raise_signal(signal.SIGTERM)
+        assert (told, seen) == ([], [signal.SIGTERM])
+        preemption.tell()
+        assert told == [signal.SIGTERM]
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a program without a handler of its own
+        install(signal.SIGTERM, address)
+        preemption.take_over()
+        signal.raise_signal(signal.SIGTERM)
+        assert told == [signal.SIGTERM] * 2
+    finally:
+        signal.signal(signal.SIGTERM, old)
+
+
+CONNECTED = """
+import sys, time
+import jax
+from vqdit import parallel
+from vqdit.parallel import distributed
+from vqdit.runs import logs
+from vqdit.train.exit_codes import leave_on_sigterm
+from vqdit.train.signals import Interrupts
+
+jax.config.update("jax_cpu_collectives_implementation", "gloo")
+address, process, in_run = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "run"
+logs.to_terminal()
+with leave_on_sigterm():
+    distributed.start(distributed.place(address, 2, process))
+    jax.devices()
+    print("connected", flush=True)
+    if process == 1:
+        time.sleep(100)
+    if not in_run:
+        parallel.together("a step that process 1 does not take")
+    with Interrupts() as interrupts, interrupts.may_exit():
+        parallel.together("a step that process 1 does not take")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["run", "before"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_process_that_waits_for_another_one_to_take_a_step_ends(place, number):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", CONNECTED, address, str(index), place],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        for index in range(2)
+    ]
+    try:
+        assert both[0].stdout is not None
+        assert both[0].stdout.readline() == "connected\n"
+        time.sleep(1.0)
+        both[0].send_signal(number)
+        assert both[0].wait(timeout=10) == 75
+    finally:
+        for process in both:
+            process.kill()
+            process.communicate()

@@ -33,7 +33,7 @@ WALLS = {
     "av": ("modalities/",),
 }
 LAYERS = """
-typing rules files escapes random masked_mean ragged train.exit_codes
+typing rules files escapes random precision masked_mean ragged train.exit_codes train.preemption
 runs.logs runs.file_checksums runs.orbax_paths runs.failed_saves
 profiling.accelerators profiling.compiled_program
 parallel
@@ -46,7 +46,7 @@ data
 optim runs.checkpoints runs.checkpoint_retention runs.checkpoint_verification
 tasks
 config
-runs.workdir runs.lock runs.frozen_arrays runs.restoring
+runs.component_files runs.workdir runs.lock runs.frozen_arrays runs.restoring
 inference.requests inference.scoring inference.templates inference.tokenizer
 inference.generator inference.loading
 train

@@ -1,5 +1,6 @@
 """Paths that a user gives, JSON that is checked as it is read, and files that are written whole."""
 
+import errno
 import json
 import math
 import os
@@ -7,6 +8,7 @@ import re
 import reprlib
 import secrets
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +48,16 @@ def local_path(given: str | Path) -> Path:
         raise ValueError(f"{text!r} names an unknown home folder; write it out") from error
 
 
-def read_json(file: Path, shape: Any = object) -> Any:
+def open_own(file: Path, mode: str = "rb") -> Any:
+    """Opens a file of a workdir by its own name: no link is followed, and no pipe waited for.
+
+    Raises:
+        OSError: the file is a link, or cannot be opened.
+    """
+    return open(file, mode, opener=_open_no_link, encoding=None if "b" in mode else "utf-8")
+
+
+def read_json(file: Path, shape: Any = object, *, own: bool = False) -> Any:
     """Returns the content of a JSON file.
 
     Args:
@@ -55,13 +66,14 @@ def read_json(file: Path, shape: Any = object) -> Any:
             `list`, `dict`, `object` (anything), a tuple of alternatives, `[shape]` for a list,
             `{str: shape}` for an object with any names, or `{"name": shape, "other?": shape}` for
             one with these fields, of which those with "?" may be absent. Further fields may follow.
+        own: whether the file belongs to a workdir and so may not be a link; see `open_own`.
 
     Raises:
         OSError: the file cannot be read.
         ValueError: the file is no JSON of this shape; the message names the file and the place.
     """
     try:
-        return parse_json(_content(file), shape)
+        return parse_json(_content(file, _open_no_link if own else _open_at_once), shape)
     except ValueError as error:
         raise ValueError(f"{file} is damaged: {error}; put back a copy of it") from error
 
@@ -121,8 +133,8 @@ def write_whole(file: Path, content: bytes) -> None:
         ) from error
 
 
-def _content(file: Path) -> bytes:
-    with open(file, "rb", opener=_open_at_once) as opened:
+def _content(file: Path, opener: Callable[[str, int], int]) -> bytes:
+    with open(file, "rb", opener=opener) as opened:
         found = os.fstat(opened.fileno())
         if not stat.S_ISREG(found.st_mode):
             raise ValueError("it is no regular file")
@@ -133,6 +145,18 @@ def _content(file: Path) -> bytes:
 
 def _open_at_once(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)  # without the flag, a pipe waits for a writer
+
+
+def _open_no_link(path: str, flags: int) -> int:
+    try:
+        return os.open(path, flags | os.O_NONBLOCK | getattr(os, "O_NOFOLLOW", 0), 0o666)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise OSError(
+            f"{path} is a link, and nothing of a workdir is read or written through one; put what "
+            "it links to in its place"
+        ) from error
 
 
 def _refuse_number(name: str) -> float:

@@ -52,6 +52,6 @@ def mean_weights(mask: Bool[Array, "*b"] | None, count: int) -> Float[Array, " n
         count: number of values.
     """
     if mask is None:
-        return jnp.full(count, 1.0 / count)
+        return jnp.full(count, 1.0 / count, jnp.float32)
     weights = mask.reshape(-1).astype(jnp.float32)
     return weights / jnp.maximum(jnp.sum(weights), 1.0)

@@ -7,6 +7,7 @@ global index of each example, so that a resumed run draws the same numbers.
 import zlib
 
 import jax
+import jax.numpy as jnp
 
 from vqdit.typing import Array, Float, Int, Key
 
@@ -28,4 +29,4 @@ def streams(keys: Key[Array, " b"], name: str) -> Key[Array, " b"]:
 
 def normal(keys: Key[Array, " b"], shape: tuple[int, ...]) -> Float[Array, "b ..."]:
     """Draws standard normal noise of the given shape for every key."""
-    return jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
+    return jax.vmap(lambda key: jax.random.normal(key, shape, jnp.float32))(keys)

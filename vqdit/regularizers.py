@@ -59,7 +59,7 @@ class KL(Component):
 
     def sample(self, posterior: Posterior, key: Key[Array, ""]) -> Float[Array, "*b d"]:
         """Draws mean + std * noise, with gradients to mean and log variance."""
-        noise = jax.random.normal(key, posterior.mean.shape)
+        noise = jax.random.normal(key, posterior.mean.shape, jnp.float32)
         return posterior.mean + jnp.exp(0.5 * posterior.log_variance) * noise
 
     def loss(self, posterior: Posterior) -> Float[Array, " b"]:

@@ -65,6 +65,13 @@ def test_a_turn_that_is_too_long_is_refused_and_the_talk_goes_on(talk):
     assert "your turn has 37 bytes, more than the 36 of this model" in notes
 
 
+def test_an_input_that_is_no_text_is_refused_in_one_line(talk, monkeypatch):
+    monkeypatch.setattr(io, "StringIO", lambda text: io.TextIOWrapper(io.BytesIO(b"\xff\n")))
+    code, said, notes, _ = talk("")
+    assert (code, said) == (2, [])
+    assert notes.startswith("error: the input is not text: 'utf-8' codec can't decode byte 0xff")
+
+
 def test_the_end_of_a_turn_counts_bytes():
     assert fitting(["é" * 20], 40) == (0, ["é" * 20])
     assert fitting(["a", "b", "é" * 20], 40) == (2, ["é" * 20])

@@ -170,7 +170,7 @@ def test_names_from_elsewhere_cannot_command_the_terminal(capsys, monkeypatch):
     with terminal.escaping():
         print("a\x9b2Jb")
     out, err = capsys.readouterr()
-    assert (out, err) == ("a\\x9b2Jb\n", "error: a\\x1b[2J\\u202eb\n  c\na\\x1b[2Jb\n")
+    assert (out, err) == ("a\\x9b2Jb\n", "error: a\\x1b[2J\\u202eb\\n  c\na\\x1b[2Jb\n")
 
 
 def test_an_unknown_home_folder_is_no_defect(capsys, monkeypatch):

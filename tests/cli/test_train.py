@@ -318,8 +318,8 @@ def test_a_workdir_of_a_different_experiment_is_refused_with_the_differences(
     args += ["--tokenizer.steps=100", "--generator.seed=3", "--generator.task.model.depth=1"]
     assert differing(capsys, *args) == (
         f"error: generator: the workdir {trained}/runs/generator holds a different experiment "
-        "(there -> here):\n  task.model.depth: 2 -> 1\n  seed: 0 -> 3\n"
-        "use another --workdir, or the same settings\n"
+        "(there -> here): task.model.depth: 2 -> 1, seed: 0 -> 3; use another --workdir, or the "
+        "same settings\n"
     )
     assert made(trained / "runs") == before
 

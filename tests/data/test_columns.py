@@ -16,9 +16,9 @@ from PIL import Image as Pillow
 from pyarrow import parquet
 
 from vqdit import config
-from vqdit.data import Data, Table
+from vqdit.data import Data, Table, table_rows
 from vqdit.data.sources import SPLITS, Feature
-from vqdit.data.table_rows import _group
+from vqdit.data.table_rows import _group, read_rows
 from vqdit.modalities import BPE, Audio, Image, Label, Text
 from vqdit.typing import Named
 
@@ -392,3 +392,29 @@ def test_columns_are_part_of_a_config_and_its_options(tmp_path):
     assert config.from_json(json.loads(json.dumps(config.to_json(experiment)))) == experiment
     changed = override(experiment, ["--data.source.columns.before.size=8,9"])
     assert changed.data.source.columns["before"] == Image(size=(8, 9), channels=1)
+
+
+def test_what_a_parquet_file_cannot_hold_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(table_rows, "LARGEST_COLUMN", 2**20)
+    file = tmp_path / "rows.parquet"
+    columns = Named(title=Text(length=3))
+    parquet.write_table(pyarrow.table({"title": ["a"] * 200_000}), file)
+    with pytest.raises(ValueError, match="claims 200,000 rows in .* a row takes at least one"):
+        Table(path=str(file), columns=columns).split("train")
+    parquet.write_table(
+        pyarrow.table({"title": ["x" * 1_500_000] * 2}),
+        file,
+        compression="zstd",
+        use_dictionary=False,
+        write_statistics=False,
+    )
+    with pytest.raises(ValueError, match="claims 3,0.* compressed ones of its column 'title'"):
+        Table(path=str(file), columns=columns).split("train")
+
+
+def test_equal_texts_of_a_parquet_file_take_the_memory_of_one(tmp_path):
+    file = tmp_path / "rows.parquet"
+    cells = {"title": ["x" * 10_000] * 2000, "other": list(range(2000))}
+    parquet.write_table(pyarrow.table(cells), file)
+    _, found = read_rows(file, {"title"})
+    assert len(found) == 2000 and len({id(row.cells["title"]) for row in found}) == 1

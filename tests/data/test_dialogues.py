@@ -1,5 +1,7 @@
 """Dialogues: pairs from YAML files, divided by question, with and without turns before them."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -63,11 +65,32 @@ def test_what_is_too_long_is_left_out_and_said(tmp_path, caplog, monkeypatch):
         ("conversations:\n- a\n", "0 questions; at least 10"),
         ("conversations:\n- - a\n", "0 questions; at least 10"),
         ("conversations:\n- - a\n  - b\n", "1 questions; at least 10"),
+        ("conversations: []\n", "0 questions; at least 10"),
+        ("conversations:\n- - a\n  - b: c\n", "names with values, {'b': 'c'}; put quotes around"),
+        ("a: &a [b]\nconversations: [*a, *a]\n", "cannot read .*x.yml: it uses an alias"),
+        ("conversations: " + "[" * 100_000, "nested too deep|flow level"),
+        ('conversations:\n- - "\\ud83d"\n  - b\n', r"x\.yml"),
+        ("conversations:\n- - !!int 'a'\n  - 2020-99-99\n", "1 questions; at least 10"),
     ],
 )
 def test_files_of_another_form_are_refused(tmp_path, text, message):
     (tmp_path / "x.yml").write_text(text)
     with pytest.raises(ValueError, match=message):
         Dialogues(path=str(tmp_path)).split("train")
+    (tmp_path / "x.yml").unlink()
+    os.mkfifo(tmp_path / "x.yml")  # is not waited for
+    with pytest.raises(FileNotFoundError, match=r"no \.yml file"):
+        Dialogues(path=str(tmp_path)).split("train")
     with pytest.raises(FileNotFoundError, match=r"no \.yml file"):
         Dialogues(path=str(tmp_path / "none")).split("train")
+
+
+def test_words_that_yaml_knows_and_large_files(tmp_path, monkeypatch):
+    """A `No` is the word, and not what YAML makes of it."""
+    monkeypatch.setenv("VQDIT_DATA", str(tmp_path / "data"))
+    lines = [f"- - {n}\n  - {answer}\n" for n in range(12) for answer in ["No"]]
+    (tmp_path / "x.yml").write_text("conversations:\n" + "".join(lines))
+    assert {answer for _, answer in rows(Dialogues(path=str(tmp_path)), "train")} == {"No"}
+    (tmp_path / "y.yml").write_bytes(b"#" * (2**24 + 1))
+    with pytest.raises(ValueError, match="16,777,217 bytes, more than the 16,777,216 allowed"):
+        Dialogues(path=str(tmp_path / "y.yml")).split("train")

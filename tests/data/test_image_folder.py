@@ -201,6 +201,26 @@ def test_a_single_class_is_said(tmp_path, caplog):
     assert "one class only: all pictures are in 'all'; give its path if it is no" in caplog.text
 
 
+def test_pictures_that_two_classes_reach_by_links_are_said(tmp_path, caplog):
+    folder_of(tmp_path / "x" / "a", 10)
+    (tmp_path / "x" / "b").mkdir()
+    (tmp_path / "x" / "b" / "again.png").symlink_to(tmp_path / "x" / "a" / "003.png")
+    source = ImageFolder(path=str(tmp_path / "x"), size=8)
+    assert source.announced() == source.features()
+    assert sum(len(source.split(split)) for split in SPLITS) == 11
+    assert (
+        "1 pictures are reached by several paths, as links do, and are an example of each: "
+        f"{tmp_path}/x/a/003.png and {tmp_path}/x/b/again.png"
+    ) in caplog.text
+
+
+def test_the_features_are_known_before_the_pictures_are_prepared(tmp_path, data_folder):
+    source = folder_of(tmp_path / "x")
+    announced = source.announced()
+    assert list(data_folder.glob("*")) == []
+    assert announced == source.features() == source.announced()
+
+
 def test_fewer_than_ten_pictures_are_too_few(tmp_path):
     with pytest.raises(ValueError, match=f"{tmp_path}/x has 9 examples; at least 10 are needed"):
         folder_of(tmp_path / "x", 9).split("train")

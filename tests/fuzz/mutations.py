@@ -38,6 +38,8 @@ def mutate(file: Path, rng: random.Random) -> str:
         ".safetensors": mutate_safetensors,
         ".pt": mutate_zip,
         ".png": mutate_png,
+        ".yml": mutate_yaml,
+        ".parquet": mutate_parquet,
     }
     structured = by_ending.get(file.suffix)
     if structured is not None and rng.random() < 0.6:
@@ -190,3 +192,103 @@ def mutate_png(file: Path, rng: random.Random) -> str:
         parts.append(struct.pack(">I", zlib.crc32(kind + bytes(body))))
     file.write_bytes(b"".join(parts))
     return f"{chunk[0]!r}: {done}"
+
+
+YAML = (
+    "*all",
+    "&all [*all]",
+    "{}",
+    "[]",
+    "!!python/object/apply:os.system ['touch ../canary/evil']",
+    "!!binary '===='",
+    "!!int ''",
+    "2020-99-99",
+    "1" * 5000,
+    '"\\ud83d"',
+    '"\\0"',
+    "what: is this",
+    "- - deeper",
+    "<<: 3",
+    "? [a]",
+    "%YAML 9.9",
+    "---",
+    "x" * 100_000,
+    "\u202e",
+    "[" * 100_000,
+    "!!set {a, b}",
+    "~",
+    "no",
+)
+
+
+def bomb(depth: int) -> str:
+    """YAML of a few lines that stands for 9 ** depth texts."""
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    for n in range(1, depth):
+        lines.append(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]")
+    return "\n".join([*lines, f"conversations: [*a{depth - 1}]"]) + "\n"
+
+
+def mutate_yaml(file: Path, rng: random.Random) -> str:
+    if rng.random() < 0.1:
+        text = rng.choice((bomb(9), nested(100_000), "- " * 50_000, "", "3", "conversations: 3\n"))
+        file.write_text(text)
+        return f"all of it is {text[:20]!r}"
+    lines = file.read_text().splitlines()
+    at, strange = rng.randrange(len(lines)), rng.choice(YAML)
+    kind = rng.choice(("replace", "value", "insert", "delete", "indent"))
+    before, dash, _ = lines[at].rpartition("- ")
+    if kind == "replace":
+        lines[at] = strange
+    elif kind == "value":
+        lines[at] = before + dash + strange
+    elif kind == "insert":
+        lines.insert(at, rng.choice(("", "- - ", "  - ", "\t")) + strange)
+    elif kind == "delete":
+        del lines[at:]
+    else:
+        lines[at] = " " * rng.randint(0, 9) + lines[at].lstrip()
+    file.write_text("\n".join(lines) + "\n")
+    return f"line {at}: {kind} {strange[:30]!r}"
+
+
+def mutate_parquet(file: Path, rng: random.Random) -> str:
+    """Writes the table anew, with a column of another type, or with more than a file can hold."""
+    import decimal
+
+    import numpy as np
+    import pyarrow
+    from pyarrow import parquet
+
+    table = parquet.read_table(file)
+    count, at = table.num_rows, rng.randrange(table.num_columns)
+    name, many = table.column_names[at], 10**7
+    text = "x" * 1_000_000
+    columns = {
+        "lists": lambda: [[[1], [2]]] * count,
+        "nested": lambda: [{"bytes": {"bytes": b"x"}, "path": "a"}] * count,
+        "paths": lambda: [{"bytes": None, "path": rng.choice(TEXTS[:6])}] * count,
+        "empty": lambda: [{"bytes": b"", "path": ""}] * count,
+        "nulls": lambda: pyarrow.nulls(count),
+        "half": lambda: pyarrow.array(np.linspace(0, 1, count).astype(np.float16)),
+        "decimals": lambda: [decimal.Decimal("1.5")] * count,
+        "numbers": lambda: [rng.choice((float("inf"), float("nan"), 1e308, -0.0))] * count,
+        "flags": lambda: [True] * count,
+        "texts": lambda: [rng.choice(TEXTS[:7]) for _ in range(count)],
+        "bytes": lambda: pyarrow.DictionaryArray.from_arrays([0] * count, [b"x"]),
+    }
+    kind = rng.choice((*columns, "rows", "large", "metadata", "twice"))
+    if kind in columns:
+        table = table.set_column(at, name, pyarrow.chunked_array([columns[kind]()]))
+    elif kind == "rows":
+        table = pyarrow.table({"label": pyarrow.array(np.zeros(many, np.int8))})
+    elif kind == "large":
+        one = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * 4000), [text])
+        table = pyarrow.table({"text": one, "label": pyarrow.array(range(4000))})
+    elif kind == "metadata":
+        found = rng.choice((nested(100_000), "3", '{"info": {"features": {"label": 3}}}', "\ud83d"))
+        table = table.replace_schema_metadata({"huggingface": found.encode(errors="surrogatepass")})
+    else:
+        table = pyarrow.Table.from_arrays([table[at], *table.columns], [name, *table.column_names])
+    parquet.write_table(table, file)
+    return f"{name}: {kind}"

@@ -237,6 +237,45 @@ def make_table(folder: Path) -> None:
         assert sound.getnframes() == 800
 
 
+def make_dialogues(folder: Path) -> None:
+    conversations = (
+        "".join(f"- - question {n}\n  - answer {n}\n" for n in range(part, 40, 2))
+        for part in (0, 1)
+    )
+    for number, text in enumerate(conversations):
+        (folder / f"{number}.yml").write_text(f"categories:\n- small\nconversations:\n{text}")
+
+
+def prepare_dialogues(folder: Path) -> int:
+    from vqdit.cli.main import run
+    from vqdit.data import Dialogues
+
+    return run(lambda: 0 * len(Dialogues(path=str(folder)).split("train")))
+
+
+def make_units(folder: Path) -> None:
+    """Writes a BPE as a workdir has it, but without its checksum, which would refuse all damage."""
+    from vqdit import config
+    from vqdit.files import write_json
+    from vqdit.modalities import BPE
+
+    merges = ["t h", "th e", "Ġ the", "i n", "in g", "q u", "Ġthe Ġthe", "a n", "an d"]
+    write_json(folder / "units.json", config.to_json(BPE(size=270, merges="\n".join(merges))))
+
+
+def use_units(folder: Path) -> int:
+    from vqdit.cli.main import run
+    from vqdit.modalities import Units
+    from vqdit.runs.component_files import read_component
+
+    def use() -> int:
+        units = read_component(folder / "units.json", Units)
+        codes = units.encode("the thing and the other thing, quite \u00e9")
+        return 0 * len(units.decode(codes)) + 0 * len(units.decode(np.arange(units.vocabulary)))
+
+    return run(use)
+
+
 def prepare_table(name: str) -> Callable[[Path], int]:
     options = ("--size=8", "--samples=800", "--rate=8000", "--length=16")
     return lambda folder: command("prepare", "table", str(folder / name), *options)
@@ -269,6 +308,8 @@ KINDS = {
     "table": Kind(make_table, ("rows.jsonl",), prepare_table("rows.jsonl")),
     "spreadsheet": Kind(make_table, ("rows.csv",), prepare_table("rows.csv")),
     "parquet": Kind(make_table, ("rows.parquet",), prepare_table("rows.parquet")),
+    "dialogues": Kind(make_dialogues, ("*.yml",), prepare_dialogues),
+    "units": Kind(make_units, ("units.json",), use_units),
     "sounds": Kind(make_table, ("*.wav", "*.flac", "*.ogg"), prepare_table("rows.jsonl")),
 }
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.fuzz.run import KINDS
 
-CASES = {"workdir": 1000, "resume": 250}
+CASES = {"workdir": 1000, "resume": 250, "dialogues": 400, "units": 400}
 """Damaged copies of each kind of files; of other kinds there are 650."""
 
 

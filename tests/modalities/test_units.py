@@ -114,6 +114,8 @@ def test_what_is_no_bpe_is_refused():
             BPE(merges=merges)
     with pytest.raises(ValueError, match="size >= 257 and its 2 merges, got 258"):
         BPE(size=258, merges="t h\nth e")
+    with pytest.raises(ValueError, match="damaged: 'th e' joins a unit that no earlier line makes"):
+        BPE(size=260, merges="th e\nt h").decode(np.asarray([1]))
     with pytest.raises(ValueError, match=r"give the source the same BPE\(size=...\)"):
         Text(units=BPE()).pack("a text")
     with pytest.raises(ValueError, match="no word of two bytes that a BPE could merge"):

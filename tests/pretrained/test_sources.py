@@ -229,9 +229,9 @@ def test_a_model_of_another_width_is_told_by_its_tensors(folder, tmp_path):
     (tmp_path / "model.safetensors").write_bytes(weights)
     with pytest.raises(pretrained.PretrainedMismatch) as error:
         pretrained.load(tmp_path)
-    lines = [line.strip() for line in str(error.value).splitlines()]
-    assert "of another shape (6):" in lines
-    assert "decoder.conv_in.weight: expected [8, 6, 3, 3], found [8, 5, 3, 3]" in lines
+    kind, _, listed = str(error.value).partition("of another shape (6): ")
+    assert kind == "the checkpoint does not fit the model: "
+    assert "decoder.conv_in.weight: expected [8, 6, 3, 3], found [8, 5, 3, 3], " in listed
 
 
 def test_what_is_no_tokenizer_is_refused(folder, tmp_path):
@@ -248,13 +248,38 @@ def test_what_is_no_tokenizer_is_refused(folder, tmp_path):
         pretrained.load(tmp_path / "a.safetensors")
 
 
-def test_images_must_be_grey_or_in_colour(task, tmp_path):
+@pytest.mark.parametrize("channels", [2, 4])
+def test_images_must_be_grey_or_in_colour(task, tmp_path, channels):
     (tmp_path / "config.json").write_text(json.dumps(VQ_MODEL))
     tensors = named(diffusers.NAMES, task, diffusers.CODEBOOK)
-    tensors["encoder.conv_in.weight"] = jnp.zeros((4, 2, 3, 3))
+    tensors["encoder.conv_in.weight"] = jnp.zeros((4, channels, 3, 3))
     save_file(tensors, tmp_path / "model.safetensors")
-    with pytest.raises(ValueError, match=r"Image needs 1 \(grey\) or 3 \(colour\) channels, got 2"):
+    with pytest.raises(ValueError, match=f"is of pictures with {channels} channels, such as"):
         pretrained.load(tmp_path)
+
+
+@pytest.mark.parametrize("side", ["encoder", "decoder"])
+def test_half_an_autoencoder_is_refused(task, tmp_path, side):
+    (tmp_path / "config.json").write_text(json.dumps(VQ_MODEL))
+    tensors = named(diffusers.NAMES, task, diffusers.CODEBOOK)
+    tensors = {name: value for name, value in tensors.items() if not name.startswith(side)}
+    save_file(tensors, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match=f"the checkpoint has no {side}, and a tokenizer needs"):
+        pretrained.load(tmp_path)
+
+
+@pytest.mark.parametrize("latents", [1, 4, 16])
+def test_an_autoencoder_of_diffusers_has_latents_of_any_number_of_channels(tmp_path, latents):
+    model = VQGAN(
+        channels=(4, 8), blocks=1, attention=(), z_channels=latents, groups=2, double_z=True
+    )
+    task = KLTask(modality=Image(size=(8, 8), channels=3), model=model, regularizer=KL(dim=latents))
+    config = {"_class_name": "AutoencoderKL", "latent_channels": latents}
+    (tmp_path / "config.json").write_text(json.dumps(VQ_MODEL | config))
+    save_file(named(diffusers.NAMES, task), tmp_path / "model.safetensors")
+    imported = pretrained.convert(tmp_path, size=8)
+    assert (imported.task.grid, imported.task.dim) == ((4, 4), latents)
+    assert imported.task.model == model
 
 
 def abstract(names, task, codebook):

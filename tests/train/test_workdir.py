@@ -2,15 +2,21 @@
 
 import errno
 import os
+import shutil
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from tests import tiny
 from vqdit.files import write_json
-from vqdit.runs import workdir
+from vqdit.modalities.drawing import save_png
+from vqdit.runs import logs, workdir
+from vqdit.runs.component_files import write_component
 from vqdit.runs.frozen_arrays import read_frozen, write_frozen
 from vqdit.runs.lock import locked
 from vqdit.runs.workdir import make_folder, refuse_links
+from vqdit.train.jsonl_writer import JsonlWriter
 
 
 def test_a_folder_is_made_with_its_parents(tmp_path):
@@ -32,7 +38,7 @@ def test_a_folder_that_cannot_be_is_refused_with_the_option(tmp_path):
 
 
 def test_a_folder_without_permission_is_refused(tmp_path, monkeypatch):
-    def touch(path):
+    def touch(path, exist_ok):
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(type(tmp_path), "touch", touch)
@@ -111,6 +117,31 @@ def test_a_pipe_in_a_workdir_is_refused_and_not_waited_for(tmp_path):
         tiny.run(tiny.tokenizer(), tmp_path)
 
 
+def test_nothing_is_read_or_written_through_a_link_that_appears_later(tmp_path, caplog):
+    """A link that is made after the workdir was looked through leads nowhere either."""
+    outside = tmp_path / "outside"
+    outside.write_text('{"step": 1}\n')
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in ("metrics.jsonl", "log.txt", ".lock", "stacks.txt", "config.json", "a.png"):
+        (run / name).symlink_to(outside)
+    writer = JsonlWriter(run / "metrics.jsonl")
+    writer.write(2, loss=1.0)
+    assert "metrics.jsonl is a link, and nothing of a workdir is" in caplog.text
+    for attempt in (
+        lambda: writer.cut(0),
+        lambda: logs.to_file(run / "log.txt").__enter__(),
+        lambda: locked(run).__enter__(),
+        lambda: workdir.read_experiment(run),
+    ):
+        with pytest.raises(OSError, match="is a link, and nothing of a workdir is read or written"):
+            attempt()
+    save_png(run / "a.png", np.zeros((1, 1, 3), np.uint8))
+    workdir.claim(run, tiny.tokenizer())  # these replace the link
+    assert not (run / "a.png").is_symlink() and not (run / "config.json").is_symlink()
+    assert outside.read_text() == '{"step": 1}\n'
+
+
 def test_links_within_a_workdir_and_to_one_are_followed(tmp_path):
     workdir.claim(tmp_path, tiny.tokenizer())
     (tmp_path / "profile").mkdir()
@@ -154,3 +185,22 @@ def test_an_edited_description_is_refused(tmp_path, name):
     file.write_text(text)
     assert workdir.read_experiment(tmp_path) == experiment
     assert read_frozen(tmp_path)[0] == experiment.task
+
+
+def test_frozen_arrays_of_another_run_are_refused(tmp_path, monkeypatch):
+    task = tiny.tokenizer().task
+    monkeypatch.setattr(type(task), "frozen_like", lambda task: {"table": jnp.zeros(3)})
+    for name, value in {"one": 1.0, "other": 2.0}.items():
+        (tmp_path / name).mkdir()
+        write_frozen(tmp_path / name, task, {"table": jnp.full(3, value)})
+    one, other = tmp_path / "one" / "frozen", tmp_path / "other" / "frozen"
+    assert read_frozen(tmp_path / "one")[1]["table"].tolist() == [1.0] * 3
+    shutil.rmtree(one / "arrays")
+    shutil.copytree(other / "arrays", one / "arrays")
+    with pytest.raises(ValueError, match="arrays does not hold the arrays that .*task.json was"):
+        read_frozen(tmp_path / "one")
+    (one / "arrays" / "0" / "manifest.json").unlink()  # as from before there were checksums
+    with pytest.raises(ValueError, match="put back a copy of all of"):
+        read_frozen(tmp_path / "one")
+    write_component(one / "task.json", task)
+    assert read_frozen(tmp_path / "one")[1]["table"].tolist() == [2.0] * 3

@@ -67,7 +67,10 @@ def _lines() -> Iterator[str]:
     while True:
         if is_terminal:
             print("> ", end="", flush=True)
-        line = sys.stdin.readline()
+        try:
+            line = sys.stdin.readline()
+        except UnicodeDecodeError as error:
+            raise ValueError(f"the input is not text: {error}; write it as UTF-8") from error
         if not line:
             if is_terminal:
                 print()

@@ -152,7 +152,7 @@ def _ended(command: Callable[[], int]) -> int:
         else:
             message = str(error)
         if _is_ours(error):
-            print(f"error: {escaped(message, keep=LINES)}", file=sys.stderr)
+            print(f"error: {escaped(message)}", file=sys.stderr)
             return 2
         print(escaped(traceback.format_exc(), keep=LINES), end="", file=sys.stderr)
         return 1

@@ -33,8 +33,9 @@ def score(
     their likelihood log p(candidate | given), pictures and sounds by the information that the given
     values have on them, log p(candidate | given) - log p(candidate): otherwise the picture that is
     most likely at all would win. Estimates of log p are lower bounds in nats; the probability of a
-    candidate is its share among all candidates. For latents (a continuous process) minus the
-    denoising error takes the place of log p, and there is no probability.
+    candidate is its share among all candidates, of which equal ones count once. For latents (a
+    continuous process) minus the denoising error takes the place of log p, and there is no
+    probability.
 
     Args:
         workdir: Workdir of a run; if the config has several experiments, the last one is used.
@@ -78,7 +79,8 @@ def score(
     kind = KINDS[chosen, is_bound]
     names = model.modality(name).captions(values) or [f"{name} {n}" for n in range(len(values))]
     shifted = np.exp(scores - scores.max(axis=1, keepdims=True))
-    probability = shifted / shifted.sum(axis=1, keepdims=True)
+    distinct = first_of_equal(model.pack(name, values))
+    probability = shifted / shifted[:, distinct].sum(axis=1, keepdims=True)
     record: dict[str, Any] = {
         "workdir": workdir,
         "step": model.step,
@@ -101,5 +103,15 @@ def score(
             for column in sorted(range(len(row)), key=lambda column: -row[column])[:3]
         )
         print(f"given {number}: {ranking}")
+    if len(distinct) < len(names):
+        print(f"{len(distinct)} of {len(names)} candidates are distinct; equal ones count once")
     print(f"{kind}: {file}")
     return 0
+
+
+def first_of_equal(stored: Any) -> list[int]:
+    """Returns the numbers of stored examples that equal none before them."""
+    found: dict[tuple[Any, ...], int] = {}
+    for number, example in enumerate(stored):
+        found.setdefault((example.shape, example.tobytes()), number)
+    return list(found.values())

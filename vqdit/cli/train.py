@@ -123,8 +123,9 @@ def _check(experiments: Experiments, runs: dict[str, Path]) -> None:
                     task = task.resolve_references(find)
                     if experiment.init_from:
                         workdir.find_run(local_path(experiment.init_from))
-                features = experiment.data.features()
-                task.adopt(features).check(features)
+                for known in (experiment.data.announced, experiment.data.features):
+                    features = known()  # what does not fit is refused before data are prepared
+                    task.adopt(features).check(features)
                 experiment.data.check()
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error

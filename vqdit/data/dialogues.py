@@ -3,6 +3,8 @@
 import functools
 import hashlib
 import importlib.util
+import os
+import reprlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,9 +15,12 @@ from vqdit.data.recorded import Recorded
 from vqdit.data.sources import OPTION, SPLITS, Feature
 from vqdit.files import local_path
 from vqdit.modalities import Bytes, Units
+from vqdit.modalities.texts import encoded
 from vqdit.typing import Named, resumable
 
 PACKAGE = "chatterbot_corpus"
+MOST, DEEPEST = 2**24, 16
+"""Largest number of bytes of a file, and of lists within one another."""
 HELD_OUT = 0.05
 """Share of the questions in each of validation and test; all answers to one are in one split."""
 
@@ -65,7 +70,7 @@ class Dialogues(Recorded):
         form = f"{self.question} {self.answer} {type(self.units).__name__}{self.units.vocabulary}"
         digest = hashlib.sha256(f"{form}\n".encode())
         for file in self._files():
-            digest.update(file.name.encode() + b"\n" + file.read_bytes())
+            digest.update(os.fsencode(file.name) + b"\n" + _content(file))
         return f"dialogues_{digest.hexdigest()[:16]}"
 
     def raw_features(self) -> Named[Feature]:
@@ -113,7 +118,8 @@ class Dialogues(Recorded):
 
     def _files(self) -> list[Path]:
         place = self._place()
-        files = [place] if place.is_file() else sorted(place.glob("*.yml"))
+        there = [place] if place.is_file() else sorted(place.glob("*.yml"))
+        files = [file for file in there if file.is_file()]  # a pipe would be waited for
         if not files:
             raise FileNotFoundError(f"no .yml file of conversations in {place}; give one {OPTION}")
         return files
@@ -141,15 +147,9 @@ def _pairs(file: Path) -> list[Turns]:
     """Reads the questions and answers of a file.
 
     Raises:
-        ValueError: the file is no YAML, or has no conversations.
+        ValueError: the file is no YAML, has no conversations, or has a turn that is no text.
     """
-    import yaml
-
-    try:
-        found = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        why = str(error).splitlines()[0]
-        raise ValueError(f"cannot read the conversations in {file}: {why}") from error
+    found = _yaml(file)
     conversations = found.get("conversations") if isinstance(found, dict) else None
     if not isinstance(conversations, list):
         raise ValueError(f"{file} has no list `conversations`")
@@ -157,9 +157,51 @@ def _pairs(file: Path) -> list[Turns]:
     for turns in conversations:
         if not isinstance(turns, list) or not turns:  # a slip in YAML makes one text of a list
             continue
-        question, *answers = (str(turn).strip() for turn in turns)
+        for turn in turns:
+            if not isinstance(turn, str):
+                raise ValueError(
+                    f"{file} has a turn that YAML reads as a list or as names with values, "
+                    f"{reprlib.repr(turn)}; put quotes around it"
+                )
+            try:
+                encoded(turn)
+            except ValueError as error:
+                raise ValueError(f"{file}: {error}") from error
+        question, *answers = (turn.strip() for turn in turns)
         pairs += [Turns(question, answer) for answer in answers if question and answer]
     return list(dict.fromkeys(pairs))
+
+
+def _yaml(file: Path) -> Any:
+    """Returns the content of a YAML file, whose leaves are texts: lists, objects and texts.
+
+    Raises:
+        ValueError: the file is no YAML, is nested too deep, or repeats parts of itself by aliases,
+            by which a small file may stand for a large content.
+    """
+    import yaml
+
+    loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
+    try:
+        text, depth = _content(file).decode(), 0
+        for event in yaml.parse(text, Loader=loader):  # this one does not recurse
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if depth > DEEPEST or isinstance(event, yaml.AliasEvent):
+                why = "it uses an alias" if depth <= DEEPEST else "it is nested too deep"
+                raise ValueError(f"{why}; write conversations as lists of turns")
+        return yaml.load(text, Loader=loader)
+    except (yaml.YAMLError, ValueError) as error:
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"cannot read the conversations in {file}: {why}") from error
+
+
+def _content(file: Path) -> bytes:
+    if file.stat().st_size > MOST:
+        raise ValueError(
+            f"{file} has {file.stat().st_size:,} bytes, more than the {MOST:,} allowed; divide it"
+        )
+    return file.read_bytes()
 
 
 def _in_context(pairs: list[Turns]) -> list[Turns]:

@@ -154,9 +154,27 @@ class ImageFolder(Recorded):
         for path in sorted(self._folder().iterdir()):
             if path.is_dir() and path.name not in places and not is_clutter(path.name):
                 yield f"no class, since it has no picture: {shown(path)}"
+        if several := self._found_again():
+            first, again = several[0][:2]
+            yield (
+                f"{len(several)} pictures are reached by several paths, as links do, and are an "
+                f"example of each: {shown(first)} and {shown(again)}"
+            )
         if len(classes) == 1:
             name = next(iter(classes))
             yield f"one class only: all pictures are in {name!r}; give its path if it is no class"
+
+    def _found_again(self) -> list[list[Path]]:
+        """Returns the paths of each picture that has several."""
+        paths: dict[tuple[int, int], list[Path]] = {}
+        for picture in self._pictures():
+            stat = picture.file.stat()
+            if stat.st_ino:  # a file system without numbers of files has 0
+                paths.setdefault((stat.st_dev, stat.st_ino), []).append(picture.file)
+        return [several for several in paths.values() if len(several) > 1]
+
+    def announced(self) -> Named[Feature]:
+        return self.features() if self.is_prepared() else self.raw_features()
 
     def _folder(self) -> Path:
         folder = local_path(self.path)

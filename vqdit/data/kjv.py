@@ -58,7 +58,13 @@ class KJV(TextStream):
         }
 
     def _chapters(self) -> list[str]:
-        verses = re.findall(r"^(\w+?\d+):\d+ (.+)$", self._printed().decode(), re.MULTILINE)
+        try:
+            printed = self._printed().decode()
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"{self.path or 'what `bible` prints'} is not UTF-8: {error}"
+            ) from error
+        verses = re.findall(r"^(\w+?\d+):\d+ (.+)$", printed, re.MULTILINE)
         chapters: dict[str, list[str]] = {}
         for chapter, verse in verses:
             chapters.setdefault(chapter, []).append(verse)

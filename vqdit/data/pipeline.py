@@ -58,6 +58,10 @@ class Data(Component):
         if not 0 <= self.workers <= workers.MOST:
             raise ValueError(f"Data needs workers from 0 to {workers.MOST}, got {self.workers}")
 
+    def announced(self) -> Named[Feature]:
+        """Returns the features as far as they are known without preparing the data."""
+        return self.source.announced()
+
     def features(self) -> Named[Feature]:
         """Returns the feature of every column."""
         return self.source.features()

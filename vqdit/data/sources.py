@@ -135,6 +135,10 @@ class Source(Component):
         """Returns the feature of every column."""
         raise TypeError(f"{type(self).__name__} must define the method features")
 
+    def announced(self) -> Named[Feature]:
+        """Returns the features as far as they are known without preparing data; default: all."""
+        return self.features()
+
     def split(self, name: str) -> Split:
         """Returns one split; sources that need no download prepare their data first.
 

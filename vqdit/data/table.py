@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vqdit.data.row_source import RowSource, form
+from vqdit.data.sources import Feature
 from vqdit.data.table_columns import SPLIT, check_name, missing
 from vqdit.data.table_files import content, folder_of, read_table, table_files
 from vqdit.data.table_rows import Row, check_cell, is_given
@@ -105,6 +106,10 @@ class Table(RowSource):
         if empty:  # data that were prepared when empty rows were examples are not used any more
             digest.update(b"without empty rows")
         return f"table_{digest.hexdigest()[:16]}"
+
+    def announced(self) -> Named[Feature]:
+        known = self.is_prepared() or self.columns  # columns may have to be learned first
+        return self.features() if known else self.raw_features()
 
     def file_of(self, name: str) -> Path:
         """Returns the file that a cell names; Unicode's other form of its name is one name."""

@@ -14,6 +14,8 @@ from vqdit.modalities.classes import is_utf8
 ENDINGS = (".jsonl", ".csv", ".parquet")
 LONGEST_PATH = 4096
 """Largest number of characters in the path of a file."""
+LARGEST_COLUMN, RATIO = 2**28, 1000
+"""Bytes of a column in a group of rows, up to which any compression is believed, and the ratio."""
 BYTES, PATH = "bytes", "path"
 """Fields of a Parquet column that holds files, as the data sets of the Hugging Face hub do."""
 
@@ -106,19 +108,22 @@ def check_cell(row: Row, column: str, *, is_file: bool) -> None:
 
 
 def _read_parquet(file: Path, wanted: Collection[str]) -> tuple[list[str], list[Row]]:
-    from pyarrow import ArrowException, parquet
+    from pyarrow import ArrowException, parquet, types
 
     _group.cache_clear()  # the file may have changed
     try:
         opened = parquet.ParquetFile(file)
+        _check_sizes(file, opened.metadata, wanted)
         schema = opened.schema_arrow
         kinds = {name: schema.field(name).type for name in schema.names if name in wanted}
         files = {name for name, kind in kinds.items() if _holds_files(file, name, kind)}
+        texts = [name for name, kind in kinds.items() if types.is_string(kind)]
+        opened = parquet.ParquetFile(file, read_dictionary=texts)  # equal texts are one object
         names = _class_names(schema)
         rows = []
         for group in range(opened.num_row_groups):
             found = opened.read_row_group(group, [_present(name, kinds[name]) for name in kinds])
-            columns = {name: found[name].to_pylist() for name in kinds if name not in files}
+            columns = {name: _values(found[name]) for name in kinds if name not in files}
             present = {name: found[name].is_valid().to_pylist() for name in files}
             for row in range(found.num_rows):
                 cells = {name: values[row] for name, values in columns.items()}
@@ -130,6 +135,39 @@ def _read_parquet(file: Path, wanted: Collection[str]) -> tuple[list[str], list[
     except (ArrowException, OSError) as error:
         raise ValueError(f"cannot read the table {file}: {error}") from error
     return schema.names, rows
+
+
+def _values(column: Any) -> list[Any]:
+    """Returns the values of a Parquet column; equal texts of a dictionary are one object."""
+    found: list[Any] = []
+    for chunk in column.chunks:
+        if hasattr(chunk, "dictionary"):
+            texts = [*chunk.dictionary.to_pylist(), None]
+            found += [texts[-1 if at is None else at] for at in chunk.indices.to_pylist()]
+        else:
+            found += chunk.to_pylist()
+    return found
+
+
+def _check_sizes(file: Path, metadata: Any, wanted: Collection[str]) -> None:
+    """Raises ValueError if a Parquet file claims more than can be in it, before it is read."""
+    size = file.stat().st_size
+    if metadata.num_rows > size:
+        raise ValueError(
+            f"{file} claims {metadata.num_rows:,} rows in {size:,} bytes, and a row takes at least "
+            "one; write the table again"
+        )
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        for column in map(group.column, range(group.num_columns)):
+            claimed, stored = column.total_uncompressed_size, column.total_compressed_size
+            if column.path_in_schema.split(".")[0] in wanted and claimed > max(
+                LARGEST_COLUMN, RATIO * stored
+            ):
+                raise ValueError(
+                    f"{file} claims {claimed:,} bytes in {stored:,} compressed ones of its column "
+                    f"{column.path_in_schema!a}; write the table again"
+                )
 
 
 def _holds_files(file: Path, name: str, kind: Any) -> bool:
@@ -163,7 +201,13 @@ def _class_names(schema: Any) -> dict[str, dict[int, str]]:
         features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
         labels = {name: one for name, one in features.items() if one["_type"] == "ClassLabel"}
         return {name: dict(enumerate(map(str, one["names"]))) for name, one in labels.items()}
-    except (KeyError, TypeError, ValueError, AttributeError):  # written by another program
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        RecursionError,
+    ):  # written by another program
         return {}
 
 

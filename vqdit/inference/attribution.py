@@ -28,6 +28,7 @@ import numpy as np
 
 from vqdit.inference.requests import Inputs
 from vqdit.modalities import Modality
+from vqdit.precision import in_32_bits
 from vqdit.processes.base import X
 from vqdit.tasks.base import Frozen
 from vqdit.tasks.diffusion import DiffusionTask
@@ -79,6 +80,7 @@ class _Hidden(NamedTuple):
         return np.concatenate([self.belongs, ~self.belongs, every])
 
 
+@in_32_bits
 def attribute(
     inputs: Inputs,
     params: Params,

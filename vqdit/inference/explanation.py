@@ -22,6 +22,7 @@ from vqdit.inference.attribution import ROUNDS, Attribution, attribute
 from vqdit.inference.generator import BATCH, Generator
 from vqdit.inference.requests import Inputs, check_memory, told_lengths
 from vqdit.nn.patches import fold
+from vqdit.precision import in_32_bits
 from vqdit.processes.base import X
 from vqdit.ragged import lengths as lengths_of
 from vqdit.samplers import Sampler
@@ -72,6 +73,7 @@ class Explanation(NamedTuple):
     attributions: list[Attribution]
 
 
+@in_32_bits
 def explain(
     generator: Generator,
     num: int,

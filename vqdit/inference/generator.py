@@ -23,6 +23,7 @@ from vqdit.inference.requests import (
 from vqdit.inference.scoring import Measure, chosen_measure, score_candidates
 from vqdit.inference.templates import read_template
 from vqdit.modalities import Modality
+from vqdit.precision import in_32_bits
 from vqdit.random import per_example
 from vqdit.runs.restoring import Restored
 from vqdit.samplers import Sampler
@@ -63,6 +64,7 @@ class Generator:
         self.task: DiffusionTask = restored.task
         self.params, self.frozen, self.step = restored.params, restored.frozen, restored.step
 
+    @in_32_bits
     def sample(
         self,
         num: int,
@@ -170,6 +172,7 @@ class Generator:
                 report(int(end))
         return {name: self.modality(name).unpack(stored) for name, stored in found.items()}
 
+    @in_32_bits
     def with_lengths(self, inputs: Inputs, num: int, size: int, seed: int) -> Inputs:
         """Returns inputs with the lengths of all samples: those that are not known are drawn.
 
@@ -220,6 +223,7 @@ class Generator:
         except ValueError as error:
             raise ValueError(f"{name!r}: {error}") from error
 
+    @in_32_bits
     def score(
         self,
         given: Mapping[str, Any],
@@ -269,6 +273,7 @@ class Generator:
         how = {"measure": measure, "rounds": rounds, "seed": seed, "batch_size": batch_size}
         return score_candidates(inputs, self.params, self.frozen, stack, **how)
 
+    @in_32_bits
     def prepare(
         self,
         given: Mapping[str, Any] | None,

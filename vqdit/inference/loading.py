@@ -8,6 +8,7 @@ from vqdit.files import local_path, read_json
 from vqdit.inference.generator import Generator
 from vqdit.inference.tokenizer import Tokenizer
 from vqdit.modalities import Label
+from vqdit.precision import in_32_bits
 from vqdit.runs import restoring
 from vqdit.runs.workdir import DATA, find_run
 from vqdit.tasks.autoencoder import AutoencoderTask
@@ -22,6 +23,7 @@ FEATURES = {"features?": {str: {"names?": [str]}}}
 T = TypeVar("T", CodeTarget, Condition)
 
 
+@in_32_bits
 def load(path: str | Path) -> Tokenizer | Generator:
     """Loads a trained run.
 
@@ -43,7 +45,7 @@ def _with_class_names(restored: restoring.Restored, data: Path) -> restoring.Res
     task = restored.task
     if not isinstance(task, DiffusionTask) or not data.is_file():
         return restored
-    features = read_json(data, FEATURES).get("features", {})
+    features = read_json(data, FEATURES, own=True).get("features", {})
 
     def named(name: str, part: T) -> T:
         modality, names = part.modality, tuple(features.get(name, {}).get("names", ()))

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from vqdit.modalities import Image
+from vqdit.precision import in_32_bits
 from vqdit.ragged import cut, lengths, padded, ragged
 from vqdit.runs.restoring import Restored
 from vqdit.tasks.autoencoder import AutoencoderTask
@@ -52,6 +53,7 @@ class Tokenizer:
         self._decode = jax.jit(self.task.decode)
         self._decode_standardized = jax.jit(self.task.decode_standardized)
 
+    @in_32_bits
     def encode(self, x: Any) -> Array | np.ndarray:
         """Returns the tokens of stored or of standardised examples.
 
@@ -99,6 +101,7 @@ class Tokenizer:
         tokens = encode(self.params, self.stats, values, mask)
         return cut(tokens, task.token_lengths(lengths(column)))
 
+    @in_32_bits
     def decode(
         self, tokens: Any, *, standardized: bool | None = None, length: Any = None
     ) -> Array | np.ndarray:

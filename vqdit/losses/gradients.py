@@ -32,7 +32,7 @@ def with_gradient(y: Y, gradient: Y) -> Float[Array, ""]:
 def shares(gradients: Mapping[str, Y]) -> Named[Float[Array, ""]]:
     """Returns the norm of each gradient, divided by the sum of all norms."""
     norms = {name: jnp.sqrt(jnp.sum(g**2)) for name, g in gradients.items()}
-    total = jnp.maximum(sum(norms.values(), jnp.zeros(())), 1e-20)
+    total = jnp.maximum(sum(norms.values(), jnp.zeros((), jnp.float32)), 1e-20)
     return Named({name: norm / total for name, norm in norms.items()})
 
 

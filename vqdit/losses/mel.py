@@ -68,7 +68,7 @@ class Mel(Perceptual):
     ) -> Float[Array, " b"]:
         del params
         length = None if mask is None else jnp.sum(mask, axis=1)
-        total = jnp.zeros(len(x))
+        total = jnp.zeros(len(x), jnp.float32)
         for window in self.windows:
             first, second = (log_mel(sound[..., 0], self.rate, window, length) for sound in (x, y))
             starts = jnp.asarray(_starts(x.shape[1], window))

@@ -91,7 +91,7 @@ class LPIPS(Perceptual):
         return read_lpips(find_lpips())
 
     def like(self) -> Params:
-        linear = [jnp.zeros(widths[-1]) for widths in VGG16_STAGES]
+        linear = [jnp.zeros(widths[-1], jnp.float32) for widths in VGG16_STAGES]
         return {"vgg16": blank_vgg16(), "linear": linear}
 
     def distance(
@@ -99,7 +99,7 @@ class LPIPS(Perceptual):
     ) -> Float[Array, " b"]:
         pair = jnp.broadcast_to(jnp.concatenate([x, y]), (2 * len(x), *x.shape[1:3], 3))
         pair = (pair - jnp.asarray(SHIFT)) / jnp.asarray(SCALE)
-        total = jnp.zeros(len(x))
+        total = jnp.zeros(len(x), jnp.float32)
         features: Any = VGG16().apply({"params": params["vgg16"]}, pair)
         for feature, weight in zip(features, params["linear"], strict=True):
             first, second = jnp.split(_unit(feature), 2)
@@ -127,7 +127,7 @@ class FeatureMatching(Perceptual):
         return self.features.like()
 
     def distance(self, params: Params, x: Data, y: Data) -> Float[Array, " b"]:
-        total = jnp.zeros(len(x))
+        total = jnp.zeros(len(x), jnp.float32)
         pairs = zip(self.features.apply(params, x), self.features.apply(params, y), strict=True)
         for first, second in pairs:
             total += jnp.mean((first - second) ** 2, axis=tuple(range(1, first.ndim)))

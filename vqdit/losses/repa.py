@@ -46,7 +46,9 @@ class REPA(Component):
 
     def init(self, key: Key[Array, ""], dim: int, features: int) -> Params:
         """Initializes the projector from tokens of `dim` channels to `features` channels."""
-        return Projector(self.hidden, features).init(key, jnp.zeros((1, 1, dim)))["params"]
+        return Projector(self.hidden, features).init(key, jnp.zeros((1, 1, dim), jnp.float32))[
+            "params"
+        ]
 
     def seen(self, frozen: Params, x: Float[Array, "b *size c"]) -> Float[Array, "b l e"]:
         """Returns the encoder's features of clean data in [-1, 1]."""

@@ -19,7 +19,7 @@ WIDTH = 128
 
 def blank() -> Float[Array, " d"]:
     """Returns the initial parameters, with u(t) = 0 and so weight 1 everywhere."""
-    return jnp.zeros(WIDTH)
+    return jnp.zeros(WIDTH, jnp.float32)
 
 
 def log_expected(weights: Float[Array, " d"], t: Float[Array, "*b"]) -> Float[Array, "*b"]:

@@ -5,9 +5,12 @@ import io
 import math
 import textwrap
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from vqdit.files import write_whole
 
 EDGE = 64
 """Edge in pixels of the square that each modality gets in an `overview`."""
@@ -78,7 +81,12 @@ def save_png(file: Any, image: np.ndarray) -> None:
     """Writes one uint8 image [h, w, c] as PNG, to a path or an open file."""
     from PIL import Image as Pillow
 
-    Pillow.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(file, "PNG")
+    content = io.BytesIO()
+    Pillow.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(content, "PNG")
+    if isinstance(file, Path):
+        write_whole(file, content.getvalue())
+    else:
+        file.write(content.getvalue())
 
 
 def picture_html(image: np.ndarray, edge: int = 96) -> str:

@@ -161,11 +161,18 @@ class Text(Modality):
             try:
                 # Not `splitlines`, which also splits at characters such as U+2028; "-sig" skips a
                 # byte order mark.
-                lines = path.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
+                lines = path.read_text(encoding="utf-8-sig").split("\n")
             except UnicodeDecodeError as error:
                 raise ValueError(f"{path} is not UTF-8 text: {error}") from error
-            if lines == [""]:
+            while lines and not lines[-1].strip():
+                lines.pop()
+            if not lines:
                 raise ValueError(f"{path} has no line of text")
+            for number, line in enumerate(lines, 1):
+                if not line.strip():
+                    raise ValueError(
+                        f"{path}: line {number} is blank, and each line is one text; remove it"
+                    )
             return [np.asarray(line) for line in lines]
         return [np.asarray(value)]
 

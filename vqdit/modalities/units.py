@@ -166,7 +166,12 @@ class BPE(Units):
     @functools.cached_property
     def _vocabulary(self) -> dict[str, int]:
         vocabulary = {letter: byte for byte, letter in enumerate(LETTERS)}
-        for pair in self.merges.split("\n"):
+        for pair in filter(None, self.merges.split("\n")):
+            if not set(pair.split(" ", 1)) <= vocabulary.keys():
+                raise ValueError(
+                    f"the merges of a BPE are damaged: {pair[:40]!a} joins a unit that no earlier "
+                    "line makes; put back a copy of the file"
+                )
             vocabulary.setdefault(pair.replace(" ", "", 1), len(vocabulary))
         return vocabulary
 

@@ -19,6 +19,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from vqdit.train.exit_codes import HUNG, leave
+from vqdit.train.preemption import take_over
 
 log = logging.getLogger(__name__)
 
@@ -158,6 +159,7 @@ def _waiting(named_by: str) -> Iterator[None]:
     timer.start()
     try:
         yield
+        take_over()
     finally:
         timer.cancel()
 

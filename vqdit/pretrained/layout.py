@@ -186,6 +186,11 @@ def build(
     """
     require_both_sides(tensors)
     channels = size_of(tensors, "encoder.conv_in.weight", 1)
+    if channels not in (1, 3):
+        raise ValueError(
+            f"the checkpoint is of pictures with {channels} channels, such as "
+            "transparency, and pictures are grey (1) or in colour (3) here; use another one"
+        )
     modality = Image(size=(size, size), channels=channels)
     if codebook:
         quantizer, own, stats, used = codebook

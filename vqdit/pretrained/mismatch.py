@@ -43,9 +43,9 @@ def mismatch(
     kinds = {"missing": missing, "unexpected": unexpected, "of another shape": mismatched}
     for kind, found in kinds.items():
         if found:
-            more = f"\n    and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-            lines.append(f"\n  {kind} ({len(found)}):\n    " + "\n    ".join(found[:SHOWN]) + more)
-    return PretrainedMismatch(f"the checkpoint does not fit the model:{''.join(lines)}")
+            more = f", and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+            lines.append(f"{kind} ({len(found)}): {', '.join(found[:SHOWN])}{more}")
+    return PretrainedMismatch(f"the checkpoint does not fit the model: {'; '.join(lines)}")
 
 
 def tensor_of(tensors: Mapping[str, Stored], name: str) -> Stored:
@@ -80,6 +80,6 @@ def require_both_sides(tensors: Mapping[str, Stored]) -> None:
     for side in ("encoder", "decoder"):
         if not any(name.startswith(f"{side}.") for name in tensors):
             raise ValueError(
-                f"the checkpoint has no {side}, and a tokenizer needs both sides; use the "
-                "checkpoint of the whole autoencoder"
+                f"the checkpoint has no {side}, and a tokenizer needs both sides, as a DiT over it "
+                "encodes and decodes; use the checkpoint of the whole autoencoder"
             )

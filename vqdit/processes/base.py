@@ -177,5 +177,5 @@ def strata(key: Key[Array, ""], index: Index, size: int) -> Float[Array, " b"]:
     independent draws. This is the low-discrepancy sampling of Kingma et al., "Variational Diffusion
     Models", arXiv:2107.00630, appendix I.1.
     """
-    u = jax.random.uniform(key)
+    u = jax.random.uniform(key, dtype=jnp.float32)
     return 1.0 - jnp.mod(u + index / size, 1.0)  # in (0, 1]: at t = 0 there is nothing to learn

@@ -82,7 +82,7 @@ class Categorical(Process):
         # alpha and beta of the transition from s to t: alpha and 1 - gamma are multiplicative.
         alpha = alpha_t / jnp.maximum(alpha_s, TINY)
         beta = jnp.maximum((1.0 - gamma_t) / jnp.maximum(1.0 - gamma_s, TINY) - alpha, 0.0) / k
-        is_x_t = jax.nn.one_hot(x_t, k)
+        is_x_t = jax.nn.one_hot(x_t, k, dtype=jnp.float32)
         at_s = alpha_s * jax.nn.softmax(logits, axis=-1) + beta_s
         joint = at_s * (alpha * is_x_t + beta)
         kept = joint / jnp.maximum(jnp.sum(joint, axis=-1, keepdims=True), TINY)
@@ -95,5 +95,5 @@ class Categorical(Process):
 
     def oracle(self, x_0: X, x_t: X, noise: Noise, t: Time, space: tuple[int, ...]) -> Prediction:
         del x_t, noise, t
-        sure = SURE * jax.nn.one_hot(x_0, space[0])  # b l q k
+        sure = SURE * jax.nn.one_hot(x_0, space[0], dtype=jnp.float32)  # b l q k
         return sure.reshape(*x_0.shape[:2], -1)

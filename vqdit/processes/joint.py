@@ -132,7 +132,7 @@ class JointTimeDistribution(Component):
     ) -> tuple[Int[Array, " b"], Bool[Array, " b"]]:
         """Draws the number of a present modality by the weights, and whether none was drawn."""
         keys = per_example(stream(key, "one"), index)
-        u = jax.vmap(lambda key: jax.random.uniform(key, (len(present) + 1,)))(keys)
+        u = jax.vmap(lambda key: jax.random.uniform(key, (len(present) + 1,), jnp.float32))(keys)
         # u^(1 / w) is the largest with a probability proportional to w.
         weights = jnp.asarray([*(self.weights.get(name, 1.0) for name in present), 1.0])
         scores = u ** (1.0 / weights)
@@ -219,4 +219,4 @@ class Conditional(JointTimeDistribution):
         self, key: Key[Array, ""], index: Index, distributions: Distributions, size: int
     ) -> Times:
         times = Independent().together(key, index, distributions, size)
-        return times | {name: jnp.zeros((len(index), 1)) for name in self.given}
+        return times | {name: jnp.zeros((len(index), 1), jnp.float32) for name in self.given}

@@ -55,7 +55,9 @@ class Masked(Categorical):
         return jnp.full((keys.shape[0], *shape), MASK, jnp.int32)
 
     def noise(self, keys: Key[Array, " b"], x_0: Codes, t: Time) -> Noised:
-        u = jax.vmap(lambda key: jax.random.uniform(key, x_0.shape[1:]))(keys)  # in [0, 1)
+        u = jax.vmap(lambda key: jax.random.uniform(key, x_0.shape[1:], jnp.float32))(
+            keys
+        )  # in [0, 1)
         is_masked = u < self.mask_probability(t)[..., None]
         return Noised(jnp.where(is_masked, MASK, x_0), None)
 
@@ -80,5 +82,5 @@ class Masked(Categorical):
     ) -> Float[Array, "b l q m"]:
         revealed = super().posterior(logits, x_t, t, s)
         # A code that is not masked is certain, even if the network gives it probability 0.
-        seen = jax.nn.one_hot(x_t, revealed.shape[-1])
+        seen = jax.nn.one_hot(x_t, revealed.shape[-1], dtype=jnp.float32)
         return jnp.where((x_t == MASK)[..., None], revealed, seen)

@@ -72,7 +72,9 @@ class Replacing(Categorical):
         return self._noise(keys, shape)
 
     def noise(self, keys: Key[Array, " b"], x_0: Codes, t: Time) -> Noised:
-        u = jax.vmap(lambda key: jax.random.uniform(key, x_0.shape[1:]))(streams(keys, "kept"))
+        u = jax.vmap(lambda key: jax.random.uniform(key, x_0.shape[1:], jnp.float32))(
+            streams(keys, "kept")
+        )
         is_noise = u < self.noise_share(t)[..., None]
         # Positions without a code (-1) keep it: they are neither data nor noise.
         x_t = jnp.where(is_noise & (x_0 != MASK), self._noise(keys, x_0.shape[1:]), x_0)
@@ -85,8 +87,10 @@ class Replacing(Categorical):
                 f"{type(self).__name__} draws random codes, but codes=0; use process.bind(sizes)"
             )
         codes, masks = streams(keys, "code"), streams(keys, "mask")
-        drawn = jax.vmap(lambda key: jax.random.randint(key, shape, 0, self.codes))(codes)
-        u = jax.vmap(lambda key: jax.random.uniform(key, shape))(masks)
+        drawn = jax.vmap(
+            lambda key: jax.random.randint(key, shape, 0, self.codes, dtype=jnp.int32)
+        )(codes)
+        u = jax.vmap(lambda key: jax.random.uniform(key, shape, jnp.float32))(masks)
         return jnp.where(u < self.mask_share, MASK, drawn)
 
     def loss(self, prediction: Prediction, x_0: X, x_t: X, noise: Noise, t: Time) -> Loss:
@@ -103,8 +107,8 @@ class Replacing(Categorical):
         n, slope = self.noise_share(t), self._slope(t)
         alpha, beta = self._keep_and_replace(t, logits.shape[-1])  # b #l 1 1
 
-        is_x_0 = jax.nn.one_hot(x_0, logits.shape[-1])
-        is_x_t = jax.nn.one_hot(x_t, logits.shape[-1])
+        is_x_0 = jax.nn.one_hot(x_0, logits.shape[-1], dtype=jnp.float32)
+        is_x_t = jax.nn.one_hot(x_t, logits.shape[-1], dtype=jnp.float32)
         log_pi = jax.nn.log_softmax(logits, axis=-1)
         # pi - [y = x_0] without cancellation, which matters at t near 0 and near 1.
         wrong = jnp.where(is_x_0 > 0, jnp.expm1(log_pi), jnp.exp(log_pi))
@@ -135,7 +139,9 @@ class Replacing(Categorical):
     def _surprise(self, logits: Logits, x_0: Codes, x_t: Codes, t: Time) -> Loss:
         """Returns -log p(x_0 | x_t) of each position, in nats."""
         alpha, beta = self._keep_and_replace(t, logits.shape[-1])
-        likelihood = jnp.log(alpha * jax.nn.one_hot(x_t, logits.shape[-1]) + beta)
+        likelihood = jnp.log(
+            alpha * jax.nn.one_hot(x_t, logits.shape[-1], dtype=jnp.float32) + beta
+        )
         log_p = jax.nn.log_softmax(jax.nn.log_softmax(logits) + likelihood, axis=-1)
         target = jnp.maximum(x_0, 0)[..., None]
         surprise = -jnp.take_along_axis(log_p, target, axis=-1)[..., 0]

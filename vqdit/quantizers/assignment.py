@@ -55,7 +55,7 @@ class Logits(NamedTuple):
         )
         if self.key is not None:
             key = jax.random.fold_in(self.key, codes.ids[0, 0])
-            product = product + jax.random.gumbel(key, product.shape, mode="high")
+            product = product + jax.random.gumbel(key, product.shape, jnp.float32, mode="high")
         return (product + codes.bias) / self.temperature
 
 
@@ -66,7 +66,7 @@ def logits(
     shards: int = 1,
 ) -> Logits:
     """Returns the logits z . row + bias, with the codes divided among `shards` devices."""
-    bias = jnp.zeros(rows.shape[0]) if bias is None else bias
+    bias = jnp.zeros(rows.shape[0], jnp.float32) if bias is None else bias
     ids = jnp.arange(rows.shape[0], dtype=jnp.int32)
     view = functools.partial(chunked, shards=shards, chunk=CHUNK)
     return Logits(z, CodeChunks(view(ids), view(rows), view(bias, fill=-jnp.inf)))
@@ -112,7 +112,7 @@ def best(logits: Logits) -> tuple[Int[Array, " n"], Float[Array, " n"]]:
         return (jnp.where(better, code, found[0]), jnp.where(better, value, found[1])), None
 
     count = logits.z.shape[0]
-    start = (jnp.zeros(count, jnp.int32), jnp.full(count, -jnp.inf))
+    start = (jnp.zeros(count, jnp.int32), jnp.full(count, -jnp.inf, jnp.float32))
     return jax.lax.scan(compare, start, logits.codes)[0]
 
 

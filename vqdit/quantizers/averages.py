@@ -54,7 +54,7 @@ def draw(
     key: Key[Array, ""], z: Float[Array, "n d"], count: int, weight: Float[Array, " n"]
 ) -> Float[Array, "k d"]:
     """Draws real vectors of the batch, without repetition while there are enough."""
-    order = jnp.where(weight > 0, jax.random.uniform(key, weight.shape), jnp.inf)
+    order = jnp.where(weight > 0, jax.random.uniform(key, weight.shape, jnp.float32), jnp.inf)
     real = jnp.maximum(jnp.sum(weight > 0), 1)  # padding comes last
     return z[jnp.argsort(order)[jnp.arange(count) % real]]
 

@@ -66,9 +66,9 @@ class GumbelVQ(Quantizer):
         k_logits, k_codes = jax.random.split(key)
         shape = self.codebook_size, self.dim
         return {
-            "logits": self.dim**-0.5 * jax.random.normal(k_logits, shape),
-            "bias": jnp.zeros(self.codebook_size),
-            "codebook": jax.random.normal(k_codes, shape),
+            "logits": self.dim**-0.5 * jax.random.normal(k_logits, shape, jnp.float32),
+            "bias": jnp.zeros(self.codebook_size, jnp.float32),
+            "codebook": jax.random.normal(k_codes, shape, jnp.float32),
         }, {}
 
     def quantize(

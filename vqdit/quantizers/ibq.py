@@ -10,6 +10,7 @@ algorithm 1 and eq. 5.
 """
 
 import jax
+import jax.numpy as jnp
 
 from vqdit.masked_mean import masked_mean, mean_weights
 from vqdit.quantizers import assignment
@@ -63,7 +64,7 @@ class IBQ(Quantizer):
         self, key: Key[Array, ""], z: Vectors | None = None, mask: Mask = None
     ) -> tuple[Params, Stats]:
         del z, mask
-        return {"codebook": jax.random.normal(key, (self.codebook_size, self.dim))}, {}
+        return {"codebook": jax.random.normal(key, (self.codebook_size, self.dim), jnp.float32)}, {}
 
     def quantize(
         self,

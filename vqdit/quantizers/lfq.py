@@ -137,7 +137,10 @@ class LFQ(Quantizer):
         logits = rows(logits)
         weight = mean_weights(mask, len(logits))
         groups = np.array_split(np.arange(self.bits), math.ceil(self.bits / self.entropy_group))
-        return sum((_group_entropy(logits[:, group], weight) for group in groups), jnp.zeros(()))
+        return sum(
+            (_group_entropy(logits[:, group], weight) for group in groups),
+            jnp.zeros((), jnp.float32),
+        )
 
 
 class BSQ(LFQ):

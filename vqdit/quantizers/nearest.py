@@ -97,7 +97,7 @@ def _search(
 
     starts = jnp.arange(chunks, dtype=jnp.int32) * chunk
     shape = (shards, z.shape[0])
-    start = (jnp.full(shape, jnp.inf), jnp.zeros(shape, jnp.int32))
+    start = (jnp.full(shape, jnp.inf, jnp.float32), jnp.zeros(shape, jnp.int32))
     (value, code), _ = jax.lax.scan(compare, start, (starts, rows, offset))
     if shards == 1:
         return code[0]

@@ -216,11 +216,11 @@ class RVQ(Quantizer):
     def _kept(self, key: Key[Array, ""] | None, shape: tuple[int, ...]) -> Int[Array, "*b"]:
         """Draws the number of levels that each example (first axis) keeps."""
         if key is None or self.dropout == 0.0:
-            return jnp.full(shape, self.depth)
+            return jnp.full(shape, self.depth, jnp.int32)
         k_which, k_count = jax.random.split(key)
         examples = shape[:1] + (1,) * (len(shape) - 1)
         is_short = jax.random.bernoulli(k_which, self.dropout, examples)
-        count = jax.random.randint(k_count, examples, 1, self.depth + 1)
+        count = jax.random.randint(k_count, examples, 1, self.depth + 1, dtype=jnp.int32)
         return jnp.broadcast_to(jnp.where(is_short, count, self.depth), shape)
 
     def _of(self, levels: Any, level: int) -> Any:

@@ -60,10 +60,10 @@ class SimVQ(Quantizer):
         del z, mask
         k_table, k_kernel = jax.random.split(key)
         width = self.dim**-0.5
-        table = width * jax.random.normal(k_table, (self.codebook_size, self.dim))
+        table = width * jax.random.normal(k_table, (self.codebook_size, self.dim), jnp.float32)
         shape = self.dim, self.dim
-        kernel = jax.random.uniform(k_kernel, shape, minval=-width, maxval=width)
-        return {"kernel": kernel, "bias": jnp.zeros(self.dim)}, {"table": table}
+        kernel = jax.random.uniform(k_kernel, shape, jnp.float32, minval=-width, maxval=width)
+        return {"kernel": kernel, "bias": jnp.zeros(self.dim, jnp.float32)}, {"table": table}
 
     def quantize(
         self,

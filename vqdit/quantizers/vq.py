@@ -134,14 +134,17 @@ class VQ(Quantizer):
         if self.code_dim is not None:
             inner = self.heads * self.code_dim
             lecun = jax.nn.initializers.lecun_normal()
-            params = {"in": lecun(k_in, (self.dim, inner)), "out": lecun(k_out, (inner, self.dim))}
+            params = {
+                "in": lecun(k_in, (self.dim, inner), jnp.float32),
+                "out": lecun(k_out, (inner, self.dim), jnp.float32),
+            }
         if z is None:
             shape = self.codebook_size, self.width
-            codebook = self._normalize(jax.random.normal(k_codes, shape))
-            count = jnp.full(self.codebook_size, 0.0 if self.start else 1.0)
+            codebook = self._normalize(jax.random.normal(k_codes, shape, jnp.float32))
+            count = jnp.full(self.codebook_size, 0.0 if self.start else 1.0, jnp.float32)
         else:
             vectors = rows(self._project(params, self.check(z)))
-            weight = jnp.ones(len(vectors))
+            weight = jnp.ones(len(vectors), jnp.float32)
             if mask is not None:
                 weight = jnp.repeat(mask.reshape(-1), self.heads).astype(jnp.float32)
             codebook, count = self._kmeans(k_codes, vectors, weight)

@@ -18,7 +18,7 @@ from vqdit.typing import Array
 
 LAST_FILE = "_CHECKPOINT_METADATA"
 """The file of a checkpoint that Orbax writes last."""
-SHOWN = 20
+SHOWN = 8
 """Number of mismatched leaves that an error lists."""
 
 
@@ -76,11 +76,10 @@ def verify_structure(
         if _described(expected.get(path)) != _described(found.get(path))
     ]
     if lines:
-        more = f"\n  and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
+        more = f"; and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
         raise CheckpointMismatch(
-            f"checkpoint {folder.name} does not fit the experiment:\n  "
-            + "\n  ".join(lines[:SHOWN])
-            + more
+            f"checkpoint {folder.name} does not fit the experiment: "
+            f"{'; '.join(lines[:SHOWN])}{more}"
         )
 
 

@@ -224,8 +224,9 @@ class Checkpoints:
                     return self.restore(abstract, only=only, strict=strict, tries=tries - 1)
                 if strict:
                     raise
-                log.error("%s", error)
                 damaged[candidate] = error
+                if candidate != steps[0]:  # that of the oldest one is raised
+                    log.error("%s", error)
             else:
                 if damaged:
                     log.warning("checkpoint %d is used instead", candidate)

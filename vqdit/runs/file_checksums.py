@@ -36,13 +36,23 @@ def exists(folder: Path) -> bool:
     return (folder / NAME).is_file()
 
 
+def seal(folder: Path) -> str:
+    """Returns the checksum of a folder's manifest, which identifies all its files.
+
+    Raises:
+        OSError: the folder has no manifest.
+        ValueError: the manifest is damaged.
+    """
+    return files.read_json(folder / NAME, SHAPE, own=True)["seal"]
+
+
 def faults(folder: Path) -> list[str]:
     """Returns one line for each file that is missing or differs from its manifest.
 
     Files that the manifest does not list are ignored.
     """
     try:
-        record = files.read_json(folder / NAME, SHAPE)
+        record = files.read_json(folder / NAME, SHAPE, own=True)
         if record["seal"] != _seal(record["files"]):
             raise ValueError("seal")
     except (OSError, ValueError):
@@ -65,7 +75,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
+    with files.open_own(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -12,8 +12,10 @@ import jax
 
 from vqdit import parallel
 from vqdit.data import Batch
+from vqdit.runs import file_checksums
 from vqdit.runs.checkpoints import load_tree, save_tree
-from vqdit.runs.workdir import CONFIG, FROZEN, read_component, write_component
+from vqdit.runs.component_files import arrays_of, read_component, write_component
+from vqdit.runs.workdir import CONFIG, FROZEN
 from vqdit.tasks.base import Frozen, Resolve, Task
 
 
@@ -48,10 +50,12 @@ def write_frozen(folder: Path, task: Task, frozen: Frozen) -> None:
     kept = folder / FROZEN
     if kept.is_dir():
         shutil.rmtree(kept)  # left by a start that was killed
+    arrays = kept / "arrays"
     if jax.tree.leaves(frozen):
-        save_tree(kept / "arrays", parallel.host(frozen))  # every process holds all of them
+        save_tree(arrays, parallel.host(frozen))  # every process holds all of them
     kept.mkdir(exist_ok=True)
-    write_component(kept / "task.json", task)
+    if parallel.process()[0] == 0:
+        write_component(kept / "task.json", task, _seal(arrays))
 
 
 def read_frozen(folder: Path) -> tuple[Task, Frozen]:
@@ -59,6 +63,7 @@ def read_frozen(folder: Path) -> tuple[Task, Frozen]:
 
     Raises:
         FileNotFoundError: the folder has none.
+        ValueError: the arrays are not those that belong to the task.
     """
     kept = folder / FROZEN
     if not (kept / "task.json").is_file():
@@ -68,5 +73,19 @@ def read_frozen(folder: Path) -> tuple[Task, Frozen]:
         )
     task = read_component(kept / "task.json", Task)
     abstract = jax.eval_shape(task.frozen_like)
-    frozen = load_tree(kept / "arrays", abstract) if jax.tree.leaves(abstract) else abstract
+    if not jax.tree.leaves(abstract):
+        return task, abstract
+    arrays = kept / "arrays"
+    frozen = load_tree(arrays, abstract)
+    if arrays_of(kept / "task.json") not in (None, _seal(arrays)):
+        raise ValueError(
+            f"{arrays} does not hold the arrays that {kept / 'task.json'} was written with; put "
+            f"back a copy of all of {kept}"
+        )
     return task, frozen
+
+
+def _seal(arrays: Path) -> str | None:
+    """Returns the checksum of what `save_tree` saved; None if it has no checksums."""
+    saved = arrays / "0"
+    return file_checksums.seal(saved) if file_checksums.exists(saved) else None

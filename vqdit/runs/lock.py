@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vqdit import parallel
+from vqdit.files import open_own
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ def locked(folder: Path, option: str = "--workdir") -> Iterator[None]:
     if parallel.process()[0] != 0:
         yield
         return
-    with (folder / ".lock").open("a") as file:
+    with open_own(folder / ".lock", "a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

@@ -8,15 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from vqdit.escapes import LINES, escaped
+from vqdit.files import open_own
 
 ROOT = logging.getLogger("vqdit")
 
 
 class _Escaped(logging.Formatter):
-    """Escapes names from files and weights that a message holds."""
+    """Escapes names from files and weights that a message holds; a message is one line."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return escaped(super().formatMessage(record))
 
     def format(self, record: logging.LogRecord) -> str:
-        return escaped(super().format(record), keep=LINES)
+        return escaped(super().format(record), keep=LINES)  # of a traceback
 
 
 class _Terminal(logging.StreamHandler):
@@ -47,6 +51,11 @@ def to_terminal() -> None:
 class _File(logging.FileHandler):
     """Ignores errors of writing, so that a full disk does not hide the error that stops a run."""
 
+    def _open(self) -> Any:
+        file = open_own(Path(self.baseFilename), self.mode)
+        file.reconfigure(errors="backslashreplace")
+        return file
+
     def handleError(self, record: logging.LogRecord) -> None:
         del record
 
@@ -59,7 +68,7 @@ def to_file(file: Path) -> Iterator[None]:
         OSError: the file cannot be written.
     """
     ROOT.setLevel(logging.INFO)
-    handler = _File(file, encoding="utf-8", errors="backslashreplace")
+    handler = _File(file)
     handler.setFormatter(_Escaped("%(asctime)s %(levelname)s %(message)s"))
     ROOT.addHandler(handler)
     try:

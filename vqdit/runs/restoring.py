@@ -11,6 +11,7 @@ from vqdit.config import Experiment
 from vqdit.files import local_path
 from vqdit.runs.checkpoint_retention import KEEP_ALL
 from vqdit.runs.checkpoints import Checkpoints
+from vqdit.runs.component_files import read_component
 from vqdit.runs.frozen_arrays import read_frozen, write_frozen
 from vqdit.runs.lock import locked
 from vqdit.runs.workdir import (
@@ -20,7 +21,6 @@ from vqdit.runs.workdir import (
     claim,
     find_run,
     make_folder,
-    read_component,
     read_experiment,
 )
 from vqdit.tasks.base import Frozen, Task, Trees

@@ -13,22 +13,22 @@ A workdir holds::
     faults/            diagnostics of steps that were not finite and of runs that hung
 """
 
-import hashlib
 import logging
 import os
+import secrets
 import shutil
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from vqdit import config, parallel
 from vqdit.config import Experiment
 from vqdit.files import parse_json, read_json, to_text, write_json
 from vqdit.runs.checkpoint_verification import CorruptCheckpoint
 from vqdit.runs.checkpoints import Checkpoints
+from vqdit.runs.component_files import read_component, write_component
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
 CONFIG, DATA, FROZEN, RESULT = "config.json", "data.json", "frozen", "result.json"
 CHECKPOINTS, AVERAGES, FAULTS = "checkpoints", "averages", "faults"
 SAVED = "saved.json"
@@ -54,8 +54,8 @@ def make_folder(folder: Path, option: str = "--workdir") -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".write-test-{os.getpid()}"
-        probe.touch()
+        probe = folder / f".write-test-{secrets.token_hex(4)}"
+        probe.touch(exist_ok=False)
         probe.unlink()
     except OSError as error:
         raise OSError(
@@ -80,10 +80,9 @@ def changes(folder: Path, experiment: Experiment) -> list[config.Difference]:
     found = config.differences(read_experiment(folder), experiment)
     fixed = [change for change in found if not change.resumable]
     if fixed:
-        lines = "\n".join(f"  {change}" for change in fixed)
         raise ValueError(
-            f"the workdir {folder} holds a different experiment (there -> here):\n{lines}\n"
-            "use another --workdir, or the same settings"
+            f"the workdir {folder} holds a different experiment (there -> here): "
+            f"{', '.join(map(str, fixed))}; use another --workdir, or the same settings"
         )
     return found
 
@@ -102,7 +101,7 @@ def _check_saved(folder: Path) -> None:
     checkpoints = Checkpoints(folder / CHECKPOINTS)
     found = checkpoints.furthest()
     try:
-        saved = read_json(file, {"step": int})["step"] if file else 0
+        saved = read_json(file, {"step": int}, own=True)["step"] if file else 0
     except ValueError as error:  # a checkpoint may have no more than its own checksums
         log.warning("%s", error)
         return
@@ -168,14 +167,14 @@ def check_data(folder: Path, fingerprint: dict[str, Any]) -> None:
         if parallel.process()[0] == 0:
             write_json(file, found)
         return
-    stored = read_json(file, dict)
+    stored = read_json(file, dict, own=True)
     changed = [name for name in stored | found if stored.get(name) != found.get(name)]
     if changed:
-        lines = "\n".join(f"  {name}: {stored.get(name)} -> {found.get(name)}" for name in changed)
+        listed = (f"{name}: {stored.get(name)} -> {found.get(name)}" for name in changed)
         raise ValueError(
-            f"the data are not those that {folder} started with (there -> here):\n{lines}\n"
-            "restore the data, or use another --workdir (--init-from starts from the parameters "
-            "of this run)"
+            f"the data are not those that {folder} started with (there -> here): "
+            f"{', '.join(listed)}; restore the data, or use another --workdir (--init-from starts "
+            "from the parameters of this run)"
         )
 
 
@@ -204,7 +203,7 @@ def finished(folder: Path, experiment: Experiment) -> tuple[int, dict[str, float
     checkpoints = Checkpoints(folder / CHECKPOINTS)
     latest = checkpoints.latest() or 0  # checkpoints may have been deleted since
     try:
-        result = read_json(folder / RESULT, RESULT_SHAPE)
+        result = read_json(folder / RESULT, RESULT_SHAPE, own=True)
         if min(result["step"], latest) < experiment.steps:
             return None
         checkpoints.check_files(latest)
@@ -252,7 +251,7 @@ def experiment_names(folder: Path) -> list[str]:
         ValueError: the file that lists them is damaged.
     """
     file = folder / ORDER
-    names = read_json(file, [str]) if file.is_file() else []
+    names = read_json(file, [str], own=True) if file.is_file() else []
     for name in names:
         if not name.isidentifier():
             raise ValueError(f"{file} is damaged: {name!r} is no name; put back a copy of it")
@@ -266,34 +265,3 @@ def read_experiment(folder: Path) -> Experiment:
         ValueError: its file is damaged, or holds something else.
     """
     return read_component(folder / CONFIG, Experiment)
-
-
-def write_component(file: Path, component: Any) -> None:
-    """Writes a component as JSON with its checksum, for `read_component`."""
-    value = config.to_json(component)
-    write_json(file, {**value, "sha256": _checksum(value)})
-
-
-def _checksum(value: Any) -> str:
-    return hashlib.sha256(to_text(value, indent=None).encode()).hexdigest()
-
-
-def read_component(file: Path, kind: type[T]) -> T:
-    """Returns the component of a class that a JSON file of a workdir describes.
-
-    Raises:
-        ValueError: the file is damaged, or holds something else.
-    """
-    try:
-        value = read_json(file, {"sha256?": str})
-        if value.pop("sha256", None) not in (None, _checksum(value)):
-            raise config.ConfigError(
-                "it has changed since vqdit wrote it; restore the original or, if the change is "
-                "yours, remove the field sha256"
-            )
-        found = config.from_json(value)
-    except config.ConfigError as error:
-        raise ValueError(f"{file} is damaged: {error}") from error
-    if not isinstance(found, kind):
-        raise ValueError(f"{file} holds a component {type(found).__name__}, not {kind.__name__}")
-    return found

@@ -183,7 +183,9 @@ def trajectory(
         shown = {}
         for n in noised:
             noise_keys = _step_keys(keys, f"{n}/kept", number)
-            x_t, _ = processes[n].noise(noise_keys, x_1[n], jnp.full((len(keys), 1), t[n]))
+            x_t, _ = processes[n].noise(
+                noise_keys, x_1[n], jnp.full((len(keys), 1), t[n], jnp.float32)
+            )
             shown[n] = jnp.where(known[n][..., None], x_t, x[n])
         return predict(x | shown, _times_seen(processes, t, x, clean, padding))
 
@@ -249,7 +251,7 @@ def _times_seen(
     times = {}
     for name in x:
         if name not in known:
-            times[name] = jnp.full((x[name].shape[0], 1), t[name])
+            times[name] = jnp.full((x[name].shape[0], 1), t[name], jnp.float32)
         elif processes[name].is_discrete:
             rest = jnp.mean(~known[name], axis=1, keepdims=True)
             if name in padding:

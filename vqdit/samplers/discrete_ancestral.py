@@ -47,6 +47,8 @@ class DiscreteAncestral(Sampler):
         logits = process.logits(step.prediction, x_t.shape[-1])
         belief = tempered(logits, self.temperature, self.top_p)
         shape = (x_t.shape[0], 1, 1)
-        p = process.posterior(belief, x_t, jnp.full(shape, step.t), jnp.full(shape, step.s))
+        p = process.posterior(
+            belief, x_t, jnp.full(shape, step.t, jnp.float32), jnp.full(shape, step.s, jnp.float32)
+        )
         drawn = draw(step.keys, jnp.log(p))
         return jnp.where(drawn == logits.shape[-1], MASK, drawn), step.carry

@@ -36,7 +36,7 @@ def tempered(
         top_p: in (0, 1]; the most likely codes that together reach this probability are kept.
     """
     if temperature == 0.0:
-        best = jax.nn.one_hot(jnp.argmax(logits, axis=-1), logits.shape[-1])
+        best = jax.nn.one_hot(jnp.argmax(logits, axis=-1), logits.shape[-1], dtype=jnp.float32)
         return jnp.where(best > 0, 0.0, -jnp.inf)
     logits = logits / temperature
     if top_p == 1.0:
@@ -55,4 +55,4 @@ def draw(keys: Key[Array, " b"], logits: Float[Array, "b l q k"]) -> Int[Array, 
 
 def gumbel(keys: Key[Array, " b"], shape: tuple[int, ...]) -> Float[Array, "b ..."]:
     """Draws Gumbel noise of full float32 range, `shape` for every key."""
-    return jax.vmap(lambda key: jax.random.gumbel(key, shape, mode="high"))(keys)
+    return jax.vmap(lambda key: jax.random.gumbel(key, shape, jnp.float32, mode="high"))(keys)

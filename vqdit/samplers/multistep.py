@@ -41,7 +41,7 @@ class History(NamedTuple):
         """Returns an empty history with room for `length` steps."""
         return cls(
             estimates=jnp.zeros((length, *x_1.shape), x_1.dtype),
-            times=jnp.ones(length),
+            times=jnp.ones(length, jnp.float32),
             taken=jnp.int32(0),
             total=jnp.sum(times[1:] < times[:-1], dtype=jnp.int32),
         )

@@ -57,7 +57,7 @@ class ReMDM(MaskedSampler):
     def init(self, process: Process, x_1: Codes, times: Float[Array, " times"]) -> Carry:
         """Returns the carry: each code's probability when it was revealed; infinite if given."""
         del process, times
-        return jnp.full(x_1.shape, jnp.inf)
+        return jnp.full(x_1.shape, jnp.inf, jnp.float32)
 
     def step(self, step: Step) -> tuple[Codes, Carry]:
         process, x_t, carry = masked(step.process), step.x_t, step.carry
@@ -172,6 +172,8 @@ def _remask(
     """Returns x_s, with codes remasked at rate sigma, and the codes drawn for every position."""
     drawn, is_masked = draw(streams(keys, "code"), logits), x_t == MASK
     reveal = (m_t - m_s + sigma * (1.0 - m_t)) / jnp.maximum(m_t, TINY)
-    u = jax.vmap(lambda key: jax.random.uniform(key, x_t.shape[1:]))(streams(keys, "change"))
+    u = jax.vmap(lambda key: jax.random.uniform(key, x_t.shape[1:], jnp.float32))(
+        streams(keys, "change")
+    )
     revealed, remasked = is_masked & (u < reveal), ~is_masked & (u < sigma)
     return jnp.where(revealed, drawn, jnp.where(remasked, MASK, x_t)), drawn

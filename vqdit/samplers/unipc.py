@@ -99,7 +99,7 @@ def _weights(
     size = len(ratios)
     is_used = jnp.arange(size) < used
     rows = jnp.stack([ratios**power for power in range(size)])
-    rows = jnp.where(is_used[:, None] & is_used, rows, jnp.eye(size))
+    rows = jnp.where(is_used[:, None] & is_used, rows, jnp.eye(size, dtype=jnp.float32))
     right = jnp.stack([math.factorial(n) * phi(n + 1, -h) for n in range(1, size + 1)])
     right = jnp.where(is_used, right / jnp.expm1(-h), 0.0)
     # A single difference has the weight 1/2, as published, which is exact as h goes to 0.

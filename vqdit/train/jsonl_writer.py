@@ -1,13 +1,12 @@
 """The files `metrics.jsonl` and `performance.jsonl`: one JSON object per line."""
 
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from vqdit import parallel
-from vqdit.files import parse_json, to_text, write_whole
+from vqdit.files import open_own, parse_json, to_text, write_whole
 from vqdit.train.trackers import Tracker
 
 LINE = {"step": int}
@@ -49,11 +48,11 @@ class JsonlWriter:
             return
         end = self.path.stat().st_size if self.path.exists() else 0
         try:
-            with self.path.open("a") as file:
+            with open_own(self.path, "a") as file:
                 file.write(self._unwritten)
         except OSError:
             if self.path.exists():
-                os.truncate(self.path, end)
+                _truncate(self.path, end)
             raise
         self._unwritten = ""
 
@@ -76,18 +75,28 @@ class JsonlWriter:
         self._unwritten = _until(step, self._unwritten.encode()).decode()
         if not self.path.is_file():
             return
-        text = self.path.read_bytes()
+        text = _read(self.path)
         kept = _until(step, text)
         if text.startswith(kept):
-            os.truncate(self.path, len(kept))  # needs no disk space
+            _truncate(self.path, len(kept))  # needs no disk space
         else:
             write_whole(self.path, kept)
 
 
 def read_lines(path: Path, shape: Mapping[str, Any] = LINE) -> list[dict[str, Any]]:
     """Returns the lines of a file that have a shape; torn and foreign ones are left out."""
-    text = path.read_bytes() if path.is_file() else b""
+    text = _read(path) if path.is_file() else b""
     return [line for each in text.splitlines() if (line := _parsed(each, shape)) is not None]
+
+
+def _read(path: Path) -> bytes:
+    with open_own(path) as file:
+        return file.read()
+
+
+def _truncate(path: Path, length: int) -> None:
+    with open_own(path, "r+b") as file:
+        file.truncate(length)
 
 
 def _until(step: int, text: bytes) -> bytes:

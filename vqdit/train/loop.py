@@ -17,6 +17,7 @@ import numpy as np
 from vqdit import parallel
 from vqdit.config import Experiment
 from vqdit.data import Batch
+from vqdit.precision import in_32_bits
 from vqdit.profiling import accelerators
 from vqdit.runs import lock, logs, workdir
 from vqdit.tasks.base import Resolve
@@ -62,6 +63,7 @@ class _Diverging(NamedTuple):
     key: Array
 
 
+@in_32_bits
 def train(
     experiment: Experiment, folder: Path, resolve: Resolve, *, strict: bool = False
 ) -> Outcome:
@@ -227,9 +229,11 @@ class _Loop:
         return metrics
 
     def _next(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        """Calls the compiled step. While the first call compiles, nothing new needs saving."""
+        """Calls the compiled step. During the first call nothing new needs saving."""
         with contextlib.nullcontext() if self.shapes else self.interrupts.may_exit():
             ended = self.step(state, self.run.frozen, batch)
+            if not self.shapes and parallel.process()[1] > 1:
+                jax.block_until_ready(ended)  # the others may not have come yet
         self.shapes.add(_shapes(batch))
         return ended
 

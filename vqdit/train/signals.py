@@ -25,6 +25,7 @@ import jax
 
 from vqdit import parallel
 from vqdit.train.exit_codes import END, INTERRUPTED, REQUEUE, handled, leave
+from vqdit.train.preemption import take_over, tell
 
 log = logging.getLogger(__name__)
 
@@ -35,10 +36,9 @@ GRACE = 3.0
 class Interrupts:
     """Handles signals while it is entered.
 
-    With `jax.distributed`, JAX's own notifier handles SIGTERM, and all processes stop after the
-    same step; a Python handler installed after `jax.distributed.initialize` would disable the
-    notifier. SIGHUP and Ctrl-C are therefore passed on as SIGTERM. SIGUSR1 to any process reaches
-    all processes when they next log.
+    With `jax.distributed`, SIGTERM, SIGHUP and Ctrl-C are passed on to JAX's own notifier, and all
+    processes stop after the same step; a process that has nothing to save, as before the first
+    step, does not wait for it. SIGUSR1 to any process reaches all processes when they next log.
 
     Args:
         leave: ends the process with an exit code.
@@ -56,9 +56,9 @@ class Interrupts:
         self._rescue: Callable[[], None] | None = None
 
     def __enter__(self) -> "Interrupts":
-        signals = [signal.SIGINT, signal.SIGUSR1, signal.SIGHUP]
-        if not jax.distributed.is_initialized():
-            signals.append(signal.SIGTERM)
+        signals = [signal.SIGINT, signal.SIGUSR1, signal.SIGHUP, signal.SIGTERM]
+        if jax.distributed.is_initialized():
+            take_over()
         self._handled = handled({number: self._handle for number in signals}, self._watch)
         self._handled.__enter__()
         return self
@@ -130,10 +130,11 @@ class Interrupts:
                 number = os.read(read, 1)[0]
                 if number == END:
                     return
-                is_together = number == signal.SIGINT and jax.distributed.is_initialized()
-                if number == signal.SIGHUP or is_together:
+                if number == signal.SIGHUP:
                     os.kill(os.getpid(), signal.SIGTERM)
                 if number in (signal.SIGINT, signal.SIGTERM):
+                    if jax.distributed.is_initialized():
+                        tell()
                     if not code:
                         _say("stopping after this step; Ctrl-C again stops at once")
                     at_once = bool(code) and number == signal.SIGINT

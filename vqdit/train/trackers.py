@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vqdit import parallel
-from vqdit.files import read_json, write_whole
+from vqdit.files import open_own, read_json, write_whole
 
 log = logging.getLogger(__name__)
 
@@ -91,14 +91,14 @@ class Wandb:
         name = self._workdir / "wandb_id"
         if not name.is_file():
             write_whole(name, secrets.token_hex(8).encode())
-        if not re.fullmatch(rb"\w{1,64}", identity := name.read_bytes()[:65]):
+        if not re.fullmatch(rb"\w{1,64}", identity := _identity(name)):
             raise ValueError(f"{name} must hold 1 to 64 letters and digits; put back a copy of it")
         self._run = _load("wandb").init(
             project=os.environ.get("WANDB_PROJECT", "vqdit"),
             id=identity.decode(),
             name=self._workdir.name,
             dir=str(self._workdir),
-            config=read_json(self._workdir / "config.json", dict),
+            config=read_json(self._workdir / "config.json", dict, own=True),
             allow_val_change=True,  # such as a changed number of steps
             resume="allow",
         )
@@ -129,6 +129,11 @@ def trackers(names: Sequence[str], workdir: Path) -> list[Tracker]:
     if parallel.process()[0] != 0:
         return []
     return [KINDS[name](workdir) for name in names]
+
+
+def _identity(file: Path) -> bytes:
+    with open_own(file) as opened:
+        return opened.read(65)
 
 
 def _load(name: str) -> Any:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vqdit.config import Timeouts
+from vqdit.files import open_own
 from vqdit.train.exit_codes import HUNG, leave
 
 log = logging.getLogger(__name__)
@@ -80,7 +81,7 @@ class Watchdog:
         print(f"{message}; stacks of all threads:", file=sys.stderr)
         faulthandler.dump_traceback(sys.__stderr__ or sys.stderr)
         self._folder.mkdir(exist_ok=True)
-        with (self._folder / "stacks.txt").open("a") as file:
+        with open_own(self._folder / "stacks.txt", "a") as file:
             print(message, file=file, flush=True)
             faulthandler.dump_traceback(file)
         log.error("%s: exiting. Re-run the same command to resume.", message)

@@ -67,6 +67,9 @@ class Records:
             found = np.load(self._folder / lengths_file(name, self._split), allow_pickle=False)
             if found.shape != (len(self),) or found.dtype != np.int32:
                 raise ValueError(f"{len(self)} lengths are needed, got {found.dtype}{found.shape}")
+            longest = self.features[name].shape[0]
+            if len(found) and not 0 <= found.min() <= found.max() <= longest:
+                raise ValueError(f"lengths must be from 0 to {longest}")
             return found
 
     def take(self, rows: np.ndarray) -> Arrays:
@@ -103,6 +106,8 @@ def _decode(serialized: bytes, features: Named[Feature]) -> dict[str, Any]:
             decoded[name] = _array(value.bytes_list.value[0], feature)
         else:
             decoded[name] = (value.int64_list.value or value.float_list.value)[0]
+            if feature.classes and not -1 <= decoded[name] < feature.classes:  # -1: no label
+                raise ValueError(f"{name} is {decoded[name]}, of {feature.classes} classes")
     return decoded
 
 

@@ -1,0 +1,59 @@
+"""Components of a workdir as JSON files with checksums: its experiment, and its frozen task."""
+
+import hashlib
+from pathlib import Path
+from typing import Any, TypeVar
+
+from vqdit import config
+from vqdit.files import read_json, to_text, write_json
+
+T = TypeVar("T")
+ARRAYS = "sha256_of_arrays"
+"""The field with the checksum of arrays that belong to a component."""
+
+
+def write_component(file: Path, component: Any, arrays: str | None = None) -> None:
+    """Writes a component as JSON with its checksum, for `read_component`.
+
+    Args:
+        file: the file.
+        component: the component.
+        arrays: checksum of arrays that belong to it, for `arrays_of`.
+    """
+    value = config.to_json(component) | ({} if arrays is None else {ARRAYS: arrays})
+    write_json(file, {**value, "sha256": _checksum(value)})
+
+
+def _checksum(value: Any) -> str:
+    return hashlib.sha256(to_text(value, indent=None).encode()).hexdigest()
+
+
+def arrays_of(file: Path) -> str | None:
+    """Returns the checksum of arrays in the file of a component; None if it has none.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    return read_json(file, {f"{ARRAYS}?": str}, own=True).get(ARRAYS)
+
+
+def read_component(file: Path, kind: type[T]) -> T:
+    """Returns the component of a class that a JSON file of a workdir describes.
+
+    Raises:
+        ValueError: the file is damaged, or holds something else.
+    """
+    try:
+        value = read_json(file, {"sha256?": str}, own=True)
+        if value.pop("sha256", None) not in (None, _checksum(value)):
+            raise config.ConfigError(
+                "it has changed since vqdit wrote it; restore the original or, if the change is "
+                "yours, remove the field sha256"
+            )
+        value.pop(ARRAYS, None)
+        found = config.from_json(value)
+    except config.ConfigError as error:
+        raise ValueError(f"{file} is damaged: {error}") from error
+    if not isinstance(found, kind):
+        raise ValueError(f"{file} holds a component {type(found).__name__}, not {kind.__name__}")
+    return found
