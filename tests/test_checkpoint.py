@@ -166,12 +166,13 @@ def test_one_flipped_bit_is_noticed_and_the_one_before_is_used(tmp_path, caplog)
     assert raw(found) == raw(state(1))
 
 
-def test_all_spoiled_is_an_error(tmp_path):
+def test_all_spoiled_is_an_error_that_is_said_once(tmp_path, caplog):
     with Checkpoints(tmp_path, Keep(last=3)) as checkpoints:
         checkpoints.save(1, state(1))
     spoil(tmp_path, 1)
     with pytest.raises(CorruptCheckpoint, match="no undamaged checkpoint is left: put back"):
         Checkpoints(tmp_path).restore(like(state()))
+    assert "damaged" not in caplog.text
 
 
 def test_nothing_saved_is_said(tmp_path):

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from vqdit.cli.main import main
+from vqdit.cli.score import first_of_equal
 from vqdit.data import Digits
 from vqdit.modalities import Image
+from vqdit.ragged import ragged
 
 
 @pytest.fixture
@@ -33,6 +35,12 @@ def test_pictures_are_compared_by_information_unless_told_otherwise(joint, pictu
     assert found["likelihood"]["score"] == "lower bound on log p(candidate | given), nats"
     assert found["information"]["scores"] != found["likelihood"]["scores"]
     assert (record["rounds"], record["seed"], record["batch_size"]) == (2, 0, 64)
+
+
+def test_equal_candidates_count_once():
+    assert first_of_equal(np.asarray([[1, 2], [3, 4], [1, 2], [1, 3]])) == [0, 1, 3]
+    values = ragged([np.asarray([1]), np.asarray([1, 0]), np.asarray([1])])
+    assert first_of_equal(values) == [0, 1]
 
 
 @pytest.mark.parametrize(

@@ -282,6 +282,16 @@ def test_a_folder_with_too_few_pictures_is_refused(mine, refused):
     assert made(mine) == before
 
 
+def test_a_size_that_does_not_fit_is_refused_before_data_are_prepared(mine, refused, monkeypatch):
+    monkeypatch.setenv("VQDIT_DATA", str(mine / "data"))
+    for number in range(20):
+        picture(mine / f"pictures/{number}.png")
+    options = [*of_folder(mine / "pictures"), "--data.source.size=16"]
+    message = refused("train", "--config=one.py", *options)
+    assert message.startswith("one: ") and "(8, 8, 1)" in message and "(16, 16, 1)" in message
+    assert not (mine / "data").exists()
+
+
 def test_a_picture_that_cannot_be_decoded_is_named(mine, refused):
     for number in range(20):
         picture(mine / f"pictures/{number}.png")

@@ -418,3 +418,15 @@ def test_equal_texts_of_a_parquet_file_take_the_memory_of_one(tmp_path):
     parquet.write_table(pyarrow.table(cells), file)
     _, found = read_rows(file, {"title"})
     assert len(found) == 2000 and len({id(row.cells["title"]) for row in found}) == 1
+
+
+def test_columns_of_parquet_that_hold_no_file_or_have_one_name_are_refused(tmp_path):
+    file, columns = tmp_path / "rows.parquet", Named(photo=Image(size=(4, 4), channels=1))
+    for cell in ({"bytes": {"bytes": b"x"}}, {"bytes": b"x", "path": [1]}, {"path": "a.png"}):
+        parquet.write_table(pyarrow.table({"photo": [cell] * 12}), file)
+        with pytest.raises(ValueError, match="has the type struct<.*in its column 'photo'"):
+            Table(path=str(file), columns=columns).split("train")
+    twice = pyarrow.Table.from_arrays([pyarrow.array([b"x"] * 12)] * 2, ["photo", "photo"])
+    parquet.write_table(twice, file)
+    with pytest.raises(ValueError, match="has two columns 'photo'; rename one of them"):
+        Table(path=str(file), columns=columns).split("train")

@@ -115,6 +115,9 @@ def _read_parquet(file: Path, wanted: Collection[str]) -> tuple[list[str], list[
         opened = parquet.ParquetFile(file)
         _check_sizes(file, opened.metadata, wanted)
         schema = opened.schema_arrow
+        for name, count in Counter(schema.names).items():
+            if count > 1 and name in wanted:
+                raise ValueError(f"{file} has two columns {name[:100]!r}; rename one of them")
         kinds = {name: schema.field(name).type for name in schema.names if name in wanted}
         files = {name for name, kind in kinds.items() if _holds_files(file, name, kind)}
         texts = [name for name, kind in kinds.items() if types.is_string(kind)]
@@ -174,8 +177,15 @@ def _holds_files(file: Path, name: str, kind: Any) -> bool:
     """Returns whether a Parquet column holds files; raises ValueError if it cannot be used."""
     from pyarrow import types
 
-    if types.is_struct(kind) and {BYTES} <= {part.name for part in kind} <= {BYTES, PATH}:
-        return True
+    if types.is_struct(kind):
+        parts = {part.name: part.type for part in kind}
+        allowed = {
+            BYTES: ("binary", "large_binary", "null"),
+            PATH: ("string", "large_string", "null"),
+        }
+        is_file = all(str(part) in allowed.get(name, ()) for name, part in parts.items())
+        if is_file and BYTES in parts and len(parts) == kind.num_fields:
+            return True
     if types.is_binary(kind) or types.is_large_binary(kind):
         return True
     kind = kind.value_type if types.is_dictionary(kind) else kind
