@@ -13,7 +13,7 @@ from vqdit.data.sources import SPLITS
 from vqdit.data.table_columns import SPLIT
 from vqdit.data.table_files import INSIDE, is_sharded, read_table, table_files
 from vqdit.data.table_rows import ENDINGS as TABLES
-from vqdit.data.table_rows import read_rows
+from vqdit.data.table_rows import unusable
 from vqdit.data.text_files import ENDINGS as TEXTS
 from vqdit.files import local_path
 from vqdit.modalities.classes import class_name, shown
@@ -133,11 +133,7 @@ def _inspect_table(path: Path) -> Found:
     unused: dict[str, str] = {}
     first = next(iter(files))
     if first.suffix.lower() == ".parquet":  # only the wanted columns are read
-        for name in names:
-            try:
-                read_rows(first, {name})
-            except ValueError as error:
-                unused[name] = str(error).removeprefix(f"{first} has ")
+        unused = {name: why.removeprefix(f"{first} has ") for name, why in unusable(first).items()}
         names = [name for name in names if name not in unused]
         rows = read_table(files, names, SPLIT)[1]
     found = inspect_rows(path, first.parent, "table", names, [row.cells for row in rows])

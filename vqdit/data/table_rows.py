@@ -140,6 +140,20 @@ def _read_parquet(file: Path, wanted: Collection[str]) -> tuple[list[str], list[
     return schema.names, rows
 
 
+def unusable(file: Path) -> dict[str, str]:
+    """Returns why columns of a Parquet file cannot be used, by their names."""
+    from pyarrow import parquet
+
+    found, schema = {}, parquet.ParquetFile(file).schema_arrow
+    for part in schema:
+        try:
+            _holds_files(file, part.name, part.type)
+        except ValueError as error:
+            found[part.name] = str(error)
+    twice = (name for name, count in Counter(schema.names).items() if count > 1)
+    return found | {name: f"{file} has two columns {name[:100]!r}" for name in twice}
+
+
 def _values(column: Any) -> list[Any]:
     """Returns the values of a Parquet column; equal texts of a dictionary are one object."""
     found: list[Any] = []
