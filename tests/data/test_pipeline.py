@@ -234,7 +234,9 @@ def test_too_few_examples_are_refused_with_both_numbers():
         Data(source=Rows(count=12), batch_size=13).check()
 
 
-@pytest.mark.parametrize("fields", [{"batch_size": 0}, {"workers": -1}, {"workers": 10**6}])
+@pytest.mark.parametrize(
+    "fields", [{"batch_size": 0}, {"workers": -1}, {"workers": 10**6}, {"buckets": 10**9}]
+)
 def test_bad_fields_are_refused_by_value(fields):
     ((name, value),) = fields.items()
     with pytest.raises(ValueError, match=f"Data needs {name} .*got {value}"):

@@ -18,6 +18,8 @@ from vqdit.typing import Int, Named
 
 WINDOW = 1000
 """Largest number of batches that are sorted together."""
+MOST = 1000
+"""Largest number of buckets; a step is compiled for each."""
 MULTIPLE = 8
 """Padded lengths are multiples of this, or that of the longest possible example."""
 

@@ -16,7 +16,7 @@ import numpy as np
 from vqdit.data import workers
 from vqdit.data.augment import Augmentation, Pair, Pixels
 from vqdit.data.batch import GIVEN, Batch
-from vqdit.data.buckets import Batches, Buckets
+from vqdit.data.buckets import MOST, Batches, Buckets
 from vqdit.data.digits import Digits
 from vqdit.data.mixture import Joined
 from vqdit.data.sources import MIRRORED, PRESENT, Arrays, Feature, Source, Split, take
@@ -54,7 +54,7 @@ class Data(Component):
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise ValueError(f"Data needs batch_size >= 1, got {self.batch_size}")
-        self.require("buckets >= 1", self.buckets >= 1)
+        self.require(f"buckets from 1 to {MOST}", 1 <= self.buckets <= MOST)
         if not 0 <= self.workers <= workers.MOST:
             raise ValueError(f"Data needs workers from 0 to {workers.MOST}, got {self.workers}")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from vqdit.data.sources import OPTION, SPLITS
 from vqdit.data.table_rows import ENDINGS, Row, read_rows
 from vqdit.files import local_path
+from vqdit.modalities.pictures import is_clutter
 
 INSIDE = "data"
 """The folder in which data sets of the Hugging Face hub have their shards."""
@@ -100,7 +101,8 @@ def _shards(folder: Path) -> dict[Path, str]:
 
 
 def _tables(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.glob("*") if file.suffix.lower() in ENDINGS)
+    named = (file for file in folder.glob("*") if file.suffix.lower() in ENDINGS)
+    return sorted(file for file in named if file.is_file() and not is_clutter(file.name))
 
 
 def _check_shards(files: Collection[Path]) -> None:
