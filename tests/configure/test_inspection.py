@@ -109,6 +109,9 @@ def test_a_parquet_table_holds_files(data_folder):
     assert photo.facts.sizes.tolist() == [[10, 14]] * 12
     assert dict(digit.facts.counts) == {"0": 6, "1": 6}
     assert "list" in found.unused["box"]
+    parquet.write_table(pyarrow.table({"box": [[1.0]] * 12}), data_folder / "boxes.parquet")
+    with pytest.raises(ValueError, match=r"no column to learn from \(box: the type list<.*'box'"):
+        inspect("boxes.parquet")
 
 
 @pytest.mark.parametrize(

@@ -136,8 +136,7 @@ def _inspect_table(path: Path) -> Found:
         unused = {name: why.removeprefix(f"{first} has ") for name, why in unusable(first).items()}
         names = [name for name in names if name not in unused]
         rows = read_table(files, names, SPLIT)[1]
-    found = inspect_rows(path, first.parent, "table", names, [row.cells for row in rows])
-    return found._replace(unused={**unused, **found.unused})
+    return inspect_rows(path, first.parent, "table", names, [row.cells for row in rows], unused)
 
 
 def _by_ending(left_out: list[str]) -> tuple[str, ...]:

@@ -3,8 +3,9 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,12 @@ LONGEST_CLASS = 60
 
 
 def inspect_rows(
-    path: Path, folder: Path, form: Form, names: Sequence[str], rows: Sequence[Row]
+    path: Path,
+    folder: Path,
+    form: Form,
+    names: Sequence[str],
+    rows: Sequence[Row],
+    unused: Mapping[str, str] = MappingProxyType({}),
 ) -> Found:
     """Looks at the columns of rows.
 
@@ -52,6 +58,7 @@ def inspect_rows(
         form: what the data are.
         names: names of the columns.
         rows: the rows.
+        unused: why other columns are not used.
     """
     cells = {name: [row[name] for row in rows if _is_given(row.get(name))] for name in names}
     splits = set(map(str, cells.get("split", ())))
@@ -61,7 +68,7 @@ def inspect_rows(
             f"{', '.join(SPLITS)}, or else another name"
         )
     is_split = bool(splits)
-    columns, unused = [], {}
+    columns, unused = [], dict(unused)
     for name, values in cells.items():
         if name == "split" and is_split:
             continue

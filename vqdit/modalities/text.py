@@ -140,11 +140,14 @@ class Text(Modality):
 
     def read_cell(self, value: Value) -> Cell:
         text = str(value)
-        if self.outside == "error":
-            return Cell(self.pack(text)[0])
         codes = self.units.encode(text)
         if len(codes) <= self.length:
             return Cell(self.pack(text)[0])
+        if self.outside == "error":
+            try:
+                self.pack(text)
+            except ValueError as error:
+                raise ValueError(f"{error}, or outside of its Text to cut or skip") from error
         if self.outside == "skip":
             raise LeftOut(f"longer than {self.shown_length(self.length)}")
         codes = codes[: self.length]
