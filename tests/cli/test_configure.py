@@ -96,13 +96,14 @@ def test_nothing_is_overwritten(folder, refused, capsys):
     message = refused("configure", "pictures", "--out=mine.py")
     assert message == "mine.py exists already; remove it, or choose another --out"
     (folder / "long.jsonl").write_text("mine")
-    rows = [{"text": "long " * 100}, *({"text": f"row {n}"} for n in range(30))]
-    (folder / "text.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    message = refused("configure", "text.jsonl", "--out=long.py", "--target=cpu")
+    (folder / "pictures/a/0.png").write_bytes(b"")  # so the table cannot be used as it is
+    rows = [{"photo": f"pictures/{'ab'[n % 2]}/{n}.png"} for n in range(24)]
+    (folder / "photos.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    message = refused("configure", "photos.jsonl", "--out=long.py", "--target=cpu")
     assert message == "long.jsonl, where the rows go, exists already; remove it"
-    assert main(["configure", "text.jsonl", "--out=short.py", "--target=cpu"]) == 0
+    assert main(["configure", "photos.jsonl", "--out=short.py", "--target=cpu"]) == 0
     assert "  short.jsonl has the examples, which it trains on" in capsys.readouterr().out
-    assert len((folder / "short.jsonl").read_text().splitlines()) == 30
+    assert len((folder / "short.jsonl").read_text().splitlines()) == 24
 
 
 @pytest.mark.slow

@@ -209,8 +209,10 @@ def test_rows_that_cannot_be_read_or_are_too_long_are_left_out(table, data_folde
     written = [
         json.loads(line) for line in (data_folder / "written.jsonl").read_text().splitlines()
     ]
-    assert len(written) == 39 and written[3]["photo"] is None
-    assert loaded["photo"].data.source.path == str(data_folder / "written.jsonl")
+    assert len(written) == 40 and written[3]["photo"] is None
+    source = loaded["photo"].data.source
+    assert source.path == str(data_folder / "written.jsonl")
+    assert source.columns["caption"].outside == "skip"
     assert sized.planned.examples == (31, 4)
 
 

@@ -33,13 +33,15 @@ def choose(
     if isinstance(facts, Sounds):
         return of_sounds(column, facts, found, machine, wanted)
     if isinstance(facts, Texts):
-        return _texts(column, facts, machine, wanted)
+        return _texts(column, facts, found, machine, wanted)
     if isinstance(facts, Documents):
         return _documents(column, facts, machine)
     return _classes(column, facts, wanted)
 
 
-def _texts(column: Column, facts: Texts, machine: Machine, wanted: bool) -> Part | str:
+def _texts(
+    column: Column, facts: Texts, found: Found, machine: Machine, wanted: bool
+) -> Part | str:
     limit, lengths = LONGEST_TEXT[machine.is_cpu], facts.lengths
     half, most, longest = (int(length) for length in np.percentile(lengths, [50, 95, 100]))
     if longest > max(64, 2 * most):  # a few texts would make all others mostly padding
@@ -53,9 +55,9 @@ def _texts(column: Column, facts: Texts, machine: Machine, wanted: bool) -> Part
     if dropped := len(lengths) - len(kept):
         shown += f"; {dropped} that are longer are left out"
         why = f"{length} bytes: half have at most {half}; the longest ({longest}) are left out."
-    comments = (("modality", why),)
-    part = Part(column, Text(length=length), wanted, length, shown, comments=comments)
-    return part._replace(longest=float(length) if dropped else None)
+    modality = Text(length=length, outside="skip" if dropped else "error")
+    part = Part(column, modality, wanted, length, shown, comments=(("modality", why),))
+    return part._replace(kept=1.0 - dropped / max(1, found.rows))
 
 
 def _documents(column: Column, facts: Documents, machine: Machine) -> Part:

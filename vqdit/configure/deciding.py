@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -148,8 +149,9 @@ def _examples(found: Found, parts: Sequence[Part], rows: int) -> tuple[int, int]
     if isinstance(text := parts[0].modality, Text) and found.form == "texts":  # rows are bytes
         window = text.length * (1.0 if text.units == Bytes() else BYTES_OF_UNIT)
         count, train = int(count / window), int(train / window)
-    elif rows:
-        count, train = rows, train * rows // count
+    else:
+        kept = math.prod(part.kept for part in parts)
+        count, train = round(kept * (rows or count)), round(kept * train * (rows or count) / count)
     return train, max(1, (count - train) // 2)
 
 

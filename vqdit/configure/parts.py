@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from vqdit.configure.columns import Column
 from vqdit.losses import Perceptual
-from vqdit.modalities import Audio, Modality
+from vqdit.modalities import Modality
 from vqdit.modalities.sounds import read_form
 from vqdit.models import ConvAutoencoder
 
@@ -26,8 +26,8 @@ class Part(NamedTuple):
         codes: number of codes of the tokenizer.
         perceptual: losses of the tokenizer.
         reconstruction: loss of the tokenizer.
-        longest: bytes of the longest text, or seconds of the longest sound, if rows with longer
-            ones are left out.
+        longest: seconds of the longest sound, if rows with longer ones are left out.
+        kept: share of the examples that are not left out as their texts are too long.
         comments: comments of the tokenizer's fields, by path; "modality" is that of the modality.
     """
 
@@ -41,6 +41,7 @@ class Part(NamedTuple):
     perceptual: tuple[Perceptual, ...] = ()
     reconstruction: str = "l2"
     longest: float | None = None
+    kept: float = 1.0
     comments: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -49,10 +50,8 @@ class Part(NamedTuple):
         return self.column.name
 
     def is_too_long(self, value: Any) -> bool:
-        """Returns whether a value is longer than `longest`; sounds are given by their paths."""
+        """Returns whether a sound, which is given by its path, is longer than `longest`."""
         if self.longest is None or not value:
             return False
-        if isinstance(self.modality, Audio):
-            form = read_form(Path(value))
-            return form.samples / form.rate > self.longest
-        return len(str(value).encode()) > self.longest
+        form = read_form(Path(value))
+        return form.samples / form.rate > self.longest

@@ -181,7 +181,7 @@ def _readable(row: Row, columns: Sequence[Column], folder: Path) -> Row:
                 if not column.unreadable:
                     raise ValueError(
                         f"{shown(file.file)} holds files, and cannot be written anew: leave out "
-                        "long texts"
+                        "long sounds"
                     )
                 one = column.unreadable[0]
                 raise ValueError(

@@ -181,7 +181,7 @@ def of_sounds(column: Column, facts: Sounds, found: Found, machine: Machine, wan
         (Mel(rate=rate, windows=windows),) if windows else (),
         "l2",
         longest,
-        tuple(comments.items()),
+        comments=tuple(comments.items()),
     )
 
 
