@@ -6,7 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from vqdit.data.recorded import Recorded
 from vqdit.data.sources import SPLITS, Feature, divide
@@ -20,17 +20,12 @@ from vqdit.typing import Named
 log = logging.getLogger(__name__)
 
 
-@runtime_checkable
-class Stored(Protocol):
-    """A cell that is read when it is needed."""
-
-    def read(self) -> bytes | str | None:
-        """Returns the bytes of a file, or its path; None if there is neither."""
-        ...
-
-
 class RowSource(Recorded):
-    """Base class of sources of rows; an optional column `split` assigns a row to a split."""
+    """Base class of sources of rows; an optional column `split` assigns a row to a split.
+
+    A cell is a text, a number, or a file within the data, whose `read` returns its bytes, or its
+    path, or None if there is neither.
+    """
 
     @property
     def shown(self) -> str:
@@ -150,7 +145,8 @@ class RowSource(Recorded):
         if not is_given(row, column):
             return None
         value = row.cells[column]
-        value = value.read() if isinstance(value, Stored) else value
+        if not isinstance(value, str | int | float):  # a file within the data
+            value = value.read()
         return self.file_of(value) if modality.reads_files and isinstance(value, str) else value
 
     def _complete(self, parts: Mapping[str, list[Row]]) -> dict[str, Modality]:
