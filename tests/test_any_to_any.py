@@ -219,7 +219,7 @@ PICTURE = np.zeros((8, 8, 1), np.uint8)
     [
         (
             {"given": {"image": PICTURE}, "want": ["text", "image"]},
-            "'image' is given and wanted; leave it out of one of them",
+            "'image' is both in `given` and in `want`; remove it from one of them",
         ),
         (
             {"want": ["text", "label"]},
@@ -249,17 +249,17 @@ PICTURE = np.zeros((8, 8, 1), np.uint8)
         ),
         (
             {"given": {"text": "eleven"}},
-            "'text' the text 'eleven' has 6 bytes, more than the 5 that fit; shorten it, or set a "
-            "greater length",
+            "'text' the text 'eleven' has 6 bytes, more than the limit of 5; shorten it, or set a "
+            "larger length",
         ),
         (
             {"given": {"text": ["six", "a\0b"]}},
-            "'text' the text 'a\\x00b' has a byte 0, which is kept for padding",
+            "'text' the text 'a\\x00b' has a byte 0, which is reserved for padding",
         ),
         (
             {"given": {"text": "Six!"}},
-            "'text' holds 'S!', which does not occur in the training data; use these characters: "
-            "'efghinorstuvwxz'",
+            "'text' contains 'S!', which does not occur in the training data; use these "
+            "characters: 'efghinorstuvwxz'",
         ),
         (
             {"given": {"text": "é"}},
@@ -301,7 +301,7 @@ PICTURE = np.zeros((8, 8, 1), np.uint8)
         ),
         (
             {"samplers": {"label": Euler()}},
-            "a sampler for 'label', but this model generates audio, image, text",
+            "a sampler is given for 'label', but this model generates audio, image, text",
         ),
         (
             {"samplers": {"audio": Euler(steps=9)}},
@@ -345,12 +345,13 @@ def test_no_label_is_none_that_a_generated_label_could_have(symbols):
         with pytest.raises(ValueError) as error:
             call()
         assert str(error.value) == (
-            "'label' -1 means no value, which only a condition can have; leave it out instead"
+            "'label' has -1, which means no value and is only for conditions; leave 'label' out "
+            "instead"
         )
 
 
 def test_guidance_towards_nothing_is_refused(symbols):
-    with pytest.raises(ValueError, match="guidance 2.0 moves towards what is given, and nothing"):
+    with pytest.raises(ValueError, match="guidance 2.0 needs given values, and there are none"):
         symbols.sample(2, guidance=2.0)
     symbols.prepare({"label": 1}, None, {}, 2.0)
     symbols.prepare({}, None, {}, {"text:label": 2.0})
@@ -483,7 +484,7 @@ def test_data_are_compared_by_information_and_names_by_likelihood(model):
     assert chosen_measure(task, "audio", ["label"], None) == "information"
     assert chosen_measure(task, "text", ["image"], None) == "likelihood"
     assert chosen_measure(task, "image", [], None) == "likelihood"
-    with pytest.raises(ValueError, match="the information needs something given"):
+    with pytest.raises(ValueError, match="the information needs given values"):
         chosen_measure(task, "image", [], "information")
     never = dataclasses.replace(task.conditions["label"], drop=0.0)
     task = dataclasses.replace(task, conditions=Named(label=never))
@@ -506,7 +507,7 @@ def test_data_are_compared_by_information_and_names_by_likelihood(model):
             {"text": "six"},
             {"text": "six"},
             {},
-            "'text' is given and wanted; leave it out of one of them",
+            "'text' is both in `given` and in `want`; remove it from one of them",
         ),
         (
             {"text": "six"},
@@ -533,7 +534,7 @@ def test_data_are_compared_by_information_and_names_by_likelihood(model):
             {"label": [1, 2, 3], "image": np.stack([PICTURE] * 2)},
             {"text": "six"},
             {},
-            "image has 2 items, another modality 3",
+            "image has 2 given items, but another modality has 3",
         ),
         ({"label": 3}, {"text": "seventy"}, {}, "'text' the text 'seventy' has 7 bytes, more"),
         ({"label": 30}, {"text": "six"}, {}, "'label' 30 is out of range; 0 to 9, or -1"),

@@ -105,9 +105,9 @@ def test_what_is_no_image_is_not_encoded(x, got, tokenizer):
     ],
 )
 def test_nothing_is_neither_encoded_nor_decoded(x, got, tokenizer):
-    with pytest.raises(ValueError, match=f"^encode takes at least one example, got {got}$"):
+    with pytest.raises(ValueError, match=f"^encode needs at least one example, got {got}$"):
         tokenizer.encode(x)
-    with pytest.raises(ValueError, match=f"^decode takes at least one example, got {got}$"):
+    with pytest.raises(ValueError, match=f"^decode needs at least one example, got {got}$"):
         tokenizer.decode(x)
 
 
@@ -127,9 +127,9 @@ def test_standardised_images_go_in_and_out_as_floats(tokenizer, images):
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (np.nan, r"encode takes finite numbers, got nan at \[1, 2, 3, 0\], the first of 1;"),
+        (np.nan, r"encode needs finite numbers, got nan at \[1, 2, 3, 0\], the first of 1;"),
         (np.inf, r"got inf at \[1, 2, 3, 0\]"),
-        (200.0, r"encode takes float32 in \[-1, 1\], got 0 to 200; scale it"),
+        (200.0, r"encode takes float32 in \[-1, 1\], got 0 to 200; scale the data"),
     ],
 )
 def test_a_standardised_value_out_of_range_is_named(value, message, tokenizer):
@@ -235,7 +235,7 @@ def test_guidance_and_samplers_change_the_samples(generator):
         ),
         (
             {"samplers": {"picture": Unmasking()}},
-            "a sampler for 'picture', but this model generates image",
+            "a sampler is given for 'picture', but this model generates image",
         ),
     ],
 )
@@ -253,7 +253,11 @@ def test_what_cannot_be_sampled_is_refused(kwargs, message, generator):
         (rules.number, None, "must be a number, got None"),
         (rules.finite, True, "must be a number, got True"),
         (rules.finite, [1.0], r"must be a number, got \[1.0\]"),
-        (lambda value: require_names("given", value), "label=3", "given takes values by name, as"),
+        (
+            lambda value: require_names("given", value),
+            "label=3",
+            "given must be values by name, as",
+        ),
     ],
 )
 def test_values_of_another_type_are_refused(check, value, message):
@@ -285,8 +289,8 @@ def test_guidance_without_a_condition_is_refused_unless_it_is_the_configs_own(
     with pytest.raises(ValueError) as error:
         generator.prepare({}, None, {}, 2.0)
     assert str(error.value) == (
-        "guidance 2.0 moves towards what is given, and nothing is; give something, guide a pair "
-        "such as image:text, or leave it at 1"
+        "guidance 2.0 needs given values, and there are none; give a value, guide a pair such as "
+        "image:text, or leave guidance at 1"
     )
 
 

@@ -59,7 +59,7 @@ def test_the_record_says_what_was_measured(what, capsys):
         (["--model=S/2", "--batch=0"], "--batch must be at least 1, got 0"),
         (
             ["--model=S/2", "--batch=1", "--guidance=2"],
-            "of sampling: add --sample",
+            "for sampling: add --sample",
         ),
         (["--model=M/2", "--batch=8"], "unknown DiT 'M/2'; use one of the sizes S, B, L, XL"),
         (["--model=S/2", "--batch=8", "--steps=0"], "--steps must be at least 1, got 0"),

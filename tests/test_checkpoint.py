@@ -170,7 +170,7 @@ def test_all_spoiled_is_an_error_that_is_said_once(tmp_path, caplog):
     with Checkpoints(tmp_path, Keep(last=3)) as checkpoints:
         checkpoints.save(1, state(1))
     spoil(tmp_path, 1)
-    with pytest.raises(CorruptCheckpoint, match="no undamaged checkpoint is left: put back"):
+    with pytest.raises(CorruptCheckpoint, match="there is no undamaged checkpoint: restore one"):
         Checkpoints(tmp_path).restore(like(state()))
     assert "damaged" not in caplog.text
 
@@ -300,7 +300,8 @@ def test_a_best_by_a_metric_that_is_not_there_is_told_and_loses_nothing(tmp_path
             checkpoints.save(step, state(step), {"psnr": 20.0, "l1": 0.1})
     assert Checkpoints(tmp_path).steps() == [2]
     assert (
-        "there is no metric 'psrn', so no checkpoint is the best; metrics: psnr, l1" in caplog.text
+        "there is no metric 'psrn' to determine the best checkpoint; metrics: psnr, l1"
+        in caplog.text
     )
 
 
@@ -336,7 +337,7 @@ def test_no_character_of_a_path_loses_a_checkpoint(tmp_path, name):
     ],
 )
 def test_a_path_that_orbax_cannot_use_is_refused_before_anything_is_written(tmp_path, name, why):
-    with pytest.raises(ValueError, match=f"no checkpoints can be kept in .* its path has {why}"):
+    with pytest.raises(ValueError, match=f"checkpoints cannot be saved in .* the path has {why}"):
         save_tree(tmp_path / name, SMALL)
     assert os.listdir(tmp_path) == []
 
@@ -349,7 +350,7 @@ def test_names_of_files_in_another_encoding_than_utf_8_are_refused(tmp_path, mon
 
 def test_a_checkpoint_is_opened_after_it_was_written(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "literal", lambda folder: folder)  # Orbax reads it as a pattern
-    with pytest.raises(FailedSave, match="checkpoint 0 could not be .* its arrays are not there"):
+    with pytest.raises(FailedSave, match="checkpoint 0 could not be .* its arrays are missing"):
         save_tree(tmp_path / "[ab]", SMALL)
     assert os.listdir(tmp_path / "[ab]") == []
 

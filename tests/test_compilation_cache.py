@@ -48,7 +48,7 @@ def test_a_folder_that_others_may_write_is_not_used(chosen, tmp_path, caplog):
 def test_without_a_home_folder_nothing_is_kept(chosen, tmp_path, caplog):
     (tmp_path / "cache").write_text("mine")
     assert chosen() is None
-    assert "compiled programs are not kept: " in caplog.text
+    assert "compiled programs are not cached: " in caplog.text
 
 
 def test_the_setting_of_jax_comes_first(chosen, tmp_path):

@@ -153,7 +153,7 @@ def config():
             "",
             "data",
             "Data(source=Mine())",
-            "Mine is not part of vqdit, so no workdir could be read",
+            "Mine is not part of vqdit, so the workdir could not be read",
         ),
         ("", "data", "{1, 2}", "{1, 2} cannot be part of a config; use components, tuples and"),
         ("", "steps", "'many'", "Experiment.steps must be int, got 'many'"),

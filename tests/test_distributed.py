@@ -117,7 +117,7 @@ def test_a_process_that_waits_for_others_can_be_stopped_and_gives_up(patience, n
             process.send_signal(number)
         _, err = process.communicate(timeout=10)
     assert process.returncode == code, err
-    assert ("did not come within 1 s" in err) == (code == 124)
+    assert ("did not connect within 1 s" in err) == (code == 124)
 
 
 def test_python_handles_sigterm_again_and_the_notifier_is_told(monkeypatch):

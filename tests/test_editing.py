@@ -56,7 +56,7 @@ def test_a_token_stays_if_no_part_of_it_is_changed():
 
 
 def test_tokens_without_places_are_refused():
-    with pytest.raises(ValueError, match="tokens on a grid 5 are not patches of data of size 4x6"):
+    with pytest.raises(ValueError, match="the grid of tokens, 5, does not divide data of size 4x6"):
         kept_tokens(Image(size=(4, 6), channels=1), (5,), np.ones((1, 4, 6), bool))
 
 
@@ -188,13 +188,13 @@ def test_the_command_paints_within_a_mask(workdir, held_out, tmp_path, capsys):
     assert record["edits"]["mask"].endswith("mask.png")
     capsys.readouterr()
     for more, message in (
-        ([], "say where to change it by --mask=FILE, or how far by --strength=S"),
+        ([], "add --mask=FILE, the area to change, or --strength=S"),
         (["--strength=0"], r"'image': strength must be in \(0, 1\], got 0.0"),
         (["--strength=0.5", "--explain"], "leave out --init"),
     ):
         with pytest.raises(ValueError, match=message):
             call("sample", [*argv, *more])
-    with pytest.raises(ValueError, match="--mask belongs to an edit; add --init=FILE"):
+    with pytest.raises(ValueError, match="--mask is an option of an edit; add --init=FILE"):
         call("sample", [argv[0], f"--mask={tmp_path / 'mask.png'}"])
 
 

@@ -17,7 +17,7 @@ def refused(tmp_path, content, shape=object):
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(ValueError) as error:
         files.read_json(file, shape)
-    begin, end = f"{file} is damaged: ", "; put back a copy of it"
+    begin, end = f"{file} is damaged: ", "; restore it from a copy"
     said = str(error.value)
     assert said.startswith(begin) and said.endswith(end) and "\n" not in said and len(said) < 400
     return said.removeprefix(begin).removesuffix(end)
@@ -85,7 +85,7 @@ def test_every_flipped_bit_is_json_still_or_one_line(tmp_path):
 
 def test_a_pipe_a_folder_and_a_huge_file_are_refused(tmp_path, monkeypatch):
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(ValueError, match="it is no regular file"):
+    with pytest.raises(ValueError, match="it is not a regular file"):
         files.read_json(tmp_path / "pipe")
     with pytest.raises(IsADirectoryError):
         files.read_json(tmp_path)
@@ -118,7 +118,7 @@ def test_a_home_folder_is_found(monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
     assert str(files.local_path("~/runs/x")) == "/home/me/runs/x"
     assert str(files.local_path("runs/~x")) == "runs/~x"
-    with pytest.raises(ValueError, match="'~nobody-here/x' names an unknown home folder"):
+    with pytest.raises(ValueError, match="'~nobody-here/x' uses an unknown home folder"):
         files.local_path("~nobody-here/x")
 
 

@@ -140,8 +140,8 @@ def test_a_prompt_of_a_variable_text_is_continued_to_a_probable_length(varying):
 def test_the_length_of_a_variable_text_may_be_told(varying):
     found = varying.sample(48, edits={"text": Prompt("ab")}, lengths={"text": [7, 5]})["text"]
     assert list(found) == ["abxxyyc", "abxyc"] * 24
-    message = "'text': the template has at least 4 units, and the text is to have 3; change one"
+    message = "'text': the template has at least 4 units, but the requested length is 3; change one"
     with pytest.raises(ValueError, match=message):
         varying.sample(1, edits={"text": Template("ab___c")}, lengths={"text": 3})
-    with pytest.raises(ValueError, match="exactly 7 units, and the text is to have 9"):
+    with pytest.raises(ValueError, match="exactly 7 units, but the requested length is 9"):
         varying.sample(1, edits={"text": Template("ab___4c")}, lengths={"text": 9})

@@ -191,8 +191,8 @@ def test_the_whole_path_has_the_noise_and_the_labels_of_one_sample(model, digits
         ((0, 1, -0.1), 4, r"'image': strength must be in \[0, 1\], got -0.1"),
         ((0, 1, 1.1), 4, r"'image': strength must be in \[0, 1\], got 1.1"),
         ((0, 1, float("nan")), 4, r"strength must be in \[0, 1\], got nan"),
-        ((0, 1, 0.5), 1, "it takes at least 2 samples, got 1"),
-        ((slice(2), 1, 0.5), 4, "from one picture to one other, got 2 and 1"),
+        ((0, 1, 0.5), 1, "it needs at least 2 samples, got 1"),
+        ((slice(2), 1, 0.5), 4, "needs one picture at each end, got 2 and 1"),
     ],
 )
 def test_paths_that_cannot_be_made_are_refused(codes, digits, path, num, message):

@@ -82,8 +82,11 @@ def test_a_sample_is_the_same_in_any_batch(folder):
     [
         ({"text": 25}, "from 0 bytes to 24 bytes, got 25"),
         ({"text": -1}, "got -1"),
-        ({"label": 3}, "'label', which is not generated with a variable length; these are: text"),
-        ({"txt": 3}, "'txt', which is not generated"),
+        (
+            {"label": 3},
+            "'label', which is not a wanted target of variable length; such targets: text",
+        ),
+        ({"txt": 3}, "'txt', which is not a wanted target"),
     ],
 )
 def test_lengths_out_of_range_are_refused(folder, lengths, message):
@@ -93,7 +96,9 @@ def test_lengths_out_of_range_are_refused(folder, lengths, message):
 
 def test_an_edit_of_a_variable_length_is_refused(folder):
     edit = EditSpec("aaa", strength=0.5)
-    with pytest.raises(ValueError, match="of such, only texts can be edited, by a template"):
+    with pytest.raises(
+        ValueError, match="only texts of variable length can be edited, with a template"
+    ):
         vqdit.load(folder).sample(1, edits={"text": edit})
 
 

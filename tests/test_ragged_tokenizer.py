@@ -69,7 +69,7 @@ def test_what_has_not_the_form_of_the_sounds_is_refused(tokenizer):
         with pytest.raises(ValueError, match=message):
             tokenizer.encode(sounds)
     tokens = [np.zeros((5, 1), np.int32)]
-    with pytest.raises(ValueError, match=r"lengths that fill \[5\] tokens, got \[41\]"):
+    with pytest.raises(ValueError, match=r"lengths that correspond to \[5\] tokens, got \[41\]"):
         tokenizer.decode(tokens, length=[41])
     with pytest.raises(ValueError, match="code 16 is out of range"):
         tokenizer.decode([np.full((5, 1), 16)])

@@ -1,19 +1,19 @@
-"""Text from elsewhere, such as names in files and weights, as it is shown to people."""
+"""Makes untrusted text, such as names in files and weights, safe to print."""
 
 import re
 
 HIDDEN = re.compile(
     r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
-"""Control characters, those that reverse the order of reading, and half characters."""
+"""Control characters, characters that change the text direction, and lone surrogates."""
 
 
 LINES = "\n\t"
-"""What a text of several lines keeps."""
+"""Characters that are kept in a text of several lines."""
 
 
 def escaped(text: str, keep: str = "") -> str:
-    r"""Returns a text with its hidden characters as escapes such as \n, except those in `keep`."""
+    r"""Returns a text in which hidden characters, except those in `keep`, are escaped."""
 
     def escape(found: re.Match[str]) -> str:
         return found[0] if found[0] in keep else found[0].encode("unicode_escape").decode()

@@ -1,4 +1,4 @@
-"""Paths that a user gives, JSON that is checked as it is read, and files that are written whole."""
+"""Checks paths from users, reads JSON with checks, and writes files atomically."""
 
 import errno
 import json
@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 MAX_BYTES = 2**26
-"""Size in bytes above which a JSON file is refused."""
+"""Largest accepted size of a JSON file in bytes."""
 MAX_DEPTH = 64
-"""Number of nested lists and objects above which JSON is refused."""
+"""Largest accepted depth of nested lists and objects in JSON."""
 KINDS = {
     dict: "an object",
     list: "a list",
@@ -25,11 +25,11 @@ KINDS = {
     float: "a number",
     None: "null",
 }
-"""What error messages call a shape."""
+"""Descriptions of shapes in error messages."""
 
 
 def local_path(given: str | Path) -> Path:
-    """Returns a path that a user gave, with `~` replaced by the home folder.
+    """Converts a path from a user, in which `~` is the home folder.
 
     Raises:
         ValueError: the path is the address of a bucket or server, or names an unknown user.
@@ -37,15 +37,15 @@ def local_path(given: str | Path) -> Path:
     text = os.fspath(given)
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text):
         raise ValueError(
-            f"{text!r} is the address of a bucket or server, which vqdit neither reads nor writes; "
-            "copy or mount it, and give the path of a folder or file of this machine"
+            f"{text!r} is the address of a bucket or server, which vqdit cannot read or write; "
+            "copy or mount it, and give the path of a folder or file on this machine"
         )
     if "\0" in text:
-        raise ValueError(f"{text!r} is no path: it has a null character; leave it out")
+        raise ValueError(f"{text!r} is not a path: it has a null character; leave it out")
     try:
         return Path(text).expanduser()
     except RuntimeError as error:
-        raise ValueError(f"{text!r} names an unknown home folder; write it out") from error
+        raise ValueError(f"{text!r} uses an unknown home folder; write the full path") from error
 
 
 def open_own(file: Path, mode: str = "rb") -> Any:
@@ -62,27 +62,27 @@ def read_json(file: Path, shape: Any = object, *, own: bool = False) -> Any:
 
     Args:
         file: the file.
-        shape: what the file must hold: `str`, `bool`, `int`, `float` (or an integer), `None`,
+        shape: schema of the content: `str`, `bool`, `int`, `float` (or an integer), `None`,
             `list`, `dict`, `object` (anything), a tuple of alternatives, `[shape]` for a list,
             `{str: shape}` for an object with any names, or `{"name": shape, "other?": shape}` for
-            one with these fields, of which those with "?" may be absent. Further fields may follow.
-        own: whether the file belongs to a workdir and so may not be a link; see `open_own`.
+            an object with these fields, of which those with "?" may be absent. Additional fields
+            are allowed.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: the file is no JSON of this shape; the message names the file and the place.
+        ValueError: the file is not JSON of this shape; the message names the file and the position.
     """
     try:
         return parse_json(_content(file, _open_no_link if own else _open_at_once), shape)
     except ValueError as error:
-        raise ValueError(f"{file} is damaged: {error}; put back a copy of it") from error
+        raise ValueError(f"{file} is damaged: {error}; restore it from a copy") from error
 
 
 def parse_json(text: bytes, shape: Any = object) -> Any:
-    """Returns the value that JSON stands for, checked as by `read_json`.
+    """Parses JSON, with the checks of `read_json`.
 
     Raises:
-        ValueError: the text is no strict JSON, or it has another shape.
+        ValueError: the text is not strict JSON, or has another shape.
     """
     try:
         value = json.loads(
@@ -99,7 +99,7 @@ def parse_json(text: bytes, shape: Any = object) -> Any:
 
 
 def to_text(value: Any, indent: int | None = 2) -> str:
-    """Returns a value as strict JSON; numbers that are not finite become "nan", "inf" or "-inf"."""
+    """Converts a value to strict JSON; non-finite numbers become "nan", "inf" or "-inf"."""
     return json.dumps(_strict(value), indent=indent, allow_nan=False)
 
 
@@ -113,9 +113,9 @@ def write_json(file: Path, value: Any) -> None:
 
 
 def write_whole(file: Path, content: bytes) -> None:
-    """Writes a file atomically: it has its old content, or all of the new one.
+    """Writes a file atomically: it has either the old or the complete new content.
 
-    A link of this name is replaced, and what it points to stays as it is.
+    If the path is a link, the link is replaced and its target is not changed.
 
     Raises:
         OSError: the file cannot be written.
@@ -137,14 +137,14 @@ def _content(file: Path, opener: Callable[[str, int], int]) -> bytes:
     with open(file, "rb", opener=opener) as opened:
         found = os.fstat(opened.fileno())
         if not stat.S_ISREG(found.st_mode):
-            raise ValueError("it is no regular file")
+            raise ValueError("it is not a regular file")
         if found.st_size > MAX_BYTES:
             raise ValueError(f"it has {found.st_size} bytes, more than the {MAX_BYTES} allowed")
         return opened.read(MAX_BYTES + 1)
 
 
 def _open_at_once(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)  # without the flag, a pipe waits for a writer
+    return os.open(path, flags | os.O_NONBLOCK)  # without this flag, opening a pipe would block
 
 
 def _open_no_link(path: str, flags: int) -> int:
@@ -184,7 +184,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _check(value: Any, shape: Any, where: str, depth: int) -> None:
-    """Raises ValueError unless a value has a shape; `depth` levels may be nested in it."""
+    """Raises ValueError unless a value has a shape and at most `depth` nested levels."""
     place = where or "it"
     if depth < 0:
         raise ValueError(f"it is nested more than {MAX_DEPTH} deep")
@@ -216,7 +216,7 @@ def _check(value: Any, shape: Any, where: str, depth: int) -> None:
 
 
 def _has_kind(value: Any, shape: Any) -> bool:
-    """Returns whether a value is of the kind of a shape, without looking into it."""
+    """Returns whether a value has the type of a shape, without checking its items."""
     if isinstance(shape, tuple):
         return any(_has_kind(value, kind) for kind in shape)
     kind = _kind(shape)

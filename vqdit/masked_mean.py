@@ -1,4 +1,4 @@
-"""Means over real values where a batch is padded or an example lacks a modality."""
+"""Means over values that are not masked, for padded batches and missing modalities."""
 
 import math
 
@@ -10,12 +10,12 @@ from vqdit.typing import Array, Bool, Float, Int
 def masked_mean(
     values: Float[Array, "*b"], mask: Bool[Array, "*b"] | Int[Array, "*b"] | None
 ) -> Float[Array, ""]:
-    """Returns the mean of the values where the mask is true; 0 if it is true nowhere.
+    """Returns the mean of the values where the mask is True; 0 if it is False everywhere.
 
     Args:
         values: of any shape; masked values may be anything, even NaN.
-        mask: of the same shape; None if all values are real. Integers are weights: the number of
-            real positions that each value is the mean of, 0 where it is not real.
+        mask: of the same shape; None averages all values. Integers are weights: if each value is
+            already a mean, the number of its positions, or 0 to ignore it.
     """
     if mask is None:
         return jnp.mean(values)
@@ -28,11 +28,11 @@ def masked_mean(
 def mean_of_each(
     values: Float[Array, "b *size"], mask: Bool[Array, "b n"] | None
 ) -> Float[Array, " b"]:
-    """Returns the mean of each example's values at its real positions; 0 if it has none.
+    """Returns the mean of each example's values where the mask is True; 0 if it is all False.
 
     Args:
         values: of any shape; masked values may be anything, even NaN.
-        mask: real positions along the first axis of an example; None if all are real.
+        mask: mask of positions along the first axis of an example; None averages all.
     """
     axes = tuple(range(1, values.ndim))
     if mask is None:
@@ -43,12 +43,12 @@ def mean_of_each(
 
 
 def mean_weights(mask: Bool[Array, "*b"] | None, count: int) -> Float[Array, " n"]:
-    """Returns the weight of each value in the mean over real values, flattened.
+    """Returns the weight of each value in the masked mean, flattened.
 
-    The weights sum to 1, or are all 0 if no value is real.
+    The weights sum to 1, or are all 0 if the mask is False everywhere.
 
     Args:
-        mask: True for real values; None if all `count` values are real.
+        mask: the mask; None if all `count` values have the same weight.
         count: number of values.
     """
     if mask is None:

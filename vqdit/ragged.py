@@ -1,7 +1,7 @@
-"""Columns of variable length, which are *ragged* on the host and padded in batches.
+"""Columns of variable length: *ragged* columns on the host, padded arrays in batches.
 
-A ragged column is a one-dimensional NumPy array of objects, each an array [n, ...] of an example's
-own length n.
+A ragged column is a one-dimensional NumPy array of objects. Each object is the array [n, ...] of
+one example, with its own length n.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,7 +13,7 @@ from vqdit.typing import Bool, Shaped
 
 
 def ragged(values: Iterable[Any]) -> np.ndarray:
-    """Returns examples of any lengths as one ragged column."""
+    """Makes one ragged column from examples of any lengths."""
     items = list(values)
     column = np.empty(len(items), object)
     for number, item in enumerate(items):
@@ -32,13 +32,13 @@ def lengths(column: np.ndarray) -> np.ndarray:
 
 
 def cut(values: Any, length: Any) -> np.ndarray:
-    """Returns padded examples with their lengths as a ragged column: the inverse of `padded`."""
+    """Converts padded examples and their lengths to a ragged column: the inverse of `padded`."""
     pairs = zip(np.asarray(values), np.asarray(length), strict=True)
     return ragged(row[:count] for row, count in pairs)
 
 
 def padded_columns(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Returns ragged columns as arrays of numbers, for files: padded, and NAME_length for each."""
+    """Converts ragged columns to arrays for files: padded arrays, and NAME_length for each."""
     found = {}
     for name, column in columns.items():
         found[f"{name}_length"] = lengths(column)
@@ -49,14 +49,16 @@ def padded_columns(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 def padded(
     column: np.ndarray, length: int
 ) -> tuple[Shaped[np.ndarray, "b n ..."], Bool[np.ndarray, "b n"]]:
-    """Returns a ragged column with zeros behind each example, and True at the real positions.
+    """Pads a ragged column with zeros; returns the array, and a mask that is False at padding.
 
     Raises:
         ValueError: an example is longer than `length`.
     """
     longest = max(map(len, column))
     if longest > length:
-        raise ValueError(f"an example has {longest} positions, more than the {length} of its batch")
+        raise ValueError(
+            f"an example has {longest} positions, more than the padded length {length} of its batch"
+        )
     first = column[0]
     values = np.zeros((len(column), length, *first.shape[1:]), first.dtype)
     for place, item in zip(values, column, strict=True):

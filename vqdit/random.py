@@ -1,7 +1,7 @@
-"""Random keys by name: every use of randomness has a name, so a new use changes no other.
+"""Random keys by name: every use of random numbers has a name, so a new use changes no other.
 
-A training step derives its keys only from the run's key, the data step, the name of the use and the
-global index of each example, so that a resumed run draws the same numbers.
+The keys of a training step are derived only from the run's key, the data step, the name of the use,
+and the global index of each example. So a resumed run draws the same numbers.
 """
 
 import zlib

@@ -1,4 +1,4 @@
-"""KL regularization of continuous latents, the alternative to a quantizer.
+"""KL regularization of continuous latents, an alternative to a quantizer.
 
 The encoder predicts the mean and the log variance of a normal posterior q(z|x) of every latent
 element, and the regularizer is
@@ -58,12 +58,12 @@ class KL(Component):
         return Posterior(mean, jnp.clip(log_variance, *LOG_VARIANCE))
 
     def sample(self, posterior: Posterior, key: Key[Array, ""]) -> Float[Array, "*b d"]:
-        """Draws mean + std * noise, with gradients to mean and log variance."""
+        """Draws mean + std * noise, with gradients with respect to mean and log variance."""
         noise = jax.random.normal(key, posterior.mean.shape, jnp.float32)
         return posterior.mean + jnp.exp(0.5 * posterior.log_variance) * noise
 
     def loss(self, posterior: Posterior) -> Float[Array, " b"]:
-        """Returns KL(q | N(0, 1)) of each example in nats, summed over its elements."""
+        """Returns KL(q | N(0, 1)) of each example in nats, summed over all elements."""
         terms = _twice_kl(posterior)
         return 0.5 * jnp.sum(terms, axis=tuple(range(1, terms.ndim)))
 

@@ -1,4 +1,4 @@
-"""Rules of numbers that the command line and the Python API share."""
+"""Rules for numbers that the command line and the Python API share."""
 
 import math
 import operator
@@ -13,8 +13,8 @@ class Integer(NamedTuple):
     Attributes:
         least: smallest allowed integer.
         most: largest allowed integer.
-        rule: the range in words, as they follow "must be" in an error message; made from the limits
-            if it is empty.
+        rule: the range in words, which follow "must be" in an error message; derived from the
+            limits if it is empty.
     """
 
     least: int
@@ -22,7 +22,7 @@ class Integer(NamedTuple):
     rule: str = ""
 
     def __call__(self, value: Any) -> int:
-        """Returns a value as an int; raises ValueError if it is no integer or out of range."""
+        """Converts a value to an int; raises ValueError if it is no integer or out of range."""
         try:
             number = operator.index(value)
         except TypeError:
@@ -36,18 +36,18 @@ class Integer(NamedTuple):
 
 COUNT, STEP = Integer(1, 10_000_000), Integer(1)
 SAMPLES, SEVERAL = Integer(1, 1_000_000), Integer(2, 1_000_000)
-"""Samples of one call, which stay in memory; for more, call again with another seed."""
+"""Number of samples of one call, which are kept in memory; for more, use another seed."""
 EDGE = Integer(1, 2**14)
-"""Pixels of an edge, channels, or heads."""
+"""Number of pixels of an edge, of channels, or of heads."""
 SEED = Integer(0, 2**32 - 1, "from 0 to 2^32 - 1")
 BATCH = Integer(1, 2**16)
-"""Samples or scores at a time; more take memory and make nothing faster."""
+"""Number of samples or scores in a batch; more need memory and are not faster."""
 ROUNDS = Integer(1, 10_000)
-"""Network evaluations per score. More change nothing that could be noticed."""
+"""Number of network evaluations per score; more make no noticeable difference."""
 
 
 def number(value: Any) -> float:
-    """Returns a value as a float; raises ValueError if it is no number."""
+    """Converts a value to a float; raises ValueError if it is not a number."""
     try:
         if isinstance(value, bool | str | bytes):
             raise TypeError
@@ -59,15 +59,15 @@ def number(value: Any) -> float:
 
 
 def finite(value: Any) -> float:
-    """Returns a value as a float; raises ValueError unless it is a number, finite in float32."""
+    """Converts a value to a float; raises ValueError unless it is a finite number in float32."""
     found = number(value)
-    if not abs(found) <= FLOAT32_MAX:  # NaN fails the comparison too
+    if not abs(found) <= FLOAT32_MAX:  # also rejects NaN
         raise ValueError(f"must be finite, got {value}")
     return found
 
 
 def check(rule: Any, **arguments: Any) -> None:
-    """Applies a rule to arguments by name.
+    """Applies a rule to each argument.
 
     Raises:
         ValueError: an argument breaks the rule; the message begins with its name.

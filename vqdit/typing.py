@@ -1,4 +1,4 @@
-"""Types that every module uses: the dimension key, array aliases, `Component` and `Named`.
+"""Types for all modules: the dimension key, array aliases, `Component` and `Named`.
 
 Dimension key, used in all shape strings, einsum letters and comments::
 
@@ -59,9 +59,9 @@ V = TypeVar("V")
 class Component:
     """Base class of all parts of a config.
 
-    A subclass *is* a frozen, keyword-only dataclass (no decorator needed): its fields are its
-    configuration, its methods are pure functions. It is hashable, comparable, printable and
-    JSON-able (`vqdit.config.to_json`).
+    A subclass is automatically a frozen, keyword-only dataclass. Its fields are the configuration,
+    and its methods are pure functions. Components can be hashed, compared, printed and converted to
+    JSON (`vqdit.config.to_json`).
     """
 
     __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
@@ -88,7 +88,7 @@ class Component:
         dataclasses.dataclass(frozen=True, kw_only=True)(cls)
 
     def require(self, rule: str, holds: bool, hint: str = "") -> None:
-        """Raises ValueError unless a rule holds, such as "dim >= 1"; its first word is a field."""
+        """Raises ValueError unless a rule such as "dim >= 1" holds; its first word is a field."""
         if not holds:
             got = getattr(self, rule.split()[0])
             hint = f"; {hint}" if hint else ""
@@ -97,9 +97,9 @@ class Component:
 
 @functools.cache
 def _choices(cls: type[Component]) -> dict[str, tuple[Any, ...]]:
-    """Returns the allowed values of every field whose type lists them, or those of its items."""
+    """Returns the allowed values of every field (or its items) whose type lists them."""
     found = {}
-    with contextlib.suppress(NameError):  # a class within a function may name types of there
+    with contextlib.suppress(NameError):  # a local class may use types of its function
         for name, kind in get_type_hints(cls).items():
             kind = get_args(kind)[0] if get_args(kind)[1:] == (...,) else kind
             kinds = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
@@ -111,14 +111,14 @@ def _choices(cls: type[Component]) -> dict[str, tuple[Any, ...]]:
 
 
 def resumable(default: Any) -> Any:
-    """Declares a field that may change when a run resumes; changes of others raise ValueError."""
+    """Declares a field that may change when a run resumes; changes of other fields are errors."""
     return dataclasses.field(default=default, metadata={"resumable": True})
 
 
 class Named(Mapping[str, V], Generic[V]):
-    """An immutable, hashable map from names to values, and a pytree.
+    """An immutable, hashable map from names to values, which is a pytree.
 
-    Names are kept in sorted order, so that two maps with the same items are the same pytree.
+    Names are sorted, so that two maps with the same names have the same pytree structure.
 
     >>> Named(image=1, audio=2)
     Named(audio=2, image=1)

@@ -70,16 +70,20 @@ def test_codes_are_guided_too_and_what_is_given_comes_back(joint):
 
 
 def test_models_of_other_tokens_and_scales_of_pairs_are_refused(flow, worse, trained, joint):
-    with pytest.raises(ValueError, match="one of the same modalities, processes and tokens"):
+    with pytest.raises(
+        ValueError, match="needs a weak model with the same modalities, processes and tokens"
+    ):
         flow.sample(4, autoguide=vqdit.load(trained / "runs/generator"), guidance=2.0)
-    with pytest.raises(ValueError, match="they differ in image"):
+    with pytest.raises(ValueError, match="this one differs in image"):
         flow.sample(4, autoguide=vqdit.load(joint), guidance=2.0)
-    with pytest.raises(ValueError, match="is one scale, not of pairs such as image:label"):
+    with pytest.raises(
+        ValueError, match="needs one scale for all targets, not scales of pairs such as image:label"
+    ):
         flow.sample(4, autoguide=worse, guidance={"image:label": 2.0})
     stranger = copy.copy(worse)
     prints = Named(dict.fromkeys(flow.task.fingerprints, "0" * 16))
     stranger.task = dataclasses.replace(flow.task, fingerprints=prints)
-    with pytest.raises(ValueError, match="the tokens of 'image' are of another tokenizer"):
+    with pytest.raises(ValueError, match="the weak model has another tokenizer for 'image'"):
         flow.sample(4, autoguide=stranger, guidance=2.0)
 
 
@@ -91,7 +95,7 @@ def test_on_the_command_line(trained, tmp_path, refused):
     assert (record["autoguide"], record["guidance"]) == (f"{tmp_path}/worse", 2.0)
     assert "leave out --autoguide" in refused(*args, "--explain", f"--out={tmp_path}/no")
     pairs = refused(*args, "--guidance=image:label=2", f"--out={tmp_path}/no")
-    assert "one scale, not of pairs such as image:label" in pairs
+    assert "one scale for all targets, not scales of pairs such as image:label" in pairs
     missing = [*args[:2], f"--autoguide={tmp_path}/nothing", f"--out={tmp_path}/no"]
     assert "nothing" in refused(*missing)
     assert not (tmp_path / "no").exists()

@@ -56,7 +56,7 @@ def test_turns_are_context_until_they_are_too_long(talk):
     assert said == ["1 one", "3 two", "3 three is long enough"]
     assert asked[1] == "one\n1 one\ntwo"
     assert asked[2] == "two\n3 two\nthree is long enough"
-    assert "the oldest 2 turns are forgotten" in notes
+    assert "the oldest 2 turns are dropped" in notes
 
 
 def test_a_turn_that_is_too_long_is_refused_and_the_talk_goes_on(talk):
@@ -88,9 +88,9 @@ def test_the_end_of_a_turn_counts_bytes():
         (
             ["--answer=nobody"],
             {},
-            "--answer=nobody is no such text of this model",
+            "--answer=nobody is not a possible text of this model",
         ),
-        (["--question=label"], {"label": Label()}, "--question=label is no such text"),
+        (["--question=label"], {"label": Label()}, "--question=label is not a possible text"),
     ],
 )
 def test_what_is_asked_and_answered_must_be_clear(talk, args, more, message):

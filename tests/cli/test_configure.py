@@ -54,7 +54,7 @@ def test_it_says_what_it_found_and_decided(folder, capsys):
     ("args", "message"),
     [
         (["pictures", "--out=mine"], "--out must be a Python file, which ends in .py, got 'mine'"),
-        (["pictures", "--out=no/a.py"], "no folder no for --out; make it first"),
+        (["pictures", "--out=no/a.py"], "the folder no of --out does not exist; create it first"),
         (["pictures"], "--out is missing; give --out=FILE"),
         (["no", "--out=a.py"], "no file or folder no; give a table or a folder of files"),
         (["pictures", "--out=a.py", "--minutes=0"], "--minutes must be a number above 0, got '0'"),
@@ -69,7 +69,7 @@ def test_it_says_what_it_found_and_decided(folder, capsys):
         ),
         (
             ["pictures", "--out=a.py", "--target=v5e:4x8"],
-            "pictures has 20 training examples, fewer than the 32 chips of the target",
+            "pictures has 20 training examples, but each of the 32 chips of the target",
         ),
         (["pictures/a", "--out=a.py", "--targt=cpu"], "unknown option '--targt=cpu'; did you mean"),
     ],
@@ -85,7 +85,7 @@ def test_too_few_examples_are_refused(folder, refused):
     assert message.startswith(f"{folder / 'few.csv'} has 9 examples; at least 10 are needed")
     (folder / "kinds.csv").write_text("id,kind\n" + "".join(f"{n},{n % 2}\n" for n in range(40)))
     message = refused("configure", "kinds.csv", "--out=a.py")
-    assert message == "kinds.csv has classes alone, and nothing that is of a class"
+    assert message == "kinds.csv has only classes, and no data that belong to a class"
     (folder / "kinds.csv").unlink()
     assert {file.name for file in folder.iterdir()} == {"pictures", "rows.jsonl", "few.csv"}
 
@@ -100,9 +100,9 @@ def test_nothing_is_overwritten(folder, refused, capsys):
     rows = [{"photo": f"pictures/{'ab'[n % 2]}/{n}.png"} for n in range(24)]
     (folder / "photos.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     message = refused("configure", "photos.jsonl", "--out=long.py", "--target=cpu")
-    assert message == "long.jsonl, where the rows go, exists already; remove it"
+    assert message == "long.jsonl exists already, and the rows would be written there; remove it"
     assert main(["configure", "photos.jsonl", "--out=short.py", "--target=cpu"]) == 0
-    assert "  short.jsonl has the examples, which it trains on" in capsys.readouterr().out
+    assert "  short.jsonl has the examples for training" in capsys.readouterr().out
     assert len((folder / "short.jsonl").read_text().splitlines()) == 24
 
 

@@ -122,8 +122,8 @@ def test_tokens_of_another_tokenizer_are_refused(encoded):
         task.check(features | {"image": wrong})
     assert str(error.value) == (
         "'image' in the data was encoded by the tokenizer 0123456789abcdef into (4, 4, 1), and "
-        f"'{encoded / 'codes'}' is the tokenizer {own}, of (4, 4, 1); encode the data with it "
-        "(vqdit encode), or name the other one"
+        f"'{encoded / 'codes'}' is the tokenizer {own}, of (4, 4, 1); encode the data with this "
+        "one (vqdit encode), or name the one of the data"
     )
     with pytest.raises(ValueError, match="was encoded by the tokenizer .* into .4, 4, 6., and"):
         task.check(data(encoded, "latents").features())
@@ -142,7 +142,7 @@ def test_what_is_wrong_with_the_command_is_told(encoded, refused, tmp_path):
     assert refused("encode", out) == "--workdir is missing; give --workdir=DIR; see --help"
     assert "no run in" in refused("encode", f"--workdir={tmp_path}", out)
     message = refused("encode", tokenizer, out, "--size=8")
-    assert message == "--size belongs to a data set; name it with --data"
+    assert message == "--size is an option of a data set; name the data set with --data"
     message = refused("encode", tokenizer, out, "--data=digit")
     assert message.startswith("unknown data set 'digit'; did you mean digits?")
     message = refused("encode", tokenizer, f"--out={encoded / 'digits_codes'}", "--data=digits")

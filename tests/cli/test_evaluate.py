@@ -222,7 +222,7 @@ def test_a_trained_run_is_measured_and_written(trained, tmp_path, capsys):
     assert record["images"]["coverage"]["training"] > record["images"]["coverage"]["samples"]
     assert record["images"]["frechet"]["samples"] > record["images"]["frechet"]["training"]
     shown = capsys.readouterr().out
-    assert shown.startswith(f"{trained}/runs/generator at step 6, Digits: 20 samples a line\n")
+    assert shown.startswith(f"{trained}/runs/generator at step 6, Digits: 20 samples per line\n")
     assert table(record) in shown
     assert shown.endswith(f"{out}/evaluation.json\n")
 
@@ -232,9 +232,9 @@ def test_a_trained_run_is_measured_and_written(trained, tmp_path, capsys):
     [
         (
             [],
-            "nothing to evaluate; add --coherence, which measures whether modalities agree, "
-            "--scoring, which classifies images by likelihood, or --metrics=bits_per_byte, which "
-            "measures how well text is predicted",
+            "nothing to evaluate; add --coherence (agreement of modalities), --scoring "
+            "(classification of images by likelihood), or --metrics=bits_per_byte (prediction of "
+            "texts)",
         ),
         (["--coherence=yes"], "--coherence takes no value, got 'yes'"),
         (["--coherence", "--num=1"], "--num must be at least 2, got 1"),
@@ -265,7 +265,9 @@ def test_what_has_no_generator_or_no_place_is_refused(trained, refused, tmp_path
     message = refused("evaluate", "--coherence", "--workdir=nowhere")
     assert message.startswith("no run in nowhere; a workdir holds")
     message = refused("evaluate", "--coherence", f"--workdir={runs}/tokenizer")
-    assert message.startswith(f"{runs}/tokenizer holds a tokenizer, which generates nothing; see")
+    assert message.startswith(
+        f"{runs}/tokenizer is the workdir of a tokenizer, which cannot generate; see"
+    )
     (tmp_path / "file").write_text("mine")
     message = refused("evaluate", "--coherence", f"--workdir={runs}", "--out=file")
     assert message == "cannot write in file: File exists; choose another --out"

@@ -66,10 +66,10 @@ def test_all_of_it_for_a_joint_model(explained):
     page = (out / "index.html").read_text()
     assert "Of the first 8 of 9 samples." in page
     assert page.count("data:image/png") == 14 + 9  # and the nine pictures
-    assert "No order of audio: a continuous process moves all tokens at once" in page
-    assert "label acts on every layer and has no tokens" in page
-    assert "For image in nats, a difference of bounds on the log-likelihood" in page
-    assert "For audio the change of the squared error of denoising, which is no likelihood" in page
+    assert "audio has no order: a continuous process changes all tokens a little" in page
+    assert "label modulates every layer and has no tokens" in page
+    assert "For image in nats: a difference of two bounds on the log-likelihood" in page
+    assert "For audio: the change of the squared denoising error, which is not a likelihood" in page
     assert json.loads((out / "samples.json").read_text())["num"] == 9
 
 
@@ -85,7 +85,7 @@ def test_samples_are_the_same_without_an_explanation(explained, tmp_path):
 
 def test_without_anything_given_there_is_no_attribution(letters, tmp_path):
     parts = write_explanation(letters, 2, {"seed": 1}, tmp_path)
-    assert parts[-1] == Paragraph("Nothing was given, so nothing that was given can be the cause.")
+    assert parts[-1] == Paragraph("No values were given, so there is no influence of given values.")
     assert {path.name for path in (tmp_path / "explanation").iterdir()} == {
         "attention.png",
         "order.png",
@@ -189,7 +189,7 @@ def test_a_text_is_coloured_letter_by_letter(letters, tmp_path):
     _, value, region, number = max(values)
     shown = f"{region!r} {signed(value, scale_of(found, 'label'))} (sample {number})"
     assert isinstance(parts[-2], Picture)
-    assert f"Most for the label: without it {shown}, it alone " in parts[-2].caption
+    assert f"Largest for the label: without it {shown}, it alone " in parts[-2].caption
     assert any("Each part of the given text was hidden" in str(part) for part in parts)
 
 

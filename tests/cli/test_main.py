@@ -235,7 +235,7 @@ def test_what_is_missing_is_named_with_what_to_give(refused):
     ],
 )
 def test_buckets_and_addresses_are_refused_at_once(argv, refused):
-    assert "is the address of a bucket or server, which vqdit neither reads nor" in refused(*argv)
+    assert "is the address of a bucket or server, which vqdit cannot read or" in refused(*argv)
 
 
 def test_the_home_folder_is_meant_by_a_tilde(tmp_path, monkeypatch, refused):
@@ -244,7 +244,7 @@ def test_the_home_folder_is_meant_by_a_tilde(tmp_path, monkeypatch, refused):
     assert refused("sample", "--workdir=~/x").startswith(f"no run in {tmp_path}/x; ")
     assert refused("export", "~/x", "--out=y").startswith(f"no run in {tmp_path}/x; ")
     message = refused("sample", "--workdir=~nobody-here/x")
-    assert message == "--workdir '~nobody-here/x' names an unknown home folder; write it out"
+    assert message == "--workdir '~nobody-here/x' uses an unknown home folder; write the full path"
 
 
 def test_a_run_in_a_folder_that_looks_like_a_pattern_is_resumed(tmp_path, monkeypatch):

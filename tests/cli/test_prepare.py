@@ -77,8 +77,8 @@ def test_what_is_left_out_is_said(folder, capsys, refused):
     assert main(["prepare", "image_folder", "my pictures", "--size=8", "--on-error=skip"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert "  d: 1 train, 0 validation, 0 test" in lines
-    assert "  left out by their ending: 1 .heic, 1 .txt" in lines
-    assert "  no class, since it has no picture: my pictures/c" in lines
+    assert "  left out, because of their endings: 1 .heic, 1 .txt" in lines
+    assert "  not a class, since it has no picture: my pictures/c" in lines
     assert "  no example in the validation split of: d" in lines
     assert sum("left out, since it cannot be decoded" in line for line in lines) == 3
     assert source_of(lines[-1]) == ImageFolder(path="my pictures", size=8, on_error="skip")
@@ -188,9 +188,11 @@ def test_the_data_of_a_config_are_prepared(folder, capsys, refused):
         "  train on it with: --config=my_config.py",
     ]
     message = refused("prepare", "my_config.py", "--size=8")
-    assert message == "my_config.py says what its data are; leave out size=8"
+    assert message == "the config my_config.py defines the data; leave out size=8"
     message = refused("prepare", "table", "my rows.csv")
-    assert "unknown column 'a word'" in message and "`vqdit configure` writes a config" in message
+    assert (
+        "unknown column 'a word'" in message and "let `vqdit configure` write a config" in message
+    )
 
 
 def test_a_data_set_of_texts_names_its_columns(folder, capsys, monkeypatch):
@@ -199,6 +201,6 @@ def test_a_data_set_of_texts_names_its_columns(folder, capsys, monkeypatch):
     monkeypatch.setattr("vqdit.data.stock.lacks_pictures", lambda name: columns)
     assert main(["prepare", "tfds:letters"]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "tfds:letters: prepared; it has no pictures by the name of image",
-        f"  name its columns in a config: TFDS(name='letters', {columns})",
+        "tfds:letters: prepared; it has no feature named image with pictures",
+        f"  list its columns in a config: TFDS(name='letters', {columns})",
     ]

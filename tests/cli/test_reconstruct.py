@@ -70,8 +70,8 @@ def test_what_was_made_is_said(trained, tmp_path, capsys, monkeypatch):
     assert f"codebook_perplexity {record['codebook_perplexity']:.4g}" in second
     assert files == [
         "  reconstructions/reconstructions.png: originals above their reconstructions",
-        "  reconstructions/code_use.png: how often codes occur, the most used first",
-        "  reconstructions/codebook.png: what each code looks like, the most used first",
+        "  reconstructions/code_use.png: frequency of codes, the most frequent first",
+        "  reconstructions/codebook.png: each code decoded, the most frequent first",
     ]
     assert {path.name for path in (tmp_path / "reconstructions").iterdir()} == {
         "reconstructions.png",
@@ -149,7 +149,7 @@ def test_what_cannot_be_reconstructed_is_refused(trained, refused, tmp_path, mon
     assert refused("reconstruct", "--workdir=nowhere").startswith(
         "no run in nowhere; a workdir holds"
     )
-    message = f"no tokenizer in {runs}/flow; give the workdir of one: it uses tokenizer"
+    message = f"{runs}/flow is not the workdir of a tokenizer; give one of those it uses: tokenizer"
     assert refused("reconstruct", f"--workdir={runs}/flow") == message
     message = "unknown option '--num=3'; see --help"
     assert refused("reconstruct", f"--workdir={runs}", "--num=3") == message

@@ -225,7 +225,7 @@ def test_a_bad_setting_is_refused_before_anything_is_written(
 
 def test_temperature_is_refused_for_euler(trained, refused):
     message = refused("sample", f"--workdir={trained}/runs/flow", "--temperature=1")
-    assert message == f"Euler has no temperature; --temperature is for {', '.join(TEMPERED)}"
+    assert message == f"Euler has no temperature; --temperature is only for {', '.join(TEMPERED)}"
     message = refused("sample", f"--workdir={trained}/runs/flow", "--sampler=Unmasking")
     assert message == "Unmasking decodes the Masked process, got Flow; use Euler for latents"
 
@@ -256,7 +256,7 @@ def test_where_nothing_can_be_sampled(trained, refused, tmp_path, monkeypatch):
     assert refused("sample", f"--workdir={trained}") == f"no run in {trained}; {made_by}"
     message = refused("sample", f"--workdir={trained}/runs/tokenizer")
     assert message.startswith(
-        f"{trained}/runs/tokenizer holds a tokenizer, which generates nothing;"
+        f"{trained}/runs/tokenizer is the workdir of a tokenizer, which cannot generate;"
     )
     assert message.endswith(f"-m vqdit reconstruct --workdir={trained}/runs/tokenizer`")
     (tmp_path / "begun").mkdir()
@@ -467,19 +467,19 @@ def test_samplers_are_changed_one_by_one(asked, joint, tmp_path):
         ),
         (
             ["--want=text", "--given=text=six"],
-            "'text' is given and wanted; leave it out of one of them",
+            "'text' is both in `given` and in `want`; remove it from one of them",
         ),
         (["--given=text=nofile.txt"], "no text file nofile.txt"),
         (["--given=audio=none.wav"], "no sound none.wav"),
         (["--given=audio=nowhere/"], "no sound nowhere"),
         (
             ["--given=text=eleven"],
-            "'text' the text 'eleven' has 6 bytes, more than the 5 that fit; shorten it, or set a "
-            "greater length",
+            "'text' the text 'eleven' has 6 bytes, more than the limit of 5; shorten it, or set a "
+            "larger length",
         ),
         (
             ["--given=text=4"],
-            "'text' holds '4', which does not occur in the training data; use these characters: "
+            "'text' contains '4', which does not occur in the training data; use these characters: "
             "'efghinorstuvwxz'",
         ),
         (
@@ -488,16 +488,16 @@ def test_samplers_are_changed_one_by_one(asked, joint, tmp_path):
         ),
         (
             ["--given=text=4___"],
-            "'text' holds '4', which does not occur in the training data; use these characters: "
+            "'text' contains '4', which does not occur in the training data; use these characters: "
             "'efghinorstuvwxz'",
         ),
         (
             ["--given=text^=s", "--given=text=s___n"],
-            "--given takes one template or prompt of 'text', got two",
+            "--given takes one template or prompt for 'text', got two",
         ),
         (
             ["--given=image^=x.png"],
-            "--given image^= is the beginning of a text; 'image' is no text",
+            "--given image^= gives the beginning of a text, but 'image' is not a text",
         ),
         (
             ["--given=text^=s", "--explain"],
@@ -528,11 +528,11 @@ def test_samplers_are_changed_one_by_one(asked, joint, tmp_path):
         ),
         (
             ["--temperature=label=0.5"],
-            "--temperature for 'label', but this model generates audio, image, text",
+            "--temperature is given for 'label', but this model generates audio, image, text",
         ),
         (
             ["--sampler=video=Euler"],
-            "--sampler for 'video', but this model generates audio, image, text",
+            "--sampler is given for 'video', but this model generates audio, image, text",
         ),
         (
             ["--sampler=audio=Unmasking"],
@@ -540,7 +540,7 @@ def test_samplers_are_changed_one_by_one(asked, joint, tmp_path):
         ),
         (
             ["--temperature=audio=1"],
-            f"Euler has no temperature; --temperature is for {', '.join(TEMPERED)}",
+            f"Euler has no temperature; --temperature is only for {', '.join(TEMPERED)}",
         ),
         (["--temperature=text=-1"], "Unmasking needs temperature >= 0, got -1.0"),
         (["--temperature=text="], "--temperature needs a value, as in --temperature=..."),

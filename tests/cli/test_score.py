@@ -48,7 +48,7 @@ def test_equal_candidates_count_once():
     [
         (
             ["--candidates=text=six"],
-            "the information needs something given; measure the likelihood",
+            "the information needs given values; measure the likelihood",
         ),
         (["--candidates=text=six", "--rounds=1000000000"], "--rounds must be at most 10000, got"),
     ],

@@ -199,7 +199,7 @@ def test_options_of_the_command_itself(refused, mine):
             "pair.py",
             ["--generator.mesh.fsdp=3"],
             "generator: the mesh data=-1 x fsdp=3 x tensor=1 does not fit 8 devices; their product "
-            "must be that number, or set data=-1 and others that divide it",
+            "must be 8, or set data=-1 and others whose product divides it",
         ),
         (
             "pair.py",
@@ -216,8 +216,8 @@ def test_options_of_the_command_itself(refused, mine):
         (
             "one.py",
             ["--task.modality.size=16,16"],
-            "one: 'image' in the data has shape (8, 8, 1), the config says (16, 16, 1); change the "
-            "modality's size and channels, or the size of the data source",
+            "one: 'image' in the data has shape (8, 8, 1), but (16, 16, 1) in the config; change "
+            "the modality's size and channels, or the size of the data source",
         ),
         (
             "one.py",
@@ -327,7 +327,7 @@ def test_a_workdir_of_a_different_experiment_is_refused_with_the_differences(
     args = [f"--config={trained}/digits.py", f"--workdir={trained}/runs"]
     args += ["--tokenizer.steps=100", "--generator.seed=3", "--generator.task.model.depth=1"]
     assert differing(capsys, *args) == (
-        f"error: generator: the workdir {trained}/runs/generator holds a different experiment "
+        f"error: generator: the workdir {trained}/runs/generator has a different experiment "
         "(there -> here): task.model.depth: 2 -> 1, seed: 0 -> 3; use another --workdir, or the "
         "same settings\n"
     )

@@ -26,7 +26,7 @@ def test_pictures_in_classes(classes):
     assert image.facts.sizes.max(axis=0).tolist() == [20, 53]
     assert isinstance(label.facts, Classes)
     assert dict(label.facts.counts) == {"red": 10, "green": 10, "blue": 10}
-    assert found.left_out == ("by their ending: 1 .pdf",)
+    assert found.left_out == ("because of their endings: 1 .pdf",)
 
 
 def test_a_table_with_gaps(table):
@@ -42,8 +42,8 @@ def test_a_table_with_gaps(table):
     assert columns["caption"].facts.lengths.max() == len("green number 37")
     assert columns["kind"].facts.counts["red"] == 8
     assert set(found.unused) == {"id", "price", "source"}
-    assert found.unused["price"] == "its numbers are measurements, which no modality has"
-    assert found.unused["source"] == "every row has the same, 'the same'"
+    assert found.unused["price"] == "its numbers are measurements, for which there is no modality"
+    assert found.unused["source"] == "every row has the same value, 'the same'"
     lines = described(found)
     assert "  noise: sounds of 0.1 s, 4,000 Hz, mono; 20 examples have none" in lines
     assert "  photo: grey pictures, 12x12 pixels" in lines
@@ -110,7 +110,7 @@ def test_a_parquet_table_holds_files(data_folder):
     assert dict(digit.facts.counts) == {"0": 6, "1": 6}
     assert "list" in found.unused["box"]
     parquet.write_table(pyarrow.table({"box": [[1.0]] * 12}), data_folder / "boxes.parquet")
-    with pytest.raises(ValueError, match=r"no column to learn from \(box: the type list<.*'box'"):
+    with pytest.raises(ValueError, match=r"no usable column \(box: the type list<.*'box'"):
         inspect("boxes.parquet")
 
 
@@ -175,14 +175,12 @@ def test_what_cannot_be_learned_from_is_refused(data_folder):
     (data_folder / "empty").mkdir()
     assert refused("empty").startswith("empty has no files; known endings: png, ")
     (data_folder / "empty/a.doc").write_text("x")
-    assert refused("empty").startswith("empty has nothing that vqdit reads, only 1 .doc; ")
+    assert refused("empty").startswith("empty has no files that vqdit reads, only 1 .doc; ")
     (data_folder / "a.doc").write_bytes(b"\0")
-    assert refused("a.doc").startswith("a.doc is of no known kind; give a table (.jsonl, ")
-    assert refused("a.png") == "a.png is a single example; give the folder that it is in"
+    assert refused("a.doc").startswith("a.doc is of an unknown kind; give a table (.jsonl, ")
+    assert refused("a.png") == "a.png is a single example; give the folder that contains it"
     (data_folder / "id.csv").write_text("id,score\n" + "".join(f"{n},{n / 3}\n" for n in range(20)))
-    assert refused("id.csv").startswith(
-        "id.csv has no column to learn from (id: its numbers differ"
-    )
+    assert refused("id.csv").startswith("id.csv has no usable column (id: its numbers differ")
     for number in range(12):
         picture(data_folder / f"dots/{number}.png", 1, 1, number)
     assert refused("dots") == (
@@ -198,7 +196,9 @@ def test_what_cannot_be_learned_from_is_refused(data_folder):
     (data_folder / "latin.txt").write_bytes("é".encode("latin-1") * 50)
     assert refused("latin.txt") == "latin.txt is not UTF-8 at byte 0; save it as UTF-8"
     (data_folder / "val.csv").write_text("text,split\na,train\nb,val\n")
-    assert refused("val.csv").startswith("val.csv has the split 'val'; its column split may have")
+    assert refused("val.csv").startswith(
+        "val.csv has the split 'val'; the column split may only have"
+    )
     sound(data_folder / "two/a.wav")
     (data_folder / "two/a.txt").write_bytes(b"\xff\xfe")
     assert refused("two").startswith("the text two/a.txt is not UTF-8 at byte 0")

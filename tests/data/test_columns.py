@@ -187,7 +187,7 @@ CELLS = [
     ("before", "1speech", "rows.jsonl:3, before: cannot decode the picture {folder}/1speech: "),
     ("before", 7, "rows.jsonl:3 must have a path as its before, got 7"),
     ("speech", "1before", "rows.jsonl:3, speech: cannot decode the sound {folder}/1before: "),
-    ("note", "seven", "rows.jsonl:3, note: the text 'seven' has 5 bytes, more than the 4 that"),
+    ("note", "seven", "rows.jsonl:3, note: the text 'seven' has 5 bytes, more than the limit of 4"),
     ("note", ["a"], "rows.jsonl:3 must have text or a number as its note"),
     ("note", float("inf"), "rows.jsonl:3 must have a finite number as its note"),
     ("kind", "a\nb", "rows.jsonl:3: the class 'a\\nb' has control characters"),
@@ -244,11 +244,14 @@ def test_a_column_may_have_another_name_in_the_file(tmp_path):
     [
         (
             {"columns": Named({"label text": Text()})},
-            "named 'label text', which is no name in Python; call it label_text, and add "
+            "named 'label text', which is not a Python identifier; name it label_text, and add "
             "headers=Named(label_text='label text')",
         ),
-        ({"columns": Named({"2nd": Text()})}, "call it _2nd, and add headers=Named(_2nd='2nd')"),
-        ({"columns": Named(a=Text()), "headers": Named(b="B")}, "headers names the column 'b', "),
+        ({"columns": Named({"2nd": Text()})}, "name it _2nd, and add headers=Named(_2nd='2nd')"),
+        (
+            {"columns": Named(a=Text()), "headers": Named(b="B")},
+            "headers has the column 'b', which is",
+        ),
         ({"columns": Named(label_text=Text())}, "add headers=Named(label_text='label text'); it"),
         ({"columns": Named(a=Text()), "headers": Named(a="A")}, "has no column 'A'; it has: label"),
     ],
@@ -323,7 +326,7 @@ def test_bytes_are_no_text(tmp_path):
 @pytest.mark.parametrize(
     ("outside", "left", "said"),
     [
-        ("cut", 12, ("speech: cut to 0.02 s: 2", "speech: filled up with silence to 0.01 s: 1")),
+        ("cut", 12, ("speech: cut to 0.02 s: 2", "speech: padded with silence to 0.01 s: 1")),
         ("skip", 9, ("speech: left out, longer than 0.02 s: 2", "speech: left out, shorter than")),
     ],
 )

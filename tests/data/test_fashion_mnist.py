@@ -70,12 +70,12 @@ def test_a_missing_folder_is_named(tmp_path, data_folder):
 
 
 DAMAGE = {
-    "truncated": (lambda x: x[:-5], "is damaged: its header announces"),
-    "too long": (lambda x: x + b"more", "is damaged: its header announces"),
+    "truncated": (lambda x: x[:-5], "is damaged: its header declares"),
+    "too long": (lambda x: x + b"more", "is damaged: its header declares"),
     "another magic number": (lambda x: b"\x00\x00\x0d" + x[3:], "is not an IDX file of bytes"),
     "a web page": (lambda x: b"<html>not found</html>", "is not an IDX file of bytes"),
     "empty": (lambda x: b"", "is not an IDX file of bytes"),
-    "no axes": (lambda x: b"\x00\x00\x08\x001", r"holds an array of shape \[\], but"),
+    "no axes": (lambda x: b"\x00\x00\x08\x001", r"has the shape \[\], but its items"),
 }
 
 
@@ -115,7 +115,7 @@ def test_images_and_labels_must_be_as_many(tmp_path, data_folder):
 
 def test_pictures_of_another_size_are_refused(tmp_path, data_folder):
     source = put(tmp_path / "raw", garments(40, 0, edge=32), garments(12, 1))
-    match = rf"{NAMES[0]}.gz holds .* \[40, 32, 32\], but its items .* \[28, 28\]"
+    match = rf"{NAMES[0]}.gz has the shape \[40, 32, 32\], but its items .* \[28, 28\]"
     with pytest.raises(ValueError, match=match):
         source.split("train")
 

@@ -135,7 +135,9 @@ def test_a_picture_without_a_class_is_named(tmp_path):
     for number in range(10):
         paint(tmp_path / "x" / "cat" / f"{number}.png", number)
     loose = paint(tmp_path / "x" / "cover.png", 0)
-    with pytest.raises(ValueError, match=f"has classes.*{loose} is in none; move it"):
+    with pytest.raises(
+        ValueError, match=f"has classes.*{loose} is in none of them; move it into one"
+    ):
         ImageFolder(path=str(tmp_path / "x"), size=8).split("train")
 
 
@@ -198,7 +200,9 @@ def test_data_that_an_earlier_version_prepared_are_kept(tmp_path, monkeypatch):
 def test_a_single_class_is_said(tmp_path, caplog):
     folder_of(tmp_path / "x" / "all")
     ImageFolder(path=str(tmp_path / "x"), size=8).split("train")
-    assert "one class only: all pictures are in 'all'; give its path if it is no" in caplog.text
+    assert (
+        "only one class: all pictures are in 'all'; if that is not a class, give its" in caplog.text
+    )
 
 
 def test_pictures_that_two_classes_reach_by_links_are_said(tmp_path, caplog):

@@ -125,7 +125,9 @@ def test_batches_are_the_same_on_any_number_of_processes():
     ],
 )
 def test_sources_that_disagree_are_refused_by_the_name_of_the_column(one, other, name):
-    with pytest.raises(ValueError, match=f"the sources of the mixture disagree on '{name}': "):
+    with pytest.raises(
+        ValueError, match=f"the sources of the mixture have different features for '{name}': "
+    ):
         Mixture(sources=(one, other)).features()
 
 

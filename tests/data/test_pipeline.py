@@ -274,5 +274,5 @@ def test_a_source_need_not_say_which_examples_have_a_column():
 
 
 def test_a_column_that_a_split_lacks_is_named():
-    with pytest.raises(ValueError, match=r"take must give 'label' with the shape \[4\].*no such"):
+    with pytest.raises(ValueError, match=r"take must return 'label' with the shape \[4\].*no such"):
         take(Data(source=Plain(without="label"), batch_size=4), 1)

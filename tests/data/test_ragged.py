@@ -27,7 +27,7 @@ def test_padding_is_zeros_behind_the_end():
     values, mask = padded(ragged([np.asarray([3, 4]), np.asarray([], int)]), 3)
     assert values.tolist() == [[3, 4, 0], [0, 0, 0]]
     assert mask.tolist() == [[True, True, False], [False] * 3]
-    with pytest.raises(ValueError, match="2 positions, more than the 1 of its batch"):
+    with pytest.raises(ValueError, match="2 positions, more than the padded length 1 of its batch"):
         padded(ragged([np.asarray([3, 4])]), 1)
 
 
@@ -57,7 +57,7 @@ def test_examples_are_stored_without_padding(tmp_path):
 @pytest.mark.parametrize("shape", [(10, 2), (3, 1)])
 def test_an_example_that_does_not_fit_is_refused(tmp_path, shape):
     example = {"sound": np.zeros(shape, np.int16), "text": np.zeros(1, np.uint8)}
-    with pytest.raises(ValueError, match=r"at most 9 positions of \[2\]"):
+    with pytest.raises(ValueError, match=r"at most 9 positions of shape \[2\]"):
         records.write(tmp_path / "set", "set", FEATURES, {"train": [example]})
 
 
@@ -126,5 +126,5 @@ def test_a_split_that_breaks_the_contract_is_named():
         def take(self, rows):
             return {**super().take(rows), "text": np.zeros((len(rows), LONGEST), np.uint8)}
 
-    with pytest.raises(ValueError, match="Dense.take must give 'text' as a ragged column of 2"):
+    with pytest.raises(ValueError, match="Dense.take must return 'text' as a ragged column of 2"):
         take(Dense(4), np.asarray([0, 1]), Phrases().features())

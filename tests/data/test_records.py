@@ -352,9 +352,9 @@ def test_an_example_that_is_larger_than_its_column_is_not_inflated(tmp_path):
     row = {"image": np.zeros((64, 70, 3), np.uint8), "audio": np.zeros(10**6, np.uint8)}
     description = write(tmp_path / "a", [row] * 2, large)
     for column, shape, why in (
-        ("audio", [16], "an array of other than the 16 bytes"),
-        ("audio", [10**6 + 1], "an array of other than the 1000001 bytes"),
-        ("image", [64, 71, 3], r"a picture of \(70, 64\) in a column of \(64, 71, 3\)"),
+        ("audio", [16], "an array that does not have the 16 bytes"),
+        ("audio", [10**6 + 1], "an array that does not have the 1000001 bytes"),
+        ("image", [64, 71, 3], r"a picture of size \(70, 64\) in a column of shape \(64, 71, 3\)"),
     ):
         changed = json.loads(json.dumps(description))
         changed["features"][column]["shape"] = shape
@@ -399,5 +399,5 @@ def test_records_that_are_missing_are_counted(tmp_path):
     (tmp_path / "a" / DESCRIPTION).write_text(
         json.dumps(description | {"splits": {"train": 7}, "files": {}})
     )
-    with pytest.raises(DamagedData, match="it has 6 of 7 examples"):
+    with pytest.raises(DamagedData, match="6 of 7 examples are there"):
         reader.Records(tmp_path / "a", "train")

@@ -82,7 +82,7 @@ def test_a_split_that_is_not_there_is_a_tenth_of_train(tmp_path, caplog):
     assert (len(train), len(validation)) == (36, 4)
     assert sorted(train + validation) == [*range(40)]
     assert brightness(source, "test") == [*range(40, 80)]
-    assert caplog.text.count("has no validation split, which gets a tenth of train") == 1
+    assert caplog.text.count("has no validation split; a tenth of train is used for it") == 1
 
 
 def test_files_whose_names_say_no_split_are_divided(tmp_path):
@@ -118,7 +118,7 @@ def test_configure_knows_them(tmp_path):
     ("change", "message"),
     [
         (lambda f: (f / "train-00000-of-00002.parquet").unlink(), "1 of the 2 shards of 'train'; "),
-        (lambda f: (f / "more.parquet").write_bytes(b""), "more.parquet says no split"),
+        (lambda f: (f / "more.parquet").write_bytes(b""), "more.parquet has no split"),
         (lambda f: (f / "train.csv").write_text("a\n"), r"several kinds \(.csv, .parquet\)"),
         (lambda f: [one.unlink() for one in f.iterdir()], "no table in the folder .*set; give a"),
     ],
@@ -134,6 +134,6 @@ def test_a_column_that_one_file_lacks_is_named(tmp_path):
     source = shards(tmp_path)
     file = tmp_path / "data/validation-00001-of-00002.parquet"
     parquet.write_table(parquet.read_table(file).drop(["caption"]), file)
-    message = f"{file} has no column 'caption', which other files of it have"
+    message = f"{file} has no column 'caption', which other files of the table have"
     with pytest.raises(ValueError, match=re.escape(message)):
         source.features()

@@ -185,12 +185,12 @@ def test_what_is_too_long_is_cut_and_said_so(caplog):
         assert not caplog.records
         audio = spoken_fashion._fit(np.full(9000, 100, np.int16), 8000, LINES[0])
     assert (fitting[:7900] > 0).all() and not fitting[8000:].any() and (audio[:8000] > 0).all()
-    assert "the speech of 'a t-shirt' by _Way(voice='en-us', speed=220, pitch=50)" in caplog.text
+    assert "the speech of 'a t-shirt' with _Way(voice='en-us', speed=220, pitch=50)" in caplog.text
 
 
 @pytest.mark.parametrize("count", [0, 500])
 def test_silence_is_refused_with_what_should_have_been_said(count):
-    with pytest.raises(OSError, match="espeak-ng gave no sound for 'a t-shirt' by .*'en-us'"):
+    with pytest.raises(OSError, match="espeak-ng made no sound for 'a t-shirt' with .*'en-us'"):
         spoken_fashion._fit(np.zeros(count, np.int16), 8000, LINES[0])
 
 
@@ -199,7 +199,9 @@ def test_a_failing_speaker_is_quoted(tmp_path, monkeypatch):
     program.write_text("#!/bin/sh\necho no voices here >&2\nexit 1\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(OSError, match="cannot speak 'a t-shirt' by .*'en-us'.*: no voices here"):
+    with pytest.raises(
+        OSError, match="failed to speak 'a t-shirt' with .*'en-us'.*: no voices here"
+    ):
         spoken_fashion._speak(LINES[0])
 
 

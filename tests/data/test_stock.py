@@ -178,9 +178,11 @@ def test_a_feature_that_it_lacks_is_refused_with_those_it_has(fields):
 
 def test_a_feature_of_another_kind_is_refused():
     prepare(label=tfds.features.Text())
-    with pytest.raises(ValueError, match="'label' of tiny_pictures is no class label; set --data"):
+    with pytest.raises(
+        ValueError, match="'label' of tiny_pictures is not a class label; set --data"
+    ):
         TFDS(name="tiny_pictures").features()
-    with pytest.raises(ValueError, match="'label' of tiny_pictures holds no uint8 pictures"):
+    with pytest.raises(ValueError, match="'label' of tiny_pictures has no uint8 pictures"):
         TFDS(name="tiny_pictures", image="label", label="").features()
 
 
@@ -230,18 +232,20 @@ def test_classes_that_prepared_data_name_are_not_imported(tmp_path, monkeypatch)
     (tmp_path / "evil_features.py").write_text("raise SystemExit('imported')")
     monkeypatch.syspath_prepend(tmp_path)
     damage(lambda text: text.replace("tensorflow_datasets.core.features.class", "evil_features.c"))
-    match = "'evil_features.c_label_feature.ClassLabel', which is no feature of TFDS"
+    match = "'evil_features.c_label_feature.ClassLabel', which is not a feature of TFDS"
     with pytest.raises(ValueError, match=match):
         TFDS(name="tiny_pictures:1.2.0").features()
     assert "evil_features" not in sys.modules
 
 
 def test_code_of_a_namespace_runs_for_prepare_alone():
-    match = "kubric:movi_e has a namespace, whose code only `vqdit prepare tfds:kubric:movi_e` runs"
-    with pytest.raises(ValueError, match=f"{match}; .*, and name it 'movi_e' here"):
+    match = "kubric:movi_e has a namespace, and only `vqdit prepare tfds:kubric:movi_e` runs"
+    with pytest.raises(ValueError, match=f"{match} .*, then use the name 'movi_e'"):
         TFDS(name="kubric:movi_e").features()
     for name in ("mnist/data_dir=/x", "../x", "mnist:1", ""):
-        with pytest.raises(ValueError, match="is no name of a TFDS data set, such as celeb_a"):
+        with pytest.raises(
+            ValueError, match="is not the name of a TFDS data set; write it like celeb_a"
+        ):
             TFDS(name=name).features()
 
 
@@ -349,7 +353,7 @@ def test_texts_may_be_beside_pictures():
     ("columns", "message"),
     [
         ({"storry": Text()}, "letters has no feature 'storry'; nearest: 'story'; it has: animal, "),
-        ({"story": Label(classes=2)}, "'story' of letters is a Text and not a class label"),
+        ({"story": Label(classes=2)}, "'story' of letters is a Text, not a class label"),
         ({"animal": Audio()}, "'animal' is of type Audio"),
         ({"story": Text(length=3)}, "letters, train 4, story: the text 'éab' has 4 bytes, more"),
     ],

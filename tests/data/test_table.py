@@ -127,7 +127,7 @@ def test_a_modality_that_a_split_lacks_is_named(folder, caplog):
                 source.examples()
         else:
             source.examples()
-            assert f"{said}, so there will be no metrics of it" in caplog.text
+            assert f"{said}, so it will have no metrics there" in caplog.text
 
 
 def test_a_missing_modality_is_not_present_in_padding_either(folder):
@@ -203,13 +203,16 @@ def test_a_column_that_is_always_empty_is_no_modality(folder):
         ('{"image": "pictures/1.png", "label": ["a"]}', "must have text or a number as its label"),
         ('{"image": {"path": "1.png"}}', "must have text or a number as its image"),
         ('{"image": 3}', "must have a path as its image, got 3"),
-        ('{"text": "\\ud83d"}', "has half a character (a lone surrogate) in its text: '\\ud83d'"),
-        ('{"image": "\\udc00.png"}', "has half a character (a lone surrogate) in its image"),
-        ('{"label": "\\udc00"}', "has half a character (a lone surrogate) in its label"),
-        ('{"text": "a", "text": "b"}', "cannot be read: it has 'text' twice; give each column"),
+        ('{"text": "\\ud83d"}', "has a lone surrogate (half a character) in its text: '\\ud83d'"),
+        ('{"image": "\\udc00.png"}', "has a lone surrogate (half a character) in its image"),
+        ('{"label": "\\udc00"}', "has a lone surrogate (half a character) in its label"),
+        (
+            '{"text": "a", "text": "b"}',
+            "cannot be read: the row has the name 'text' twice; give each column",
+        ),
         ('{"label": Infinity}', "must have a finite number as its label"),
         ('{"label": 1' + "0" * 5000 + "}", "cannot be read: Exceeds the limit"),
-        ('{"label": ' + "[" * 100_000, "is nested too deep; a row is one flat object"),
+        ('{"label": ' + "[" * 100_000, "is nested too deeply; a row must be one flat object"),
         ('{"image": "' + "a" * 5000 + '"}', "must have a path as its image, got 5,000 characters"),
     ],
 )
@@ -257,7 +260,7 @@ def test_a_table_that_is_no_text_is_named(folder, name):
 
 def test_a_column_that_is_there_twice_is_named(folder):
     (folder / "rows.csv").write_text("text,label,text\na,1,b\n")
-    with pytest.raises(ValueError, match="rows.csv has two columns 'text'; give each column"):
+    with pytest.raises(ValueError, match="rows.csv has two columns named 'text'; give each column"):
         Table(path=str(folder / "rows.csv")).split("train")
 
 
@@ -396,7 +399,7 @@ def test_a_text_that_is_too_long_is_named_by_its_line(folder, data_folder, name,
     rows = [row(number, text="né" * (1 + number % 8 // 7)) for number in range(12)]
     source = dataclasses.replace(write(folder, rows, name), length=5)
     match = (
-        f"{name}:{line}, text: the text 'néné' has 6 bytes, more than the 5 that fit; shorten it"
+        f"{name}:{line}, text: the text 'néné' has 6 bytes, more than the limit of 5; shorten it"
     )
     with pytest.raises(ValueError, match=match):
         source.split("train")

@@ -98,7 +98,7 @@ def test_bytes_that_are_no_text_are_named_by_file_and_place_or_replaced(tmp_path
     file = tmp_path / "x\n.txt"
     file.write_bytes(b"\xef\xbb\xbfgood\nb\xffad\nz\0ero\n" + b"more\n" * 30)
     strict = TextFiles(path=str(tmp_path), length=8, split_by="position")
-    with pytest.raises(ValueError, match=r"x\\n\.txt at byte 9 has 0xff; .* by errors=replace"):
+    with pytest.raises(ValueError, match=r"x\\n\.txt at byte 9 has 0xff; .* with errors=replace"):
         strict.features()
     file.write_bytes(b"good\nz\0ero\xff\n" + b"more\n" * 30)
     with pytest.raises(ValueError, match=r"at byte 6 has a byte 0, which ends documents; "):
@@ -106,7 +106,7 @@ def test_bytes_that_are_no_text_are_named_by_file_and_place_or_replaced(tmp_path
     loose = TextFiles(path=str(tmp_path), length=8, split_by="position", errors="replace")
     assert stream(loose).startswith("good\nz\ufffdero\ufffd\nmore\n".encode())
     (line,) = remarks(loose.prepare())
-    assert line.startswith("lines with bytes that were replaced by U+FFFD: 1, the first in ")
+    assert line.startswith("lines in which bytes were replaced with U+FFFD: 1, the first in ")
 
 
 def test_empty_documents_are_left_out_and_said(tmp_path):
@@ -125,7 +125,7 @@ def test_what_cannot_be_used_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"no text in .*; known endings: \.txt"):
         TextFiles(path=str(tmp_path)).features()
     (tmp_path / "a.txt").write_text("\n\n")
-    with pytest.raises(ValueError, match="has no document that is not empty"):
+    with pytest.raises(ValueError, match="has only empty documents"):
         TextFiles(path=str(tmp_path)).features()
     (tmp_path / "a.txt").write_text("one\ntwo")
     with pytest.raises(ValueError, match="has 1 different documents, and at least 10 .*split_by="):
@@ -205,7 +205,7 @@ def test_a_bpe_is_learned_from_the_training_documents_alone(tmp_path):
         texts = [units.decode(part) for part in np.split(codes, np.flatnonzero(codes == 0))]
         assert [text for text in texts if text] == [f"{word_of(split)} é".encode()] * 20
     assert source.key() != TextFiles(path=str(tmp_path), length=7, documents="line").key()
-    with pytest.raises(ValueError, match="TextFiles learns its units itself; give no merges"):
+    with pytest.raises(ValueError, match="TextFiles learns the merges of its units from the data"):
         TextFiles(units=units)
 
 

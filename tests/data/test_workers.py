@@ -38,7 +38,7 @@ def test_a_program_that_workers_cannot_import_is_refused(monkeypatch):
     monkeypatch.setitem(sys.modules, "__main__", SimpleNamespace(__file__=__file__))
     workers.check(1, 1)
     monkeypatch.setattr(workers.multiprocessing.current_process(), "_inheriting", True, False)
-    with pytest.raises(ValueError, match='put its lines under `if __name__ == "__main__":`'):
+    with pytest.raises(ValueError, match='put its code under `if __name__ == "__main__":`'):
         workers.check(1, 1)
 
 
@@ -58,10 +58,10 @@ def test_too_little_shared_memory_is_named(monkeypatch):
         (
             -9,
             workers.LostWorker,
-            "a data worker was killed by SIGKILL, perhaps as memory",
+            "a data worker was killed by SIGKILL, perhaps for lack of memory",
         ),
-        (-7, ValueError, "a data worker ended as .* is full; make it larger"),
-        (1, ValueError, "ended with code 1, for the reason above; .* put its lines under `if __n"),
+        (-7, ValueError, "a data worker ended because .* is full; make it larger"),
+        (1, ValueError, "ended with code 1, for the reason above; .* put its code under `if __n"),
     ],
 )
 def test_the_end_of_a_worker_is_explained(code, kind, message):
@@ -89,7 +89,7 @@ def run(tmp_path, end, *args):
 def test_a_program_without_a_guard_is_told_so(tmp_path):
     done = run(tmp_path, "main()\n")
     assert done.returncode == 1
-    assert done.stderr.rstrip().endswith("as every worker imports the program")
+    assert done.stderr.rstrip().endswith("because every worker imports the program")
 
 
 @pytest.mark.slow

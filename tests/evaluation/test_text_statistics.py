@@ -78,7 +78,9 @@ def test_intervals_of_means_hold():
     assert 915 <= covered["ratio"] <= 970  # the delta method is a little short for 12 examples
     found = ratio(np.asarray([2.0, 4.0]), np.asarray([1, 3]))
     assert found.value == 1.5 and found.count == 2
-    with pytest.raises(ValueError, match="two examples of some size, got 1 of 3"):
+    with pytest.raises(
+        ValueError, match="two examples and a total size above 0, got 1 examples of size 3"
+    ):
         ratio(np.asarray([2.0]), np.asarray([3]))
 
 

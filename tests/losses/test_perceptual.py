@@ -136,7 +136,7 @@ class Mischief:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (Mischief(), "it may contain only arrays, found posix.system"),
+        (Mischief(), "the pickle may contain only arrays, found posix.system"),
         (collections.OrderedDict(a=1), "collections.OrderedDict"),
         ({"VGG16_0": {}}, "Conv_0"),
         ([1, 2], "list indices"),
@@ -147,7 +147,7 @@ def test_a_file_of_something_else_is_refused_and_nothing_is_run(
 ):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "w").write_bytes(pickle.dumps(content))
-    with pytest.raises(ValueError, match="holds no LPIPS weights: ") as error:
+    with pytest.raises(ValueError, match="has no LPIPS weights: ") as error:
         read_lpips(tmp_path / "w")
     assert message in str(error.value)
     assert not (tmp_path / "mischief").exists()

@@ -112,7 +112,7 @@ def test_what_cannot_be_aligned_is_refused():
     with pytest.raises(ValueError, match="repa.target='sound' is not a target"):
         dataclasses.replace(task, repa=dataclasses.replace(ALIGNED, target="sound"))
     coarse = dataclasses.replace(task.model, patch=2)
-    with pytest.raises(ValueError, match="features at the 4 tokens of 'image', .* has 16"):
+    with pytest.raises(ValueError, match="features for the 4 tokens of 'image', .* returns 16"):
         dataclasses.replace(task, model=coarse, repa=ALIGNED).resolve_references(
             lambda name: tokenizer
         )

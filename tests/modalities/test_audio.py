@@ -85,7 +85,8 @@ def test_a_sound_of_another_form_is_fitted_and_said(tmp_path, caplog):
     np.testing.assert_array_equal(same, tone(440))
     (said,) = caplog.messages
     assert said == (
-        f"fitted as training data are (mono, 800 samples at 8000 Hz): {tmp_path}/a.wav and 3 more"
+        "converted to the form of the training data (mono, 800 samples at 8000 Hz): "
+        f"{tmp_path}/a.wav and 3 more"
     )
 
 
@@ -128,7 +129,7 @@ def test_recordings_outside_of_the_bounds_are_treated_as_is_said(tmp_path, outsi
             audio.read_cell(tmp_path / "a.wav")
         return
     cell = audio.read_cell(tmp_path / "a.wav")
-    done = {10: "filled up with silence to 0.05 s", 8000: "cut to 0.1 s"}.get(samples)
+    done = {10: "padded with silence to 0.05 s", 8000: "cut to 0.1 s"}.get(samples)
     assert cell.changes == ((done,) if done else ())
     np.testing.assert_array_equal(cell.stored, np.resize(np.pad(sound, (0, 400)), kept))
 
@@ -152,7 +153,7 @@ def test_given_sounds_are_brought_within_the_bounds_and_it_is_said(tmp_path, cap
         soundfile.write(tmp_path / f"{name}.wav", tone(440, samples=samples), 8000)
     assert [len(sound) for sound in Audio(**BOUNDS).read(str(tmp_path))] == [400, 500, 800]
     (said,) = caplog.messages
-    assert said.startswith("fitted as training data are (mono, 0.05 s to 0.1 s): ")
+    assert said.startswith("converted to the form of the training data (mono, 0.05 s to 0.1 s): ")
 
 
 @pytest.mark.parametrize("seconds", [(1.0,), (2.0, 1.0), (-1.0, 1.0), (0.0, 0.00001)])

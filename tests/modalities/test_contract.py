@@ -210,11 +210,11 @@ def test_the_regions_of_a_grid_are_its_cells_by_their_place():
         (
             "Text",
             ["ok", "elevenbytes"],
-            "the text 'elevenbytes' has 11 bytes, more than the 10 that fit; shorten it, or set a "
-            "greater length",
+            "the text 'elevenbytes' has 11 bytes, more than the limit of 10; shorten it, or set a "
+            "larger length",
         ),
-        ("Text", "漢字漢字", "the text '漢字漢字' has 12 bytes, more than the 10 that fit"),
-        ("Text", "a\0b", "the text 'a\\x00b' has a byte 0, which is kept for padding"),
+        ("Text", "漢字漢字", "the text '漢字漢字' has 12 bytes, more than the limit of 10"),
+        ("Text", "a\0b", "the text 'a\\x00b' has a byte 0, which is reserved for padding"),
         ("Label", 4, "4 is out of range; 0 to 3, or -1"),
         ("Label", [0, -2, 9], "-2 is out of range; 0 to 3, or -1"),
         ("Label", 1.0, "must be integer, got float64"),

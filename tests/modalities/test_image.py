@@ -67,7 +67,10 @@ def test_a_file_of_another_size_is_fitted_as_training_data_are_and_said(tmp_path
     (found,) = Image(size=(6, 4), channels=3).read(str(file))
     np.testing.assert_array_equal(found, read_picture(file, (6, 4), 3))
     (said,) = caplog.messages
-    assert said == f"fitted as training data are (cropped and resized to 6x4 pixels): {file}"
+    assert (
+        said
+        == f"converted to the form of the training data (cropped and resized to 6x4 pixels): {file}"
+    )
 
 
 @pytest.mark.parametrize(

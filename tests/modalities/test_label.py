@@ -141,5 +141,5 @@ def test_its_only_region_is_the_label_by_name():
 def test_bad_fields_are_refused_by_value():
     with pytest.raises(ValueError, match="Label needs classes >= 1, got 0"):
         Label(classes=0)
-    with pytest.raises(ValueError, match="Label has 3 classes but 2 names; give one each"):
+    with pytest.raises(ValueError, match="Label has 3 classes but 2 names; give one name per"):
         Label(classes=3, names=("a", "b"))

@@ -245,7 +245,7 @@ def test_no_decoder_but_those_named_is_used(tmp_path):
     with pytest.raises(ValueError, match=f"cannot decode the picture {file}: cannot identify"):
         read_picture(file, (8, 8), 3)
     Image.fromarray(np.zeros((4, 4), np.float32)).save(tmp_path / "y.tif")
-    with pytest.raises(ValueError, match="y.tif: its values have more than 16 bits; replace or"):
+    with pytest.raises(ValueError, match="y.tif: its pixels have more than 16 bits; replace or"):
         read_picture(tmp_path / "y.tif", (4, 4), 1)
 
 

@@ -136,7 +136,11 @@ def test_a_text_of_variable_length_is_its_bytes_alone():
 
 @pytest.mark.parametrize(
     ("value", "message"),
-    [("x" * 13, "has 13 bytes, more than the 12"), ("\ud800", "lone surrogate"), ([3], "must be")],
+    [
+        ("x" * 13, "has 13 bytes, more than the limit of 12"),
+        ("\ud800", "lone surrogate"),
+        ([3], "must be"),
+    ],
 )
 def test_a_text_of_variable_length_that_is_none_is_refused(value, message):
     with pytest.raises(ValueError, match=message):
@@ -155,5 +159,5 @@ def test_long_texts_of_data_are_cut_behind_a_whole_character_or_left_out(variabl
     assert short.unpack(ragged([short.read_cell("ab éab").stored])).tolist() == ["ab é"]
     with pytest.raises(LeftOut, match="longer than 4 bytes"):
         Text(length=4, outside="skip", variable=variable).read_cell("abcde")
-    with pytest.raises(ValueError, match="has 5 bytes, more than the 4 that fit"):
+    with pytest.raises(ValueError, match="has 5 bytes, more than the limit of 4"):
         Text(length=4, variable=variable).read_cell("abcde")

@@ -14,18 +14,18 @@ def test_a_text_is_its_bytes_and_then_zeros():
 
 def test_a_text_that_does_not_fit_is_refused_by_its_bytes():
     with pytest.raises(
-        ValueError, match="the text 'néné' has 6 bytes, more than the 5 that fit; shorten"
+        ValueError, match="the text 'néné' has 6 bytes, more than the limit of 5; shorten"
     ):
         to_bytes("néné", 5)
 
 
 def test_a_byte_0_is_refused():
-    with pytest.raises(ValueError, match="has a byte 0, which is kept for padding"):
+    with pytest.raises(ValueError, match="has a byte 0, which is reserved for padding"):
         to_bytes("a\0b", 5)
 
 
 def test_half_a_character_is_refused():
-    with pytest.raises(ValueError, match=r"the text 'a\\ud83d' has half a character .* at 1; "):
+    with pytest.raises(ValueError, match=r"the text 'a\\ud83d' has a lone surrogate .* at 1; "):
         to_bytes("a\ud83d", 8)
 
 

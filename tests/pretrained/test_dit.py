@@ -147,7 +147,7 @@ def test_folders_of_old_versions_and_in_shards_are_the_same(port, tmp_path):
     for other in (old, tmp_path / "shards"):
         np.testing.assert_array_equal(pretrained.load(other).apply(*arrays), wanted)
     next((tmp_path / "shards").glob("*-00002-*")).unlink()
-    with pytest.raises(FileNotFoundError, match="no .*00002-of-.* in .*, which .*index.json names"):
+    with pytest.raises(FileNotFoundError, match="no .*00002-of-.* in .*, which .*index.json lists"):
         pretrained.load(tmp_path / "shards")
     pixart = copied(folder, tmp_path, **(changes | {"norm_type": "ada_norm_single"}))
     with pytest.raises(ValueError, match="a Transformer2DModel of diffusers cannot be imported"):
@@ -305,7 +305,7 @@ def test_a_network_is_the_same_in_diffusers(port, tmp_path):
     again = pretrained.convert(folder)
     assert (again.model, again.inputs) == (found.model, found.inputs)
     jax.tree.map(np.testing.assert_array_equal, again.params, found.params)
-    with pytest.raises(ValueError, match="already holds a model; choose another folder"):
+    with pytest.raises(ValueError, match="already has a model; choose another folder"):
         diffusers_dit.write(found, folder)
 
 
@@ -370,9 +370,9 @@ def test_a_workdir_needs_the_right_tokenizer(file, port, tokenizer, tmp_path, ca
         assert main(["import", str(file), f"--out={tmp_path / 'run'}", "--heads=3", *argv]) == 2
         return capsys.readouterr().err
 
-    assert "is a DiT, and needs the workdir of the tokenizer" in refused()
+    assert "is a DiT and needs the tokenizer on whose latents" in refused()
     assert "--kind must be one of dit, sit, got 'dlt'" in refused("--kind=dlt")
-    assert "--size is for a tokenizer, and" in refused("--size=8")
+    assert "--size is only for a tokenizer, but" in refused("--size=8")
     assert "the factor on the latents must be above 0" in refused(
         f"--tokenizer={tokenizer}", "--scaling-factor=0"
     )
@@ -403,4 +403,4 @@ def test_a_workdir_goes_to_diffusers_and_back(port, tokenizer, tmp_path, capsys)
     assert main(["export", str(tokenizer), f"--out={out}"]) == 2
     assert "is a KLTask; only a DiT can be exported" in capsys.readouterr().err
     assert main(["export", str(run), f"--out={out}"]) == 2
-    assert "already holds a model; choose another --out" in capsys.readouterr().err
+    assert "already has a model; choose another --out" in capsys.readouterr().err

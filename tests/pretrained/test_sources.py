@@ -137,10 +137,10 @@ def test_a_config_that_is_no_config_is_refused(text, tmp_path):
     [
         (
             {"weight_map": {"a": "../a.safetensors"}},
-            "names the file '../a.safetensors', which is",
+            "lists the file '../a.safetensors', which is",
         ),
-        ({"weight_map": {"a": "/etc/passwd"}}, "names the file '/etc/passwd', which is not beside"),
-        ({"weight_map": {"a": "..\\a"}}, "which is not beside it"),
+        ({"weight_map": {"a": "/etc/passwd"}}, "lists the file '/etc/passwd', which is not in"),
+        ({"weight_map": {"a": "..\\a"}}, "which is not in the same folder"),
         ({"weight_map": {"a": 1}}, "weight_map.a must be a text, got 1"),
         ({"weight_map": {"a": [1]}}, r"weight_map.a must be a text, got \[1\]"),
         ({"weight_map": [1]}, r"weight_map must be an object, got \[1\]"),
@@ -195,11 +195,11 @@ def test_half_an_autoencoder_is_refused_as_such(side, wide, folder, tmp_path):
     def rest(tensors):
         return {name: value for name, value in tensors.items() if not name.startswith(side)}
 
-    with pytest.raises(ValueError, match=f"the checkpoint has no {side}, and a tokenizer needs b"):
+    with pytest.raises(ValueError, match=f"the checkpoint has no {side}, but a tokenizer needs e"):
         llamagen.convert(rest(abstract(llamagen.NAMES, wide, "")) | CODES, 8)
     (tmp_path / "config.json").write_text(json.dumps(VQ_MODEL))
     save_file(rest(load_file(folder / diffusers.WEIGHTS[0])), tmp_path / diffusers.WEIGHTS[0])
-    with pytest.raises(ValueError, match=f"the checkpoint has no {side}, and a tokenizer needs b"):
+    with pytest.raises(ValueError, match=f"the checkpoint has no {side}, but a tokenizer needs e"):
         pretrained.load(tmp_path)
 
 
@@ -230,7 +230,7 @@ def test_a_model_of_another_width_is_told_by_its_tensors(folder, tmp_path):
     with pytest.raises(pretrained.PretrainedMismatch) as error:
         pretrained.load(tmp_path)
     kind, _, listed = str(error.value).partition("of another shape (6): ")
-    assert kind == "the checkpoint does not fit the model: "
+    assert kind == "the checkpoint does not match the model: "
     assert "decoder.conv_in.weight: expected [8, 6, 3, 3], found [8, 5, 3, 3], " in listed
 
 
@@ -412,7 +412,7 @@ def test_a_dit_takes_the_workdir_as_its_tokenizer(imported):
 def test_a_run_is_never_written_over(folder, imported, capsys):
     before = (imported / "config.json").read_bytes()
     assert main(["import", str(folder), f"--out={imported}", "--size=8"]) == 2
-    assert "holds a run already; choose another --out" in capsys.readouterr().err
+    assert "already has a run; choose another --out" in capsys.readouterr().err
     assert (imported / "config.json").read_bytes() == before
 
 
@@ -425,11 +425,11 @@ def test_a_run_is_never_written_over(folder, imported, capsys):
         (["nothing", "--out=x", "--heads=0"], "--heads must be at least 1, got"),
         (
             [".", "--out=x", "--heads=3"],
-            "--heads is for a checkpoint, and . is a folder, whose con",
+            "--heads is only for checkpoints, and . is a folder, which has",
         ),
         (
             [".", "--out=x", "--kind=sit"],
-            "--kind is for a checkpoint, and . is a folder, whose con",
+            "--kind is only for checkpoints, and . is a folder, which has",
         ),
     ],
 )

@@ -98,9 +98,7 @@ def test_zero_init_moves_nothing_at_first():
         (DDPM(), "DDPM"),
         (Flow(prediction="x_0"), "Flow.*x_0"),
     ):
-        with pytest.raises(
-            ValueError, match=f"zero_init is for the velocities of Flow.* got {name}"
-        ):
+        with pytest.raises(ValueError, match=f"zero_init is only for Flow.* got {name}"):
             guide.check([process])
     guide.check([Flow()])
     guide.check([Masked(), Flow()])
@@ -114,7 +112,9 @@ def test_zero_init_moves_nothing_at_first():
     [Guide(rescale=0.7), Guide(zero_star=True), Guide(zero_init=0.04), Guide(channels=3)],
 )
 def test_what_changes_no_logits_is_refused_for_logits_alone(guide):
-    with pytest.raises(ValueError, match=r"changes predictions of Gaussian processes, not logits"):
+    with pytest.raises(
+        ValueError, match=r"is only for Gaussian processes, but all processes are discrete"
+    ):
         guide.check([Masked()])
     Guide(interval=(0.2, 0.8)).check([Masked()])
 

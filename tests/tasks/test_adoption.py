@@ -49,12 +49,12 @@ def test_a_run_keeps_the_units_that_its_data_have_learned(source, tmp_path):
 
 def test_other_units_than_those_of_the_data_are_refused(source):
     features = source.features()
-    with pytest.raises(ValueError, match="stored as units of a BPE, and the config says bytes"):
+    with pytest.raises(ValueError, match="stored as units of a BPE, but the task has bytes"):
         task_of(Bytes()).adopt(features).check(features)
     plain = dataclasses.replace(source, units=Bytes()).features()
-    with pytest.raises(ValueError, match="stored as bytes, and the config says units of a BPE"):
+    with pytest.raises(ValueError, match="stored as bytes, but the task has units of a BPE"):
         task_of(BPE(size=270)).adopt(plain).check(plain)
-    with pytest.raises(ValueError, match="other merges than that of the data"):
+    with pytest.raises(ValueError, match="other merges than the BPE of the data"):
         task_of(BPE(size=270, merges="a b")).adopt(features).check(features)
     with pytest.raises(ValueError, match="BPE needs size >= 257 and its 13 merges, got 258"):
         task_of(BPE(size=258)).adopt(features)

@@ -524,7 +524,7 @@ def test_the_run_wrote_a_preview_of_all(workdir):
 def test_a_law_that_speaks_of_no_target_is_refused():
     targets = Named(text=CodeTarget(modality=Text(length=5)))
     for law in (Conditional(given=("txt",)), Independent(weights=Named(txt=2.0))):
-        with pytest.raises(ValueError, match="joint names 'txt', which is no target"):
+        with pytest.raises(ValueError, match="joint names 'txt', which is not a target"):
             DiffusionTask(targets=targets, joint=law)
 
 

@@ -78,7 +78,7 @@ def test_what_are_no_latents_is_not_decoded(tokenizer):
     assert str(error.value) == "decode takes float latents [b, 4, 4, 3], got int64 [1, 4, 4, 3]"
     latents = np.zeros((1, 4, 4, 3), np.float32)
     latents[0, 1, 2, 0] = np.nan
-    with pytest.raises(ValueError, match=r"decode takes finite.*nan at \[0, 1, 2, 0\]"):
+    with pytest.raises(ValueError, match=r"decode needs finite.*nan at \[0, 1, 2, 0\]"):
         tokenizer.decode(latents)
 
 
@@ -98,9 +98,9 @@ def test_a_diffusion_over_codes_refuses_it_by_name():
     with pytest.raises(ValueError) as error:
         experiment.task.resolve_references(lambda name: kl_task())
     assert str(error.value) == (
-        "'tokenizer', the tokenizer of 'image', is a KLTask, whose tokens are latents, and Masked "
-        "is a process over codes; use a continuous one, such as Flow, or name the workdir of a "
-        "tokenizer with codes"
+        "'tokenizer', the tokenizer of 'image', is a KLTask, whose tokens are latents, but Masked "
+        "is a process over codes; use a continuous process, such as Flow, or name the workdir of "
+        "a tokenizer with codes"
     )
     target = Target(process=Flow(), sampler=Euler(), posterior="sample")
     with pytest.raises(ValueError, match="is a TokenizerTask, which has no posterior to sample"):

@@ -195,7 +195,7 @@ def test_what_needs_one_length_is_refused_before_training():
             "'audio' is of variable length in the data and of one length in the config",
         ),
         ({"model": TiTok(size=(96,), patch=8)}, "TiTok has 32 tokens for every length"),
-        ({"adversary": Adversary(discriminator=StyleGAN())}, "use PatchGAN for lengths that vary"),
+        ({"adversary": Adversary(discriminator=StyleGAN())}, "use PatchGAN for varying lengths"),
         ({"perceptual": (Mel(rate=RATE, windows=(64,)),)}, "at least 64 samples"),
     ):
         task = dataclasses.replace(TASK, **change)

@@ -91,7 +91,7 @@ def test_lengths_have_their_share_of_the_probability():
         (PADDED, Template("abc"), "has no gap; write one as ___, or ___12"),
         (PADDED, Template("___12a"), "at least 13 units, more than the 12 of the model; shorten"),
         (PADDED, Template("abcdefghijk___l"), "at least 13 units, more than the 12"),
-        (PADDED, Prompt("abcdefghijklm"), "13 bytes, more than the 12 that fit"),
+        (PADDED, Prompt("abcdefghijklm"), "13 bytes, more than the limit of 12"),
         (PADDED, Template("a\0___"), "a byte 0, which ends a text"),
     ],
 )
@@ -112,5 +112,5 @@ def test_of_a_variable_text_nothing_is_known_behind_its_end():
     edit = stored_template([layout], varies=True)
     assert edit.lengths.tolist() == [6] and edit.cut(8).values.shape == (1, 8)
     assert pieces(varying, Template("a___2b___c"))[1:4:2] == [Gap(2), Gap(0)]
-    with pytest.raises(ValueError, match="one gap of any length; write a number of units behind"):
+    with pytest.raises(ValueError, match="one gap of any length; give the other gaps"):
         pieces(varying, Template("a___b___"))

@@ -93,7 +93,7 @@ def test_what_was_never_hidden_does_not_guide():
 
 
 def test_a_condition_that_cannot_come_in_is_refused():
-    with pytest.raises(ValueError, match="only a label by the route 'adaln', got Text"):
+    with pytest.raises(ValueError, match="route='adaln' needs a Label, got Text"):
         Condition(modality=Text(length=3))
     with pytest.raises(ValueError, match=r"modality of codes \(Text, Label\), got Image"):
         Condition(modality=Image(), route="cross")

@@ -77,8 +77,8 @@ def test_a_dit_takes_the_codes_and_gives_texts(trained, batch):
         ({"reconstruction": "l2"}, "TokenizerTask of Text has reconstruction='l2'; use reconstr"),
         ({"modality": Image()}, "of Image has reconstruction='cross_entropy'; use 'l1', 'l2' or"),
         ({"modality": Label(), "reconstruction": "l1"}, "of Label has reconstruction='l1'; use"),
-        ({"perceptual": (Mel(),)}, "Text compares codes; leave out perceptual losses and the adv"),
-        ({"adversary": Adversary()}, "Text compares codes; leave out perceptual losses"),
+        ({"perceptual": (Mel(),)}, "Text has codes, which have no perceptual losses or adv"),
+        ({"adversary": Adversary()}, "Text has codes, which have no perceptual losses"),
     ],
 )
 def test_losses_of_codes_and_of_other_data_are_not_mixed(fields, message):

@@ -248,7 +248,7 @@ def test_fine_tuning_from_a_codebook_that_is_not_learned_yet_is_refused(trained,
     config["task"]["quantizer"]["start"] = 9
     del config["sha256"]
     file.write_text(json.dumps(config))
-    with pytest.raises(ValueError, match="is learned from step 9 on, .* is of step 8; train it"):
+    with pytest.raises(ValueError, match="is only learned from step 9 on, .* has step 8; train it"):
         restoring.load_initial(tmp_path / "early", tiny.tokenizer().task, {}, {})
 
 
@@ -368,7 +368,7 @@ def test_other_data_under_the_same_config_are_refused(trained, tmp_path, monkeyp
     before = (tmp_path / "run" / "data.json").read_bytes()
     real = Digits.fingerprint
     monkeypatch.setattr(Digits, "fingerprint", lambda digits: real(digits) | {"checksum": "other"})
-    with pytest.raises(ValueError, match=r"the data are not those.* checksum: \w+ -> other;"):
+    with pytest.raises(ValueError, match=r"the data differ from those.* checksum: \w+ -> other;"):
         tiny.run(tiny.tokenizer(steps=10), tmp_path / "run")
     assert (tmp_path / "run" / "data.json").read_bytes() == before
 
@@ -413,7 +413,7 @@ def test_a_finished_run_without_checkpoints_trains_again_if_told(tmp_path, monke
     first = tiny.run(tiny.tokenizer(), tmp_path)
     shutil.rmtree(tmp_path / "checkpoints")
     for name in ("saved.json", "result.json"):
-        with pytest.raises(ValueError, match=f"{name} says that the run was saved at step 8"):
+        with pytest.raises(ValueError, match=f"{name}, the run was saved at step 8"):
             tiny.run(tiny.tokenizer(), tmp_path)
         (tmp_path / name).unlink()
     with monkeypatch.context() as patch:
@@ -443,7 +443,7 @@ def test_a_finished_run_that_is_damaged_goes_on_instead(tmp_path, caplog, harm):
 def test_checkpoints_whose_config_is_missing_are_not_taken_over(tmp_path):
     tiny.run(tiny.tokenizer(), tmp_path)
     (tmp_path / "config.json").unlink()
-    with pytest.raises(ValueError, match="config.json is missing: it names the experiment"):
+    with pytest.raises(ValueError, match="config.json is missing: it defines the experiment"):
         tiny.run(tiny.tokenizer(), tmp_path)
     assert Checkpoints(tmp_path / "checkpoints").latest() == 8
 

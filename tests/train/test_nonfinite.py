@@ -139,7 +139,7 @@ def test_too_many_in_a_row_end_the_run_with_a_dump_and_a_code(
     )
     assert main(["train", "--config=one.py", "--workdir=run"]) == 3
     last = capsys.readouterr().err.splitlines()[-1]
-    assert last.startswith("error: one: 3 steps in a row were not finite; the last is step 7 (")
+    assert last.startswith("error: one: 3 steps in a row were not finite; the last was step 7 (")
     assert "--nonfinite.policy=rollback" in last
     names = [file.name for file in sorted((tmp_path / "run/faults").iterdir())]
     assert names == ["step_0000005.json", "step_0000006.json", "step_0000007.json"]
@@ -158,7 +158,7 @@ def test_too_many_in_a_row_end_the_run_with_a_dump_and_a_code(
 
 def test_abort_ends_at_the_first(poison, tmp_path):
     poison(4)
-    with pytest.raises(Diverged, match=r"a step was not finite; the last is step 5 \("):
+    with pytest.raises(Diverged, match=r"a step was not finite; the last was step 5 \("):
         tiny.run(experiment("abort"), tmp_path)
 
 
@@ -190,7 +190,7 @@ def test_rollback_goes_back_and_on_with_later_data(poison, tmp_path):
 
 def test_rollback_gives_up(poison, tmp_path):
     poison(*range(5, 40))
-    with pytest.raises(Diverged, match="after 2 rollbacks; the last is step"):
+    with pytest.raises(Diverged, match="after 2 rollbacks; the last was step"):
         tiny.run(experiment("rollback"), tmp_path)
 
 

@@ -35,7 +35,7 @@ def test_a_kept_average_is_given_back(run):
 def test_a_run_too_short_to_keep_one_says_so(tmp_path):
     tiny.run(tiny.tokenizer(posthoc=PosthocEMA(every=9), steps=8), tmp_path / "run")
     said = (tmp_path / "run/log.txt").read_text()
-    assert "posthoc.every=9 is more than all 8 steps: no average will be kept" in said
+    assert "posthoc.every=9 is more than all 8 steps: no average will be saved" in said
 
 
 def test_the_command_makes_a_workdir_that_is_loaded(run, tmp_path, capsys):
@@ -50,11 +50,11 @@ def test_the_command_makes_a_workdir_that_is_loaded(run, tmp_path, capsys):
     chex.assert_trees_all_equal(restored.stats, last.stats)
     images = np.zeros((2, 8, 8, 1), np.uint8)
     assert vqdit.load(out).encode(images).shape == vqdit.load(run).encode(images).shape
-    with pytest.raises(FileNotFoundError, match="kept no averages; train with --posthoc"):
+    with pytest.raises(FileNotFoundError, match="has no saved averages; train with --posthoc"):
         posthoc_averages.reconstruct(out, 0.1)
-    with pytest.raises(ValueError, match="holds a run already; choose another --out"):
+    with pytest.raises(ValueError, match="already has a run; choose another --out"):
         call("average", [f"--workdir={run}", "--width=0.2", f"--out={out}"])
-    with pytest.raises(ValueError, match="holds a run already; choose another folder"):
+    with pytest.raises(ValueError, match="already has a run; choose another folder"):
         posthoc_averages.write(run, out, expected, 8)
 
 
@@ -62,7 +62,11 @@ def test_the_command_makes_a_workdir_that_is_loaded(run, tmp_path, capsys):
     ("argv", "error", "message"),
     [
         (["--width=0.3"], ValueError, r"the width must be in \(0, 0.28\), got 0.3"),
-        (["--width=0.1", "--step=1"], ValueError, "step 1 is out of range: averages are kept of 2"),
+        (
+            ["--width=0.1", "--step=1"],
+            ValueError,
+            "step 1 is out of range: there are averages for steps 2",
+        ),
         (["--width=0.1", "--step=9"], ValueError, "step 9 is out of range"),
         ([], ValueError, "--width is missing"),
     ],

@@ -127,7 +127,7 @@ def test_signals_to_one_save_and_stop_all_at_the_same_step(tmp_path):
     started[1].send_signal(signal.SIGTERM)
     finish(started, code=75)
     steps = Checkpoints(folder / workdir.CHECKPOINTS).steps()
-    saved = re.search(r"saving step (\d+), as SIGUSR1 asked", (folder / "log.txt").read_text())
+    saved = re.search(r"saving step (\d+), requested by SIGUSR1", (folder / "log.txt").read_text())
     assert saved and 3 <= int(saved[1]) <= 12 <= steps[-1]
     seen = [len(json.loads(Path(f"{folder}-ids-{n}.json").read_text())) for n in range(2)]
     assert int(state(folder, steps[-1])["step"]) == steps[-1]

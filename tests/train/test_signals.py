@@ -392,5 +392,5 @@ def test_sigusr1_saves_and_the_run_goes_on(tmp_path, monkeypatch):
     assert tiny.run(tiny.tokenizer(checkpoint_every=0), tmp_path).exit_code == 0
     kept = {int(p.name) for p in tmp_path.glob("checkpoints/*") if p.name.isdigit()}
     assert kept == {3, 8}
-    assert "saving step 3, as SIGUSR1 asked" in (tmp_path / "log.txt").read_text()
+    assert "saving step 3, requested by SIGUSR1" in (tmp_path / "log.txt").read_text()
     assert json.loads((tmp_path / "result.json").read_text())["step"] == 8

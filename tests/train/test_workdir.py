@@ -59,7 +59,7 @@ def test_a_folder_in_use_is_refused_with_the_option(tmp_path):
 @pytest.mark.parametrize("content", [{}, ["../other"], ["a", 1], "a", [["a"]]])
 def test_a_list_of_experiments_that_names_no_experiments_is_refused(tmp_path, content):
     write_json(tmp_path / workdir.ORDER, content)
-    with pytest.raises(ValueError, match="experiments.json is damaged: .* put back a copy of it"):
+    with pytest.raises(ValueError, match="experiments.json is damaged: .* restore it from a copy"):
         workdir.runs_of(tmp_path)
 
 
@@ -77,7 +77,7 @@ def test_a_task_file_that_holds_something_else_is_refused(tmp_path):
     (tmp_path / workdir.FROZEN).mkdir()
     workdir.claim(tmp_path / workdir.FROZEN, tiny.tokenizer())
     (tmp_path / workdir.FROZEN / workdir.CONFIG).rename(tmp_path / workdir.FROZEN / "task.json")
-    with pytest.raises(ValueError, match="task.json holds a component Experiment, not Task"):
+    with pytest.raises(ValueError, match="task.json has a component Experiment instead of Task"):
         read_frozen(tmp_path)
 
 
@@ -99,10 +99,10 @@ def test_a_link_that_leads_out_of_a_workdir_is_refused(tmp_path, name):
     (run / "link").symlink_to(outside)  # no file of a run
     refuse_links(run)
     (run / name).symlink_to(outside)
-    with pytest.raises(ValueError, match=f"{name} is a link that leads out of the workdir, to '"):
+    with pytest.raises(ValueError, match=f"{name} is a link out of the workdir, to '"):
         tiny.run(tiny.tokenizer(), run)
     (run / workdir.ORDER).symlink_to(outside)
-    with pytest.raises(ValueError, match="is a link that leads out of the workdir"):
+    with pytest.raises(ValueError, match="is a link out of the workdir"):
         workdir.runs_of(run)
     assert outside.read_text() == "mine"
 
@@ -113,7 +113,7 @@ def test_a_pipe_in_a_workdir_is_refused_and_not_waited_for(tmp_path):
         tiny.run(tiny.tokenizer(), tmp_path)
     (tmp_path / "metrics.jsonl").unlink()
     (tmp_path / "metrics.jsonl").mkdir()
-    with pytest.raises(ValueError, match="metrics.jsonl is a folder where a file belongs"):
+    with pytest.raises(ValueError, match="metrics.jsonl is a folder, but must be a file"):
         tiny.run(tiny.tokenizer(), tmp_path)
 
 
@@ -159,7 +159,9 @@ def test_checkpoints_that_vanished_are_missed(tmp_path, evidence, there):
     write_json(tmp_path / evidence, {"step": 8})
     for name in there:
         (tmp_path / "checkpoints" / name).mkdir(parents=True)
-    with pytest.raises(ValueError, match="saved at step 8, but .* mount its disk or put it back"):
+    with pytest.raises(
+        ValueError, match="saved at step 8, but .* mount the disk or put the checkpoint back"
+    ):
         tiny.run(experiment, tmp_path)
     (tmp_path / "checkpoints" / "damaged-8").mkdir(parents=True)  # found damaged, and set aside
     assert workdir.changes(tmp_path, experiment) == []

@@ -16,14 +16,14 @@ def average(
 ) -> int:
     """Make a workdir of parameters averaged after training.
 
-    The result is a power-function average of any width, made of the averages that the run kept
-    (train with --posthoc=PosthocEMA).
+    The result is a power-function average of any width. It is computed from averages that the run
+    saved, so the run must be trained with --posthoc=PosthocEMA.
 
     Args:
         workdir: Workdir of a run; if the config has several experiments, the last one is used.
-        width: Standard deviation of the average, as a share of the training: 0.02 to 0.25.
-        out: New folder, which sample and all other commands take as a workdir.
-        step: Step at which the average ends. Default: the last one that the run kept.
+        width: Standard deviation of the average, as a fraction of the training steps: 0.02 to 0.25.
+        out: New folder, which is a workdir for sample and all other commands.
+        step: Step at which the average ends. Default: the last step with saved averages.
     """
     from vqdit.train import posthoc_averages
 

@@ -1,4 +1,4 @@
-"""`vqdit bench --model=XL/2 --batch=N`: how fast a DiT trains or samples on this machine."""
+"""`vqdit bench --model=XL/2 --batch=N`: measures how fast a DiT trains or samples."""
 
 from typing import Annotated
 
@@ -23,8 +23,8 @@ def bench(
 ) -> int:
     """Time the training and sampling of a DiT.
 
-    The DiT runs over random latents. Prints one line of JSON: step_ms, images_s, mfu (share of the
-    chips' bfloat16 peak), memory_gb, compile_s, gflops_image and the device.
+    The DiT runs on random latents on this machine. Prints one line of JSON: step_ms, images_s, mfu
+    (fraction of the chips' bfloat16 peak), memory_gb, compile_s, gflops_image and the device.
 
     Args:
         model: Size S, B, L or XL, and patch 1, 2, 4 or 8, such as XL/2.
@@ -32,14 +32,16 @@ def bench(
         sample: Time sampling, on one device, instead of training.
         steps: Measured training steps, or steps of a sample.
         guidance: Guidance scale of sampling; 1 disables guidance. Default: 1.5.
-        dtype: Type of the matrix products. Default: bfloat16, on a CPU float32.
-        remat: What a block keeps for the gradient: nothing, attention, or dots (the products
-            too); everything else is computed again. Default: it keeps everything.
-        size: Edge of the latents; 32 is that of 256x256 pixels.
+        dtype: Data type of matrix products. Default: bfloat16, and float32 on a CPU.
+        remat: What each block stores for the gradient: nothing, attention, or dots (attention and
+            matrix products); everything else is recomputed. Default: it stores everything.
+        size: Edge of the latents; 32 corresponds to 256x256 pixels.
         channels: Channels of the latents.
     """
     if guidance is not None and not sample:
-        raise ValueError("--guidance is an option of sampling: add --sample, or leave it out")
+        raise ValueError(
+            "--guidance is an option for sampling: add --sample, or leave --guidance out"
+        )
 
     import jax
 

@@ -1,4 +1,4 @@
-"""`vqdit chat --workdir=DIR`: a conversation with a model that answers texts."""
+"""`vqdit chat --workdir=DIR`: a conversation with a model of texts."""
 
 import sys
 from collections.abc import Iterator
@@ -20,19 +20,19 @@ def chat(
 ) -> int:
     """Talk with a trained model.
 
-    Every line of the input is a turn, and is answered on one line. The turns so far are the context
-    of an answer, each on a line of its own; if they are too long for the model, the oldest are
-    forgotten. An end of the input (Ctrl-D) ends the conversation.
+    Every line of the input is a turn, and the model answers with one line. It sees all earlier
+    turns, each on a line of its own; if they are too long for the model, the oldest are dropped.
+    The end of the input (Ctrl-D) ends the conversation.
 
     Args:
         workdir: Workdir of a run; if the config has several experiments, the last one is used.
-        question: Name of the text that is given. Default: the only one besides the answer.
-        answer: Name of the text that is generated. Default: the only one.
-        steps: Network evaluations. Default: that of the config.
+        question: Name of the text that is given. Default: the only text besides the answer.
+        answer: Name of the text that is generated. Default: the only text target.
+        steps: Number of network evaluations. Default: that of the config.
         temperature: Temperature of samplers of codes.
         sampler: Sampler of the answer. Default: that of the config.
         guidance: Guidance scale; 1 disables guidance. Default: that of the config.
-        seed: Seed of the first answer; every turn has the next one.
+        seed: Seed of the first answer; it increases by one with every turn.
     """
     from vqdit.cli import given as arguments
 
@@ -52,7 +52,7 @@ def chat(
             print(f"error: {error}", file=sys.stderr)
             continue
         if forgotten:
-            print(f"(the oldest {forgotten} turns are forgotten)", file=sys.stderr)
+            print(f"(the oldest {forgotten} turns are dropped)", file=sys.stderr)
         given = {question: ["\n".join(context)]}
         (said,) = model.sample(1, given=given, seed=seed + number, **settings)[answer]
         said = " ".join(str(said).split("\n"))
@@ -62,7 +62,7 @@ def chat(
 
 
 def _lines() -> Iterator[str]:
-    """Yields the lines of the input that are not blank; asks for each at a terminal."""
+    """Yields the lines of the input that are not blank; prints a prompt if it is a terminal."""
     is_terminal = sys.stdin.isatty()
     while True:
         if is_terminal:
@@ -80,9 +80,9 @@ def _lines() -> Iterator[str]:
 
 
 def fitting(turns: list[str], length: int) -> tuple[int, list[str]]:
-    """Returns how many of the oldest turns do not fit into a number of bytes, and the others.
+    """Returns how many of the oldest turns exceed a number of bytes, and the remaining turns.
 
-    Questions and answers alternate, so turns are forgotten in pairs.
+    Questions and answers alternate, so turns are dropped in pairs.
 
     Raises:
         ValueError: the last turn alone is too long, or cannot be written as UTF-8.
@@ -97,7 +97,7 @@ def fitting(turns: list[str], length: int) -> tuple[int, list[str]]:
 
 
 def _names(model: Any, question: str | None, answer: str | None) -> tuple[str, str]:
-    """Returns the names of what is given and of what is generated."""
+    """Returns the names of the given text and of the generated text."""
     from vqdit.modalities import Text
 
     texts = [n for n, modality in model.task.modalities.items() if isinstance(modality, Text)]
@@ -107,10 +107,12 @@ def _names(model: Any, question: str | None, answer: str | None) -> tuple[str, s
 
 
 def _only(name: str | None, known: list[str], option: str) -> str:
-    """Returns the name that an option gives, or the only one that there is."""
+    """Returns the name from an option, or the only possible name."""
     shown = ", ".join(known) or "none"
     if name is None and len(known) != 1:
-        raise ValueError(f"--{option} is needed; the texts of this model that it can be: {shown}")
+        raise ValueError(f"--{option} is needed; the possible texts of this model are: {shown}")
     if name is not None and name not in known:
-        raise ValueError(f"--{option}={name} is no such text of this model; there is: {shown}")
+        raise ValueError(
+            f"--{option}={name} is not a possible text of this model; possible are: {shown}"
+        )
     return name or known[0]

@@ -34,24 +34,24 @@ def configure(
 ) -> int:
     """Write a config that trains on your data.
 
-    Looks at the data (columns, sizes, lengths, classes, what is missing) and writes a commented
-    Python file with one experiment for each tokenizer and one for the generator, as large as the
-    machine trains in the time. It trains without an edit, and can be edited as any other config.
+    Inspects the data (columns, sizes, lengths, classes, missing values) and writes a commented
+    Python file with one experiment for each tokenizer and one for the generator. The models are as
+    large as the machine can train in the time. The config can be used as it is, or edited.
 
     Args:
         data: A folder of pictures, whose sub-folders, if any, are classes; a folder in which files
-            of one name belong together, such as hello.wav with hello.txt; a table (.jsonl, .csv or
-            .parquet) with one example per row; or a text, or a folder of texts.
-        out: New Python file.
-        want: Columns that will be generated; others are only given. Default: all, but classes of
-            one column of pictures, sounds or texts are only given.
+            with the same name belong together, such as hello.wav and hello.txt; a table (.jsonl,
+            .csv or .parquet) with one example per row; or a text, or a folder of texts.
+        out: Path of the new Python file.
+        want: Columns to generate; the others are only given. Default: all columns, except for
+            classes beside a single column of pictures, sounds or texts.
         target: Machine that will train: cpu, GPUs such as h100:1, or a TPU such as v5e:2x4.
             Default: this machine.
-        minutes: Time for all of the training. Default: 30 on a CPU, 120 elsewhere.
+        minutes: Total training time in minutes. Default: 30 on a CPU, 120 elsewhere.
     """
     file = _new_file(out)
     if target is not None:
-        os.environ.setdefault("JAX_PLATFORMS", "cpu")  # what is elsewhere is only counted
+        os.environ.setdefault("JAX_PLATFORMS", "cpu")  # another machine's steps are only estimated
     from vqdit.configure.deciding import plan, size
     from vqdit.configure.inspection import inspect
     from vqdit.configure.machine import machine_of
@@ -82,7 +82,7 @@ def configure(
     print(f"{out}: {experiments}, about {duration(configured.seconds)} on {machine.name}")
     print("\n".join(decided(configured)))
     if planned.table is not None:
-        print(f"  {planned.table} has the examples, which it trains on")
+        print(f"  {planned.table} has the examples for training")
     if not machine.is_here:
         print(f"  check its memory: {command('plan')} {options} --target={target}")
     print(f"  train: {command('train')} {options}")
@@ -113,5 +113,7 @@ def _new_file(out: str) -> Path:
     if file.exists() or file.is_symlink():
         raise ValueError(f"{out} exists already; remove it, or choose another --out")
     if not file.absolute().parent.is_dir():
-        raise FileNotFoundError(f"no folder {file.parent} for --out; make it first")
+        raise FileNotFoundError(
+            f"the folder {file.parent} of --out does not exist; create it first"
+        )
     return file

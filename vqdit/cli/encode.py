@@ -1,4 +1,4 @@
-"""`vqdit encode --workdir=TOKENIZER --out=DIR`: stores the tokens of a data set."""
+"""`vqdit encode --workdir=TOKENIZER --out=DIR`: writes the tokens of a data set."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,15 +22,15 @@ def encode(
 ) -> int:
     """Encode a data set once with a tokenizer.
 
-    A DiT then trains without the tokenizer's encoder. Every split is written as array_records:
-    codes (or mean and standard deviation of latents), all other columns, and the tokenizer's
-    fingerprint. Pictures are also encoded mirrored. statistics.json has the mean and standard
-    deviation of every channel over the training data.
+    A DiT can then be trained without running the encoder. Every split is written as array_record
+    files with codes (or mean and standard deviation of latents), all other columns, and the
+    tokenizer's fingerprint. The mirror images of pictures are encoded too. statistics.json has the
+    mean and standard deviation of every channel over the training data.
 
     Args:
         workdir: Workdir of the tokenizer; its last checkpoint is used.
         out: New folder.
-        data: Data set, one of those of vqdit prepare. Default: the training data of the tokenizer.
+        data: Name of a data set, as for vqdit prepare. Default: the training data of the tokenizer.
         path: File or folder of the data set.
         size: As for vqdit prepare.
         channels: As for vqdit prepare.
@@ -51,7 +51,9 @@ def encode(
     for option, value in options.items():
         if value is not None and not data:
             option = option.replace("_", "-")
-            raise ValueError(f"--{option} belongs to a data set; name it with --data")
+            raise ValueError(
+                f"--{option} is an option of a data set; name the data set with --data"
+            )
     cls, fields = prepare.read(data, options) if data else ("", {})
     return _encode_source(Path(workdir), Path(out), cls, fields)
 
@@ -98,7 +100,7 @@ def _encode(tokenizer: Any, source: Any, out: Path) -> dict[str, int]:
     found = source.features().get(task.name)
     task.check(source.features())
     if found is not None and found.encoded:
-        raise ValueError(f"the data of {type(source).__name__} are encoded already")
+        raise ValueError(f"the data of {type(source).__name__} are already encoded")
     codes = max(task.codebook_sizes, default=0)
     dtype = ("int16" if codes < 2**15 else "int32") if codes else "float32"
     varies = task.modality.lengths is not None

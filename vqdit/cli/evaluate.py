@@ -24,9 +24,9 @@ from vqdit.rules import SEVERAL
 log = logging.getLogger(__name__)
 
 REAL = 1000
-"""Real examples that test the recognisers and images; more if `--num` is larger."""
+"""Number of held-out examples for recognisers and image metrics; more if `--num` is larger."""
 NUM = 500
-"""Samples of each measurement of agreement."""
+"""Number of samples for each measurement of agreement."""
 
 
 def evaluate(
@@ -46,28 +46,30 @@ def evaluate(
     seed: Seed = 0,
     out: Annotated[str, FOLDER] = "evaluation",
 ) -> int:
-    """Measure how well modalities agree, and how good generated texts are.
+    """Measure agreement between modalities, and metrics of texts.
 
     Agreement (coherence, scoring) uses recognisers that are fitted on real training data. Data sets
-    with recognisers: Digits, FashionMNIST, SpokenFashion. Metrics are those of targets that are
-    texts, of any data set.
+    with recognisers: Digits, FashionMNIST, SpokenFashion. Metrics are for targets that are texts,
+    of any data set.
 
     Args:
         workdir: Workdir of a run; if the config has several experiments, the last one is used.
-        coherence: Measure whether modalities agree: each generated from each other one, and all
-            generated together from nothing.
-        scoring: Measure whether the best scored label and text of held-out images are correct.
+        coherence: Measure whether modalities agree if each is generated from each other one, and if
+            all are generated together, unconditionally.
+        scoring: Measure whether the labels and texts with the best scores for held-out images are
+            correct.
         metrics: Metrics of text: bits_per_byte (how well held-out texts are predicted), distinct,
-            verbatim, entropy (of generated texts, beside held-out ones), exact_match (texts
-            generated given the other columns of held-out examples), perplexity (under --judge).
+            verbatim, entropy (of generated and of held-out texts), exact_match (of texts generated
+            from the other columns of held-out examples), perplexity (under --judge).
         given: NAME, a column of the held-out examples that is given to the model in all metrics.
-            Default: nothing; exact_match gives all other columns.
-        judge: Workdir of the model under which the perplexity of generated texts is measured.
-        num: Samples per measurement. Default: 500; bits_per_byte takes all held-out examples.
+            Default: none; for exact_match, all other columns.
+        judge: Workdir of the model that measures the perplexity of generated texts.
+        num: Number of samples per measurement. Default: 500; all held-out examples for
+            bits_per_byte.
         rounds: Network evaluations for the likelihood of an example.
         window: Length of the windows of verbatim, in bytes.
-        split: Examples that are given and scored. Default: validation and test. Metrics can be
-            measured on train, too.
+        split: Split whose examples are given and scored. Default: validation and test. Metrics can
+            also be measured on train.
         guidance: Guidance scale; 1 disables guidance. Default: that of the config.
         batch_size: Samples per batch.
         seed: Seed of the noise.
@@ -86,9 +88,9 @@ def evaluate(
     is_agreement = coherence or scoring
     if not is_agreement and not names:
         raise ValueError(
-            "nothing to evaluate; add --coherence, which measures whether modalities agree, "
-            "--scoring, which classifies images by likelihood, or --metrics=bits_per_byte, which "
-            "measures how well text is predicted"
+            "nothing to evaluate; add --coherence (agreement of modalities), --scoring "
+            "(classification of images by likelihood), or --metrics=bits_per_byte (prediction of "
+            "texts)"
         )
     if split is not None and is_agreement and split not in HELD_OUT:
         raise ValueError(
@@ -98,7 +100,9 @@ def evaluate(
     if split not in (None, "train", *HELD_OUT):
         raise ValueError(f"--split must be one of train, validation, test, got {split!r}")
     if given and not names:
-        raise ValueError("--given belongs to --metrics; --coherence gives each modality in turn")
+        raise ValueError(
+            "--given is an option for --metrics; --coherence gives each modality in turn"
+        )
     model = load_generator(workdir)
     weigher = load_generator(judge) if judge else None
     run, folder = runs.find_run(Path(workdir)), Path(out)
@@ -123,7 +127,7 @@ def evaluate(
         settings = {"num": record["num"], "guidance": guidance, "seed": seed}
         settings["batch_size"] = batch_size
         record |= _measure(model, recognized, source, splits, settings, coherence, scoring)
-        print(f"{shown}: {record['num']} samples a line\n")
+        print(f"{shown}: {record['num']} samples per line\n")
     if coherence:
         print(table(record))
     for name, rate in record.get("scoring", {}).items():
@@ -145,23 +149,23 @@ def read_metrics(metrics: str | None, judge: str | None) -> list[str]:
     """Returns the names of metrics of text.
 
     Raises:
-        ValueError: a name is unknown, or the judge and the metric that needs it are not both given.
+        ValueError: a name is unknown, or only one of the judge and its metric is given.
     """
     from vqdit.evaluation.text_metrics import METRICS
 
     names = [name.strip() for name in metrics.split(",")] if metrics else []
     for name in names:
         if name in ("coherence", "scoring"):
-            raise ValueError(f"{name} is no metric of text; measure it by --{name}")
+            raise ValueError(f"{name} is not a metric of text; measure it with --{name}")
         if name not in METRICS:
             hint = near(name, METRICS) or f"; one of: {', '.join(METRICS)}"
             raise ValueError(f"unknown metric {name!r}{hint}")
     if "perplexity" in names and not judge:
         raise ValueError(
-            "perplexity needs the model under which it is measured; name its workdir by --judge=DIR"
+            "perplexity needs a model that scores the texts; name its workdir with --judge=DIR"
         )
     if judge and "perplexity" not in names:
-        raise ValueError("--judge belongs to the metric perplexity; add --metrics=perplexity")
+        raise ValueError("--judge is an option for the metric perplexity; add --metrics=perplexity")
     return names
 
 
@@ -174,7 +178,7 @@ def _measure(
     coherence: bool,
     scoring: bool,
 ) -> dict[str, Any]:
-    """Fits the recognisers, and measures the model with them."""
+    """Fits the recognisers, and evaluates the model with them."""
     from vqdit.evaluation.evaluate import draw, measure_agreement, score_images
     from vqdit.evaluation.image_scores import MAX_FITTED
 
@@ -204,14 +208,14 @@ def _modalities(model: Any, source: Any) -> dict[str, Any]:
     for name in names:
         if name not in fit:
             raise ValueError(
-                f"no recogniser for {name!r} of {type(source).__name__}; it has those for "
+                f"{type(source).__name__} has no recogniser for {name!r}; it has recognisers for "
                 f"{', '.join(fit)}"
             )
     return {name: fit[name] for name in names}
 
 
 def table(record: Mapping[str, Any]) -> str:
-    """Returns what `measure_agreement` found as text: shares with their 95 % intervals."""
+    """Returns the results of `measure_agreement` as text: rates with their 95 % intervals."""
 
     def line(*cells: str) -> str:
         return f"{cells[0]:16} {cells[1]:22} {cells[2]:22} {cells[3]}".rstrip()

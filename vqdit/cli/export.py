@@ -1,4 +1,4 @@
-"""`vqdit export WORKDIR --out=DIR`: a trained DiT as a folder of diffusers."""
+"""`vqdit export WORKDIR --out=DIR`: writes a trained DiT as a folder for diffusers."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,12 +9,13 @@ from vqdit.cli.options import FOLDER, RUN
 
 
 def export(workdir: Positional[Annotated[str, RUN]], *, out: Annotated[str, FOLDER]) -> int:
-    """Write a trained DiT as a folder of diffusers.
+    """Write a trained DiT as a folder for diffusers.
 
-    The DiT must generate latents from a label. diffusers loads the folder, config.json and
-    safetensors, by DiTTransformer2DModel.from_pretrained. Its timestep is what the
-    network embeds: 1000 t of Flow, the number of the step of DDPM. A DiT that diffusers cannot
-    express is an error; above all, it must have been trained with --task.model.time_shift=1.
+    The DiT must generate latents from a label. The folder has config.json and safetensors, which
+    DiTTransformer2DModel.from_pretrained of diffusers loads. Its timestep is the value that the
+    network embeds: 1000 t for Flow, and the step number for DDPM. If diffusers does not support the
+    DiT, this is an error. In particular, the DiT must have been trained with
+    --task.model.time_shift=1.
 
     Args:
         workdir: Workdir of the DiT.

@@ -1,4 +1,4 @@
-"""The help of a config: every field with its type, meaning and value."""
+"""The help page of a config: every field with its type, meaning and value."""
 
 import contextlib
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from vqdit.typing import Named
 
 
 def print_fields(name: str, overrides: Sequence[str], prog: str) -> None:
-    """Prints every field of a config with its type, meaning and value after the overrides."""
+    """Prints every field of a config with type, meaning, and its value after the overrides."""
     config = override(configs.load(name)[1], overrides)
     default: Any = Named(config) if isinstance(config, dict) else config
     with contextlib.suppress(SystemExit):
@@ -29,7 +29,7 @@ def print_fields(name: str, overrides: Sequence[str], prog: str) -> None:
 
 
 def _registry() -> ConstructorRegistry:
-    """Returns the rule by which tyro shows the entries of a `Named` as fields."""
+    """Returns a tyro registry with a rule that shows the entries of a `Named` as fields."""
     registry = ConstructorRegistry()
 
     @registry.struct_rule

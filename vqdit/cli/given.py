@@ -1,4 +1,4 @@
-"""Values that a user gives on the command line: what is known, edited, guided and sampled how."""
+"""Reads options with given values, edits, guidance and samplers."""
 
 import dataclasses
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -9,7 +9,7 @@ from vqdit.cli.options import near, read_number
 from vqdit.files import local_path
 
 WHITE = 128
-"""Pixels of a mask of at least this brightness are generated anew."""
+"""Pixels of a mask with at least this brightness are regenerated."""
 
 
 def load_generator(path: str) -> Any:
@@ -25,14 +25,14 @@ def load_generator(path: str) -> Any:
     model = load(path)
     if not isinstance(model, Generator):
         raise ValueError(
-            f"{path} holds a tokenizer, which generates nothing; see its reconstructions with "
-            f"`{command('reconstruct')} --workdir={path}`"
+            f"{path} is the workdir of a tokenizer, which cannot generate; see its "
+            f"reconstructions with `{command('reconstruct')} --workdir={path}`"
         )
     return model
 
 
 def read_templates(model: Any, pairs: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
-    """Returns the pairs NAME=VALUE that are no templates, and the templates and prompts by name.
+    """Separates NAME=VALUE pairs from templates and prompts; returns the latter by name.
 
     NAME^=VALUE is a prompt. A literal text with a gap, `___`, is a template.
     """
@@ -46,18 +46,18 @@ def read_templates(model: Any, pairs: Sequence[str]) -> tuple[list[str], dict[st
         is_prompt, name = name.endswith("^"), name.removesuffix("^")
         is_text = name in model.task.targets and isinstance(model.modality(name), Text)
         if is_prompt:
-            model.modality(name)  # raises an error that lists the names that there are
+            model.modality(name)  # raises an error that lists the known names
             if not is_text:
                 raise ValueError(
-                    f"--given {name}^= is the beginning of a text; {name!r} is no text"
+                    f"--given {name}^= gives the beginning of a text, but {name!r} is not a text"
                 )
         elif not is_text or value.endswith(".txt") or not GAP.search(value):
             rest.append(pair)
             continue
         if name in found:
-            raise ValueError(f"--given takes one template or prompt of {name!r}, got two")
+            raise ValueError(f"--given takes one template or prompt for {name!r}, got two")
         found[name] = Prompt(value) if is_prompt else Template(value)
-        template_parts(model.task, model.frozen, name, found[name])  # refuses what does not fit
+        template_parts(model.task, model.frozen, name, found[name])  # raises if it does not fit
     return rest, found
 
 
@@ -71,7 +71,7 @@ def read_values(model: Any, pairs: Sequence[str], option: str = "--given") -> di
         found.setdefault(name, []).extend(model.modality(name).read(value))
     stacks = {name: _stacked(model.modality(name), values) for name, values in found.items()}
     for name, values in stacks.items():
-        model.pack(name, values)  # raises an error that describes what is wrong with the values
+        model.pack(name, values)  # raises an error that describes the invalid values
     return stacks
 
 
@@ -86,10 +86,10 @@ def _stacked(modality: Any, values: list[Any]) -> Any:
 def read_lengths(
     model: Any, words: Sequence[str], known: Collection[str], want: Sequence[str] | None
 ) -> dict[str, list[float]]:
-    """Reads NAME=VALUE pairs; a name may have several values, which samples take in turn.
+    """Reads NAME=VALUE pairs; samples cycle through the values of a name.
 
     Raises:
-        ValueError: a pair cannot be read, or a length is none that the model can generate.
+        ValueError: a pair cannot be read, or the model cannot generate a length.
     """
     from vqdit.inference.requests import check_names, told_lengths, wanted_targets
 
@@ -105,7 +105,7 @@ def read_lengths(
 
 
 def read_guidance(words: Sequence[str]) -> float | dict[str, float] | None:
-    """Reads one guidance scale, or one per pair of modalities."""
+    """Reads one guidance scale, or one scale per pair of modalities."""
     pairs, single = _by_name("--guidance", words, read_number)
     if pairs and single is not None:
         raise ValueError("--guidance takes one number, or pairs such as image:text=3, not both")
@@ -131,7 +131,7 @@ def _by_name(
 def read_samplers(
     model: Any, names: Sequence[str], temperatures: Sequence[str], steps: int | None
 ) -> Any:
-    """Returns the samplers of the config with the changes that the options ask for."""
+    """Returns the samplers of the config with the changes from the options."""
     from vqdit.cli.overrides import classes_of
     from vqdit.samplers import Sampler
     from vqdit.typing import Named
@@ -143,7 +143,9 @@ def read_samplers(
         for name in named:
             if name not in targets:
                 known = ", ".join(targets)
-                raise ValueError(f"--{option} for {name!r}, but this model generates {known}")
+                raise ValueError(
+                    f"--{option} is given for {name!r}, but this model generates {known}"
+                )
     result = {}
     for name, target in targets.items():
         sampler, wanted = target.sampler, by_name.get(name, default)
@@ -158,7 +160,9 @@ def read_samplers(
         changes = {field: value for field, value in fields.items() if value is not None}
         for field in set(changes) - {field.name for field in dataclasses.fields(sampler)}:
             takers = ", ".join(c for c in classes if hasattr(classes[c](), field))
-            raise ValueError(f"{type(sampler).__name__} has no {field}; --{field} is for {takers}")
+            raise ValueError(
+                f"{type(sampler).__name__} has no {field}; --{field} is only for {takers}"
+            )
         result[name] = dataclasses.replace(sampler, **changes)
     return Named(result)
 
@@ -166,21 +170,23 @@ def read_samplers(
 def read_edits(
     model: Any, options: Mapping[str, Any], explain: bool, templates: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Returns the edits by modality that --init, --interpolate, --mask and --strength describe.
+    """Returns edits by modality, from the options --init, --interpolate, --mask and --strength.
 
-    The templates and prompts are among them.
+    The result includes templates and prompts.
     """
     source = "interpolate" if "interpolate" in options else "init"
     is_edit = source in options
     if options and not is_edit:
-        raise ValueError(f"--{next(iter(options))} belongs to an edit; add --init=FILE")
+        raise ValueError(f"--{next(iter(options))} is an option of an edit; add --init=FILE")
     if explain and (is_edit or templates):
         what = f"--{source}" if is_edit else "the template or prompt"
         raise ValueError(f"--explain explains samples generated from noise; leave out {what}")
     read = _read_interpolation if source == "interpolate" else _read_edit
     found = read(model, options) if is_edit else {}
     for name in set(found) & set(templates):
-        raise ValueError(f"{name!r} is edited by --{source} and given by a template; use one")
+        raise ValueError(
+            f"{name!r} is edited by --{source} and also has a template; use only one of them"
+        )
     return {**found, **templates}
 
 
@@ -192,8 +198,8 @@ def _read_edit(model: Any, options: Mapping[str, Any]) -> dict[str, Any]:
 
     if "mask" not in options and "strength" not in options:
         raise ValueError(
-            "--init alone would keep nothing of the picture; say where to change it by --mask=FILE,"
-            " or how far by --strength=S, such as 0.6"
+            "with --init alone, nothing of the picture would be kept; add --mask=FILE, the area "
+            "to change, or --strength=S, the amount of change, such as 0.6"
         )
     name, value = _split_name(model, options["init"], "--init", "FILE")
     modality = model.modality(name)
@@ -201,8 +207,8 @@ def _read_edit(model: Any, options: Mapping[str, Any]) -> dict[str, Any]:
     if "mask" in options:
         if not isinstance(modality, Image):
             raise ValueError(
-                f"--mask is a picture, and {name!r} is not; use --strength alone"
-                ", or a template of a text, as in --given='text=In ___'"
+                f"--mask is for pictures, and {name!r} is not a picture; use only --strength, or "
+                "a template of a text, as in --given='text=In ___'"
             )
         grey = dataclasses.replace(modality, channels=1)
         mask = np.stack(grey.read(options["mask"]))[..., 0] >= WHITE
@@ -216,11 +222,13 @@ def _read_interpolation(model: Any, options: Mapping[str, Any]) -> dict[str, Any
 
     for option in ("init", "mask"):
         if option in options:
-            raise ValueError(f"--interpolate changes whole examples; leave out --{option}")
+            raise ValueError(
+                f"--interpolate changes whole examples, so --{option} is impossible; leave it out"
+            )
     if "strength" not in options:
         raise ValueError(
-            "--interpolate needs --strength=S, how far both are moved towards noise before they "
-            "are mixed, such as 0.6; 0 mixes them as they are"
+            "--interpolate needs --strength=S, the time to which both are noised before they are "
+            "mixed, such as 0.6; 0 mixes them without noise"
         )
     name, value = _split_name(model, options["interpolate"], "--interpolate", "A,B")
     first, second = (np.stack(model.modality(name).read(file)) for file in _split_pair(value))
@@ -228,7 +236,7 @@ def _read_interpolation(model: Any, options: Mapping[str, Any]) -> dict[str, Any
 
 
 def _split_pair(value: str) -> tuple[str, str]:
-    """Splits A,B at the comma that has a file on each side, as names of files may have commas."""
+    """Splits A,B at the comma with a file on each side; names of files may contain commas."""
     words = value.split(",")
     pairs = [(",".join(words[:at]), ",".join(words[at:])) for at in range(1, len(words))]
     found = [pair for pair in pairs if all(local_path(file).exists() for file in pair)]
@@ -241,14 +249,14 @@ def _split_pair(value: str) -> tuple[str, str]:
 def _split_name(model: Any, word: str, option: str, value: str) -> tuple[str, str]:
     """Splits NAME=VALUE; the name may be omitted if the model generates one kind of picture.
 
-    What stands before an equals sign is a name if the model has a modality of this name, else it is
-    a part of the name of a file.
+    The text before an equals sign is a name only if the model has a modality of this name;
+    otherwise it is a part of a file name.
     """
     from vqdit.modalities import Image
 
     name, equals, text = word.partition("=")
     if equals and (name in model.task.modalities or not local_path(word).exists()):
-        model.modality(name)  # raises an error that lists the names that there are
+        model.modality(name)  # raises an error that lists the known names
         return name, text
     found = [n for n in model.task.targets if isinstance(model.modality(n), Image)]
     if len(found) != 1:

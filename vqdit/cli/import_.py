@@ -1,4 +1,4 @@
-"""`vqdit import SOURCE --out=WORKDIR`: a public tokenizer or DiT as a workdir."""
+"""`vqdit import SOURCE --out=WORKDIR`: converts a public tokenizer or DiT to a workdir."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,31 +19,31 @@ def import_(
     kind: Annotated[Literal["dit", "sit"] | None, choice("dit", "sit")] = None,
     heads: Annotated[int | None, EDGE] = None,
 ) -> int:
-    """Make a workdir of a public tokenizer or DiT.
+    """Convert a public tokenizer or DiT to a workdir.
 
-    vqdit reconstruct, vqdit.load, --init-from and --task.targets.image.tokenizer of a DiT take the
-    workdir of a tokenizer; vqdit sample, vqdit.load and --init-from take that of a DiT. Files are
-    read without torch, and no code in them is run.
+    The workdir of a tokenizer can be used by vqdit reconstruct, vqdit.load, --init-from, and as
+    --task.targets.image.tokenizer of a DiT. The workdir of a DiT can be used by vqdit sample,
+    vqdit.load and --init-from. Files are read without torch, and no code in them is run.
 
     Args:
-        source: A folder of diffusers with a VQModel, an AutoencoderKL or a DiTTransformer2DModel
+        source: A diffusers folder with a VQModel, an AutoencoderKL or a DiTTransformer2DModel
             (config.json and safetensors); a checkpoint (.ckpt) of taming-transformers or
-            latent-diffusion, also a whole LDM; or a checkpoint (.pt) of LlamaGen's VQ tokenizers,
-            of DiT or of SiT.
+            latent-diffusion, which may be a whole LDM; or a checkpoint (.pt) of LlamaGen's VQ
+            tokenizers, of DiT or of SiT.
         out: New folder.
-        size: Of a tokenizer: edge of its images in pixels. Default: 256.
-        data: Of a tokenizer: folder of pictures that vqdit reconstruct shows. Default: pictures.
-        tokenizer: Of a DiT: workdir of the imported tokenizer on whose latents it was trained.
-        scaling_factor: Of a DiT: factor by which the latents are multiplied. Default: 0.18215.
-        kind: Of a DiT checkpoint: sit for SiT, whose parameter names are those of DiT. Default:
+        size: For tokenizers: edge of the images in pixels. Default: 256.
+        data: For tokenizers: folder of pictures for vqdit reconstruct. Default: pictures.
+        tokenizer: For DiTs: workdir of the imported tokenizer on whose latents it was trained.
+        scaling_factor: For DiTs: factor by which latents are multiplied. Default: 0.18215.
+        kind: For DiT checkpoints: dit, or sit for SiT, which has the same parameter names. Default:
             dit.
-        heads: Of a DiT checkpoint: attention heads, if it has none of the published sizes.
+        heads: For DiT checkpoints: number of attention heads, if the size is not a published one.
     """
     for option, value in (("kind", kind), ("heads", heads)):
         if value is not None and Path(source).is_dir():
             raise ValueError(
-                f"--{option} is for a checkpoint, and {source} is a folder, whose config.json "
-                "states it; leave it out"
+                f"--{option} is only for checkpoints, and {source} is a folder, which has this "
+                f"value in config.json; leave --{option} out"
             )
 
     from vqdit import pretrained
@@ -58,15 +58,15 @@ def import_(
     wanted, found = ("tokenizer", "DiT") if is_dit else ("DiT", "tokenizer")
     for option, value in (of_tokenizer if is_dit else of_dit).items():
         if value is not None:
-            raise ValueError(f"--{option} is for a {wanted}, and {source} is a {found}")
+            raise ValueError(f"--{option} is only for a {wanted}, but {source} is a {found}")
     folder, pictures = Path(out), data or "pictures"
     if not isinstance(imported, pretrained.Pretrained):
         pretrained.write(imported, folder, pictures=pictures, option="--out")
         _print_tokenizer(imported)
     elif tokenizer is None:
         raise ValueError(
-            f"{source} is a DiT, and needs the workdir of the tokenizer whose latents it was "
-            "trained on: --tokenizer=WORKDIR, made by vqdit import vae --out=WORKDIR"
+            f"{source} is a DiT and needs the tokenizer on whose latents it was trained: "
+            "--tokenizer=WORKDIR, from vqdit import VAE --out=WORKDIR"
         )
     else:
         scaling = generator.SCALING if scaling_factor is None else scaling_factor

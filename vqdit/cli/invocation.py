@@ -1,4 +1,4 @@
-"""How a command names another command to its user."""
+"""Shows the user how to start another command of vqdit."""
 
 import shlex
 import shutil
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def command(name: str) -> str:
-    """Returns how to start another command, in the way in which this program was started."""
+    """Returns the command line of another command, started in the same way as this program."""
     started = Path(sys.argv[0])
     if started.stem == "vqdit":
         return f"{_shown(started)} {name}"
@@ -28,7 +28,7 @@ def _python() -> str:
 
 
 def _shown(program: Path) -> str:
-    """Returns a name that the shell finds, or a path, relative if it is below this folder."""
+    """Returns a name that the shell finds, or a path, which is relative inside this folder."""
     found = shutil.which(program.name)
     if found and Path(found).absolute() == program.absolute():
         return shlex.quote(program.name)

@@ -1,4 +1,4 @@
-"""`vqdit COMMAND ...`: runs a command and turns errors of its user into one line."""
+"""`vqdit COMMAND ...`: runs a command, and prints a user's error as one line."""
 
 import importlib
 import keyword
@@ -111,19 +111,19 @@ def _refuse(name: str) -> int:
 
 
 def program() -> None:
-    """Runs the command of the shell, and ends the process with its exit code."""
+    """Runs the command of the process's arguments, and ends the process with its exit code."""
     end(main())
 
 
 def end(code: int) -> None:
-    """Exits with a code; a code other than 0 exits at once, even if a thread still hangs."""
+    """Ends the process; unless the code is 0, does not wait for threads that hang."""
     if code:
         leave(code)
     sys.exit(0)
 
 
 def function_of(name: str) -> Callable[..., int]:
-    """Returns the function of a command; `import` is a keyword of Python, so it is `import_`."""
+    """Returns the function of a command; that of `import`, a keyword of Python, is `import_`."""
     name = f"{name}_" if keyword.iskeyword(name) else name
     return getattr(importlib.import_module(f"vqdit.cli.{name}"), name)
 
@@ -131,9 +131,9 @@ def function_of(name: str) -> Callable[..., int]:
 def run(command: Callable[[], int]) -> int:
     """Calls a command and returns its exit code.
 
-    A ValueError, OSError or ImportError that vqdit raised for its user prints one line and gives
-    code 2, and so does an unknown home folder; Ctrl-C gives 130; any other error is a defect and
-    prints its traceback.
+    A ValueError, OSError or ImportError that vqdit raised for the user is printed as one line, and
+    the exit code is 2. The same holds for an unknown home folder. The exit code after Ctrl-C is
+    130. Any other error is a bug, and its traceback is printed.
     """
     with terminal.surviving():
         logs.to_terminal()
@@ -160,7 +160,7 @@ def _ended(command: Callable[[], int]) -> int:
         if "home directory" not in str(error):
             raise
         print(
-            "error: your home folder is not known, and files are kept in it; set HOME",
+            "error: your home folder, where vqdit stores files, is unknown; set HOME",
             file=sys.stderr,
         )
         return 2
@@ -170,7 +170,7 @@ def _ended(command: Callable[[], int]) -> int:
 
 
 def _is_ours(error: BaseException) -> bool:
-    """Returns whether our code raised an error for its user; one from within JAX is a defect."""
+    """Returns whether vqdit raised an error for the user; an error inside JAX is a bug."""
     last = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
     return isinstance(error, OSError) or last.is_relative_to(PACKAGE)
 

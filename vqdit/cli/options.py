@@ -1,4 +1,4 @@
-"""Options of commands: the types that tyro parses, and one-line errors for bad command lines."""
+"""Options of commands: types that tyro parses, and one-line errors for invalid command lines."""
 
 import difflib
 import functools
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any, get_type_hints
 
 import tyro
-from tyro import _errors as events  # no public hook sees errors of parsing: pinned to tyro 1.0
+from tyro import _errors as events  # tyro has no public hook for parsing errors: pinned to tyro 1.0
 from tyro.constructors import PrimitiveConstructorSpec
 
 from vqdit import rules
@@ -21,7 +21,7 @@ CONFIG = (tyro.conf.FlagCreatePairsOff,)
 Repeated = Annotated[list[str], tyro.conf.UseAppendAction]
 """An option that may be given several times."""
 Overrides = Annotated[tuple[str, ...], tyro.conf.Suppress, tyro.conf.Fixed]
-"""Receives all arguments that are not options of the command."""
+"""Collects all arguments that are not options of the command."""
 
 
 def parsed_by(
@@ -30,7 +30,8 @@ def parsed_by(
     """Returns the annotation of an option with one value, which `parse` converts.
 
     Args:
-        parse: raises ValueError with a message such as "must be above 0", which follows the name.
+        parse: converts the value; raises ValueError with a message such as "must be above 0", which
+            is printed after the option's name.
         metavar: placeholder of the value in the help.
         choices: all allowed values, or None.
     """
@@ -49,7 +50,7 @@ def parsed_by(
 
 
 def integer(rule: Integer) -> PrimitiveConstructorSpec[Any]:
-    """Returns the parser of integers that keep to a rule."""
+    """Returns the parser of integers that satisfy a rule."""
 
     def parse(word: str) -> int:
         try:
@@ -62,12 +63,12 @@ def integer(rule: Integer) -> PrimitiveConstructorSpec[Any]:
 
 
 def text(metavar: str) -> PrimitiveConstructorSpec[Any]:
-    """Returns the parser of a text that the help calls `metavar`."""
+    """Returns the parser of a text whose placeholder in the help is `metavar`."""
     return parsed_by(str, metavar)
 
 
 def path(metavar: str) -> PrimitiveConstructorSpec[Any]:
-    """Returns the parser of a path on this machine that the help calls `metavar`."""
+    """Returns the parser of a local path whose placeholder in the help is `metavar`."""
     return parsed_by(lambda word: str(local_path(word)), metavar)
 
 
@@ -103,7 +104,7 @@ def read_number(option: str, word: str) -> float:
 
 
 def near(name: str, known: Iterable[str], before: str = "") -> str:
-    """Returns "; did you mean X?" if a known name is close, else ""; `before` precedes X."""
+    """Returns "; did you mean X?" if a known name X is close, else ""; `before` precedes X."""
     found = difflib.get_close_matches(name, list(known), n=1)
     return f"; did you mean {before}{found[0]}?" if found else ""
 
@@ -118,9 +119,9 @@ def _binder(command: Callable[..., int]) -> Callable[..., functools.partial[int]
 
 
 def documented(command: Callable[..., int]) -> Callable[..., functools.partial[int]]:
-    """Returns a function with the signature of a command that returns the call of the command.
+    """Returns a function that has the signature of a command, and returns the bound call.
 
-    Its docstring has one line per argument, and its help shows no "default: None".
+    The docstring of the function has one line per argument, and the help omits "default: None".
     """
     parsed = _binder(command)
     kinds = get_type_hints(command, include_extras=True)
@@ -137,7 +138,7 @@ def documented(command: Callable[..., int]) -> Callable[..., functools.partial[i
 
 
 def bind(command: Callable[..., int], argv: Sequence[str], prog: str) -> functools.partial[int]:
-    """Parses the arguments of a command by tyro; returns the call that they describe.
+    """Parses the arguments of a command with tyro; returns the call with these arguments.
 
     Raises:
         ValueError: an argument is unknown, missing, repeated or malformed.
@@ -163,7 +164,7 @@ def bind(command: Callable[..., int], argv: Sequence[str], prog: str) -> functoo
 
 
 def _check(argv: Sequence[str], kinds: dict[str, Any]) -> None:
-    """Refuses what tyro accepts: repeated options, empty values and values of flags."""
+    """Rejects arguments that tyro accepts: repeated options, empty values, and values of flags."""
     seen = set()
     for argument in argv:
         name, equals, value = argument.partition("=")
@@ -180,7 +181,7 @@ def _check(argv: Sequence[str], kinds: dict[str, Any]) -> None:
 
 
 def _message(event: events.ParseErrorEvent, names: Sequence[str]) -> str:
-    """Returns the one-line description of an error that tyro found."""
+    """Returns a one-line description of a parsing error of tyro."""
     if isinstance(event, events.UnrecognizedArgs):
         hint = _hint(event.tokens[0], names) or "; see --help"
         return f"unknown option {event.tokens[0]!r}{hint}"

@@ -1,8 +1,8 @@
-"""Results in a folder of the user: a command replaces those of an earlier run all at once.
+"""Writes results to a folder; all results of an earlier run are replaced at once.
 
-New files are written into a hidden folder within the user's, and moved beside each other when all
-are complete. So a command that is killed while it generates or writes leaves the earlier results as
-they were; what it left behind is removed by the next one.
+New files are written to a hidden folder inside the user's folder, and are moved into the user's
+folder when all are complete. If a command is killed before that, the earlier results are unchanged,
+and the next command removes the incomplete files.
 """
 
 import contextlib
@@ -18,24 +18,24 @@ from vqdit.runs.workdir import make_folder
 
 PREFIX = ".vqdit-new-"
 EXPLANATION = "explanation"
-"""The only folder that results have."""
+"""Name of the only sub-folder that results may have."""
 
 
 @contextlib.contextmanager
 def replacing(folder: Path, record: str, earlier: str = "") -> Iterator[Path]:
     """Yields an empty folder for new results, which afterwards replace earlier ones in `folder`.
 
-    All other files of the folder stay as they are. If an error is raised, everything does.
+    Other files of the folder are not changed. If an error is raised, no file is changed.
 
     Args:
         folder: folder of the results; it is made if it is missing.
-        record: name of the result that describes the others: it is removed first and moved last,
-            so that where it is, all results are of one run.
-        earlier: pattern of the paths of further earlier results; those that no new file replaces
-            are removed if the folder holds a record.
+        record: name of the result that describes the others. It is removed first and written last,
+            so if it exists, all results are from one run.
+        earlier: pattern of the paths of further earlier results. If the folder has a record, those
+            that no new file replaces are removed.
 
     Raises:
-        OSError: the folder cannot be written, or has a folder where a result belongs.
+        OSError: the folder cannot be written, or has a folder with the name of a result.
     """
     make_folder(folder, "--out")
     _remove_leftovers(folder)
@@ -85,7 +85,7 @@ def _move(new: Path, folder: Path, record: str, earlier: str) -> None:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Removes what commands left that were killed while they wrote."""
+    """Removes incomplete files of commands that were killed while they wrote."""
     for left in folder.glob(f"{PREFIX}*"):
         if left.is_symlink() or not left.is_dir():
             continue

@@ -3,15 +3,16 @@
     --optimizer.learning-rate=3e-4         a field; dashes or underscores
     --task.modality.size=28,28             a tuple: commas or blanks
     --task.targets.image.sampler.steps=8   an entry of a `Named`
-    --tokenizer.steps=500                  of a config with several experiments
+    --tokenizer.steps=500                  a field if there are several experiments
     --data.source=FashionMNIST             another class for a component
     --data.augment=HorizontalFlip,Affine   components of a tuple; empty for none
-    --task.adversary.weight=0.5            a component that may be None: there from now on
-    --task.adversary=None                  and gone
+    --task.adversary.weight=0.5            adds an optional component
+    --task.adversary=None                  removes an optional component
 
-All overrides apply at once, so their order does not matter and components are checked as a whole:
-`--task.targets.image.process=Flow --task.targets.image.sampler=Euler`. A new class keeps what the
-config set of the fields that it shares with the old one.
+All overrides are applied together, so their order does not matter, and a component is checked only
+after all its fields are set: `--task.targets.image.process=Flow
+--task.targets.image.sampler=Euler`. If the class of a component changes, fields that both classes
+share keep the config's values.
 """
 
 import dataclasses
@@ -33,11 +34,11 @@ from vqdit.typing import Component, Named
 
 C = TypeVar("C", bound=Component)
 OWN = ("config", "workdir")
-"""Options of the commands that take overrides."""
+"""Options of the commands that accept overrides."""
 
 
 class Change(NamedTuple):
-    """One override, as it was given."""
+    """One override, as written on the command line."""
 
     option: str
     values: tuple[str, ...]
@@ -47,15 +48,15 @@ class Change(NamedTuple):
 
 
 Tree = dict[str, Any]
-"""Changes by field; under the name "" stands the change of the whole."""
+"""Changes by field; the key "" has the change of the whole component."""
 
 
 def override(config: Config, args: Sequence[str]) -> Config:
     """Returns the config with the fields that `args` names replaced.
 
     Raises:
-        ConfigError: a field or class is unknown, a value has the wrong type, or a component refuses
-            its values.
+        ConfigError: a field or class is unknown, a value has the wrong type, or a component has
+            invalid values.
     """
     whole: Any = Named(config) if isinstance(config, dict) else config
     tree: Tree = {}
@@ -97,7 +98,7 @@ class _Overrides:
         self.names = OptionNames()
 
     def apply(self, value: Any, kind: Any, tree: Tree, path: str) -> Any:
-        """Returns the value, of the annotated kind, with its changes."""
+        """Returns the value, whose annotated type is `kind`, with its changes."""
         part = _optional_part(kind)
         if part is not None:
             if "" in tree and [text.lower() for text in tree[""].values] == ["none"]:
@@ -136,9 +137,7 @@ class _Overrides:
     def _named(self, value: Named, kind: Any, tree: Tree, path: str) -> Named:
         if "" in tree:
             entries = ", ".join(f"--{_shown(_join(path, name))}" for name in value)
-            raise ConfigError(
-                f"{tree['']}: give its entries one by one: {entries or 'it has none'}"
-            )
+            raise ConfigError(f"{tree['']}: set its entries one by one: {entries or 'it has none'}")
         items = dict(value)
         for name, branch in tree.items():
             if name not in items:
@@ -176,12 +175,12 @@ class _Overrides:
 
 
 def _parsed(change: Change, kind: Any, current: Any) -> Any:
-    """Converts the text of a change to the annotated type of its field, by tyro's rules."""
+    """Converts the text of a change to the annotated type of its field with tyro."""
     values = list(change.values)
     if get_origin(kind) is tuple:
         values = _split(values)
     elif len(values) > 1:
-        raise ConfigError(f"{change.option} takes one value; what is {values[1]!r}?")
+        raise ConfigError(f"{change.option} takes one value, got also {values[1]!r}")
     if kind is bool or bool in get_args(kind):
         is_truth = values[0].lower() in ("true", "false")
         values = [value.capitalize() for value in values] if is_truth else values
@@ -189,13 +188,15 @@ def _parsed(change: Change, kind: Any, current: Any) -> Any:
         return None
     spec = ConstructorRegistry.get_primitive_spec(PrimitiveTypeInfo.make(kind, set()))
     if isinstance(spec, UnsupportedTypeAnnotationError):
-        raise ConfigError(f"{change.option} cannot be given here; change the config's file")
+        raise ConfigError(
+            f"{change.option} cannot be set on the command line; change the config file"
+        )
     try:
         if spec.nargs not in (len(values), "*") or not set(values) <= set(spec.choices or values):
             raise ValueError
         parsed = spec.instance_from_str(values)
         if any(part != part for part in (parsed if isinstance(parsed, tuple) else (parsed,))):
-            raise ValueError  # not a number, which no field means
+            raise ValueError  # rejects NaN, as no field allows it
     except ValueError as error:
         example = ",".join(map(str, current)) if isinstance(current, tuple) else current
         such = "" if example in (None, "") else f", such as {example}"
@@ -213,7 +214,7 @@ def _expected(kind: Any) -> str:
 
 
 def _split(values: Sequence[str]) -> list[str]:
-    """The parts of "28,28", "(28, 28)", "28 28" and "28,"."""
+    """Returns the parts of "28,28", "(28, 28)", "28 28" or "28,"."""
     parts = ",".join(values).strip("()[]").split(",")
     return [part.strip() for part in parts if part.strip()]
 
@@ -222,7 +223,7 @@ def _made(cls: type[Component], fields: dict[str, Any], tree: Tree, path: str) -
     needed = {f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING}
     missing = [f"--{_shown(_join(path, name))}=..." for name in sorted(needed - set(fields))]
     if missing:
-        raise ConfigError(f"{cls.__name__} cannot do without {' '.join(missing)}")
+        raise ConfigError(f"{cls.__name__} requires {' '.join(missing)}")
     try:
         return cls(**fields)
     except (TypeError, ValueError) as error:
@@ -244,7 +245,7 @@ def _values(value: Component) -> dict[str, Any]:
 
 
 def _shared(value: Component, cls: type[Component]) -> dict[str, Any]:
-    """What was set (differs from its default) of the fields that the class has too."""
+    """Returns the fields that differ from their defaults and that `cls` has, too."""
     defaults, old, new = _defaults(type(value)), get_type_hints(type(value)), get_type_hints(cls)
     return {
         name: given
@@ -254,7 +255,7 @@ def _shared(value: Component, cls: type[Component]) -> dict[str, Any]:
 
 
 def classes_of(base: type[C]) -> dict[str, type[C]]:
-    """The public classes of the base's package that derive from it; itself if none does."""
+    """Returns the public subclasses of `base` in its package; `base` itself if it has none."""
     package = importlib.import_module(".".join(base.__module__.split(".")[:2]))
     public = (getattr(package, name) for name in getattr(package, "__all__", vars(package)))
     found = {c.__name__: c for c in public if _is_component(c) and issubclass(c, base)}
@@ -267,21 +268,21 @@ def _class(change: Change, base: type[Component], names: OptionNames) -> type[Co
     if name not in classes:
         if list(classes) == [base.__name__] and not dataclasses.fields(base):
             raise ConfigError(
-                f"{change}: vqdit has no {base.__name__} of its own; write one, and name it in a "
-                "config's file"
+                f"{change}: vqdit has no built-in {base.__name__}; write one, and use it in a "
+                "config file"
             )
         if list(classes) == [base.__name__]:
             field = f"{change.option}.{_shown(dataclasses.fields(base)[0].name)}"
-            raise ConfigError(f"{change} cannot be given; set its fields, such as {field}")
+            raise ConfigError(f"{change} cannot be set as a whole; set its fields, such as {field}")
         raise ConfigError(
-            f"{change.option} takes the name of a class, got {name!r}{near(name, classes)}; "
-            f"one of: {', '.join(sorted(classes))}"
+            f"{change.option} must be the name of a class, got {name!r}{near(name, classes)}; one "
+            f"of: {', '.join(sorted(classes))}"
         )
     return classes[name]
 
 
 def _optional_part(kind: Any) -> type[Component] | None:
-    """Returns C of a field `C | None`, C a component."""
+    """Returns the component class C of a field of type `C | None`."""
     parts = [part for part in get_args(kind) if _is_component(part)]
     return parts[0] if parts and type(None) in get_args(kind) else None
 
@@ -291,7 +292,7 @@ def _is_component(kind: Any) -> bool:
 
 
 def _paths(value: Any, path: str) -> Iterator[str]:
-    """Every field of a config, by its path."""
+    """Yields the path of every field of a config."""
     if path:
         yield path
     if isinstance(value, Component):

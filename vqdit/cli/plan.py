@@ -1,4 +1,4 @@
-"""`vqdit plan --config=X --target=v5e:4x4`: what a training needs, before anything is rented."""
+"""`vqdit plan --config=X --target=v5e:4x4`: memory and time of a training on other machines."""
 
 import math
 import os
@@ -13,7 +13,7 @@ def _price(word: str) -> float:
     except ValueError:
         value = -1.0
     if not 0.0 < value < math.inf:
-        raise ValueError(f"must be a number above 0, got {word!r}; it is for a chip-hour")
+        raise ValueError(f"must be a number above 0, got {word!r}; give the price of one chip-hour")
     return value
 
 
@@ -24,23 +24,24 @@ def plan(
     price: Annotated[float | None, parsed_by(_price, "NUMBER")] = None,
     overrides: Overrides = (),
 ) -> int:
-    """Say what a training will need on accelerators that are not here.
+    """Estimate memory and time of a training on accelerators that this machine lacks.
 
-    Compiles the real training step for them, and prints for one chip: memory by purpose,
-    arithmetic, memory traffic, exchanges between chips, and the time of a step by a roofline. The
-    roofline is a lower bound, the time at the chip's peak if everything else is hidden behind it,
-    and not a measurement. Any other option overrides a field of the config, such as --mesh.fsdp=8;
-    see vqdit train --help. Exit codes: 0 it fits, 1 it does not, 2 bad input.
+    Compiles the training step for the target, and prints per chip: memory by purpose, arithmetic,
+    memory traffic, communication between chips, and the time of a step by a roofline model. The
+    roofline is not a measurement but a lower bound: the time of the slowest resource at its peak
+    rate, if everything else overlaps with it. Any other option overrides a field of the config,
+    such as --mesh.fsdp=8; see vqdit train --help. Exit codes: 0 if the training fits into memory, 1
+    if it does not, 2 for invalid input.
 
     Args:
         config: A Python file with config(), or the name of a shipped config.
-        target: Topology of a TPU, such as v5e:4x4, v6e:2x4 or v5p:2x2x2 (needs pip install
+        target: TPU topology, such as v5e:4x4, v6e:2x4 or v5p:2x2x2 (needs pip install
             'vqdit[tpu]'), or GPUs, such as h100:8, h200:1 or a100:8 (needs pip install
-            'vqdit[cuda]'). Neither needs the accelerator itself.
-        price: Price of a chip for an hour, in any currency; adds the cost of 1,000 steps.
+            'vqdit[cuda]'). The accelerator itself is not needed.
+        price: Price of one chip-hour, in any currency; adds the cost of 1,000 steps.
         overrides: Fields of the config.
     """
-    os.environ.setdefault("JAX_PLATFORMS", "cpu")  # the host that compiles, not the target
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")  # compiles on this host's CPU for the target
     from vqdit import config as configs
     from vqdit.cli.overrides import override
     from vqdit.profiling import plan as profiling

@@ -24,7 +24,7 @@ SOURCES = {
     "kjv": ("KJV", ("path", "length")),
     "tfds:NAME": ("TFDS", ("size", "channels")),
 }
-"""The class of each data set, and the options it takes."""
+"""The class of each data set, and its options."""
 
 
 def prepare(
@@ -51,13 +51,12 @@ def prepare(
     fashion_mnist [PATH]: Debian's package dataset-fashion-mnist, or a folder with the four IDX
     files; --download fetches them.
 
-    spoken_fashion [PATH]: fashion_mnist with captions, and their speech by espeak-ng.
+    spoken_fashion [PATH]: fashion_mnist with captions, and speech of the captions by espeak-ng.
 
     image_folder PATH: a folder of PNG, JPEG, WebP, GIF, BMP or TIFF files; sub-folders are classes.
 
     table ROWS.jsonl: a table (.jsonl, .csv or .parquet) with the columns image, audio, text, label
-    and split. Columns of other names are named in a config, which `vqdit configure ROWS.jsonl`
-    writes.
+    and split. For columns with other names, `vqdit configure ROWS.jsonl` writes a config.
 
     text_files PATH: a UTF-8 file of any size, or a folder of .txt, .text or .md files, cut into
     windows.
@@ -66,24 +65,24 @@ def prepare(
 
     tfds:NAME: any data set of TFDS, such as tfds:celeb_a.
 
-    CONFIG.py: all data of a config, such as a table with columns of any names.
+    CONFIG.py: the data of all experiments of a config, such as a table with any columns.
 
     Args:
-        name: Data set, or a config.
-        path: Its file or folder.
-        size: Edge in pixels to which pictures are cropped and resized. Default: 64.
+        name: Name of a data set, or a config.
+        path: File or folder of the data set.
+        size: Edge in pixels of the squares to which pictures are cropped and resized. Default: 64.
         channels: 1 for grey, 3 for colour. Default: 3.
         samples: Length of a table's sounds, in samples. Default: 8000.
         rate: Sampling rate of a table's sounds, in Hz. Default: 8000.
-        length: Length of a table's longest text, in bytes; default 64. For text_files and kjv, that
-            of a window; default 1024.
-        on_error: What pictures of an image_folder that cannot be decoded are: an error, which names
-            all of them, or left out. Default: error.
-        documents: What is a document of text_files: a file, a line, or the lines between blank
-            lines. Default: file.
-        errors: What bytes of text_files that are not UTF-8 are: strict, an error, or replace, which
-            makes them the replacement character. Default: strict.
-        split_by: How text_files are divided into splits: by documents at random, or by position,
+        length: For a table: largest length of a text in bytes; default 64. For text_files and kjv:
+            length of a window; default 1024.
+        on_error: For an image_folder, what to do if pictures cannot be decoded: "error" stops and
+            names all of them, "skip" leaves them out. Default: error.
+        documents: The documents of text_files: files, lines, or blocks between blank lines.
+            Default: file.
+        errors: For text_files, what to do with bytes that are not UTF-8: "strict" stops, "replace"
+            converts them to the replacement character. Default: strict.
+        split_by: How text_files are divided into splits: "documents" at random, or by "position":
             90 % of the bytes for training, 5 % for validation and 5 % for test. Default: documents.
         download: Download the files of fashion_mnist.
     """
@@ -115,8 +114,8 @@ def prepare(
 
         fields["name"] = prepare_stock(fields["name"])
         if columns := lacks_pictures(fields["name"]):
-            print(f"{name}: prepared; it has no pictures by the name of image")
-            print(f"  name its columns in a config: TFDS(name={fields['name']!r}, {columns})")
+            print(f"{name}: prepared; it has no feature named image with pictures")
+            print(f"  list its columns in a config: TFDS(name={fields['name']!r}, {columns})")
             return 0
     _report(name, getattr(data, cls)(**fields))
     line = " ".join(
@@ -132,7 +131,7 @@ def _prepare_config(name: str, options: Mapping[str, Any]) -> int:
 
     for option, value in options.items():
         if value is not None:
-            raise ValueError(f"{name} says what its data are; leave out {option}={value!r}")
+            raise ValueError(f"the config {name} defines the data; leave out {option}={value!r}")
     _, found = config.load(name)
     experiments = found.values() if isinstance(found, dict) else [found]
     for source in dict.fromkeys(experiment.data.source for experiment in experiments):
@@ -142,7 +141,7 @@ def _prepare_config(name: str, options: Mapping[str, Any]) -> int:
 
 
 def _report(name: str, source: Any) -> None:
-    """Prepares a source, and prints what it holds."""
+    """Prepares a source, and prints its columns and sizes."""
     from vqdit.data.builders.description import examples_per_class, remarks
     from vqdit.data.recorded import Recorded
     from vqdit.data.sources import SPLITS
@@ -160,10 +159,10 @@ def _report(name: str, source: Any) -> None:
 
 
 def read(name: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Returns the class of a data set, and its fields: the options that are not None.
+    """Returns the class of a data set, and the values of its fields from the options.
 
     Raises:
-        ValueError: the data set is unknown, or takes no such option.
+        ValueError: the data set is unknown, or does not have an option.
     """
     kind = "tfds:NAME" if name.startswith("tfds:") and name != "tfds:" else name
     if kind not in SOURCES or name == "tfds:NAME":

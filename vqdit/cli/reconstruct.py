@@ -1,4 +1,4 @@
-"""`vqdit reconstruct --workdir=DIR`: originals beside what the tokenizer makes of them."""
+"""`vqdit reconstruct --workdir=DIR`: shows the reconstructions of a tokenizer."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,10 +10,10 @@ RECORD = "metrics.json"
 CODEBOOK = ("code_use.png", "codebook.png")
 SHOWS = (
     "originals above their reconstructions",
-    "how often codes occur, the most used first",
-    "what each code looks like, the most used first",
+    "frequency of codes, the most frequent first",
+    "each code decoded, the most frequent first",
 )
-"""What the pictures show, in their order."""
+"""Descriptions of the pictures, in the order of the pictures."""
 
 
 def reconstruct(
@@ -22,17 +22,18 @@ def reconstruct(
     split: Annotated[str, text("{train,validation,test}")] = "test",
     out: Annotated[str, FOLDER] = "reconstructions",
 ) -> int:
-    """Show what a tokenizer keeps of its data.
+    """Show and measure the reconstructions of a tokenizer.
 
     Writes reconstructions.png (originals above their reconstructions), reconstructions.npz with
-    original, reconstruction and codes or latents (and if lengths vary, original_length and so on),
-    and metrics.json (PSNR in dB, usage and
-    perplexity of the codebook). For a codebook it also writes code_use.png, how often its codes
-    occur in the split, the most used first; and codebook.png, each code decoded alone at all
-    positions (the most used codes of a large codebook; spectrograms of sounds).
+    original, reconstruction and codes or latents (and, if lengths vary, original_length and so on),
+    and metrics.json (PSNR in dB, usage and perplexity of the codebook). If there is a codebook, it
+    also writes code_use.png, the frequencies of its codes in the split, and codebook.png, which
+    shows each code decoded at all positions (of a large codebook only the most frequent codes; of
+    sounds the spectrograms).
 
     Args:
-        workdir: Workdir of a tokenizer; if the config has several experiments, the last tokenizer.
+        workdir: Workdir of a tokenizer; if the config has several experiments, the last tokenizer
+            is used.
         split: Split of the data to reconstruct.
         out: Folder of the results.
     """
@@ -105,7 +106,11 @@ def reconstruct(
     for file, shows in zip(files, SHOWS, strict=False):
         print(f"  {folder / file}: {shows}")
     if not is_drawn:
-        why = f"{max(sizes)} codes are too many" if has_codes else "its latents are continuous"
+        why = (
+            (f"{max(sizes)} codes are too many to draw")
+            if has_codes
+            else "its latents are continuous"
+        )
         print(f"  no codebook is drawn: {why}")
     return 0
 
@@ -122,6 +127,7 @@ def _last_tokenizer(folder: Path) -> Path:
         targets = [target for task in tasks.values() for target in task.targets.values()]
         used = {target.reference for target in targets if target.reference}
         raise ValueError(
-            f"no tokenizer in {folder}; give the workdir of one: it uses {', '.join(sorted(used))}"
+            f"{folder} is not the workdir of a tokenizer; give one of those it uses: "
+            f"{', '.join(sorted(used))}"
         )
     return found[-1]

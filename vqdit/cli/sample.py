@@ -1,4 +1,4 @@
-"""`vqdit sample --workdir=DIR`: generates any modality; writes arrays, media files and a page."""
+"""`vqdit sample --workdir=DIR`: generates modalities; writes arrays, media files and a page."""
 
 from pathlib import Path
 from typing import Annotated
@@ -48,26 +48,27 @@ def sample(
         num: Number of samples. Default: 16, or one per given item if several items are given.
         given: NAME=VALUE, a known modality: text=seven, text=LINES.txt, label=7, label=3,5,
             image=FILE.png, audio=FILE.wav, or a folder of files. Sample i uses item i mod n. A
-            label that only conditions may be "none" or -1; without it, the classes take turns.
-            "text=In the ___ created" is a template, whose gap is filled in (___12 has twelve bytes,
-            or units), and "text^=In the" is the beginning of a text.
+            label that is only a condition may be "none" or -1; if it is not given, samples cycle
+            through the classes. "text=In the ___ created" is a template, whose gap is filled in
+            (___12 has twelve units, such as bytes). "text^=In the" is the beginning of a text.
         want: Name of a modality to generate. Default: all that are not given. A modality that is
             neither given nor wanted stays unknown.
         init: Picture to edit; for another modality NAME=VALUE, as in --given.
-        mask: Picture: white areas are generated anew, black areas stay bit for bit.
-        strength: How far --init is moved towards noise first, in (0, 1]; default 1. Required
+        mask: Picture: white areas are regenerated, black areas are unchanged bit for bit.
+        strength: Time to which --init is noised, in (0, 1]; 1 is pure noise. Default: 1. Required
             without --mask. With --interpolate it is required and may be 0.
-        interpolate: Two pictures; the samples lie on the path from A to B and share one noise.
-        steps: Network evaluations. Default: that of the config.
-        guidance: Guidance scale; 1 disables guidance. Default: that of the config. Or by pair of
-            generated and given modality: image:text=3.
-        autoguide: Workdir of a smaller or less trained run over the same tokens; guidance moves
-            away from its predictions, by one --guidance scale.
-        sampler: For codes, such as Unmasking, DiscreteAncestral, ReMDM; for latents, such as Euler,
-            DDIM, DPMSolver, UniPC. Default: that of the config. For one modality: image=Euler.
+        interpolate: Two pictures A,B; the samples are on a path from A to B and have the same
+            noise.
+        steps: Number of network evaluations. Default: that of the config.
+        guidance: Guidance scale; 1 disables guidance. Default: that of the config. Or a scale per
+            pair of generated and given modality: image:text=3.
+        autoguide: Workdir of a smaller or less trained run with the same tokens. Guidance, with one
+            --guidance scale, moves away from its predictions.
+        sampler: Sampler: for codes Unmasking, DiscreteAncestral, ReMDM, ...; for latents Euler,
+            DDIM, DPMSolver, UniPC, ... Default: that of the config. For one modality: image=Euler.
         temperature: Temperature of samplers of codes. For one modality: text=0.5.
-        length: NAME=VALUE, the length of what is generated with a variable length: text=40 (bytes),
-            audio=2.5 (seconds). Default: the model draws it.
+        length: NAME=VALUE, the length of a target of variable length: text=40 (bytes), audio=2.5
+            (seconds). Default: the model draws the length.
         explain: Also show attention, the order in which tokens were revealed, and which parts of
             the given values the result depends on.
         batch_size: Samples per batch.
@@ -93,7 +94,7 @@ def sample(
     }
     lengths = arguments.read_lengths(model, length, known, settings["want"])
     if explain and autoguide:
-        raise ValueError("--explain explains a single network; leave out --autoguide")
+        raise ValueError("--explain supports only a single network; leave out --autoguide")
     editing = {"init": init, "mask": mask, "strength": strength, "interpolate": interpolate}
     editing = {name: value for name, value in editing.items() if value is not None}
     edits = arguments.read_edits(model, editing, explain, templates)

@@ -11,7 +11,7 @@ KINDS = {
     ("information", True): "log p(candidate | given) - log p(candidate), nats",
     ("information", False): "denoising error without the given values minus that with them",
 }
-"""Scores in words, by measure and whether log p is a bound."""
+"""Descriptions of scores, by measure and by whether they bound log p."""
 
 
 def score(
@@ -27,7 +27,7 @@ def score(
     seed: Seed = 0,
     out: Annotated[str, FILE] = "scores.json",
 ) -> int:
-    """Say which candidate fits the given values best.
+    """Rank candidates by how well they match the given values.
 
     This is retrieval, or classification without a classifier. Labels and texts are compared by
     their likelihood log p(candidate | given), pictures and sounds by the information that the given
@@ -42,10 +42,10 @@ def score(
         candidates: NAME=VALUE, all of one modality: text=one, text=LINES.txt, label=0,1,2,
             image=FOLDER.
         given: NAME=VALUE, a known modality, as for sample: image=FILE.png, image=FOLDER,
-            text=seven. Without it the candidates are ranked by their own likelihood.
-        measure: How candidates are compared. Default: information for pictures and sounds,
-            likelihood for labels and texts, and without --given.
-        rounds: Network evaluations per estimate of log p; more are more exact.
+            text=seven. Without it, candidates are ranked by their unconditional likelihood.
+        measure: How candidates are compared. Default: information for pictures and sounds;
+            likelihood for labels and texts, and if --given is missing.
+        rounds: Number of network evaluations per estimate of log p; more are more accurate.
         batch_size: Scores per batch.
         seed: Seed of the noise, which is the same for all candidates.
         out: JSON file of the scores.
@@ -63,7 +63,7 @@ def score(
 
     file = Path(out)
     if file.is_dir():
-        raise ValueError(f"--out={out} is a folder; give the name of a file")
+        raise ValueError(f"--out={out} is a folder; give the path of a file")
     model = load_generator(workdir)
     known = read_values(model, given)
     choices = read_values(model, candidates, "--candidates")

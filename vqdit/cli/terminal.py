@@ -1,4 +1,4 @@
-"""The standard output and error of a command, which may be closed or lack characters."""
+"""Keeps commands running if standard output or error is closed or cannot encode a character."""
 
 import contextlib
 import errno
@@ -10,11 +10,11 @@ from typing import Any
 from vqdit.escapes import LINES, escaped
 
 GONE = (errno.EPIPE, errno.EIO)
-"""Errors of writing to a pipe without a reader, and to a terminal that was closed."""
+"""Errors of writing to a pipe without a reader, or to a closed terminal."""
 
 
 class _Stream:
-    """A text stream that outlives its terminal or pipe, and writes what its encoding lacks escaped.
+    """A text stream that survives closed pipes and terminals, and escapes unencodable characters.
 
     Args:
         stream: the stream that receives the text.
@@ -37,7 +37,7 @@ class _Stream:
 
     @contextlib.contextmanager
     def _surviving(self) -> Iterator[None]:
-        """Discards this and all later output once nobody can read it."""
+        """Discards this and all later output if the stream is closed."""
         try:
             yield
         except OSError as error:
@@ -53,8 +53,8 @@ class _Stream:
 
 @contextlib.contextmanager
 def surviving() -> Iterator[None]:
-    """Keeps a command running, and its exit code, if its output is closed or cannot be encoded."""
-    for number in range(3):  # a file opened later must not become the standard output
+    """Keeps a command and its exit code unaffected if its output is closed or cannot be encoded."""
+    for number in range(3):  # keeps the descriptor, as a file opened later could take it
         try:
             os.fstat(number)
         except OSError:
@@ -70,5 +70,5 @@ def surviving() -> Iterator[None]:
 
 
 def escaping() -> contextlib.AbstractContextManager[Any]:
-    """Escapes control characters in what a command prints, such as names from files and weights."""
+    """Escapes control characters in the output of a command, such as in names from files."""
     return contextlib.redirect_stdout(_Stream(sys.stdout, escapes=True))  # pyright: ignore[reportArgumentType]

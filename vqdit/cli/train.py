@@ -11,7 +11,7 @@ from vqdit.cli.options import FOLDER, INDEX, Overrides, text
 from vqdit.train.exit_codes import leave_on_sigterm
 
 Experiments = dict[str, Any]
-"""Experiments by name. (Their class would import JAX for --help.)"""
+"""Experiments by name; typed as Any, as their class would import JAX for --help."""
 
 
 def train(
@@ -29,13 +29,13 @@ def train(
     Several experiments are trained in order. Re-run the same command to resume.
 
     Any other option overrides a field of the config: --any.field=value; --config=CONFIG --help
-    lists all fields. If the config has several experiments, the name comes first, as
-    in --tokenizer.steps=500. A component takes another class by name: --data.source=ImageFolder.
-    An optional component is added by --task.adversary=Adversary, and
-    removed by --task.adversary=None.
+    lists all fields. If the config has several experiments, the name comes first, as in
+    --tokenizer.steps=500. The class of a component is set by name: --data.source=ImageFolder. An
+    optional component is added with --task.adversary=Adversary, and removed with
+    --task.adversary=None.
 
     Exit codes: 0 done; 2 bad input; 3 too many steps whose loss or gradient was not finite;
-    75 stopped by SIGTERM after saving, or as a data worker was killed (re-run to resume);
+    75 stopped by SIGTERM after saving, or because a data worker was killed (re-run to resume);
     124 no progress within a timeout (re-run to resume from the last checkpoint);
     130 stopped by Ctrl-C after saving.
     SIGUSR1 saves a checkpoint at the end of the step, and training continues.
@@ -43,10 +43,10 @@ def train(
     Args:
         config: A Python file with config(), or the name of a shipped config such as quickstart.
         workdir: Folder of all results. Default: runs/<name of the config>.
-        strict: Stop at a damaged checkpoint. By default it is reported and set aside, and the one
-            before it is used.
-        coordinator: Address on which process 0 listens. TPU, Slurm, Open MPI and indexed Kubernetes
-            jobs provide it, and the numbers of processes, by themselves.
+        strict: Stop at a damaged checkpoint. By default, it is reported and moved aside, and the
+            previous one is used.
+        coordinator: Address on which process 0 listens. On TPUs and in Slurm, Open MPI and indexed
+            Kubernetes jobs, it is detected, as are the numbers of processes.
         processes: Number of processes.
         process: Number of this process, from 0.
         overrides: Fields of the config.
@@ -84,7 +84,7 @@ def _start(
 
 
 def _check_order(folder: Path, names: list[str]) -> None:
-    """Raises ValueError if the folder holds other experiments; no names stand for a single one."""
+    """Raises ValueError if the folder has other experiments; a single experiment has no name."""
     from vqdit.runs.workdir import CONFIG, experiment_names
 
     there = experiment_names(folder)
@@ -92,15 +92,15 @@ def _check_order(folder: Path, names: list[str]) -> None:
     if (single and names) or not set(there) <= set(names):
         here = ", ".join(names) or "a single one"
         raise ValueError(
-            f"the workdir {folder} holds {', '.join(there) or 'a single experiment'}, the config "
-            f"has {here}; use another --workdir"
+            f"the workdir {folder} has {', '.join(there) or 'a single experiment'}, but the "
+            f"config has {here}; use another --workdir"
         )
 
 
 def _check(experiments: Experiments, runs: dict[str, Path]) -> None:
     """Checks all experiments before the first one trains.
 
-    References are resolved for new runs only: a run that has begun keeps copies of what it uses.
+    References are resolved only for new runs, as a started run has copies of the arrays it uses.
     """
     from vqdit.files import local_path
     from vqdit.inference.loading import resolver

@@ -1,4 +1,4 @@
-"""Experiments, the Python files that describe them, and their JSON form in workdirs."""
+"""Experiments, the Python files that define them, and their JSON form in workdirs."""
 
 from vqdit.config.differences import Difference, differences
 from vqdit.config.experiment import Experiment, NonFinite, Profile, Timeouts

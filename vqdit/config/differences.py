@@ -1,4 +1,4 @@
-"""The fields in which two experiments differ, and whether a resumed run may change them."""
+"""Finds the fields in which two experiments differ, and which of them may change on resume."""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ class Difference(NamedTuple):
 def differences(old: Any, new: Any, path: str = "", resumable: bool = False) -> list[Difference]:
     """Returns the fields in which two experiments differ, in order.
 
-    A field is resumable if it, or a field around it, is marked so.
+    A field is resumable if it, or a field that contains it, is marked as resumable.
     """
     if isinstance(old, Component) and type(old) is type(new):
         found = []

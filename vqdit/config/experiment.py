@@ -1,4 +1,4 @@
-"""An experiment: everything that decides what a run does, in one frozen dataclass."""
+"""An experiment: the complete configuration of a run, as a frozen dataclass."""
 
 from typing import Any, Literal
 
@@ -12,14 +12,14 @@ from vqdit.typing import Component, resumable
 
 
 class NonFinite(Component):
-    """How a run reacts to steps whose loss or gradient is not finite; each such step is skipped.
+    """Policy for steps whose loss or gradient is not finite; all such steps are skipped.
 
     Attributes:
         policy: "skip" continues, but ends the run after `limit` skipped steps in a row; "abort"
-            ends it at the first; "rollback" restores, after `limit` in a row, the last checkpoint
-            before them and continues with the data after them.
-        limit: number of consecutive skipped steps that are too many.
-        rollbacks: number of rollbacks before "rollback" ends the run.
+            ends it at the first skipped step; "rollback" restores the last checkpoint before
+            `limit` skipped steps in a row, and continues with the data after these steps.
+        limit: number of consecutive skipped steps after which the policy applies.
+        rollbacks: largest number of rollbacks, after which "rollback" ends the run.
     """
 
     policy: Literal["skip", "abort", "rollback"] = "skip"
@@ -37,9 +37,9 @@ class Timeouts(Component):
     """Seconds without progress after which the run exits with code 124; 0 disables a timeout.
 
     Attributes:
-        start: time until the first step starts: data, frozen arrays, the state.
-        compile: time of the first step, which compiles.
-        step: time of every other step, including the wait for its data.
+        start: time until the first step starts: loading data, frozen arrays and the state.
+        compile: time of the first step, which includes compilation.
+        step: time of every other step, including waiting for data.
         evaluate: time of each batch of an evaluation, each preview and each save.
     """
 
@@ -58,10 +58,10 @@ class Timeouts(Component):
 
 
 class Profile(Component):
-    """Steps that are traced into `WORKDIR/profile`, for xprof or Perfetto.
+    """Steps of which a trace is written to `WORKDIR/profile`, for xprof or Perfetto.
 
     Attributes:
-        start: number of the first traced step, from 1; the trace of step 1 is large.
+        start: number of the first traced step, counted from 1; the trace of step 1 is large.
         steps: number of traced steps; 0 disables tracing.
     """
 
@@ -82,35 +82,40 @@ class Experiment(Component):
         task: the model, its losses and metrics.
         data: the data source, augmentation and global batch size.
         optimizer: the optimizer and its schedule.
-        ema: decay of the averaged parameters that evaluation and sampling use; 0 averages none.
-        ema_warmup: whether the decay grows at first, so that early steps are soon forgotten.
-        posthoc: averages from which one of any width is computed after training.
+        ema: decay of the averaged parameters for evaluation and sampling; 0 disables averaging.
+        ema_warmup: True increases the decay at first, so that the weight of early steps vanishes
+            quickly.
+        posthoc: averages from which an average of any width can be computed after training.
         mesh: arrangement of the devices.
         accumulate: number of parts of a batch that are processed one after the other, to save
-            memory (no memory is saved on a CPU). The step is that of the whole batch, except that
-            means over present modalities, adversaries and metrics are averaged over the parts.
+            memory (not on a CPU). The step is the same as for the whole batch, except that means
+            over present modalities, adversaries and metrics are averaged over the parts.
         steps: length of the run in steps.
-        seed: seed of all randomness.
-        init_from: workdir of a finished run to start from, for fine-tuning; "" starts anew. A
-            codebook continues as it was learned: the quantizer's `start` does not apply.
-        init_other_tokenizers: whether the run that `init_from` names may have other tokenizers,
-            whose tokens mean something else.
-        log_every: steps between lines of metrics.
-        log_to: further destinations of metrics: "tensorboard" (files in the workdir) and "wandb"
-            (Weights & Biases); each needs its extra installed.
-        evaluate_every: steps between evaluations over the validation split; 0: only at the end.
-        preview_every: steps between previews; 0: only at the end.
-        checkpoint_every: steps between checkpoints; 0: only at the end (and when interrupted).
-        keep: number of newest checkpoints that are kept.
-        keep_every: also keep checkpoints whose step is a multiple of this; 0 disables the rule.
-        keep_best: also keep the evaluated checkpoint with the highest value of this validation
-            metric, such as "psnr", or with the lowest for "-l1".
-        failed_save: reaction to a checkpoint or preview that cannot be written, as on a full disk:
-            "continue" logs an error and continues, "stop" ends the run. A failure of the last
-            checkpoint or preview always ends it.
-        nonfinite: reaction to steps that are not finite.
-        timeouts: time limits after which a run that hangs is ended.
-        profile: steps that are traced.
+        seed: seed of all random numbers.
+        init_from: workdir of a finished run from which to start, for fine-tuning; "" starts from
+            new parameters. A codebook is already learned then, so the quantizer's `start` is
+            ignored.
+        init_other_tokenizers: whether the run of `init_from` may have other tokenizers, whose
+            tokens have other meanings.
+        log_every: number of steps between lines of metrics.
+        log_to: additional destinations of metrics: "tensorboard" (files in the workdir) and "wandb"
+            (Weights & Biases); each needs the extra of the same name.
+        evaluate_every: number of steps between evaluations on the validation split; 0 evaluates
+            only at the end.
+        preview_every: number of steps between previews; 0 makes one only at the end.
+        checkpoint_every: number of steps between checkpoints; 0 saves only at the end (and when
+            interrupted).
+        keep: number of newest checkpoints to keep.
+        keep_every: also keep checkpoints whose step is a multiple of this number; 0 disables the
+            rule.
+        keep_best: also keep the checkpoint with the highest value of this validation metric, such
+            as "psnr"; a prefix -, as in "-l1", means the lowest value.
+        failed_save: what to do if a checkpoint or preview cannot be written, for example on a full
+            disk: "continue" logs an error and continues, "stop" ends the run. A failure of the last
+            checkpoint or preview always ends the run.
+        nonfinite: policy for steps whose loss or gradient is not finite.
+        timeouts: time limits after which a hanging run is ended.
+        profile: steps to trace.
     """
 
     task: Task = TokenizerTask()
@@ -157,7 +162,7 @@ class Experiment(Component):
             raise ValueError(f"Experiment needs ema in [0, 1), got {self.ema}; 0.9999 is usual")
 
     def check_batch(self, mesh: Any) -> None:
-        """Raises ValueError unless the batch divides by the devices of a mesh and `accumulate`."""
+        """Raises ValueError unless a mesh's devices times `accumulate` divide the batch."""
         size, parts = self.data.batch_size, self.accumulate
         devices = check_batch(size, mesh)
         if size % (parts * devices):
@@ -170,5 +175,5 @@ class Experiment(Component):
 
     @property
     def averaging(self) -> Averaging:
-        """The moving averages of parameters that training keeps."""
+        """The moving averages of parameters in training."""
         return Averaging(decay=self.ema, warmup=self.ema_warmup, posthoc=self.posthoc)

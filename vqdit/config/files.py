@@ -1,7 +1,7 @@
-"""Config files: Python files with `def config()`, found by path or by the name of a shipped one.
+"""Config files: Python files with `def config()`, given by path or by name of a shipped config.
 
-`config()` returns an `Experiment`, or a dict of named ones that run in order. The command line
-overrides their fields (`vqdit.cli.overrides`).
+`config()` returns an `Experiment`, or a dict of named experiments, which are run in order. Options
+of the command line override fields (`vqdit.cli.overrides`).
 """
 
 import difflib
@@ -22,7 +22,7 @@ Config = Experiment | dict[str, Experiment]
 def shipped() -> dict[str, Path]:
     """Returns the configs that come with vqdit, by name."""
     here = Path(__file__).parent.parent
-    for folder in (here / "configs", here.parent / "configs"):  # in a wheel; in a checkout
+    for folder in (here / "configs", here.parent / "configs"):  # in a wheel, or in a checkout
         if folder.is_dir():
             files = sorted(folder.rglob("*.py"))
             return {file.relative_to(folder).with_suffix("").as_posix(): file for file in files}
@@ -55,14 +55,14 @@ def load(name: str) -> tuple[str, Config]:
         raise ConfigError(f"{file} is not a Python file; a config ends in .py")
     module = importlib.util.module_from_spec(spec)
     if file not in known.values() and (folder := str(file.absolute().parent)) not in sys.path:
-        sys.path.append(folder)  # it may import modules beside it, and workers import them again
+        sys.path.append(folder)  # it may import modules from its folder, also in workers
     try:
         source, path = file.read_text(encoding="utf-8"), str(file.absolute())
         exec(compile(update_source(source, path), path, "exec"), vars(module))
         if not callable(getattr(module, "config", None)):
             raise ConfigError(
-                f"{file} has no function config(); "
-                "a config defines `def config() -> Experiment`, or a dict of named ones"
+                f"{file} has no function config(); a config defines `def config() -> Experiment`, "
+                "or returns a dict of named experiments"
             )
         result = module.config()
     except ConfigError:
@@ -88,8 +88,8 @@ def _check(result: Any, file: Path) -> None:
         wrong = [value for value in named.values() if not isinstance(value, Experiment)]
         got = f"a dict with {_described(wrong[0])}" if wrong and named is result else ""
         raise ConfigError(
-            f"config() in {file} must return an Experiment or a dict of named ones, "
-            f"got {got or _described(result)}"
+            f"config() in {file} must return an Experiment or a dict of named experiments, got "
+            f"{got or _described(result)}"
         )
     for name, experiment in named.items():
         if not str(name).isidentifier():

@@ -1,9 +1,9 @@
-"""Old names of modules, classes and fields, so that old workdirs, configs and commands still work.
+"""Old names of modules, classes and fields, so that old workdirs, configs and commands work.
 
-Names change between releases, but workdirs and config files stay. So old names are replaced by
-current ones wherever they are read: in the JSON of a workdir (`update_json`), in the source of a
-config file (`update_source`) and in command-line options (`OptionNames`). The
-log lists the replaced names once.
+Names may change between releases, but workdirs and config files remain. So old names are replaced
+by current names wherever names are read: in the JSON of a workdir (`update_json`), in the source of
+a config file (`update_source`) and in command-line options (`OptionNames`). The log lists the
+replaced names once.
 """
 
 import ast
@@ -20,10 +20,10 @@ MODULES = {
     "vqdit.optimizers": "vqdit.optim.optimizers",
     "vqdit.sharding": "vqdit.parallel.mesh",
 }
-"""Current modules of components by their old modules."""
+"""Current modules of components, by old module."""
 
 CLASSES = {"Deadlines": "Timeouts", "Symbols": "CodeTarget"}
-"""Current names of component classes by their old names."""
+"""Current names of component classes, by old name."""
 
 _JOINT = {
     "clamp": "p_known",
@@ -36,14 +36,14 @@ FIELDS = {
     "Shifted": {"law": "distribution"},
     **dict.fromkeys(("Conditional", "Independent", "Shared", "Unbalanced"), _JOINT),
 }
-"""Current field names by the current name of the class and the old name of the field."""
+"""Current names of fields, by current name of the class and old name of the field."""
 
 REMOVED_FIELDS = {"CodeTarget": {"tokenizer": "", "inpaint": 0.0, "posterior": "mean"}}
-"""Fields that classes no longer have, and the value that may be dropped where a file gives it."""
+"""Removed fields of classes, and the value with which a field in a file may be dropped."""
 
 
 def update_json(value: Any) -> Any:
-    """Returns the JSON of components with current names."""
+    """Replaces old names in the JSON of components."""
     renamed: dict[str, str] = {}
     value = _updated(value, renamed)
     _notice(renamed)
@@ -56,7 +56,7 @@ def _updated(value: Any, renamed: dict[str, str]) -> Any:
     if not isinstance(value, dict):
         return value
     module, colon, name = str(value.get("type")).partition(":")
-    if not colon:  # a `Named`, whose keys are chosen by the user
+    if not colon:  # a `Named` has keys chosen by the user
         return {field: _updated(item, renamed) for field, item in value.items()}
     module, name = MODULES.get(module, module), _rename(CLASSES, name, renamed)
     names = FIELDS.get(name, {})
@@ -69,7 +69,7 @@ def _updated(value: Any, renamed: dict[str, str]) -> Any:
 
 
 def update_source(source: str, filename: str) -> ast.Module:
-    """Parses a config file, and replaces old names of modules, classes and fields by current ones.
+    """Parses a config file, and replaces old names of modules, classes and fields.
 
     Args:
         source: text of the file.
@@ -90,7 +90,7 @@ class _Updater(ast.NodeTransformer):
     def __init__(self) -> None:
         self.renamed: dict[str, str] = {}
         self._classes: dict[str, str] = dict(CLASSES)  # current names by names in the file
-        self._modules = ("vqdit.",)  # how attributes of vqdit's modules begin
+        self._modules = ("vqdit.",)  # prefixes of attributes of vqdit's modules
 
     def visit_Import(self, node: ast.Import) -> ast.AST:
         for alias in node.names:
@@ -134,7 +134,7 @@ class _Updater(ast.NodeTransformer):
 
 
 class OptionNames:
-    """Updates the names in the options of one command, and logs one line with all of them."""
+    """Replaces old names in the options of a command, and logs one line with all of them."""
 
     def __init__(self) -> None:
         self._renamed: dict[str, str] = {}
@@ -163,7 +163,7 @@ _NOTICED: set[str] = set()
 
 
 def _notice(renamed: dict[str, str]) -> None:
-    """Logs one line with the names that were replaced for the first time."""
+    """Logs one line with names that are replaced for the first time."""
     pairs = [f"{old} -> {new}" for old, new in renamed.items() if old not in _NOTICED]
     if pairs:
         _NOTICED.update(renamed)

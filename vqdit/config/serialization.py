@@ -1,4 +1,4 @@
-"""Components as JSON and back: what `config.json` of a workdir holds."""
+"""Converts components to JSON and back, for `config.json` in workdirs."""
 
 import dataclasses
 import functools
@@ -14,9 +14,9 @@ from vqdit.config.old_names import update_json
 from vqdit.typing import Component, Named
 
 PARTS = "VQDIT_PARTS"
-"""Environment variable that lists further modules whose classes JSON may name, as in `mine,lab`.
+"""Environment variable with additional modules whose classes JSON may name, as in `mine,lab`.
 
-Reading a workdir imports the modules that it names, so list only modules that you trust.
+When a workdir is read, its modules of this list are imported, so list only trusted modules.
 """
 
 NAMED = "Named"
@@ -28,13 +28,14 @@ class ConfigError(ValueError):
 
 
 def to_json(value: Any) -> Any:
-    """Returns a value for `json.dump`; `from_json` gives back an equal component."""
+    """Returns a value for `json.dump`; `from_json` converts it to an equal component."""
     if isinstance(value, Component):
         cls, name = type(value), f"{type(value).__module__}:{type(value).__qualname__}"
         if not _is_part(type(value).__module__):
             raise ConfigError(
-                f"{cls.__name__} is not part of vqdit, so no workdir could be read back; put its "
-                f"class into a module that can be imported, such as mine.py, and set {PARTS}=mine"
+                f"{cls.__name__} is not part of vqdit, so the workdir could not be read again; "
+                "put the class into a module that can be imported, such as mine.py, and set "
+                f"{PARTS}=mine"
             )
         fields = {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(cls)}
         return {"type": name, **fields}
@@ -50,11 +51,11 @@ def to_json(value: Any) -> Any:
 
 
 def from_json(value: Any) -> Any:
-    """Rebuilds what `to_json` wrote. Only our own components are ever constructed.
+    """Converts JSON to components; constructs only classes of vqdit and of listed modules.
 
     Raises:
         ConfigError: a class or field is unknown, as in a file of another version, or a component
-            refuses its values.
+            has invalid values.
     """
     return _built(update_json(value))
 
@@ -89,9 +90,9 @@ def _built(value: Any) -> Any:
         return cls(**fields)
     except (TypeError, ValueError) as error:
         raise ConfigError(str(error)) from error
-    except Exception as error:  # a rule that did not expect such values
+    except Exception as error:  # the rule did not expect such values
         why = f"{type(error).__name__}: {error}"
-        raise ConfigError(f"{cls.__name__} refuses its fields ({why})") from error
+        raise ConfigError(f"{cls.__name__} has invalid fields ({why})") from error
 
 
 def _shown(value: Any) -> str:
@@ -100,7 +101,7 @@ def _shown(value: Any) -> str:
 
 
 def _fits(value: Any, kind: Any) -> bool:
-    """Returns whether a value has the annotated type; integers are floats, booleans are neither."""
+    """Returns whether a value has the annotated type; an int is a valid float, a bool is not."""
     origin, args = get_origin(kind), get_args(kind)
     if origin is Literal:
         return value in args
@@ -137,7 +138,7 @@ def _trusted(name: str) -> type[Component]:
 
 
 def _is_part(module: str) -> bool:
-    """Returns whether a module belongs to vqdit or is listed in the environment variable."""
+    """Returns whether a module is part of vqdit or is listed in the environment variable."""
     own = _own(os.environ.get(PARTS, ""))
     return any(f"{module}.".startswith(f"{part}.") for part in ("vqdit", *own))
 
@@ -146,7 +147,7 @@ def _is_part(module: str) -> bool:
 def _own(listed: str) -> tuple[str, ...]:
     """Returns the names of modules in `listed`, the value of VQDIT_PARTS.
 
-    Modules in the current folder are found too, as they are by `python -m vqdit`.
+    Modules in the current folder are found, too, as with `python -m vqdit`.
     """
     names = tuple(name.strip() for name in listed.split(",") if name.strip())
     if names and not {"", os.getcwd()} & set(sys.path):

@@ -1,5 +1,5 @@
-"""A config from data: what is in a folder or table, and experiments that train on it.
+"""Writes configs from data: inspects a folder or table, and makes experiments that train on it.
 
-`inspection` looks at the data. `choices` and `experiments` decide by what was found and by the
-`machine`, and `writing` makes the Python file.
+`inspection` examines the data. `choices` and `experiments` choose modalities, models and numbers of
+steps that suit the data and the `machine`. `writing` makes the Python file.
 """

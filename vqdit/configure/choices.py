@@ -1,4 +1,4 @@
-"""What becomes of each column: its modality and why, or why it is not used."""
+"""Chooses the modality of each column with a reason, or gives the reason why it is not used."""
 
 from importlib.util import find_spec
 
@@ -12,21 +12,21 @@ from vqdit.modalities import BPE, Label, Text
 from vqdit.modalities.units import Bytes, Units
 
 LONGEST_TEXT = {True: 256, False: 1024}
-"""Bytes of the longest text of a column, on a CPU and elsewhere."""
+"""Largest length of texts in bytes, by whether the machine is a CPU."""
 WINDOW = {True: 128, False: 1024}
-"""Bytes of the windows of long texts, on a CPU and elsewhere."""
+"""Largest length of the windows of long texts in bytes, by whether the machine is a CPU."""
 ENOUGH_FOR_BPE = 2**20
-"""Bytes of a text from which a BPE is learned."""
+"""Smallest size in bytes of the text from which a BPE is learned."""
 BPE_CODES = {True: 2048, False: 8192}
-"""Number of codes of a BPE, on a CPU and elsewhere."""
+"""Number of codes of a BPE, by whether the machine is a CPU."""
 TOO_LONG = 0.2
-"""Share of texts that may be too long; if there are more, the column is not used."""
+"""Largest fraction of texts that may be too long; a column with more is not used."""
 
 
 def choose(
     column: Column, found: Found, machine: Machine, minutes: float, wanted: bool
 ) -> Part | str:
-    """Decides what a column becomes; returns why it is not used if it is not."""
+    """Returns the column as a part of the model, or the reason why it is not used."""
     facts = column.facts
     if isinstance(facts, Pictures):
         return of_pictures(column, facts, found, machine, minutes, wanted)
@@ -44,16 +44,19 @@ def _texts(
 ) -> Part | str:
     limit, lengths = LONGEST_TEXT[machine.is_cpu], facts.lengths
     half, most, longest = (int(length) for length in np.percentile(lengths, [50, 95, 100]))
-    if longest > max(64, 2 * most):  # a few texts would make all others mostly padding
+    if longest > max(64, 2 * most):  # else a few long texts would make the others mostly padding
         limit = min(limit, -(-most // 8) * 8)
     kept = lengths[lengths <= limit]
     if len(kept) < (1 - TOO_LONG) * len(lengths):
-        return f"half of its texts have over {half} bytes, and {machine.name} learns up to {limit}"
+        return (
+            f"half of its texts are longer than {half} bytes, and {machine.name} can learn up to "
+            f"{limit}"
+        )
     length = -(-int(kept.max()) // 8) * 8
     why = f"{length} bytes: the longest has {longest}, half have at most {half}."
     shown = f"at most {length} bytes"
     if dropped := len(lengths) - len(kept):
-        shown += f"; {dropped} that are longer are left out"
+        shown += f"; {dropped} longer ones are left out"
         why = f"{length} bytes: half have at most {half}; the longest ({longest}) are left out."
     modality = Text(length=length, outside="skip" if dropped else "error")
     part = Part(column, modality, wanted, length, shown, comments=(("modality", why),))

@@ -1,6 +1,7 @@
-"""What a column of data holds: sizes of pictures, lengths of sounds and texts, classes.
+"""The content of columns: sizes of pictures, lengths of sounds and texts, classes.
 
-Nothing here knows how the data will be read in training. Of many files an even sample is looked at.
+This module does not depend on how the data will be read in training. If there are many files, it
+examines a sample of them at even distances.
 """
 
 import io
@@ -21,19 +22,19 @@ from vqdit.modalities.sounds import read_form
 T = TypeVar("T")
 
 SMALLEST = 8
-"""Least edge of pictures in pixels."""
+"""Smallest useful edge of pictures in pixels."""
 MOST = 2000
-"""Number of files of a column that are looked at."""
+"""Largest number of files of a column that are examined."""
 DECODED = 2**27
-"""Number of pixels that are decoded, to see whether pictures are grey and can be read."""
+"""Number of pixels that are decoded to test whether pictures are grey and can be read."""
 GREY = 2
-"""Largest difference between the channels of a grey pixel; JPEG rounds."""
+"""Largest difference between the channels of a grey pixel; JPEG has rounding errors."""
 ORIENTATION = 0x0112
 """EXIF tag; values of 5 and more exchange width and height."""
 
 
 class Unreadable(NamedTuple):
-    """A file that cannot be read, and why."""
+    """A file that cannot be read, and the reason."""
 
     file: Path
     why: str
@@ -44,7 +45,7 @@ File = Path | Embedded
 
 
 class Pictures(NamedTuple):
-    """Pictures: height and width of each that was looked at (int [n, 2]), and if all are grey."""
+    """Pictures: height and width of each examined one (int [n, 2]), and whether all are grey."""
 
     sizes: np.ndarray
     is_grey: bool
@@ -64,19 +65,19 @@ class Sounds(NamedTuple):
 
 
 class Texts(NamedTuple):
-    """Texts: number of bytes of each in UTF-8 (int [n])."""
+    """Texts: size in UTF-8 bytes of each text (int [n])."""
 
     lengths: np.ndarray
 
 
 class Classes(NamedTuple):
-    """Labels: number of examples of every class."""
+    """Labels: number of examples of each class."""
 
     counts: Counter[str]
 
 
 class Documents(NamedTuple):
-    """Long texts: number of bytes of each document (int [n]), and how they are told apart.
+    """Long texts: number of bytes of each document (int [n]), and how the text is divided.
 
     `documents` and `split_by` are fields of `vqdit.data.TextFiles`.
     """
@@ -95,11 +96,11 @@ class Column(NamedTuple):
     """One column of the data.
 
     Attributes:
-        name: its name.
-        facts: what its values are.
+        name: name of the column.
+        facts: kind and statistics of its values.
         given: number of examples that have a value.
-        looked: number of values that were looked at.
-        unreadable: those of them that cannot be read.
+        looked: number of values that were examined.
+        unreadable: the examined values that cannot be read.
     """
 
     name: str
@@ -110,24 +111,25 @@ class Column(NamedTuple):
 
     @property
     def is_of_files(self) -> bool:
-        """Whether its values are files."""
+        """Whether the values are files."""
         return isinstance(self.facts, Pictures | Sounds)
 
 
 class Found(NamedTuple):
-    """What was found in a folder or a table.
+    """The content of a folder or a table.
 
     Attributes:
         path: the folder or the file.
         form: "image_folder" (pictures, whose sub-folders are classes), "table", "files" (a folder
             in which files of the same name belong together) or "texts" (documents).
         rows: number of examples.
-        train: number of those that will be in the training split.
-        columns: what the data hold.
-        unused: why other columns are not used.
-        left_out: files that are not used.
-        table: the rows, if they are in no table, or in one that cannot be read as it is.
-        renamed: new names of columns, by those in the data.
+        train: number of examples in the training split.
+        columns: the usable columns.
+        unused: reasons why other columns are not used, by name.
+        left_out: remarks about files that are not used.
+        table: the rows, if they must be written to a new table because the data are not a table, or
+            one that cannot be used unchanged.
+        renamed: new names of columns, by their names in the data.
     """
 
     path: Path
@@ -142,7 +144,7 @@ class Found(NamedTuple):
 
 
 def training_rows(count: int) -> int:
-    """Returns the number of training examples of data without splits."""
+    """Returns the number of training examples of `count` examples without given splits."""
     return count - 2 * (count // 10)
 
 
@@ -211,12 +213,12 @@ def _content(file: File) -> Path | bytes:
         return file
     content = file.read()
     if content is None:
-        raise ValueError("it has neither bytes nor a path")
+        raise ValueError("the cell has neither bytes nor a path")
     return file.file.parent / content if isinstance(content, str) else content
 
 
 def _size(content: Path | bytes) -> tuple[int, int]:
-    """Returns height and width of a picture as it is shown, from its header."""
+    """Returns height and width of a picture in its display orientation, from its header."""
     source = content if isinstance(content, Path) else io.BytesIO(content)
     with warnings.catch_warnings(action="ignore"), open_checked(source) as opened:
         width, height = opened.size
@@ -225,7 +227,7 @@ def _size(content: Path | bytes) -> tuple[int, int]:
 
 
 def _unreadable(file: File, error: Exception) -> Unreadable:
-    """Returns a file with the cause of an error, without its path."""
+    """Returns a file with the reason of an error, from which the path is removed."""
     why = str(getattr(error, "why", None) or getattr(error, "strerror", None) or error)
     if isinstance(file, Embedded):
         return Unreadable(file.file, f"row {file.row + 1} of group {file.group + 1}: {why}")

@@ -1,4 +1,4 @@
-"""What is trained on data that were found, by which source."""
+"""Plans the training on inspected data: the parts of the model, and the source of the data."""
 
 import json
 import logging
@@ -26,15 +26,15 @@ log = logging.getLogger(__name__)
 
 
 class Planned(NamedTuple):
-    """What will be trained, before it is sized.
+    """The plan of the training, before the sizes of the models are chosen.
 
     Attributes:
         found: the data.
-        parts: what becomes of the columns.
-        unused: why columns of the data are not used.
-        source: the data, as they are read.
+        parts: the columns as parts of the model.
+        unused: reasons why columns are not used, by name.
+        source: the source that reads the data.
         examples: numbers of training and validation examples.
-        table: the file to which the rows were written; None if there was no need.
+        table: the file to which the rows were written; None if the data are read in place.
     """
 
     found: Found
@@ -46,7 +46,7 @@ class Planned(NamedTuple):
 
 
 class Configured(NamedTuple):
-    """What is trained, by name and in the order of training, and the machine that it is for."""
+    """The plan, the experiments by name in the order of training, and their machine."""
 
     planned: Planned
     sized: dict[str, Sized]
@@ -54,43 +54,43 @@ class Configured(NamedTuple):
 
     @property
     def seconds(self) -> float:
-        """Time of all trainings."""
+        """Estimated duration of all trainings in seconds."""
         return sum(sized.seconds for sized in self.sized.values())
 
 
 def plan(
     found: Found, want: Sequence[str], machine: Machine, minutes: float, table: Path
 ) -> Planned:
-    """Decides what is trained on the data that were found.
+    """Returns the plan of the training on inspected data.
 
     Args:
-        found: the data.
-        want: columns that are generated; the others are only given. () decides by the data.
+        found: the data. want: columns to generate; the others are only given. () chooses them from
+            the data.
         machine: the machine that trains.
-        minutes: time that there is.
-        table: where the rows are written, if they are in no table that can be read as it is.
+        minutes: available time in minutes.
+        table: file to which the rows are written if the data cannot be read in place.
 
     Raises:
-        ValueError: the data cannot be trained on.
+        ValueError: the data are unsuitable for training.
     """
     others = [column for column in found.columns if not isinstance(column.facts, Classes)]
-    if not want:  # of one thing with classes, the classes are a condition
+    if not want:  # with one other column, classes are a condition
         want = [c.name for c in (others if len(others) == 1 else found.columns)]
     chosen = {c.name: choose(c, found, machine, minutes, c.name in want) for c in found.columns}
     parts = [part for part in chosen.values() if isinstance(part, Part)]
     unused = {name: why for name, why in chosen.items() if isinstance(why, str)}
     if not any(part.is_wanted for part in parts):
         reasons = "; ".join(f"{name}: {why}" for name, why in unused.items())
-        raise ValueError(f"{found.path} has nothing to generate ({reasons})")
+        raise ValueError(f"{found.path} has no column that can be generated ({reasons})")
     if [type(part.modality) for part in parts] == [Label]:
-        raise ValueError(f"{found.path} has classes alone, and nothing that is of a class")
+        raise ValueError(f"{found.path} has only classes, and no data that belong to a class")
     _check_names(parts)
     rows, is_written = _rows(found, parts)
     examples = _examples(found, parts, len(rows))
     if examples[0] < machine.chips:
         raise ValueError(
-            f"{found.path} has {examples[0]} training examples, fewer than the {machine.chips} "
-            "chips of the target, each of which takes one at a time; choose a smaller target"
+            f"{found.path} has {examples[0]} training examples, but each of the {machine.chips} "
+            "chips of the target needs at least one; choose a smaller target"
         )
     if is_written:
         _write(rows, table)
@@ -98,7 +98,7 @@ def plan(
     try:
         source = _source(found, parts, place, is_written=is_written)
         features = source.raw_features()
-        source.examples()  # raises if the splits lack something; nothing is read
+        source.examples()  # raises ValueError if a split lacks data; reads no files
         parts = [_named(part, features) for part in parts]
     except BaseException:
         if is_written:
@@ -115,7 +115,7 @@ def plan(
 
 
 def size(planned: Planned, machine: Machine, minutes: float) -> Configured:
-    """Makes the experiments as large as the machine trains in the time, which they divide."""
+    """Returns experiments of the largest models that the machine can train in the time."""
     parts, source, examples = planned.parts, planned.source, planned.examples
     tokenized = [part for part in parts if part.models]
     share = experiments.TOKENIZERS_SHARE * 60 * minutes / max(1, len(tokenized))
@@ -132,21 +132,21 @@ def size(planned: Planned, machine: Machine, minutes: float) -> Configured:
 
 
 def _check_names(parts: Sequence[Part]) -> None:
-    """Raises ValueError if two columns would have one name in the config."""
+    """Raises ValueError if two columns would have the same name in the config."""
     seen: dict[str, str] = {}
     for part in parts:
         other = seen.setdefault(experiment_name(part.name), part.name)
         if other != part.name:
             raise ValueError(
-                f"the columns {other!r} and {part.name!r} differ in capitals alone; "
-                "rename one of them"
+                f"the columns {other!r} and {part.name!r} differ only in capital letters; rename "
+                "one of them"
             )
 
 
 def _examples(found: Found, parts: Sequence[Part], rows: int) -> tuple[int, int]:
     """Returns the numbers of training and of validation examples."""
     count, train = found.rows, found.train
-    if isinstance(text := parts[0].modality, Text) and found.form == "texts":  # rows are bytes
+    if isinstance(text := parts[0].modality, Text) and found.form == "texts":  # `rows` counts bytes
         window = text.length * (1.0 if text.units == Bytes() else BYTES_OF_UNIT)
         count, train = int(count / window), int(train / window)
     else:
@@ -156,7 +156,7 @@ def _examples(found: Found, parts: Sequence[Part], rows: int) -> tuple[int, int]
 
 
 def _rows(found: Found, parts: Sequence[Part]) -> tuple[list[Row], bool]:
-    """Returns the rows that are used, and whether they must be written; [] if there is no table."""
+    """Returns the rows to use, and whether they must be written; [] if there is no table."""
     rows = list(found.table)
     limited = [part for part in parts if part.longest is not None]
     if limited and not rows:
@@ -169,13 +169,13 @@ def _rows(found: Found, parts: Sequence[Part]) -> tuple[list[Row], bool]:
 
 def _write(rows: Sequence[Row], table: Path) -> None:
     if table.exists():
-        raise ValueError(f"{table}, where the rows go, exists already; remove it")
+        raise ValueError(f"{table} exists already, and the rows would be written there; remove it")
     lines = (json.dumps(dict(row), ensure_ascii=False) for row in rows)
     write_whole(table, "".join(f"{line}\n" for line in lines).encode())
 
 
 def _named(part: Part, features: Named[Feature]) -> Part:
-    """Returns the part with the names of its classes in the order of the data."""
+    """Returns the part with the names of its classes, ordered as in the data."""
     if not isinstance(part.modality, Label):
         return part
     names = features[part.name].names
@@ -183,7 +183,7 @@ def _named(part: Part, features: Named[Feature]) -> Part:
 
 
 def _source(found: Found, parts: Sequence[Part], path: Path, *, is_written: bool) -> Recorded:
-    """Returns the source of the data, which may have been written anew with the new names."""
+    """Returns the source of the data, which may be a new table with new names."""
     place, column = str(path.absolute()), found.columns[0]
     text = parts[0].modality
     if isinstance(column.facts, Documents) and isinstance(text, Text):

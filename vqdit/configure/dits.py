@@ -1,4 +1,4 @@
-"""The DiTs that a machine trains, and their batches."""
+"""Sizes of DiTs for a machine, and their batch sizes."""
 
 import math
 from typing import Any
@@ -20,24 +20,25 @@ DITS = (
 STATE_BYTES = 20
 """Bytes of the state and the gradient for each parameter: five float32 numbers."""
 ACTIVATION_BYTES = 41
-"""Bytes that a DiT keeps of each token for each block and channel in bfloat16, as measured for
-DiT-B/2 and DiT-XL/2 (docs/performance.md)."""
+"""Bytes of activations per token, block and channel of a DiT in bfloat16, as measured for DiT-B/2
+and DiT-XL/2 (docs/performance.md).
+"""
 TOKENS = 4096
-"""Number of tokens of a batch on a CPU."""
+"""Number of tokens in a batch on a CPU."""
 
 
 def models_for(machine: Machine, examples: int, tokens: int, *, is_text: bool = False) -> list[DiT]:
-    """Returns the DiTs that fit the machine and the number of examples, the largest first.
+    """Returns the DiTs that suit the machine and the number of examples, from the largest on.
 
     Args:
         machine: the machine.
         examples: number of training examples.
-        tokens: tokens of an example.
-        is_text: whether they are windows of long texts, which begin anywhere: positions are then
-            relative to each other.
+        tokens: number of tokens of an example.
+        is_text: whether the tokens are windows of long texts. A window may begin anywhere in a
+            text, so these DiTs encode relative positions.
 
     Raises:
-        ValueError: not even the smallest fits.
+        ValueError: the smallest DiT does not fit.
     """
     kind: dict[str, Any] = {"positions": "rope", "norm": "rms", "qk_norm": True} if is_text else {}
     widest = 192 if examples < 3000 else 384 if examples < 30_000 else 768
@@ -59,20 +60,20 @@ def models_for(machine: Machine, examples: int, tokens: int, *, is_text: bool = 
     ]
     if not found:
         raise ValueError(
-            f"{tokens:,} tokens an example do not fit into the memory of {machine.name}; choose "
+            f"{tokens:,} tokens per example do not fit into the memory of {machine.name}; choose "
             "another target"
         )
     return found
 
 
 def _fits(memory: float, depth: int, dim: int, tokens: int) -> bool:
-    """Returns whether state and a few examples take at most half of a chip's memory."""
+    """Returns whether the state and a few examples need at most half of a chip's memory."""
     state = STATE_BYTES * 18 * dim**2 * depth
     return state + 8 * tokens * depth * dim * ACTIVATION_BYTES < memory / 2
 
 
 def generator_batch(model: DiT, tokens: int, machine: Machine, examples: int) -> int:
-    """Returns the number of examples of a batch, by the machine's speed or memory."""
+    """Returns the batch size, limited by the speed of a CPU or the memory of other chips."""
     if machine.chip is None:
         return batch_of(examples, max(8, min(32, TOKENS // tokens)), machine)
     state = STATE_BYTES * 18 * model.dim**2 * model.depth
@@ -82,11 +83,11 @@ def generator_batch(model: DiT, tokens: int, machine: Machine, examples: int) ->
 
 
 def batch_of(examples: int, most: int, machine: Machine) -> int:
-    """Returns a batch of a power of two examples for each chip, of at most a fourth of the data."""
+    """Returns a batch size: a power of two per chip, and at most a quarter of the data."""
     each = max(1, min(most, max(8, examples // 4)) // machine.chips)
     return machine.chips * 2 ** int(math.log2(each))
 
 
 def learning_rate(model: DiT) -> float:
-    """Returns the peak learning rate of one of `DITS`; wide models need small ones."""
+    """Returns the peak learning rate of one of `DITS`; wide models need small rates."""
     return next(rate for depth, dim, _, rate in DITS if (depth, dim) == (model.depth, model.dim))

@@ -1,4 +1,4 @@
-"""Looking at long texts: how their documents are told apart."""
+"""Inspects long texts, and determines how they are divided into documents."""
 
 import re
 from collections.abc import Sequence
@@ -11,15 +11,15 @@ from vqdit.data.sources import SPLITS
 from vqdit.modalities.classes import shown
 
 ENOUGH = 50
-"""Number of documents from which they are divided into splits, and not the text by position."""
+"""Smallest number of documents for a division by documents; fewer are divided by position."""
 LONGEST_LINE = 400
-"""Mean number of bytes of a line below which a file without blank lines is a list of lines."""
+"""Mean length of lines in bytes below which each line of a file is a document."""
 MOST_BYTES = 2**26
-"""Number of bytes of a file that are looked at."""
+"""Number of bytes of a file that are examined."""
 
 
 def inspect_texts(path: Path, files: Sequence[Path], left_out: tuple[str, ...]) -> Found:
-    """Looks at a file of text, or at those of a folder.
+    """Inspects a text file, or the text files of a folder.
 
     Raises:
         ValueError: a file is not UTF-8, or there is no text.
@@ -43,19 +43,19 @@ def inspect_texts(path: Path, files: Sequence[Path], left_out: tuple[str, ...]) 
 
 
 def _one_file(file: Path) -> Documents:
-    """Finds the documents of one file: lines, what is between blank lines, or all of it."""
+    """Determines the documents of a file: lines, blocks between blank lines, or the whole file."""
     with file.open("rb") as opened:
         text = opened.read(MOST_BYTES)
     try:
         text.decode(errors="strict")
     except UnicodeDecodeError as error:
-        if error.start < len(text) - 4:  # not a character that is cut off
+        if error.start < len(text) - 4:  # ignores a character that is cut off
             raise ValueError(
                 f"{shown(file)} is not UTF-8 at byte {error.start}; save it as UTF-8"
             ) from error
     lines = [line for line in text.splitlines() if line.strip()]
     parts = [part for part in re.split(rb"\n\s*\n", text) if part.strip()]
     is_list = len(parts) < 2 and len(text) <= LONGEST_LINE * len(lines)
-    if is_list and len(set(lines)) >= ENOUGH:  # equal documents stay together
+    if is_list and len(set(lines)) >= ENOUGH:  # equal documents are in one split
         return Documents(np.asarray([*map(len, lines)], int), "line", "documents")
     return Documents(np.asarray([file.stat().st_size], int), "file", "position")

@@ -1,4 +1,4 @@
-"""Experiments for the parts of a model, as large as the machine trains in the time."""
+"""Makes experiments for the parts of a model, as large as the machine can train in the time."""
 
 import dataclasses
 import math
@@ -23,16 +23,16 @@ from vqdit.typing import Named
 M = TypeVar("M", ConvAutoencoder, DiT)
 
 TOKENIZERS_SHARE = 0.35
-"""Share of the time for the tokenizers, if there are any."""
+"""Fraction of the time for the tokenizers, if there are any."""
 EVALUATIONS = 3
 DEAR = 0.2
-"""Share of the time above which evaluations and previews are made at the end alone."""
+"""If evaluations and previews would take more than this fraction, they run only at the end."""
 FEWEST = 1500
-"""Number of steps that are of use for any number of examples."""
+"""Number of steps that is useful for any number of examples."""
 
 
 class Sized(NamedTuple):
-    """An experiment, what it takes, and the comments of its fields by path."""
+    """An experiment, its duration and number of parameters, and comments on its fields by path."""
 
     experiment: Experiment
     seconds: float
@@ -41,12 +41,12 @@ class Sized(NamedTuple):
 
 
 class Effort(NamedTuple):
-    """How long an experiment is trained.
+    """Limits of the duration of an experiment.
 
     Attributes:
-        seconds: time that there is.
-        least: steps below which a smaller model is better.
-        epochs: passes over the data after which more training is of little use.
+        seconds: available time.
+        least: number of steps below which a smaller model is better.
+        epochs: number of passes over the data after which more training hardly helps.
     """
 
     seconds: float
@@ -60,11 +60,11 @@ def tokenizer(
     """Returns the experiment of a tokenizer.
 
     Args:
-        part: what it tokenizes.
+        part: the part of the model that it tokenizes.
         source: the data.
         machine: the machine.
         examples: numbers of training and validation examples.
-        seconds: time that there is for it.
+        seconds: available time.
     """
     is_image = isinstance(part.modality, Image)
     batch = batch_of(examples[0], 32 if machine.is_cpu else 64 * min(machine.chips, 4), machine)
@@ -96,7 +96,7 @@ def tokenizer(
     comments = {**sized.comments, **dict(part.comments)}
     comments["task.model"] += f" {sized.parameters:,} parameters."
     if flips:
-        comments["data.augment"] = "Leave this out if left and right are not alike, as in letters."
+        comments["data.augment"] = "Remove this if mirrored pictures are wrong, as for letters."
     return sized._replace(comments=comments)
 
 
@@ -108,7 +108,7 @@ def generator(
     examples: tuple[int, int],
     seconds: float,
 ) -> Sized:
-    """Returns the experiment of the DiT over all parts."""
+    """Returns the experiment of a DiT that generates all parts."""
     targets, conditions = targets_of(parts)
     tokens = sum(part.tokens for part in parts)
     is_text = isinstance(parts[0].column.facts, Documents)
@@ -150,14 +150,17 @@ def generator(
 
     effort = Effort(seconds, 1500 if machine.is_cpu else 20_000, 400)
     sized = _fit(build, models, machine, find, examples, effort, is_generator=True)
-    comments = {"task.model": f"{tokens} tokens an example, {sized.parameters:,} parameters."}
+    comments = {"task.model": f"{tokens} tokens per example, {sized.parameters:,} parameters."}
     if len(targets) > 1:
         comments["task.targets"] = (
-            "What is revealed first guides the rest; what has few tokens weighs more."
+            "Targets revealed early guide the later ones. Targets with few tokens have larger "
+            "weights."
         )
         if given:
-            comments["task.targets"] += f" {', '.join(given)}: only given, so of little weight."
-        comments["task.joint"] = "Trains what generates one from another, and all from nothing."
+            comments["task.targets"] += f" {', '.join(given)}: only given, so of small weight."
+        comments["task.joint"] = (
+            "Trains to generate each target from the others, and all of them unconditionally."
+        )
     for part in parts:
         if part.name in conditions:
             comments["task.guidance"] = f"Above 1, samples agree more with {part.name}."
@@ -174,7 +177,7 @@ def _fit(
     *,
     is_generator: bool = False,
 ) -> Sized:
-    """Returns the experiment of the largest model that takes enough steps in the time."""
+    """Returns the experiment of the largest model that can do enough steps in the time."""
     at = _first(build, models, machine, find, effort)
     while True:
         model = models[at]
@@ -193,8 +196,8 @@ def _fit(
         at += 1
     useful = max(FEWEST, effort.epochs * examples[0] // batch)
     steps = _rounded(max(50, min(affordable, useful)))
-    comments = {"steps": f"{batch * steps / examples[0]:.0f} times through the data"}
-    comments["steps"] += "; more would hardly help." if useful <= affordable else "."
+    comments = {"steps": f"{batch * steps / examples[0]:.0f} passes over the data"}
+    comments["steps"] += "; more passes would hardly help." if useful <= affordable else "."
     experiment = build(model, steps)
     if evaluations == 1:
         experiment = dataclasses.replace(experiment, evaluate_every=0, preview_every=0)
@@ -208,7 +211,7 @@ def _first(
     find: Find,
     effort: Effort,
 ) -> int:
-    """Returns the number of the model to begin with: FLOPs tell roughly what is too large."""
+    """Returns the index of the first model whose estimated time, by its FLOPs, is short enough."""
     if not machine.is_here:
         return 0
     for number, model in enumerate(models):
@@ -229,13 +232,13 @@ def _intervals(steps: int) -> dict[str, Any]:
 
 
 def _rounded(value: float | int, *, up: bool = False) -> int:
-    """Returns a number with two digits, rounded down or up."""
+    """Returns a number rounded down or up to two significant digits."""
     unit = 10 ** max(0, int(math.log10(max(1, value))) - 1)
     return int((math.ceil if up else math.floor)(value / unit) * unit)
 
 
 def _decay(steps: int) -> float:
-    """Returns the decay of an average over about a twentieth of the steps."""
+    """Returns the decay of a moving average over about a twentieth of the steps."""
     return round(1.0 - max(1e-4, min(0.02, 20.0 / steps)), 3 if steps < 20_000 else 4)
 
 
@@ -246,4 +249,4 @@ def _rounds(task: Any) -> int:
 
 
 def _no_task(name: str) -> Any:
-    raise ValueError(f"a tokenizer refers to no other task, got {name!r}")
+    raise ValueError(f"a tokenizer cannot refer to another task, got {name!r}")

@@ -1,4 +1,4 @@
-"""Looking at data: what a folder or a file is, and what each of its columns holds."""
+"""Inspects data: determines the kind of a folder or file, and the content of its columns."""
 
 import itertools
 from collections import Counter
@@ -22,14 +22,14 @@ from vqdit.modalities.pictures import find_pictures
 from vqdit.modalities.sounds import SUFFIXES as SOUNDS
 
 NAMED = 5
-"""Number of endings that a note names."""
+"""Largest number of endings that a remark names."""
 
 
 def inspect(given: str) -> Found:
-    """Looks at a table, a file of text, or a folder of tables, pictures, sounds or texts.
+    """Inspects a table, a text file, or a folder of tables, pictures, sounds or texts.
 
     Raises:
-        ValueError: there is nothing to learn from; the message says what is known.
+        ValueError: the data are unsuitable for training; the message names the known kinds of data.
         FileNotFoundError: there is no such file or folder.
     """
     path = local_path(given)
@@ -40,14 +40,14 @@ def inspect(given: str) -> Found:
     if path.suffix.lower() in TABLES:
         return _inspect_table(path)
     if path.suffix.lower() in (*PICTURES, *SOUNDS):
-        raise ValueError(f"{path} is a single example; give the folder that it is in")
+        raise ValueError(f"{path} is a single example; give the folder that contains it")
     with path.open("rb") as opened:
         is_text = b"\0" not in opened.read(2**16)
     if path.suffix.lower() in TEXTS or is_text:
         return inspect_texts(path, [path], ())
     raise ValueError(
-        f"{path} is of no known kind; give a table ({', '.join(TABLES)}), a text, or a folder of "
-        "pictures, sounds or texts"
+        f"{path} is of an unknown kind; give a table ({', '.join(TABLES)}), a text, or a folder "
+        "of pictures, sounds or texts"
     )
 
 
@@ -78,7 +78,7 @@ def _inspect_folder(folder: Path) -> Found:
     if texts:
         return inspect_texts(folder, texts, _by_ending(left_out))
     known = ", ".join(ending.removeprefix(".") for kind in kinds for ending in kind)
-    found = f"nothing that vqdit reads, only {', '.join(left_out[:5])}" if left_out else "no files"
+    found = f"no files that vqdit reads, only {', '.join(left_out[:5])}" if left_out else "no files"
     raise ValueError(f"{folder} has {found}; known endings: {known}")
 
 
@@ -98,7 +98,7 @@ def _inspect_pictures(folder: Path, pictures: Sequence[Path], left_out: list[str
 
 
 def _inspect_files(folder: Path, files: Sequence[Path], left_out: list[str]) -> Found:
-    """Looks at a folder in which files that differ only in their endings are one example."""
+    """Inspects a folder where files with the same name but different endings form an example."""
     splits, groups = _groups(folder, files)
     rows: dict[Path, dict[str, Any]] = {}
     notes, empty = [*_by_ending(left_out)], 0
@@ -115,7 +115,7 @@ def _inspect_files(folder: Path, files: Sequence[Path], left_out: list[str]) -> 
             continue
         column = "image" if file.suffix.lower() in PICTURES else "audio"
         if column in row:
-            notes.append(f"{shown(file)}, as its example has another {column}")
+            notes.append(f"{shown(file)}, because its example has another {column}")
         row.setdefault(column, str(file.absolute()))
     if empty:
         notes.append(f"{empty} empty texts")
@@ -127,7 +127,7 @@ def _inspect_files(folder: Path, files: Sequence[Path], left_out: list[str]) -> 
 
 
 def _inspect_table(path: Path) -> Found:
-    """Looks at a table: a file, or a folder of files of each split."""
+    """Inspects a table: a file, or a folder with files of each split."""
     files = table_files(str(path))
     names, rows = read_table(files, (), SPLIT)
     unused: dict[str, str] = {}
@@ -140,15 +140,15 @@ def _inspect_table(path: Path) -> Found:
 
 
 def _by_ending(left_out: list[str]) -> tuple[str, ...]:
-    """Returns a note about files that are not read by their endings, the most frequent ones."""
+    """Returns a remark about the most frequent endings of files that vqdit does not read."""
     more = f" and {len(left_out) - NAMED} other endings" if len(left_out) > NAMED else ""
-    return (f"by their ending: {', '.join(left_out[:NAMED])}{more}",) if left_out else ()
+    return (f"because of their endings: {', '.join(left_out[:NAMED])}{more}",) if left_out else ()
 
 
 def _groups(folder: Path, files: Iterable[Path]) -> tuple[dict[Path, str], dict[Path, str]]:
-    """Returns the split and the class of files, by the folders that they are in.
+    """Returns the split and the class of files, which are the names of their folders.
 
-    There are splits if the folder has those of all splits, and classes if there are several.
+    Files have splits if there is a folder for each split, and classes if there are several.
     """
     has_splits = all((folder / split).is_dir() for split in SPLITS)
     splits, groups = {}, {}

@@ -1,6 +1,7 @@
-"""The machine that a config is for, and how long a step takes there.
+"""The target machine of a config, and the duration of a step there.
 
-On this machine a step is compiled and timed; elsewhere its FLOPs are counted.
+If the target is this machine, steps are compiled and timed; otherwise the duration is estimated
+from the FLOPs of a step.
 """
 
 import difflib
@@ -26,24 +27,25 @@ from vqdit.train import state as states
 from vqdit.train.step import train_step
 
 TIMED = 3.0
-"""Seconds for which steps are timed, if a step is not longer."""
+"""Seconds for which steps are timed; at least one step is timed."""
 UTILISATION = {"tokenizer": 0.15, "generator": 0.35}
-"""Share of a chip's peak that its steps are assumed to reach; docs/performance.md has measured 0.4
-to 0.45 of large DiTs on an H200."""
+"""Assumed FLOP/s of a step as a fraction of a chip's peak; docs/performance.md has measured 0.4 to
+0.45 for large DiTs on an H200.
+"""
 EFFICIENCY = 0.3
-"""Share of the rate of a large product that a step on a CPU reaches, roughly."""
+"""Rough FLOP/s of a step on a CPU, as a fraction of those of a large matrix product."""
 COMPILE = 90.0
-"""Seconds that compiling, evaluating and saving take where it is not measured."""
+"""Assumed seconds for compilation, evaluation and checkpoints if they are not measured."""
 
 Find = Callable[[str], Task]
 
 
 class Cost(NamedTuple):
-    """What a training takes.
+    """Duration and size of a training.
 
     Attributes:
         step: seconds of a step.
-        start: seconds to start: reading, compiling.
+        start: seconds until the first step: reading data and compiling.
         parameters: number of parameters.
     """
 
@@ -56,9 +58,9 @@ class Machine(NamedTuple):
     """The machine that a config is for.
 
     Attributes:
-        name: what messages call it.
+        name: name of the machine in messages.
         chips: number of devices.
-        chip: kind of the accelerator; None for a CPU.
+        chip: kind of accelerator; None for a CPU.
         is_here: whether steps are timed on this machine.
     """
 
@@ -69,20 +71,20 @@ class Machine(NamedTuple):
 
     @property
     def is_cpu(self) -> bool:
-        """Whether there is no accelerator."""
+        """Whether the machine has no accelerator."""
         return self.chip is None
 
     def cost(self, experiment: Experiment, find: Find) -> Cost:
-        """Returns what a training of an experiment takes; its steps do not matter.
+        """Returns the cost of training an experiment; its number of steps has no influence.
 
         Args:
             experiment: the experiment; its data are not read.
-            find: finds tasks that this one refers to.
+            find: returns a task to which the experiment's task refers.
         """
         return (self._measured if self.is_here else self._counted)(experiment, find)
 
     def guess(self, experiment: Experiment, find: Find) -> float:
-        """Returns roughly the seconds of a step on this machine, by its FLOPs."""
+        """Returns a rough estimate of the seconds per step on this machine, from the FLOPs."""
         if self.chip is not None:
             return self._counted(experiment, find).step
         return count(experiment, find)[0] / (EFFICIENCY * _product_rate())
@@ -105,7 +107,7 @@ class Machine(NamedTuple):
             state, _ = step(state, frozen, batch)
             jax.block_until_ready(state.step)
             times.append(time.perf_counter() - since)
-        # Evaluation and preview are compiled too, which takes about as long again.
+        # Evaluation and preview are compiled too, which takes about the same time.
         return Cost(sorted(times)[len(times) // 2], 2.0 * (start - began), parameters)
 
     def _counted(self, experiment: Experiment, find: Find) -> Cost:
@@ -136,7 +138,7 @@ def machine_of(target: str | None) -> Machine:
 
 
 def _step(experiment: Experiment, find: Find) -> tuple[Task, Callable, Callable]:
-    """Returns the resolved task, its training step, and what makes its first state."""
+    """Returns the resolved task, its training step, and the function that makes its first state."""
     task = experiment.task.resolve_references(find)
     optimizer = task.optimizer(experiment.optimizer, experiment.steps)
     averaging = experiment.averaging

@@ -10,25 +10,26 @@ from vqdit.modalities.sounds import read_form
 from vqdit.models import ConvAutoencoder
 
 BYTES_OF_UNIT = 3.5
-"""Mean number of bytes of a unit of a BPE, roughly."""
+"""Rough mean number of bytes in a unit of a BPE."""
 
 
 class Part(NamedTuple):
     """A column as a part of the model.
 
     Attributes:
-        column: what was found.
+        column: the inspected column.
         modality: its modality.
-        is_wanted: whether it is generated, and not only given.
-        tokens: number of tokens that it takes in the DiT.
-        shown: one line for people.
-        models: tokenizers, the largest first; empty if its data are codes already.
+        is_wanted: whether it is generated; False if it is only given.
+        tokens: number of its tokens in the DiT.
+        shown: one line that describes the part for the user.
+        models: tokenizers, from the largest on; empty if the data are codes.
         codes: number of codes of the tokenizer.
         perceptual: losses of the tokenizer.
         reconstruction: loss of the tokenizer.
         longest: seconds of the longest sound, if rows with longer ones are left out.
         kept: share of the examples that are not left out as their texts are too long.
-        comments: comments of the tokenizer's fields, by path; "modality" is that of the modality.
+        comments: comments on the tokenizer's fields, by path; the path "modality" is that on the
+            modality.
     """
 
     column: Column
@@ -46,7 +47,7 @@ class Part(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Name of the column."""
+        """The name of the column."""
         return self.column.name
 
     def is_too_long(self, value: Any) -> bool:

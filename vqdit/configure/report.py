@@ -1,4 +1,4 @@
-"""What was found and decided, in a few lines for people."""
+"""Describes inspected data and configured experiments in a few lines for the user."""
 
 import textwrap
 from collections import Counter
@@ -12,27 +12,27 @@ from vqdit.configure.source_code import WIDTH
 from vqdit.modalities.classes import shown
 
 NAMED = 3
-"""Number of unreadable files that are named."""
+"""Largest number of unreadable files that are named."""
 FORMS = {
     "image_folder": "a folder of pictures",
     "table": "a table",
-    "files": "a folder, each example in files of one name",
+    "files": "a folder; files with the same name form an example",
     "texts": "texts",
 }
 
 
 def described(found: Found, unused: Mapping[str, str] | None = None) -> list[str]:
-    """Returns lines about data: what they are, each column, and what is not used.
+    """Returns lines that describe the data, each column, and the parts that are not used.
 
     Args:
         found: the data.
-        unused: why further columns are not used.
+        unused: reasons why further columns are not used, by name.
     """
     lines = [f"{shown(found.path)}: {FORMS[found.form]}"]
     if found.form != "texts":
         lines[0] += f", {found.rows:,} examples"
     lines += [f"  {column.name}: {_described(column, found.rows)}" for column in found.columns]
-    lines += [f"  called {new}: the column {name!r}" for name, new in found.renamed.items()]
+    lines += [f"  renamed: the column {name!r} to {new}" for name, new in found.renamed.items()]
     for column in found.columns:
         if column.unreadable:
             named = ", ".join(f"{shown(one.file)} ({one.why})" for one in column.unreadable[:NAMED])
@@ -43,7 +43,7 @@ def described(found: Found, unused: Mapping[str, str] | None = None) -> list[str
                 f"{f', and {more} more' if more > 0 else ''}"
             )
     for name, why in {**found.unused, **(unused or {})}.items():
-        lines.append(f"  not used: {name}, as {why}")
+        lines.append(f"  not used: {name}, because {why}")
     return lines + [f"  left out: {note}" for note in found.left_out]
 
 
@@ -60,7 +60,7 @@ def decided(configured: Configured) -> list[str]:
 
 
 def documented(configured: Configured, commands: list[str]) -> str:
-    """Returns the docstring of a config, with the commands that use it."""
+    """Returns the docstring of a config, which has the commands that use the config."""
     found = configured.planned.found
     names = [part.name for part in configured.planned.parts if part.is_wanted]
     given = [part.name for part in configured.planned.parts if not part.is_wanted]
@@ -89,7 +89,7 @@ def documented(configured: Configured, commands: list[str]) -> str:
 
 
 def _wrapped(text: str, indent: str = "") -> list[str]:
-    """Returns a paragraph of a docstring, whose characters cannot end it."""
+    """Returns a paragraph of a docstring, escaped so that it cannot end the docstring."""
     text = text.replace("\\", "/").replace('"', "'")
     return textwrap.wrap(
         text, WIDTH - 4, initial_indent=indent, subsequent_indent=f"{indent}  " if indent else ""
@@ -97,7 +97,7 @@ def _wrapped(text: str, indent: str = "") -> list[str]:
 
 
 def duration(seconds: float) -> str:
-    """Returns a time in the unit that people would use."""
+    """Returns a time as text, in a suitable unit."""
     if seconds < 90:
         return f"{seconds:.0f} seconds"
     if seconds < 90 * 60:
@@ -128,7 +128,7 @@ def _described(column: Column, rows: int) -> str:
 
 
 def _sizes(sizes: np.ndarray) -> str:
-    """Returns height x width, or those of the smallest and the largest picture."""
+    """Returns height x width, of the smallest and the largest picture if they differ."""
     if not len(sizes):
         return "none of which can be read"
     area = sizes.prod(axis=1)
@@ -149,7 +149,7 @@ def _range(values: np.ndarray, form: str, unit: str) -> str:
     least, usual, most = (f"{value:{form}}" for value in np.percentile(values, [0, 50, 100]))
     if least == most:
         return f"{least} {unit}"
-    return f"{least} to {most} {unit}, half of them up to {usual}"
+    return f"{least} to {most} {unit}, median {usual}"
 
 
 def _and(names: list[str]) -> str:

@@ -1,6 +1,6 @@
 """Components as the Python source of a config: fields that are not defaults, with comments.
 
-The lines are those that ruff's formatter gives, at most 100 characters long.
+The code is formatted as by ruff, with at most 100 characters per line.
 """
 
 import dataclasses
@@ -49,17 +49,17 @@ ALWAYS = {
     "Unmasking": ("steps",),
     "VQ": ("codebook_size", "dim"),
 }
-"""Fields that are written first and even if they have their defaults, by component."""
+"""Fields that are written first, and even at their defaults, by component."""
 
 Comments = Mapping[str, str]
-"""A comment for each field that has one, by its path, such as "task.modality"."""
+"""Comments on fields by the path of the field, such as "task.modality"."""
 
 
 class Source:
-    """Source code of values; remembers what must be imported.
+    """Converts values to source code, and collects the imports that it needs.
 
     Args:
-        names: names of values that are written by name, such as CLASSES.
+        names: names of values that are written as variables, such as CLASSES.
     """
 
     def __init__(self, names: Mapping[Any, str] | None = None) -> None:
@@ -67,24 +67,24 @@ class Source:
         self._used: set[type] = set()
 
     def name(self, value: Any, name: str) -> None:
-        """Writes this value by its name from now on."""
+        """Writes this value as the variable `name` from now on."""
         self._names[value] = name
 
     def assignment(
         self, name: str, value: Any, comments: Comments | None = None, indent: int = 0
     ) -> str:
-        """Returns the statement `name = value`; the comment of the path "" stands above it."""
+        """Returns the statement `name = value`, after the comment for the path ""."""
         before = f"{TAB * indent}{name} = "
         comments = comments or {}
         above = _comment(comments.get("", ""), indent)
         return f"{above}{before}{self._value(value, '', comments, indent, len(before), 0)}\n"
 
     def expression(self, value: Any) -> str:
-        """Returns a value as an expression, on one line if it fits into one."""
+        """Returns a value as an expression, on one line if it fits."""
         return self._value(value, "", {}, 0, 0, 0)
 
     def imports(self) -> str:
-        """Returns the import statements of what has been written, in the order of isort."""
+        """Returns the import statements for all written values, sorted as by isort."""
         lines: dict[str, list[str]] = {}
         for kind in self._used:
             lines.setdefault(_public_module(kind), []).append(kind.__name__)
@@ -123,7 +123,7 @@ class Source:
         return "\n".join([line for line in lines if line] + [TAB * indent + closing])
 
     def _items(self, value: Any) -> tuple[str, list[tuple[str, str, Any]], str]:
-        """Returns what opens a value, its parts (text before, key, value), and what closes it."""
+        """Returns a value's opening text, its parts (prefix, key, value), and its closing text."""
         if isinstance(value, Component):
             self._used.add(type(value))
             fields = [(f"{name}=", name, part) for name, part in _fields(value).items()]
@@ -141,7 +141,7 @@ class Source:
 
 
 def _fields(value: Component) -> dict[str, Any]:
-    """Returns the fields that are written: those that differ from defaults, and `ALWAYS`."""
+    """Returns the fields to write: those that differ from their defaults, and `ALWAYS`."""
     fields = dataclasses.fields(value)  # pyright: ignore[reportArgumentType]
     always = ALWAYS.get(type(value).__name__, ())
     found = {field.name: getattr(value, field.name) for field in fields}
@@ -151,7 +151,7 @@ def _fields(value: Component) -> dict[str, Any]:
 
 
 def _paths(value: Any, names: Mapping[Any, str]) -> list[str]:
-    """Returns the paths of all parts of a value that are written out."""
+    """Returns the paths of all parts of a value that are not written as variables."""
     if isinstance(value, Component | tuple) and value in names:
         return []
     if isinstance(value, Component):
@@ -168,7 +168,7 @@ def _paths(value: Any, names: Mapping[Any, str]) -> list[str]:
 
 
 def _text(text: str) -> str:
-    """Returns a string literal as ruff writes it: in double quotes, unless that needs escapes."""
+    """Returns a string literal in ruff's style: in double quotes unless they need escapes."""
     if '"' in text and "'" not in text:
         return repr(text)
     return json.dumps(text, ensure_ascii=not text.isprintable())
@@ -204,7 +204,7 @@ def _public_module(kind: type) -> str:
         module = importlib.import_module(name)
         if kind.__name__ in getattr(module, "__all__", ()) and inspect.isclass(kind):
             return name
-    raise TypeError(f"{kind.__name__} is in no public module")
+    raise TypeError(f"{kind.__name__} is not in a public module")
 
 
 def _import(module: str, names: list[str]) -> str:

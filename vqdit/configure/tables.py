@@ -1,4 +1,4 @@
-"""What the columns of a table hold."""
+"""Inspects the columns of a table."""
 
 import math
 import re
@@ -32,14 +32,14 @@ from vqdit.modalities.pictures import SUFFIXES as PICTURES
 from vqdit.modalities.sounds import SUFFIXES as SOUNDS
 
 LABELS = ("label", "class", "category", "genre", "species", "speaker", "tag")
-"""Parts of names that columns of classes have."""
+"""Words that occur in names of columns of classes."""
 IDS = ("id", "index", "key", "uuid", "number", "nr", "row")
-"""Names of columns that number the rows."""
+"""Names of columns with row numbers."""
 MOST_CLASSES = 1000
 REPEATED = 4
-"""Number of examples that a class has on average; values that are rarer are texts."""
+"""Smallest mean number of examples per class; a column with rarer values holds texts."""
 LONGEST_CLASS = 60
-"""Largest number of characters of a value that is taken for a class."""
+"""Largest number of characters in the name of a class."""
 
 
 def inspect_rows(
@@ -50,12 +50,12 @@ def inspect_rows(
     rows: Sequence[Row],
     unused: Mapping[str, str] = MappingProxyType({}),
 ) -> Found:
-    """Looks at the columns of rows.
+    """Inspects the columns of rows.
 
     Args:
-        path: the data, as they were given.
-        folder: to which paths in the rows are relative.
-        form: what the data are.
+        path: the data, as given by the user.
+        folder: folder to which paths in the rows are relative.
+        form: kind of the data, see `Found`.
         names: names of the columns.
         rows: the rows.
         unused: why other columns are not used.
@@ -64,8 +64,8 @@ def inspect_rows(
     splits = set(map(str, cells.get("split", ())))
     if strange := sorted(splits - set(SPLITS)):
         raise ValueError(
-            f"{path} has the split {strange[0][:LONGEST_CLASS]!r}; its column split may have "
-            f"{', '.join(SPLITS)}, or else another name"
+            f"{path} has the split {strange[0][:LONGEST_CLASS]!r}; the column split may only have "
+            f"{', '.join(SPLITS)}; rename it if it means something else"
         )
     is_split = bool(splits)
     columns, unused = [], dict(unused)
@@ -80,8 +80,8 @@ def inspect_rows(
     if not columns:
         why = "; ".join(f"{name}: {why}" for name, why in unused.items())
         raise ValueError(
-            f"{path} has no column to learn from{f' ({why})' if why else ''}; columns may hold "
-            "paths of pictures and sounds, texts, and classes that occur several times"
+            f"{path} has no usable column{f' ({why})' if why else ''}; columns may hold paths of "
+            "pictures and sounds, texts, and repeated names of classes"
         )
     used = [row for row in rows if any(_is_given(row.get(column.name)) for column in columns)]
     train = training_rows(len(used))
@@ -98,7 +98,7 @@ def inspect_rows(
 
 
 def _renamed(names: Sequence[str]) -> dict[str, str]:
-    """Returns new names of columns whose names are none in Python, or that vqdit uses itself."""
+    """Returns new names of columns whose names are not identifiers or are reserved by vqdit."""
     renamed: dict[str, str] = {}
     for name in names:
         new = identifier(f"column_{name}_" if is_used(name) else name)
@@ -110,7 +110,7 @@ def _renamed(names: Sequence[str]) -> dict[str, str]:
 
 
 def _look_at(name: str, values: Sequence[Any], folder: Path) -> Column | str:
-    """Returns what a column of a table holds, or why it is not used."""
+    """Returns the content of a column of a table, or the reason why it is not used."""
     if not values:
         return "it has no values"
     if any(isinstance(value, Embedded) for value in values):
@@ -127,24 +127,24 @@ def _look_at(name: str, values: Sequence[Any], folder: Path) -> Column | str:
     counts = Counter(texts)
     words = re.split(r"[^a-z]+", name.lower())
     if len(counts) == 1 and len(values) > 1:
-        return f"every row has the same, {texts[0][:LONGEST_CLASS]!r}"
+        return f"every row has the same value, {texts[0][:LONGEST_CLASS]!r}"
     is_number = all(_is_number(text) for text in counts)
     if is_number and not all(float(text).is_integer() for text in counts):
-        return "its numbers are measurements, which no modality has"
+        return "its numbers are measurements, for which there is no modality"
     is_short = max(map(len, counts)) <= LONGEST_CLASS
     is_named = any(word in words for word in LABELS) and len(counts) < len(texts)
     is_class = is_named or REPEATED * len(counts) <= len(texts)
     if is_class and is_short and len(counts) <= MOST_CLASSES:
         return look_at_classes(name, [class_name(text, name) for text in texts])
     if is_number:
-        return "its numbers differ in most rows, so they are no classes"
+        return "its numbers differ in most rows, so they are not classes"
     if any(word in words for word in IDS) and len(counts) == len(texts):
         return "it numbers or names the rows"
     return look_at_texts(name, texts)
 
 
 def useless(column: Column) -> str:
-    """Returns why nothing can be learned from files; "" if it can."""
+    """Returns the reason why a column of files is useless; "" if it is usable."""
     if column.looked == len(column.unreadable):
         first = column.unreadable[0]
         return f"{column.given} files, none of which can be read: {shown(first.file)}, {first.why}"
@@ -159,9 +159,9 @@ def useless(column: Column) -> str:
 
 
 def absolute_rows(found: Found) -> list[Row]:
-    """Returns the rows of a table with absolute paths and the new names, to be written elsewhere.
+    """Returns the rows with absolute paths and new names, for a table in another folder.
 
-    The split of each row is among them.
+    The rows include their split.
     """
     headers = {new: old for old, new in found.renamed.items()}
     wanted = {name: headers.get(name, name) for name in (*(c.name for c in found.columns), SPLIT)}

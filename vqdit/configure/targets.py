@@ -1,4 +1,4 @@
-"""The modalities of a generator: what it generates and what it is given."""
+"""The targets and conditions of a generator."""
 
 import keyword
 from collections.abc import Sequence
@@ -16,13 +16,13 @@ from vqdit.typing import Named
 GENERATOR = "generator"
 """Name of the experiment of the DiT."""
 OVERLAP = 0.05
-"""Share of a generation by which the windows of modalities reach into the neighbouring ones."""
+"""Overlap of neighbouring reveal windows, as a fraction of the sampling steps."""
 
 
 def targets_of(
     parts: Sequence[Part],
 ) -> tuple[Named[BaseTarget], Named[Condition]]:
-    """Returns what the DiT generates, and what is only given."""
+    """Returns the targets and the conditions of the DiT."""
     conditions = {
         part.name: Condition(modality=part.modality)
         for part in parts
@@ -40,7 +40,7 @@ def targets_of(
                 "weight": _weight(part),
             }
         if isinstance(part.column.facts, Documents):
-            several = {"process": Masked()}  # its loss bounds the likelihood of the text
+            several = {"process": Masked()}  # this loss is a bound on the likelihood of the text
         several["sampler"] = _sampler(part, steps)
         if part.models:
             targets[part.name] = Target(tokenizer=experiment_name(part.name), **several)
@@ -62,14 +62,14 @@ def _sampler(part: Part, steps: int) -> Unmasking:
 
 
 def _weight(part: Part) -> float:
-    """Returns the weight of a part's loss: what is short would else hardly count."""
+    """Returns the weight of a part's loss; without it, short parts would hardly matter."""
     if not part.is_wanted:
         return 0.1
     return 3.0 if isinstance(part.modality, Label) else 2.0 if not part.models else 1.0
 
 
 def _windows(parts: Sequence[Part]) -> dict[str, tuple[float, float]]:
-    """Returns when each part is revealed: labels at once, then the others, the short ones first."""
+    """Returns the reveal window of each part: labels first, then the others by their length."""
     labels = [part.name for part in parts if isinstance(part.modality, Label)]
     others = [part for part in parts if part.name not in labels]
     others.sort(key=lambda part: (bool(part.models), part.tokens))
@@ -86,7 +86,7 @@ def _windows(parts: Sequence[Part]) -> dict[str, tuple[float, float]]:
 
 
 def experiment_name(column: str) -> str:
-    """Returns the name of a column's tokenizer, which is also a variable of the config."""
+    """Returns the name of a column's tokenizer, which is also a variable in the config."""
     name = column.lower()
     return f"{name}_tokenizer" if name == GENERATOR or keyword.iskeyword(name) else name
 

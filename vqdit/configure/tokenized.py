@@ -1,4 +1,4 @@
-"""What becomes of pictures and sounds: their form, their tokenizers, and why."""
+"""Chooses size and tokenizers of pictures and sounds, with reasons."""
 
 import math
 from collections import Counter
@@ -13,25 +13,25 @@ from vqdit.modalities import Audio, Image
 from vqdit.models import ConvAutoencoder
 
 SMALLER = 20
-"""Percentage of the pictures that may be smaller than their size in the model."""
+"""Largest percentage of the pictures that may be smaller than their size in the model."""
 SQUARE = 0.15
-"""Logarithm of the aspect ratio below which pictures are made square."""
+"""Absolute logarithm of the aspect ratio below which pictures are made square."""
 ALIKE = 0.8
-"""Share of the pictures that have one aspect ratio, if it is not made square."""
+"""Smallest fraction of pictures with one aspect ratio for pictures that are not square."""
 FASTEST = {True: 8000, False: 24_000}
-"""Highest sampling rate in Hz, on a CPU and elsewhere."""
+"""Highest sampling rate in Hz, by whether the machine is a CPU."""
 MOST_SECONDS = 2.0
-"""Seconds below which no sound is too long."""
+"""Length in seconds that is never too long."""
 LONGEST_SOUND = {True: 5.0, False: 15.0}
-"""Seconds of the longest sound, on a CPU and elsewhere."""
+"""Largest length of sounds in seconds, by whether the machine is a CPU."""
 MOST_CODES = {True: 256, False: 1024}
-"""Number of codes of a sound, on a CPU and elsewhere."""
+"""Largest number of codes of a sound, by whether the machine is a CPU."""
 
 
 def of_pictures(
     column: Column, facts: Pictures, found: Found, machine: Machine, minutes: float, wanted: bool
 ) -> Part:
-    """Pictures have one size, about as large as most are, or as the machine learns from."""
+    """Chooses one size for all pictures: about that of most, or the largest for the machine."""
     edges = facts.sizes.min(axis=1)
     limit, why = _limit(machine, minutes)
     edge = min(limit, max(SMALLEST, int(np.percentile(edges, SMALLER))))
@@ -41,17 +41,17 @@ def of_pictures(
         why = "as large as the pictures" if is_one else "most pictures are as large"
     factor = _factor(edge, machine)
     size = (edge, edge)
-    if found.form in ("table", "files"):  # a folder of pictures has squares alone
+    if found.form in ("table", "files"):  # ImageFolder reads only squares
         size = _rectangle(edge, factor, facts.sizes)
     grid = tuple(axis // factor for axis in size)
     tokens, shown = grid[0] * grid[1], " x ".join(map(str, size))
     codes_shown = f"{grid[0]} x {grid[1]} codes"
     vectors = found.train * column.given // max(1, found.rows) * tokens
     codes = _codes(vectors, machine)
-    colours = "All that were looked at are grey" if facts.is_grey else "There are colours"
+    colours = "All examined pictures are grey" if facts.is_grey else "Some pictures have colours"
     comments = {
-        "modality": f"{shown}: {why}; the smallest has an edge of {edges.min()}. {colours}.",
-        "task.model": f"Each edge is divided by {factor}: {codes_shown} a picture.",
+        "modality": f"{shown}: {why}; the smallest edge is {edges.min()}. {colours}.",
+        "task.model": f"Each edge is divided by {factor}: {codes_shown} per picture.",
         "task.quantizer": _why_codes(codes, vectors),
     }
     kind = "grey" if facts.is_grey else "colour"
@@ -70,7 +70,7 @@ def of_pictures(
 
 
 def _rectangle(edge: int, factor: int, sizes: np.ndarray) -> tuple[int, int]:
-    """Returns height and width with about the area of a square, and the shape of most pictures."""
+    """Returns height and width with about the area of a square and the most frequent aspect."""
     shapes = np.log(sizes[:, 1] / sizes[:, 0])
     usual = float(np.median(shapes))
     if abs(usual) < SQUARE or np.mean(np.abs(shapes - usual) < 0.05) < ALIKE:
@@ -81,20 +81,20 @@ def _rectangle(edge: int, factor: int, sizes: np.ndarray) -> tuple[int, int]:
 
 
 def _limit(machine: Machine, minutes: float) -> tuple[int, str]:
-    """Returns the largest edge of pictures that the machine learns in the time, and why."""
+    """Returns the largest edge of pictures that the machine can learn in the time, and why."""
     if machine.is_cpu:
         if minutes < 120:
-            return 32, "what a CPU learns from in less than two hours"
-        return 64, "what a CPU learns from in a few hours"
+            return 32, "as much as a CPU can learn in less than two hours"
+        return 64, "as much as a CPU can learn in a few hours"
     hours = machine.chips * minutes / 60
     for edge, needed in ((256, 48), (128, 6)):
         if hours >= needed:
-            return edge, f"what {hours:.3g} chip-hours are enough for"
-    return 64, f"what {hours:.2g} chip-hours are enough for"
+            return edge, f"as much as {hours:.3g} chip-hours allow"
+    return 64, f"as much as {hours:.2g} chip-hours allow"
 
 
 def _factor(edge: int, machine: Machine) -> int:
-    """Returns the factor by which the tokenizer reduces an edge."""
+    """Returns the factor by which the tokenizer downsamples an edge."""
     if edge < 16:
         return 2
     if machine.is_cpu:
@@ -122,7 +122,7 @@ def _image_models(factor: int, machine: Machine) -> list[ConvAutoencoder]:
 
 
 def _codes(vectors: int, machine: Machine) -> int:
-    """Returns the size of a codebook: each code should occur often in the training data."""
+    """Returns the size of a codebook, small enough that each code occurs often in the data."""
     most = 512 if machine.is_cpu else 4096 if vectors > 20_000_000 else 1024
     return 2 ** int(np.clip(math.log2(max(1, vectors) / 50), 5, math.log2(most)))
 
@@ -132,7 +132,7 @@ def _why_codes(codes: int, vectors: int) -> str:
 
 
 def of_sounds(column: Column, facts: Sounds, found: Found, machine: Machine, wanted: bool) -> Part:
-    """Sounds stay as they are if all have one form; else short ones get silence."""
+    """Chooses rate and length of sounds; if the lengths differ, short sounds are padded."""
     rates, seconds, longest = Counter(facts.rates.tolist()), facts.seconds, None
     rate = min(rates.most_common(1)[0][0], FASTEST[machine.is_cpu])
     if len(set(facts.samples.tolist())) == len(rates) == 1 and rate == facts.rates[0]:
@@ -146,8 +146,12 @@ def of_sounds(column: Column, facts: Sounds, found: Found, machine: Machine, wan
         patch = _patch(round(most * rate), rate, machine)
         samples = -(-round(most * rate) // patch) * patch
         longer = int((seconds * rate > samples).sum())
-        why = f"longer than all but {longer} of the {len(seconds)}, which are left out"
-        why = f"{why}; shorter ones get silence" if longer else "the longest; others get silence"
+        why = f"{longer} of {len(seconds)} sounds are longer and are left out"
+        why = (
+            f"{why}; shorter ones are padded with silence"
+            if longer
+            else "the longest; others are padded with silence"
+        )
         modality = Audio(rate=rate, seconds=(samples / rate, samples / rate), outside="cut")
         shown = f"up to {samples / rate:.3g} s at {rate:,} Hz"
         longest = samples / rate if longer else None
@@ -168,7 +172,9 @@ def of_sounds(column: Column, facts: Sounds, found: Found, machine: Machine, wan
         "modality": f"{samples / rate:.3g} s: {why}. {rate:,} Hz: {_why_rate(rates, rate)}.",
         "task.model": f"{patch} samples become a code: {steps} codes for {samples / rate:.3g} s.",
         "task.quantizer": _why_codes(codes, vectors),
-        "task.perceptual": "The waveform's error alone would favour silence.",
+        "task.perceptual": (
+            "With the error of the waveform alone, the decoder would tend to silence."
+        ),
     }
     return Part(
         column,
@@ -186,12 +192,16 @@ def of_sounds(column: Column, facts: Sounds, found: Found, machine: Machine, wan
 
 
 def _patch(samples: int, rate: int, machine: Machine) -> int:
-    """Returns the number of samples of a code: about 1/64 s, but not too many codes."""
+    """Returns the number of samples per code: about 1/64 s, more if there were too many codes."""
     codes = min(MOST_CODES[machine.is_cpu], max(32, 64 * samples // rate))
     return 2 ** int(np.clip(round(math.log2(max(1, samples / codes))), 4, 10))
 
 
 def _why_rate(rates: Counter[int], rate: int) -> str:
     if rate not in rates:
-        return "what the machine learns; all are resampled"
-    return "that of all" if len(rates) == 1 else "the most frequent; others are resampled"
+        return "the highest for the machine; all sounds are resampled"
+    return (
+        "that of all sounds"
+        if len(rates) == 1
+        else ("the most frequent; other sounds are resampled")
+    )

@@ -1,4 +1,4 @@
-"""A config as a Python file: the experiments that train on data as they were found."""
+"""Writes a config as a Python file."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ def write(configured: Configured, doc: str) -> str:
 
     Args:
         configured: the experiments.
-        doc: what the docstring says of the data and of the time.
+        doc: docstring of the config, about the data and the time.
     """
     code = Code()
     planned, body = configured.planned, ""
@@ -49,7 +49,7 @@ def write(configured: Configured, doc: str) -> str:
 
 
 def _classes(parts: Sequence[Part]) -> dict[tuple[str, ...], str]:
-    """Returns the names in the config of the classes of labels."""
+    """Returns the variables of the config that hold the class names of labels."""
     found: dict[tuple[str, ...], str] = {}
     for part in parts:
         if isinstance(part.modality, Label) and part.modality.names not in found:
@@ -59,7 +59,7 @@ def _classes(parts: Sequence[Part]) -> dict[tuple[str, ...], str]:
 
 
 def _modalities(parts: Sequence[Part]) -> dict[Modality, str]:
-    """Returns the names in the config of all modalities; columns may have the same one."""
+    """Returns the variables of the config that hold modalities; columns may share one."""
     columns: dict[Modality, list[str]] = {}
     for part in parts:
         columns.setdefault(part.modality, []).append(constant_name(part.name))

@@ -9,10 +9,10 @@ Pair = tuple[np.ndarray, np.ndarray]
 
 
 class Augmentation(Component):
-    """Base class of random changes to one stored image, uint8 [h, w, c]."""
+    """Base class of random augmentations of one stored image, uint8 [h, w, c]."""
 
     def apply(self, image: Pixels, generator: np.random.Generator) -> Pixels:
-        """Returns the changed image; all randomness comes from `generator`."""
+        """Returns the augmented image; all randomness comes from `generator`."""
         raise TypeError(f"{type(self).__name__} must define the method apply")
 
     def exchange(self, pair: Pair, generator: np.random.Generator) -> Pair:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from vqdit.typing import Array, Bool, Float, Int, Named
 
 GIVEN = "_given"
-"""Suffix of a modality's second view, which replaces it where the modality is known to a DiT."""
+"""Suffix of a modality's second view. A DiT sees this view where the modality is given."""
 
 
 class Batch(NamedTuple):
@@ -16,13 +16,13 @@ class Batch(NamedTuple):
             missing. The second view of a modality, if there is one, has the suffix GIVEN.
         present: for every modality, True where the example has the modality.
         mask: for modalities of variable length, True at the positions of the stored example, and
-            False at the padding behind its end.
-        index: row of each example in the global batch (training) or in the split (evaluation).
-            Random keys are derived from the step and this index.
+            False at the padding after its end.
+        index: row of each example: in the global batch in training, in the split in evaluation. The
+            random key of an example is derived from the step and this index.
         valid: False for rows that only pad the last batch of an evaluation.
         size: size of the global batch if this batch is a part of one, else None.
-        shares: if this batch is a part of one: for each mean of the loss by name, its number of
-            values divided by the average number over the parts.
+        shares: if this batch is a part of a batch: for each mean in the loss, by name, the number
+            of its values divided by the average of this number over the parts.
         documents: for packed modalities, the number of the document at every position; -1 where
             there is none. Attention and losses do not cross documents.
     """
@@ -37,5 +37,5 @@ class Batch(NamedTuple):
     shares: Named[Float[Array, ""]] = Named()
 
     def weighted(self, name: str, mean: Float[Array, ""]) -> Float[Array, ""]:
-        """Returns a mean, weighted so that the average over the parts of a batch is its mean."""
+        """Returns a weighted mean, whose average over the parts is the mean of the batch."""
         return self.shares[name] * mean if name in self.shares else mean

@@ -1,11 +1,13 @@
-"""Batches of examples of similar length, so that little of a batch is padding.
+"""Batches of examples of similar length, so that batches contain little padding.
 
-The relative length of an example is the largest, over its ragged columns, of its length divided by
-that of the longest possible one. Quantiles of the relative lengths bound the buckets. Each window
-of the endless order of examples is sorted by bucket and cut into batches, which are then shuffled;
-a batch has the size of the largest bucket among its examples. A window has whole batches, so every
-example is used as often as in the order, and the batch of a step is a pure function of the seed and
-the step.
+The relative length of a column of an example is its length divided by the largest possible length.
+The relative length of an example is the maximum over its ragged columns. Quantiles of the relative
+lengths are the boundaries of the buckets.
+
+The endless order of examples is divided into windows. The rows of a window are sorted by bucket and
+cut into batches, and the batches are shuffled. A batch is padded to the length of the largest
+bucket among its examples. A window is a whole number of batches, so each example is used as often
+as it occurs in the order, and the batch of a step is a pure function of the seed and the step.
 """
 
 import functools
@@ -17,19 +19,19 @@ from vqdit.data.sources import Feature, Split, lengths_of
 from vqdit.typing import Int, Named
 
 WINDOW = 1000
-"""Largest number of batches that are sorted together."""
+"""Largest number of batches in a window, whose rows are sorted together."""
 MOST = 1000
 """Largest number of buckets; a step is compiled for each."""
 MULTIPLE = 8
-"""Padded lengths are multiples of this, or that of the longest possible example."""
+"""A padded length is a multiple of this number, or the length of the longest possible example."""
 
 
 class Buckets:
     """The buckets of a data set, chosen by the lengths in a split.
 
     Attributes:
-        sizes: padded length of every ragged column, for each bucket from the shortest on; the last
-            holds the longest possible examples.
+        sizes: padded length of every ragged column, for each bucket in increasing order; the last
+            bucket holds the longest possible examples.
     """
 
     def __init__(self, split: Split, features: Named[Feature], count: int) -> None:
@@ -63,7 +65,7 @@ class Buckets:
 
 
 class Batches:
-    """The row numbers of the batch of every step.
+    """A sequence with the row numbers of the batch of every step.
 
     Args:
         order: endless order of the row numbers.

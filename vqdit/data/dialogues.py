@@ -22,14 +22,14 @@ PACKAGE = "chatterbot_corpus"
 MOST, DEEPEST = 2**24, 16
 """Largest number of bytes of a file, and of lists within one another."""
 HELD_OUT = 0.05
-"""Share of the questions in each of validation and test; all answers to one are in one split."""
+"""Fraction of the questions in validation, and in test; a split has all answers to a question."""
 
 IN_CONTEXT = 4
-"""One of that many pairs occurs a second time, in a conversation."""
+"""One of this many pairs is used twice: alone, and after the pair before it."""
 
 
 class Turns(NamedTuple):
-    """A question and its answer, and the turns before them, each with a line end behind it."""
+    """A question, its answer, and the turns before them, each of which ends with a line feed."""
 
     question: str
     answer: str
@@ -39,19 +39,20 @@ class Turns(NamedTuple):
 class Dialogues(Recorded):
     """Pairs of a question and an answer: the texts `question` and `answer`, of variable length.
 
-    Each list of a file's `conversations` is a question and its answers; what is no list with an
-    answer is passed over, as is a pair that stood there before. A file is YAML as in the PyPI
-    package chatterbot-corpus (`pip install chatterbot-corpus`). Every fourth pair occurs a second
-    time, behind the pair before it: the turns of a conversation stand on lines of their own, and
-    the answer is to the last of them. Questions and answers that are too long are left out.
+    The files are YAML, as in the PyPI package chatterbot-corpus (`pip install chatterbot-corpus`).
+    Each list of a file's `conversations` is a question and its answers. Lists without an answer and
+    repeated pairs are skipped, and so are questions and answers that are too long. Every fourth
+    pair is used a second time, as a longer conversation: its question then begins with the turns of
+    the previous pair. Each turn is on a line of its own, and the answer is to the last line.
 
     Attributes:
         path: a folder of .yml files, or one file; "" takes the installed package chatterbot-corpus.
         language: folder within the package.
-        question: units of the longest question, with the turns before it.
-        answer: units of the longest answer.
+        question: largest number of units of a question, including the turns before it.
+        answer: largest number of units of an answer.
         units: what a code stands for: a byte, or a unit of a `BPE`, which is learned from the
-            training dialogues when the data are prepared. The task's texts need the same units.
+            training dialogues when the data are prepared. The texts of the task must use the same
+            units.
     """
 
     path: str = resumable("")
@@ -64,7 +65,9 @@ class Dialogues(Recorded):
         self.require("question >= 1", self.question >= 1)
         self.require("answer >= 1", self.answer >= 1)
         if self.units.learned:
-            raise ValueError("Dialogues learns its units itself; give no merges")
+            raise ValueError(
+                "Dialogues learns the merges of its units from the data; leave merges empty"
+            )
 
     def key(self) -> str:
         form = f"{self.question} {self.answer} {type(self.units).__name__}{self.units.vocabulary}"
@@ -121,7 +124,10 @@ class Dialogues(Recorded):
         there = [place] if place.is_file() else sorted(place.glob("*.yml"))
         files = [file for file in there if file.is_file()]  # a pipe would be waited for
         if not files:
-            raise FileNotFoundError(f"no .yml file of conversations in {place}; give one {OPTION}")
+            raise FileNotFoundError(
+                f"no .yml file of conversations in {place}; give the path of another folder "
+                f"{OPTION}"
+            )
         return files
 
     def _place(self) -> Path:
@@ -138,7 +144,7 @@ class Dialogues(Recorded):
 
 @functools.lru_cache(maxsize=4)
 def _learned(source: Dialogues) -> Units:
-    """Returns the units with what they learn from the training dialogues of a source."""
+    """Returns the units after they have learned from the training dialogues of a source."""
     turns = source.dialogues()["train"]
     return source.units.learn(text for turn in turns for text in (turn.question, turn.answer))
 
@@ -155,7 +161,7 @@ def _pairs(file: Path) -> list[Turns]:
         raise ValueError(f"{file} has no list `conversations`")
     pairs = []
     for turns in conversations:
-        if not isinstance(turns, list) or not turns:  # a slip in YAML makes one text of a list
+        if not isinstance(turns, list) or not turns:  # a missing dash makes it a text
             continue
         for turn in turns:
             if not isinstance(turn, str):
@@ -205,7 +211,7 @@ def _content(file: Path) -> bytes:
 
 
 def _in_context(pairs: list[Turns]) -> list[Turns]:
-    """Returns every pair alone, and every fourth one again, behind the pair before it."""
+    """Returns every pair alone, and every fourth pair again, after the previous pair."""
     behind = [
         pair._replace(context=f"{before.question}\n{before.answer}\n")
         for before, pair in zip(pairs, pairs[1:], strict=False)

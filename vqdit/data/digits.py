@@ -15,7 +15,7 @@ from vqdit.modalities.texts import to_bytes
 from vqdit.typing import Named
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-"""Text of each digit."""
+"""English name of each digit."""
 RATE = 8000
 """Sampling rate of the audio in Hz."""
 TONES = (

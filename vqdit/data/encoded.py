@@ -1,4 +1,4 @@
-"""Data sets whose images or sounds are already encoded, to train a DiT without running the encoder.
+"""Data sets of encoded images or sounds, on which a DiT is trained without running the encoder.
 
 For images, the tokens of the mirror images are stored too, so that `HorizontalFlip` still works.
 All other columns are copied unchanged.
@@ -24,7 +24,7 @@ Encode = Callable[[np.ndarray], np.ndarray]
 
 
 class Encoded(Source):
-    """A data set written by `vqdit encode`: tokens in place of one column, others unchanged.
+    """A data set that `vqdit encode` wrote: tokens replace one column; the others are unchanged.
 
     Attributes:
         path: folder of the encoded data.
@@ -49,7 +49,7 @@ class Encoded(Source):
         if not is_prepared(folder):
             why = f"{folder} has no {DESCRIPTION}" if folder.exists() else f"no {folder}"
             raise FileNotFoundError(
-                f"no encoded data: {why}; make them with `vqdit encode --workdir=TOKENIZER "
+                f"found no encoded data: {why}; make them with `vqdit encode --workdir=TOKENIZER "
                 "--out=DIR`, where DIR is a new folder"
             )
         return folder.resolve()
@@ -71,9 +71,8 @@ def write(
         source: the examples.
         column: name of the column to encode.
         feature: feature of the tokens, with the tokenizer's fingerprint.
-        encode: maps stored values of the column to their tokens; is called with ROWS values at a
-            time.
-        option: name of the caller's option that sets the folder, for error messages.
+        encode: maps ROWS stored values of the column to their tokens.
+        option: name of the option that sets the folder, for error messages.
 
     Returns:
         The number of examples in each split.

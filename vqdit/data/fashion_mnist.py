@@ -43,7 +43,7 @@ FILES = {
 }
 """The four IDX files, with the published MD5 checksums of the gzipped files."""
 LARGEST = 2**26
-"""Bytes above which an IDX file is refused; the largest of the four has 47 million."""
+"""Largest accepted size of an IDX file in bytes; the largest of the four has 47 million."""
 
 
 class FashionMNIST(Recorded):
@@ -103,7 +103,7 @@ class FashionMNIST(Recorded):
 
 
 def downloads() -> Path:
-    """Returns the folder into which `download` writes."""
+    """Returns the folder to which `download` writes."""
     return root() / "downloads" / "fashion_mnist"
 
 
@@ -146,8 +146,8 @@ def _pairs(folder: Path, part: str, pad: int) -> list[dict[str, Any]]:
     labels = _read_idx(file, ())
     if len(images) != len(labels):
         raise ValueError(
-            f"{file} has {len(labels)} labels, but there are {len(images)} images; "
-            "download all four files again"
+            f"{file} has {len(labels)} labels, but there are {len(images)} images; download all "
+            "four files again"
         )
     if labels.size and labels.max() >= len(GARMENTS):
         raise ValueError(
@@ -193,12 +193,12 @@ def _read_idx(file: Path, item: tuple[int, ...]) -> np.ndarray:
     shape = struct.unpack(f">{axes}I", content[4:header])
     if len(content) - header != math.prod(shape):
         raise ValueError(
-            f"{file} is damaged: its header announces {list(shape)} bytes, but it holds "
-            f"{len(content) - header}; download it again"
+            f"{file} is damaged: its header declares the shape {list(shape)}, but its data have "
+            f"{len(content) - header} bytes; download it again"
         )
     if axes == 0 or shape[1:] != item:
         raise ValueError(
-            f"{file} holds an array of shape {list(shape)}, but its items must have the shape "
-            f"{list(item)}; use the file of Fashion-MNIST"
+            f"{file} has the shape {list(shape)}, but its items must have the shape {list(item)}; "
+            "use the file of Fashion-MNIST"
         )
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)

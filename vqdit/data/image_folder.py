@@ -26,22 +26,22 @@ from vqdit.modalities.pictures import (
 from vqdit.typing import Named, resumable
 
 SPLIT_LIKE = {*SPLITS, "training", "val", "valid", "dev", "testing"}
-"""Folder names that suggest splits: an error is raised if these are the only folders."""
+"""Folder names that suggest splits. A folder that has some of these and no others is an error."""
 NAMED = 10
 """Number of unreadable pictures that an error names."""
 SUFFIXES_BEFORE = (".png", ".jpg", ".jpeg", ".webp")
-"""Endings that earlier versions read."""
+"""File endings that earlier versions read."""
 
 
 class ImageFolder(Recorded):
     """A folder of images: `image` uint8 [size, size, channels], and `label` if there are classes.
 
     PNG, JPEG, WebP, GIF, BMP and TIFF files are read. Sub-folders are classes, sorted as numbers if
-    all are whole numbers, else as text; folders within them make no difference. If the folder has
+    all are whole numbers, else as text; the folders inside a class do not matter. If the folder has
     the sub-folders `train`, `validation` and `test`, these are the splits, and files outside of
     them are ignored; otherwise 10 % of the images of each class go to validation and 10 % to test.
-    Hidden files (`.name`) are ignored, and symbolic links are followed. The images are prepared at
-    first use and whenever the files or the options change.
+    Hidden files (`.name`) are ignored, and symbolic links are followed. The images are prepared
+    when they are first used, and again when files or options change.
 
     Attributes:
         path: the folder.
@@ -59,14 +59,16 @@ class ImageFolder(Recorded):
     def __post_init__(self) -> None:
         check_form(self, self.size, self.channels)
         if self.on_error not in ("error", "skip"):
-            raise ValueError(f"ImageFolder needs on_error error or skip, got {self.on_error!r}")
+            raise ValueError(f"ImageFolder needs on_error='error' or 'skip', got {self.on_error!r}")
 
     def key(self) -> str:
         pictures = self._pictures()
         before = [p for p in pictures if p.file.suffix.lower() in SUFFIXES_BEFORE]
         if 0 < len(before) < len(pictures):
             key = self._key(before)
-            if is_prepared(root() / key):  # by a version that knew fewer endings: stays as it is
+            if is_prepared(
+                root() / key
+            ):  # prepared by a version that read fewer endings: used unchanged
                 return key
         return self._key(pictures)
 
@@ -111,7 +113,7 @@ class ImageFolder(Recorded):
     def _read(
         self, pictures: "list[_Picture]", numbers: range, classes: Mapping[str, int]
     ) -> Iterator[Mapping[str, Any] | str]:
-        """Reads some of the pictures; yields a text for each that is left out."""
+        """Reads some of the pictures; yields a remark in place of each unreadable one."""
         for number in numbers:
             picture = pictures[number]
             try:
@@ -131,7 +133,7 @@ class ImageFolder(Recorded):
                 open_picture(picture.file, self.channels)
             except UnreadablePicture as error:
                 found.append(error)
-        way_out = f"or leave them out by on-error=skip {OPTION.replace('path', 'on-error')}"
+        way_out = f"or leave them out with on-error=skip {OPTION.replace('path', 'on-error')}"
         if len(found) == 1:
             return ValueError(f"{first}, {way_out}")
         lines = [f"{shown(error.file)} ({error.why})" for error in found]
@@ -143,17 +145,17 @@ class ImageFolder(Recorded):
         return ValueError(f"{message}; replace or remove them, {way_out}")
 
     def _remarks(self, classes: Mapping[str, int]) -> Iterator[str]:
-        """Yields lines about what is in the folder and is not read, and about a single class."""
+        """Yields lines about files of the folder that are not read, and about a single class."""
         found = find_pictures(self._folder())
         if found.left_out:
             counts = (f"{count} {ending}" for ending, count in sorted(found.left_out.items()))
-            yield f"left out by their ending: {', '.join(counts)}"
+            yield f"left out, because of their endings: {', '.join(counts)}"
         for path in found.unreadable:
-            yield f"left out, without permission or a link to nowhere: {shown(path)}"
+            yield f"left out, not permitted or a broken link: {shown(path)}"
         places = {file.relative_to(self._folder()).parts[0] for file in found.pictures}
         for path in sorted(self._folder().iterdir()):
             if path.is_dir() and path.name not in places and not is_clutter(path.name):
-                yield f"no class, since it has no picture: {shown(path)}"
+                yield f"not a class, since it has no picture: {shown(path)}"
         if several := self._found_again():
             first, again = several[0][:2]
             yield (
@@ -162,7 +164,10 @@ class ImageFolder(Recorded):
             )
         if len(classes) == 1:
             name = next(iter(classes))
-            yield f"one class only: all pictures are in {name!r}; give its path if it is no class"
+            yield (
+                f"only one class: all pictures are in {name!r}; if that is not a class, give its "
+                "path"
+            )
 
     def _found_again(self) -> list[list[Path]]:
         """Returns the paths of each picture that has several."""
@@ -212,7 +217,8 @@ class ImageFolder(Recorded):
         if "" in classes:
             loose = next(picture.file for picture in pictures if not picture.group)
             raise ValueError(
-                f"{self.path} has classes (sub-folders), but {loose} is in none; move it"
+                f"{self.path} has classes (sub-folders), but {loose} is in none of them; move it "
+                "into one"
             )
         return classes
 

@@ -16,18 +16,18 @@ from vqdit.typing import resumable
 VERSES = "Ge1:1-Rev22:21"
 CHAPTERS = 1189
 WORDS = 8
-"""Number of words of the phrases by which chapters are compared."""
+"""Number of words in the phrases that are compared between chapters."""
 SHARE = 0.1
-"""Share of its phrases that a chapter has in common with one that tells the same."""
+"""Chapters that share at least this fraction of their phrases count as the same text."""
 
 
 class KJV(TextStream):
     """Chapters of the King James Bible, packed into windows: `text` [length].
 
-    A document is a chapter, with one verse per line and without numbers. 80 % of the
-    chapters are for training, and 10 % each for validation and test.
-    Chapters that tell the same in the same words, such as 2 Kings 19 and Isaiah 37, are in the same
-    split: a tenth of the phrases of 8 words in one of them is in the other.
+    A document is a chapter, with one verse per line and without numbers. 80 % of the chapters are
+    for training, and 10 % each for validation and test. Chapters with largely the same words, such
+    as 2 Kings 19 and Isaiah 37, are in the same split. These are chapters that have a tenth of
+    their phrases of 8 words in common.
 
     Attributes:
         path: a file with the text as `bible -f Ge1:1-Rev22:21` prints it; if empty, the program
@@ -70,8 +70,8 @@ class KJV(TextStream):
             chapters.setdefault(chapter, []).append(verse)
         if len(chapters) != CHAPTERS:
             raise ValueError(
-                f"the King James Bible has {CHAPTERS} chapters, got {len(chapters)}; give the path "
-                f"{OPTION} of what `bible -f {VERSES}` prints"
+                f"the King James Bible has {CHAPTERS} chapters, got {len(chapters)}; give the "
+                f"path {OPTION} of a file with the output of `bible -f {VERSES}`"
             )
         return ["\n".join(lines) for lines in chapters.values()]
 
@@ -93,7 +93,7 @@ class KJV(TextStream):
 
 
 def same_text(chapters: Sequence[str]) -> list[int]:
-    """Returns the number of a group for each chapter; chapters with the same phrases share one."""
+    """Returns the group number of each chapter; chapters with the same phrases are in one group."""
     phrases = []
     chapters_with: dict[tuple[str, ...], set[int]] = defaultdict(set)
     for number, chapter in enumerate(chapters):

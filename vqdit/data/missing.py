@@ -15,8 +15,7 @@ class Missing(Source):
     Attributes:
         source: the examples.
         column: name of the column that is removed.
-        share: fraction of the training examples that lose the column. The same examples lose it in
-            every epoch.
+        share: fraction of the training examples that lose the column; the same ones in every epoch.
         seed: seed of the choice of these examples.
     """
 

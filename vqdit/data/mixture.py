@@ -14,13 +14,14 @@ from vqdit.typing import Named
 class Mixture(Source):
     """Draws examples from several sources in given proportions.
 
-    The mixture has the columns of all sources; a column that a source lacks is missing in its
-    examples.
+    The mixture has the columns of all sources; a column that a source lacks is missing in the
+    examples of this source.
 
     Attributes:
         sources: the sources to mix.
-        weights: relative share of the examples of each source, in the order of `sources`; need not
-            sum to 1. If empty, the shares are proportional to the sizes of the sources.
+        weights: relative frequency of the examples of each source, in the order of `sources`; they
+            need not sum to 1. If empty, the frequencies are proportional to the sizes of the
+            sources.
     """
 
     sources: tuple[Source, ...] = ()
@@ -51,8 +52,8 @@ class Mixture(Source):
                 }
                 if len(kinds) > 1 or (other.names and named.names != other.names):
                     raise ValueError(
-                        f"the sources of the mixture disagree on {name!r}: "
-                        f"{tuple(other)} and {tuple(feature)}; give their columns the same form"
+                        f"the sources of the mixture have different features for {name!r}: "
+                        f"{tuple(other)} and {tuple(feature)}; give their columns the same feature"
                     )
                 merged[name] = named
         return Named(merged)
@@ -70,7 +71,7 @@ class Joined:
 
     Attributes:
         sizes: number of examples of each split.
-        shares: the order in which the pipeline draws from the splits.
+        shares: sequence of the splits from which the pipeline draws.
     """
 
     def __init__(
@@ -106,7 +107,7 @@ class Joined:
 
 
 class Shares:
-    """An endless sequence of sources, in which each source has its exact share.
+    """An endless sequence of sources, each of which occurs with exactly its frequency.
 
     Among the first n examples, the count of each source is off by less than two. Grain's own
     mixture is less exact because it rounds weights to a hundredth of the smallest weight.
@@ -122,8 +123,9 @@ class Shares:
 
     def __getitem__(self, index: int) -> tuple[int, int]:
         """Returns the number of a source, and how many examples it has already provided."""
-        # The sources choose in turn. A source with `share` of the `left` shares takes
-        # n - floor(n (left - share) / left) of the first n examples that earlier sources leave.
+        # The places are assigned source by source. A source with `share`, where `left` is the sum
+        # of the shares not assigned yet, takes n - floor(n (left - share) / left) of the first n
+        # free places.
         before, after, left = index, index + 1, sum(self._shares)
         for source, share in enumerate(self._shares):
             passed = before * (left - share) // left, after * (left - share) // left

@@ -34,13 +34,13 @@ class Data(Component):
     Attributes:
         source: the examples.
         augment: augmentations of the pictures of training examples, applied one after the other.
-            All pictures of an example are changed alike, such as those before and after an edit.
+            All pictures of an example get the same change, such as those before and after an edit.
         augment_given: augmentations of a second view of each picture, `NAME_given`. A DiT sees this
-            view where the picture is known, so that its condition varies but the pictures that it
-            learns to generate do not.
+            view where the picture is a condition. Conditions are thus augmented, but not the
+            pictures that the DiT learns to generate.
         batch_size: number of examples in a global batch, over all devices and processes.
-        buckets: largest number of lengths to which batches are padded if examples differ in length;
-            a step is compiled for each. 1 pads every batch to the longest possible example.
+        buckets: if examples differ in length: largest number of padded lengths; a step is compiled
+            for each. 1 pads every batch to the longest possible example.
         workers: number of processes that decode and augment; 0 uses threads of this process.
     """
 
@@ -67,7 +67,7 @@ class Data(Component):
         return self.source.features()
 
     def check(self) -> None:
-        """Checks the data before a run starts, so that errors do not appear hours later.
+        """Checks the data before a run starts, so that it does not fail hours later.
 
         Raises:
             ValueError: if there are too few examples for a batch, or encoded pictures have an
@@ -99,8 +99,8 @@ class Data(Component):
             seed: seed of the order and of the augmentation.
             start: the first step.
             process_index: index of this process.
-            process_count: number of processes, which each take equally many contiguous rows of the
-                global batch; must divide the batch size.
+            process_count: number of processes; must divide the batch size. Each process takes the
+                same number of contiguous rows of the global batch.
 
         Returns:
             A generator; close it to stop its threads.
@@ -204,7 +204,7 @@ def _buckets(data: Data) -> Buckets | None:
 
 
 class _Assemble:
-    """Makes the batch of a step from its row numbers; worker processes need a class to pickle."""
+    """Makes the batch of a step from its row numbers; a class, so that workers can unpickle it."""
 
     def __init__(
         self,
@@ -250,7 +250,7 @@ class _Assemble:
         step: int,
         rows: np.ndarray,
     ) -> list[Any]:
-        """Changes the views of one column, with the same draws for every column."""
+        """Augments the views of one column; every column gets the same random draws."""
         changed = []
         for view, row in zip(views, rows, strict=True):
             generator = np.random.Generator(np.random.Philox([self._seed, step, int(row)]))
@@ -269,7 +269,7 @@ def _first(views: "list[Pixels] | list[Pair]") -> np.ndarray:
 
 
 def _order(split: Split, seed: int) -> Any:
-    """Returns endless row numbers, shuffled anew in every epoch; mixtures obey their weights."""
+    """Returns endless row numbers, shuffled anew in every epoch; mixtures follow their weights."""
     import grain
 
     if not isinstance(split, Joined):
@@ -297,7 +297,7 @@ def _batch(
         n: document_numbers(data[n]) for n, feature in features.items() if feature.packed
     }
     parts: Any = (Named(data), Named(present), Named(mask), index.astype(np.int32), valid)
-    # It holds NumPy arrays, which the training loop moves to the devices.
+    # A batch has NumPy arrays, which the training loop moves to the devices.
     return Batch(*parts, documents=Named(packed))
 
 

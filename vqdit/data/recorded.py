@@ -1,4 +1,4 @@
-"""The base class of sources that convert raw data once to array_record files and read those."""
+"""The base class of sources that convert raw data to array_record files once, and read these."""
 
 import functools
 import logging
@@ -19,7 +19,7 @@ class Recorded(Source):
     """Base class of sources whose data are prepared as array_record files."""
 
     def key(self) -> str:
-        """Returns the folder name of the prepared data, which differs for different content."""
+        """Returns the folder name of the prepared data; it differs if the content differs."""
         raise TypeError(f"{type(self).__name__} must define the method key")
 
     def raw_features(self) -> Named[Feature]:
@@ -29,15 +29,15 @@ class Recorded(Source):
     def examples(self) -> Mapping[str, Iterable[records.Example]]:
         """Returns the examples of every split, read from the raw data.
 
-        A text in the place of an example is a remark, such as what was left out and why.
+        A string in place of an example is a remark, such as what was left out and why.
         """
         raise TypeError(f"{type(self).__name__} must define the method examples")
 
     def prepare(self, *, quiet: bool = False) -> Path:
-        """Prepares the raw data unless this is already done; returns the folder.
+        """Prepares the raw data unless they are already prepared; returns the folder.
 
         Args:
-            quiet: do not log the remarks on the prepared data.
+            quiet: True does not log the remarks about the prepared data.
         """
         folder = root() / self.key()
         if not is_prepared(folder):
@@ -61,7 +61,7 @@ class Recorded(Source):
         return reader(self._prepared(), name)
 
     def fingerprint(self) -> dict[str, Any]:
-        """Returns what identifies the data, after checking the raw data for changes."""
+        """Returns the identity of the data, after checking whether the raw data have changed."""
         found = describe(self.prepare())  # "name" is left out: it depends on the path
         return {part: found[part] for part in ("version", "features", "splits", "checksum")}
 
@@ -69,14 +69,14 @@ class Recorded(Source):
         return _PREPARED.get(self._place()) or self.prepare()
 
     def _place(self) -> tuple[Any, ...]:
-        return self, root(), Path.cwd()  # the path of the raw data may be relative
+        return self, root(), Path.cwd()  # the source's path to the raw data may be relative
 
 
 _PREPARED: dict[tuple[Any, ...], Path] = {}
-"""Folders that this process has prepared; a run keeps its data although the raw files change."""
+"""Folders prepared by this process; a run keeps using its data even if the raw files change."""
 
 
 @functools.lru_cache(maxsize=16)
 def reader(folder: Path, split: str) -> Records:
-    """Returns the reader of a split; all callers in a process share it and its cache."""
+    """Returns the reader of a split; there is one reader, with one cache, per process."""
     return Records(folder, split)

@@ -1,4 +1,4 @@
-"""The base class of sources whose examples are rows of columns, each read by its own modality."""
+"""The base class of sources with rows; the modality of each column reads its cells."""
 
 import dataclasses
 import itertools
@@ -39,11 +39,11 @@ class RowSource(Recorded):
 
     @property
     def may_lack_splits(self) -> bool:
-        """Whether train gives a tenth of its rows to each split that has none."""
+        """Whether a split without rows gets a tenth of the rows of train."""
         return False
 
     def column_modalities(self) -> dict[str, Modality]:
-        """Returns the modality of every column that there may be."""
+        """Returns the modality of every possible column."""
         raise TypeError(f"{type(self).__name__} must define the method column_modalities")
 
     def rows(self) -> tuple[list[Row], int]:
@@ -66,7 +66,7 @@ class RowSource(Recorded):
         modalities, is_divided = self._complete(parts), any(is_given(row, SPLIT) for row in rows)
         if is_divided and (absent := {*SPLITS} - {str(row.cells.get(SPLIT)) for row in rows}):
             names = " and no ".join(sorted(absent))
-            log.warning("%s has no %s split, which gets a tenth of train", self.shown, names)
+            log.warning("%s has no %s split; a tenth of train is used for it", self.shown, names)
         for split, column in itertools.product(SPLITS, modalities):
             if not any(is_given(row, column) for row in parts[split]):
                 is_label = isinstance(modalities[column], Label)
@@ -76,7 +76,7 @@ class RowSource(Recorded):
         return found | {SPLITS[-1]: itertools.chain(found[SPLITS[-1]], _summary(changes))}
 
     def _divided(self, rows: list[Row]) -> dict[str, list[Row]]:
-        """Divides rows by the column `split`; at random if there is none."""
+        """Divides rows by the column `split`, or at random if this column does not exist."""
         if not any(is_given(row, SPLIT) for row in rows):
             return self._at_random(rows)
         parts: dict[str, list[Row]] = {split: [] for split in SPLITS}
@@ -102,7 +102,7 @@ class RowSource(Recorded):
         return parts
 
     def _at_random(self, rows: list[Row]) -> dict[str, list[Row]]:
-        """Divides rows at random, so that every class of the first label has its share of each."""
+        """Divides rows at random, stratified by the classes of the first label."""
         modalities = self.column_modalities().items()
         label = next((name for name, modality in modalities if isinstance(modality, Label)), "")
         classes = [
@@ -112,16 +112,16 @@ class RowSource(Recorded):
         return {split: [rows[number] for number in numbers[split]] for split in SPLITS}
 
     def _miss(self, column: str, split: str, *, refuse: bool) -> None:
-        """Raises ValueError if a split cannot do without a column, else logs a warning."""
+        """Handles a column without values in a split: raises ValueError or logs a warning."""
         fault = f"{self.shown} has no {column} in any row of the {split} split"
         if split == "train" or (split == "validation" and refuse):
-            raise ValueError(f"{fault}; add some, by the column split, or remove the column")
-        log.warning("%s, so there will be no metrics of it", fault)
+            raise ValueError(f"{fault}; add some with the column split, or remove the column")
+        log.warning("%s, so it will have no metrics there", fault)
 
     def _read(
         self, rows: list[Row], modalities: Mapping[str, Modality], changes: Counter[str]
     ) -> Iterator[Mapping[str, Any]]:
-        """Reads rows, and counts what was done to their values."""
+        """Reads rows, and counts the conversions of their values."""
         for row in rows:
             example, done, name = {}, [], ""
             try:
@@ -141,7 +141,7 @@ class RowSource(Recorded):
             yield example
 
     def _value(self, row: Row, column: str, modality: Modality) -> Value | None:
-        """Returns what a modality reads of a cell; None if there is nothing."""
+        """Returns the value that a modality reads from a cell; None for an empty cell."""
         if not is_given(row, column):
             return None
         value = row.cells[column]
@@ -150,7 +150,7 @@ class RowSource(Recorded):
         return self.file_of(value) if modality.reads_files and isinstance(value, str) else value
 
     def _complete(self, parts: Mapping[str, list[Row]]) -> dict[str, Modality]:
-        """Returns the modality of every column that has values, with what only the data know."""
+        """Returns the modality of each column with values; the data determine missing fields."""
         found = {}
         for name, modality in self.column_modalities().items():
             train, *others = (
@@ -165,13 +165,13 @@ class RowSource(Recorded):
 
 
 def _summary(changes: Counter[str]) -> Iterator[str]:
-    """Yields a line for everything that was done to values."""
+    """Yields a line for each kind of conversion of values, with its count."""
     for change, count in sorted(changes.items()):
         yield f"{change}: {count:,}"
 
 
 def form(modality: Modality) -> str:
-    """Returns a modality as text, without fields that have their default value."""
+    """Returns the source text of a modality, without fields at their default value."""
     fields = dataclasses.fields(modality)
     values = {field.name: getattr(modality, field.name) for field in fields}
     given = [f"{f.name}={values[f.name]!r}" for f in fields if values[f.name] != f.default]

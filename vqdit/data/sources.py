@@ -13,7 +13,7 @@ from vqdit.typing import Component, Named
 
 SPLITS = ("train", "validation", "test")
 DTYPES = ("uint8", "int16", "int32", "float32")
-"""Data types that columns can have."""
+"""Data types of columns."""
 OPTION = "(in a training, --data.source.path)"
 """The option that sets the path of a source, for error messages."""
 PRESENT = "present_"
@@ -39,7 +39,7 @@ class Feature(NamedTuple):
         packed: True if the examples are windows of a stream of documents, see
             `vqdit.data.text_stream`.
         units: what the units of a text have learned from the training texts, such as the merges of
-            a BPE; empty if it is stored as bytes.
+            a BPE; empty if the text is stored as bytes.
     """
 
     shape: tuple[int, ...]
@@ -59,7 +59,7 @@ class Feature(NamedTuple):
 
     @property
     def is_picture(self) -> bool:
-        """Whether the column holds pictures: uint8 [h, w, c], and no tokens."""
+        """Whether the column holds pictures: uint8 [h, w, c], and not tokens."""
         return len(self.shape) == 3 and self.stored == np.uint8 and not self.encoded
 
     @property
@@ -92,10 +92,10 @@ class Split(Protocol):
 
 
 def take(split: Split, rows: np.ndarray, features: Named[Feature]) -> Arrays:
-    """Returns examples of a split with all columns, and for each which examples have it.
+    """Returns examples of a split, and for each column which of the examples have it.
 
     Raises:
-        ValueError: if the split lacks a column of the features, or an array has a wrong shape.
+        ValueError: if the split lacks one of the features' columns, or an array has a wrong shape.
     """
     arrays = {**split.take(rows)}
     for name, feature in features.items():
@@ -107,8 +107,8 @@ def take(split: Split, rows: np.ndarray, features: Named[Feature]) -> Arrays:
         if found is None or not is_right or is_ragged(found) != feature.ragged:
             shape = "no such column" if found is None else f"the shape {list(found.shape)}"
             raise ValueError(
-                f"{type(split).__name__}.take must give {what}, as its source's features say; got "
-                f"{shape}"
+                f"{type(split).__name__}.take must return {what}, as its source's features "
+                f"declare; got {shape}"
             )
         arrays.setdefault(PRESENT + name, np.ones(len(rows), bool))
     return arrays
@@ -117,7 +117,7 @@ def take(split: Split, rows: np.ndarray, features: Named[Feature]) -> Arrays:
 def lengths_of(split: Split, name: str, feature: Feature) -> np.ndarray:
     """Returns the length of every example of a ragged column, int32 [n]; 0 where it is missing.
 
-    A split that knows them has a method `lengths`; otherwise all examples are read.
+    If the split has a method `lengths`, it gives them; otherwise all examples are read.
     """
     if hasattr(split, "lengths"):
         return split.lengths(name)  # pyright: ignore[reportAttributeAccessIssue]
@@ -197,7 +197,7 @@ def divide(count: int, what: str, labels: Sequence[Hashable] = ()) -> dict[str, 
 
 
 def _stratified(order: np.ndarray, labels: Sequence[Hashable]) -> tuple[np.ndarray, ...]:
-    """Divides rows class by class: a tenth each, rounded so that the splits have their size."""
+    """Divides each class on its own: a tenth each for validation and test, rounded to fit."""
     groups: dict[Hashable, list[int]] = {}
     for row in order:
         groups.setdefault(labels[row], []).append(row)
@@ -211,7 +211,7 @@ def _stratified(order: np.ndarray, labels: Sequence[Hashable]) -> tuple[np.ndarr
         extra = set(able[:more])
         for name in extra:
             free[name] -= 1
-            rest[name] -= 10  # another class is the next to spare one
+            rest[name] -= 10  # the next row is taken from another class
         shares = ((rows, tenths[name] + (name in extra)) for name, rows in groups.items())
         parts.append([rows.pop() for rows, share in shares for _ in range(share)])
     parts.insert(0, [row for rows in groups.values() for row in rows])

@@ -57,7 +57,7 @@ VOICES = (
     "en-gb-x-rp+f2",
     "en-gb-x-gbclan+m1",
 )
-"""Distinct voices of espeak-ng, which substitutes others for unknown names without an error."""
+"""Distinct voices of espeak-ng. For an unknown name it uses another voice without an error."""
 MANNERS = ((220, 50), (230, 25), (240, 75), (250, 40), (265, 60))
 """Pairs of speed in words per minute and pitch from 0 to 99; every utterance fits the audio."""
 PEAK = 0.8
@@ -104,7 +104,7 @@ class SpokenFashion(Source):
         return FashionMNIST(path=self.path)
 
     def _prepare(self) -> None:
-        """Prepares images and utterances, after checking that both can be prepared."""
+        """Checks that images and utterances can be prepared, then prepares both."""
         if not Utterances().is_prepared():
             check_speaker()
         self._garments().features()
@@ -209,11 +209,11 @@ def _speak(line: _Line) -> tuple[np.ndarray, int]:
             return np.frombuffer(speech, "<i2"), reader.getframerate()
     except (wave.Error, EOFError) as error:
         said = done.stderr.decode(errors="replace").strip() or error
-        raise OSError(f"espeak-ng cannot speak {line.text!r} by {way}: {said}") from error
+        raise OSError(f"espeak-ng failed to speak {line.text!r} with {way}: {said}") from error
 
 
 def _fit(speech: np.ndarray, rate: int, line: _Line) -> np.ndarray:
-    """Converts speech to `RATE`, `SAMPLES` and `PEAK`, without the silence at its beginning.
+    """Resamples speech to `RATE`, removes leading silence, and fits it to `SAMPLES` and `PEAK`.
 
     Samples below a hundredth of the peak count as silence.
     """
@@ -224,10 +224,10 @@ def _fit(speech: np.ndarray, rate: int, line: _Line) -> np.ndarray:
     level = np.abs(resampled)
     if not level.size or not level.max():
         raise OSError(
-            f"espeak-ng gave no sound for {line.text!r} by {line.way}; check its installation"
+            f"espeak-ng made no sound for {line.text!r} with {line.way}; check its installation"
         )
     audible = np.flatnonzero(level >= 0.01 * level.max())
     if audible[-1] - audible[0] >= SAMPLES:
-        log.warning("the speech of %r by %s is too long; its end is cut", line.text, line.way)
+        log.warning("the speech of %r with %s is too long; its end is cut off", line.text, line.way)
     scaled = 32767.0 * PEAK / level.max() * resampled[audible[0] :][:SAMPLES]
     return np.pad(np.round(scaled).astype(np.int16), (0, SAMPLES - len(scaled)))

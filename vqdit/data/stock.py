@@ -21,15 +21,15 @@ CLASSES = 2**20
 class TFDS(Source):
     """A TFDS data set: `image` uint8 [size, size, channels], and `label` if the data set has one.
 
-    With `columns`, it is any of its texts, classes and pictures instead, which are converted once,
-    as those of a `Table` are.
+    With `columns`, the columns are instead any of the texts, classes and pictures of the data set.
+    They are converted once, like those of a `Table`.
 
     `vqdit prepare tfds:NAME` must have prepared the data set in the array_record format. If the
     data set has no validation or test split, 5 % of its training split is used for each. Labels
     below 0, which some test sets use for secret labels, count as missing.
 
-    Only `vqdit prepare` runs the code of a data set of others, whose name has a namespace, such as
-    kubric:movi_e. Once prepared, it is known by its name without the namespace.
+    A name with a namespace, such as kubric:movi_e, is a data set whose code comes from a third
+    party. Only `vqdit prepare` runs this code; afterwards, use the name without the namespace.
 
     Attributes:
         name: TFDS name, such as "celeb_a" or "imagenet2012:5.1.0".
@@ -38,7 +38,8 @@ class TFDS(Source):
         image: name of the TFDS feature that holds the image.
         label: name of the TFDS feature that holds the label; empty for no label.
         columns: modality of every column by the name of its TFDS feature, such as
-            text=Text(length=512, outside="cut"); the fields above but the name are then not used.
+            text=Text(length=512, outside="cut"). If it is not empty, only the field `name` is used
+            in addition.
     """
 
     name: str = "celeb_a"
@@ -72,16 +73,16 @@ class TFDS(Source):
         is_image = isinstance(image, tfds.features.Image)
         if not is_image or image.np_dtype != np.uint8:
             raise ValueError(
-                f"the feature {self.image!r} of {self.name} holds no uint8 pictures; choose "
-                "another with --data.source.image"
+                f"the feature {self.image!r} of {self.name} has no uint8 pictures; choose another "
+                "with --data.source.image"
             )
         columns = {"image": Feature((self.size, self.size, self.channels))}
         if self.label in found:
             label = found[self.label]
             if not getattr(label, "num_classes", None):
                 raise ValueError(
-                    f"the feature {self.label!r} of {self.name} is no class label; "
-                    "set --data.source.label= (empty) to train without labels"
+                    f"the feature {self.label!r} of {self.name} is not a class label; set "
+                    "--data.source.label= (empty) to train without labels"
                 )
             if label.num_classes > CLASSES:
                 raise ValueError(
@@ -153,9 +154,9 @@ def _channels(pixels: np.ndarray, channels: int) -> np.ndarray:
 
 
 def lacks_pictures(name: str) -> str:
-    """Returns columns that a prepared data set without pictures may have, as source; "" if it has.
+    """Returns possible columns of a prepared data set without pictures as source code, else "".
 
-    They are its texts and its class labels.
+    These are the texts and class labels of the data set.
     """
     import tensorflow_datasets as tfds
 

@@ -17,13 +17,14 @@ def open_stock(name: str) -> Any:
 
     Raises:
         FileNotFoundError: it is not prepared.
-        ValueError: there is no such data set, or its code is that of others.
+        ValueError: there is no such data set, or its code is from a third party.
     """
     if (match := re.fullmatch(NAME, name)) and (namespace := match["namespace"]):
         bare = name.removeprefix(namespace)
         raise ValueError(
-            f"{name} has a namespace, whose code only `vqdit prepare tfds:{name}` "
-            f"runs; prepare it, if you trust {namespace[:-1]}, and name it {bare!r} here"
+            f"{name} has a namespace, and only `vqdit prepare tfds:{name}` runs the code of a "
+            f"namespace; if you trust {namespace[:-1]}, run this command, then use the name "
+            f"{bare!r}"
         )
     builder = make_builder(name)
     if not builder.info.splits:
@@ -35,7 +36,7 @@ def open_stock(name: str) -> Any:
 
 
 def records_of(name: str, split: str) -> Any:
-    """Returns the records of a split; if the data set has none, 5 % of those of train.
+    """Returns the records of a split; if the split does not exist, 5 % of those of train.
 
     Raises:
         ValueError: there is no training split.
@@ -64,7 +65,7 @@ def make_builder(name: str) -> Any:
     """Returns the TFDS builder of a data set.
 
     Args:
-        name: its name. One with a namespace makes TFDS download code and run it.
+        name: name of the data set; if it has a namespace, TFDS downloads code and runs it.
 
     Raises:
         ValueError: if TFDS has no such data set or version.
@@ -73,7 +74,9 @@ def make_builder(name: str) -> Any:
     import tensorflow_datasets as tfds
 
     if not re.fullmatch(NAME, name):
-        raise ValueError(f"{name!r} is no name of a TFDS data set, such as celeb_a or mnist:3.0.1")
+        raise ValueError(
+            f"{name!r} is not the name of a TFDS data set; write it like celeb_a or mnist:3.0.1"
+        )
     try:
         with _only_known_features():
             return tfds.builder(name, data_dir=root() / "tfds", file_format="array_record")
@@ -90,14 +93,15 @@ def make_builder(name: str) -> Any:
 
 @contextlib.contextmanager
 def _only_known_features() -> Iterator[None]:
-    """Keeps TFDS from importing the modules of features that prepared data name."""
+    """Prevents TFDS from importing feature modules that prepared data name."""
     from tensorflow_datasets.core.features.feature import FeatureConnector
 
     def known(cls: Any, name: str) -> Any:
         if name not in cls._registered_features:
             raise ValueError(
-                f"the prepared data name {name!r}, which is no feature of TFDS and may be code of "
-                f"others; remove them from {root() / 'tfds'} and prepare them again"
+                f"the prepared data use the feature {name!r}, which is not a feature of TFDS and "
+                f"may run untrusted code; remove the data from {root() / 'tfds'} and prepare them "
+                "again"
             )
         return cls._registered_features[name]
 

@@ -1,4 +1,4 @@
-"""Columns of a TFDS data set by name: texts, classes and pictures, each read by its modality."""
+"""Columns of a TFDS data set: texts, classes and pictures, which are read by modalities."""
 
 import hashlib
 from pathlib import Path
@@ -18,7 +18,7 @@ TOGETHER = 1024
 
 
 class StockPicture(NamedTuple):
-    """A picture file in a record of a TFDS data set; it is read when it is needed."""
+    """A picture file in a record of a TFDS data set, which is read on demand."""
 
     records: Any
     row: int
@@ -31,7 +31,7 @@ class StockPicture(NamedTuple):
 
 
 class StockRows(RowSource):
-    """The rows of a prepared TFDS data set; `vqdit.data.TFDS` makes one if it has columns.
+    """The rows of a prepared TFDS data set, for a `vqdit.data.TFDS` with columns.
 
     Attributes:
         name: TFDS name.
@@ -49,7 +49,7 @@ class StockRows(RowSource):
         return dict(self.columns)
 
     def file_of(self, name: str) -> Path:
-        raise TypeError(f"a TFDS data set has no file {name}")
+        raise TypeError(f"a TFDS data set has no files, got {name}")
 
     def key(self) -> str:
         info = open_stock(self.name).info
@@ -91,7 +91,7 @@ def _stored(record: bytes) -> Any:
 
 
 def _decoded(cells: dict[str, Any], features: Any, place: str) -> dict[str, Any]:
-    """Returns cells with texts as str, and classes by their names; classes below 0 are missing."""
+    """Converts texts to str, and classes to their names; classes below 0 are missing."""
     found = {}
     for name, value in cells.items():
         names = getattr(features[name], "names", None)
@@ -99,7 +99,7 @@ def _decoded(cells: dict[str, Any], features: Any, place: str) -> dict[str, Any]
             try:
                 value = value.decode()
             except UnicodeDecodeError as error:
-                raise ValueError(f"{place}, {name}: no UTF-8 at byte {error.start}") from error
+                raise ValueError(f"{place}, {name}: not UTF-8 at byte {error.start}") from error
         elif isinstance(value, int) and names is not None:
             value = names[value] if value >= 0 else None
         found[name] = value
@@ -118,11 +118,11 @@ def _check_kind(name: str, column: str, feature: Any, modality: Modality) -> Non
     for kind, wanted, what in kinds:
         if isinstance(modality, kind) and not isinstance(feature, wanted):
             raise ValueError(
-                f"the feature {column!r} of {name} is a {type(feature).__name__} and not {what}; "
+                f"the feature {column!r} of {name} is a {type(feature).__name__}, not {what}; "
                 "give it another modality, or leave it out"
             )
     if isinstance(modality, Audio) or not isinstance(modality, Text | Label | Image):
         raise ValueError(
-            f"a column of a TFDS data set is a Text, a Label or an Image; {column!r} is of type "
-            f"{type(modality).__name__}"
+            f"a column of a TFDS data set must be a Text, a Label or an Image, but {column!r} is "
+            f"of type {type(modality).__name__}"
         )

@@ -21,29 +21,29 @@ from vqdit.modalities.pictures import check_form
 from vqdit.typing import Named, resumable
 
 COLUMNS = ("image", "audio", "text", "label")
-"""The columns of a table whose columns are not named."""
+"""The columns of a table if the config names none."""
 
 
 class Table(RowSource):
     """Rows of .jsonl, .csv or .parquet files, whose columns are modalities.
 
     A column of pictures or sounds holds paths, absolute or relative to the table, or the bytes of
-    files (Parquet). A column of a `Label` holds the names or numbers of classes; if the label has
-    no names, the classes are the values that occur, sorted as numbers if all are whole numbers,
-    else as text. Other columns of the table are not read. Without `columns`, the table has any of
-    the columns `image`, `audio`, `text` and `label`, and no others.
+    files (Parquet). A column of a `Label` holds the names or numbers of classes. If the label has
+    no names, the values that occur in the table are the classes, sorted as numbers if all are whole
+    numbers, else as text. Columns that `columns` does not name are not read. If `columns` is empty,
+    the table may have the columns `image`, `audio`, `text` and `label`, and no others.
 
     An optional column `split` assigns each row to train, validation or test. Without this column,
     10 % of the rows go to validation and 10 % to test. Rows without any value are left out.
 
-    A table may be a folder of files, as data sets of the Hugging Face hub are: names that begin
-    with train, validation or test say the split, as in train-00000-of-00004.parquet. If such a
-    folder has no validation or test files, each has 10 % of the rows of train.
+    A table may be a folder of files, like data sets of the Hugging Face hub. The beginning of a
+    file's name, train, validation or test, is then its split, as in train-00000-of-00004.parquet.
+    If the folder has no validation or test files, 10 % of the rows of train are used for each.
 
     Attributes:
-        path: path of the table, or of the folder of its files.
-        columns: modality of every column by the column's name; the same that the task uses.
-        headers: the column's name in the file, for columns that have another one there, such as
+        path: path of the table, or of a folder with its files.
+        columns: modality of every column, by the name of the column; must be that of the task.
+        headers: names in the file of columns that have another name there, such as
             label_text="label text".
         size: without `columns`: edge of the square to which each image is cropped and resized.
         channels: without `columns`: 1 for grey images, 3 for colour.
@@ -71,7 +71,7 @@ class Table(RowSource):
         for name in self.headers:
             if name not in (known := {*self.column_modalities(), SPLIT}):
                 raise ValueError(
-                    f"headers names the column {name!r}, which the table does not have; it has: "
+                    f"headers has the column {name!r}, which is not in columns; these are: "
                     f"{', '.join(sorted(known))}"
                 )
 
@@ -103,7 +103,7 @@ class Table(RowSource):
                 if named.is_file():
                     stat = named.stat()
                     digest.update(f"{stat.st_size} {stat.st_mtime_ns}\n".encode())
-        if empty:  # data that were prepared when empty rows were examples are not used any more
+        if empty:  # invalidates data that were prepared when empty rows still counted as examples
             digest.update(b"without empty rows")
         return f"table_{digest.hexdigest()[:16]}"
 
@@ -112,7 +112,7 @@ class Table(RowSource):
         return self.features() if known else self.raw_features()
 
     def file_of(self, name: str) -> Path:
-        """Returns the file that a cell names; Unicode's other form of its name is one name."""
+        """Returns the file that a cell names; the name may be in another Unicode normal form."""
         file = folder_of(self.path) / name
         if not file.exists():
             for form in ("NFC", "NFD"):
@@ -129,7 +129,7 @@ class Table(RowSource):
             "image": Image(size=(self.size, self.size), channels=self.channels),
             "audio": Audio(samples=self.samples, rate=self.rate),
             "text": Text(length=self.length),
-            "label": Label(classes=1),  # as many as there are
+            "label": Label(classes=1),  # as many classes as the table has
         }
 
     def rows(self) -> tuple[list[Row], int]:
@@ -143,8 +143,8 @@ class Table(RowSource):
             hint = "; cells are separated by commas" if ";" in name or "\t" in name else ""
             raise ValueError(
                 f"{self.path} has the unknown column {name[:100]!r}; known columns: "
-                f"{', '.join(COLUMNS)}, {SPLIT}; for others, `vqdit configure` writes a config, or "
-                f"name them in one by the table's columns{hint}"
+                f"{', '.join(COLUMNS)}, {SPLIT}; for others, let `vqdit configure` write a "
+                f"config, or set the table's columns in a config{hint}"
             )
         for name in (*self.columns, *self.headers):
             if columns[name] not in names:

@@ -1,4 +1,4 @@
-"""Names of a table's columns: in Python, and in the file."""
+"""Names of a table's columns, as Python identifiers and in the file."""
 
 import difflib
 
@@ -12,30 +12,30 @@ SHOWN = 20
 
 
 def check_name(name: str) -> None:
-    """Raises ValueError unless a column may have a name."""
+    """Raises ValueError unless a name is valid for a column."""
     if not name.isidentifier():
         new = identifier(name)
         raise ValueError(
-            f"Table cannot have a column named {name!r}, which is no name in Python; call it "
-            f"{new}, and add headers=Named({new}={name!r})"
+            f"Table cannot have a column named {name!r}, which is not a Python identifier; name "
+            f"it {new}, and add headers=Named({new}={name!r})"
         )
     if is_used(name):
-        raise ValueError(f"Table cannot have the column {name!r}, a name that vqdit uses")
+        raise ValueError(f"Table cannot have the column {name!r}, a name that vqdit reserves")
 
 
 def is_used(name: str) -> bool:
-    """Returns whether vqdit uses a name itself."""
+    """Returns whether vqdit reserves a name."""
     return name == SPLIT or name.startswith(PRESENT) or name.endswith((MIRRORED, GIVEN))
 
 
 def identifier(header: str) -> str:
-    """Returns a name in Python for a column that has this name in a table."""
+    """Returns a Python identifier for a column's name in a table."""
     name = "".join(letter if f"a{letter}".isidentifier() else "_" for letter in header)
     return name if name.isidentifier() else f"_{name}"
 
 
 def missing(header: str, names: list[str]) -> str:
-    """Returns what an error says of a column that a table lacks, with the nearest name."""
+    """Describes a missing column for an error message, with the nearest name."""
     shown = ", ".join(ascii(known)[1:-1][:100] for known in names[:SHOWN])
     close = difflib.get_close_matches(header, names, n=1)
     hint = f"; nearest: {close[0]!r}" if close else ""

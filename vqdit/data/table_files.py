@@ -1,4 +1,4 @@
-"""The files of a table: a single one, or a folder of shards whose names say their split."""
+"""The files of a table: one file, or a folder of shards whose names have the split."""
 
 import re
 from collections import Counter, defaultdict
@@ -11,22 +11,22 @@ from vqdit.files import local_path
 from vqdit.modalities.pictures import is_clutter
 
 INSIDE = "data"
-"""The folder in which data sets of the Hugging Face hub have their shards."""
+"""The name of the folder with the shards of data sets of the Hugging Face hub."""
 OF_SPLIT = re.compile(rf"({'|'.join(SPLITS)})(?![a-zA-Z0-9])")
 SHARD = re.compile(r"(.*)-(\d+)-of-(\d+)(?!\d)")
 KNOWN = f"{', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}"
 
 
 def table_files(path: str) -> dict[Path, str]:
-    """Returns the files of a table in order, and the split that the name of each says, or "".
+    """Returns the ordered files of a table with their splits, from the names, or "".
 
     Args:
         path: a file; or a folder of files, such as train.csv and test.csv, or
-            train-00000-of-00004.parquet, which may be in a folder `data` within it.
+            train-00000-of-00004.parquet, which may be in a sub-folder `data`.
 
     Raises:
         FileNotFoundError: there is no such file or folder, or a shard is missing.
-        ValueError: files are of another kind, or of several kinds.
+        ValueError: files are of an unknown kind, or of several kinds.
     """
     place = local_path(path)
     if place.is_dir():
@@ -39,7 +39,7 @@ def table_files(path: str) -> dict[Path, str]:
 
 
 def folder_of(path: str) -> Path:
-    """Returns the folder in which the files of a table are."""
+    """Returns the folder of a table's files."""
     place = local_path(path)
     if not place.is_dir():
         return place.parent
@@ -47,19 +47,19 @@ def folder_of(path: str) -> Path:
 
 
 def is_sharded(files: Collection[Path]) -> bool:
-    """Returns whether the names of all files in a folder say a split."""
+    """Returns whether the names of all files in a folder have a split."""
     return bool(files) and all(OF_SPLIT.match(file.stem) for file in files)
 
 
 def read_table(
     files: dict[Path, str], wanted: Collection[str], split: str
 ) -> tuple[list[str], list[Row]]:
-    """Returns the names of all columns of a table, and its rows with at least the wanted columns.
+    """Returns the names of all columns of a table, and its rows, which have the wanted columns.
 
     Args:
         files: the files, and the split of each, or "".
         wanted: names of columns.
-        split: name of the column that has the split; it is added if the files say their splits.
+        split: name of the column with the split; it is added if the files' names have splits.
 
     Raises:
         ValueError: a file or a wanted column cannot be read; the message has file and line.
@@ -70,7 +70,9 @@ def read_table(
     for file, (own, each) in found.items():
         lacks = [name for name in names if name in wanted and name not in own]
         if lacks and each and file.suffix.lower() != ENDINGS[0]:
-            raise ValueError(f"{file} has no column {lacks[0]!r}, which other files of it have")
+            raise ValueError(
+                f"{file} has no column {lacks[0]!r}, which other files of the table have"
+            )
         if files[file]:
             each = [Row(row.place, {**row.cells, split: files[file]}) for row in each]
         rows += each
@@ -93,8 +95,8 @@ def _shards(folder: Path) -> dict[Path, str]:
     if any(splits.values()) and not all(splits.values()):
         other = next(file for file, split in splits.items() if not split)
         raise ValueError(
-            f"the name of {other} says no split, and those of other files do; begin it with "
-            f"{', '.join(SPLITS[:-1])} or {SPLITS[-1]}, or move it away"
+            f"the name of {other} has no split, but those of other files have; begin it with "
+            f"{', '.join(SPLITS[:-1])} or {SPLITS[-1]}, or move the file away"
         )
     _check_shards(files)
     return splits
@@ -106,7 +108,7 @@ def _tables(folder: Path) -> list[Path]:
 
 
 def _check_shards(files: Collection[Path]) -> None:
-    """Raises FileNotFoundError if a shard is missing of those that the names count."""
+    """Raises FileNotFoundError if there are fewer shards than their names declare."""
     shards: dict[tuple[str, int], set[int]] = defaultdict(set)
     for file in files:
         if match := SHARD.match(file.stem):
@@ -121,7 +123,7 @@ def _check_shards(files: Collection[Path]) -> None:
 
 
 def content(file: Path) -> bytes:
-    """Returns what differs between versions of a table; Parquet files may be too large to read."""
+    """Returns what identifies a version of a table; large Parquet files are not read for this."""
     if file.suffix.lower() != ".parquet":
         return file.read_bytes()
     stat = file.stat()

@@ -33,7 +33,7 @@ class Row(NamedTuple):
 
 
 class Embedded(NamedTuple):
-    """A file whose bytes are in a Parquet table; they are read when they are needed.
+    """A file whose bytes are in a Parquet table; they are read on demand.
 
     Attributes:
         file: the table.
@@ -48,7 +48,7 @@ class Embedded(NamedTuple):
     row: int
 
     def read(self) -> bytes | str | None:
-        """Returns the bytes; the path if there are none; None if there is neither."""
+        """Returns the bytes, else the path if there are no bytes, else None."""
         value = _group(self.file, self.group, self.column)[self.row].as_py()
         if isinstance(value, Mapping):
             return value.get(BYTES) or value.get(PATH)
@@ -56,10 +56,10 @@ class Embedded(NamedTuple):
 
 
 def read_rows(file: Path, wanted: Collection[str]) -> tuple[list[str], list[Row]]:
-    """Returns the names of all columns of a table, and its rows with at least the wanted columns.
+    """Returns the names of all columns of a table, and its rows, which have the wanted columns.
 
     Raises:
-        ValueError: the table or a wanted column cannot be read; the message has the line.
+        ValueError: the table or a wanted column cannot be read; the message names the line.
     """
     if file.suffix.lower() == ".parquet":
         return _read_parquet(file, wanted)
@@ -78,13 +78,13 @@ def read_rows(file: Path, wanted: Collection[str]) -> tuple[list[str], list[Row]
 
 
 def is_given(row: Row, column: str) -> bool:
-    """Returns whether a row has a value in a column; None, "" and NaN are none."""
+    """Returns whether a row has a value in a column; None, "" and NaN do not count."""
     value = row.cells.get(column)
-    return value not in (None, "") and value == value  # NaN is not itself
+    return value not in (None, "") and value == value  # NaN differs from itself
 
 
 def check_cell(row: Row, column: str, *, is_file: bool) -> None:
-    """Raises ValueError unless a cell is a text or number, or a path or file if it `is_file`."""
+    """Raises ValueError unless a cell is a text or number, or if `is_file`, a path or file."""
     value = row.cells.get(column)
     if isinstance(value, Embedded):
         if not is_file:
@@ -98,7 +98,7 @@ def check_cell(row: Row, column: str, *, is_file: bool) -> None:
             raise ValueError(f"{row.place} must have a path as its {column}, got {value}")
     elif value and not is_utf8(value):
         raise ValueError(
-            f"{row.place} has half a character (a lone surrogate) in its {column}: "
+            f"{row.place} has a lone surrogate (half a character) in its {column}: "
             f"{value[:40]!r}; write it as UTF-8"
         )
     elif value and is_file and len(value) > LONGEST_PATH:
@@ -131,7 +131,7 @@ def _read_parquet(file: Path, wanted: Collection[str]) -> tuple[list[str], list[
             for row in range(found.num_rows):
                 cells = {name: values[row] for name, values in columns.items()}
                 for name in names.keys() & cells.keys():
-                    cells[name] = names[name].get(cells[name])  # -1 stands for no label
+                    cells[name] = names[name].get(cells[name])  # -1 means no label
                 for name, is_there in present.items():
                     cells[name] = Embedded(file, name, group, row) if is_there[row] else None
                 rows.append(Row(f"{file}:{len(rows) + 1}", cells))
@@ -188,7 +188,7 @@ def _check_sizes(file: Path, metadata: Any, wanted: Collection[str]) -> None:
 
 
 def _holds_files(file: Path, name: str, kind: Any) -> bool:
-    """Returns whether a Parquet column holds files; raises ValueError if it cannot be used."""
+    """Returns whether a Parquet column holds files; raises ValueError for unsupported types."""
     from pyarrow import types
 
     if types.is_struct(kind):
@@ -213,14 +213,14 @@ def _holds_files(file: Path, name: str, kind: Any) -> bool:
 
 
 def _present(name: str, kind: Any) -> str:
-    """Returns what to read of a column to know which rows have a value: no bytes of files."""
+    """Returns the part of a column that shows which rows have a value, without bytes of files."""
     from pyarrow import types
 
     return f"{name}.{PATH}" if types.is_struct(kind) and kind.num_fields > 1 else name
 
 
 def _class_names(schema: Any) -> dict[str, dict[int, str]]:
-    """Returns the names of classes by their numbers, which the hub's data sets have."""
+    """Returns the class names that data sets of the hub store in their schema."""
     try:
         features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
         labels = {name: one for name, one in features.items() if one["_type"] == "ClassLabel"}
@@ -237,7 +237,7 @@ def _class_names(schema: Any) -> dict[str, dict[int, str]]:
 
 @functools.lru_cache(maxsize=4)
 def _group(file: Path, group: int, column: str) -> Any:
-    """Returns a column of one row group; rows are read in order, so few are kept."""
+    """Returns a column of one row group; caches few of them, as rows are read in order."""
     from pyarrow import parquet
 
     return parquet.ParquetFile(file).read_row_group(group, [column])[column]
@@ -251,11 +251,11 @@ def _first_undecoded(file: Path) -> int:
 
 
 def _read_csv(file: Path, lines: TextIO) -> Iterator[Row]:
-    reader = csv.DictReader(lines, strict=True)  # refuses a quote that nothing closes
+    reader = csv.DictReader(lines, strict=True)  # an unclosed quote is an error
     ((name, count),) = Counter(reader.fieldnames or [""]).most_common(1)
     if count > 1:
         raise ValueError(
-            f"{file} has two columns {name[:100]!r}; give each column a different name"
+            f"{file} has two columns named {name[:100]!r}; give each column a different name"
         )
     for row in reader:
         if None in row:  # DictReader stores surplus cells under this key
@@ -279,7 +279,7 @@ def _read_json_lines(file: Path, lines: TextIO) -> Iterator[Row]:
             ) from error
         except RecursionError:
             raise ValueError(
-                f"{file}:{number} is nested too deep; a row is one flat object"
+                f"{file}:{number} is nested too deeply; a row must be one flat object"
             ) from None
         except ValueError as error:  # a name given twice, or a very long number
             raise ValueError(f"{file}:{number} cannot be read: {error}") from error
@@ -293,5 +293,5 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         ((name, _),) = Counter(name for name, _ in pairs).most_common(1)
-        raise ValueError(f"it has {name[:100]!r} twice; give each column one value")
+        raise ValueError(f"the row has the name {name[:100]!r} twice; give each column one value")
     return found

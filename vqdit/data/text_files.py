@@ -19,12 +19,12 @@ from vqdit.modalities.units import END
 from vqdit.typing import resumable
 
 ENDINGS = (".txt", ".text", ".md")
-"""Endings of the files of a folder that are read; a single file may have any."""
+"""Endings of the files that are read from a folder; a single file may have any ending."""
 MARK = b"\xef\xbb\xbf"
-"""The byte order mark, which is no part of a text."""
+"""The byte order mark, which is not part of a text."""
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SHARES = {"train": (0.0, 0.9), "validation": (0.9, 0.95), "test": (0.95, 1.0)}
-"""Where each split begins and ends if the text is divided by position."""
+"""Where each split begins and ends, as fractions, if the text is divided by position."""
 
 
 class TextFiles(TextStream):
@@ -35,7 +35,7 @@ class TextFiles(TextStream):
     the same split.
 
     Attributes:
-        path: a file, or a folder whose files, and those of its sub-folders, are read in the order
+        path: a file, or a folder. The files of a folder and its sub-folders are read in the order
             of their names.
         documents: "file": every file is a document; "line": every line; "blank_lines": the lines
             between blank lines. Empty documents are left out.
@@ -44,8 +44,8 @@ class TextFiles(TextStream):
         letters: "all": the text as it is; "text8": 27 symbols, as in the benchmark of this name:
             letters a to z in lower case, digits spelled out, and one blank for anything else
             (Mahoney, "Large Text Compression Benchmark").
-        split_by: "documents": as above; "position": the first 90 % of the bytes are for training,
-            the next 5 % for validation and the last 5 % for test.
+        split_by: "documents": at random, as above; "position": the first 90 % of the bytes are for
+            training, the next 5 % for validation and the last 5 % for test.
     """
 
     path: str = resumable("texts")
@@ -129,7 +129,7 @@ class TextFiles(TextStream):
 
 
 class _Survey(NamedTuple):
-    """What a pass over all documents found.
+    """The results of one pass over all documents.
 
     Attributes:
         numbers: number of every document, the same for equal ones.
@@ -143,7 +143,7 @@ class _Survey(NamedTuple):
 
 
 class _Reader:
-    """Reads the documents of files, as the fields of a `TextFiles` say."""
+    """Reads the documents of the files of a `TextFiles`, according to its fields."""
 
     def __init__(self, files: list[Path], source: TextFiles) -> None:
         self._files, self._source = files, source
@@ -160,7 +160,7 @@ class _Reader:
             numbers.append(known.setdefault(hashlib.sha256(text).digest()[:16], len(known)))
             total += len(text)
         if not numbers:
-            raise ValueError(f"{self._source.path} has no document that is not empty")
+            raise ValueError(f"{self._source.path} has only empty documents")
         remarks = [
             f"{what}: {len(places)}, the first in {places[0]}"
             for what, places in self._remarks.items()
@@ -190,7 +190,7 @@ class _Reader:
                     yield b"".join(group).rstrip(b"\r\n")
 
     def _lines(self, file: Path) -> Iterator[bytes]:
-        """Yields the lines of a file with their ends; all of them are UTF-8 without END."""
+        """Yields the lines of a file with their line ends, as valid UTF-8 without the byte END."""
         offset = 0
         with file.open("rb") as opened:
             for line in opened:
@@ -210,10 +210,10 @@ class _Reader:
         if self._source.errors == "strict":
             what = "a byte 0, which ends documents" if line[at] == END else f"0x{line[at]:02x}"
             raise ValueError(
-                f"no UTF-8 text: {place} has {what}; convert the file, or replace such bytes by "
-                f"errors=replace {OPTION.replace('path', 'errors')}"
+                f"not a UTF-8 text: {place} has {what}; convert the file, or replace such bytes "
+                f"with errors=replace {OPTION.replace('path', 'errors')}"
             )
-        self._remark("lines with bytes that were replaced by U+FFFD", place)
+        self._remark("lines in which bytes were replaced with U+FFFD", place)
         return line.decode(errors="replace").replace(chr(END), "\N{REPLACEMENT CHARACTER}").encode()
 
     def _remark(self, what: str, place: str) -> None:
@@ -229,7 +229,7 @@ def text8(text: bytes) -> bytes:
 
 
 def _between(documents: Iterable[bytes], start: int, end: int) -> Iterator[bytes]:
-    """Yields the part of all documents from byte `start` to `end`; no character is divided."""
+    """Yields the parts of documents between bytes `start` and `end`; characters stay whole."""
     position = 0
     for text in documents:
         cuts = (_boundary(text, cut - position) for cut in (start, end))
@@ -241,7 +241,7 @@ def _between(documents: Iterable[bytes], start: int, end: int) -> Iterator[bytes
 
 
 def _boundary(text: bytes, at: int) -> int:
-    """Returns the nearest place at or before `at` that is between two characters."""
+    """Returns the last position at or before `at` that does not divide a character."""
     at = min(max(at, 0), len(text))
     while 0 < at < len(text) and text[at] & 0xC0 == 0x80:
         at -= 1

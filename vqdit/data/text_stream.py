@@ -1,8 +1,9 @@
-"""Sources of long texts: documents one behind the other, cut into windows of one length.
+"""Sources of long texts: concatenated documents, cut into windows of one length.
 
-The stream of a split is each of its documents followed by the end code, so that every byte is seen
-once an epoch; a document continues in the next window where a window ends. Attention and losses do
-not cross documents: `document_numbers` says which positions belong together.
+The stream of a split is the concatenation of its documents, each followed by the end code. A
+document that does not fit into a window continues in the next one, so every byte is seen once per
+epoch. Attention and losses do not cross documents: `document_numbers` returns the document of every
+position.
 """
 
 import functools
@@ -20,18 +21,19 @@ from vqdit.modalities.units import END
 from vqdit.typing import Named
 
 Codes = Any
-"""An array [b, l] of NumPy or JAX."""
+"""A NumPy or JAX array [b, l]."""
 LONGEST = 2**20
-"""Largest length of a window."""
+"""Largest length of a window in units."""
 
 
 class TextStream(Recorded):
     """Base class of sources with one column, `text`: windows [length] of the codes of units.
 
     Attributes:
-        length: units of a window.
+        length: number of units in a window.
         units: what a code stands for: a byte, or a unit of a `BPE`, which is learned from the
-            training documents when the data are prepared. The task's `Text` needs the same units.
+            training documents when the data are prepared. The `Text` of the task must use the same
+            units.
     """
 
     length: int = 1024
@@ -40,11 +42,14 @@ class TextStream(Recorded):
     def __post_init__(self) -> None:
         self.require(f"length from 2 to {LONGEST}", 2 <= self.length <= LONGEST)
         if self.units.learned:
-            raise ValueError(f"{type(self).__name__} learns its units itself; give no merges")
+            raise ValueError(
+                f"{type(self).__name__} learns the merges of its units from the data; leave "
+                "merges empty"
+            )
 
     @property
     def form(self) -> str:
-        """A word for length and units, which is part of the key."""
+        """Length and units as a word, which is part of the key."""
         kind = type(self.units).__name__.lower()
         return (
             f"{self.length}"
@@ -62,22 +67,22 @@ class TextStream(Recorded):
         return {s: windows(found, self.length, units) for s, found in self.streams().items()}
 
     def streams(self) -> Mapping[str, Iterable[bytes | str]]:
-        """Returns the documents of every split, none of them empty or with the end code in it.
+        """Returns the documents of every split; no document is empty or contains the end code.
 
-        A str in the place of a document is a remark, such as what was left out and why.
+        A str in place of a document is a remark, such as what was left out and why.
         """
         raise TypeError(f"{type(self).__name__} must define the method streams")
 
 
 @functools.lru_cache(maxsize=4)
 def _learned(source: TextStream) -> Units:
-    """Returns the units with what they learn from the training documents of a source."""
+    """Returns the units after they have learned from the training documents of a source."""
     documents = (d.decode() for d in source.streams()["train"] if isinstance(d, bytes))
     return source.units.learn(documents)
 
 
 def windows(documents: Iterable[bytes | str], length: int, units: Units) -> Iterator[Example]:
-    """Yields the windows of a stream; end codes fill the last one. Remarks pass through."""
+    """Yields the windows of a stream and its remarks; the last window is padded with end codes."""
     rest, end = np.zeros(0, units.dtype), np.full(1, END, units.dtype)
     for document in documents:
         if isinstance(document, str):
@@ -94,8 +99,8 @@ def windows(documents: Iterable[bytes | str], length: int, units: Units) -> Iter
 def document_numbers(windows: Codes, xp: ModuleType = np) -> Codes:
     """Returns the number of the document within its window at every position: int32 [b, l].
 
-    A document's end code belongs to it. What fills the window behind the last document of a stream
-    is -1: an end code that follows another one, as no document is empty.
+    The end code of a document belongs to the document. The padding after the last document of a
+    stream is -1. It is recognised as an end code that follows another one, as no document is empty.
 
     Args:
         windows: codes [b, l].

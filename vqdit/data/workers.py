@@ -1,4 +1,4 @@
-"""Worker processes of the pipeline: what they need, what they ignore, and how their end is told.
+"""Worker processes of the pipeline: their requirements, their signals, and errors when they end.
 
 Grain starts each worker as a new Python process that imports the program again, and receives
 batches through shared memory, which is the file system /dev/shm.
@@ -22,9 +22,9 @@ from typing import Any
 MOST = 1024
 """Largest number of worker processes."""
 BUFFER = 2
-"""Number of batches that each worker makes ahead."""
+"""Number of batches that each worker prepares ahead."""
 SHARED_MEMORY = Path("/dev/shm")
-GUARD = 'put its lines under `if __name__ == "__main__":`, as every worker imports the program'
+GUARD = 'put its code under `if __name__ == "__main__":`, because every worker imports the program'
 
 
 class LostWorker(OSError):
@@ -42,7 +42,9 @@ def check(workers: int, batch_bytes: int) -> None:
         ValueError: if the program cannot be imported by its workers, or shared memory is too small.
     """
     if getattr(multiprocessing.current_process(), "_inheriting", False):
-        raise ValueError(f"this program starts workers while a worker imports it; {GUARD}")
+        raise ValueError(
+            f"this program would start workers again whenever a worker imports it; {GUARD}"
+        )
     main = sys.modules["__main__"]
     file = getattr(main, "__file__", None)
     if getattr(main, "__spec__", None) is None and file and not Path(file).is_file():
@@ -59,9 +61,9 @@ def check(workers: int, batch_bytes: int) -> None:
 
 
 class Passed:
-    """A function in memory that this process shares with its workers, which load it from there.
+    """A pickled function in shared memory, from which the workers load it.
 
-    Grain would send it through a pipe, and wait for ever for a worker that ends before it reads.
+    Grain would send it through a pipe, and would wait for ever if a worker ended before reading.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -87,9 +89,9 @@ def _load(path: str) -> Callable[..., Any]:
 
 
 def begin(number: int, count: int) -> None:
-    """Prepares this process as a worker, which ends with its parent and at no other signal."""
+    """Prepares this process as a worker: it ignores signals and ends when its parent ends."""
     del number, count
-    for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the parent decides what to do
+    for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the parent handles the signal
         signal.signal(ignored, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is not None:
@@ -103,10 +105,10 @@ def _end_with(parent: BaseProcess) -> None:
 
 @contextlib.contextmanager
 def reported() -> Iterator[None]:
-    """Converts Grain's error about a worker that ended to one that says why it ended.
+    """Converts Grain's error about a worker that ended to an error that gives the reason.
 
     Raises:
-        LostWorker: if the worker was killed, as by the system when memory is short.
+        LostWorker: if the worker was killed, for example by the system for lack of memory.
         ValueError: if the worker could not start, or shared memory was full.
     """
     try:
@@ -118,14 +120,14 @@ def reported() -> Iterator[None]:
         code = int(found[1])
         if code == -signal.SIGBUS:
             raise ValueError(
-                f"a data worker ended as {SHARED_MEMORY} is full; make it larger (docker run "
+                f"a data worker ended because {SHARED_MEMORY} is full; make it larger (docker run "
                 "--shm-size=...), or use fewer workers"
             ) from error
         if code < 0:
             name = signal.Signals(-code).name
             raise LostWorker(
-                f"a data worker was killed by {name}, perhaps as memory was short; start again, "
-                "with fewer workers if it happens again"
+                f"a data worker was killed by {name}, perhaps for lack of memory; start again, "
+                "with fewer workers if it recurs"
             ) from error
         raise ValueError(
             f"a data worker ended with code {code}, for the reason above; if it could not import "

@@ -1,1 +1,1 @@
-"""How good samples are: recognisers fitted on real data, and the scores they give."""
+"""Evaluation of samples: recognisers that are fitted on real data, and metrics."""

@@ -1,10 +1,10 @@
-"""Do modalities agree? Scores of the classes that recognisers see in generated samples.
+"""Agreement of modalities, measured by the classes that recognisers assign to samples.
 
-One example is one class in several forms: a picture, a tone, a word. *Coherence* of text>image is
-the share of the pictures generated from texts in which the recogniser sees the class of the text.
-*Joint agreement* is the share of samples, generated from nothing, in which all recognisers see the
-same class (Shi et al., "Variational Mixture-of-Experts Autoencoders for Multi-Modal Deep Generative
-Models", arXiv:1911.03393, section 4).
+All modalities of an example, such as a picture, a tone and a word, have the same class. *Coherence*
+of text>image is the fraction of pictures, generated from texts, whose recognised class is that of
+the text. *Joint agreement* is the fraction of unconditional samples in which all recognisers return
+the same class (Shi et al., "Variational Mixture-of-Experts Autoencoders for Multi-Modal Deep
+Generative Models", arXiv:1911.03393, section 4).
 """
 
 from collections.abc import Mapping
@@ -17,17 +17,17 @@ from vqdit.typing import Int
 
 
 def coherence(classes: Int[np.ndarray, " b"], wanted: Int[np.ndarray, " b"]) -> Estimate:
-    """Returns the share of samples whose recognised class is the wanted one."""
+    """Returns the fraction of samples whose recognised class is the wanted one."""
     return rate((classes == wanted) & (classes != UNKNOWN))
 
 
 def recognised(classes: Int[np.ndarray, " b"]) -> Estimate:
-    """Returns the share of samples whose class was recognised; for texts, of valid words."""
+    """Returns the fraction of samples whose class was recognised; for texts, of valid words."""
     return rate(classes != UNKNOWN)
 
 
 def agreement(classes: Mapping[str, Int[np.ndarray, " b"]]) -> Estimate:
-    """Returns the share of samples in which all modalities have a class, and the same one.
+    """Returns the fraction of samples in which all modalities have the same recognised class.
 
     Args:
         classes: the class recognised in each sample, by modality; at least two modalities.

@@ -20,7 +20,7 @@ MAX_CANDIDATES = 64
 
 
 def draw(source: Source, splits: tuple[str, ...], count: int) -> Values:
-    """Returns at most `count` examples of some splits, stored, the same each time."""
+    """Returns at most `count` stored examples of some splits; repeated calls return the same."""
     random = np.random.default_rng(0)
     parts = [source.split(name) for name in splits]
     ends = np.cumsum([0, *map(len, parts)])
@@ -46,18 +46,18 @@ def measure_agreement(
 ) -> dict[str, Any]:
     """Measures how well a generator's modalities agree, and the quality of its images.
 
-    The intervals are over samples. If there are more samples than held-out examples, the examples
-    are given repeatedly, and the intervals are those for this set of examples.
+    The confidence intervals are over samples. If there are more samples than held-out examples,
+    each example is given several times, and the intervals hold for this set of examples only.
 
     Args:
         generator: has `sample` and `task` as `vqdit.inference.generator.Generator` does.
         recognizers: a recogniser for each modality of the model.
         train: real training values by modality, and their `label`, in random order.
         held_out: held-out values and labels, which are given in turn.
-        num: number of samples of each pair, and of samples from nothing.
+        num: number of samples for each pair of modalities, and of unconditional samples.
         guidance: scale of classifier-free guidance; None takes the model's own.
         seed: seed of the noise.
-        batch_size: samples at a time.
+        batch_size: number of samples in a batch.
 
     Raises:
         ValueError: a number is out of range.
@@ -78,7 +78,7 @@ def measure_agreement(
 
 
 class _Sampling(NamedTuple):
-    """Draws samples in batches of one shape; fields as in `measure_agreement`."""
+    """Draws samples in batches of a fixed shape; fields are arguments of `measure_agreement`."""
 
     generator: Any
     held_out: Values
@@ -94,11 +94,11 @@ class _Sampling(NamedTuple):
 
     @property
     def conditions(self) -> list[str]:
-        """Names of the labels that can only be given."""
+        """Names of the labels that are conditions, not targets."""
         return list(self.generator.task.conditions)
 
     def draw(self, given: str | None, want: list[str]) -> Values:
-        """Generates from one modality alone, or from nothing."""
+        """Generates from one given modality, or unconditionally."""
         size = min(self.batch_size, self.num)
         total = -(-self.num // size) * size
         known: Values = {name: np.asarray([-1], np.int32) for name in self.conditions}
@@ -118,7 +118,7 @@ class _Sampling(NamedTuple):
 def _pairs(
     sampling: _Sampling, recognizers: Mapping[str, Recognizer]
 ) -> tuple[dict[str, Any], Values]:
-    """Returns the rates of every pair of modalities, and the images by given modality."""
+    """Returns the coherence of every pair of modalities, and the images by given modality."""
     pairs, images = {}, {}
     for given in [*sampling.targets, *sampling.conditions]:
         for want in sampling.targets:
@@ -140,7 +140,7 @@ def _pairs(
 def _joint(
     sampling: _Sampling, recognizers: Mapping[str, Recognizer]
 ) -> tuple[dict[str, Any], Values]:
-    """Returns the rates of samples generated from nothing, and these samples."""
+    """Returns the joint agreement of unconditional samples, and these samples."""
     samples = sampling.draw(None, sampling.targets)
     classes = {name: recognizers[name].predict(values) for name, values in samples.items()}
     rates: dict[str, Any] = {
@@ -154,11 +154,11 @@ def _joint(
 def _images(
     conditional: Values, joint: np.ndarray, train: Values, held_out: Values
 ) -> dict[str, Any]:
-    """Measures how varied and how lifelike images are.
+    """Measures coverage and Frechet distance of images.
 
     Args:
         conditional: images generated from one other modality, by its name.
-        joint: images generated from nothing, together with all other modalities.
+        joint: images of unconditional samples, generated together with all other modalities.
         train: real training values.
         held_out: real values that the model has not seen.
     """
@@ -200,10 +200,10 @@ def score_images(
         held_out: real values of images that the model has not seen.
         rounds: network evaluations per score.
         seed: seed of the noise.
-        batch_size: scores at a time.
+        batch_size: number of scores in a batch.
 
     Returns:
-        Rate of right answers by modality of the candidates.
+        Accuracy, by modality of the candidates.
     """
     found = {}
     for name in ("label", "text"):

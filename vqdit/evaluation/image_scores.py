@@ -1,4 +1,4 @@
-"""How varied (coverage) and how lifelike (Frechet distance) generated images are."""
+"""Diversity (coverage) and quality (Frechet distance) of generated images."""
 
 import math
 
@@ -7,7 +7,7 @@ import numpy as np
 from vqdit.typing import Float, Int, UInt8
 
 MAX_FITTED = 10_000
-"""Number of examples, the first ones, that classifiers of images and sounds are fitted on.
+"""Classifiers of images and sounds are fitted on the first examples, up to this number.
 
 The cost of a kernel grows with the square of this number.
 """
@@ -21,15 +21,15 @@ def pixels(images: UInt8[np.ndarray, "b *size"]) -> Float[np.ndarray, "b d"]:
 def coverage(
     held_out: Float[np.ndarray, "b d"], samples: Float[np.ndarray, "n d"], k: int = 5
 ) -> float:
-    """Returns the share of real examples with a sample no farther than their k-th neighbour.
+    """Returns the fraction of real examples with a sample no farther than the k-th neighbour.
 
-    Naeem et al., "Reliable Fidelity and Diversity Metrics for Generative Models",
-    arXiv:2002.09797, equation 10. It grows with the number of samples: compare equal numbers.
+    Naeem et al., "Reliable Fidelity and Diversity Metrics for Generative Models", arXiv:2002.09797,
+    equation 10. Coverage grows with the number of samples: compare only equal numbers.
 
     Args:
         held_out: features of real examples, more than k.
         samples: features of generated examples.
-        k: which neighbour of a real example gives its radius.
+        k: the distance of a real example to its k-th nearest real neighbour is its radius.
     """
     from sklearn.neighbors import NearestNeighbors
 
@@ -46,8 +46,8 @@ def frechet(a: Float[np.ndarray, "b d"], b: Float[np.ndarray, "n d"]) -> float:
         d^2 = |mu_a - mu_b|^2 + tr(C_a) + tr(C_b) - 2 tr((C_a^1/2 C_b C_a^1/2)^1/2)
 
     (Dowson and Landau, 1982; Heusel et al., arXiv:1706.08500.) With C = R^T R, the last trace is
-    the sum of the singular values of R_a R_b^T. So no matrix is squared and no root is taken of
-    rounding errors, and features that are constant, or more than examples, do no harm.
+    the sum of the singular values of R_a R_b^T. This avoids squared matrices and roots of rounding
+    errors. It is also correct if features are constant or outnumber the examples.
     """
     if min(len(a), len(b)) < 2:
         raise ValueError(f"frechet needs two examples on each side, got {len(a)} and {len(b)}")

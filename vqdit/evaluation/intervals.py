@@ -1,4 +1,4 @@
-"""Shares and means with their confidence intervals."""
+"""Confidence intervals of proportions, ratios and means."""
 
 import math
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from vqdit.typing import Bool, Float, Int
 
 
 class Estimate(NamedTuple):
-    """A share or mean, the limits of its 95 % interval, and the number of examples."""
+    """A proportion, ratio or mean, the limits of its 95 % interval, and the number of examples."""
 
     value: float
     low: float
@@ -18,7 +18,7 @@ class Estimate(NamedTuple):
 
 
 def wilson(successes: int, n: int, z: float = 1.96) -> tuple[float, float]:
-    """Returns the score interval of a share, which keeps its confidence level near 0 and 1.
+    """Returns the score interval of a proportion; its confidence level holds even near 0 and 1.
 
     Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", 1927.
 
@@ -37,7 +37,7 @@ def wilson(successes: int, n: int, z: float = 1.96) -> tuple[float, float]:
 
 
 def rate(hits: Bool[np.ndarray, " b"]) -> Estimate:
-    """Returns the share of True values."""
+    """Returns the proportion of True values, with its interval."""
     successes, n = int(hits.sum()), len(hits)
     return Estimate(successes / max(n, 1), *wilson(successes, n), n)
 
@@ -45,21 +45,25 @@ def rate(hits: Bool[np.ndarray, " b"]) -> Estimate:
 def ratio(
     amounts: Float[np.ndarray, " b"], sizes: Int[np.ndarray, " b"] | Float[np.ndarray, " b"]
 ) -> Estimate:
-    """Returns the sum of amounts over the sum of sizes, such as bits over bytes.
+    """Returns the sum of amounts divided by the sum of sizes, such as bits per byte.
 
-    The interval is over examples, which may differ in size: with R the ratio, its variance is that
-    of the mean of amount - R size, over the square of the mean size, and the quantile is that of
-    Student's t. Cochran, "Sampling Techniques", 3rd edition, 1977, sections 2.11 and 6.4.
+    The interval is over examples, which may differ in size. With R the ratio, its variance is the
+    variance of the mean of (amount - R size) divided by the square of the mean size. The quantile
+    is that of Student's t. Cochran, "Sampling Techniques", 3rd edition, 1977, sections 2.11 and
+    6.4.
 
     Args:
-        amounts: what is counted, of each example; two examples or more.
+        amounts: amount of each example, such as its bits; at least two examples.
         sizes: sizes of the examples, whose sum is above 0.
     """
     from scipy.stats import t
 
     n, total = len(amounts), float(np.sum(sizes, dtype=np.float64))
     if n < 2 or total <= 0.0:
-        raise ValueError(f"an interval needs two examples of some size, got {n} of {total:g}")
+        raise ValueError(
+            f"an interval needs two examples and a total size above 0, got {n} examples of size "
+            f"{total:g}"
+        )
     value = float(np.sum(amounts, dtype=np.float64)) / total
     spread = np.std(np.asarray(amounts, np.float64) - value * np.asarray(sizes), ddof=1)
     half = float(t.ppf(0.975, n - 1) * spread * math.sqrt(n) / total)

@@ -1,7 +1,7 @@
-"""Recognisers: classifiers, fitted on real data, of what is generated.
+"""Recognisers: classifiers of generated data that are fitted on real data.
 
-A recogniser per modality returns the class of an example without knowing the model.
-`recognizers_for` has those of each data set.
+There is one recogniser per modality. It returns the class of an example and is independent of the
+model. `recognizers_for` returns the recognisers of a data set.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,13 +15,13 @@ from vqdit.nn.mel import mel_bands
 from vqdit.typing import Float, Int, UInt8
 
 Values = dict[str, np.ndarray]
-"""Examples by modality, as a caller of the library gives them."""
+"""Examples by modality, in the form that users of the library pass."""
 UNKNOWN = -1
 """Class of an example in which no class is recognised."""
 
 
 class Recognizer:
-    """Recognises the class of examples, after having been fitted on real ones."""
+    """Base class of classifiers that are fitted on real examples when they are constructed."""
 
     def predict(self, values: np.ndarray) -> Int[np.ndarray, " b"]:
         """Returns the class of each example; -1 where no class is recognised."""
@@ -50,10 +50,10 @@ class ImageRecognizer(Recognizer):
 class ToneRecognizer(Recognizer):
     """Decodes dual-tone multi-frequency signals (ITU-T Q.23) by Goertzel's algorithm.
 
-    The power at every frequency is taken in frames of 25 ms and summed over them, so that the
-    frames need not be in phase with each other; the strongest row and column are the key. As in a
-    telephone exchange (ITU-T Q.24), a signal is refused if the two hold less than a fifth of its
-    energy (white noise: a twentieth), or if one is 13 dB weaker than the other.
+    The power at every frequency is measured in frames of 25 ms and summed over the frames, so the
+    phase may change between frames. The strongest row and column frequencies determine the key. As
+    in a telephone exchange (ITU-T Q.24), a signal is rejected if the two have less than a fifth of
+    its energy (a twentieth for white noise), or if one is 13 dB weaker than the other.
 
     Args:
         tones: the two frequencies of every class, in Hz: row and column.
@@ -71,7 +71,9 @@ class ToneRecognizer(Recognizer):
         for number, (row, column) in enumerate(tones):
             place = np.searchsorted(self.rows, row), np.searchsorted(self.columns, column)
             if self.keys[place] != UNKNOWN:
-                raise ValueError(f"two classes have the tone {(row, column)}; give each its own")
+                raise ValueError(
+                    f"two classes have the tone {(row, column)}; give each class another tone"
+                )
             self.keys[place] = number
 
     def predict(self, values: Int[np.ndarray, "b t"]) -> Int[np.ndarray, " b"]:
@@ -80,7 +82,7 @@ class ToneRecognizer(Recognizer):
         frames = values[:, : count * length].reshape(len(values), count, length).astype(float)
         frequencies = np.concatenate([self.rows, self.columns])
         turns = np.outer(np.arange(length), frequencies) / self.rate
-        # Scaled such that a sine alone has as much power as energy.
+        # Scaled so that a pure sine has as much power as energy.
         power = 2.0 / length * (np.abs(frames @ np.exp(-2j * np.pi * turns)) ** 2).sum(axis=1)
         rows, columns = np.split(power, [len(self.rows)], axis=1)
         high, low = np.sort([rows.max(axis=1), columns.max(axis=1)], axis=0)[::-1]
@@ -90,7 +92,7 @@ class ToneRecognizer(Recognizer):
 
 
 class CaptionRecognizer(Recognizer):
-    """Looks captions up among the real ones; any other caption has no class.
+    """Looks captions up among the real ones; a caption that is not found has no class.
 
     Args:
         captions: real captions, at least one of each class.
@@ -103,8 +105,8 @@ class CaptionRecognizer(Recognizer):
             if self._classes.setdefault(caption, label) != label:
                 known = self._classes[caption]
                 raise ValueError(
-                    f"the caption {caption!r} names class {known} and class {label}; captions "
-                    "that are to be recognised must name one"
+                    f"the caption {caption!r} names class {known} and class {label}; a caption "
+                    "must belong to one class to be recognised"
                 )
 
     def predict(self, values: np.ndarray) -> Int[np.ndarray, " b"]:
@@ -123,10 +125,11 @@ class WordRecognizer(CaptionRecognizer):
 
 
 class SpeechRecognizer(Recognizer):
-    """An RBF support vector machine on cepstra; it returns a class unless there is only silence.
+    """An RBF support vector machine on cepstra; silence has no class.
 
-    Each cepstral coefficient is standardised over all frames together. Standardising each frame
-    would amplify the noise of frames that are always silent until it outweighs the speech.
+    Each cepstral coefficient is standardised over all frames together. If each frame were
+    standardised, the noise of frames that are always silent would be amplified until it outweighed
+    the speech.
 
     Args:
         sounds: real training recordings, all of one length, in random order; duplicates
@@ -156,7 +159,7 @@ class SpeechRecognizer(Recognizer):
 
 
 class LabelRecognizer(Recognizer):
-    """Returns the label itself."""
+    """Recogniser of labels: the label is the class."""
 
     def predict(self, values: Int[np.ndarray, " b"]) -> Int[np.ndarray, " b"]:
         return values.astype(np.int64)
@@ -165,19 +168,19 @@ class LabelRecognizer(Recognizer):
 def cepstra(
     sounds: Int[np.ndarray, "b t"], rate: int, bands: int = 32, kept: int = 13
 ) -> Float[np.ndarray, "b n c"]:
-    """Returns mel-frequency cepstral coefficients, frame by frame.
+    """Returns mel-frequency cepstral coefficients of every frame.
 
-    Frames of 25 ms, every 10 ms, under a Hann window; triangular bands equidistant in mel
-    (2595 log10(1 + f / 700 Hz)); logarithm; discrete cosine transform (Davis and Mermelstein,
-    "Comparison of Parametric Representations for Monosyllabic Word Recognition", 1980). Before the
-    logarithm a thousandth (30 dB less) of the recording's strongest power is added: the
-    coefficients depend little on loudness and weak noise.
+    The steps are: frames of 25 ms every 10 ms with a Hann window; triangular bands that are
+    equidistant in mel (2595 log10(1 + f / 700 Hz)); logarithm; discrete cosine transform (Davis and
+    Mermelstein, "Comparison of Parametric Representations for Monosyllabic Word Recognition",
+    1980). Before the logarithm, a thousandth (-30 dB) of the recording's strongest power is added,
+    so that the coefficients depend little on loudness and weak noise.
 
     Args:
         sounds: int16 waveforms of at least 25 ms.
         rate: samples per second, in Hz.
         bands: number of mel bands up to half the rate.
-        kept: number of coefficients per frame, the first ones.
+        kept: number of coefficients per frame; the first ones are kept.
     """
     from scipy.fft import dct
 
@@ -186,7 +189,7 @@ def cepstra(
     triangles = mel_bands(size, rate, bands)
     frames = np.lib.stride_tricks.sliding_window_view(sounds, length, axis=1)[:, ::hop]
     parts = []
-    for part in np.array_split(frames, -(-len(frames) // 256)):  # spectra are large
+    for part in np.array_split(frames, -(-len(frames) // 256)):  # in parts, as spectra are large
         power = np.abs(np.fft.rfft(part * np.hanning(length), size)) ** 2 @ triangles
         power /= np.maximum(power.max(axis=(1, 2), keepdims=True), 1.0)
         parts.append(np.asarray(dct(np.log(power + 1e-3), norm="ortho"))[..., :kept])
@@ -194,7 +197,7 @@ def cepstra(
 
 
 def complete_source(source: Source) -> Source:
-    """Returns the data set without `Missing`: recognisers are fitted on all of it."""
+    """Returns the data set without `Missing`, as recognisers are fitted on complete data."""
     return complete_source(source.source) if isinstance(source, Missing) else source
 
 

@@ -1,4 +1,4 @@
-"""Bits per byte: how well a model predicts texts, held-out ones or those of another model."""
+"""Bits per byte of texts under a model: of held-out texts, or of texts from another model."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -16,7 +16,7 @@ from vqdit.modalities.text import STRANGE
 
 
 def predicts_bytes(task: Any, name: str) -> bool:
-    """Returns whether the codes of a text are what a model predicts, so that nothing is lost."""
+    """Returns whether a model predicts the codes of a text itself, without a lossy tokenizer."""
     return isinstance(task.modality(name), Text) and name not in task.tokenizers
 
 
@@ -41,16 +41,16 @@ def bound(
 ) -> Estimate:
     """Returns the bits per byte of stored texts under a model, with a 95 % interval over texts.
 
-    This is the bound of the process on -log2 p(text | given), summed over texts, over the number of
-    their bytes in UTF-8, end codes included, so that models over other units can be compared. The
-    bound on each text is estimated at random times, with which the mean of the estimate is the
-    bound itself (`ScoringTask.scoring_loss`).
+    Bits per byte is the process's bound on -log2 p(text | given), summed over texts and divided by
+    the number of their UTF-8 bytes, including end codes. Models with different units can therefore
+    be compared. The bound on each text is estimated at random times, for which the estimate is
+    unbiased (`ScoringTask.scoring_loss`).
 
     Args:
         model: a generator.
         name: name of the text.
-        stored: two texts or more, in stored form.
-        given: what is given, in stored form by name; item i belongs to text i.
+        stored: at least two texts, in stored form.
+        given: conditions in stored form, by name; item i belongs to text i.
         settings: rounds, seed and batch size.
         report: called with the number of texts that are finished.
     """
@@ -74,8 +74,8 @@ def perplexity(
 ) -> dict[str, Any]:
     """Returns the bits per byte of generated and of real texts under another model, the judge.
 
-    "perplexity" is 2 to the power of the bits per byte of the generated texts, thus per byte. Texts
-    that repeat themselves have a low one: it says nothing without their entropy.
+    "perplexity" is 2 to the power of the bits per byte of the generated texts, so it is per byte.
+    Repetitive texts have a low perplexity, so compare it only together with the entropy.
 
     Args:
         measurement: the model that generated the texts, and how metrics are measured.
@@ -91,7 +91,7 @@ def perplexity(
         if longest > modality.length:
             raise ValueError(
                 f"a text of {longest} {type(modality.units).__name__} is longer than the "
-                f"{modality.length} that the judge's {theirs!r} holds; name a judge of longer texts"
+                f"{modality.length} of the judge's {theirs!r}; name a judge for longer texts"
             )
         report = measurement.progress(f"perplexity of {kind} of {name}", len(texts))
         stored = modality.repack(texts)
@@ -101,14 +101,14 @@ def perplexity(
 
 
 def judged(judge: Any, name: str) -> tuple[str, Text]:
-    """Returns name and modality of the text by which a judge scores texts called `name`.
+    """Returns name and modality of the judge's text that scores texts called `name`.
 
     Raises:
-        ValueError: there is no judge, or its text cannot be told.
+        ValueError: there is no judge, or it is unclear which of its texts to use.
     """
     if judge is None:
         raise ValueError(
-            "perplexity needs the model under which it is measured; name its workdir by --judge=DIR"
+            "perplexity needs a model that scores the texts; name its workdir with --judge=DIR"
         )
     names = [target for target in judge.task.targets if predicts_bytes(judge.task, target)]
     if name not in names and len(names) != 1:

@@ -1,4 +1,4 @@
-"""Real examples for metrics of text: held-out rows, the training texts, and the bytes of both."""
+"""Real examples for metrics of text: held-out rows, training texts, and their sizes in bytes."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from vqdit.modalities.units import END
 from vqdit.typing import Int, Named
 
 CHUNK = 256
-"""Examples that are read at a time."""
+"""Number of examples that are read at a time."""
 
 
 class Rows(NamedTuple):
@@ -31,13 +31,13 @@ class Rows(NamedTuple):
 def rows(
     source: Source, splits: Collection[str], names: Collection[str], count: int | None
 ) -> Rows:
-    """Returns at most `count` examples of some splits, drawn at random, the same each time.
+    """Returns at most `count` random examples of some splits; repeated calls return the same.
 
     Args:
         source: the data.
         splits: names of the splits.
         names: columns that every example must have; others are not returned.
-        count: number of examples; None takes all, in their order.
+        count: number of examples; None returns all, in their order.
 
     Raises:
         ValueError: the data lack a column, or no example has all of them.
@@ -69,7 +69,7 @@ def rows(
 
 
 def _chunks(parts: Sequence[Split], is_shuffled: bool) -> Iterator[tuple[Split, np.ndarray]]:
-    """Yields splits and rows of them: in random order, with rows of one split at a time."""
+    """Yields pairs of a split and some of its rows; the rows may be in random order."""
     ends = np.cumsum([0, *map(len, parts)])
     order = np.arange(ends[-1])
     if is_shuffled:
@@ -88,10 +88,10 @@ def texts_of(modality: Text, stored: np.ndarray) -> list[bytes]:
 
 
 def sizes_of(modality: Text, stored: np.ndarray) -> Int[np.ndarray, " b"]:
-    """Returns the bytes of stored texts, one more for every end code.
+    """Returns the number of bytes of stored texts; every end code counts as one byte.
 
-    A text of variable length has no end code. One that is padded has one, unless it is as long as
-    possible. A window of a packed stream has one for every document that ends in it, and the last
+    A text of variable length has no end code. A padded text has one, unless it has the largest
+    length. A window of a packed stream has one for every document that ends in it, and the last
     window of a stream ends with one.
     """
     if modality.lengths:
@@ -105,7 +105,7 @@ def sizes_of(modality: Text, stored: np.ndarray) -> Int[np.ndarray, " b"]:
 
 
 def corpus(source: Source, split: str, name: str, modality: Text) -> bytes:
-    """Returns the texts of a split in their order, each with byte 0 behind it."""
+    """Returns the texts of a split in their order, each followed by byte 0."""
     feature = source.features()[name]
     columns = []
     for part, numbers in _chunks([source.split(split)], is_shuffled=False):
@@ -114,7 +114,7 @@ def corpus(source: Source, split: str, name: str, modality: Text) -> bytes:
     stored = np.concatenate(columns)
     if not feature.packed:
         return b"".join(text + SEPARATOR for text in texts_of(modality, stored))
-    codes = stored.ravel()  # the windows of a stream follow one another
+    codes = stored.ravel()  # consecutive windows form the stream
     documents = np.split(codes, np.flatnonzero(codes == END))
     found = SEPARATOR.join(modality.units.decode(part[part != END]) for part in documents)
-    return found.rstrip(SEPARATOR) + SEPARATOR  # the last window is filled up
+    return found.rstrip(SEPARATOR) + SEPARATOR  # the last window is padded

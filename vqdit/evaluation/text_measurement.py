@@ -1,4 +1,4 @@
-"""What all metrics of text share: the settings, the examples, and the generated values."""
+"""Settings, examples and generated values that all metrics of text share."""
 
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -15,24 +15,24 @@ SAMPLES = 500
 """Default number of generated texts."""
 
 Report = Callable[[str, int, int], None]
-"""Called with what is measured, and the numbers of finished and of all examples."""
+"""Called with the name of the metric, and the numbers of finished and of all examples."""
 
 log = logging.getLogger(__name__)
 
 
 class Settings(NamedTuple):
-    """How metrics of text are measured.
+    """Settings of metrics of text.
 
     Attributes:
-        given: columns of the examples that the model is given. If there are none, `exact_match`
-            gives all but the text.
-        num: number of generated texts, and of examples; None takes `SAMPLES`, and all examples for
+        given: columns of the examples that the model is given. If empty, `exact_match` gives all
+            columns but the text.
+        num: number of generated texts, and of examples; None means `SAMPLES`, and all examples for
             `bits_per_byte`.
-        rounds: network evaluations for the bound on an example.
-        guidance: guidance scale, if something is given; None takes the model's.
+        rounds: number of network evaluations for the bound on an example.
+        guidance: guidance scale if columns are given; None uses the model's.
         window: length of the windows of `verbatim`, in bytes.
         seed: seed of the noise.
-        batch_size: examples at a time.
+        batch_size: number of examples in a batch.
     """
 
     given: tuple[str, ...] = ()
@@ -50,14 +50,14 @@ class Settings(NamedTuple):
 
 
 class Measurement(NamedTuple):
-    """A model, its data, and how metrics are measured.
+    """A model, its data, and the settings of metrics.
 
     Attributes:
         model: a `vqdit.inference.generator.Generator`.
         source: its data.
-        splits: splits whose examples are scored, given and compared with.
-        settings: how metrics are measured.
-        report: is told about the progress.
+        splits: splits whose examples are scored, given to the model, and compared with samples.
+        settings: settings of the metrics.
+        report: function that is called with the progress.
     """
 
     model: Any
@@ -68,7 +68,7 @@ class Measurement(NamedTuple):
 
     @property
     def given(self) -> tuple[str, ...]:
-        """What is given: the caller's choice, and conditions that training never hid."""
+        """The given columns: those of the settings, and conditions that training never hid."""
         conditions = self.model.task.conditions.items()
         never_hidden = [name for name, condition in conditions if condition.drop == 0.0]
         return tuple(dict.fromkeys((*self.settings.given, *never_hidden)))
@@ -76,8 +76,8 @@ class Measurement(NamedTuple):
     def examples(self, names: Collection[str], given: Collection[str], num: int | None) -> Rows:
         """Returns examples that have all of `names` and `given`.
 
-        Left out are those whose given texts hold bytes that do not occur in the training data: the
-        model refuses them.
+        Examples whose given texts contain bytes that do not occur in the training data are left
+        out, as the model rejects them.
         """
         found = rows(self.source, self.splits, dict.fromkeys((*names, *given)), num)
         keep = np.ones(found.count, bool)
@@ -88,16 +88,22 @@ class Measurement(NamedTuple):
                 keep &= np.asarray([known[row].all() for row in found.stored[name]])
         if keep.all():
             return found
-        message = "%d of %d examples are left out: they hold characters that training lacks"
+        message = (
+            "left out %d of %d examples, which contain characters that do not occur in the "
+            "training data"
+        )
         log.warning(message, (~keep).sum(), found.count)
         if not keep.any():
-            raise ValueError("no example is left whose given texts the model knows")
+            raise ValueError(
+                "every example has a given text with characters that do not occur in the "
+                "training data"
+            )
         return Rows({name: column[keep] for name, column in found.stored.items()}, int(keep.sum()))
 
     def generate(
         self, want: list[str], given: Mapping[str, np.ndarray], num: int, what: str
     ) -> Mapping[str, np.ndarray]:
-        """Generates `num` values of each wanted target, given stored items in turn."""
+        """Generates `num` values of each wanted target; the stored items are given in turn."""
         values: dict[str, Any] = {n: self.model.modality(n).unpack(given[n]) for n in given}
         for name, condition in self.model.task.conditions.items():
             if name not in given and condition.classes:

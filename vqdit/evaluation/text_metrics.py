@@ -1,14 +1,14 @@
-"""Metrics of the texts of a generator: how well it predicts texts, and what it generates.
+"""Metrics of a generator of texts: its predictions of real texts, and its samples.
 
-They are measured for every target that is a text, whatever its name. Columns of the examples may be
-given to the model, or nothing.
+They are measured for every target that is a text. The model may be given columns of the examples.
 
-* `bits_per_byte`: the bound of the process on -log2 p(text) of real texts, over their bytes.
-* `distinct`: distinct-1, 2 and 3 of generated texts, the shares of different n-grams of words.
-* `verbatim`: the share of generated texts, and of their windows, that training data contain.
-* `exact_match`: the share of generated texts that are those of the examples that were given.
+* `bits_per_byte`: the process's bound on -log2 p(text) of real texts, divided by their bytes.
+* `distinct`: distinct-1, 2 and 3 of generated texts, the proportions of different n-grams of words.
+* `verbatim`: the proportion of generated texts, and of their windows, that occur in the training
+  data.
+* `exact_match`: the proportion of generated texts that equal the texts of the given examples.
 * `entropy`: the entropy of the bytes of generated texts.
-* `perplexity`: the bound of another model, which the caller names, on generated texts.
+* `perplexity`: the perplexity of generated texts under another model, the judge.
 
 Definitions are in `vqdit.evaluation.text_bound` and `vqdit.evaluation.text_statistics`.
 """
@@ -49,7 +49,7 @@ def text_targets(task: Any, given: Collection[str] = ()) -> list[str]:
         )
     if set(found) <= set(given):
         raise ValueError(
-            f"every text of this model is given ({', '.join(found)}), so that there is none to "
+            f"every text of this model is given ({', '.join(found)}), so there is no text to "
             "measure; give fewer columns"
         )
     return [name for name in found if name not in given]
@@ -58,17 +58,16 @@ def text_targets(task: Any, given: Collection[str] = ()) -> list[str]:
 def check_metrics(
     model: Any, metrics: Collection[str], given: Collection[str], judge: Any = None
 ) -> None:
-    """Raises ValueError unless the metrics can be measured with a model, and with the judge."""
+    """Raises ValueError unless the metrics can be measured with this model and judge."""
     task, names = model.task, text_targets(model.task, given)
     if "bits_per_byte" in metrics and not any(predicts_bytes(task, name) for name in names):
         raise ValueError(
-            f"bits_per_byte needs a text whose bytes the model predicts, and that of {names[0]!r} "
-            "has a tokenizer, which loses some of them"
+            f"bits_per_byte needs a model that predicts the bytes of a text, but {names[0]!r} has "
+            "a lossy tokenizer"
         )
     if "exact_match" in metrics and not _others(task, names[0]):
         raise ValueError(
-            f"exact_match needs a target, the text that belongs to what is given, and this model "
-            f"has nothing beside {names[0]!r}"
+            f"exact_match needs another modality to give, but this model has only {names[0]!r}"
         )
     if "perplexity" in metrics:
         for name in names:
@@ -85,19 +84,19 @@ def measure_text(
     judge: Any = None,
     report: Report | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Measures metrics of text; see the module.
+    """Measures metrics of text; see the module's docstring.
 
     Args:
         model: a `vqdit.inference.generator.Generator`.
         source: its data.
         splits: splits whose examples are scored, given and compared with.
         metrics: some of `METRICS`; `perplexity` adds `entropy`.
-        settings: how they are measured.
+        settings: settings of the metrics.
         judge: another `Generator`, for `perplexity`.
-        report: is told about the progress.
+        report: function that is called with the progress.
 
     Returns:
-        What can be written as JSON, by metric and name of the text.
+        Results that can be written as JSON, by metric and name of the text.
 
     Raises:
         ValueError: a metric cannot be measured with the model, the judge, or the data.
@@ -133,11 +132,11 @@ def measure_text(
 
 
 def exact_match(measurement: Measurement, name: str) -> dict[str, Any]:
-    """Returns the share of texts that are generated as they are in the data, byte for byte.
+    """Returns the proportion of generated texts that equal the example's text, byte for byte.
 
-    Given are the columns of the settings, or all others. If these are texts and labels alone,
-    "one_of" is the share of texts that any example of the data has with the same given values, such
-    as another answer to the same question.
+    The model is given the columns of the settings, or all other columns. If these are only texts
+    and labels, "one_of" is the proportion of texts that equal the text of any example with the same
+    given values, such as another answer to the same question.
     """
     model, settings = measurement.model, measurement.settings
     given = settings.given or tuple(_others(model.task, name))
@@ -167,7 +166,7 @@ def exact_match(measurement: Measurement, name: str) -> dict[str, Any]:
 def _compared(
     metric: str, texts: list[bytes], real: list[bytes], train: bytes, window: int
 ) -> dict[str, Any]:
-    """Returns a statistic of generated and of real texts, as JSON."""
+    """Returns a statistic of generated and of real texts, in a form for JSON."""
     rows: dict[str, list[Any]]
     both = (texts, real)
     if metric == "distinct":
@@ -190,7 +189,7 @@ def _compared(
 
 
 def _others(task: Any, name: str) -> list[str]:
-    """Returns all modalities of a task but one."""
+    """Returns the names of all modalities of a task but one."""
     return [other for other in (*task.targets, *task.conditions) if other != name]
 
 
@@ -199,11 +198,11 @@ def _encoded(values: np.ndarray) -> list[bytes]:
 
 
 def _keys(stored: Any, names: Sequence[str]) -> list[tuple[bytes, ...]]:
-    """Returns the values of some columns, by row, in a form that can be looked up."""
+    """Returns the values of some columns in each row, as hashable keys."""
     columns = [[np.asarray(value).tobytes() for value in stored[name]] for name in names]
     return list(zip(*columns, strict=True))
 
 
 def _plain(value: Any) -> Any:
-    """Returns a number or a NamedTuple as JSON."""
+    """Returns a number or a NamedTuple in a form for JSON."""
     return value._asdict() if hasattr(value, "_asdict") else value

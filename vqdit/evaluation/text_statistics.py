@@ -1,6 +1,7 @@
-"""Statistics of texts: how varied they are, and what of them is copied.
+"""Statistics of texts: diversity, and copies of training data.
 
-A text is its bytes in UTF-8, without end codes and padding. Words are what white space separates.
+A text is given as its bytes in UTF-8, without end codes and padding. Words are separated by white
+space.
 """
 
 import math
@@ -14,22 +15,22 @@ from vqdit.evaluation.intervals import Estimate, mean, rate, ratio
 from vqdit.typing import Float
 
 SEPARATOR = b"\0"
-"""Separates the texts of training data, so that nothing is found across two of them."""
+"""Separates the texts of training data, so that no match spans two of them."""
 
 
 class Distinct(NamedTuple):
-    """Distinct-n, and the number of n-grams that it is a share of."""
+    """Distinct-n, and the total number of n-grams."""
 
     value: float
     ngrams: int
 
 
 def distinct(texts: Iterable[bytes], n: int) -> Distinct | None:
-    """Returns distinct-n: the number of different n-grams of words over that of all n-grams.
+    """Returns distinct-n: the number of different n-grams of words divided by that of all.
 
-    No n-gram spans two texts. It falls as there are more texts: compare equal numbers of texts of
-    like lengths. Li et al., "A Diversity-Promoting Objective Function for Neural Conversation
-    Models", arXiv:1510.03055, section 5.2.
+    N-grams do not span texts. Distinct-n falls as the number of texts grows: compare only equal
+    numbers of texts of similar lengths. Li et al., "A Diversity-Promoting Objective Function for
+    Neural Conversation Models", arXiv:1510.03055, section 5.2.
 
     Returns:
         None if no text has n words.
@@ -52,12 +53,13 @@ def entropy(text: bytes) -> float | None:
 def entropies(texts: Sequence[bytes]) -> Estimate | None:
     """Returns the mean over texts of the entropy of the bytes of each, in bits per byte.
 
-    Repetition within a text lowers it; it cannot exceed log2 of the length. Empty texts do not
-    count. Zheng et al., "Masked Diffusion Models are Secretly Time-Agnostic Masked Models and
-    Exploit Inaccurate Categorical Sampling", arXiv:2409.02908, section 4, of tokens in nats.
+    Repetition within a text lowers the entropy, which cannot exceed log2 of the length. Empty texts
+    do not count. Zheng et al., "Masked Diffusion Models are Secretly Time-Agnostic Masked Models
+    and Exploit Inaccurate Categorical Sampling", arXiv:2409.02908, section 4, where it is measured
+    over tokens and in nats.
 
     Returns:
-        None if fewer than two texts have a byte.
+        None if fewer than two texts are not empty.
     """
     values = [value for value in map(entropy, texts) if value is not None]
     return mean(np.asarray(values)) if len(values) > 1 else None
@@ -76,12 +78,13 @@ def by_length(texts: Iterable[bytes]) -> dict[tuple[int, int], list[bytes]]:
 
 
 class Verbatim(NamedTuple):
-    """How much of texts is copied from training data.
+    """Proportions of texts that are copied from training data.
 
     Attributes:
-        texts: share of the texts that occur in a training text, as a part or the whole of it.
-        windows: share of the windows of `window` bytes that do; None if fewer than two texts are
-            long enough. Its interval is over texts, whose windows depend on each other.
+        texts: proportion of the texts that are a part or the whole of a training text.
+        windows: proportion of the windows of `window` bytes that occur in a training text; None if
+            fewer than two texts are long enough. The interval is over texts, as the windows of a
+            text are not independent.
         window: length of a window in bytes.
     """
 
@@ -91,11 +94,11 @@ class Verbatim(NamedTuple):
 
 
 def verbatim(texts: Sequence[bytes], train: bytes, window: int) -> Verbatim | None:
-    """Returns how much of texts is verbatim in training data.
+    """Returns the proportions of texts that occur verbatim in training data.
 
-    All windows of a text count, one at every byte. Empty texts do not count. Windows of 50 units
-    are those of Lee et al., "Deduplicating Training Data Makes Language Models Better",
-    arXiv:2107.06499, section 5.1.
+    A window begins at every byte of a text. Empty texts do not count. Windows of 50 units are those
+    of Lee et al., "Deduplicating Training Data Makes Language Models Better", arXiv:2107.06499,
+    section 5.1.
 
     Args:
         texts: texts without end codes.
@@ -110,7 +113,7 @@ def verbatim(texts: Sequence[bytes], train: bytes, window: int) -> Verbatim | No
         return None
     own = [list(_windows(text, window)) for text in texts]
     wanted = {part for parts in own for part in parts}
-    # The windows of the training data are not kept: there is one at every byte.
+    # The windows of the training data are not stored, as one begins at every byte.
     copied = wanted.intersection(_windows(train, window)) if wanted else set()
     whole = [
         all(part in copied for part in parts) and text in train
@@ -122,11 +125,11 @@ def verbatim(texts: Sequence[bytes], train: bytes, window: int) -> Verbatim | No
 
 
 def _share(counts: Float[np.ndarray, " b"], sizes: Float[np.ndarray, " b"]) -> Estimate | None:
-    """Returns the sum of counts over that of sizes; None for fewer than two texts."""
+    """Returns the sum of counts divided by that of sizes; None for fewer than two texts."""
     if len(sizes) < 2:
         return None
     found = ratio(counts, sizes)
-    if found.value in (0.0, 1.0):  # all texts agree, so their spread says nothing
+    if found.value in (0.0, 1.0):  # all texts agree, so there is no spread
         return rate(counts > 0.0)
     return found._replace(low=max(found.low, 0.0), high=min(found.high, 1.0))
 

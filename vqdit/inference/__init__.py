@@ -1,1 +1,1 @@
-"""Trained runs as Python objects: encode, decode, sample, score, explain."""
+"""Trained runs as Python objects, which encode, decode, sample, score and explain."""

@@ -1,21 +1,21 @@
-"""Attribution by intervention: how much each region of the given data contributes to a result.
+"""Attribution by intervention: measures how each region of the given data supports a result.
 
-Each region r of the given data is hidden in turn, which changes how well the model predicts its own
-result,
+The contribution of a region r of the given data is the change of the model's loss for its own
+result if r is hidden,
 
     change(r) = L(result | given without r) - L(result | given),
 
 with the same noise in both terms. L is the scoring loss: a bound on -log p in nats for discrete
-processes, so a positive change says by how many nats r supported the result. Zeiler & Fergus,
-"Visualizing and Understanding Convolutional Networks", arXiv:1311.2901, section 4.2, with
+processes, so a positive change is the support of r for the result, in nats. Zeiler & Fergus,
+"Visualizing and Understanding Convolutional Networks", arXiv:1311.2901, section 4.2, but with
 likelihoods.
 
-If two regions hold the same information, hiding one of them changes little. So each region also
-has the effect that it has alone, when the rest of its modality is hidden,
+If two regions have the same information, hiding one of them changes little. Therefore the effect of
+each region alone, with the rest of its modality hidden, is measured, too:
 
-    alone(r) = L(result | given without its modality) - L(result | with r alone of it),
+    alone(r) = L(result | given without its modality) - L(result | given with only r of it),
 
-and `whole` is the change by hiding all of the modality at once.
+Finally, `whole` is the change if the whole modality is hidden.
 """
 
 import functools
@@ -38,7 +38,7 @@ from vqdit.typing import Array, Bool, Float, Key, Named, Params
 ROUNDS = 16
 """Default number of network evaluations per scoring loss."""
 REGIONS = 64
-"""Maximum number of regions of an example whose regions are cells of its token grid."""
+"""Maximum number of regions of an example, if regions are cells of its token grid."""
 
 
 class Attribution(NamedTuple):
@@ -47,13 +47,14 @@ class Attribution(NamedTuple):
     Attributes:
         sample: index of the sample.
         source: name of the given modality.
-        regions: names of its r regions.
-        belongs: positions of the token grid that belong to each region, bool [r, l].
-        change: maps the name of each generated modality to how much its scoring loss rises when
-            each region is hidden, float32 [r]; in nats, or as squared error for latents.
-        alone: maps the same names to how much the loss falls when each region alone is shown,
-            compared with hiding the whole modality, float32 [r].
-        whole: maps the same names to how much the loss rises when the whole modality is hidden.
+        regions: names of the r regions of the modality.
+        belongs: True at the positions of the token grid that belong to each region, bool [r, l].
+        change: by generated modality, the increase of its scoring loss if each region is hidden,
+            float32 [r]; in nats, or as squared error for latents.
+        alone: by generated modality, the decrease of its scoring loss if only this region of the
+            modality is shown instead of nothing, float32 [r].
+        whole: by generated modality, the increase of its scoring loss if the whole given modality
+            is hidden.
     """
 
     sample: int
@@ -66,7 +67,7 @@ class Attribution(NamedTuple):
 
 
 class _Hidden(NamedTuple):
-    """The masks that hide parts of one given example; fields as in `Attribution`."""
+    """Masks that hide parts of one given example; the fields are those of `Attribution`."""
 
     sample: int
     source: str
@@ -75,7 +76,7 @@ class _Hidden(NamedTuple):
 
     @property
     def masks(self) -> np.ndarray:
-        """True where hidden: each region, all but each region, everything: bool [2 r + 1, l]."""
+        """Masks, True if hidden: each region, all but each region, all: bool [2 r + 1, l]."""
         every = np.ones((1, self.belongs.shape[1]), bool)
         return np.concatenate([self.belongs, ~self.belongs, every])
 
@@ -98,9 +99,9 @@ def attribute(
         params: parameters of the network.
         frozen: arrays of the tokenizers.
         x_0: generated tokens of every target for the first b samples, [b, l, ...].
-        seed: seed of the samples; the scoring loss draws other noise from it.
-        batch_size: scoring losses at a time.
-        rounds: network evaluations per scoring loss, at equally spaced times.
+        seed: seed of the samples; the noise of the scoring loss is derived from it, but differs.
+        batch_size: number of scoring losses in a batch.
+        rounds: number of network evaluations per scoring loss, at equally spaced times.
 
     Returns:
         One attribution per sample and given modality, including labels of conditions.
@@ -126,7 +127,7 @@ def attribute(
                 hidings.append(_Hidden(sample, source, *regions))
     if not hidings:
         return []
-    # First all samples with nothing hidden, then the masks of all samples.
+    # First all samples without a mask, then all masks of all samples.
     sample = np.concatenate([np.arange(count), *([h.sample] * len(h.masks) for h in hidings)])
     ends = np.cumsum([count, *(len(h.masks) for h in hidings)])
     parts = [slice(*ends[number : number + 2]) for number in range(len(hidings))]
@@ -152,7 +153,7 @@ def attribute(
 
 
 def _attribution(hidden: _Hidden, changes: dict[str, np.ndarray]) -> Attribution:
-    """Sorts the changes by each of `hidden.masks` into an attribution."""
+    """Returns the attribution with the changes for each of `hidden.masks`."""
     count = len(hidden.regions)
     return Attribution(
         *hidden,
@@ -164,7 +165,7 @@ def _attribution(hidden: _Hidden, changes: dict[str, np.ndarray]) -> Attribution
 
 @functools.lru_cache(maxsize=32)
 def _compiled_loss(task: DiffusionTask, name: str, rounds: int) -> Any:
-    """Returns the compiled scoring loss of one modality while given positions are hidden."""
+    """Returns the compiled scoring loss of one modality with hidden positions."""
 
     def run(
         params: Params,
@@ -184,9 +185,9 @@ def _compiled_loss(task: DiffusionTask, name: str, rounds: int) -> Any:
 def _regions(
     modality: Modality, stored: np.ndarray, grid: tuple[int, ...], real: np.ndarray
 ) -> tuple[tuple[str, ...], np.ndarray]:
-    """Returns names and positions of regions, bool [r, l]; large grids become blocks.
+    """Returns names and positions of regions, bool [r, l]; those of large grids are blocks.
 
-    Regions without a real token, of which `real` is bool [l], are left out.
+    Regions that are only padding are left out; `real`, bool [l], is False at padding.
     """
     most = max(1, round(REGIONS ** (1.0 / len(grid))))
     coarse = tuple(min(size, most) for size in grid)

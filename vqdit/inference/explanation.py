@@ -2,10 +2,10 @@
 
 There are three of them:
 
-* *attention*: attention weights of the generated tokens at every step, and at the step in which
-  they were revealed (mean over layers and heads). They show where information may come from;
-* *order*: the step in which every token of a discrete process was revealed;
-* *attribution*: the parts of the given data that caused the result; see
+* *attention*: attention weights of the generated tokens, as means over layers and heads, in every
+  step, and in the step in which a token was revealed. They show where information may come from;
+* *order*: the step in which each token of a discrete process was revealed;
+* *attribution*: the influence of parts of the given data on the result; see
   `vqdit.inference.attribution`.
 """
 
@@ -45,17 +45,19 @@ class Explanation(NamedTuple):
         wanted: names of the generated modalities.
         discrete: names of the generated modalities that are codes; their changes are in nats.
         grids: grid of every target's tokens.
-        spans: positions of every target's tokens in the sequence; m modalities, in this order.
-        counts: number of real tokens of every sample, int [b], by target of variable length.
+        spans: positions of each modality's tokens in the sequence, for the m modalities in this
+            order.
+        counts: number of tokens of every sample without padding, int [b], by target of variable
+            length.
         times: times of every target, float32 [n + 1]. A target is generated in the steps in which
             its time falls.
-        attention: by generated modality, the share of its tokens' attention that goes to each
-            modality, float32 [n, b, m]: rows sum to 1.
-        looked: by generated modality, the attention of each of its tokens at the step in which it
-            was revealed, or in the middle step for a continuous process, float32
-            [b, own tokens, all tokens]: rows sum to 1.
-        revealed: by generated modality of a discrete process, the step, from 0, in which each code
-            took its value, int [b, l, q].
+        attention: by generated modality, the fraction of its tokens' attention to each modality,
+            float32 [n, b, m]; rows sum to 1.
+        looked: by generated modality, the attention of each token in the step in which it was
+            revealed, or in the middle step for a continuous process, float32 [b, own tokens, all
+            tokens]; rows sum to 1.
+        revealed: by generated modality of a discrete process, the step, counted from 0, in which
+            each code got its final value, int [b, l, q].
         attributions: one per sample and given modality; empty if nothing was given.
     """
 
@@ -90,8 +92,8 @@ def explain(
 ) -> Explanation:
     """Explains the first of the samples that `Generator.sample` returns for these arguments.
 
-    Attention and attribution are those of the network without guidance. Attribution scores the
-    generated tokens themselves; encoding the decoded result might give other tokens.
+    Attention and attribution are computed with the network without guidance. Attribution scores the
+    generated tokens, not the encoding of the decoded result, which might differ.
 
     Args:
         generator: the model.
@@ -102,12 +104,12 @@ def explain(
         samplers: samplers by target.
         lengths: lengths of wanted targets of variable length.
         seed: seed of the noise.
-        batch_size: samples, or scoring losses, at a time.
+        batch_size: number of samples, or of scoring losses, in a batch.
         rounds: network evaluations per scoring loss, at equally spaced times.
         first: number of samples that are explained.
 
     Raises:
-        ValueError: a number is out of range, or the model cannot sample so.
+        ValueError: a number is out of range, or the model does not support the request.
     """
     rules.check(rules.SAMPLES, num=num)
     rules.check(rules.BATCH, batch_size=batch_size, first=first)
@@ -119,8 +121,8 @@ def explain(
     blocks = [name for name in wanted if task.targets[name].block]
     if blocks:
         raise ValueError(
-            f"{blocks[0]!r} is generated block by block, and only what is generated together can "
-            f"be explained; want another target than {blocks[0]}"
+            f"{blocks[0]!r} is generated block by block, which cannot be explained; generate "
+            f"other targets than {blocks[0]}"
         )
     params, frozen, chosen = generator.params, generator.frozen, generator.samplers(samplers)
 
@@ -169,14 +171,14 @@ def explain(
 
 
 def _is_given(inputs: Inputs, request: Request, name: str) -> bool:
-    """Returns whether any sample has a value of a condition; labels take turns if none is given."""
+    """Returns whether any sample has a value of a condition, which labels have by default."""
     if inputs.task.modality(name).lengths:
         return name in inputs.stored
     return bool((np.asarray(request.given[name]) >= 0).any())
 
 
 def _count(inputs: Inputs, name: str, index: np.ndarray) -> np.ndarray:
-    """Returns the number of real tokens of the samples, int [b]."""
+    """Returns the number of tokens of the samples without padding, int [b]."""
     if name in inputs.counts:
         return inputs.counts[name][index]
     stored = lengths_of(inputs.stored[name])[index % len(inputs.stored[name])]
@@ -185,7 +187,7 @@ def _count(inputs: Inputs, name: str, index: np.ndarray) -> np.ndarray:
 
 @functools.lru_cache(maxsize=8)
 def _compiled_trajectory(task: DiffusionTask, samplers: Named[Sampler], keep: int) -> Any:
-    """Returns the compiled generation: results, tokens and path of the first `keep` samples."""
+    """Returns the compiled generation of results, tokens, and the first `keep` samples' paths."""
 
     def run(
         params: Params, frozen: Frozen, keys: Key[Array, " b"], request: Request
@@ -200,7 +202,7 @@ def _compiled_trajectory(task: DiffusionTask, samplers: Named[Sampler], keep: in
 
 @functools.lru_cache(maxsize=8)
 def _compiled_attention(task: DiffusionTask) -> Any:
-    """Returns the compiled attention along a path, computed for one example after another."""
+    """Returns the compiled attention along a path, which processes one example at a time."""
     spans = task.model.spans(task.inputs)
 
     def watch(
@@ -248,7 +250,7 @@ def _last_change(path: X, x_0: X) -> np.ndarray:
 def _reveal_weights(
     task: DiffusionTask, name: str, times: Array, revealed: np.ndarray | None, count: int
 ) -> Float[Array, "b n tokens"]:
-    """Returns the share of each token that was revealed in each step."""
+    """Returns the fraction of each token's codes that was revealed in each step."""
     inputs, steps = task.inputs[name], len(times) - 1
     span = task.model.spans(task.inputs)[name]
     if revealed is None:

@@ -1,4 +1,4 @@
-"""A trained DiT as a Python object: any modalities in, any others out."""
+"""A trained DiT as a Python object: generates any modalities from any others."""
 
 import functools
 from collections.abc import Callable, Iterable, Mapping
@@ -46,10 +46,10 @@ BATCH = 64
 
 
 class Generator:
-    """A trained DiT with its tokenizers, which samples and scores on all devices of its process.
+    """A trained DiT with its tokenizers; samples and scores on all devices of the process.
 
-    *Values* are what `sample` takes and returns: arrays as they are stored (uint8 images
-    [n, h, w, c], int16 audio [n, t], int labels [n]), and texts as str [n].
+    `sample` takes and returns *values*: uint8 images [n, h, w, c], int16 audio [n, t], int labels
+    [n], and texts as str [n]. All but texts are arrays in stored form.
 
     Attributes:
         task: the task of the run.
@@ -80,41 +80,43 @@ class Generator:
         batch_size: int = BATCH,
         report: Callable[[int], None] | None = None,
     ) -> dict[str, np.ndarray]:
-        """Generates any modalities from any others, the wanted ones together.
+        """Generates any modalities from any others; all wanted modalities are generated together.
 
-        Sample i depends only on (seed, i) and on what it is given. On a path from one picture to
-        another all samples share the noise of sample 0.
+        Sample i depends only on (seed, i) and on its given values. In an interpolation, all samples
+        have the noise of sample 0.
 
         Args:
             num: number of samples.
-            given: known values by name: one for all samples, or a stack whose item i mod F sample i
-                uses. A label of -1 means no label. A condition with classes that is not given takes
-                its classes in turn; on a path it has no label.
+            given: known values by name: one for all samples, or a stack of F values, of which
+                sample i uses item i mod F. A label of -1 means no label. If a condition with
+                classes is not given, samples cycle through its classes, or have no label in an
+                interpolation.
             want: name or names of the targets to generate; None generates every target that is not
                 given. Targets neither given nor wanted stay unknown.
-            guidance: one scale moves away from the prediction without anything given; a map of
-                pairs moves each modality away from the prediction without the other one. None takes
-                the config's scale.
+            guidance: one scale guides away from the unconditional prediction. A map of pairs guides
+                each target away from its prediction without the other modality of the pair. None
+                uses the config's scale.
             samplers: samplers by target, which replace the config's.
-            edits: edits of wanted targets by name: examples to change, a path from one picture to
-                another, which the samples divide into equal parts, a template of a text, whose gaps
-                are filled in, or a prompt, which is continued.
+            edits: edits of wanted targets by name: an `EditSpec`, an `Interpolation` whose samples
+                are equally spaced between two pictures, a `Template` whose gaps are filled in, or a
+                `Prompt` that is continued.
             autoguide: a smaller or less trained model over the same tokens. Guidance, which must be
-                one scale, then moves away from its prediction. Karras et al., arXiv:2406.02507.
+                one scale, is then away from the prediction of this model. Karras et al.,
+                arXiv:2406.02507.
             lengths: lengths of wanted targets of variable length by name: one for all samples, or a
-                list whose item i mod F sample i uses, in bytes of texts and seconds of sounds. The
-                model draws the lengths of others.
+                list of F lengths, of which sample i uses item i mod F. The unit is bytes of texts
+                and seconds of sounds. The model draws the lengths of other targets.
             seed: seed of the noise.
-            batch_size: samples at a time, rounded up to a multiple of the devices; the last batch
-                is filled up, so one shape compiles.
+            batch_size: number of samples in a batch, rounded up to a multiple of the number of
+                devices. The last batch is padded, so only one shape is compiled.
             report: called after every batch with the number of samples that are finished.
 
         Returns:
-            Values of the wanted and the given modalities (bit for bit), `num` of each; those of
-            variable length as an array of objects.
+            `num` values of each wanted and given modality. Given values are unchanged bit for bit.
+            Values of variable length are an array of objects.
 
         Raises:
-            ValueError: a number is out of range, or the model cannot sample so.
+            ValueError: a number is out of range, or the model does not support the request.
         """
         rules.check(rules.SAMPLES, num=num)
         rules.check(rules.BATCH, batch_size=batch_size)
@@ -163,7 +165,7 @@ class Generator:
                 if name in returned or condition.classes
             }
             part |= {name: inputs.cut(name, part[name], rows) for name in part}
-            first, end = rows[0], min(rows[0] + size, num)  # the rest fills up the last batch
+            first, end = rows[0], min(rows[0] + size, num)  # the others pad the last batch
             for name, values in part.items():
                 if name not in found:
                     found[name] = np.empty((num, *values.shape[1:]), values.dtype)
@@ -174,12 +176,12 @@ class Generator:
 
     @in_32_bits
     def with_lengths(self, inputs: Inputs, num: int, size: int, seed: int) -> Inputs:
-        """Returns inputs with the lengths of all samples: those that are not known are drawn.
+        """Returns inputs with the lengths of all samples; draws unknown lengths.
 
         Args:
             inputs: inputs of `num` samples.
             num: number of samples.
-            size: samples at a time.
+            size: number of samples in a batch.
             seed: seed of the samples.
         """
         counts, mesh = inputs.counts, parallel.of_process()
@@ -208,8 +210,8 @@ class Generator:
             return read_template(inputs, self.params, self.frozen, name, edit, num, seed)
         if name in self.task.variable:
             raise ValueError(
-                f"{name!r} has a variable length; of such, only texts can be edited, by a template "
-                "or a prompt"
+                f"{name!r} has a variable length; only texts of variable length can be edited, "
+                "with a template or a prompt"
             )
         try:
             modality = self.modality(name)
@@ -234,29 +236,29 @@ class Generator:
         seed: int = 0,
         batch_size: int = BATCH,
     ) -> np.ndarray:
-        """Scores how well each candidate fits what is given: cross-modal retrieval by likelihood.
+        """Scores how well each candidate matches given values: cross-modal retrieval by likelihood.
 
         Li et al., "Your Diffusion Model is Secretly a Zero-Shot Classifier", arXiv:2303.16203.
 
         Args:
-            given: known values by name: one, or n of each.
-            candidates: one name, and k values.
-            measure: "likelihood" scores by log p(candidate | given), "information" by
-                log p(candidate | given) - log p(candidate), under the same noise. None takes the
-                information for pictures and sounds, which differ in how likely they are at all, and
-                the likelihood for labels and texts, and if nothing is given.
-            rounds: network evaluations per estimate, at equally spaced times.
+            given: known values by name: one value, or n values of each modality.
+            candidates: the name of one modality, and k values.
+            measure: "likelihood" scores by log p(candidate | given), "information" by log
+                p(candidate | given) - log p(candidate), with the same noise. None uses information
+                for pictures and sounds, as their unconditional likelihoods differ much, and
+                likelihood for labels and texts, or if nothing is given.
+            rounds: number of number of network evaluations per estimate, at equally spaced times.
             seed: seed of the noise, which is the same for all candidates of one given item.
-            batch_size: scores at a time.
+            batch_size: number of scores in a batch.
 
         Returns:
             float32 [n, k], higher is better. For a discrete process log p is an estimated lower
             bound in nats; for a continuous one it is replaced by the negative denoising error,
-            which is no likelihood.
+            which is not a likelihood.
 
         Raises:
             ValueError: a number is out of range, the candidates are not of exactly one modality, or
-                their modality is given too.
+                their modality is also given.
         """
         candidates = require_names("candidates", candidates)
         if len(candidates) != 1:
@@ -282,22 +284,22 @@ class Generator:
         guidance: Guidance,
         autoguide: "Generator | None" = None,
     ) -> Inputs:
-        """Checks arguments of `sample`, and returns its inputs in stored form.
+        """Checks arguments of `sample`, and returns the inputs in stored form.
 
         Raises:
-            ValueError: the model cannot sample so.
+            ValueError: the model does not support the request.
         """
         given, samplers = require_names("given", given), require_names("samplers", samplers)
         names: list[str] | None = None
         if want is not None:
             names = [*want] if isinstance(want, Iterable) and not isinstance(want, str) else [want]
             if not all(isinstance(name, str) for name in names):
-                raise ValueError(f"want takes the name of a target, or several, got {want!r}")
+                raise ValueError(f"want must be a name or several names of targets, got {want!r}")
         check_names(self.task, given, names)
         check_samplers(self.task, samplers)
         wanted = wanted_targets(self.task, given, names)
         if not isinstance(autoguide, Generator | None):
-            raise ValueError(f"autoguide takes a loaded Generator, got {autoguide!r}")
+            raise ValueError(f"autoguide must be a loaded Generator, got {autoguide!r}")
         if autoguide is None:
             check_guidance(self.task, [*given], wanted, guidance)
             branches = guidance_branches(self.task, given, guidance)
@@ -308,7 +310,7 @@ class Generator:
         return Inputs(self.task, stored, wanted, branches)
 
     def samplers(self, chosen: Mapping[str, Sampler] | None) -> Named[Sampler]:
-        """Returns the samplers of all targets: the chosen ones, and the config's for the rest."""
+        """Returns the samplers of all targets: those of `chosen`, and the config's for the rest."""
         own = {name: target.sampler for name, target in self.task.targets.items()}
         return Named({**own, **(chosen or {})})
 
@@ -339,7 +341,7 @@ class Generator:
 
 @functools.lru_cache(maxsize=8)
 def _compiled_lengths(task: DiffusionTask, mesh: jax.sharding.Mesh) -> Any:
-    """Returns the compiled drawing of lengths, in tokens by name."""
+    """Returns the compiled function that draws lengths, in tokens by name."""
 
     def run(params: Params, frozen: Any, keys: Any, request: Request) -> Any:
         return task.draw_lengths(params, frozen, keys, request).lengths

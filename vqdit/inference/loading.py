@@ -1,4 +1,4 @@
-"""`vqdit.load`: a trained run as a Python object, arrays in and arrays out."""
+"""`vqdit.load`: loads a trained run as a Python object, whose methods take and return arrays."""
 
 import dataclasses
 from pathlib import Path
@@ -18,7 +18,7 @@ from vqdit.tasks.targets import CodeTarget, Condition
 from vqdit.typing import Named
 
 FEATURES = {"features?": {str: {"names?": [str]}}}
-"""What a run's record of its data says of class names."""
+"""The part of a run's record of its data that has class names."""
 
 T = TypeVar("T", CodeTarget, Condition)
 
@@ -28,7 +28,8 @@ def load(path: str | Path) -> Tokenizer | Generator:
     """Loads a trained run.
 
     Args:
-        path: a workdir, or the folder of a config with several experiments: its last one.
+        path: a workdir, or the folder of a config with several experiments, whose last run is
+            loaded.
 
     Raises:
         FileNotFoundError: there is no run, or no checkpoint yet.
@@ -41,7 +42,7 @@ def load(path: str | Path) -> Tokenizer | Generator:
 
 
 def _with_class_names(restored: restoring.Restored, data: Path) -> restoring.Restored:
-    """Returns a run with the class names of its data, for labels that have none in the config."""
+    """Returns a run whose labels without names in the config have the class names of the data."""
     task = restored.task
     if not isinstance(task, DiffusionTask) or not data.is_file():
         return restored
@@ -63,7 +64,7 @@ def _with_class_names(restored: restoring.Restored, data: Path) -> restoring.Res
 
 
 def resolver(siblings: dict[str, Path]) -> Any:
-    """Returns a function that finds trained tasks by name of an earlier experiment, or by path."""
+    """Returns a function that loads trained tasks by name of an earlier experiment, or by path."""
 
     def resolve(name: str) -> Trained:
         folder = siblings.get(name, None) or local_path(name)

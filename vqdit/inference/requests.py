@@ -1,4 +1,4 @@
-"""Requests of callers: names and values are checked, values are packed, samples are batched."""
+"""Requests of users: checks names and values, packs values, and makes batches of samples."""
 
 import math
 import os
@@ -21,7 +21,7 @@ from vqdit.tasks.request import Request, blank, make_request
 from vqdit.typing import Array, Key
 
 ROOMS = 8
-"""Number of sizes, equally spaced, to which modalities of variable length are padded."""
+"""Number of equally spaced padded lengths of modalities of variable length."""
 
 
 class Inputs(NamedTuple):
@@ -29,11 +29,11 @@ class Inputs(NamedTuple):
 
     Attributes:
         task: task of the model.
-        stored: given values in stored form by name; sample i takes item i mod F.
+        stored: given values in stored form by name; sample i has item i mod F.
         wanted: names of the targets to generate.
         branches: branches of guidance.
         counts: number of tokens of every sample, int [n], by name of a wanted target of variable
-            length; targets that are not named have an unknown length.
+            length; the lengths of other targets are unknown.
     """
 
     task: DiffusionTask
@@ -43,12 +43,12 @@ class Inputs(NamedTuple):
     counts: Mapping[str, np.ndarray] = MappingProxyType({})
 
     def request(self, index: np.ndarray, *, whole: bool = False) -> Request:
-        """Returns the request of the samples with these numbers.
+        """Returns the request of the samples with these indices.
 
         Args:
-            index: numbers of the samples, int [b].
-            whole: pad modalities of variable length to their longest example, instead of to one of
-                ROOMS sizes.
+            index: indices of the samples, int [b].
+            whole: True pads modalities of variable length to their largest possible length, instead
+                of one of ROOMS lengths.
         """
         positions = {
             n: int(lengths(rows).max()) for n, rows in self.stored.items() if is_ragged(rows)
@@ -67,16 +67,16 @@ class Inputs(NamedTuple):
     def batches(
         self, index: np.ndarray, size: int, seed: int, *, whole: bool = False
     ) -> Iterator[tuple[np.ndarray, Request, Key[Array, " size"]]]:
-        """Yields requests for batches of one size, so that one shape compiles.
+        """Yields requests for batches of one size, so that only one shape is compiled.
 
         Args:
-            index: numbers of the samples, int [n].
-            size: examples in a batch; the first samples fill up the last batch.
+            index: indices of the samples, int [n].
+            size: number of samples in a batch; the first samples pad the last batch.
             seed: seed of the noise.
             whole: see `request`.
 
         Yields:
-            Positions of the batch's samples in `index`, int [size]; their request; their keys.
+            Positions of the batch's samples in `index`, int [size]; the request; the random keys.
         """
         for start in range(0, len(index), size):
             rows = (start + np.arange(size)) % len(index)
@@ -84,7 +84,7 @@ class Inputs(NamedTuple):
             yield rows, self.request(index[rows], whole=whole), keys
 
     def cut(self, name: str, values: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Returns stored values of the samples `rows` without padding, ragged if they vary."""
+        """Returns stored values of the samples `rows` without padding; ragged if lengths vary."""
         if not self.task.modality(name).lengths:
             return values
         if name in self.stored:
@@ -100,7 +100,7 @@ class Inputs(NamedTuple):
 
 
 def _room(task: GenerationTask, name: str, positions: int) -> int:
-    """Returns to how many stored positions examples of at most `positions` are padded."""
+    """Returns the padded length of examples with at most `positions` stored positions."""
     longest = task.modality(name).shape[0]
     step = max(1, longest // ROOMS)
     if name in task.variable:  # whole tokens
@@ -112,14 +112,14 @@ def _room(task: GenerationTask, name: str, positions: int) -> int:
 def with_candidates(
     task: GenerationTask, request: Request, name: str, rows: np.ndarray, longest: int
 ) -> Request:
-    """Returns the request with values to be scored in the place of what is given.
+    """Returns the request in which one modality has the values to be scored.
 
     Args:
         task: the task of the model.
         request: the request.
         name: name of the scored target.
         rows: stored values, [b, ...] or ragged.
-        longest: length of the longest of all candidates, if their length is variable.
+        longest: largest length of all candidates, if their length is variable.
     """
     if not is_ragged(rows):
         return request._replace(given=request.given | {name: jnp.asarray(rows)})
@@ -131,15 +131,17 @@ def with_candidates(
 def wanted_targets(
     task: GenerationTask, given: Iterable[str], want: Collection[str] | None
 ) -> list[str]:
-    """Returns the names of the targets to generate; None wants all that are not given."""
+    """Returns the names of the targets to generate; `want` None means all that are not given."""
     given = set(given)
     return [n for n in task.targets if (n in want if want is not None else n not in given)]
 
 
 def require_names(argument: str, value: Any) -> Mapping[str, Any]:
-    """Returns values by name, {} for None; raises ValueError if an argument is no map."""
+    """Returns values by name, {} for None; raises ValueError if the argument is not a map."""
     if not isinstance(value, Mapping | None):
-        raise ValueError(f"{argument} takes values by name, as in {{'image': ...}}, got {value!r}")
+        raise ValueError(
+            f"{argument} must be values by name, as in {{'image': ...}}, got {value!r}"
+        )
     return value or {}
 
 
@@ -153,7 +155,9 @@ def check_names(task: GenerationTask, given: Collection[str], want: Collection[s
                 f"{name!r} can only be given to this model; it generates {', '.join(task.targets)}"
             )
         if name in given:
-            raise ValueError(f"{name!r} is given and wanted; leave it out of one of them")
+            raise ValueError(
+                f"{name!r} is both in `given` and in `want`; remove it from one of them"
+            )
     if not wanted_targets(task, given, want):
         known = ", ".join(task.conditions)
         raise ValueError(
@@ -163,7 +167,7 @@ def check_names(task: GenerationTask, given: Collection[str], want: Collection[s
 
 
 def check_edited(wanted: Collection[str], edited: Iterable[str]) -> None:
-    """Raises ValueError unless everything that is edited is generated."""
+    """Raises ValueError unless all edited targets are wanted."""
     for name in edited:
         if name not in wanted:
             raise ValueError(
@@ -172,7 +176,7 @@ def check_edited(wanted: Collection[str], edited: Iterable[str]) -> None:
 
 
 def check_memory(task: GenerationTask, names: Collection[str], num: int) -> None:
-    """Raises ValueError unless the memory of this machine holds `num` samples."""
+    """Raises ValueError if the memory of this machine is too small for `num` samples."""
     shown = ", ".join(sorted(names))
     modalities = [task.modality(name) for name in names]
     # Texts become str, whose characters take 4 bytes; each sample has a number, too.
@@ -184,27 +188,28 @@ def check_memory(task: GenerationTask, names: Collection[str], num: int) -> None
     most = min(memory // each, 2**31 - 1)
     if num > most:
         raise ValueError(
-            f"{num} samples of {shown} take {num * each / 2**30:.3g} GiB, and this machine has "
-            f"{memory / 2**30:.3g} GiB of memory; generate at most {most} at a time, with another "
-            "seed each time"
+            f"{num} samples of {shown} take {num * each / 2**30:.3g} GiB, but this machine has "
+            f"{memory / 2**30:.3g} GiB of memory; generate at most {most} at a time, each time "
+            "with another seed"
         )
 
 
 def told_lengths(
     task: GenerationTask, wanted: Collection[str], told: Mapping[str, Any] | None, num: int
 ) -> dict[str, np.ndarray]:
-    """Returns numbers of tokens, int32 [num], of the lengths that a caller gives.
+    """Converts requested lengths to numbers of tokens, int32 [num], by name.
 
     Raises:
-        ValueError: a name is no wanted target of variable length, or a length is out of range.
+        ValueError: a name is not that of a wanted target of variable length, or a length is out of
+            range.
     """
     counts = {}
     for name, given in require_names("lengths", told).items():
         if name not in task.variable or name not in wanted:
             able = ", ".join(n for n in task.variable if n in wanted) or "none"
             raise ValueError(
-                f"a length of {name!r}, which is not generated with a variable length; these are: "
-                f"{able}"
+                f"a length is given for {name!r}, which is not a wanted target of variable "
+                f"length; such targets: {able}"
             )
         modality, space = task.modality(name), task.space(name)
         low, high = modality.lengths or (0, 0)
@@ -213,7 +218,7 @@ def told_lengths(
             count = modality.positions(float(length)) if np.isfinite(length) else -1
             if not low <= count <= high:
                 raise ValueError(
-                    f"a length of {name!r} must be from {modality.shown_length(low)} to "
+                    f"the length of {name!r} must be from {modality.shown_length(low)} to "
                     f"{modality.shown_length(high)}, got {length:g}"
                 )
             positions.append(count)
@@ -223,13 +228,15 @@ def told_lengths(
 
 
 def check_samplers(task: GenerationTask, samplers: Mapping[str, Sampler]) -> None:
-    """Raises ValueError unless every sampler is for a target and runs its process."""
+    """Raises ValueError unless every sampler is for a target and supports the target's process."""
     for name, sampler in samplers.items():
         if name not in task.targets:
             known = ", ".join(task.targets)
-            raise ValueError(f"a sampler for {name!r}, but this model generates {known}")
+            raise ValueError(f"a sampler is given for {name!r}, but this model generates {known}")
         if not isinstance(sampler, Sampler):
-            raise ValueError(f"samplers are such as Euler(steps=16), got {sampler!r} for {name!r}")
+            raise ValueError(
+                f"a sampler must be an object such as Euler(steps=16), got {sampler!r} for {name!r}"
+            )
         sampler.check(task.targets[name].process)
 
 
@@ -248,7 +255,8 @@ def pack(task: GenerationTask, frozen: Frozen, name: str, values: Any) -> np.nda
     flat = np.concatenate(list(stored)) if is_ragged(stored) else stored
     if name in task.targets and modality.vocabulary and (flat < 0).any():
         raise ValueError(
-            f"{name!r} -1 means no value, which only a condition can have; leave it out instead"
+            f"{name!r} has -1, which means no value and is only for conditions; leave {name!r} "
+            "out instead"
         )
     occurs = frozen.get(name, {}).get("occurs")
     if occurs is not None and flat.dtype == np.uint8:
@@ -258,7 +266,7 @@ def pack(task: GenerationTask, frozen: Frozen, name: str, values: Any) -> np.nda
         if strange:
             known = bytes(byte for byte in np.flatnonzero(occurs) if byte).decode("latin-1")
             raise ValueError(
-                f"{name!r} holds {strange!r}, which does not occur in the training data; use "
+                f"{name!r} contains {strange!r}, which does not occur in the training data; use "
                 f"these characters: {known!r}"
             )
     return stored

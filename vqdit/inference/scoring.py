@@ -1,14 +1,14 @@
-"""Scores of candidates: how well a network predicts each from what is given.
+"""Scores of candidates: how well a network predicts each candidate from given values.
 
-There are two measures, with p estimated by the scoring loss of the network:
+There are two measures, in which p is estimated by the scoring loss of the network:
 
-* *likelihood*, log p(candidate | given): which label or text describes what is given;
-* *information*, log p(candidate | given) - log p(candidate): which picture or sound belongs to what
-  is given. Their likelihood alone says above all how simple a candidate is: a plain picture is more
-  likely than a detailed one, whatever is given.
+* *likelihood*, log p(candidate | given): finds the label or text that describes the given values;
+* *information*, log p(candidate | given) - log p(candidate): finds the picture or sound that
+  belongs to the given values. The likelihood of pictures depends mostly on their complexity: a
+  plain picture is more likely than a detailed one for any given values.
 
-If exactly one of k candidates belongs to the given values, and each is as likely to be that one,
-its probability is the softmax of the information over the candidates.
+If exactly one of k candidates belongs to the given values, and all are equally probable a priori,
+the posterior probability of a candidate is the softmax of the information over the candidates.
 """
 
 import functools
@@ -33,8 +33,8 @@ def chosen_measure(
 ) -> Measure:
     """Returns the measure of candidates of a modality; None takes the default.
 
-    That is the information for pictures and sounds (what has a tokenizer), and the likelihood for
-    labels and texts, and if nothing is given.
+    The default is information for modalities with a tokenizer, such as pictures and sounds, and
+    likelihood for labels and texts, or if nothing is given.
 
     Raises:
         ValueError: the measure is unknown, or the information cannot be computed.
@@ -44,11 +44,11 @@ def chosen_measure(
     if measure is None:
         measure = "information" if given and name in task.tokenizers else "likelihood"
     if measure == "information" and not given:
-        raise ValueError("the information needs something given; measure the likelihood instead")
+        raise ValueError("the information needs given values; measure the likelihood instead")
     for one in given if measure == "information" else ():
         if one in task.conditions and task.conditions[one].drop == 0.0:
             raise ValueError(
-                f"the information needs log p({name}) without {one!r}, and training with "
+                f"the information needs log p({name}) without {one!r}, but training with "
                 f"conditions.{one}.drop=0 never hid it; measure the likelihood instead"
             )
     return measure
@@ -68,14 +68,15 @@ def score_candidates(
     """Scores each of k candidates against each of n given items; higher is better.
 
     Args:
-        inputs: what is given, one item or n of each modality; `wanted` names the candidates.
+        inputs: given values, one item or n items of each modality; `wanted` is the candidates'
+            modality.
         params: parameters of the network.
         frozen: arrays of the tokenizers.
         candidates: stored examples.
-        measure: what a score says.
-        rounds: network evaluations per estimate of p.
+        measure: likelihood or information.
+        rounds: number of network evaluations per estimate of p.
         seed: seed of the noise, which is the same for all candidates of one given item.
-        batch_size: scores at a time.
+        batch_size: number of scores in a batch.
 
     Raises:
         ValueError: two given modalities have different numbers of items.
@@ -83,7 +84,9 @@ def score_candidates(
     items = max((len(value) for value in inputs.stored.values()), default=1)
     for known, value in inputs.stored.items():
         if len(value) not in (1, items):
-            raise ValueError(f"{known} has {len(value)} items, another modality {items}")
+            raise ValueError(
+                f"{known} has {len(value)} given items, but another modality has {items}"
+            )
     item, candidate = (axis.ravel() for axis in np.indices((items, len(candidates))))
     scores = np.zeros(len(item), np.float32)
     terms = [(1.0, inputs)]
@@ -111,16 +114,16 @@ def scoring_losses(
     """Returns the scoring loss of each of n examples; see `ScoringTask.scoring_loss`.
 
     Args:
-        inputs: what is given; `wanted` names the modality of the examples. Conditions that are not
+        inputs: given values; `wanted` is the modality of the examples. Conditions that are not
             given have no value.
         params: parameters of the network.
         frozen: arrays of the tokenizers.
         scored: stored examples.
-        item: number of the given item that belongs to each example, int [n]. Equal numbers draw
+        item: index of the given item for each example, int [n]. Examples with equal indices have
             equal noise.
-        rounds: network evaluations per example.
+        rounds: number of network evaluations per example.
         seed: seed of the noise.
-        batch_size: examples at a time.
+        batch_size: number of examples in a batch.
         random_times: as for `ScoringTask.scoring_loss`.
         report: called after every batch with the number of examples that are finished.
     """
@@ -134,7 +137,7 @@ def scoring_losses(
     for rows, request, keys in inputs.without_default_labels().batches(item, size, seed):
         request = with_candidates(inputs.task, request, name, scored[rows], longest)
         loss = run(*arrays, *parallel.put_examples((keys, request), size, mesh))
-        count = min(size, len(item) - rows[0])  # the rest fills up the last batch
+        count = min(size, len(item) - rows[0])  # the others pad the last batch
         losses[rows[:count]] = np.asarray(loss)[:count]
         if report is not None:
             report(int(rows[0] + count))

@@ -1,4 +1,4 @@
-"""Filling in templates: draws the lengths of gaps, and makes edits of templates."""
+"""Fills in templates: draws the lengths of gaps, and converts templates to edits."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -36,10 +36,10 @@ from vqdit.tasks.templates import (
 from vqdit.typing import Array, Float, Params
 
 ROUNDS = 16
-"""Network evaluations for each length of a gap."""
+"""Number of network evaluations for each candidate length of a gap."""
 
 Bounds = Callable[[Sequence[Layout], int], Float[np.ndarray, " c"]]
-"""Bounds on -log p of the known parts of layouts in nats, given what sample i is given."""
+"""Function that returns bounds on -log p, in nats, of the known parts of layouts of sample i."""
 
 
 def read_template(
@@ -51,12 +51,12 @@ def read_template(
     num: int,
     seed: int,
 ) -> StoredEdit:
-    """Returns the edit that generates `num` texts by a template; see `vqdit.tasks.templates`.
+    """Returns the edit that generates `num` texts from a template; see `vqdit.tasks.templates`.
 
-    The lengths of the gaps of sample i depend on (seed, i) and on what it is given.
+    The lengths of the gaps of sample i depend on (seed, i) and on its given values.
 
     Raises:
-        ValueError: the template does not fit the model, or the lengths that a caller gives.
+        ValueError: the template is invalid for the model or the requested lengths.
     """
     modality = as_text(inputs.task.modality(name))
     parts = template_parts(inputs.task, frozen, name, spec)
@@ -71,20 +71,21 @@ def read_template(
 
 
 def _told(name: str, parts: Sequence[Piece], length: int) -> list[Piece]:
-    """Returns the pieces of a text of variable length whose length is known."""
+    """Returns the pieces of a text of variable length with a known length."""
     taken = sum(part.units if isinstance(part, Gap) else len(part) for part in parts)
     gaps = [number for number, part in enumerate(parts) if is_open(part)]
     left, least = length - taken, sum(number < len(parts) - 1 for number in gaps)
     if left < least or (left and not gaps):
         count = f"{'at least' if gaps else 'exactly'} {taken + least} units"
         raise ValueError(
-            f"{name!r}: the template has {count}, and the text is to have {length}; change one"
+            f"{name!r}: the template has {count}, but the requested length is {length}; change "
+            "one of them"
         )
     return _filled(parts, gaps[0], left) if gaps else list(parts)
 
 
 def _filled(parts: Sequence[Piece], number: int, length: int) -> list[Piece]:
-    """Returns the pieces with a length of gap `number`, which may be 0 at the end."""
+    """Returns the pieces with a length for gap `number`, which may be 0 at the end."""
     return [*parts[:number], *([Gap(length)] if length else []), *parts[number + 1 :]]
 
 
@@ -94,18 +95,20 @@ def template_parts(
     """Returns the pieces of a template.
 
     Raises:
-        ValueError: the template does not fit the model; the message names the modality.
+        ValueError: the template is invalid for the model; the message names the modality.
     """
     modality = task.modality(name)
     try:
         parts = pieces(as_text(modality), spec)
         if not isinstance(task.targets.get(name), CodeTarget):
-            raise ValueError("only texts whose units are generated have templates and prompts")
+            raise ValueError(
+                "templates and prompts need a text that is generated without a tokenizer"
+            )
     except ValueError as error:
         raise ValueError(f"{name!r}: {error}") from error
     for part in parts:
         if isinstance(part, np.ndarray) and len(part) and part.dtype == np.uint8:
-            pack(task, frozen, name, part.tobytes().decode())  # refuses letters that never occur
+            pack(task, frozen, name, part.tobytes().decode())  # rejects unknown letters
     return parts
 
 
@@ -142,7 +145,7 @@ def _layouts(
 def _bounds(
     inputs: Inputs, params: Params, frozen: Any, name: str, layouts: Sequence[Layout], sample: int
 ) -> Float[np.ndarray, " c"]:
-    filled = [layouts[row % len(layouts)] for row in range(CANDIDATES)]  # one shape compiles
+    filled = [layouts[row % len(layouts)] for row in range(CANDIDATES)]  # to compile one shape
     codes = jnp.asarray(np.stack([layout.codes for layout in filled]))
     keep = jnp.asarray(np.stack([layout.keep for layout in filled]))
     varies = name in inputs.task.variable
@@ -156,7 +159,7 @@ def _bounds(
 
 @functools.lru_cache(maxsize=8)
 def _compiled(task: DiffusionTask, name: str, mesh: jax.sharding.Mesh) -> Any:
-    """Returns the compiled bounds of layouts; all have the same noise."""
+    """Returns the compiled function that bounds layouts, all with the same noise."""
 
     def run(params: Params, frozen: Any, request: Request, codes: Array, keep: Array) -> Array:
         keys = per_example(jax.random.key(0), jnp.zeros(len(keep), jnp.int32))

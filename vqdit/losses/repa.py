@@ -1,11 +1,11 @@
-"""Representation alignment: hidden tokens of a DiT are aligned with features of a frozen encoder.
+"""Representation alignment of hidden tokens of a DiT with features of a frozen encoder.
 
     loss = -mean over tokens of cos(projector(h), encoder(x_0))
 
-with the hidden tokens h of the noised example after some block, and the clean example x_0. Yu et
-al., "Representation Alignment for Generation: Training Diffusion Transformers Is Easier Than You
-Think" (REPA), arXiv:2410.06940, eq. 8; their defaults are block 8, weight 0.5 and features of
-DINOv2.
+where h are the hidden tokens of the noised example after some block, and x_0 is the clean example.
+Yu et al., "Representation Alignment for Generation: Training Diffusion Transformers Is Easier Than
+You Think" (REPA), arXiv:2410.06940, eq. 8; the paper's defaults are block 8, weight 0.5 and
+features of DINOv2.
 """
 
 from typing import Any
@@ -24,7 +24,7 @@ class REPA(Component):
     Attributes:
         encoder: the frozen encoder; its last features have one position per token of the DiT.
         target: name of the modality whose tokens are aligned.
-        after: number of the block, from 1, whose output is aligned.
+        after: number of the block, counted from 1, whose output is aligned.
         hidden: hidden width of the projector.
         weight: weight of the loss.
     """
@@ -58,7 +58,7 @@ class REPA(Component):
     def loss(
         self, params: Params, h: Float[Array, "b l d"], seen: Float[Array, "b l e"]
     ) -> Float[Array, " b"]:
-        """Returns the negative mean cosine of each example, in [-1, 1]; -1 for aligned tokens."""
+        """Returns the negative mean cosine of each example, from -1 (aligned tokens) to 1."""
         projected: Any = Projector(self.hidden, seen.shape[-1]).apply({"params": params}, h)
         return -jnp.mean(jnp.sum(_unit(projected) * _unit(seen), axis=-1), axis=-1)
 

@@ -1,4 +1,4 @@
-"""Metrics: accumulators of sums, which are merged over batches and devices by addition."""
+"""Metrics: accumulators of sums, which are added over batches and devices."""
 
 from vqdit.metrics.base import Mean, Metrics, compute, merge
 from vqdit.metrics.codebook import COUNTABLE, CodeUse, codebook_health

@@ -1,4 +1,4 @@
-"""Accumulators: pytrees of sums, which `merge` adds up and `compute` turns into numbers."""
+"""Accumulators: pytrees of sums, which `merge` adds and from which `compute` computes metrics."""
 
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ Metrics = Named[Any]
 
 
 class Mean(NamedTuple):
-    """A mean over examples, or over the real positions of examples that differ in length."""
+    """A mean over examples, or over the positions of variable-length examples without padding."""
 
     total: Float[Array, ""]
     count: Float[Array, ""]
@@ -22,7 +22,7 @@ class Mean(NamedTuple):
     def of(cls, values: Float[Array, " b"], valid: Bool[Array, " b"] | Int[Array, " b"]) -> "Mean":
         """Accumulates one value per valid example.
 
-        Integers `valid` are weights: the number of real positions of each example.
+        If `valid` has integers, they are weights: the number of positions of each example.
         """
         weight = valid.astype(jnp.float32)
         if valid.dtype != bool:
@@ -30,17 +30,17 @@ class Mean(NamedTuple):
         return cls(jnp.sum(jnp.where(valid, values, 0.0)), jnp.sum(weight))
 
     def compute(self, name: str) -> dict[str, float]:
-        """Returns {name: mean}, or nothing without examples."""
+        """Returns {name: mean}, or {} if there were no examples."""
         return {name: float(self.total / self.count)} if self.count else {}
 
 
 def merge(first: Metrics | None, second: Metrics) -> Metrics:
-    """Adds two sets of accumulators on the host, in float64 to keep large sums exact."""
+    """Adds two sets of accumulators on the host, in float64, so that large sums stay exact."""
     second = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), second)
     return second if first is None else jax.tree.map(np.add, first, second)
 
 
 def compute(metrics: Metrics) -> dict[str, float]:
-    """Returns the numbers of all accumulators."""
+    """Returns the metrics of all accumulators."""
     numbers = (accumulator.compute(name) for name, accumulator in metrics.items())
     return {name: value for found in numbers for name, value in found.items()}

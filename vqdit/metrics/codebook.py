@@ -1,4 +1,4 @@
-"""Codebook usage: the share of codes used, and the perplexity exp(H) of their histogram."""
+"""Codebook usage: the fraction of used codes, and the perplexity exp(H) of their histogram."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,14 +10,14 @@ import numpy as np
 from vqdit.typing import Array, Bool, Float, Int, Named
 
 COUNTABLE = 2**24
-"""Largest codebook for which a histogram is kept, as it must fit in memory."""
+"""Largest codebook size for which a histogram is kept, as it must fit in memory."""
 
 DEAD = 0.1
-"""A code is dead if its use is below this share of the use that all codes would have on average."""
+"""A code is dead if its frequency is below this multiple of the mean frequency of codes."""
 
 
 class CodeUse(NamedTuple):
-    """A histogram of codes per codebook."""
+    """Histograms of codes, one per codebook."""
 
     counts: Float[Array, "q k"]
 
@@ -25,7 +25,7 @@ class CodeUse(NamedTuple):
     def of(cls, codes: Int[Array, "b *grid q"], size: int, valid: Bool[Array, " b"]) -> "CodeUse":
         """Counts the codes of valid examples, except -1 (no code).
 
-        `size` is that of the largest codebook; `valid` is False where an example is padding.
+        `size` is the size of the largest codebook; `valid` is False for examples that are padding.
         """
         rows = codes.reshape(codes.shape[0], -1, codes.shape[-1])
         real = (valid[:, None, None] & (rows >= 0)).astype(jnp.float32)
@@ -37,12 +37,13 @@ class CodeUse(NamedTuple):
         return cls(jax.vmap(count)(columns, real.reshape(-1, codes.shape[-1]).T))
 
     def compute(self, name: str) -> dict[str, float]:
-        """Returns three numbers, each a mean over the codebooks.
+        """Returns three metrics, each a mean over the codebooks.
 
         Returns:
-            name_usage: share of the codes that were used, in [0, 1].
+            name_usage: fraction of the codes that were used, in [0, 1].
             name_perplexity: exp(H) of the histogram, in [1, k].
-            name_dead: share of the codes with less than a tenth of uniform use, in [0, 1].
+            name_dead: fraction of the codes with less than a tenth of the uniform frequency, in [0,
+                1].
         """
         counts = np.asarray(self.counts, np.float64)
         share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1.0)
@@ -60,22 +61,23 @@ def codebook_health(
     mask: Bool[Array, "b *grid"],
     use: Sequence[Float[Array, "*g k"]] = (),
 ) -> Named[Float[Array, ""]]:
-    """Returns how well the codebooks are used in one batch, as means over the codebooks.
+    """Returns metrics of the use of codebooks in one batch, as means over the codebooks.
 
     Args:
         codes: ids of codes; -1 (no code) is not counted.
         sizes: sizes of the codebooks.
-        mask: True where a position is real.
+        mask: False at positions that are padding.
         use: moving averages of the codes' counts, if the quantizer has them; see `Quantizer.use`.
 
     Returns:
-        Scalars, or nothing at all if a codebook has more than `COUNTABLE` codes:
+        Scalars, or {} if a codebook has more than `COUNTABLE` codes:
 
         - codebook_usage: number of distinct codes, divided by the largest possible number, which is
           the number of codes, or of positions if there are fewer.
         - codebook_perplexity: exp(H) of the histogram.
-        - dead_codes: share of the codes with less than a tenth of uniform use, measured by `use` if
-          it is given, and otherwise in the batch, relative to the same largest possible number.
+        - dead_codes: fraction of the codes with less than a tenth of the uniform frequency,
+          measured by `use` if it is given, and otherwise in the batch, relative to the same largest
+          possible number.
     """
     if max(sizes) > COUNTABLE:
         return Named()

@@ -17,8 +17,8 @@ def psnr(
 ) -> Float[Array, " b"]:
     """Returns the peak signal-to-noise ratio of each example in dB, for any number of axes.
 
-    Data are in [-1, 1]; values outside are clipped, as in an 8-bit image. Sequences of different
-    lengths have a mask, which is True at their real positions.
+    Data are in [-1, 1]; values outside are clipped, as in an 8-bit image. For sequences of
+    different lengths, `mask` is False at padding.
     """
 
     def unit(data: Float[Array, "b *size c"]) -> Float[Array, "b 1 n c"]:

@@ -1,4 +1,4 @@
-"""Modalities: the only modules that know the kind of their data."""
+"""Modalities: kinds of data. Only these modules depend on the kind of data."""
 
 from vqdit.modalities.audio import Audio
 from vqdit.modalities.base import Modality

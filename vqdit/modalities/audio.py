@@ -1,4 +1,4 @@
-"""Audio: int16 when stored, float32 in [-1, 1) for networks, WAV files for people."""
+"""Audio: int16 in stored form, float32 in [-1, 1) for networks, and WAV files."""
 
 import base64
 import io
@@ -32,10 +32,11 @@ class Audio(Modality):
     Attributes:
         samples: length of every waveform, unless `seconds` is given.
         rate: samples per second, in Hz.
-        seconds: shortest and longest duration. If they are equal, all waveforms have this length.
-        outside: what happens to recordings of a data set that are shorter or longer: "cut" cuts
-            off the end of longer ones, and appends silence to shorter ones; "skip" leaves the
-            example out; "error" refuses the data.
+        seconds: shortest and longest duration in seconds. If they are equal, all waveforms have
+            this length.
+        outside: treatment of recordings in a data set that are shorter or longer: "cut" cuts off
+            the end of longer ones and appends silence to shorter ones; "skip" leaves the example
+            out; "error" raises an error.
     """
 
     samples: int = 8000
@@ -99,10 +100,10 @@ class Audio(Modality):
             raise LeftOut(fault)
         if self.outside == "error":
             raise ValueError(
-                f"the recording is {fault}; change the bounds, or set outside of its Audio to cut "
-                "or skip"
+                f"the recording is {fault}; change the bounds, or set outside='cut' or 'skip' in "
+                "its Audio"
             )
-        change = f"{'filled up with silence' if is_short else 'cut'} to {limit}"
+        change = f"{'padded with silence' if is_short else 'cut'} to {limit}"
         return Cell(self._fitted(read.samples), (*read.changes, change))
 
     def read(self, value: str) -> list[np.ndarray]:
@@ -126,7 +127,7 @@ class Audio(Modality):
         return np.pad(sound, (0, max(0, self._least - len(sound))))
 
     def _duration(self, samples: int) -> str:
-        """Returns a length as people say it."""
+        """Returns a length as text with a unit."""
         if self.seconds:
             return f"{samples / self.rate:.4g} s"
         return f"{samples} samples at {self.rate} Hz"
@@ -143,11 +144,11 @@ class Audio(Modality):
         return buffer.getvalue()
 
     def draw(self, stored: np.ndarray) -> np.ndarray:
-        """Spectrograms: time to the right, frequency upwards, a range of 60 dB, black is loud."""
+        """Draws spectrograms: time to the right, frequency upwards; 60 dB from white to black."""
         return np.stack([spectrogram(sound) for sound in stored])
 
     def regions(self, stored: np.ndarray, tokens: tuple[int, ...]) -> list[tuple[str, np.ndarray]]:
-        """One region per token, named by its time span."""
+        """Returns one region per token, named by its time span."""
         edges = np.linspace(0.0, self._longest / self.rate, tokens[0] + 1)
         unit, factor, digits = ("ms", 1000.0, 0) if edges[1] < 0.1 else ("s", 1.0, 2)
         shown = [f"{factor * edge:.{digits}f}" for edge in edges]

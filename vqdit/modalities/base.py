@@ -1,8 +1,7 @@
-"""The contract of a modality: from stored arrays to what networks take, and to what people see.
+"""The interface of modalities, which convert stored arrays for networks and for users.
 
-*Stored* is the form in which a data set keeps an example (uint8 pixels, int16 samples, bytes of
-text). A *value* is the form in which callers of the library give and get it; it differs from the
-stored form only for text (str).
+A data set keeps an example in *stored* form (uint8 pixels, int16 samples, bytes of text). The
+library takes and returns a *value*, which differs from the stored form only for text (str).
 """
 
 import logging
@@ -20,16 +19,16 @@ from vqdit.typing import Array, Component
 log = logging.getLogger(__name__)
 
 Value = Path | bytes | str | int | float
-"""What a cell of a table may hold: a file or the bytes of one, a text, or a number."""
+"""Types of a table's cell: a path or the bytes of a file, a text, or a number."""
 M = TypeVar("M", bound="Modality")
 
 
 class Cell(NamedTuple):
-    """A cell of a table, as a modality has read it.
+    """A cell of a table after a modality has read it.
 
     Attributes:
-        stored: the stored form of one example; None if the cell says that there is no value.
-        changes: what was done to the value to store it, such as "cropped".
+        stored: the stored form of one example; None if the cell means "no value".
+        changes: conversions of the value, such as "cropped".
     """
 
     stored: np.ndarray | None
@@ -37,7 +36,7 @@ class Cell(NamedTuple):
 
 
 class LeftOut(ValueError):
-    """Raised by `read_cell` for a value whose example is left out, not refused; says why."""
+    """Raised by `read_cell` if the example must be left out; has the reason."""
 
 
 class Modality(Component):
@@ -50,7 +49,7 @@ class Modality(Component):
 
     @property
     def dtype(self) -> np.dtype:
-        """Type of a stored array."""
+        """Data type of a stored array."""
         return np.dtype(np.uint8)
 
     @property
@@ -60,7 +59,7 @@ class Modality(Component):
 
     @property
     def lengths(self) -> tuple[int, int] | None:
-        """Least and largest length along the first axis of a stored example; None if it is fixed.
+        """Smallest and largest length of a stored example's first axis; None if it is fixed.
 
         Stored examples of variable length make a ragged column (see `vqdit.ragged`); `shape`
         and `grid` are those of the longest.
@@ -68,19 +67,19 @@ class Modality(Component):
         return None
 
     def positions(self, length: float) -> int:
-        """Returns the stored positions of a length as people give it, such as seconds of a sound.
+        """Converts a length in the user's unit, such as seconds of a sound, to stored positions.
 
-        By default it is the number of positions itself.
+        By default, the unit is positions.
         """
         return round(length)
 
     def shown_length(self, positions: int) -> str:
-        """Returns a number of stored positions as people read it, with its unit."""
+        """Returns a number of stored positions as text in the user's unit."""
         return f"{positions} positions"
 
     @property
     def channels(self) -> int:
-        """Numbers at each position of standardized data."""
+        """Number of channels of standardized data."""
         return 1
 
     @property
@@ -90,18 +89,18 @@ class Modality(Component):
 
     @property
     def reads_files(self) -> bool:
-        """Whether the cells of a table are paths of files, or the bytes of files."""
+        """Whether cells of a table are paths or bytes of files."""
         return False
 
     def complete(
         self: M, training: Iterable[tuple[str, Any]], others: Iterable[tuple[str, Any]] = ()
     ) -> M:
-        """Returns the modality with what only the data know, such as the names of classes.
+        """Returns the modality with fields set from the data, such as the names of classes.
 
         Args:
-            training: the place of every training cell of a table's column, for error messages, and
-                its value.
-            others: those of validation and test.
+            training: pairs of a place, for error messages, and a value, for every training cell of
+                a table's column.
+            others: the same pairs for validation and test.
 
         Raises:
             ValueError: a cell cannot be part of the column; the message has its place.
@@ -116,25 +115,25 @@ class Modality(Component):
             value: a file or the bytes of one if `reads_files`; else a text or a number.
 
         Raises:
-            LeftOut: the example is to be left out.
+            LeftOut: the example must be left out.
             ValueError: the value is not of this modality.
             FileNotFoundError: there is no such file.
         """
         raise TypeError(f"{type(self).__name__} must define the method read_cell")
 
     def standardize(self, raw: Array) -> Array:
-        """Turns stored examples into float32 [b, *grid, channels], or into codes [b, *grid, 1]."""
+        """Converts stored examples to float32 [b, *grid, channels], or to codes [b, *grid, 1]."""
         raise TypeError(f"{type(self).__name__} must define the method standardize")
 
     def restore(self, x: Array) -> Array:
-        """The inverse of `standardize`, rounded and clipped to what can be stored."""
+        """The inverse of `standardize`, rounded and clipped to the range of the stored type."""
         raise TypeError(f"{type(self).__name__} must define the method restore")
 
     def pack(self, values: Any) -> np.ndarray:
         """Returns the stored form of one value or of a stack of values.
 
         Raises:
-            ValueError: shape or type are not those of the modality.
+            ValueError: shape or type do not match the modality.
         """
         if self.lengths:
             return self._pack_ragged(values)
@@ -148,7 +147,7 @@ class Modality(Component):
         return stack
 
     def _pack_ragged(self, values: Any) -> np.ndarray:
-        """Returns one array [n, ...], or a list of them, as a ragged column."""
+        """Converts one array [n, ...], or a list of them, to a ragged column."""
         is_one = isinstance(values, np.ndarray) and values.dtype == self.dtype
         items = [values] if is_one and values.ndim == len(self.shape) else list(values)
         low, high = self.lengths or (0, 0)
@@ -165,7 +164,7 @@ class Modality(Component):
         return ragged(items)
 
     def repack(self, values: Any) -> np.ndarray:
-        """Returns the stored form of a stack from `unpack`, which may be invalid generated data."""
+        """Returns the stored form of values from `unpack`, which may be invalid generated data."""
         return self.pack(values)
 
     def unpack(self, stored: np.ndarray) -> np.ndarray:
@@ -173,15 +172,15 @@ class Modality(Component):
         return stored
 
     def captions(self, values: np.ndarray) -> list[str]:
-        """Returns values as text if that is what people call them, else nothing."""
+        """Returns values as texts if they can be read as text, else an empty list."""
         del values
         return []
 
     def read(self, value: str) -> list[np.ndarray]:
-        """Reads an argument of the command line: a literal, a file, or a folder of files.
+        """Reads values from a command-line argument: a literal, a file, or a folder of files.
 
         Returns:
-            One value per item, in sorted order of the files.
+            One value per item; values of files are sorted by the names of the files.
 
         Raises:
             ValueError: the argument is not of this modality.
@@ -190,12 +189,12 @@ class Modality(Component):
         raise TypeError(f"{type(self).__name__} must define the method read")
 
     def write(self, values: np.ndarray, folder: Path, name: str = "") -> None:
-        """Writes one file per value, or one file with all values, which `read` can read.
+        """Writes one file per value, or one file with all values; `read` can read them.
 
         Args:
             values: the values.
-            folder: where to write.
-            name: name of the column, with which names of files begin.
+            folder: folder of the files.
+            name: name of the column, which is the beginning of the files' names.
         """
         raise TypeError(f"{type(self).__name__} must define the method write")
 
@@ -210,7 +209,7 @@ class Modality(Component):
     def regions(
         self, stored: np.ndarray | np.generic, tokens: tuple[int, ...]
     ) -> list[tuple[str, np.ndarray]]:
-        """Divides one example into regions that mean something to people, such as words.
+        """Divides one example into meaningful regions, such as words.
 
         Args:
             stored: the example.
@@ -226,7 +225,7 @@ class Modality(Component):
 
 
 def as_file(value: Value) -> Path | bytes:
-    """Returns the file that a cell names, or the bytes that it holds.
+    """Returns the path in a cell, or the bytes of a file in it.
 
     Raises:
         ValueError: the value is a number.
@@ -247,7 +246,7 @@ def find_files(value: str, endings: tuple[str, ...], what: str) -> list[Path]:
 
     Raises:
         FileNotFoundError: there is no such file or folder.
-        ValueError: the folder has none.
+        ValueError: the folder has no such files.
     """
     path = local_path(value)
     if path.is_dir():
@@ -267,10 +266,12 @@ def find_files(value: str, endings: tuple[str, ...], what: str) -> list[Path]:
 
 
 def report_fitted(files: list[Path], form: str) -> None:
-    """Logs one line if files were fitted to the form of the model's training data."""
+    """Logs one line if files were converted to the form of the model's training data."""
     if files:
         more = f" and {len(files) - 1} more" if len(files) > 1 else ""
-        log.info("fitted as training data are (%s): %s%s", form, shown(files[0]), more)
+        log.info(
+            "converted to the form of the training data (%s): %s%s", form, shown(files[0]), more
+        )
 
 
 def _shown(shape: tuple[int | str, ...]) -> str:

@@ -1,7 +1,7 @@
-"""Names of classes: what a name may be, and the order of the classes, for every source.
+"""Names of classes: valid names, and the order of classes, for all sources.
 
-Classes whose names are all whole numbers are ordered as numbers, other classes as text. So the
-classes 0 to 11 are in the order 0, 1, 2, ..., 11, in a folder as in a table.
+If the names of all classes are whole numbers, they are sorted as numbers, otherwise as text. For
+example, the order of the classes 0 to 11 is 0, 1, 2, ..., 11, both in folders and in tables.
 """
 
 import os
@@ -15,14 +15,14 @@ LONGEST = 200
 
 
 def class_name(text: str, place: str) -> str:
-    """Returns the name of a class in Unicode's composed form (NFC), without blanks around it.
+    """Returns the name of a class in Unicode's composed form (NFC), without surrounding blanks.
 
     Args:
         text: the name, from a table or a folder.
         place: where the name was found, for the error message.
 
     Raises:
-        ValueError: if the name is no UTF-8, is longer than `LONGEST`, or has control characters.
+        ValueError: if the name is not UTF-8, is longer than `LONGEST`, or has control characters.
     """
     name = unicodedata.normalize("NFC", text).strip()
     fault = ""
@@ -38,7 +38,7 @@ def class_name(text: str, place: str) -> str:
 
 
 def in_order(names: Iterable[str], place: str) -> tuple[str, ...]:
-    """Returns distinct class names in order: as numbers if all are whole numbers, else as text.
+    """Sorts distinct class names: as numbers if all are whole numbers, else as text.
 
     Raises:
         ValueError: if two names look the same.
@@ -49,8 +49,8 @@ def in_order(names: Iterable[str], place: str) -> tuple[str, ...]:
         other = seen.setdefault(_look(name), name)
         if other != name:
             raise ValueError(
-                f"{place}: the classes {ascii(other)} and {ascii(name)} look the same; "
-                "give them one name if they are one class, else clearer ones"
+                f"{place}: the classes {ascii(other)} and {ascii(name)} look the same; if they "
+                "are one class, use one name, else use names that differ clearly"
             )
     if all(is_whole(name) for name in found):
         found.sort(key=int)
@@ -63,7 +63,7 @@ def is_whole(name: str) -> bool:
 
 
 def is_utf8(text: str) -> bool:
-    """Returns whether a text can be encoded; lone surrogates, as of undecodable names, cannot."""
+    """Returns whether a text can be encoded, which is false for lone surrogates."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -72,12 +72,12 @@ def is_utf8(text: str) -> bool:
 
 
 def shown(path: Path) -> str:
-    """Returns a path that can be printed: bytes that are no UTF-8 are escaped."""
+    """Returns a printable path, in which bytes that are not UTF-8 are escaped."""
     return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def _look(name: str) -> str:
-    """Returns a name as people see it: Latin letters for alike ones, one kind of blank."""
+    """Returns a key that is equal for names that look the same, such as with Cyrillic letters."""
     seen = "".join(letter for letter in name if unicodedata.category(letter) != "Cf")
     return " ".join(seen.translate(_ALIKE).split())
 

@@ -1,4 +1,4 @@
-"""Pictures for people, uint8 [h, w, c]: several in one, as PNG and HTML, and texts on them."""
+"""Pictures for display, uint8 [h, w, c]: tilings, PNG and HTML forms, and pictures of texts."""
 
 import base64
 import io
@@ -13,7 +13,7 @@ import numpy as np
 from vqdit.files import write_whole
 
 EDGE = 64
-"""Edge in pixels of the square that each modality gets in an `overview`."""
+"""Edge in pixels of the square of each modality in an `overview`."""
 GREY = 127
 """Colour between and around pictures."""
 
@@ -23,8 +23,9 @@ def tile(images: np.ndarray, columns: int = 0, edge: int = 512) -> np.ndarray:
 
     Args:
         images: the tiles, row by row.
-        columns: tiles in a row; 0 makes the picture about square.
-        edge: the longer edge is enlarged by whole factors up to about this many pixels.
+        columns: number of tiles in a row; 0 makes the picture about square.
+        edge: tiles are enlarged by an integer factor until the longer edge has about this many
+            pixels.
     """
     count, height, width, channels = images.shape
     columns = columns or math.ceil(math.sqrt(count))
@@ -53,11 +54,11 @@ def side_by_side(originals: np.ndarray, results: np.ndarray, columns: int = 8) -
 
 
 def overview(drawn: Mapping[str, np.ndarray], columns: int = 0) -> np.ndarray:
-    """Tiles samples of several modalities: each sample is one column of all its pictures.
+    """Tiles samples of several modalities: the pictures of each sample form one column.
 
     Args:
         drawn: pictures of every modality, uint8 [n, h, w, c], in the order from top to bottom.
-        columns: samples in a row; 0 makes the whole about square.
+        columns: number of samples in a row; 0 makes the picture about square.
     """
     channels = max(pictures.shape[-1] for pictures in drawn.values())
     parts = [_square(pictures, channels) for pictures in drawn.values()]
@@ -67,7 +68,7 @@ def overview(drawn: Mapping[str, np.ndarray], columns: int = 0) -> np.ndarray:
 
 
 def _square(pictures: np.ndarray, channels: int) -> np.ndarray:
-    """Enlarges pictures by whole factors and pads them to squares of about EDGE pixels."""
+    """Enlarges pictures by integer factors and pads them to squares of about EDGE pixels."""
     factor = max(1, EDGE // max(pictures.shape[1:3]))
     pictures = pictures.repeat(factor, axis=1).repeat(factor, axis=2)
     height, width = (max(EDGE, size) for size in pictures.shape[1:3])
@@ -90,7 +91,7 @@ def save_png(file: Any, image: np.ndarray) -> None:
 
 
 def picture_html(image: np.ndarray, edge: int = 96) -> str:
-    """Returns one uint8 image [h, w, c] as HTML, its pixels enlarged to about `edge`."""
+    """Returns one uint8 image [h, w, c] as HTML, enlarged to about `edge` pixels."""
     buffer = io.BytesIO()
     save_png(buffer, image)
     data = base64.b64encode(buffer.getvalue()).decode()

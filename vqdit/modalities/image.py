@@ -1,4 +1,4 @@
-"""Images: uint8 when stored, float32 in [-1, 1] for networks, PNG for people."""
+"""Images: uint8 in stored form, float32 in [-1, 1] for networks, and PNG files."""
 
 from pathlib import Path
 from typing import Literal
@@ -28,8 +28,8 @@ class Image(Modality):
     Attributes:
         size: height and width in pixels.
         channels: 1 for grey, 3 for colour.
-        fit: what is done to pictures with another aspect ratio: "crop" cuts off both ends of the
-            longer side, "pad" puts black bars at both sides of the shorter one, "stretch" distorts.
+        fit: treatment of pictures with another aspect ratio: "crop" cuts off both ends of the
+            longer side, "pad" adds black bars on both sides of the shorter one, "stretch" distorts.
     """
 
     size: tuple[int, int] = (32, 32)
@@ -51,7 +51,7 @@ class Image(Modality):
         return self.size
 
     def standardize(self, raw: UInt8[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-        return (2.0 * raw.astype(jnp.float32) - 255.0) / 255.0  # at most 1, compiled or not
+        return (2.0 * raw.astype(jnp.float32) - 255.0) / 255.0  # stays <= 1, jitted or not
 
     def restore(self, x: Float[Array, "b h w c"]) -> UInt8[Array, "b h w c"]:
         return jnp.clip(jnp.round((x + 1.0) * 127.5), 0, 255).astype(jnp.uint8)

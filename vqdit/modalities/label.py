@@ -25,17 +25,17 @@ SHOWN = 20
 
 
 NONE = ("none", "-1")
-"""What stands for no label, unless a class has this name."""
+"""Text that means "no label", unless a class has this name."""
 
 
 class Label(Modality):
     """Class labels.
 
-    A label is given by the name of its class, or by the number of the class, which counts from 0.
-    If a class is named by a number, numbers are names, and nothing else. This holds for the command
-    line as for Python, where 2 and "2" are the same. "none" and -1 stand for no label, unless a
-    class has this name. `read` and `unpack` return the numbers of classes, or the names where
-    numbers are names, which are whole numbers (int32) if all of them are, and str otherwise.
+    A label is given as the name or the number of its class; numbers count from 0. If any class has
+    a number as its name, numbers are always read as names. This holds for the command line and for
+    Python, where 2 and "2" are equivalent. "none" and -1 mean no label, unless a class has this
+    name. `read` and `unpack` return the numbers of classes; if numbers are names, they return the
+    names, as int32 if all names are whole numbers, and as str otherwise.
 
     Attributes:
         classes: number of classes.
@@ -50,7 +50,8 @@ class Label(Modality):
             raise ValueError(f"Label needs classes >= 1, got {self.classes}")
         if self.names and len(self.names) != self.classes:
             raise ValueError(
-                f"Label has {self.classes} classes but {len(self.names)} names; give one each"
+                f"Label has {self.classes} classes but {len(self.names)} names; give one name per "
+                "class"
             )
 
     @property
@@ -72,9 +73,10 @@ class Label(Modality):
     def complete(
         self, training: Iterable[tuple[str, Any]], others: Iterable[tuple[str, Any]] = ()
     ) -> "Label":
-        """Returns a label with the names of its classes; without names, those in the cells.
+        """Returns the label with names of classes; if it has none, they are taken from the cells.
 
-        If all cells are numbers of the classes, they are the names, whichever of them occur.
+        If all cells are valid numbers of classes, all these numbers are names, even if some do not
+        occur.
         """
         if self.names:
             return self
@@ -117,7 +119,7 @@ class Label(Modality):
         return [self.name(label) for label in self.pack(values)]
 
     def read(self, value: str) -> list[np.ndarray]:
-        parts = [value] if value in self._numbers else value.split(",")  # a name may have commas
+        parts = [value] if value in self._numbers else value.split(",")  # a name may contain commas
         labels = [self._class(part.strip()) for part in parts]
         return [np.asarray(one) for one in self.unpack(np.asarray(labels, np.int32))]
 
@@ -128,7 +130,7 @@ class Label(Modality):
 
     @functools.cached_property
     def _are_names(self) -> bool:
-        """Whether numbers are names of classes, and not the numbers of the classes anyway."""
+        """Whether names of classes are numbers that differ from the classes' own numbers."""
         return not self._is_range and any(is_whole(name) for name in self.names)
 
     @functools.cached_property
@@ -170,12 +172,12 @@ class Label(Modality):
     def regions(
         self, stored: np.ndarray | np.generic, tokens: tuple[int, ...]
     ) -> list[tuple[str, np.ndarray]]:
-        """One region: the label."""
+        """Returns one region: the label."""
         del tokens
         return [(self.name(stored), np.ones(1, bool))]
 
     def name(self, stored: np.ndarray | np.generic) -> str:
-        """Returns the name of a stored label: that of its class, else its number."""
+        """Returns the name of a stored label's class, or its number if classes have no names."""
         label = int(stored)
         if label < 0:
             return next((name for name in NONE if name not in self._numbers), "")
@@ -183,6 +185,6 @@ class Label(Modality):
 
 
 def class_of(value: Value, place: str) -> str:
-    """Returns the name of a class from a cell; 3.0 is 3, as spreadsheets may write integers."""
+    """Returns the name of a class from a cell; 3.0 is read as 3, which spreadsheets may write."""
     name = class_name(str(value), place)
     return name[:-2] if name.endswith(".0") and is_whole(name[:-2]) else name

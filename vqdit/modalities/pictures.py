@@ -1,4 +1,4 @@
-"""Finding image files, reading them and resizing them to one size."""
+"""Finds image files, reads them and resizes them to one size."""
 
 import contextlib
 import io
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
-"""The only decoders of Pillow that are used; some others run programs."""
+"""The only decoders of Pillow that are enabled, as some others run external programs."""
 SUFFIXES = (
     ".png",
     ".jpg",
@@ -26,26 +26,26 @@ SUFFIXES = (
     ".tiff",
 )
 PIXELS = 2**26
-"""Largest number of pixels of a picture; it takes less than 1 GB to read it."""
+"""Largest number of pixels of a picture; reading it needs less than 1 GB."""
 CLUTTER = {
     *("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "__pycache__"),
     *("$recycle.bin", "recycler", "system volume information", "lost+found", "found.000"),
     *("@eadir", "@tmp", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "~snapshot"),
     *("network trash folder", "temporary items", "thevolumesettingsfolder"),
 }
-"""Names, in lower case, of files and folders that systems and network disks leave everywhere."""
+"""Lower-case names of files and folders that operating systems and network disks create."""
 ROWS = 256
 """Number of rows of pixels that are converted at once."""
 SCALES = {"L;2": 85, "L;4": 17}
-"""By Pillow's raw mode: what makes 8 bits of a transparent value, as Pillow does of the pixels."""
+"""By Pillow's raw mode: conversion of a transparent value to 8 bits, as Pillow converts pixels."""
 
 
 class UnreadablePicture(ValueError):
     """Raised if a picture cannot be decoded.
 
     Attributes:
-        file: the path; empty if the picture was given as bytes.
-        why: the cause, which the message has after the path.
+        file: path of the picture; empty if it was given as bytes.
+        why: the cause, which follows the path in the message.
     """
 
     def __init__(self, file: Path | bytes, why: str) -> None:
@@ -59,8 +59,8 @@ class Found(NamedTuple):
 
     Attributes:
         pictures: the image files, or those with the wanted endings, sorted.
-        left_out: number of other files by their ending, in lower case.
-        unreadable: folders without permission, links that lead nowhere, and devices.
+        left_out: number of other files, by file ending in lower case.
+        unreadable: folders without permission, broken links, and devices.
     """
 
     pictures: list[Path]
@@ -69,7 +69,7 @@ class Found(NamedTuple):
 
 
 def check_form(source: object, size: int, channels: int) -> None:
-    """Raises ValueError, with the name of the source's class, for an invalid size or channels."""
+    """Raises ValueError for an invalid size or number of channels; names the source's class."""
     name = type(source).__name__
     if not 1 <= size <= PIXELS**0.5:
         raise ValueError(f"{name} needs size from 1 to {int(PIXELS**0.5)}, got {size}")
@@ -78,16 +78,16 @@ def check_form(source: object, size: int, channels: int) -> None:
 
 
 def is_clutter(name: str) -> bool:
-    """Returns whether a file or folder is hidden, or one that systems leave."""
+    """Returns whether a file or folder is hidden, or created by an operating system."""
     return name.startswith(".") or name.lower() in CLUTTER
 
 
 def find_pictures(folder: Path, endings: tuple[str, ...] = SUFFIXES) -> Found:
     """Finds the files of a folder and its sub-folders by their endings; follows symbolic links.
 
-    Hidden files, and what systems and network disks leave in folders, count for nothing. A link to
-    a folder above it is not followed, and, within a folder that is a link, neither is one to a
-    folder that was read before: so folders that link to one another come to an end.
+    Hidden files and files of operating systems and network disks are ignored. To avoid endless
+    loops, a link to a folder above it is not followed. Inside a linked folder, a link to a folder
+    that was already read is not followed either.
 
     Raises:
         OSError: if the folder itself cannot be read.
@@ -136,12 +136,11 @@ def read_picture(file: Path, size: tuple[int, int], channels: int) -> np.ndarray
 
 
 def open_picture(file: Path | bytes, channels: int) -> np.ndarray:
-    """Reads an image file in its original size, in the orientation that its EXIF data give.
+    """Reads an image file in its original size, in the orientation of its EXIF data.
 
     Args:
-        file: PNG, JPEG, WebP, GIF, BMP or TIFF file, whatever its ending, or the bytes of one;
-            transparent pixels are blended with white, and of several frames or pages the first is
-            read.
+        file: PNG, JPEG, WebP, GIF, BMP or TIFF file with any ending, or the bytes of one.
+            Transparent pixels are blended with white. Only the first frame or page is read.
         channels: 1 (grey) or 3 (colour).
 
     Returns:
@@ -149,7 +148,7 @@ def open_picture(file: Path | bytes, channels: int) -> np.ndarray:
 
     Raises:
         UnreadablePicture: if the file cannot be decoded, or has more than PIXELS pixels; the
-            message has its path.
+            message names its path.
         FileNotFoundError: if there is no such file.
     """
     if isinstance(file, Path) and not file.is_file():
@@ -158,18 +157,18 @@ def open_picture(file: Path | bytes, channels: int) -> np.ndarray:
     try:
         with warnings.catch_warnings(action="ignore"), open_checked(source) as opened:
             return _pixels(opened, channels)
-    except Exception as error:  # damaged files make Pillow raise almost anything
+    except Exception as error:  # Pillow raises errors of any type for damaged files
         why = str(error).replace(f"'{file}'", "it") if isinstance(file, Path) else str(error)
         why = re.sub(r"<_io\.BytesIO.*?>", "it", why)
         raise UnreadablePicture(file, why) from error
 
 
 def open_checked(source: Path | io.BytesIO) -> Any:
-    """Opens a picture by one of FORMATS without decoding it.
+    """Opens a picture of one of FORMATS without decoding it.
 
     Raises:
-        ValueError: if its header announces no or too many pixels.
-        OSError: if it has none of the formats.
+        ValueError: if its header declares no pixels or too many.
+        OSError: if its format is not one of FORMATS.
     """
     from PIL import Image
 
@@ -192,7 +191,7 @@ def _pixels(opened: Any, channels: int) -> np.ndarray:
 
     raw = str(opened.tile[0].args) if opened.tile else ""
     opened.load()
-    with contextlib.suppress(Exception):  # EXIF data that cannot be read; the pixels are sound
+    with contextlib.suppress(Exception):  # the EXIF data are invalid, but not the pixels
         ImageOps.exif_transpose(opened, in_place=True)
     _scale_transparency(opened, raw)
     pixels = np.empty((opened.height, opened.width, channels), np.uint8)
@@ -204,7 +203,7 @@ def _pixels(opened: Any, channels: int) -> np.ndarray:
 
 
 def _scale_transparency(image: Any, raw: str) -> None:
-    """Gives a PNG's transparent value the bits that Pillow has given its pixels."""
+    """Converts a PNG's transparent value to the depth to which Pillow converts its pixels."""
     value = image.info.get("transparency")
     if raw in SCALES and isinstance(value, int):
         image.info["transparency"] = value * SCALES[raw]
@@ -213,7 +212,7 @@ def _scale_transparency(image: Any, raw: str) -> None:
 
 
 def _opaque(image: Any, channels: int) -> Any:
-    """Returns a picture of 8 bits in grey or colour, blended with white."""
+    """Returns an 8-bit picture in grey or colour, blended with white."""
     from PIL import Image
 
     image = _eight_bits(image)
@@ -231,7 +230,7 @@ def _eight_bits(image: Any) -> Any:
         return image
     values = np.asarray(image)
     if image.mode == "F" or values.min() < 0 or values.max() > 65535:
-        raise ValueError("its values have more than 16 bits")
+        raise ValueError("its pixels have more than 16 bits")
     scaled = Image.fromarray(np.round(values / 257.0).astype(np.uint8))
     if (transparent := image.info.get("transparency")) is not None:
         scaled.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
@@ -244,8 +243,8 @@ def fit(pixels: np.ndarray, size: tuple[int, int], how: str = "crop") -> np.ndar
     Args:
         pixels: the picture.
         size: height and width of the result.
-        how: what is done if the aspect ratio is another: "crop" cuts off both ends of the longer
-            side, "pad" puts black bars at both sides of the shorter one, "stretch" distorts.
+        how: treatment of another aspect ratio: "crop" cuts off both ends of the longer side, "pad"
+            adds black bars on both sides of the shorter one, "stretch" distorts.
     """
     from PIL import Image, ImageOps
 

@@ -1,7 +1,7 @@
-"""Reading sound files of any rate, number of channels and format, as mono at one rate.
+"""Reads sound files of any rate, number of channels and format; converts them to mono and one rate.
 
-libsndfile decodes the usual formats, and FFmpeg (PyAV, the extra `av`) all others. What a file
-claims is checked from its header, and no more is decoded than what is wanted.
+libsndfile decodes the usual formats, and FFmpeg (PyAV, the extra `av`) all others. Headers are
+checked before decoding, and only the requested samples are decoded.
 """
 
 import contextlib
@@ -21,26 +21,26 @@ CONTAINERS = (
     "3dostr,aac,ac3,amr,ape,asf,au,avi,caf,eac3,flac,flv,g722,gsm,matroska,webm,mov,mp4,m4a,3gp,"
     "mp3,mpeg,mpegts,ogg,tta,voc,w64,wav,wv,xwma"
 )
-"""The only formats that FFmpeg opens: none that names other files."""
+"""The only formats that FFmpeg may open; formats that refer to other files are excluded."""
 SUFFIXES = (
     *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".caf"),
     *(".w64", ".sph", ".m4a", ".mp4", ".aac", ".wma", ".webm", ".mka", ".amr", ".g722"),
 )
 ESTIMATED = ("MP3", "OGG")
-"""Formats whose headers may be wrong about the number of samples."""
+"""Formats whose headers may have a wrong number of samples."""
 RATES = (100, 1_000_000)
 """Lowest and highest sampling rate that is resampled, in Hz."""
 BLOCK = 2**20
-"""Numbers that are decoded at a time."""
+"""Number of values that are decoded at a time."""
 
 
 class Recording(NamedTuple):
-    """A sound as it was read.
+    """A sound after it was read.
 
     Attributes:
-        samples: the wanted beginning, int16 [n].
-        is_longer: whether the sound goes on behind `samples`.
-        changes: what was done to it, such as "resampled to 8000 Hz".
+        samples: the requested beginning, int16 [n].
+        is_longer: whether the sound is longer than `samples`.
+        changes: conversions of the sound, such as "resampled to 8000 Hz".
     """
 
     samples: np.ndarray
@@ -75,7 +75,7 @@ def read_sound(file: Path | bytes, rate: int, most: int) -> Recording:
                 f"{rate} Hz"
             )
         count = most + 1
-        if is_other:  # with half a second that the filter sees
+        if is_other:  # half a second more for the filter
             count = math.ceil(count * found_rate / rate) + found_rate // 2
         found = sound.read_mono(count)
     if not np.isfinite(found).all():
@@ -98,7 +98,7 @@ class SoundForm(NamedTuple):
 
 
 def read_form(file: Path | bytes) -> SoundForm:
-    """Reads the header of a sound file; in some formats the number of samples is an estimate.
+    """Reads the header of a sound file; in some formats the number of samples is only an estimate.
 
     Raises:
         ValueError: if the file cannot be opened; the message has the path.
@@ -119,13 +119,13 @@ class _Sound:
         self.frames = opened.frames
 
     def read_mono(self, count: int) -> np.ndarray:
-        """Returns at most the first `count` samples, as means over the channels, in [-1, 1]."""
-        # Reading a file of floats as integers would ignore its scale.
+        """Returns at most the first `count` samples, averaged over the channels, in [-1, 1]."""
+        # If a file of floats were read as integers, its scale would be ignored.
         size, frames = max(1, BLOCK // self.channels), self._opened.frames
         blocks = self._opened.blocks(size, frames=count, dtype="float64", always_2d=True)
         found = np.concatenate([np.zeros(0), *(block.mean(axis=1) for block in blocks)])
         if len(found) < min(count, frames) and self._opened.format not in ESTIMATED:
-            raise RuntimeError("it is cut off")
+            raise RuntimeError("the file is cut off")
         return found
 
 
@@ -136,7 +136,7 @@ class _Decoded:
         self._container, self._stream = container, container.streams.audio[0]
         self.samplerate = self._stream.codec_context.sample_rate
         self.channels = self._stream.codec_context.channels
-        seconds = (container.duration or 0) / 1e6  # FFmpeg counts in microseconds
+        seconds = (container.duration or 0) / 1e6  # FFmpeg's unit is a microsecond
         self.frames = round(seconds * self.samplerate)
 
     def read_mono(self, count: int) -> np.ndarray:
@@ -144,7 +144,7 @@ class _Decoded:
         from av.error import FFmpegError
 
         parts, left = [np.zeros(0)], count
-        resampler = av.AudioResampler(format="dblp")  # changes the numbers alone, not the rate
+        resampler = av.AudioResampler(format="dblp")  # changes only the values, not the rate
         try:
             for frame in self._container.decode(self._stream):
                 for part in resampler.resample(frame):
@@ -159,7 +159,7 @@ class _Decoded:
 
 @contextlib.contextmanager
 def _opened(file: Path | bytes) -> Iterator[_Sound | _Decoded]:
-    """Yields an open sound; errors of decoding become a ValueError with its path."""
+    """Yields an open sound; converts decoding errors to a ValueError that names the path."""
     import soundfile
 
     try:
@@ -182,7 +182,7 @@ def _opened(file: Path | bytes) -> Iterator[_Sound | _Decoded]:
 
 
 def _container(file: Path | bytes, why: str) -> Any:
-    """Opens a sound by FFmpeg; raises RuntimeError if it cannot be opened."""
+    """Opens a sound with FFmpeg; raises RuntimeError if it cannot be opened."""
     try:
         import av
         from av.error import FFmpegError
@@ -194,7 +194,7 @@ def _container(file: Path | bytes, why: str) -> Any:
         raise RuntimeError(why) from None
     if not container.streams.audio:
         container.close()
-        raise RuntimeError("it has no sound")
+        raise RuntimeError("the file has no sound")
     return container
 
 

@@ -1,4 +1,4 @@
-"""Text: its bytes, or its units by a BPE, are codes already, so text needs no tokenizer."""
+"""Text: its bytes or BPE units are used as codes, so text needs no trained tokenizer."""
 
 import dataclasses
 import html
@@ -23,19 +23,18 @@ STRANGE = "\N{REPLACEMENT CHARACTER}"
 
 
 class Text(Modality):
-    """Texts of at most `length` units, which are bytes unless `units` says otherwise.
+    """Texts of at most `length` units, which are bytes or units of a BPE.
 
     Attributes:
-        length: units of the longest text; "seven" has 5 bytes, and characters outside of ASCII take
-            more than one byte each.
-        variable: whether each text has a length of its own. If not, all texts are padded to
-            `length` with code 0, and a model learns the padding. Byte 0 then cannot occur in a
-            text.
+        length: largest number of units; "seven" has 5 bytes, and each character outside ASCII has
+            more than one byte.
+        variable: True for texts of variable length. False pads all texts to `length` with code 0,
+            and a model learns the padding; byte 0 then cannot occur in a text.
         units: what a code stands for: a byte, or a unit of a `BPE`.
-        outside: what happens to texts of a data set that are longer: "cut" cuts off the end, behind
-            a whole character; "skip" leaves the example out; "error" refuses the data.
+        outside: treatment of longer texts in a data set: "cut" cuts off the end, after a whole
+            character; "skip" leaves the example out; "error" raises an error.
         packed: whether an example is a window of a stream of documents, in which code 0 ends each
-            document; a text then ends at the first 0. The data determine it when a run begins.
+            document; a text then ends at the first 0. It is set from the data when a run begins.
     """
 
     length: int = 64
@@ -96,7 +95,7 @@ class Text(Modality):
         return np.stack([self._filled(text) for text in texts])
 
     def _filled(self, text: str) -> np.ndarray:
-        """Returns the codes of a text, and `END` behind them up to `length`."""
+        """Returns the codes of a text, padded with `END` to `length`."""
         codes = self.units.encode(text, self.length)
         if self.units.end_is_text:
             no_end(text)
@@ -104,12 +103,12 @@ class Text(Modality):
 
     def unpack(self, stored: np.ndarray) -> np.ndarray:
         texts = [self._text(np.asarray(codes)) for codes in stored]
-        # NumPy's own texts lose a byte 0 at their end.
+        # NumPy's strings lose a byte 0 at the end.
         is_plain = self.units.end_is_text and not self.variable
         return np.asarray(texts) if is_plain else ragged(texts)
 
     def _text(self, codes: np.ndarray) -> str:
-        """Returns the text of codes; what no text has becomes a replacement character."""
+        """Returns the text of codes; invalid bytes become replacement characters."""
         ends = np.flatnonzero(codes == END)
         if self.variable and self.units.end_is_text:
             ends = ends[:0]
@@ -123,7 +122,7 @@ class Text(Modality):
         return STRANGE.join(self.units.decode(part).decode(errors="replace") for part in parts)
 
     def repack(self, values: Any) -> np.ndarray:
-        """Replacement characters of bytes become a byte that never occurs in UTF-8."""
+        """Returns stored texts; replacement characters become a byte that never occurs in UTF-8."""
         rows = [self.units.encode_invalid(str(text), STRANGE)[: self.length] for text in values]
         if self.variable:
             return ragged(rows)
@@ -191,9 +190,9 @@ class Text(Modality):
         return f"<q>{html.escape(str(self.unpack(stack)[0]))}</q>"
 
     def regions(self, stored: np.ndarray, tokens: tuple[int, ...]) -> list[tuple[str, np.ndarray]]:
-        """One region per word, with the blank behind it; one per letter of a single word.
+        """Returns one region per word with its following blank, or per letter of a single word.
 
-        If units are not bytes, it is one region per unit.
+        If units are not bytes, returns one region per unit.
         """
         del tokens
         if not self.units.end_is_text:
@@ -205,7 +204,7 @@ class Text(Modality):
         content = bytes(stored) if self.variable else bytes(stored).rstrip(b"\0")
         words = content.split(b" ")
         if len(words) == 1:
-            letters = content.decode(errors="surrogateescape")  # a letter has 1 to 4 bytes
+            letters = content.decode(errors="surrogateescape")  # a letter is 1 to 4 bytes
             words = [letter.encode(errors="surrogateescape") for letter in letters]
         found, start, gap = [], 0, int(len(words) > 1 and b" " in content)
         for word in words:
@@ -217,7 +216,7 @@ class Text(Modality):
 
 
 def _is_whole(content: bytes) -> bool:
-    """Returns whether bytes are UTF-8, and do not end within a character."""
+    """Returns whether bytes are valid UTF-8 without an incomplete character at the end."""
     try:
         content.decode()
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""Conversion of text to UTF-8 bytes, padded at the end with byte 0 or not."""
+"""Conversion of text to UTF-8 bytes, which may be padded with byte 0."""
 
 import numpy as np
 
@@ -21,11 +21,11 @@ def to_bytes(text: str, length: int) -> np.ndarray:
 def no_end(text: str) -> None:
     """Raises ValueError if a text contains byte 0."""
     if "\0" in text:
-        raise ValueError(f"the text {_shown(text)} has a byte 0, which is kept for padding")
+        raise ValueError(f"the text {_shown(text)} has a byte 0, which is reserved for padding")
 
 
 def encoded(text: str, length: int | None = None) -> np.ndarray:
-    """Returns a text, of at most `length` bytes in UTF-8 if a length is given, as uint8 [n].
+    """Returns the UTF-8 bytes of a text, at most `length` if it is given: uint8 [n].
 
     Raises:
         ValueError: if the text is longer, or cannot be written as UTF-8.
@@ -34,7 +34,7 @@ def encoded(text: str, length: int | None = None) -> np.ndarray:
         found = text.encode()
     except UnicodeEncodeError as error:
         raise ValueError(
-            f"the text {_shown(text)} has half a character (a lone surrogate) at {error.start}; "
+            f"the text {_shown(text)} has a lone surrogate (half a character) at {error.start}; "
             "write it as UTF-8"
         ) from error
     if length is not None:
@@ -46,8 +46,8 @@ def check_length(text: str, count: int, length: int, units: str) -> None:
     """Raises ValueError if a text of `count` units has more than `length`."""
     if count > length:
         raise ValueError(
-            f"the text {_shown(text)} has {count} {units}, more than the {length} that fit; "
-            "shorten it, or set a greater length"
+            f"the text {_shown(text)} has {count} {units}, more than the limit of {length}; "
+            "shorten it, or set a larger length"
         )
 
 

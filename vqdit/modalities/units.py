@@ -1,7 +1,7 @@
-"""Units of text: what a code stands for, a byte or a frequent sequence of bytes (BPE).
+"""Units of text, which are represented by codes: bytes, or frequent sequences of bytes (BPE).
 
 Sennrich et al., "Neural Machine Translation of Rare Words with Subword Units", arXiv:1508.07909,
-over bytes as in GPT-2, so that every text has an encoding and comes back exactly.
+over bytes as in GPT-2, so that every text can be encoded and is decoded exactly.
 """
 
 import functools
@@ -21,7 +21,7 @@ LARGEST = 2**20
 
 
 def _letters() -> list[str]:
-    """Returns GPT-2's visible letter of every byte."""
+    """Returns the visible letter by which GPT-2 represents each byte."""
     visible = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = iter(range(256, 512))
     return [chr(byte if byte in visible else next(others)) for byte in range(256)]
@@ -31,7 +31,7 @@ LETTERS = _letters()
 
 
 class Units(Component):
-    """Division of texts into units. Code `END` stands for the end of a text."""
+    """Division of texts into units. Code `END` marks the end of a text."""
 
     @property
     def vocabulary(self) -> int:
@@ -40,21 +40,21 @@ class Units(Component):
 
     @property
     def dtype(self) -> np.dtype:
-        """Type of stored codes."""
+        """Data type of stored codes."""
         raise TypeError(f"{type(self).__name__} must define the property dtype")
 
     @property
     def learned(self) -> str:
-        """What was learned from the training texts; empty if nothing was, or is to be."""
+        """What was learned from the training texts; empty if nothing was (yet) learned."""
         return ""
 
     @property
     def end_is_text(self) -> bool:
-        """Whether `END` is also the code of a part of a text, byte 0."""
+        """Whether `END` is also the code of byte 0 of a text."""
         return False
 
     def learn(self, texts: Iterable[str]) -> "Units":
-        """Returns the units with what they learn from training texts."""
+        """Returns the units after they have learned from training texts."""
         del texts
         return self
 
@@ -62,18 +62,18 @@ class Units(Component):
         """Returns the codes of a text.
 
         Raises:
-            ValueError: there are more than `length` codes, if a length is given, or the text cannot
-                be written as UTF-8.
+            ValueError: there are more than `length` codes (if it is given), or the text cannot be
+                written as UTF-8.
         """
         raise TypeError(f"{type(self).__name__} must define the method encode")
 
     def encode_invalid(self, text: str, strange: str) -> Shaped[np.ndarray, " n"]:
-        """Returns the codes of a text in which `strange` stands for what was not UTF-8."""
+        """Returns the codes of a text in which `strange` replaces bytes that were not UTF-8."""
         del strange
         return self.encode(text)
 
     def decode(self, codes: Shaped[np.ndarray, " n"]) -> bytes:
-        """Returns the bytes that codes stand for; `encode` gives codes of UTF-8."""
+        """Returns the bytes of codes; for codes from `encode`, they are UTF-8."""
         raise TypeError(f"{type(self).__name__} must define the method decode")
 
 
@@ -105,13 +105,13 @@ class Bytes(Units):
 class BPE(Units):
     """Byte-pair encoding: code 0 ends a text, 1 to 256 are the bytes, and the others are merges.
 
-    The merges are learned from the training texts by the library tokenizers (`pip install
-    "vqdit[bpe]"`). No unit has parts of two words, or of a word and what stands beside it.
+    The merges are learned from the training texts by the library tokenizers (the extra
+    `bpe`). Units do not cross the boundaries of words.
 
     Attributes:
-        size: number of codes; fewer occur if the training texts have fewer pairs.
+        size: number of codes; if the training texts have fewer pairs, some codes never occur.
         merges: the pairs that are merged, one per line and in order, in GPT-2's spelling of bytes.
-            Preparing the data sets it; empty in a config.
+            Empty in a config; set when the data are prepared.
     """
 
     size: int = 4096
@@ -150,11 +150,14 @@ class BPE(Units):
         tokenizer.train_from_iterator(texts, trainer)
         found = json.loads(tokenizer.to_str())["model"]["merges"]
         if not found:
-            raise ValueError("the training texts have no word of two bytes that a BPE could merge")
+            raise ValueError(
+                "the training texts have no word of at least two bytes, so a BPE has nothing to "
+                "merge"
+            )
         return BPE(size=self.size, merges="\n".join(" ".join(pair) for pair in found))
 
     def encode(self, text: str, length: int | None = None) -> Int[np.ndarray, " n"]:
-        encoded(text)  # refuses half characters
+        encoded(text)  # rejects lone surrogates
         codes = np.asarray(self._tokenizer.encode(text).ids, np.int32) + 1
         if length is not None:
             check_length(text, len(codes), length, "units")
@@ -179,15 +182,15 @@ class BPE(Units):
     def _tokenizer(self) -> Any:
         if not self.merges:
             raise ValueError(
-                "units of a BPE are learned where data are prepared, and these data have none; "
-                "give the source the same BPE(size=...)"
+                "a BPE is learned when data are prepared, and these data have none; give the "
+                "source the same BPE(size=...)"
             )
         merges = [tuple(pair.split(" ", 1)) for pair in self.merges.split("\n")]
         return _tokenizer(self._vocabulary, merges)
 
     @functools.cached_property
     def _bytes(self) -> list[bytes]:
-        """What every code stands for; nothing for the end, and for codes that do not occur."""
+        """The bytes of every code; empty for the end code and for codes that do not occur."""
         byte_of = {letter: byte for byte, letter in enumerate(LETTERS)}
         found = [bytes(byte_of[letter] for letter in unit) for unit in self._vocabulary]
         return [b"", *found, *[b""] * (self.size - 1 - len(found))]

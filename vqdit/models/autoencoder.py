@@ -21,15 +21,15 @@ Grid = Float[Array, "b ... _"]
 
 
 class LeveledAutoencoder(Autoencoder):
-    """Base class of convolutional autoencoders, whose levels each halve the resolution.
+    """Base class of convolutional autoencoders; each level but the last halves the resolution.
 
     Attributes:
-        channels: width of each level, from the data's resolution to that of the latents. Every
+        channels: width of each level, from the resolution of the data to that of the latents. Every
             level except the last halves the resolution, so (64, 128, 256) reduces each axis by 4.
-        blocks: residual blocks per level.
+        blocks: number of residual blocks per level.
         dtype: precision of the convolutions; parameters and norms stay float32.
-        remat: recompute each residual block in the backward pass, which takes much less memory and
-            a third more time.
+        remat: True recomputes each residual block in the backward pass, which needs much less
+            memory and a third more time.
     """
 
     channels: tuple[int, ...] = (64, 128, 256)
@@ -39,9 +39,9 @@ class LeveledAutoencoder(Autoencoder):
 
     # Constants of an architecture; a subclass overrides them, or makes them fields.
     patch = 1  # edge of the patches that are folded into channels before the first level
-    groups = 0  # number of groups of the norms, see `group_norm`
-    extra_blocks = 1  # further residual blocks per level in the decoder
-    use_bias = True  # of the first convolution and those of the residual blocks
+    groups = 0  # number of groups in group norms, see `group_norm`
+    extra_blocks = 1  # additional residual blocks per level in the decoder
+    use_bias = True  # bias in the first convolution and in residual blocks
 
     def __post_init__(self) -> None:
         has_channels = bool(self.channels) and min(self.channels) >= 1
@@ -68,7 +68,7 @@ class LeveledAutoencoder(Autoencoder):
     def decoder(self, channels: int) -> nn.Module:
         return _Decoder(self, channels)
 
-    # The methods below apply layers; they are called in compact methods of encoder and decoder.
+    # The methods below apply layers. Compact methods of encoder and decoder call them.
 
     def block(self, h: Grid, width: int, name: str, mask: Mask = None) -> Grid:
         """Applies a residual block."""
@@ -82,7 +82,7 @@ class LeveledAutoencoder(Autoencoder):
         return h
 
     def middle(self, h: Grid, mask: Mask = None) -> Grid:
-        """Applies the layers between the levels and the latents; by default there are none."""
+        """Applies the layers between the levels and the latents. Default: no layers."""
         del mask
         return h
 
@@ -92,7 +92,7 @@ class LeveledAutoencoder(Autoencoder):
         return nn.Conv(width, (1,) * (h.ndim - 2), name="out")(h)
 
     def from_latents(self, z: Grid) -> Grid:
-        """Applies the first convolutions of the decoder; by default there are none."""
+        """Applies the first convolutions of the decoder. Default: none."""
         return z
 
 
@@ -142,7 +142,7 @@ class _Decoder(nn.Module):
 
 
 def _masks(mask: Mask, levels: int) -> list[Any]:
-    """Returns the real positions at every level, from those at the last one."""
+    """Returns the masks of padding at every level, from the mask at the last level."""
     if mask is None:
         return [None] * levels
     return [jnp.repeat(mask, 2**level, axis=1) for level in reversed(range(levels))]
@@ -166,7 +166,7 @@ class ConvAutoencoder(LeveledAutoencoder):
 
     Attributes:
         patch: edge of the patches that are folded into channels before the first level, which
-            makes long signals cheap; must divide the size of the data.
+            reduces the cost for long signals; must divide the size of the data.
     """
 
     patch: int = 1

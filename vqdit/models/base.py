@@ -1,4 +1,4 @@
-"""The contract of autoencoders: an encoder and a decoder around a bottleneck."""
+"""The interface of autoencoders: an encoder and a decoder around a bottleneck."""
 
 from typing import Any
 
@@ -12,15 +12,15 @@ from vqdit.typing import Array, Bool, Component, Float, Key, Params
 
 
 class Autoencoder(Component):
-    """Base class of autoencoders: an encoder and a decoder as pure functions of their parameters.
+    """Base class of autoencoders, whose encoder and decoder are pure functions of parameters.
 
-    One batch may hold sequences of different lengths, padded behind their ends: `mask` is True at
-    their real positions. A sequence is rounded up to whole tokens with zeros, and its result is
-    that of the sequence alone.
+    A batch may have sequences of different lengths, padded at the end; `mask` is then False at
+    padding. A sequence is padded with zeros to a whole number of tokens. The result for a sequence
+    does not depend on the rest of the batch.
 
-    The bottleneck determines how many channels the encoder returns and the decoder takes: for a
-    quantizer, both are the width of a code vector; for a KL regularizer, they are 2 d (mean and log
-    variance) and d (latents).
+    The bottleneck determines the number of output channels of the encoder and of input channels of
+    the decoder. For a quantizer, both are the width of a code vector. For a KL regularizer, they
+    are 2 d (mean and log variance) and d (latents).
     """
 
     @property
@@ -30,19 +30,19 @@ class Autoencoder(Component):
 
     @property
     def reason(self) -> str:
-        """Explanation of the down-sampling factor, for error messages."""
+        """Explanation of the downsampling factor, for error messages."""
         raise TypeError(f"{type(self).__name__} must define the property reason")
 
     @property
     def last_layer(self) -> tuple[str, ...]:
-        """Path of the kernel of the decoder's last layer within the parameters."""
+        """Path of the kernel of the decoder's last layer in the tree of parameters."""
         return ("decoder", "out", "kernel")
 
     def grid(self, size: tuple[int, ...]) -> tuple[int, ...]:
         """Returns the grid of the latents for data of a given size.
 
         Raises:
-            ValueError: if an edge is not divisible by the down-sampling factor.
+            ValueError: if an edge is not divisible by the downsampling factor.
         """
         factor = self.downsampling
         if any(axis % factor for axis in size):
@@ -53,7 +53,7 @@ class Autoencoder(Component):
         return tuple(axis // factor for axis in size)
 
     def real(self, length: Any) -> Any:
-        """Returns the number of tokens of sequences of `length` positions, an int or an array.
+        """Returns the number of tokens of sequences with `length` positions, an int or an array.
 
         Raises:
             ValueError: if the number of tokens does not depend on the length.
@@ -63,14 +63,14 @@ class Autoencoder(Component):
     def encoder(self, width: int) -> nn.Module:
         """Returns a module that maps float32 [b, *size, c] to float32 [b, *grid, width].
 
-        Its second argument, `mask`, is True at the real tokens of each sequence, or None.
+        The module's second argument, `mask`, is None, or False at tokens that are padding.
         """
         raise TypeError(f"{type(self).__name__} must define the method encoder")
 
     def decoder(self, channels: int) -> nn.Module:
         """Returns a module that maps latents [b, *grid, d] to float32 [b, *size, channels].
 
-        Its second argument, `mask`, is True at the real tokens of each sequence, or None.
+        The module's second argument, `mask`, is None, or False at tokens that are padding.
         """
         raise TypeError(f"{type(self).__name__} must define the method decoder")
 
@@ -81,10 +81,10 @@ class Autoencoder(Component):
 
         Args:
             key: random key of the initialisation.
-            x: example data, of the size and the number of channels that the model will be used on;
-                a sequence of any length is rounded up to whole tokens.
+            x: example data with the size and the number of channels of the data; sequences are
+                padded to a whole number of tokens.
             dim: input channels of the decoder.
-            width: output channels of the encoder; 0 for `dim`.
+            width: output channels of the encoder; 0 means `dim`.
         """
         k_encoder, k_decoder = jax.random.split(key)
         x = self._rounded(x) if x.ndim == 3 else x
@@ -104,9 +104,9 @@ class Autoencoder(Component):
         Args:
             params: parameters, from `init` or the optimizer.
             x: data.
-            width: channels of the output; must be that of `init`.
-            mask: real positions of sequences x [b, n, c] of any n; the output [b, real(n), width]
-                is 0 behind the end of each.
+            width: channels of the output; must be the width for `init`.
+            mask: False at padding of sequences x [b, n, c] of any n; the output [b, real(n), width]
+                is 0 after the end of each sequence.
         """
         encoder, variables = self.encoder(width), {"params": params["encoder"]}
         if mask is None:
@@ -129,8 +129,8 @@ class Autoencoder(Component):
             params: parameters, from `init` or the optimizer.
             z: latents.
             channels: channels of the output.
-            mask: real positions [b, n] of the sequences whose latents [b, real(n), d] are given;
-                the output [b, n, channels] is 0 behind the end of each.
+            mask: False at padding [b, n] of the sequences that correspond to the latents [b,
+                real(n), d]; the output [b, n, channels] is 0 after the end of each sequence.
         """
         decoder, variables = self.decoder(channels), {"params": params["decoder"]}
         if mask is None:
@@ -141,10 +141,10 @@ class Autoencoder(Component):
         return zero_behind(x[:, : mask.shape[1]], mask)
 
     def token_mask(self, mask: Bool[Array, "b n"]) -> Bool[Array, "b l"]:
-        """Returns the real tokens of sequences with these real positions."""
+        """Returns the mask of tokens of sequences with this mask of positions."""
         return mask[:, :: self.downsampling]
 
     def _rounded(self, x: Float[Array, "b n c"]) -> Float[Array, "b m c"]:
-        """Returns sequences with zeros behind them, up to whole tokens."""
+        """Pads sequences with zeros to a whole number of tokens."""
         more = -x.shape[1] % self.downsampling
         return jnp.pad(x, ((0, 0), (0, more), (0, 0))) if more else x

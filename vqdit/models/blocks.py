@@ -1,4 +1,4 @@
-"""The transformer blocks of the DiT, which differ in how they use the time and the condition c.
+"""The transformer blocks of the DiT, which differ in their use of the time and the condition c.
 
 `adaln_zero` modulates each normalised input and gates each residual branch by a linear function of
 silu(c) that is initialised to zero::
@@ -6,7 +6,7 @@ silu(c) that is initialised to zero::
     x <- x + gate_1 * attention(norm(x) * (1 + scale_1) + shift_1)
     x <- x + gate_2 *       mlp(norm(x) * (1 + scale_2) + shift_2)
 
-`in_context` has plain pre-norm blocks and appends c to the sequence as extra tokens.
+`in_context` has pre-norm blocks without modulation, and appends c to the sequence as extra tokens.
 `cross_attention` adds x <- x + attention(norm(x), c) between self-attention and MLP. `mm_dit` is
 `adaln_zero` with separate weights for each modality and attention over the tokens of all of them.
 
@@ -35,12 +35,13 @@ Heads = tuple[Array, Array, Array]
 """Queries, keys and values [b, l, h, d]."""
 KeysAndValues = tuple[Array, Array]
 Record = Literal["nothing", "weights", "keys"]
-"""What a block returns besides the tokens: its attention weights [b, l, m], averaged over heads, or
-its keys and values [b, l, h, e]."""
+"""Additional result of a block: attention weights [b, l, m], averaged over heads, or keys and
+values [b, l, h, e].
+"""
 
 
 class BlockConfig(Component):
-    """The configuration that all blocks of a stack share; the fields are documented in `DiT`."""
+    """The configuration shared by all blocks of a stack; `DiT` documents the fields."""
 
     block: Kind
     dim: int
@@ -55,13 +56,13 @@ class BlockConfig(Component):
 
 
 class Segment(NamedTuple):
-    """Consecutive tokens of one modality, which share a modulation.
+    """Consecutive tokens of one modality, with the same rows of the condition.
 
     Attributes:
         name: name of the modality; "" for registers.
-        rows: number of rows of the condition c: 1, or one for as many tokens each.
+        rows: number of rows of the condition c: 1, or more, each for the same number of tokens.
         tokens: number of tokens.
-        is_context: True if the other tokens attend to these but the network predicts nothing
+        is_context: True if other tokens attend to these tokens, but the network has no predictions
             for them.
     """
 
@@ -75,14 +76,14 @@ class Conditioning(NamedTuple):
     """The inputs of every block besides the tokens.
 
     Attributes:
-        c: rows of the condition after silu, concatenated over the segments [b, r, d], or [n, b, r,
-            d] if each of n blocks has its own; r = 0 for blocks without modulation.
+        c: silu(c): rows of the condition, concatenated over the segments [b, r, d], or [n, b, r, d]
+            if the n blocks have separate rows; r = 0 for blocks without modulation.
         visible: which tokens attend to which; None if all attend to all.
-        context: keys and values of cross-attention [b, m, d]; None disables cross-attention.
-        context_real: mask of the context that is not padding [b, m]; None if there is no padding.
-        turn: cosine and sine of the rotary positions [2, l, p]; None disables them.
-        cache: keys and values [b, m, h, e] of earlier tokens, to which the tokens attend too;
-            `visible` is then over m + l keys.
+        context: sequence [b, m, d] for cross-attention; None disables cross-attention.
+        context_real: False at padding of the context [b, m]; None if there is no padding.
+        turn: cosine and sine of rotary positions [2, l, p]; None disables rotary positions.
+        cache: keys and values [b, m, h, e] of earlier tokens, to which the tokens also attend;
+            `visible` then has m + l keys.
     """
 
     c: Float[Array, "*n b r d"]
@@ -94,7 +95,7 @@ class Conditioning(NamedTuple):
 
 
 Result = tuple[Hidden, Any]
-"""The tokens, and what is recorded. `nn.scan` requires a pair."""
+"""The tokens, and the additional result. `nn.scan` requires a pair."""
 
 
 class Block(nn.Module):
@@ -102,8 +103,8 @@ class Block(nn.Module):
 
     Attributes:
         config: configuration that all blocks share.
-        segments: the modalities, one segment each.
-        record: what the block returns besides the tokens.
+        segments: one segment per modality.
+        record: kind of the additional result.
     """
 
     config: BlockConfig
@@ -149,7 +150,7 @@ class MMDiT(Block):
     """A block with separate weights for each modality and attention over all tokens.
 
     Attributes:
-        is_last: use context segments as keys and values only, and omit them from the result.
+        is_last: True uses context segments only as keys and values, and omits them from the result.
     """
 
     is_last: bool = False
@@ -186,7 +187,7 @@ BLOCKS = {"adaln_zero": AdaLNZero, "in_context": Plain, "cross_attention": Plain
 
 
 def per_token(rows: Float[Array, "b r d"], segments: tuple[Segment, ...]) -> Array:
-    """Returns one row per token: the rows of a segment are repeated over its tokens."""
+    """Returns one row per token, by repeating the rows of each segment."""
     if len(segments) == 1:
         return spread(rows, segments[0].tokens)
     pieces = [
@@ -199,7 +200,7 @@ def per_token(rows: Float[Array, "b r d"], segments: tuple[Segment, ...]) -> Arr
 
 
 def spread(rows: Float[Array, "b _ d"], tokens: int) -> Float[Array, "b _ d"]:
-    """Returns one row per token if each row is for several of them; a single row stays one."""
+    """Repeats rows so that there is one per token; a single row is not repeated."""
     count = rows.shape[1]
     return rows if count in (1, tokens) else jnp.repeat(rows, tokens // count, axis=1)
 
@@ -216,7 +217,7 @@ def _qkv(config: BlockConfig, h: Hidden, prefix: str = "") -> Heads:
 
 
 def _kv(config: BlockConfig, h: Hidden, prefix: str) -> Heads:
-    """Returns the keys and values of tokens, and queries without tokens [b, 0, h, d]."""
+    """Returns keys and values of tokens, and empty queries [b, 0, h, d]."""
     project = Projections(2, config.dim, config.dtype, name=f"{prefix}kv")
     k, v = (_heads(config, projected) for projected in project(h))
     return k[:, :0], _bounded(config, k, f"{prefix}k"), v
@@ -227,7 +228,7 @@ def _heads(config: BlockConfig, h: Hidden) -> Float[Array, "b l h e"]:
 
 
 def _bounded(config: BlockConfig, h: Float[Array, "b l h d"], name: str) -> Float[Array, "b l h d"]:
-    """RMS-normalises each head of queries or keys if `qk_norm`, which bounds the scores."""
+    """If `qk_norm` is set, RMS-normalises each head of queries or keys, which bounds the scores."""
     if not config.qk_norm:
         return h
     return ScaledNorm("rms", name=f"{name}_norm")(h).astype(config.dtype)
@@ -236,8 +237,8 @@ def _bounded(config: BlockConfig, h: Float[Array, "b l h d"], name: str) -> Floa
 def _attended(
     config: BlockConfig, q: Array, k: Array, v: Array, conditioning: Conditioning, record: Record
 ) -> tuple[Hidden, Any]:
-    """Returns the result of self-attention, and what is recorded."""
-    visible = for_first_queries(conditioning.visible, q.shape[1])  # those that `_kv` keeps
+    """Returns the result of self-attention, and the additional result."""
+    visible = for_first_queries(conditioning.visible, q.shape[1])  # the tokens that `_kv` keeps
     if conditioning.turn is not None:
         q, k = rotate(q, conditioning.turn[:, : q.shape[1]]), rotate(k, conditioning.turn)
     recorded = (k, v) if record == "keys" else None

@@ -1,8 +1,8 @@
-"""A DiT that generates one modality block by block, and keeps keys and values of earlier blocks.
+"""A DiT that generates one modality block by block, with a cache of keys and values.
 
-The tokens of a block attend to those of earlier blocks and of other modalities, and none of these
-attends to the block (`vqdit.models.visibility`), so their keys and values stay as they are. A step
-then costs what the tokens of one block cost, and attention to all earlier ones. Arriola et al.,
+The tokens of a block attend to earlier blocks and other modalities. These do not attend to the
+block (`vqdit.models.visibility`), so their keys and values are constant and can be cached. The cost
+of a step is that of the tokens of one block, plus attention to all earlier tokens. Arriola et al.,
 "Block Diffusion", arXiv:2503.09573, section 3.2.
 """
 
@@ -21,11 +21,11 @@ from vqdit.typing import Array, Bool, Component, Float, Int, Named, Params
 
 
 class Kept(NamedTuple):
-    """What is kept of tokens: first those of the modality itself, then those of all others.
+    """Cached tokens: first those of the generated modality, then those of all others.
 
     Attributes:
-        keys: keys and values [n, b, m, h, e] in each of n blocks of the network.
-        real: True at tokens that are there and can be attended to.
+        keys: keys and values [n, b, m, h, e] in each of the network's n transformer blocks.
+        real: True at tokens that can be attended to; False at padding and unused entries.
     """
 
     keys: KeysAndValues
@@ -33,12 +33,12 @@ class Kept(NamedTuple):
 
 
 class CachedDiT(Component):
-    """A DiT over some modalities, of which one is generated block by block.
+    """A DiT over several modalities, one of which is generated block by block.
 
     Attributes:
         model: the DiT.
         inputs: description of every modality.
-        name: the modality that is generated; its `Tokens.block` is the number of codes in a block.
+        name: the generated modality; its `Tokens.block` is the number of codes in a block.
     """
 
     model: DiT
@@ -46,9 +46,10 @@ class CachedDiT(Component):
     name: str
 
     def others(self, params: Params, x: Named[X], t: Times, mask: Mask | None = None) -> Kept:
-        """Returns what is kept of the other modalities; there is no room for own tokens yet.
+        """Returns the cache with the other modalities, still without room for tokens of `name`.
 
-        The arguments are those of `DiT.apply`; codes and time of the modality itself do not matter.
+        The arguments are those of `DiT.apply`; codes and time of the generated modality are
+        ignored.
         """
         batch = len(t[self.name])
         has_others = len(routed(self.inputs, "tokens")) > 1 or self.model.registers
@@ -81,10 +82,10 @@ class CachedDiT(Component):
 
         Args:
             params: parameters of the DiT.
-            kept: what is kept of the other modalities and of all earlier blocks.
-            x: all modalities; of the modality itself, the codes of the block.
+            kept: the cache of the other modalities and of all earlier blocks.
+            x: all modalities; for the generated modality, the codes of the block.
             t: times of all modalities, scaled for the embedding, one per example.
-            start: number of the first position of the block.
+            start: index of the first position of the block.
             mask: as for `DiT.apply`.
         """
         network = self.model.network(self.inputs, record="keys", alone=self.name)
@@ -101,7 +102,7 @@ class CachedDiT(Component):
         start: Int[Array, ""],
         mask: Mask | None = None,
     ) -> Kept:
-        """Returns what is kept after a block has been finished; for the arguments see `step`."""
+        """Returns the cache after a block has been finished; for the arguments see `step`."""
         zeros = t | {self.name: jnp.zeros_like(t[self.name])}
         _, new = self.step(params, kept, x, zeros, start, mask)
         put = lambda old, new: jax.lax.dynamic_update_slice_in_dim(old, new, start, 2)  # noqa: E731
@@ -110,7 +111,7 @@ class CachedDiT(Component):
         return Kept(jax.tree.map(put, kept.keys, new), real)
 
     def with_room(self, kept: Kept, room: int, more: int) -> Kept:
-        """Returns `kept` with room for `more` own tokens in addition to the first `room`."""
+        """Enlarges a cache with room for `room` tokens of `name` by room for `more` tokens."""
 
         def wider(part: Array, axis: int) -> Array:
             own, others = jnp.split(part, [room], axis=axis)

@@ -1,7 +1,7 @@
-"""Discriminators: networks that classify data as original or reconstructed, as logits.
+"""Discriminators: networks that classify data as original or reconstructed.
 
 They use group norm instead of the batch norm of the published PatchGAN. Batch norm needs running
-statistics, makes the logit of an image depend on the rest of its batch, and differs between devices
+statistics, makes the logit of an image depend on the rest of the batch, and differs between devices
 unless it is synchronised.
 """
 
@@ -20,7 +20,7 @@ SLOPE = 0.2
 class Discriminator(Component):
     """Base class of discriminators, which map data to logits; a high logit means original."""
 
-    any_length = False  # whether a batch may hold sequences of different lengths
+    any_length = False  # whether a batch may have sequences of different lengths
 
     @property
     def smallest(self) -> int:
@@ -39,16 +39,16 @@ class Discriminator(Component):
         Args:
             params: parameters.
             x: data.
-            mask: real positions of sequences of different lengths; see `real`.
+            mask: False at padding of sequences of different lengths; see `real`.
         """
         given = (x,) if mask is None else (x, mask)
         logits: Any = self._network().apply({"params": params}, *given)
         return logits
 
     def real(self, mask: Bool[Array, "b n"]) -> Bool[Array, "b _"]:
-        """Returns which logits are of real positions; the others have no meaning."""
+        """Returns which logits belong to positions without padding; the others are meaningless."""
         raise ValueError(
-            f"{type(self).__name__} takes data of one size; use PatchGAN for lengths that vary"
+            f"{type(self).__name__} needs data of a fixed size; use PatchGAN for varying lengths"
         )
 
     def _network(self) -> nn.Module:
@@ -65,8 +65,8 @@ class PatchGAN(Discriminator):
         channels: width of the first layer; each further layer doubles the width, up to 8 times
             `channels`.
         layers: number of layers that halve each axis.
-        blur: halve by a convolution of width 3 and a low-pass filter, as in VQGAN+ (Weber et al.,
-            "MaskBit", arXiv:2409.16211), instead of a strided convolution of width 4.
+        blur: True halves axes by a convolution of width 3 and a low-pass filter, as in VQGAN+
+            (Weber et al., "MaskBit", arXiv:2409.16211); False by a strided convolution of width 4.
         dtype: precision of the convolutions; parameters, norms and logits stay float32.
     """
 
@@ -89,7 +89,7 @@ class PatchGAN(Discriminator):
     def field(self) -> int:
         """Receptive field of one logit along each axis, in positions."""
         kernel = 3 if self.blur else 4
-        field = 1 + 2 * (kernel - 1)  # the last two layers do not halve
+        field = 1 + 2 * (kernel - 1)  # the last two layers have stride 1
         for _ in range(self.layers):
             field = (2 * field + 2) + kernel - 1 if self.blur else 2 * field + 2
         return field
@@ -99,7 +99,7 @@ class PatchGAN(Discriminator):
         return last if self.blur else last[:, 1:]
 
     def masks(self, mask: Mask) -> list[Any]:
-        """Returns the real positions of the input of every layer but the first, and of `out`."""
+        """Returns the masks of padding of the input of every layer but the first, and of `out`."""
         masks: list[Any] = []
         for layer in range(self.layers + 1):
             if mask is not None:
@@ -148,8 +148,9 @@ class StyleGAN(Discriminator):
 
     Attributes:
         channels: width at full resolution; each halving of the resolution doubles the width.
-        most: upper bound of the width.
-        group: examples over which the minibatch standard deviation is computed; 1 disables it.
+        most: largest width.
+        group: number of examples over which the minibatch standard deviation is computed; 1
+            disables it.
         dtype: precision of the convolutions; parameters and logits stay float32.
     """
 
@@ -207,7 +208,8 @@ def minibatch_std(h: Float[Array, "b *grid c"], group: int) -> Float[Array, "b .
 
     Args:
         h: activations.
-        group: examples per group; the largest divisor of b up to this number is used.
+        group: largest number of examples per group; the largest divisor of b up to this number is
+            used.
     """
     size = next(g for g in range(min(group, len(h)), 0, -1) if len(h) % g == 0)
     groups = h.reshape(size, -1, *h.shape[1:])  # example i is in group i mod (b / size)

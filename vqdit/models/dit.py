@@ -1,10 +1,9 @@
 """DiT: a diffusion transformer over the tokens of one or several modalities.
 
-The network embeds every modality, concatenates the tokens of all modalities, applies the blocks to
-them, and then one head per modality. The time of a modality modulates its tokens. The output is
-exactly 0 at initialisation. `vqdit.models.blocks` defines the blocks and
-`vqdit.models.network` the network around them. Peebles & Xie, "Scalable Diffusion Models with
-Transformers", arXiv:2212.09748.
+The network embeds every modality, concatenates the tokens of all modalities, applies the blocks,
+and applies one head per modality. The time of a modality modulates its tokens. The output is
+exactly 0 at initialisation. `vqdit.models.blocks` defines the blocks and `vqdit.models.network` the
+network around them. Peebles & Xie, "Scalable Diffusion Models with Transformers", arXiv:2212.09748.
 """
 
 import difflib
@@ -51,22 +50,22 @@ class DiT(Component):
             grid.
         mlp_ratio: hidden width of the MLP divided by `dim`.
         dtype: precision of the matrix products. Parameters, norms and softmax stay float32.
-        remat: what of each block the backward pass computes again; see `vqdit.nn.stack`.
-        block: kind of block, which determines how the time and the condition enter; see
+        remat: which activations of a block the backward pass recomputes; see `vqdit.nn.stack`.
+        block: kind of block, which determines the use of the time and the condition; see
             `vqdit.models.blocks`.
         positions: "sincos" adds position embeddings to the tokens, "rope" rotates queries and
             keys, "both" does both.
         norm: "layer" for layer norm, "rms" for RMS norm.
-        qk_norm: normalise queries and keys. This bounds the attention scores, which can otherwise
-            grow until training in bfloat16 gives NaN.
+        qk_norm: True normalises queries and keys. This bounds the attention scores, which can
+            otherwise grow until training in bfloat16 gives NaN.
         mlp: kind of MLP in the blocks.
         registers: number of learned extra tokens. Darcet et al., arXiv:2309.16588.
-        attention: implementation of attention; "auto" chooses one for the devices compiled for.
+        attention: implementation of attention; "auto" chooses one for the target devices.
         time_shift: 0, or 1 for the frequencies that diffusers uses in its time embedding.
         mlp_eps: epsilon of the norm before the MLP in modulated blocks; all other norms use 1e-6.
-        embedders: "shared": time and label are embedded once for all blocks; "per_block": each
-            block of adaln_zero has embedders of its own, as in a DiT that diffusers trained; the
-            heads use those of the first block.
+        embedders: "shared" embeds time and label once for all blocks. "per_block", for adaln_zero,
+            has separate embedders in each block, as in a DiT trained by diffusers; the heads use
+            the embedders of the first block.
     """
 
     depth: int = 12
@@ -133,13 +132,13 @@ class DiT(Component):
         return cls(**{**SIZES[size], "patch": int(patch), **fields})
 
     def check(self, inputs: Named[Tokens]) -> None:
-        """Raises ValueError unless the network accepts these modalities."""
+        """Raises ValueError unless the network supports these modalities."""
         check_blocks(inputs, self._config, self.patch)
         for name, tokens in inputs.items():
             if tokens.route != "tokens" and tokens.output:
                 raise ValueError(
-                    f"modality {name!r} has route={tokens.route!r}, for which nothing can be "
-                    f"predicted, but output={tokens.output}; use route='tokens' or output=0"
+                    f"modality {name!r} has route={tokens.route!r}, which cannot have "
+                    f"predictions, but output={tokens.output}; use route='tokens' or output=0"
                 )
             if tokens.route == "adaln":
                 continue
@@ -200,14 +199,15 @@ class DiT(Component):
         Args:
             params: parameters returned by `init`.
             inputs: description of every modality.
-            x: codes (-1 where masked or dropped) or latents of every modality; of a modality with
-                blocks, in training, the noised codes and behind them the clean ones [b, 2 l, q].
+            x: codes (-1 where masked or dropped) or latents of every modality. In training, a
+                modality with blocks has the noised codes followed by the clean codes [b, 2 l, q].
             t: time of every modality, scaled for the embedding: one per example, per block or per
                 position.
             mask: True at positions that are not padding, for modalities of variable length.
-            documents: number of the document at every position, -1 for none, of modalities that
-                have several documents in a row. Tokens of different documents do not see each
-                other; those of other modalities see all documents and are seen by all.
+            documents: for modalities with packed documents, number of the document at every
+                position, or -1 for none. Tokens of different documents do not attend to each other.
+                Tokens of other modalities attend to all documents, and all documents attend to
+                them.
         """
         out: Any = self.network(inputs).apply({"params": params}, x, t, mask, documents)
         return out[0]
@@ -223,9 +223,9 @@ class DiT(Component):
         mask: Mask | None = None,
         documents: Documents | None = None,
     ) -> tuple[Predictions, Named[Float[Array, "n b _ d"]]]:
-        """Returns the predictions of `apply`, and each modality's tokens after some of the blocks.
+        """Returns the predictions of `apply`, and each modality's tokens after the blocks `after`.
 
-        `after` lists the numbers of the n blocks whose output is returned, from 1 to `depth`; the
+        `after` has the numbers of the n blocks whose outputs are returned, from 1 to `depth`. The
         other arguments are those of `apply`.
 
         Raises:
@@ -252,14 +252,14 @@ class DiT(Component):
         """Returns the attention weights of every block, averaged over heads.
 
         `out[n, b, i, j]` is the weight with which token i attends to token j in block n; `spans`
-        says which tokens belong to which modality. The arguments are those of `apply`.
+        has the tokens of each modality. The arguments are those of `apply`.
         """
         network = self.network(inputs, record="weights")
         out: Any = network.apply({"params": params}, x, t, mask, documents)
         return out[1]
 
     def spans(self, inputs: Named[Tokens]) -> dict[str, slice]:
-        """Returns the slice of the sequence that holds each modality's tokens."""
+        """Returns the slice of the sequence with the tokens of each modality."""
         return spans(inputs, self.patch)
 
     @property

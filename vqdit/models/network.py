@@ -37,12 +37,13 @@ Predictions = Named[Float[Array, "b _ _"]]
 
 
 class Cache(NamedTuple):
-    """What the tokens of one block attend to, besides each other.
+    """Cached tokens to which the tokens of one block attend, in addition to each other.
 
     Attributes:
-        keys: keys and values of earlier tokens [n, b, m, h, e] in each of n blocks of the network.
+        keys: keys and values of earlier tokens [n, b, m, h, e] in each of the network's n
+            transformer blocks.
         real: True at tokens that can be attended to.
-        start: number of the first position of the block.
+        start: index of the first position of the block.
     """
 
     keys: KeysAndValues
@@ -51,14 +52,14 @@ class Cache(NamedTuple):
 
 
 class Network(Sequence):
-    """The Flax module behind `DiT`, which documents the other fields.
+    """The Flax module of `DiT`, which documents the other fields.
 
     Attributes:
-        record: what every block returns besides the tokens.
+        record: kind of the additional result of every block.
         taps: numbers of the blocks, counted from 1, after which the tokens are returned.
-        alone: a modality whose tokens are computed apart from those of all others: with a cache,
-            only tokens of this modality are computed, and without one all but these; nothing is
-            predicted then, and what others see of the tokens is recorded too.
+        alone: a modality that is computed separately from the others. With a cache, only tokens of
+            this modality are computed. Without a cache, all other tokens are computed, without
+            predictions, and the visible tokens are recorded, too.
     """
 
     depth: int
@@ -76,7 +77,7 @@ class Network(Sequence):
         documents: Documents | None = None,
         cache: Cache | None = None,
     ) -> tuple[Predictions, Any, Any]:
-        """Returns the predictions, what the blocks recorded, and the tapped tokens."""
+        """Returns the predictions, additional results of the blocks, and tokens at `taps`."""
         block, names = self.config.block, routed(self.inputs, "tokens")
         start = None if cache is None else cache.start
         batch = next(iter(x.values())).shape[0]
@@ -99,7 +100,7 @@ class Network(Sequence):
             label = sum(labels[1:], labels[0]) if labels else 0.0
             sums = {name: time + label for name, time in times.items()}
             rows = {name: nn.silu(self.of_tokens(name, sums[name])) for name in own}
-            # Registers and context have no time: they are modulated by the mean of the others.
+            # Registers and context have no time; they are modulated by the mean of the others.
             mean = sum(self.of_all(name, c) for name, c in sums.items()) / len(sums)
             all_rows = [rows[name] if name in rows else nn.silu(mean) for name, _ in sequence]
             segments = tuple(
@@ -135,7 +136,7 @@ class Network(Sequence):
                 part = h if cache is not None else h[:, found[name]]
                 row = rows[name][0] if self.embedders else rows.get(name)
                 if name in both and row is not None:
-                    row = row[:, : row.shape[1] // 2]  # of the noised tokens
+                    row = row[:, : row.shape[1] // 2]  # noised tokens only
                 out[name] = self._head(name, part, row)
         return Named(out), recorded, tapped
 
@@ -147,9 +148,9 @@ class Network(Sequence):
         own: int,
         cache: KeysAndValues | None,
     ) -> tuple[Float[Array, "b m d"], Any, Any]:
-        """Returns the m tokens after the last block, what was recorded, and tapped tokens.
+        """Returns the m tokens after the last block, additional results, and tokens at `taps`.
 
-        Attention weights and tapped tokens are those of the first `own` tokens.
+        Attention weights and tokens at `taps` are those of the first `own` tokens.
         """
         block = rematerialized(BLOCKS[self.config.block], self.remat)
         fields = (self.config, segments, self.record)
@@ -203,8 +204,8 @@ def _listed(times: list[Array], labels: list[Array]) -> Float[Array, "b r d"]:
     """Returns the embedded times and labels as a sequence of r tokens."""
     if any(time.shape[1] > 1 for time in times):
         raise ValueError(
-            "in_context and cross_attention take one time per modality, not one per position; use "
-            "adaln_zero or mm_dit"
+            "in_context and cross_attention need one time per modality, not one per position; "
+            "use adaln_zero or mm_dit"
         )
     return jnp.concatenate([*times, *labels], axis=1)
 

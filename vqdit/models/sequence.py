@@ -1,4 +1,4 @@
-"""How the modalities enter the network of a DiT: tokens, embedded times, and positions."""
+"""The inputs of a DiT's blocks from its modalities: tokens, embedded times, and positions."""
 
 import math
 from typing import Any, Literal
@@ -19,7 +19,7 @@ from vqdit.processes.base import X
 from vqdit.typing import Array, Bool, Float, Int, Named
 
 Pieces = list[tuple[str, Array]]
-"""A sequence in pieces: pairs of a modality's name, or "", and its tokens [b, l, d]."""
+"""A sequence as a list of pairs: a modality's name, or "", and its tokens [b, l, d]."""
 Times = Named[Float[Array, "b _"]]
 Mask = Named[Bool[Array, "b _"]]
 Documents = Named[Int[Array, "b _"]]
@@ -38,23 +38,23 @@ def check_blocks(inputs: Named[Tokens], config: BlockConfig, patch: int) -> None
             raise ValueError(f"{own} does not divide its {count} positions; use block={near}")
         if (tokens.patch or patch) != 1:
             raise ValueError(
-                f"{own} needs one token per position, and its patch is {tokens.patch or patch}; "
+                f"{own} needs one token per position, but the patch is {tokens.patch or patch}; "
                 "use patch=1"
             )
         if config.block not in ("adaln_zero", "mm_dit"):
             raise ValueError(
-                f"{own} needs a time for every block of codes, and a DiT of block="
-                f"{config.block!r} has one per modality; use adaln_zero or mm_dit"
+                f"{own} needs a time for every block of codes, but a DiT of block="
+                f"{config.block!r} has one time per modality; use adaln_zero or mm_dit"
             )
         if config.attention == "splash":
             raise ValueError(
-                f"{own} needs a mask of pairs, which attention='splash' does not take; use "
+                f"{own} needs a mask of pairs, which attention='splash' does not support; use "
                 "attention='auto'"
             )
 
 
 class Sequence(nn.Module):
-    """Base class of `Network`: what turns the modalities into one sequence of tokens.
+    """Base class of `Network`, which converts the modalities to one sequence of tokens.
 
     Attributes:
         config: configuration that all blocks share.
@@ -62,8 +62,8 @@ class Sequence(nn.Module):
         positions: see `DiT`.
         registers: see `DiT`.
         time_shift: see `DiT`.
-        embedders: number of embedders of time and label: 0 for one that all blocks share, else one
-            per block.
+        embedders: number of embedders of time and label: 0 for a shared embedder, else one per
+            block.
         inputs: description of every modality.
     """
 
@@ -76,10 +76,10 @@ class Sequence(nn.Module):
     inputs: Named[Tokens]
 
     def embedder(self, kind: type[nn.Module]) -> type[nn.Module]:
-        """Returns a module with one result, or with one for each block along the first axis."""
+        """Returns an embedding module; for separate embedders, its results have a leading axis."""
         if not self.embedders:
             return kind
-        same: Any = None  # input for all
+        same: Any = None  # shared input
         return nn.vmap(
             kind,
             variable_axes={"params": 0},
@@ -93,9 +93,9 @@ class Sequence(nn.Module):
         return kind(tokens.codes, tokens.codebooks, self.config.dim, name=f"{name}_embed")(x)
 
     def time(self, name: str, t: Float[Array, "b _"], x: X) -> Float[Array, "*n b _ d"]:
-        """Embeds the time, averaged over the positions of a patch if it is given per position.
+        """Embeds the time; times per position are averaged over the positions of a patch.
 
-        The last row of a modality with blocks is that of t = 0.
+        The last row of a modality with blocks is for t = 0.
         """
         tokens, patch = self.inputs[name], self.patch_of(name)
         if tokens.block:
@@ -103,7 +103,7 @@ class Sequence(nn.Module):
             if tokens.is_doubled(x.shape[1]):
                 count = math.prod(tokens.grid) // tokens.block
                 t = jnp.broadcast_to(t, (len(t), count))
-                zeros = jnp.zeros((len(t), count + 1))  # of the clean tokens
+                zeros = jnp.zeros((len(t), count + 1))  # for the clean tokens
             t = jnp.concatenate([t, zeros], axis=1)
         elif t.shape[1] > 1 and patch > 1:
             t = jnp.mean(fold(t[..., None], tokens.grid, patch), axis=-1)
@@ -111,13 +111,14 @@ class Sequence(nn.Module):
         return kind(self.config.dim, self.time_shift, name=f"{name}_time")(t)
 
     def of_tokens(self, name: str, c: Float[Array, "*n b _ d"]) -> Float[Array, "*n b _ d"]:
-        """Returns the rows of c that are for a modality's tokens."""
+        """Returns the rows of c for a modality's tokens."""
         return c[..., :-1, :] if self.inputs[name].block else c
 
     def of_all(self, name: str, c: Float[Array, "*n b _ d"]) -> Float[Array, "*n b 1 d"]:
-        """Returns the row of c that stands for a whole modality.
+        """Returns the row of c that represents a whole modality.
 
-        What attends to a modality with blocks sees it clean or not at all: for it stands t = 0.
+        Other tokens see a modality with blocks either clean or not at all, so its row is that of t
+        = 0.
         """
         return c[..., -1:, :] if self.inputs[name].block else jnp.mean(c, axis=-2, keepdims=True)
 
@@ -145,7 +146,7 @@ class Sequence(nn.Module):
         return x + _taken(table, x.shape[1], start)
 
     def turn(self, sequence: Pieces, start: Int[Array, ""] | None) -> Float[Array, "2 l p"] | None:
-        """Returns the rotary positions of the sequence; extra tokens are not rotated."""
+        """Returns cosine and sine of rotary positions; extra tokens are not rotated."""
         if self.positions == "sincos":
             return None
         turned = routed(self.inputs, "tokens")
@@ -167,7 +168,7 @@ class Sequence(nn.Module):
     def pieces(
         self, sequence: Pieces, x: Named[X], t: Times, mask: Mask, documents: Documents
     ) -> list[Piece]:
-        """Returns what the tokens of each piece of a sequence may attend to depends on."""
+        """Returns the pieces of a sequence, which determine the visible tokens."""
         pieces, both = [], doubled(self.inputs, x)
         for name, h in sequence:
             if not name:
@@ -177,7 +178,8 @@ class Sequence(nn.Module):
             for field, found in (("real", mask), ("documents", documents)):
                 if name in found:
                     folded = fold(found[name][..., None], tokens.grid, self.patch_of(name))
-                    # A token of several positions is real if one is, and takes the first number.
+                    # A token of several positions is real if any position is, and has the first
+                    # document number.
                     part = jnp.any(folded, axis=-1) if field == "real" else folded[..., 0]
                     parts[field] = jnp.concatenate([part] * (2 if name in both else 1), axis=1)
             if tokens.block:
@@ -190,7 +192,7 @@ class Sequence(nn.Module):
 def _taken(
     table: np.ndarray, count: int, start: Int[Array, ""] | None, axis: int = 0
 ) -> np.ndarray | Array:
-    """Returns the positions of `count` tokens: all, all twice, or those from `start` on."""
+    """Returns table entries for `count` tokens: all, all twice, or those from `start` on."""
     if start is not None:
         return jax.lax.dynamic_slice_in_dim(jnp.asarray(table), start, count, axis)
     return np.concatenate([table] * (count // table.shape[axis]), axis=axis)

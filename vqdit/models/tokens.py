@@ -1,4 +1,4 @@
-"""Description of the modalities that enter a network over tokens."""
+"""Description of the inputs of a network over tokens."""
 
 import math
 from collections.abc import Collection
@@ -9,20 +9,20 @@ from vqdit.typing import Component, Named
 
 
 class Tokens(Component):
-    """How one modality enters the network, and the size of its prediction.
+    """Input of the network for one modality, and the size of its prediction.
 
     Attributes:
         route: "tokens" adds the modality's tokens to the sequence; "adaln" adds its embedding to
             the condition of every block; "cross" makes it a second sequence, to which the tokens
-            attend.
+            attend by cross-attention.
         grid: number of positions along each axis; (1,) for a label.
         codes: codebook size if the modality consists of codes, else 0.
-        codebooks: codes per position.
-        width: channels per position if the modality consists of latents, else 0.
-        patch: edge of the square of positions that forms one token; 0 takes the network's patch.
-        output: head outputs per position; 0 for a condition, for which nothing is predicted.
-        block: codes per block of a modality that is generated block by block, 0 if all are
-            generated together. Such a modality enters training as its noised and its clean tokens.
+        codebooks: number of codes per position.
+        width: number of channels per position if the modality consists of latents, else 0.
+        patch: edge of the square of positions that forms one token; 0 uses the network's patch.
+        output: number of head outputs per position; 0 for a condition, which is not predicted.
+        block: number of codes per block if the modality is generated block by block, else 0. In
+            training, such a modality has both noised and clean tokens.
     """
 
     route: Literal["tokens", "adaln", "cross"] = "tokens"
@@ -39,20 +39,20 @@ class Tokens(Component):
         return tuple(size // (self.patch or patch) for size in self.grid)
 
     def is_doubled(self, count: int) -> bool:
-        """Returns whether `count` codes are the noised and the clean ones of all blocks."""
+        """Returns whether `count` is the number of noised and clean codes of all blocks."""
         return self.block > 0 and count == 2 * math.prod(self.grid)
 
 
 def routed(inputs: Named[Tokens], route: str) -> list[str]:
-    """Returns the names of the modalities that enter by a route."""
+    """Returns the names of the modalities with a route."""
     return [name for name, tokens in inputs.items() if tokens.route == route]
 
 
 def spans(inputs: Named[Tokens], patch: int, doubled: Collection[str] = ()) -> dict[str, slice]:
-    """Returns the slice of the sequence that holds each modality's tokens.
+    """Returns the slice of the sequence with the tokens of each modality.
 
-    Of the modalities in `doubled`, whose clean tokens follow the noised ones, it is that of the
-    noised ones.
+    For modalities in `doubled`, whose noised tokens are followed by clean ones, it is the slice of
+    the noised tokens.
     """
     found, start = {}, 0
     for name in routed(inputs, "tokens"):

@@ -1,14 +1,14 @@
 """Which tokens of a DiT attend to which: padding, packed documents, and blocks.
 
-A modality that is generated block by block enters training as 2 L tokens, the noised ones x_t
-before the clean ones x_0. A noised token attends to the noised tokens of its own block and to the
-clean ones of earlier blocks, a clean token to the clean ones of its own and of earlier blocks.
-Arriola et al., "Block Diffusion", arXiv:2503.09573, figure 3. Where it is known, or unknown, as a
-whole, it may enter as L clean tokens.
+In training, a modality that is generated block by block has 2 L tokens: the noised tokens x_t,
+followed by the clean tokens x_0. A noised token attends to the noised tokens of its own block and
+to the clean tokens of earlier blocks. A clean token attends to the clean tokens of its own block
+and of earlier blocks. Arriola et al., "Block Diffusion", arXiv:2503.09573, figure 3. If the whole
+modality is known or unknown, it may have only L clean tokens.
 
-All tokens of such a modality attend to the other modalities. These attend to its clean tokens where
-it is known as a whole (t = 0), and not at all elsewhere: through them, a block would see the later
-blocks.
+All tokens of such a modality attend to the other modalities. The other modalities attend to its
+clean tokens only if it is completely known (t = 0). Otherwise a block could see later blocks
+through them.
 """
 
 import functools
@@ -21,9 +21,9 @@ from vqdit.nn.masks import Mask, Segments
 from vqdit.typing import Array, Bool, Int, Shaped
 
 FAR = np.iinfo(np.int32).max
-"""A number larger than that of any block."""
+"""An index larger than that of any block."""
 NONE, OTHER = -1, -2
-"""Numbers of documents: a position of no document, and a token of something that is not packed."""
+"""Document numbers of a position without document, and of a token that is not packed."""
 
 
 class Piece(NamedTuple):
@@ -32,10 +32,11 @@ class Piece(NamedTuple):
     Attributes:
         tokens: number of tokens.
         real: True at tokens that are not padding; None if there is no padding.
-        documents: number of every token's document, -1 for none; None if there are no documents.
-        block: tokens per block; 0 if they are generated together.
-        is_double: whether the noised tokens of all blocks stand before the clean ones.
-        known: True where a modality with blocks is known; None if it has none.
+        documents: document number of every token, -1 for none; None if there are no documents.
+        block: number of tokens per block; 0 if all tokens are generated together.
+        is_double: whether the tokens are the noised tokens of all blocks, followed by the clean
+            tokens.
+        known: True for examples in which a modality with blocks is known; None without blocks.
     """
 
     tokens: int
@@ -57,8 +58,8 @@ def real(pieces: list[Piece], batch: int) -> Bool[Array, "b l"] | None:
 def visible(pieces: list[Piece], batch: int) -> Mask | None:
     """Returns which tokens of a sequence attend to which; None if all attend to all.
 
-    Tokens of a modality with documents attend, among its own tokens, only to those of the same
-    document. Everything else is visible to all tokens, and all tokens are visible to it.
+    Within a modality with documents, tokens attend only to tokens of the same document. Tokens of
+    other modalities attend to all its tokens, and all its tokens attend to them.
     """
     own = real(pieces, batch)
     if len(pieces) == 1 and pieces[0].documents is not None and not pieces[0].block:
@@ -79,7 +80,7 @@ def visible(pieces: list[Piece], batch: int) -> Mask | None:
 
 
 def seen_from_outside(pieces: list[Piece], batch: int) -> Bool[Array, "b l"]:
-    """Returns which tokens the tokens of another modality attend to."""
+    """Returns which tokens are visible to tokens of another modality."""
     own = real(pieces, batch)
     seen = jnp.ones((batch, sum(p.tokens for p in pieces)), bool) if own is None else own
     for number, piece in enumerate(pieces):
@@ -97,7 +98,7 @@ def _of_documents(
 
 
 def _of_blocks(pieces: list[Piece], number: int) -> Bool[Array, "#b l l"]:
-    """A query sees the clean tokens of blocks below a limit, and the noised ones of its group."""
+    """A query sees clean tokens of blocks below its limit, and noised tokens of its group."""
     piece = pieces[number]
     halves = 2 if piece.is_double else 1
     block = np.arange(piece.tokens // halves) // piece.block
@@ -105,10 +106,10 @@ def _of_blocks(pieces: list[Piece], number: int) -> Bool[Array, "#b l l"]:
     noised = (far, block, block) if piece.is_double else (block[:0],) * 3
     clean = (block, none, block + 1)
     of_key, group, limit = (np.concatenate(part)[None] for part in zip(noised, clean, strict=True))
-    outside: Array | int = 0  # the limit of other tokens
+    outside: Array | int = 0  # limit of other tokens
     if piece.known is not None:
         outside = jnp.where(piece.known, FAR, 0)[:, None]
-    keys = _row(pieces, number, of_key, NONE)[:, None, :]  # other tokens are below every limit
+    keys = _row(pieces, number, of_key, NONE)[:, None, :]  # other tokens are always below the limit
     limits = _row(pieces, number, limit, outside)[:, :, None]
     groups = _row(pieces, number, group, NONE)
     same = (groups[:, :, None] == groups[:, None, :]) & (groups >= 0)[:, None, :]
@@ -118,7 +119,7 @@ def _of_blocks(pieces: list[Piece], number: int) -> Bool[Array, "#b l l"]:
 def _row(
     pieces: list[Piece], number: int, values: Array | np.ndarray, rest: Array | int
 ) -> Shaped[Array, "b l"]:
-    """Returns one value per token: `values` for those of a piece, and `rest` for all others."""
+    """Returns one value per token: `values` for the tokens of one piece, `rest` for all others."""
     batch = max(len(values), len(rest) if isinstance(rest, Array) else 1)
     parts = [
         jnp.broadcast_to(values if other == number else rest, (batch, piece.tokens))

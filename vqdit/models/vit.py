@@ -1,6 +1,6 @@
-"""Transformer tokenizers with codes on the grid of patches or in a short sequence.
+"""Transformer tokenizers, whose codes form the grid of patches or a short sequence.
 
-They take images, and signals with one axis.
+They support images, and signals with one axis.
 
 ViTTokenizer: Yu et al., "ViT-VQGAN", arXiv:2110.04627. Encoder and decoder are transformers over
 patches, and every patch has one latent vector.
@@ -29,7 +29,7 @@ SIZES = {
     "B": {"depth": 12, "width": 768, "heads": 12},
     "L": {"depth": 24, "width": 1024, "heads": 16},
 }
-"""The published sizes of TiTok; ViT-VQGAN uses S and B too."""
+"""The published sizes of TiTok; ViT-VQGAN also uses S and B."""
 NORMAL = nn.initializers.normal(0.02)
 
 
@@ -38,14 +38,14 @@ class PatchTransformers(Autoencoder):
 
     Attributes:
         patch: edge of a patch in pixels or samples; must divide the size of the data.
-        depth: number of blocks of the encoder, and of the decoder.
+        depth: number of blocks of the encoder, and also of the decoder.
         width: width of the tokens; a multiple of `heads` and, for the position embeddings, of 4.
         heads: number of attention heads.
         mlp_ratio: hidden width of the MLP divided by `width`.
-        mlp: "gelu" as published, or the gated "swiglu" with as many parameters.
+        mlp: "gelu" as published, or the gated "swiglu" with the same number of parameters.
         dtype: precision of the matrix products; parameters, norms and residual stream stay float32.
-        remat: recompute each block in the backward pass, which takes much less memory and a third
-            more time.
+        remat: True recomputes each block in the backward pass, which needs much less memory and a
+            third more time.
     """
 
     patch: int = 8
@@ -91,13 +91,13 @@ class PatchTransformers(Autoencoder):
         return ("decoder", "pixels", "kernel")
 
     def transformer(self) -> Transformer:
-        """Returns the transformer blocks; for calls in compact methods."""
+        """Returns the module of the transformer blocks; to be called in compact methods."""
         hidden = self.mlp_ratio * self.width
         fields = (self.depth, self.heads, hidden, self.mlp, self.dtype, self.remat)
         return Transformer(*fields, name="transformer")
 
     def embed(self, x: Float[Array, "b *size c"]) -> Float[Array, "b l d"]:
-        """Returns one token per patch, with position embedding; for calls in compact methods."""
+        """Returns one token per patch, with position embedding; to be called in compact methods."""
         size = x.shape[1:-1]
         grid = tuple(edge // self.patch for edge in size)
         h = fold(x.reshape(x.shape[0], -1, x.shape[-1]), size, self.patch)
@@ -107,17 +107,17 @@ class PatchTransformers(Autoencoder):
     def pixels(
         self, h: Float[Array, "b l d"], grid: tuple[int, ...], channels: int
     ) -> Float[Array, "b *size c"]:
-        """Maps one token per patch to float32 data; for calls in compact methods."""
+        """Maps one token per patch to float32 data; to be called in compact methods."""
         h = nn.Dense(channels * self.patch ** len(grid), kernel_init=XAVIER, name="pixels")(h)
         size = tuple(edge * self.patch for edge in grid)
         return unfold(h, size, self.patch).reshape(h.shape[0], *size, channels)
 
 
 class ViTTokenizer(PatchTransformers):
-    """A transformer autoencoder with codes on the grid of patches.
+    """A transformer autoencoder with one code per patch.
 
-    It can tokenize images of any size that is a multiple of the patch and sequences of any length,
-    because its position embeddings are sines and cosines.
+    Its position embeddings are sines and cosines, so it can tokenize sequences of any length, and
+    images of any size that is a multiple of the patch.
     """
 
     def encoder(self, width: int) -> nn.Module:
@@ -184,8 +184,8 @@ class TiTok(PatchTransformers):
 
     def real(self, length: Any) -> Any:
         raise ValueError(
-            f"TiTok has {self.tokens} tokens for every length, which do not say where a sequence "
-            "ends; use ConvAutoencoder or ViTTokenizer for lengths that vary"
+            f"TiTok has {self.tokens} tokens for every length, so it cannot represent the end of "
+            "a sequence; use ConvAutoencoder or ViTTokenizer for varying lengths"
         )
 
     @property
@@ -210,7 +210,7 @@ class _SequenceEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b *size c"], mask: None = None) -> Float[Array, "b n e"]:
-        del mask  # `TiTok.real` refuses lengths that vary
+        del mask  # `TiTok.real` rejects varying lengths
         config = self.config
         config.grid(x.shape[1:-1])
         queries = self.param("queries", NORMAL, (config.tokens, config.width))
@@ -225,7 +225,7 @@ class _SequenceDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, z: Float[Array, "b n d"], mask: None = None) -> Float[Array, "b *size c"]:
-        del mask  # `TiTok.real` refuses lengths that vary
+        del mask  # `TiTok.real` rejects varying lengths
         config, kernel = self.config, (3,) * len(self.config.size)
         hidden = self.param("mask", NORMAL, (config.width,))
         hidden = hidden + positions(config.patches, config.width)
@@ -234,7 +234,7 @@ class _SequenceDecoder(nn.Module):
         h = jnp.concatenate([jnp.broadcast_to(hidden, (len(z), *hidden.shape)), h], axis=1)
         h = config.transformer()(h)[:, : len(hidden)]
         x = config.pixels(h, config.patches, self.channels)
-        # Smooths the borders between patches, as published; the identity at initialisation.
+        # As published, smooths the borders between patches; it is the identity at initialisation.
         return nn.Conv(self.channels, kernel, kernel_init=_identity, name="smooth")(x)
 
 

@@ -18,14 +18,17 @@ class VQGAN(LeveledAutoencoder):
     published ones.
 
     Attributes:
-        attention: levels in which attention follows every block, counted from 0 at the image's
-            resolution or from -1 at the latents'. Published for 16-fold reduction: the last level.
-        middle_attention: use attention between the two middle blocks, at the latents' resolution.
+        attention: levels in which attention follows every block. Levels count from 0 at the image's
+            resolution, or backwards from -1 at the latents' resolution. The published model with
+            16-fold reduction uses the last level.
+        middle_attention: True uses attention between the two middle blocks, at the latents'
+            resolution.
         z_channels: width between encoder and `quant_conv`, and between `post_quant_conv` and
             decoder.
-        double_z: the encoder returns mean and log variance (2 z_channels), for a KL regularizer.
-        quant_conv: use 1x1 convolutions to map z_channels to the codes' width and back. Without
-            them, the two widths must be equal.
+        double_z: True makes the encoder return mean and log variance (2 z_channels), for a KL
+            regularizer.
+        quant_conv: True maps z_channels to the codes' width and back by 1x1 convolutions. With
+            False, the two widths must be equal.
         groups: number of groups of the norms; must divide every width.
     """
 

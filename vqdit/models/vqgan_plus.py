@@ -1,4 +1,4 @@
-"""VQGAN+: a VQGAN without attention, with as many blocks in the decoder as in the encoder.
+"""VQGAN+: a VQGAN without attention, with the same number of blocks in encoder and decoder.
 
 Weber et al., "MaskBit", arXiv:2409.16211, section 3 and table 1, which lists the changes that
 improve rFID from 7.94 to 1.66. One detail differs: where a residual block changes the width, the

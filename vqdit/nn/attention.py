@@ -1,12 +1,11 @@
-"""Scaled dot-product attention, which all networks share.
+"""Scaled dot-product attention for all networks.
 
 softmax(q k^T / sqrt(d)) v, with the softmax in float32 whatever the precision of the inputs.
 Vaswani et al., "Attention Is All You Need", arXiv:1706.03762, eq. 1.
 
 There are three implementations: matrix products ("xla"), the fused kernel of cuDNN ("cudnn") and
 splash attention on TPUs ("splash"). The fused kernels do not write the scores to device memory.
-"auto" chooses by the devices that the program is compiled for, the precision, the lengths and the
-mask.
+"auto" chooses one of them by the target devices, the precision, the lengths and the mask.
 """
 
 from typing import Literal, TypeVar
@@ -26,9 +25,9 @@ Keys = Float[Array, "b m h d"]
 Residuals = tuple[Array, ...]
 Implementation = Literal["auto", "xla", "cudnn", "splash"]
 CUDNN_FROM = 64
-"""Fewest keys and queries for which "auto" uses cuDNN; below, the fused kernel is slower."""
+"""Smallest number of keys and queries for which "auto" uses cuDNN, which is slower below it."""
 SPLASH_FROM = 256
-"""Fewest keys and queries for which "auto" uses splash attention; below, its padding dominates."""
+"""Smallest number of keys and queries for which "auto" uses splash; below, padding dominates."""
 HOME = {"cudnn": "cuda", "splash": "tpu"}
 """The platform on which each fused kernel runs."""
 
@@ -41,24 +40,23 @@ def attention(
     mask: Mask | None = None,
     implementation: Implementation = "auto",
 ) -> Queries:
-    """Returns the attended values, in the precision of v. Keys whose mask is False get no weight.
+    """Returns the attended values, in the precision of v; keys whose mask is False are hidden.
 
     A query without any key whose mask is True gets a finite but meaningless result.
 
     Raises:
-        ValueError: if the implementation does not run on the current platform, or does not take
-            the mask.
+        ValueError: if the implementation does not support the current platform or the mask.
     """
     check_implementation(implementation)
     if implementation == "auto":
         lengths = (q.shape[1], k.shape[1])
         implementation = chosen(platform().name, v.dtype, lengths, q.shape[-1])
-        is_uneven = q.shape[0] % platform().devices  # splash needs as many examples on each device
+        is_uneven = q.shape[0] % platform().devices  # splash needs equally many examples per device
         if implementation == "splash" and (is_uneven or is_of_pairs(mask)):
             implementation = "xla"
     if implementation == "splash" and is_of_pairs(mask):
         raise ValueError(
-            "attention='splash' takes a mask of keys or of segments, got one of pairs; use "
+            "attention='splash' supports masks of keys or segments, got a mask of pairs; use "
             "attention='auto'"
         )
     if implementation == "cudnn":
@@ -73,7 +71,7 @@ def attention(
 
 
 def check_implementation(implementation: Implementation) -> None:
-    """Raises ValueError if the implementation does not run on the platform compiled for."""
+    """Raises ValueError if the implementation does not support the target platform."""
     home = HOME.get(implementation)
     if home and platform().name not in (home, "counted"):
         raise ValueError(
@@ -108,7 +106,7 @@ def shares(q: Queries, k: Keys, *, mask: Mask | None = None) -> Float[Array, "b 
 def _scores(
     q: Float[Array, "b h l d"], k: Float[Array, "b h m d"], mask: Mask | None
 ) -> Float[Array, "b h l m"]:
-    """Returns the float32 products of the keys and the queries, which are already scaled."""
+    """Returns the float32 products of keys and queries; the queries are already scaled."""
     scores = jnp.einsum("b h l d, b h m d -> b h l m", q, k, preferred_element_type=jnp.float32)
     if mask is None:
         return scores
@@ -117,7 +115,7 @@ def _scores(
 
 @jax.custom_vjp
 def _plain(q: Queries, k: Keys, v: Keys, mask: Mask | None) -> Queries:
-    """Attention by matrix products; its hand-written gradient takes half the time on a CPU."""
+    """Attention by matrix products; its hand-written gradient is twice as fast on a CPU."""
     return _products(q, k, v, mask)[0]
 
 
@@ -143,7 +141,7 @@ _plain.defvjp(_plain_forward, _plain_backward)
 def _parts(batch: T) -> list[T]:
     """Returns the two halves of a batch on a single CPU, and the whole batch elsewhere.
 
-    On a CPU, the gradient of the halves one after the other takes a sixth less time.
+    On a CPU, computing the gradients of the halves one after the other takes a sixth less time.
     """
     size = len(jax.tree.leaves(batch)[0])
     if size % 2 or platform().name != "cpu" or platform().devices > 1:
@@ -153,7 +151,7 @@ def _parts(batch: T) -> list[T]:
 
 
 def _products(q: Queries, k: Keys, v: Keys, mask: Mask | None) -> tuple[Queries, Residuals]:
-    """Returns the result and the residuals of its gradient, which are laid out as [b, h, l, d].
+    """Returns the result, and the residuals of the gradient with the layout [b, h, l, d].
 
     The softmax is normalised after the product with v, which has fewer columns than the scores.
     """

@@ -1,8 +1,8 @@
 """Residual convolutional blocks on grids of one, two or three axes (channels last).
 
-Sequences of different lengths in one batch have a mask over their positions, which are real up to
-an end. The layers then give at real positions what they give for the sequence alone: convolutions
-see zeros behind the end, and norms and attention see only real positions.
+Sequences of different lengths in one batch have a mask, which is True up to the end of each
+sequence. The results at these positions are then the same as for the sequence alone: convolutions
+see zeros after the end, and norms and attention ignore positions after the end.
 """
 
 import functools
@@ -15,16 +15,16 @@ from vqdit.nn.attention import attention
 from vqdit.typing import Array, Bool, Float
 
 Mask = Bool[Array, "b n"] | None
-"""True at the real positions of sequences, which come first; None: all positions are real."""
+"""True at the positions of sequences, False at the padding after them; None without padding."""
 
 
 def zero_behind(x: Float[Array, "b *grid c"], mask: Mask) -> Float[Array, "b *grid c"]:
-    """Returns x with zeros behind the end of each sequence."""
+    """Returns x with zeros after the end of each sequence."""
     return x if mask is None else jnp.where(mask[..., None], x, jnp.zeros((), x.dtype))
 
 
 def never_empty(mask: Bool[Array, "b n"]) -> Bool[Array, "b n"]:
-    """Makes all positions of empty sequences real, so that no statistic is over nothing."""
+    """Sets the mask of empty sequences to True, so that statistics are never over no positions."""
     return mask | ~jnp.any(mask, axis=1, keepdims=True)
 
 
@@ -35,7 +35,7 @@ class ResidualBlock(nn.Module):
         channels: width of the result; if x has another width, the shortcut is a 1x1 convolution.
         axes: number of axes of the grid.
         dtype: precision of the convolutions.
-        groups: number of groups of the norms; 0 derives it from the width, see `group_norm`.
+        groups: number of groups of the norms; 0 computes it from the width, see `group_norm`.
         use_bias: whether the convolutions have a bias.
     """
 
@@ -86,7 +86,7 @@ class AttentionBlock(nn.Module):
 class Downsample(nn.Module):
     """Halves every axis by a convolution of width 3 with stride 2.
 
-    An axis of even length is padded at its end only, as published. Sequences with a mask must have
+    An axis of even length is padded only at its end, as published. Sequences with a mask must have
     even lengths.
     """
 
@@ -106,7 +106,7 @@ class Downsample(nn.Module):
 class Upsample(nn.Module):
     """Doubles every axis by repetition and a convolution, which avoids checkerboard artifacts.
 
-    The mask is that of the input.
+    The mask is for the input.
     """
 
     channels: int
@@ -126,15 +126,15 @@ class Upsample(nn.Module):
 def blur_pool(x: Float[Array, "b *grid c"], mask: Mask = None) -> Float[Array, "b *half c"]:
     """Halves every axis: filters with [1, 3, 3, 1] / 8 and keeps every second value.
 
-    Borders and the ends of sequences are mirrored. A strided convolution without this low-pass
-    filter causes aliasing. Zhang, "Making Convolutional Networks Shift-Invariant Again",
-    arXiv:1904.11486.
+    Values are mirrored at borders and at the ends of sequences. Without this low-pass filter, a
+    strided convolution causes aliasing. Zhang, "Making Convolutional Networks Shift-Invariant
+    Again", arXiv:1904.11486.
     """
     axes, channels = x.ndim - 2, x.shape[-1]
     if mask is not None:
         length = jnp.sum(mask, axis=1, keepdims=True)
         is_next = (jnp.arange(x.shape[1]) == length)[..., None]
-        x = jnp.where(is_next, jnp.roll(x, 2, axis=1), x)  # one position behind the end is seen
+        x = jnp.where(is_next, jnp.roll(x, 2, axis=1), x)  # reads one position after it
     x = jnp.pad(x, ((0, 0), *((1, 1),) * axes, (0, 0)), mode="reflect")
     taps = jnp.asarray([1.0, 3.0, 3.0, 1.0], x.dtype) / 8.0
     for axis in range(axes):
@@ -158,7 +158,7 @@ def group_norm(x: Array, name: str, groups: int = 0, mask: Mask = None) -> Array
         groups: number of groups. 0 chooses up to 32 groups of at least 4 channels and computes the
             variance as E[x^2] - E[x]^2; any other number computes it in two passes, as the
             published models do.
-        mask: real positions; the statistics are over them alone.
+        mask: False at padding, which the statistics ignore.
     """
     norm = nn.GroupNorm(
         num_groups=groups or _groups(x.shape[-1]),

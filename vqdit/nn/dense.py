@@ -1,4 +1,4 @@
-"""Dense layers, x W + b, whose results can be kept when blocks are recomputed (`vqdit.nn.stack`).
+"""Dense layers, x W + b, whose results `vqdit.nn.stack` can keep when it recomputes blocks.
 
 The parameters have the names and shapes of those of `flax.linen.Dense`.
 """
@@ -36,10 +36,10 @@ class Dense(nn.Module):
 
 
 class Projections(nn.Module):
-    """Several dense layers with the same input, whose parameters are stored as one wide layer.
+    """Several dense layers with the same input; their parameters are stored as one wide layer.
 
-    The products are computed separately. Splitting the result of one wide product, and joining the
-    gradients again, would cost another pass over memory.
+    The products are computed separately. A single wide product would need additional passes over
+    memory, to split the result and to join the gradients.
 
     Attributes:
         count: number of layers.

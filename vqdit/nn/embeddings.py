@@ -18,7 +18,8 @@ def sinusoid(
 ) -> Float[Array, "*b d"]:
     """Embeds each scalar by [cos(t f_i), sin(t f_i)], f_i = 10^4^(-i / (width / 2 - shift)).
 
-    `shift` is 0 in the original DiT and 1 in diffusers, whose divisor is 127 for a width of 256.
+    `shift` is 0 in the original DiT and 1 in diffusers, where the divisor is 127 for a width of
+    256.
     """
     half = width // 2
     frequency = jnp.exp(-jnp.log(1e4) * jnp.arange(half, dtype=jnp.float32) / (half - shift))

@@ -1,6 +1,6 @@
 """Masks of attention: which queries attend to which keys.
 
-A mask names the visible keys, the visible pairs of a query and a key, or segments.
+A mask is given as visible keys, as visible pairs of a query and a key, or as segments.
 """
 
 from typing import NamedTuple
@@ -9,9 +9,9 @@ from vqdit.typing import Array, Bool, Int
 
 
 class Segments(NamedTuple):
-    """A mask of pairs by numbers: a query attends to the keys that have its own number.
+    """A mask of pairs as segment numbers: a query attends to keys with the same number.
 
-    All implementations take this form of a mask of pairs, and it needs the least memory.
+    All implementations support this form, which needs the least memory.
 
     Attributes:
         queries: the number of each query, at least 0.
@@ -39,7 +39,7 @@ def over_scores(mask: Mask) -> Bool[Array, "b 1 #l m"]:
 
 
 def for_first_queries(mask: Mask | None, count: int) -> Mask | None:
-    """Returns the mask for the first `count` queries; that of keys is the same for all."""
+    """Returns the mask for the first `count` queries; a mask of keys is unchanged."""
     if isinstance(mask, Segments):
         return mask._replace(queries=mask.queries[:, :count])
     return mask if mask is None or mask.ndim == 2 else mask[:, :count]

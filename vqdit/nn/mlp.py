@@ -2,7 +2,7 @@
 
 - `gelu`: W_out gelu(W_in x), with the tanh approximation of GELU, as in the published DiT
 - `swiglu`: W_out (silu(W_gate x) * W_in x), with two thirds of the hidden width, so that both kinds
-  have as many parameters
+  have the same number of parameters
 
 Shazeer, "GLU Variants Improve Transformer", arXiv:2002.05202, eq. 6.
 """
@@ -40,7 +40,7 @@ def _gelu_forward(x: Float[Array, "*b d"]) -> tuple[Float[Array, "*b d"], Float[
 
 
 def _gelu_backward(x: Float[Array, "*b d"], g: Float[Array, "*b d"]) -> tuple[Array]:
-    if platform().name == "cpu":  # else XLA keeps the gate in memory instead of recomputing it
+    if platform().name == "cpu":  # otherwise XLA stores the gate instead of recomputing it
         x = jax.lax.optimization_barrier(x)
     h = x.astype(jnp.float32)
     gate = _gate(h)

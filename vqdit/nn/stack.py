@@ -1,19 +1,20 @@
-"""How a stack of identical blocks is compiled, and what the backward pass recomputes.
+"""Compilation of a stack of identical blocks, and recomputation in the backward pass.
 
 Blocks run under `nn.scan`, which compiles one block and runs it repeatedly. A scan copies the
-activations that the backward pass needs into buffers of zeros, and later out of them; an unrolled
-stack copies nothing. Unrolling pays off for shallow stacks on a CPU, and for all stacks on
-a GPU, where copies are slow compared with matrix products.
+activations for the backward pass into buffers and later out of them; an unrolled stack makes no
+copies. Unrolling is faster for shallow stacks on a CPU, and for all stacks on a GPU, where copies
+are slow compared with matrix products.
 
 The values of `Remat` determine which activations of a block are kept; the others are recomputed:
 
 - `False`: all
-- `True`: only the input of the block, which takes the least memory and a third more time
+- `True`: only the input of the block, which needs the least memory and a third more time
 - `"attention"`: also the result of attention
-- `"dots"`: also the results of dense layers, with bias, so that recomputation is cheap
+- `"dots"`: also the results of dense layers, including the bias, so that recomputation is cheap
 
-Fused attention keeps its softmax statistics with the result; otherwise the backward pass would run
-the kernel again. Chen et al., "Training Deep Nets with Sublinear Memory Cost", arXiv:1604.06174.
+For fused attention, the softmax statistics are kept with the result; otherwise the backward pass
+would run the kernel again. Chen et al., "Training Deep Nets with Sublinear Memory Cost",
+arXiv:1604.06174.
 """
 
 from collections.abc import Callable
@@ -33,7 +34,8 @@ def unroll(depth: int, remat: Remat = False) -> int:
     """Returns the number of blocks per iteration of the scan: 1, or `depth` to unroll it."""
     if platform().name in ("cuda", "rocm"):
         return depth
-    # Within one iteration, XLA on a CPU would merge recomputed values with the original ones.
+    # Within one iteration, XLA on a CPU would merge the recomputation with the original
+    # computation.
     return depth if depth <= SHALLOW and not remat else 1
 
 

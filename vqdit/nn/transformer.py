@@ -28,10 +28,10 @@ class Transformer(nn.Module):
         heads: number of attention heads; must divide the width of the tokens.
         hidden: hidden width of the MLP.
         mlp: "gelu", or "swiglu", which computes silu(a x) * (b x) with two thirds of the hidden
-            width, so that both have as many parameters.
+            width, so that both have the same number of parameters.
         dtype: precision of the products; parameters, norms, softmax and residual stream stay
             float32.
-        remat: recompute each block in the backward pass.
+        remat: True recomputes each block in the backward pass.
     """
 
     depth: int
@@ -43,7 +43,7 @@ class Transformer(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b l d"], mask: Mask | None = None) -> Float[Array, "b l d"]:
-        """Applies the blocks; no token attends to those whose mask is False."""
+        """Applies the blocks; tokens whose mask is False are hidden from all tokens."""
         blocks = nn.scan(
             rematerialized(Block, self.remat),
             variable_axes={"params": 0},

@@ -1,13 +1,13 @@
-"""Moving averages of parameters: exponential, and power functions that are chosen after training.
+"""Moving averages of parameters: exponential ones, and power functions chosen after training.
 
-Exponential, at step n:
+The exponential average at step n is
 
     theta' <- d theta' + (1 - d) theta,      d = min(decay, (1 + n) / (10 + n)),
 
-so that the weight of the first steps, whose parameters are far from the final ones, vanishes
-quickly. Without this warm-up, d is the decay from the first step.
+so the weight of the first steps, whose parameters are far from the final ones, vanishes quickly.
+Without this warm-up, d = decay in all steps.
 
-A power function of exponent gamma weighs the parameters of step tau by (tau / t)^gamma:
+A power-function average with exponent gamma weights the parameters of step tau by (tau / t)^gamma:
 
     theta' <- b_t theta' + (1 - b_t) theta,  b_t = (1 - 1 / t)^(gamma + 1).
 
@@ -26,15 +26,18 @@ import numpy as np
 from vqdit.typing import Array, Component, Float, Int, Params
 
 WIDEST = 0.28
-"""Upper bound of widths, just below 1 / sqrt(12) of gamma = 0, the plain mean of all steps."""
+"""Upper bound of widths, just below 1 / sqrt(12), the width of gamma = 0 (the mean of all
+steps).
+"""
 
 
 class PosthocEMA(Component):
-    """Averages from which `vqdit average` computes one of any width after training.
+    """Averages from which `vqdit average` computes an average of any width after training.
 
     Attributes:
-        widths: standard deviations of the two averages, as fractions of the length of training.
-        every: steps between saves, each of which takes twice the size of the parameters.
+        widths: standard deviations of the two averages, as fractions of the number of steps.
+        every: number of steps between saves; each save needs twice the disk space of the
+            parameters.
     """
 
     widths: tuple[float, float] = (0.05, 0.10)
@@ -47,11 +50,12 @@ class PosthocEMA(Component):
 
 
 class Averaging(Component):
-    """The moving averages of parameters that training keeps.
+    """The moving averages of parameters in training.
 
     Attributes:
         decay: decay of the exponential average for evaluation and sampling; 0 disables it.
-        warmup: increase the decay at first, so that the weight of early steps vanishes quickly.
+        warmup: True increases the decay at first, so that the weight of early steps vanishes
+            quickly.
         posthoc: power-function averages.
     """
 
@@ -73,7 +77,7 @@ class Averaging(Component):
     ) -> tuple[Params, tuple[Params, ...]]:
         """Returns the exponential and the power-function averages after a step.
 
-        `params` are the parameters after that step.
+        `params` are the parameters after this step.
         """
         if self.decay:
             average = update(average, params, self.decay, step, warmup=self.warmup)
@@ -94,7 +98,7 @@ def update(
 def update_power(
     averages: tuple[Params, ...], params: Params, widths: Sequence[float], step: Int[Array, ""]
 ) -> tuple[Params, ...]:
-    """Returns the next power-function averages, one per width; the arguments are `update`'s."""
+    """Returns the next power-function averages, one per width; see `update` for the arguments."""
     t = step.astype(jnp.float32) + 1.0
     return tuple(
         _towards(average, params, 1.0 - (1.0 - 1.0 / t) ** (exponent(width) + 1.0))
@@ -117,7 +121,7 @@ def exponent(width: float) -> float:
 
 
 def weights(kept: Sequence[tuple[int, float]], step: int, width: float) -> Float[np.ndarray, " n"]:
-    """Returns the least-squares weights that combine saved averages into one that was not saved.
+    """Returns least-squares weights of saved averages that approximate another average.
 
     EDM2, appendix C.3.
 

@@ -1,10 +1,10 @@
-"""Muon: momentum, orthogonalised, for the matrices of transformer blocks.
+"""Muon: orthogonalised momentum for the matrices of transformer blocks.
 
-An update of a matrix is the orthogonal factor of its momentum, which moves all singular directions
-alike: for the singular value decomposition M = U S V^T of the momentum it is U V^T, by five
-Newton-Schulz iterations. Jordan et al., "Muon: An optimizer for hidden layers in neural networks",
-2024; the scale 0.2 sqrt(max(in, out)), with which learning rates of AdamW serve, is that of Liu et
-al., "Muon is Scalable for LLM Training", arXiv:2502.16982, section 2.2.
+The update of a matrix is the orthogonal factor of its momentum, which gives all singular directions
+the same size. For the singular value decomposition M = U S V^T of the momentum, it is U V^T,
+computed by five Newton-Schulz iterations. Jordan et al., "Muon: An optimizer for hidden layers in
+neural networks", 2024; the scale 0.2 sqrt(max(in, out)), with which learning rates of AdamW can be
+used, is from Liu et al., "Muon is Scalable for LLM Training", arXiv:2502.16982, section 2.2.
 """
 
 import jax
@@ -14,17 +14,18 @@ from optax.contrib import MuonDimensionNumbers, scale_by_muon
 from vqdit.optim.optimizers import AdamW, clip_norm, is_matrix
 
 AXES_OF_KERNELS = {"blocks": 3, "last": 2}
-"""Names of the parameters of transformer blocks, and how many axes their kernels have: a stack has
-kernels [depth, inputs, outputs], and the last block of an MM-DiT stands alone."""
+"""Names of the parameters of transformer blocks, and the number of axes of their kernels: those of
+a stack are [depth, inputs, outputs]; the last block of an MM-DiT is not part of a stack.
+"""
 AXES = MuonDimensionNumbers(reduction_axis=-2, output_axis=-1)
-"""Axes of the inputs and outputs of a kernel."""
+"""The axes of inputs and outputs of a kernel."""
 
 
 class Muon(AdamW):
     """Muon for the kernels of transformer blocks, and AdamW for all other parameters.
 
-    Both have the same learning rate, schedule and weight decay. A step of a small model takes a few
-    per cent more time than with AdamW.
+    Both use the same learning rate, schedule and weight decay. For a small model, a step takes a
+    few per cent more time than with AdamW.
 
     Attributes:
         momentum: decay of Muon's momentum (Nesterov's).
@@ -56,7 +57,7 @@ def _axes(kernels: optax.Params) -> optax.Params:
 
 
 def _scaled(updates: optax.Updates, _: optax.Params | None = None) -> optax.Updates:
-    """Gives orthogonal factors the root mean square of AdamW's updates, about 0.2."""
+    """Scales orthogonal factors to the root mean square of AdamW's updates, about 0.2."""
     return jax.tree.map(lambda leaf: 0.2 * max(leaf.shape[-2:]) ** 0.5 * leaf, updates)
 
 
@@ -64,7 +65,7 @@ def _labels(params: optax.Params) -> optax.Params:
     """Returns "muon" for each kernel of a block, and "adamw" for the other parameters.
 
     Raises:
-        ValueError: there is no such kernel.
+        ValueError: there are no kernels of blocks.
     """
 
     def label(path: tuple[object, ...], leaf: jax.Array) -> str:
@@ -76,6 +77,6 @@ def _labels(params: optax.Params) -> optax.Params:
     found = jax.tree_util.tree_map_with_path(label, params)
     if "muon" not in jax.tree.leaves(found):
         raise ValueError(
-            "Muon needs a model with transformer blocks, and this one has none; use AdamW"
+            "Muon needs a model with transformer blocks, but this one has none; use AdamW"
         )
     return found

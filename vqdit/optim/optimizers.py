@@ -11,7 +11,7 @@ class Optimizer(Component):
     """Builds an optax transformation."""
 
     def build(self, steps: int) -> optax.GradientTransformation:
-        """Returns the transformation for a run of that many steps."""
+        """Returns the transformation for a run with this number of steps."""
         raise TypeError(f"{type(self).__name__} must define the method build")
 
 
@@ -20,12 +20,13 @@ class AdamW(Optimizer):
 
     Attributes:
         learning_rate: peak learning rate.
-        warmup: steps of linear increase, from peak / (warmup + 1) at step 0; at most a tenth of
-            the run.
-        final: learning rate at the end, as a share of the peak; 1 keeps it constant.
+        warmup: number of steps of linear increase, from peak / (warmup + 1) at step 0; limited to a
+            tenth of the run.
+        final: learning rate at the end, as a fraction of the peak; 1 keeps it constant.
         b1: decay of the first moment.
         b2: decay of the second moment.
-        weight_decay: decoupled weight decay of matrices and kernels; biases and norms have none.
+        weight_decay: decoupled weight decay of matrices and kernels; biases and norms have no
+            weight decay.
         clip: largest global norm of the gradient; 0 disables clipping.
     """
 
@@ -41,7 +42,7 @@ class AdamW(Optimizer):
         self.require("learning_rate > 0", self.learning_rate > 0.0)
         for field in ("warmup", "clip", "weight_decay"):
             self.require(f"{field} >= 0", getattr(self, field) >= 0)
-        self.require("final in [0, 1]", 0.0 <= self.final <= 1.0, "it is a share of the peak")
+        self.require("final in [0, 1]", 0.0 <= self.final <= 1.0, "it is a fraction of the peak")
         for field in ("b1", "b2"):
             self.require(f"{field} in [0, 1)", 0.0 <= getattr(self, field) < 1.0)
 
@@ -71,7 +72,7 @@ class AdamW(Optimizer):
 def clip_norm(most: float) -> optax.GradientTransformation:
     """Bounds the global norm of the gradient, like `optax.clip_by_global_norm`.
 
-    It multiplies by a scalar, which the compiler fuses with the operations that follow; optax
+    It multiplies by a scalar, which the compiler fuses with later operations. The version of optax
     divides, which is a separate pass over memory.
     """
 

@@ -1,4 +1,4 @@
-"""Several devices and processes: the mesh, layouts, compilation and placement of arrays."""
+"""Support for several devices and processes: mesh, layouts, compilation, placement of arrays."""
 
 from vqdit.parallel.compilation import (
     abstract,

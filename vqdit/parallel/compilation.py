@@ -1,7 +1,6 @@
-"""Compiling functions for a mesh, with results sharded by the layout rules.
+"""Compiles functions for a mesh; results are sharded by the layout rules.
 
-Functions are written for one device; under `jax.jit` on global arrays their sums are global by
-construction.
+Functions are written for one device. Under `jax.jit` on global arrays, their sums are global.
 """
 
 import hashlib
@@ -23,16 +22,16 @@ log = logging.getLogger(__name__)
 
 
 def use_compilation_cache() -> None:
-    """Keeps compiled programs in the user's cache folder, so that a resumed run need not compile.
+    """Caches compiled programs in the user's cache folder, so that resumed runs need not compile.
 
-    Compiled programs are machine code that is executed: they are read from this folder only, which
-    belongs to the user alone, and never from a workdir. The folder depends on the user and on the
-    kind of processor. JAX's own setting of a folder comes first.
+    Compiled programs are machine code that will be executed. They are read only from this folder,
+    which no other user may access, and never from a workdir. There is a folder per kind of
+    processor. If JAX's own setting names a folder, that folder is used.
     """
     if jax.config.jax_compilation_cache_dir is not None:  # pyright: ignore[reportAttributeAccessIssue]
         return
     try:
-        given = Path(os.environ.get("XDG_CACHE_HOME", ""))  # a relative path does not count
+        given = Path(os.environ.get("XDG_CACHE_HOME", ""))  # relative paths are ignored
         base = given if given.is_absolute() else Path.home() / ".cache"
         folder = base / "vqdit" / f"compiled-{os.getuid()}-{_processor()}"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -40,14 +39,14 @@ def use_compilation_cache() -> None:
         is_private = stat.S_ISDIR(found.st_mode) and not found.st_mode & 0o077
         if not is_private or found.st_uid != os.getuid():
             raise OSError(f"{folder} is not a folder that only its user may read and write")
-    except (OSError, RuntimeError) as error:  # without a home folder, for example
-        log.warning("compiled programs are not kept: %s", error)
+    except (OSError, RuntimeError) as error:  # for example, without a home folder
+        log.warning("compiled programs are not cached: %s", error)
     else:
         jax.config.update("jax_compilation_cache_dir", str(folder))
 
 
 def _processor() -> str:
-    """Returns eight digits that identify the kind of processor, whose machine code is kept."""
+    """Returns eight digits that identify the kind of processor, for the name of the cache."""
     try:
         lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
     except OSError:
@@ -68,16 +67,16 @@ def abstract(function: Callable[..., T], mesh: jax.sharding.Mesh, *args: Any) ->
 
 
 def create(function: Callable[..., T], mesh: jax.sharding.Mesh, *args: Any) -> T:
-    """Computes `function` with its results sharded from the start, never whole on one device."""
+    """Computes `function` with sharded results, which are never whole on one device."""
     shardings = of_state(jax.eval_shape(function, *args), mesh)
-    # It runs once: on a CPU, compiling it well would take ten times as long as running it.
+    # It runs only once: on a CPU, full optimisation would take ten times as long as the run.
     is_cpu = mesh.devices.flat[0].platform == "cpu"
     options = {"xla_backend_optimization_level": 0} if is_cpu else None
     return jax.jit(function, out_shardings=shardings, compiler_options=options)(*args)
 
 
 def compile_step(function: Callable[..., Any], state: Any) -> Callable[..., Any]:
-    """Compiles (state, ...) -> (state, metrics): the state keeps its layout and is donated."""
+    """Compiles (state, ...) -> (state, metrics); the state is donated and keeps its layout."""
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
     mesh = jax.tree.leaves(shardings)[0].mesh
     return jax.jit(_for(function, mesh), donate_argnums=0, out_shardings=(shardings, None))
@@ -94,7 +93,7 @@ def compile_whole(function: Callable[..., T], mesh: jax.sharding.Mesh) -> Callab
 
 
 def _for(function: Callable[..., T], mesh: jax.sharding.Mesh) -> Callable[..., T]:
-    """Returns the function, traced for the devices of the mesh."""
+    """Returns a function that traces `function` for the devices of the mesh."""
 
     def traced(*args: Any) -> T:
         with compiled_for(mesh):

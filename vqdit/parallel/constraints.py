@@ -1,4 +1,4 @@
-"""Layout constraints inside networks: where weights are gathered and activations are split.
+"""Layout constraints inside networks, which gather weights and split activations.
 
 Models and losses are written for one device. These functions do nothing on one device; on a mesh
 they tell the compiler how to shard weights and activations while they are used.
@@ -20,8 +20,8 @@ from vqdit.typing import Array
 def weights(kernel: Array, name: str) -> Array:
     """Returns the weights [in, out] of a matrix product, gathered except over `tensor`.
 
-    Without this constraint the compiler may gather the examples instead of the weights. The
-    gradient is sharded like the stored weights.
+    Without this constraint, the compiler may gather the examples instead of the weights. The
+    gradient gets the sharding of the stored weights.
 
     Args:
         kernel: the weights with their stored sharding.
@@ -32,11 +32,11 @@ def weights(kernel: Array, name: str) -> Array:
 
 
 def several_weights(kernel: Array, name: str, count: int) -> list[Array]:
-    """Returns the weights of several products that are stored side by side; see `weights`."""
+    """Returns the weights of several products that are stored as one array; see `weights`."""
     mesh = _parallel()
     if mesh is None:
         return jnp.split(kernel, count, axis=1)
-    # The stored split over devices does not coincide with the borders between the products.
+    # The borders between the products do not coincide with the borders between devices.
     pieces = jnp.split(_used(kernel, None, tensor_axis(name), mesh), count, axis=1)
     if mesh.shape["tensor"] == 1:
         return pieces
@@ -48,7 +48,7 @@ def per_device(function: Callable[..., Array], *arrays: Array) -> Array:
     """Runs a function that the compiler cannot partition, on each device with its own shard.
 
     Args:
-        function: attention; its result has the shape of its first argument.
+        function: attention; the result has the shape of the first argument.
         arrays: [b, l, h, d], split over examples and heads, or [b, m], split over examples.
     """
     mesh = platform().mesh

@@ -1,7 +1,7 @@
-"""Training with several processes: how they are detected and connected, and how they synchronize.
+"""Training with several processes: detection, connection and synchronization.
 
 Every machine runs the same command. On a TPU, under Slurm, Open MPI and in an indexed Kubernetes
-job JAX finds the other processes in the environment; elsewhere the command line gives them.
+job JAX finds the other processes from the environment; elsewhere, command-line options give them.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ JAX_OWN = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 
 
 class Place(NamedTuple):
-    """The place of this process among several, as given on the command line.
+    """The position of this process among several processes, from the command line.
 
     Attributes:
         coordinator: "host:port" of process 0, reachable by all processes.
@@ -43,16 +43,16 @@ class Place(NamedTuple):
 
 
 ALONE = Place("", 1, 0)
-"""The place of a process that trains alone."""
+"""The position of a process that trains alone."""
 
 
 def place(coordinator: str | None, processes: int | None, process: int | None) -> Place | None:
-    """Returns the place given by command-line options; None if no option is given.
+    """Returns the position given by command-line options; None if no option is given.
 
-    `processes=1` alone means that this process trains alone, whatever its environment says.
+    Only `processes=1` means that this process trains alone and ignores its environment.
 
     Raises:
-        ValueError: only some options are given, or the numbers do not fit.
+        ValueError: only some options are given, or the numbers are inconsistent.
     """
     given = (coordinator, processes, process)
     if all(part is None for part in given):
@@ -62,8 +62,8 @@ def place(coordinator: str | None, processes: int | None, process: int | None) -
     if coordinator is None or processes is None or process is None:
         raise ValueError(
             "--coordinator=HOST:PORT, --processes=N and --process=I belong together; give all of "
-            "them, or none, or --processes=1 alone for a single process; got "
-            f"{coordinator}, {processes} and {process}"
+            f"them, or none, or only --processes=1 for a single process; got {coordinator}, "
+            f"{processes} and {process}"
         )
     host, _, port = coordinator.rpartition(":")
     if not host or not port.isdigit():
@@ -96,16 +96,16 @@ def surroundings(environment: Mapping[str, str]) -> str | None:
 
 
 def start(told: Place | None = None) -> str | None:
-    """Connects to the other processes, if any. Call it before anything asks JAX for devices.
+    """Connects to the other processes, if any. Must be called before JAX initializes devices.
 
     Args:
-        told: the place of this process; None reads it from the environment.
+        told: the position of this process; None reads it from the environment.
 
     Returns:
-        What named the other processes; None if this process is alone.
+        The source of the information on the other processes; None if this process is alone.
 
     Raises:
-        ValueError: the environment does not say how the other processes are found.
+        ValueError: the environment does not tell how to find the other processes.
     """
     if told == ALONE:
         return None
@@ -113,14 +113,14 @@ def start(told: Place | None = None) -> str | None:
         with _waiting("the command line"):
             jax.distributed.initialize(*told, initialization_timeout=2 * PATIENCE)
         return "the command line"
-    # On TPU VMs the environment names no workers, but libtpu knows them.
+    # On TPU VMs, the environment does not list the workers, but libtpu knows them.
     is_tpu = bool(glob("/dev/accel*") or glob("/dev/vfio/[0-9]*")) and not _is_for_cpu()
     found = surroundings(os.environ) or ("the TPU" if is_tpu and _has("libtpu") else None)
     if found == "Kubernetes" and not _has("kubernetes"):
         raise ValueError(
-            "this is a pod of an indexed Kubernetes job, and the package kubernetes, by which its "
-            "pods find one another, is not installed: pip install 'jax[k8s]' to train together, or "
-            "give --processes=1 to train in each pod alone"
+            "this is a pod of an indexed Kubernetes job, whose pods find each other with the "
+            "package kubernetes, which is not installed; run pip install 'jax[k8s]' to train "
+            "together, or give --processes=1 to train separately in each pod"
         )
     tasks = _number(os.environ, "SLURM_NTASKS")
     if found is None and tasks > 1:
@@ -143,12 +143,12 @@ def start(told: Place | None = None) -> str | None:
 
 @contextlib.contextmanager
 def _waiting(named_by: str) -> Iterator[None]:
-    """Says that the process waits for others, and ends it with `HUNG` if they do not come."""
+    """Logs that this process waits for the others, and exits with `HUNG` if they do not connect."""
 
     def give_up() -> None:
         print(
-            f"error: the other processes that {named_by} names did not come within {PATIENCE} s; "
-            "start the command in all of them, or give --processes=1 to train alone",
+            f"error: the other processes that {named_by} names did not connect within {PATIENCE} "
+            "s; start the command in all of them, or give --processes=1 to train alone",
             file=sys.stderr,
         )
         leave(HUNG)
@@ -177,7 +177,7 @@ def all_agree(value: bool) -> bool:
 
 
 def together(name: str) -> None:
-    """Waits until every process has called it."""
+    """Waits until every process has called this function with the same name."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
 

@@ -1,4 +1,4 @@
-"""Layout rules: which axis of which array is split over which axis of the mesh."""
+"""Layout rules, which assign axes of arrays to axes of the mesh."""
 
 import math
 from typing import Any, TypeVar
@@ -11,40 +11,40 @@ from vqdit.parallel.mesh import BATCH
 T = TypeVar("T")
 
 SMALL = 2**16
-"""Arrays with fewer elements are replicated: gathering them costs more than holding them."""
+"""Arrays with fewer elements are replicated, as gathering costs more than storing copies."""
 
 SPLITS = {
     **{"qkv": -1, "kv": -1, "cross_q": -1, "mlp_in": -1},
     **{"out": -2, "cross_out": -2, "mlp_out": -2},
 }
-"""Axis of a matrix product's weights that `tensor` splits, by the end of the product's name.
+"""The axis of a product's weights that `tensor` splits, by the end of the product's name.
 
-Products into attention heads or hidden channels split their outputs, products out of them their
-inputs. So the values in between stay on their device, and only the sum is communicated.
-Shoeybi et al., "Megatron-LM", arXiv:1909.08053, section 3.
+Products that compute attention heads or hidden channels are split by outputs, and products that
+consume these are split by inputs. So the values in between stay on their device, and only the sum
+is communicated. Shoeybi et al., "Megatron-LM", arXiv:1909.08053, section 3.
 """
 
 
 def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:
-    """Every device holds the whole array."""
+    """Returns the layout with the whole array on every device."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def one_device() -> SingleDeviceSharding:
-    """This process's first device holds the whole array: for inference."""
+    """Returns the layout with the whole array on this process's first device."""
     return SingleDeviceSharding(jax.local_devices()[0])
 
 
 def over_batch(mesh: jax.sharding.Mesh) -> NamedSharding:
-    """The leading axis is split over the devices that examples go to."""
+    """Returns the layout in which the mesh axes for examples split the leading axis."""
     return NamedSharding(mesh, PartitionSpec(BATCH))
 
 
 def of_state(abstract: T, mesh: jax.sharding.Mesh) -> T:
-    """Returns a sharding per leaf: large arrays are split, small ones are replicated.
+    """Returns a sharding per leaf: large arrays are split, and small arrays are replicated.
 
     `tensor` splits the weights of attention and MLP by `SPLITS`. `fsdp` splits the largest other
-    axis whose size it divides (the last one of equal size).
+    axis that it divides (the last of axes with equal size).
     """
 
     def rule(path: tuple[Any, ...], leaf: Any) -> NamedSharding:

@@ -1,4 +1,4 @@
-"""The mesh: how the devices are arranged, and how many examples each of them works on."""
+"""The mesh: the arrangement of the devices, and the examples per device."""
 
 from typing import Any
 
@@ -15,10 +15,10 @@ class Mesh(Component):
     """Arrangement of the devices.
 
     Attributes:
-        data: number of groups with different examples and the same parameters; -1 uses all
-            devices that the other axes leave.
-        fsdp: number of devices over which every large array of the state is split; they have
-            different examples too. Zhao et al., "PyTorch FSDP", arXiv:2304.11277.
+        data: number of groups of devices with different examples and the same parameters; -1 uses
+            all remaining devices.
+        fsdp: number of devices over which every large array of the state is split; they also have
+            different examples. Zhao et al., "PyTorch FSDP", arXiv:2304.11277.
         tensor: number of devices that share the same examples and split attention heads and
             hidden channels of MLPs; for networks too large for `fsdp`.
     """
@@ -45,11 +45,11 @@ class Mesh(Component):
         data = count // others if self.data == -1 else self.data
         if data * others != count:
             raise ValueError(
-                f"the mesh data={self.data} x fsdp={self.fsdp} x tensor={self.tensor} does not fit "
-                f"{count} devices; their product must be that number, or set data=-1 and others "
-                "that divide it"
+                f"the mesh data={self.data} x fsdp={self.fsdp} x tensor={self.tensor} does not "
+                f"fit {count} devices; their product must be {count}, or set data=-1 and others "
+                "whose product divides it"
             )
-        # Explicit axes, the default, break gathers; Auto leaves the layout to the compiler.
+        # With Explicit axes, the default, gathers fail; Auto leaves the layout to the compiler.
         return jax.make_mesh(
             (data, self.fsdp, self.tensor),
             (*BATCH, "tensor"),
@@ -62,7 +62,7 @@ def check_batch(batch_size: int, mesh: jax.sharding.Mesh) -> int:
     """Returns the number of devices over which examples are split.
 
     Raises:
-        ValueError: the global batch size is not a multiple of it.
+        ValueError: the global batch size is not a multiple of this number.
     """
     count = mesh.shape["data"] * mesh.shape["fsdp"]
     if batch_size % count:

@@ -1,4 +1,4 @@
-"""Placing arrays: from this process's memory onto the devices of a mesh, and back."""
+"""Moves arrays from this process's memory to the devices of a mesh, and back."""
 
 from typing import TypeVar
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 def put_batch(batch: T, mesh: jax.sharding.Mesh) -> T:
-    """Makes global arrays from the rows of a batch that this process holds."""
+    """Makes global arrays from this process's rows of a batch."""
     sharding = over_batch(mesh)
     return jax.tree.map(
         lambda rows: jax.make_array_from_process_local_data(sharding, np.asarray(rows)), batch
@@ -20,12 +20,12 @@ def put_batch(batch: T, mesh: jax.sharding.Mesh) -> T:
 
 
 def put_replicated(tree: T, mesh: jax.sharding.Mesh) -> T:
-    """Puts the same arrays on every device."""
+    """Puts copies of the arrays on every device."""
     return jax.device_put(tree, replicated(mesh))
 
 
 def put_examples(tree: T, count: int, mesh: jax.sharding.Mesh) -> T:
-    """Splits arrays of `count` rows over the devices, and replicates all others."""
+    """Splits arrays with `count` rows over the devices, and replicates all other arrays."""
     split, whole = over_batch(mesh), replicated(mesh)
     return jax.tree.map(
         lambda leaf: jax.device_put(leaf, split if jnp.shape(leaf)[:1] == (count,) else whole), tree
@@ -33,5 +33,5 @@ def put_examples(tree: T, count: int, mesh: jax.sharding.Mesh) -> T:
 
 
 def host(tree: T) -> T:
-    """Returns NumPy copies; every process must call it, and arrays must be replicated."""
+    """Returns NumPy copies of replicated arrays; every process must call this function."""
     return jax.tree.map(np.asarray, tree)

@@ -1,6 +1,7 @@
-"""The platform that programs are compiled for: the local devices, or those of `compiled_for`.
+"""The platform for which programs are compiled: local devices, or those of `compiled_for`.
 
-Networks choose their attention kernel and loop unrolling by it. So a laptop can compile for a TPU.
+Networks choose their attention kernel and loop unrolling by this platform, so a laptop can compile
+for a TPU.
 """
 
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ class Platform(NamedTuple):
     """The platform of a program.
 
     Attributes:
-        name: "tpu", "cuda", "rocm", "cpu" or another; "counted" if the program is not run.
+        name: "tpu", "cuda", "rocm", "cpu" or another; "counted" if only FLOPs are counted.
         mesh: the mesh over which the batch is split; None for one device.
     """
 

@@ -1,4 +1,4 @@
-"""Import of public tokenizers and DiTs, into memory or as a workdir.
+"""Imports public tokenizers and DiTs, into memory or as a workdir.
 
 >>> import vqdit
 >>> tokenizer = vqdit.pretrained.load("vae")  # a diffusers folder  # doctest: +SKIP
@@ -48,7 +48,7 @@ def load(
     """Returns a public tokenizer or a public DiT.
 
     A tokenizer is returned as a `Tokenizer`, as `vqdit.load` does for a workdir. Its `encode` takes
-    float32 images [b, h, w, c] in [-1, 1] of any size that is a multiple of the down-sampling
+    float32 images [b, h, w, c] in [-1, 1] of any size that is a multiple of the downsampling
     factor, or uint8 images of `size`. It returns int32 codes [b, y, x, 1] or the float32 posterior
     mean [b, y, x, d]. `decode` returns float32 images in about [-1, 1], or uint8 images with
     `standardized=False`.
@@ -62,7 +62,8 @@ def load(
             VQ tokenizer, DiT or SiT.
         size: edge of a tokenizer's images in pixels.
         kind: "sit" for a checkpoint of SiT, whose tensors have the same names as those of DiT.
-        heads: attention heads of a DiT or SiT checkpoint; 0 infers the heads of a published size.
+        heads: number of attention heads of a DiT or SiT checkpoint; 0 infers it for published
+            sizes.
 
     Raises:
         FileNotFoundError: if the path does not exist.
@@ -123,7 +124,7 @@ def write(
         imported: a tokenizer returned by `convert`.
         folder: a new or empty folder.
         pictures: folder of images, which becomes the data of the workdir's experiment.
-        option: name of the caller's option that sets the folder, for error messages.
+        option: name of the option that sets the folder, for error messages.
 
     Raises:
         ValueError: if the folder already contains a run.

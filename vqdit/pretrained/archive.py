@@ -1,6 +1,6 @@
-"""Reading tensors from checkpoint files, without torch and without executing their code.
+"""Reads tensors from checkpoint files, without torch and without executing their code.
 
-What a file claims is compared with its size before anything is read.
+The sizes that a file declares are compared with its actual size before tensors are read.
 """
 
 import math
@@ -16,25 +16,25 @@ OTHERS = {
     b"<": "a web page; download the file itself",
     b"\x1f\x8b": "compressed by gzip; unpack it",
 }
-"""What a file that is called like weights can be instead, by its first bytes."""
+"""Other kinds of files with names of weights, by their first bytes."""
 COMPILED, PARALLEL = "_orig_mod.", "module."
-"""What `torch.compile` and data-parallel training add to names."""
+"""Prefixes that `torch.compile` and data-parallel training add to names."""
 
 
 def read_tensors(file: Path) -> dict[str, Stored]:
     """Returns the tensors of a checkpoint by name. The content decides the format, not the suffix.
 
-    What `torch.compile` and data-parallel training add to names is removed.
+    Prefixes that `torch.compile` and data-parallel training add to names are removed.
 
     Args:
         file: a `.safetensors` file, or a file written by `torch.save` of torch 1.6 or later
-            (`.ckpt`, `.pt`, `.pth`, `.bin`) that holds a state dict, either directly or under the
-            key "ema", "state_dict" or "model".
+            (`.ckpt`, `.pt`, `.pth`, `.bin`) that has a state dict, either directly or under the key
+            "ema", "state_dict" or "model".
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the file has another format, is damaged, claims more than it can hold, or
-            has no state dict. Reading a tensor with NaN or infinite values raises it too.
+        ValueError: if the file has another format, is damaged, declares more data than it has, or
+            has no state dict. It is also raised when a tensor with NaN or infinite values is read.
     """
     if not file.is_file():
         raise FileNotFoundError(f"no file {file}")
@@ -54,15 +54,17 @@ def read_tensors(file: Path) -> dict[str, Stored]:
         )
     named = {_plain(name, file): tensor for name, tensor in tensors.items()}
     if len(named) < len(tensors):
-        raise ValueError(f"{file} has two tensors of one name; save a state_dict of one model")
+        raise ValueError(
+            f"{file} has two tensors with the same name; save the state_dict of one model"
+        )
     values = sum(math.prod(size or 1 for size in tensor.shape) for tensor in tensors.values())
     if values > file.stat().st_size:
-        raise damaged(file, f"its tensors claim {values:,} values in {file.stat().st_size:,} bytes")
+        raise damaged(file, f"it declares {values:,} values in {file.stat().st_size:,} bytes")
     return {name: _finite(name, tensor, file) for name, tensor in named.items()}
 
 
 def _plain(name: str, file: Path) -> str:
-    """Returns the name of a tensor without what compiling and data-parallel training add to it."""
+    """Returns the name of a tensor without prefixes of compilation and data-parallel training."""
     if not name.isprintable() or len(name) > LONGEST:
         raise damaged(file, f"a tensor has the name {name[:80]!r}")
     name = name.replace(COMPILED, "")

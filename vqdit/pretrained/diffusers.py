@@ -1,4 +1,4 @@
-"""Import of diffusers folders with a `VQModel` or an `AutoencoderKL`.
+"""Imports diffusers folders with a `VQModel` or an `AutoencoderKL`.
 
 `encode` of an imported AutoencoderKL returns the unscaled posterior mean. `scaling_factor` and
 `shift_factor`, which belong to the diffusion model, are not imported, because vqdit measures the
@@ -40,7 +40,7 @@ def convert(folder: Path, config: dict[str, Any], size: int) -> Imported:
     """Returns the tokenizer in a folder.
 
     Args:
-        folder: folder with config.json and weights, as `save_pretrained` writes it.
+        folder: folder with config.json and weights, written by `save_pretrained`.
         config: content of config.json.
         size: edge of the images in pixels.
 
@@ -95,7 +95,8 @@ def _attention(config: dict[str, Any]) -> tuple[int, ...]:
     for kind in (*down, *up):
         if kind not in KINDS:
             raise ValueError(
-                f"a level of kind {escaped(kind)} cannot be imported; only {', '.join(KINDS)} can"
+                f"a level of kind {escaped(kind)} cannot be imported; supported are "
+                f"{', '.join(KINDS)}"
             )
     if down != up or len(down) != len(config["block_out_channels"]):
         raise ValueError(
@@ -110,7 +111,7 @@ def weights(folder: Path) -> dict[str, Stored]:
 
     Raises:
         FileNotFoundError: if the folder has no weights.
-        ValueError: if it is unclear which of several files holds the weights.
+        ValueError: if it is unclear which of several files has the weights.
     """
     for name in WEIGHTS:
         if (folder / name).is_file():
@@ -132,14 +133,14 @@ def weights(folder: Path) -> dict[str, Stored]:
 
 
 def _from_shards(index: Path) -> dict[str, Stored]:
-    """Returns the tensors of the files that an index names, which must lie beside it."""
+    """Returns the tensors of the files that an index lists, which must be in its folder."""
     files = sorted(set(read_json(index, {"weight_map": {str: str}})["weight_map"].values()))
     for name in files:
         if name in ("", ".", "..") or set(name) & set("/\\\0"):
-            raise damaged(index, f"it names the file {name!r}, which is not beside it")
+            raise damaged(index, f"it lists the file {name!r}, which is not in the same folder")
         if not (index.parent / name).is_file():
             raise FileNotFoundError(
-                f"no {escaped(name)} in {index.parent}, which {index.name} names; add the file"
+                f"no {escaped(name)} in {index.parent}, which {index.name} lists; add the file"
             )
     tensors: dict[str, Stored] = {}
     for name in files:

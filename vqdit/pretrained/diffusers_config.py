@@ -1,4 +1,4 @@
-"""The config.json of a diffusers folder, whose fields are checked when they are read."""
+"""Reads and checks fields of the config.json of a diffusers folder."""
 
 import math
 import reprlib
@@ -11,12 +11,12 @@ from vqdit.files import read_json
 NAME = "config.json"
 CLASS = "_class_name"
 LARGEST = 2**20
-"""Largest width that is read from a config; no network is as wide."""
+"""Largest accepted width in a config, larger than that of any network."""
 MISSING = object()
 
 
 def read(folder: Path) -> dict[str, Any] | None:
-    """Returns the config of a folder, or None if it has none that names a class."""
+    """Returns the config of a folder; None if it has no config, or none with a class name."""
     try:
         config = read_json(folder / NAME, {f"{CLASS}?": str})
     except OSError:
@@ -47,7 +47,7 @@ def positive(config: dict[str, Any], name: str, default: float) -> float:
 
 
 def flag(config: dict[str, Any], name: str) -> bool:
-    """Returns a field that is true or false; true if it is absent."""
+    """Returns a field that is true or false; the default is true."""
     return _field(config, name, True, "true or false", lambda value: isinstance(value, bool))
 
 
@@ -67,7 +67,7 @@ def listed(config: dict[str, Any], name: str, kind: type, most: int) -> list[Any
 
 
 def same(config: dict[str, Any], name: str, *values: Any) -> None:
-    """Raises ValueError unless a field has one of these values, or is absent."""
+    """Raises ValueError unless a field is absent or has one of the given values."""
     if name in config and config[name] not in values:
         *others, last = map(repr, values)
         such = f"{', '.join(others)} or {last}" if others else last

@@ -1,10 +1,10 @@
-"""Import and export of diffusers folders with a `DiTTransformer2DModel`.
+"""Imports and exports diffusers folders with a `DiTTransformer2DModel`.
 
 The diffusers port differs from the original DiT in three ways: its time embedding divides by 127
-instead of 128, the norm before each MLP has another epsilon, and every block has embedders of time
-and label of its own. The fields `time_shift`, `mlp_eps` and `embedders` of `DiT` cover them. In the
-published folders the embedders of all blocks are equal and are imported once; training with
-diffusers makes them differ.
+instead of 128, the norm before each MLP has another epsilon, and every block has its own embedders
+of time and label. The fields `time_shift`, `mlp_eps` and `embedders` of `DiT` represent these
+differences. In the published folders, the embedders of all blocks are equal and are imported once;
+after training with diffusers, they differ.
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ from vqdit.processes import DDPM
 
 KIND = "DiTTransformer2DModel"
 OLD_KIND = "Transformer2DModel"
-"""The class name in earlier versions of diffusers, which the published folders use."""
+"""The class name in earlier versions of diffusers, which occurs in the published folders."""
 EMBEDDER = "transformer_blocks.{block}.norm1.emb."
 FIRST = EMBEDDER.format(block=0)
 NAMES = Names(
@@ -59,10 +59,10 @@ OWN_NAMES = NAMES._replace(
     ),
     labels=EMBEDDER + "class_embedder.embedding_table",
 )
-"""Names in a network whose blocks have different embedders, as training with diffusers gives."""
+"""Names in a network whose blocks have different embedders, as after training with diffusers."""
 POSITIONS = "pos_embed.pos_embed"
 POSITIONS_MOST = 2**26
-"""Largest number of values of the positions: 128 x 128 of width 4096."""
+"""Largest number of values of the position embeddings: 128 x 128 positions of width 4096."""
 FIXED = {
     "activation_fn": "gelu-approximate",
     "attention_bias": True,
@@ -82,11 +82,11 @@ EXPRESSED = (
     "time_shift",
     "embedders",
 )
-"""Fields of `DiT` that a folder can express, or that do not change the result."""
+"""Fields of `DiT` that a folder can represent, or that do not change the result."""
 
 
 def is_dit(config: dict[str, Any]) -> bool:
-    """Returns whether a config of diffusers is that of a DiT."""
+    """Returns whether a config of diffusers describes a DiT."""
     is_old = config[CLASS] == OLD_KIND and config.get("norm_type") == "ada_norm_zero"
     return is_old or config[CLASS] == KIND
 
@@ -119,7 +119,7 @@ def convert(folder: Path, config: dict[str, Any]) -> Pretrained:
         mlp_eps=positive(config, "norm_eps", 1e-5),
         embedders="shared" if names is NAMES else "per_block",
     )
-    # Compared first, since the positions of a network of any size would be computed before.
+    # Checked first, because otherwise positions of any size would be computed.
     patches, expected = f"{names.patch}.weight", (model.dim, channels, patch, patch)
     check_shapes({patches: expected}, {patches: tensor_of(tensors, patches)})
     side = size // patch
@@ -141,7 +141,7 @@ def convert(folder: Path, config: dict[str, Any]) -> Pretrained:
 
 
 def _embedders(tensors: dict[str, Stored], depth: int) -> tuple[dict[str, Stored], Names]:
-    """Returns the tensors and their names; embedders that are equal in all blocks are kept once."""
+    """Returns the tensors and their names; keeps one copy of embedders that all blocks share."""
     first = [name.removeprefix(FIRST) for name in tensors if name.startswith(FIRST)]
     copies = {
         EMBEDDER.format(block=n) + part: FIRST + part for n in range(1, depth) for part in first
@@ -164,7 +164,7 @@ def write(found: Pretrained, folder: Path, *, option: str = "folder") -> Path:
     Args:
         found: the network, whose target must be called `image` and whose condition `label`.
         folder: a new or empty folder.
-        option: name of the caller's option that sets the folder, for error messages.
+        option: name of the option that sets the folder, for error messages.
 
     Raises:
         ValueError: if diffusers does not support the network, or the folder already contains a
@@ -175,7 +175,7 @@ def write(found: Pretrained, folder: Path, *, option: str = "folder") -> Path:
 
     config = _config(found)
     if (folder / "config.json").exists():
-        raise ValueError(f"{folder} already holds a model; choose another {option}")
+        raise ValueError(f"{folder} already has a model; choose another {option}")
     folder.mkdir(parents=True, exist_ok=True)
     is_shared = found.model.embedders == "shared"
     tensors = spread(found.model, NAMES if is_shared else OWN_NAMES, found.params)

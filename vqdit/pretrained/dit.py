@@ -1,8 +1,8 @@
-"""Import of state dicts of DiT, and of SiT, which is the same network for another process.
+"""Imports state dicts of DiT, and of SiT, which is the same network for another process.
 
 Peebles & Xie, arXiv:2212.09748; Ma et al., "SiT: Exploring Flow and Diffusion-based Generative
-Models with Scalable Interpolant Transformers", arXiv:2401.08740. The architecture follows from the
-names and shapes of the tensors, except for the number of heads and whether the model is a DiT or a
+Models with Scalable Interpolant Transformers", arXiv:2401.08740. The architecture is inferred from
+the names and shapes of the tensors, except for the number of heads and the kind of model, DiT or
 SiT. Both have two outputs per channel. The outputs of DiT are the noise and an interpolation
 coefficient of the variance; those of SiT are the velocity and an unused value.
 """
@@ -52,8 +52,8 @@ def convert(tensors: Mapping[str, Stored], *, kind: Kind = "dit", heads: int = 0
 
     Args:
         tensors: tensors of the checkpoint.
-        kind: "dit" or "sit", which the tensors do not reveal.
-        heads: number of attention heads; 0 infers the heads of a published size.
+        kind: "dit" or "sit", which cannot be inferred from the tensors.
+        heads: number of attention heads; 0 infers it for published sizes.
 
     Raises:
         PretrainedMismatch: if tensors are missing, unexpected or of another shape.
@@ -104,7 +104,7 @@ def _heads(depth: int, dim: int) -> int:
 
 
 def _cut(params: Params, channels: int, patch: int) -> Params:
-    """Returns the parameters with a head that is restricted to the first `channels` outputs."""
+    """Returns the parameters with a head that has only the first `channels` outputs."""
     head = params[f"{IMAGE}_head"]
     shorter = {
         name: leaf.reshape(*leaf.shape[:-1], patch**2, -1)[..., :channels].reshape(

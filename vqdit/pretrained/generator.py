@@ -1,4 +1,4 @@
-"""Conversion of public DiTs to workdirs, and of the DiT in a workdir to diffusers."""
+"""Converts public DiTs to workdirs, and the DiT of a workdir to diffusers."""
 
 import dataclasses
 from pathlib import Path
@@ -41,14 +41,14 @@ def write(
     Args:
         found: a DiT returned by `convert`.
         folder: a new or empty folder.
-        tokenizer: workdir of the tokenizer whose latents the DiT was trained on.
+        tokenizer: workdir of the tokenizer on whose latents the DiT was trained.
         scaling: factor by which the latents were multiplied in training.
         pictures: folder of images, which becomes the data of the workdir's experiment.
-        option: name of the caller's option that sets the folder, for error messages.
+        option: name of the option that sets the folder, for error messages.
 
     Raises:
         FileNotFoundError: if the tokenizer does not exist.
-        ValueError: if the latents of the tokenizer do not fit the DiT, or the folder already
+        ValueError: if the latents of the tokenizer do not match the DiT, or the folder already
             contains a run.
         OSError: if the folder cannot be written.
     """
@@ -86,7 +86,7 @@ def export(
     Args:
         source: workdir of a DiT with one target over latents and one condition.
         folder: a new or empty folder.
-        option: name of the caller's option that sets the folder, for error messages.
+        option: name of the option that sets the folder, for error messages.
 
     Returns:
         The folder, and the mean and std by which the network's latents are standardised.
@@ -113,7 +113,7 @@ def export(
     renamed = {
         part.replace(f"{name}_", f"{IMAGE}_", 1).replace(f"{label}_", f"{LABEL}_", 1): leaves
         for part, leaves in params.items()
-        if part not in (ALIGNED, UNCERTAINTY)  # these parameters are only used in training
+        if part not in (ALIGNED, UNCERTAINTY)  # parameters used only in training
     }
     found = Pretrained(model, inputs, renamed, task.targets[name].process)
     diffusers_dit.write(found, folder, option=option)

@@ -1,4 +1,4 @@
-"""Names of the modules of a VQGAN in other projects, and import of the parameters."""
+"""Names of the modules of a VQGAN in other projects, and import of their parameters."""
 
 import re
 from collections.abc import Mapping
@@ -57,7 +57,7 @@ class Codebook(NamedTuple):
 
 
 class Names(NamedTuple):
-    """Names of the modules of encoder and decoder in a project, without "encoder." or "decoder.".
+    """Names of the modules of encoder and decoder in a project, without these prefixes.
 
     Names are patterns with {level}, counted from 0 at the image's resolution, {rising}, counted
     from 0 at the latents' resolution, and {number}, the index within a level. Pairs have one
@@ -119,7 +119,7 @@ class Names(NamedTuple):
         return self.shortcut if part == "shortcut" else part.replace("_", "")
 
     def infer(self, tensors: Mapping[str, Stored], **fields: Any) -> VQGAN:
-        """Returns the architecture that follows from the names and shapes of tensors.
+        """Infers the architecture from the names and shapes of tensors.
 
         Args:
             tensors: tensors of the checkpoint.
@@ -175,7 +175,7 @@ def build(
     Args:
         model: the network.
         names: names of the modules in the checkpoint.
-        tensors: tensors of the checkpoint, without those that only training needs.
+        tensors: tensors of the checkpoint, without those that are used only in training.
         size: edge of the images in pixels.
         codebook: the quantizer; None for a model with a Gaussian posterior (KL).
         dim: width of the latents of a model with a Gaussian posterior.
@@ -200,7 +200,7 @@ def build(
         task = KLTask(modality=modality, model=model, regularizer=KL(dim=dim))
         learned, stats, used = {}, {}, ()
     rest = {name: tensor for name, tensor in tensors.items() if name not in used}
-    _ = task.grid  # raises ValueError if the down-sampling factor does not divide the size
+    _ = task.grid  # raises ValueError if the downsampling factor does not divide the size
     abstract = jax.eval_shape(task.blank)[0]
     abstract = {side: abstract[side] for side in ("encoder", "decoder")}
     filled = fill(abstract, names, rest, len(model.channels))
@@ -208,7 +208,7 @@ def build(
 
 
 def nearest(tensors: Mapping[str, Stored], name: str, *, is_cosine: bool = False) -> Codebook:
-    """Returns a quantizer that chooses the nearest code; every code gets a usage count of 1.
+    """Returns a quantizer that uses the nearest code; the usage count of every code is 1.
 
     Args:
         tensors: tensors of the checkpoint.
@@ -231,7 +231,7 @@ def nearest(tensors: Mapping[str, Stored], name: str, *, is_cosine: bool = False
 
 
 def gumbel(tensors: Mapping[str, Stored], *, codes: str, logits: str) -> Codebook:
-    """Returns a quantizer that chooses the code with the largest logit.
+    """Returns a quantizer that uses the code with the largest logit.
 
     Args:
         tensors: tensors of the checkpoint.
@@ -282,12 +282,12 @@ def fill(abstract: Params, names: Names, tensors: Mapping[str, Stored], levels: 
 
 
 def _foreign(shape: Shape) -> Shape:
-    """Returns the shape of a parameter in torch: outputs, inputs, then the kernel's axes."""
+    """Returns the shape of a parameter in torch: outputs, inputs, then the axes of the kernel."""
     return (*reversed(shape[-2:]), *shape[:-2])
 
 
 def _squeezed(shape: Shape) -> Shape:
-    """Returns the shape without 1x1 kernel axes, which attention has in some checkpoints only."""
+    """Returns the shape without 1x1 kernel axes, which attention has only in some checkpoints."""
     return shape[:2] if shape[2:] == (1, 1) else shape
 
 

@@ -1,7 +1,7 @@
-"""Import of LlamaGen's VQ checkpoints: a VQGAN whose codes are unit vectors of low dimension.
+"""Imports LlamaGen's VQ checkpoints: VQGANs whose codes are unit vectors of low dimension.
 
 Sun et al., "Autoregressive Model Beats Diffusion", arXiv:2406.06525, section 2.1: 16,384 codes of 8
-dimensions, normalised before they are compared, with 8- or 16-fold down-sampling.
+dimensions, normalised before they are compared, with 8- or 16-fold downsampling.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ NAMES = Names(
 )
 CODEBOOK = "quantize.embedding.weight"
 USED = "quantize.codebook_used"
-"""A record of recently used codes, which only training needs."""
+"""A record of recently used codes, which is used only in training."""
 
 
 def is_llamagen(tensors: Mapping[str, Stored]) -> bool:

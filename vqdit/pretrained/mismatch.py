@@ -1,4 +1,4 @@
-"""What does not fit between a checkpoint and a model, in names and shapes."""
+"""Errors about differences between a checkpoint and a model in names and shapes."""
 
 from collections.abc import Callable, Mapping
 
@@ -20,7 +20,7 @@ def check_shapes(
 ) -> None:
     """Raises PretrainedMismatch unless the tensors have the expected names and shapes.
 
-    Shapes are equal if `form` returns the same for both.
+    Two shapes are considered equal if `form` returns the same value for both.
     """
     missing = [name for name in expected if name not in tensors]
     unexpected = [name for name in tensors if name not in expected]
@@ -38,14 +38,14 @@ def mismatch(
     unexpected: list[str] | None = None,
     mismatched: list[str] | None = None,
 ) -> PretrainedMismatch:
-    """Returns an error that lists the tensors that do not fit the model."""
+    """Returns an error that lists the tensors which do not match the model."""
     lines = []
     kinds = {"missing": missing, "unexpected": unexpected, "of another shape": mismatched}
     for kind, found in kinds.items():
         if found:
             more = f", and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
             lines.append(f"{kind} ({len(found)}): {', '.join(found[:SHOWN])}{more}")
-    return PretrainedMismatch(f"the checkpoint does not fit the model: {'; '.join(lines)}")
+    return PretrainedMismatch(f"the checkpoint does not match the model: {'; '.join(lines)}")
 
 
 def tensor_of(tensors: Mapping[str, Stored], name: str) -> Stored:
@@ -60,7 +60,7 @@ def tensor_of(tensors: Mapping[str, Stored], name: str) -> Stored:
 
 
 def size_of(tensors: Mapping[str, Stored], name: str, axis: int = 0) -> int:
-    """Returns the size of an axis of the tensor with the given name.
+    """Returns the size of one axis of the tensor with the given name.
 
     Raises:
         PretrainedMismatch: if there is no such tensor, or it has no such axis.

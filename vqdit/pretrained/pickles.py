@@ -1,7 +1,7 @@
-"""Reading a pickle as data: no name in it is looked up, and nothing is called or changed.
+"""Reads a pickle as data: names in it are not looked up, and no function in it is called.
 
-A pickle is a program for a machine with a stack. `read` runs the few instructions that build
-tuples, dictionaries, text and integers. The results of all other instructions are `INERT`.
+A pickle is a program for a stack machine. `read` runs only the instructions that build tuples,
+dictionaries, text and integers. The results of all other instructions are replaced by `INERT`.
 """
 
 import pickletools
@@ -9,16 +9,16 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 MOST = 500_000
-"""Largest number of instructions; a checkpoint has about 32 per tensor."""
+"""Largest number of instructions; a checkpoint has about 32 instructions per tensor."""
 DEEPEST = 4
-"""Deepest nesting of tuples that is kept; the description of a tensor has two levels."""
+"""Largest kept depth of nested tuples; the description of a tensor has two levels."""
 INERT = object()
-"""Stands for every object of a pickle that is not data."""
+"""Placeholder for every object of a pickle that is not data."""
 CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 LITERALS = {"INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "UNICODE",
             "BINUNICODE", "BINUNICODE8", "SHORT_BINUNICODE", "STRING", "BINSTRING",
             "SHORT_BINSTRING"}  # fmt: skip
-"""Instructions whose argument is the value: integers and text."""
+"""Instructions whose argument is their value: integers and text."""
 
 
 class Global(NamedTuple):
@@ -29,7 +29,7 @@ class Global(NamedTuple):
 
 
 class Items(NamedTuple):
-    """A tuple of a pickle, and the levels of tuples in it, at least 1."""
+    """A tuple of a pickle, and the depth of nested tuples in it, at least 1."""
 
     values: tuple[Any, ...]
     depth: int
@@ -41,14 +41,14 @@ def read(
     persistent: Callable[[Any], Any],
     call: Callable[[Global, tuple[Any, ...]], Any],
 ) -> Any:
-    """Returns the object of a pickle, whose tuples are `Items`.
+    """Returns the object of a pickle; tuples in it become `Items`.
 
-    Dictionaries have text as keys; items with other keys are left out.
+    Dictionaries have only keys that are text; other items are left out.
 
     Args:
         pickled: the bytes of the pickle.
-        persistent: returns the object for a reference to something outside of the pickle.
-        call: returns the object for a call of a name with arguments.
+        persistent: returns the object for a reference to data outside the pickle.
+        call: returns the object for a call of a `Global` with arguments.
 
     Raises:
         ValueError: if the pickle is damaged or has too many instructions.
@@ -58,16 +58,16 @@ def read(
         for number, (opcode, argument, _) in enumerate(pickletools.genops(pickled)):
             if number == MOST:
                 raise ValueError(
-                    f"its pickle has more than {MOST:,} instructions; a tensor needs about 32"
+                    f"the pickle has more than {MOST:,} instructions; a tensor needs about 32"
                 )
             machine.run(opcode, argument)
         return machine.result
     except (IndexError, KeyError) as error:
-        raise ValueError("its pickle uses what it never stored") from error
+        raise ValueError("the pickle reads an object that it did not store before") from error
 
 
 class _Machine:
-    """The stack and the memory of a pickle that is being read."""
+    """The stack and the memo of a pickle that is being read."""
 
     def __init__(self, persistent: Callable[..., Any], call: Callable[..., Any]) -> None:
         self._persistent, self._call = persistent, call
@@ -127,14 +127,14 @@ class _Machine:
             self._ignore(opcode)
 
     def _since_mark(self) -> list[Any]:
-        """Removes the last mark and what is above it, which is returned."""
+        """Removes the last mark and the objects above it; returns these objects."""
         start = self._marks.pop()
         items = self._stack[start:]
         del self._stack[start:]
         return items
 
     def _ignore(self, opcode: pickletools.OpcodeInfo) -> None:
-        """Removes and adds as many objects as the instruction does."""
+        """Pops as many objects as the instruction does, and pushes `INERT` for each result."""
         taken = opcode.stack_before
         if pickletools.markobject in taken:
             self._since_mark()

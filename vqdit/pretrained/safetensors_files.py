@@ -1,4 +1,4 @@
-"""Reading `.safetensors` files: a header in JSON, then the raw values of the tensors."""
+"""Reads `.safetensors` files: a header in JSON, followed by the raw values of the tensors."""
 
 import functools
 import math
@@ -26,7 +26,7 @@ DTYPES = {
     "U8": np.dtype(np.uint8),
     "BOOL": np.dtype(np.bool_),
 }
-"""Data types by their names in a .safetensors file."""
+"""Data types by name in .safetensors files."""
 
 
 def read(file: Path) -> dict[str, Stored]:
@@ -40,19 +40,19 @@ def read(file: Path) -> dict[str, Stored]:
         length = int.from_bytes(stream.read(8), "little")
         first = 8 + length
         if size < 8 or first > size:
-            raise damaged(file, f"its header claims {length:,} bytes, the file has {size:,}")
+            raise damaged(file, f"its header declares {length:,} bytes, but the file has {size:,}")
         try:
             header = parse_json(stream.read(length), {str: dict})
             entries = [(n, _entry(e)) for n, e in header.items() if n != "__metadata__"]
         except ValueError as error:
-            raise damaged(file, f"its header is no description of tensors ({error})") from error
+            raise damaged(file, f"its header is not a description of tensors ({error})") from error
     end = 0
     for name, (_, _, start, stop) in sorted(entries, key=lambda entry: entry[1][2:]):
         if start != end or first + stop > size:
             raise damaged(
                 file,
-                f"{name!r} claims the bytes {start:,} to {stop:,}, the file has {size - first:,} "
-                f"and {end:,} are taken",
+                f"{name!r} declares the bytes {start:,} to {stop:,}, but must begin at {end:,} and "
+                f"end within {size - first:,}",
             )
         end = stop
 
@@ -72,4 +72,4 @@ def _entry(entry: Any) -> tuple[np.dtype, tuple[int, ...], int, int]:
             dtype, shape = DTYPES[kind], sizes(*shape)
             if stop - start == math.prod(shape) * dtype.itemsize and start >= 0:
                 return dtype, shape, start, stop
-    raise ValueError(f"{str(entry)[:80]} is no tensor")
+    raise ValueError(f"{str(entry)[:80]} is not a tensor")

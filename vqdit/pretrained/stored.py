@@ -1,4 +1,4 @@
-"""A tensor in a file, and what is wrong with damaged files."""
+"""Tensors in files, and errors about damaged files."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -25,19 +25,19 @@ class Stored(NamedTuple):
 
 
 def damaged(file: Path, reason: object) -> ValueError:
-    """Returns an error that says what is wrong with a file, in one line."""
+    """Returns an error that describes the damage of a file in one line."""
     return ValueError(f"{file} is damaged: {escaped(str(reason))}; download it again")
 
 
 def escaped(text: str) -> str:
-    """Returns text of a file as it may be printed: without control characters, and not too long."""
+    """Makes text from a file printable: escapes control characters, and shortens long text."""
     return (text if text.isprintable() else repr(text))[:LONGEST]
 
 
 def sizes(*numbers: Any) -> tuple[int, ...]:
-    """Returns sizes, strides or an offset; raises ValueError if they are none."""
+    """Returns sizes, strides or an offset; raises ValueError if they are invalid."""
     are_sizes = all(type(number) is int and 0 <= number < 2**63 for number in numbers)
     if len(numbers) > AXES or not are_sizes:
         shown = ", ".join(str(number)[:20] for number in numbers[:AXES])
-        raise ValueError(f"a tensor has the offset, shape or stride ({shown})")
+        raise ValueError(f"a tensor has an invalid offset, shape or stride ({shown})")
     return numbers

@@ -1,7 +1,7 @@
-"""Import of VQGAN checkpoints of taming-transformers and latent-diffusion, also within an LDM.
+"""Imports VQGAN checkpoints of taming-transformers and latent-diffusion, also from whole LDMs.
 
-Esser et al., arXiv:2012.09841; Rombach et al., arXiv:2112.10752. The architecture follows from the
-names and shapes of the tensors, so no YAML file is needed. The weights of the losses are not
+Esser et al., arXiv:2012.09841; Rombach et al., arXiv:2112.10752. The architecture is inferred from
+the names and shapes of the tensors, so no YAML file is needed. The weights of the losses are not
 imported. (Unless `legacy=False`, both projects apply beta to the codebook loss instead of the
 commitment loss.)
 
@@ -29,16 +29,16 @@ CODEBOOK = "quantize.embedding.weight"
 GUMBEL_CODEBOOK, GUMBEL_LOGITS = "quantize.embed.weight", "quantize.proj"
 EMA = tuple(f"quantize.embedding.{name}" for name in ("cluster_size", "embed_avg"))
 TRAINING = ("loss.", "model_ema.", *EMA)
-"""Prefixes of tensors that only training needs: losses, averages and codebook statistics."""
+"""Prefixes of tensors used only in training: losses, averages and codebook statistics."""
 
 
 def is_taming(tensors: Mapping[str, Stored]) -> bool:
-    """Returns whether the tensors have the names of these projects, also within an LDM."""
+    """Returns whether the tensors have the names of these projects, also inside an LDM."""
     return any(name.startswith(("encoder.down.0.", FIRST_STAGE)) for name in tensors)
 
 
 def convert(tensors: Mapping[str, Stored], size: int) -> Imported:
-    """Returns the tokenizer of a checkpoint, with a quantizer if there is a codebook, else KL.
+    """Returns the tokenizer of a checkpoint: with a quantizer if it has a codebook, else with KL.
 
     Args:
         tensors: tensors of the checkpoint.

@@ -1,8 +1,8 @@
-"""Reading files that `torch.save` wrote, without torch.
+"""Reads files that `torch.save` wrote, without torch.
 
 Such a file is a zip archive with `data.pkl`, a pickle of the structure, and one file of raw bytes
 per storage. The pickle is read as data (`pickles.py`): only the names of tensors, parameters,
-storages and ordered dictionaries have a meaning, and none is looked up.
+storages and ordered dictionaries are recognised, and no name is looked up.
 """
 
 import lzma
@@ -32,7 +32,7 @@ STORAGES = {
     "ByteStorage": np.dtype(np.uint8),
     "BoolStorage": np.dtype(np.bool_),
 }
-"""Data types by the names of torch's storages."""
+"""Data types by name of torch's storage classes."""
 WRAPPERS = ("ema", "state_dict", "model")
 """Keys under which training programs store the weights; averaged weights take precedence."""
 UNREADABLE = (ValueError, RuntimeError, EOFError, OSError, KeyError, struct.error,
@@ -44,7 +44,7 @@ def read(file: Path) -> dict[str, Stored]:
     """Returns the tensors of the state dict in a file by name.
 
     Raises:
-        ValueError: if the file is damaged, claims more than it holds, or has no state dict.
+        ValueError: if the file is damaged, declares more data than it has, or has no state dict.
     """
     try:
         content = _read_torch(file)
@@ -64,7 +64,7 @@ def read(file: Path) -> dict[str, Stored]:
 
 
 class _Unsupported(ValueError):
-    """Raised for an archive that is sound, but of another kind."""
+    """Raised for an archive that is not damaged, but of another kind."""
 
 
 def _read_torch(file: Path) -> Any:
@@ -73,7 +73,7 @@ def _read_torch(file: Path) -> Any:
         claimed, size = sum(info.file_size for info in archive.infolist()), file.stat().st_size
         if claimed > size:
             raise ValueError(
-                f"its members claim {claimed:,} bytes and the file has {size:,}, but torch does "
+                f"its members declare {claimed:,} bytes, but the file has {size:,}; torch does "
                 "not compress"
             )
         structure = next((name for name in members if name.endswith("/data.pkl")), None)
@@ -138,13 +138,13 @@ def _called(function: Global, arguments: tuple[Any, ...]) -> Any:
 def _tensor(
     storage: _Storage, offset: int, shape: tuple[int, ...], stride: tuple[int, ...]
 ) -> Stored:
-    """Returns a tensor, after checking that it lies within its storage."""
+    """Returns a tensor, after checking that it is inside its storage."""
     if len(shape) != len(stride):
         raise ValueError(f"a tensor has the shape {shape} and the stride {stride}")
     last = offset + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
     if math.prod(shape) and last >= storage.count:
         raise ValueError(
-            f"a tensor of shape {shape} claims {last + 1:,} values, its storage has "
+            f"a tensor of shape {shape} needs {last + 1:,} values, but its storage has "
             f"{storage.count:,}"
         )
 

@@ -1,4 +1,4 @@
-"""Names of the layers of a DiT in other projects, and import and export of the parameters.
+"""Names of the layers of a DiT in other projects, and import and export of their parameters.
 
 vqdit stacks the parameters of all blocks along the first axis, stores matrices as [inputs, outputs]
 and embeds patches by a matrix. Torch projects have separate tensors for each block, store matrices
@@ -23,9 +23,9 @@ from vqdit.typing import Array, Float, Int, Named, Params
 IMAGE, LABEL = "image", "label"
 """Names of the two modalities of an imported DiT."""
 CLOSE = 2**-8
-"""Largest difference of stored from computed positions, which allows for bfloat16."""
+"""Largest difference between stored and computed positions, which allows rounding to bfloat16."""
 DEPTH = 256
-"""Largest number of blocks that is imported."""
+"""Largest number of blocks that can be imported."""
 
 
 class Pretrained(NamedTuple):
@@ -33,7 +33,7 @@ class Pretrained(NamedTuple):
 
     Attributes:
         model: the network.
-        inputs: description of its modalities, latents called `image` and a label called `label`.
+        inputs: description of the modalities: latents called `image`, and a label called `label`.
         params: parameters of the network.
         process: diffusion process that the network was trained for.
     """
@@ -45,16 +45,16 @@ class Pretrained(NamedTuple):
 
 
 class Names(NamedTuple):
-    """Names of the layers in a project; names within a block contain {block}, its number.
+    """Names of the layers in a project; names in a block contain {block}, the block's number.
 
-    Time and labels can be embedded once, or in each block.
+    Time and labels may be embedded once or in each block.
 
     Attributes:
         patch: convolution that embeds patches.
         time: the two layers of the MLP that embeds the time.
         labels: embedding of the labels, whose last row is "no label".
         modulation: layer of a block that maps the condition to shifts, scales and gates.
-        qkv: one layer for queries, keys and values, or three separate layers.
+        qkv: one layer for queries, keys and values, or three layers.
         out: output layer of attention.
         mlp: the two layers of a block's MLP.
         head_modulation: layer of the head that maps the condition to shift and scale.
@@ -99,7 +99,7 @@ class Denoiser:
 
     Attributes:
         model: the network.
-        inputs: description of its modalities `image` and `label`.
+        inputs: description of the modalities `image` and `label`.
         params: parameters of the network.
         process: diffusion process that the network was trained for.
     """
@@ -112,13 +112,13 @@ class Denoiser:
         """Returns the prediction of the network.
 
         Args:
-            x: noisy latents, float32 [b, h, w, c], of the size that the network was trained on.
+            x: noisy latents, float32 [b, h, w, c], with the size of the training data.
             t: timestep in the model's own convention, a scalar or [b]: 0 to 999 for DiT, 0 (noise)
                 to 1 (data) for SiT.
             labels: classes, integers [b]; -1 or the number of classes means no label.
 
         Raises:
-            ValueError: if a shape, a data type or a label does not fit the model.
+            ValueError: if a shape, a data type or a label is invalid for the model.
         """
         x, t, labels = np.asarray(x), np.asarray(t, np.float32), np.asarray(labels)
         image, classes = self.inputs[IMAGE], self.inputs[LABEL].codes
@@ -197,7 +197,7 @@ def fill(model: DiT, inputs: Named[Tokens], names: Names, tensors: Mapping[str, 
 
 
 def spread(model: DiT, names: Names, params: Params) -> dict[str, Array]:
-    """Returns the parameters of a DiT as the tensors of another project; the inverse of `fill`."""
+    """Converts the parameters of a DiT to the tensors of another project; the inverse of `fill`."""
     tensors = {}
     for path, leaf in flatten(params).items():
         found = names.of(path)
@@ -209,7 +209,7 @@ def spread(model: DiT, names: Names, params: Params) -> dict[str, Array]:
 
 
 def check_positions(model: DiT, grid: tuple[int, int], stored: Stored) -> None:
-    """Raises ValueError unless the positions in a checkpoint equal the fixed ones of `DiT`."""
+    """Raises ValueError unless the positions in a checkpoint equal the fixed positions of `DiT`."""
     expected = positions(grid, model.dim)
     found = np.zeros(0) if stored.shape[1:] != expected.shape else stored.read()[0]
     if not found.size or np.abs(found.astype(np.float32) - expected).max() > CLOSE:

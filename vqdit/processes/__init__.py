@@ -1,4 +1,4 @@
-"""Processes, which define how data become noise over t in [0, 1] and what a network predicts."""
+"""Processes, which define how data become noise over t in [0, 1], and a network's target."""
 
 from vqdit.processes.base import LogitNormal, Process, TimeDistribution, Uniform
 from vqdit.processes.ddpm import DDPM

@@ -1,6 +1,6 @@
-"""The contract of a diffusion process, and the distributions from which training draws times.
+"""The interface of diffusion processes, and distributions of times in training.
 
-t = 0 is data and t = 1 is noise, everywhere. Every random operation takes one key per example.
+t = 0 is data and t = 1 is noise in all of vqdit. Random operations have one key per example.
 """
 
 from typing import Any, NamedTuple
@@ -29,26 +29,27 @@ Noise = Any
 """The noise in x_t that the loss needs: eps for Gaussian processes, None for discrete ones."""
 
 TIME_SCALE = 1000.0
-"""Factor on t before its embedding. The published embedding has frequencies for steps 0 to 999;
-with t in [0, 1] the lowest of them would be almost constant."""
+"""Factor on t before its embedding. The published embedding has frequencies for steps 0 to 999; for
+t in [0, 1], the components with the lowest frequencies would be almost constant.
+"""
 
 
 class Noised(NamedTuple):
-    """What `Process.noise` returns: x_t, and the noise in it."""
+    """The result of `Process.noise`: x_t, and the noise in it."""
 
     x_t: X
     noise: Noise
 
 
 class NetworkInput(NamedTuple):
-    """What `Process.network_input` returns: the scaled x_t, and the time that is embedded."""
+    """The result of `Process.network_input`: the scaled x_t, and the time to embed."""
 
     x: X
     t: Time
 
 
 class Process(Component):
-    """Defines how data become noise, and how a prediction is scored. All methods are pure."""
+    """Defines how data become noise, and the loss of predictions. All methods are pure."""
 
     @property
     def is_discrete(self) -> bool:
@@ -64,7 +65,7 @@ class Process(Component):
         raise TypeError(f"{type(self).__name__} must define the method width")
 
     def bind(self, space: tuple[int, ...]) -> "Process":
-        """Returns the process for tokens of this space (see `width`). Default: itself."""
+        """Returns the process for tokens of this space (see `width`). Default: no change."""
         del space
         return self
 
@@ -81,7 +82,7 @@ class Process(Component):
         return NetworkInput(x_t, TIME_SCALE * t)
 
     def loss(self, prediction: Prediction, x_0: X, x_t: X, noise: Noise, t: Time) -> Loss:
-        """Returns the weighted training loss of every token; 0 with zero gradient where t = 0.
+        """Returns the weighted training loss of every token; loss and gradient are 0 where t = 0.
 
         Args:
             prediction: the network's prediction at t.
@@ -93,21 +94,21 @@ class Process(Component):
         raise TypeError(f"{type(self).__name__} must define the method loss")
 
     def scoring_loss(self, prediction: Prediction, x_0: X, x_t: X, noise: Noise, t: Time) -> Loss:
-        """Returns how badly x_0 is predicted at every token, for scores; lower is better.
+        """Returns the loss of every token for scores, without weighting; lower is better.
 
-        This loss does not use the weighting of the training loss. Its mean over t ~ U(0, 1] and the
-        noise is, for discrete processes, an upper bound on the negative log-likelihood -log p(x_0)
-        in nats. For continuous processes it is the denoising error, which is not a likelihood: the
-        squared error of the prediction, averaged over channels.
+        For discrete processes, its mean over t ~ U(0, 1] and the noise is an upper bound on the
+        negative log-likelihood -log p(x_0) in nats. For continuous processes it is the denoising
+        error, the squared error of the prediction averaged over channels, which is not a
+        likelihood.
         """
         raise TypeError(f"{type(self).__name__} must define the method scoring_loss")
 
     def noise_share(self, t: Values) -> Values:
-        """Returns the expected share of noise among the codes (discrete processes only)."""
+        """Returns the expected fraction of codes that are noise (discrete processes only)."""
         raise TypeError(f"{type(self).__name__} must define the method noise_share")
 
     def time_at(self, share: Values) -> Values:
-        """Returns the t at which this share of the codes is noise: the inverse of `noise_share`."""
+        """Returns the t at which this fraction of codes is noise: the inverse of `noise_share`."""
         raise TypeError(f"{type(self).__name__} must define the method time_at")
 
     def oracle(self, x_0: X, x_t: X, noise: Noise, t: Time, space: tuple[int, ...]) -> Prediction:
@@ -137,7 +138,7 @@ class Uniform(TimeDistribution):
     """t ~ U(low, 1].
 
     Attributes:
-        low: smallest t, in [0, 1); it keeps weights such as 1 / t bounded.
+        low: smallest t, in [0, 1); values above 0 bound weights such as 1 / t.
     """
 
     low: float = 1e-3
@@ -173,9 +174,9 @@ class LogitNormal(TimeDistribution):
 def strata(key: Key[Array, ""], index: Index, size: int) -> Float[Array, " b"]:
     """Draws u in (0, 1] per example, one in each of `size` equal strata.
 
-    The whole batch shares one random number, with which the loss varies far less than with
-    independent draws. This is the low-discrepancy sampling of Kingma et al., "Variational Diffusion
-    Models", arXiv:2107.00630, appendix I.1.
+    The whole batch shares one random number. The variance of the loss is then much smaller than
+    with independent draws. This is the low-discrepancy sampling of Kingma et al., "Variational
+    Diffusion Models", arXiv:2107.00630, appendix I.1.
     """
     u = jax.random.uniform(key, dtype=jnp.float32)
     return 1.0 - jnp.mod(u + index / size, 1.0)  # in (0, 1]: at t = 0 there is nothing to learn

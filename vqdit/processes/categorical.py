@@ -1,19 +1,19 @@
-"""Base of the processes over codes, which keep, mask or replace every code independently.
+"""Base class of processes over codes, which keep, mask or replace every code independently.
 
 With alpha + K beta + gamma = 1,
 
     q(x_t = y | x_0) = alpha(t) [y = x_0] + beta(t),        q(x_t = mask | x_0) = gamma(t).
 
-Processes differ in the share of the noise that is mask. The network's softmax is pi, its belief in
-x_0 given the codes at other positions but not x_t itself, so that
+Processes differ in the fraction of the noise that is the mask. The network's softmax pi is a
+distribution of x_0 given the codes at other positions, but not x_t itself. Therefore
 
     p(x_0 | x_t) is proportional to pi(x_0) q(x_t | x_0),
 
-and p(x_s, x_t) = sum over x_0 of pi(x_0) q(x_s, x_t | x_0) gives the step from t to s < t. The
-network thus need not learn that a code may have been kept, nor how much noise there is at t. Where
-x_t is the mask, pi is p(x_0 | x_t). Austin et al., "Structured Denoising Diffusion Models in
-Discrete State-Spaces" (D3PM), arXiv:2107.03006; pi as in Schiff et al., "Simple Guidance Mechanisms
-for Discrete Diffusion Models" (UDLM), arXiv:2412.10193.
+and p(x_s, x_t) = sum over x_0 of pi(x_0) q(x_s, x_t | x_0) gives the step from t to s < t. So the
+network need not learn the probability that a code was kept, nor the amount of noise at t. Where x_t
+is the mask, pi is p(x_0 | x_t). Austin et al., "Structured Denoising Diffusion Models in Discrete
+State-Spaces" (D3PM), arXiv:2107.03006; pi as in Schiff et al., "Simple Guidance Mechanisms for
+Discrete Diffusion Models" (UDLM), arXiv:2412.10193.
 """
 
 from typing import Literal
@@ -28,16 +28,16 @@ Logits = Float[Array, "b l q k"]
 MASK = -1
 """The code of a masked position; -1 means "no code" everywhere in vqdit."""
 SURE = 1e4
-"""Logit of an oracle, large enough that all other codes have probability 0 in float32."""
+"""Logit in an oracle's prediction, so large that all other codes have probability 0 in float32."""
 TINY = 1e-12
-"""Lower bound of divisors that may be 0 where the quotient is not used."""
+"""Lower bound of divisors that may be 0 if the quotient is not used."""
 
 
 class Categorical(Process):
     """A process over codes.
 
     Attributes:
-        schedule: share of noise at t: t ("linear") or sin(pi t / 2) ("cosine", MaskGIT's, which
+        schedule: fraction of noise at t: t ("linear") or sin(pi t / 2) ("cosine", MaskGIT's, which
             adds noise earlier).
     """
 
@@ -53,7 +53,7 @@ class Categorical(Process):
         return sum(space)
 
     def noise_share(self, t: Values) -> Values:
-        """Returns 1 - alpha(t), the share of codes that are masked or replaced."""
+        """Returns 1 - alpha(t), the fraction of codes that are masked or replaced."""
         return t if self.schedule == "linear" else jnp.sin(jnp.pi / 2 * t)
 
     def time_at(self, share: Values) -> Values:
@@ -70,9 +70,9 @@ class Categorical(Process):
     def posterior(
         self, logits: Logits, x_t: Codes, t: Float[Array, "*#b"], s: Float[Array, "*#b"]
     ) -> Float[Array, "b l q m"]:
-        """Returns p(x_s | x_t): m = k + 1 probabilities, of the k codes and of the mask.
+        """Returns p(x_s | x_t): the m = k + 1 probabilities of the k codes and the mask.
 
-        The logits are those of pi; t and s, with 0 <= s < t, broadcast to x_t.
+        `logits` are the logits of pi; t and s, with 0 <= s < t, broadcast to x_t.
         """
         k = logits.shape[-1]
         t, s = t[..., None], s[..., None]

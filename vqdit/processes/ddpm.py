@@ -3,11 +3,11 @@
     alpha^2 + sigma^2 = 1,      alpha_i^2 = prod_{j <= i} (1 - beta_j),      i = 0 ... N - 1.
 
 Step i of the table is at t = (i + 1) / N. Between steps log alpha is linear in t, so t may be any
-number in [0, 1]. The variance of a step from t to s lies between that of the posterior given x_0
-and that of the noise added between s and t. A learned variance interpolates between their
-logarithms. Ho et al., "Denoising Diffusion Probabilistic Models", arXiv:2006.11239; cosine schedule
-and learned variance: Nichol & Dhariwal, "Improved DDPM", arXiv:2102.09672; v: Salimans & Ho,
-"Progressive Distillation", arXiv:2202.00512.
+number in [0, 1]. The variance of a step from t to s is between the variance of the posterior given
+x_0 and the variance of the noise added between s and t. A learned variance interpolates between the
+logarithms of these bounds. Ho et al., "Denoising Diffusion Probabilistic Models", arXiv:2006.11239;
+cosine schedule and learned variance: Nichol & Dhariwal, "Improved DDPM", arXiv:2102.09672; v:
+Salimans & Ho, "Progressive Distillation", arXiv:2202.00512.
 """
 
 import math
@@ -24,7 +24,7 @@ from vqdit.typing import Array, Float
 
 
 def linear_betas(steps: int) -> np.ndarray:
-    """Returns betas from 1e-4 to 0.02 for 1000 steps, scaled to equal total noise otherwise."""
+    """Returns betas from 1e-4 to 0.02 for 1000 steps; for other numbers, scaled by 1000 / steps."""
     return np.linspace(0.1 / steps, 20.0 / steps, steps)
 
 
@@ -34,7 +34,7 @@ def scaled_linear_betas(steps: int) -> np.ndarray:
 
 
 def cosine_betas(steps: int) -> np.ndarray:
-    """Returns betas under which alpha^2 is a squared cosine; at most 0.999."""
+    """Returns betas for which alpha^2 is a squared cosine; they are at most 0.999."""
     t = np.linspace(0.0, 1.0, steps + 1)
     alpha_2 = np.cos((t + 0.008) / 1.008 * np.pi / 2) ** 2
     return np.minimum(1.0 - alpha_2[1:] / alpha_2[:-1], 0.999)
@@ -48,11 +48,11 @@ class DDPM(Gaussian):
 
     Attributes:
         schedule: schedule of the betas.
-        steps: N, the length of the table of betas; the network embeds the number of the step.
+        steps: N, the length of the table of betas; the network embeds the index of the step.
         prediction: what the network predicts: "eps" (the noise), "x_0" (the data) or "v".
-        learned_sigma: whether the network also predicts the variance of every step, in as many
-            additional channels. They are trained by the variational bound, which is added to the
-            loss and gives no gradient to the other channels.
+        learned_sigma: whether the network also predicts the variance of every step, in additional
+            channels, one per channel of the latents. These are trained by the variational bound,
+            which is added to the loss and has no gradient with respect to the other channels.
     """
 
     schedule: Literal["linear", "scaled_linear", "cosine"] = "linear"
@@ -99,7 +99,8 @@ class DDPM(Gaussian):
         _, fraction = self.split(prediction)
         if fraction is None:
             return super().log_variance(prediction, t, s)
-        # The posterior variance at s = 0 is 0; that of the previous step replaces it, as published.
+        # The posterior variance at s = 0 is 0; it is replaced by that of the previous step, as
+        # published.
         is_last = s <= 0
         before = jnp.where(is_last, jnp.minimum(2.0 * t, 1.0), t)
         least = super().log_variance(prediction, before, jnp.where(is_last, t, s))
@@ -118,8 +119,9 @@ class DDPM(Gaussian):
     def bound(self, prediction: Prediction, x_0: Latents, x_t: Latents, t: Time) -> Loss:
         """Returns the variational bound's term for the step from t > 0, in bits per channel.
 
-        Only the learned variance gets a gradient. The term of the step from 1 / N to 0 is the
-        likelihood of 8-bit pixels, as in the published code of DiT, which uses it for latents too.
+        The gradient is only with respect to the learned variance. The term of the step from 1 / N
+        to 0 is the likelihood of 8-bit pixels, as in the published code of DiT, which uses it even
+        for latents.
         """
         t = t[..., None]
         is_last = self.steps * t < 1.5

@@ -1,4 +1,4 @@
-"""EDM: noise is added to unscaled data, and preconditioning gives the network unit scales.
+"""EDM: adds noise to unscaled data; preconditioning gives inputs and targets unit scale.
 
     x_t = x_0 + sigma eps,      D(x_t) = c_skip x_t + c_out F(c_in x_t, c_noise),
 
@@ -25,8 +25,9 @@ from vqdit.processes.gaussian import Gaussian
 class EDM(Gaussian):
     """Preconditioned denoising: alpha(t) = 1.
 
-    The paper's data have a standard deviation of 0.5. Latents of unit scale need twice its sigmas:
-    LogitNormal(mean=-0.5, std=1.2) corresponds to its LogitNormal(mean=-1.2, std=1.2).
+    The paper's data have a standard deviation of 0.5. Latents of unit scale need sigmas twice as
+    large: LogitNormal(mean=-0.5, std=1.2) corresponds to LogitNormal(mean=-1.2, std=1.2) in the
+    paper.
 
     Attributes:
         sigma_data: standard deviation of the data.

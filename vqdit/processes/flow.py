@@ -17,7 +17,7 @@ from vqdit.processes.base import TIME_SCALE, NetworkInput, Time, Values, X
 from vqdit.processes.gaussian import Gaussian
 
 LEAST_SIGMA = 0.05
-"""Lower bound of sigma in the weight that turns an error of x_0 into one of v."""
+"""Lower bound of sigma in the weight that converts an error of x_0 to an error of v."""
 
 
 class Flow(Gaussian):
@@ -25,11 +25,11 @@ class Flow(Gaussian):
 
     Attributes:
         path: "linear" or "gvp".
-        prediction: what the network predicts: "v", or "x_0". Without a weighting, the loss of "x_0"
-            is the error of the v that follows from it (JiT: Li & He, "Back to Basics",
+        prediction: what the network predicts: "v" or "x_0". For "x_0" without a weighting, the loss
+            is the error of the v that is computed from x_0 (JiT: Li & He, "Back to Basics",
             arXiv:2511.13720).
-        convention: time and velocity as the network sees them: t and v ("data_first"), or 1 - t and
-            -v ("noise_first", as in SiT and JiT). Everywhere else t = 0 is data.
+        convention: time and velocity of the network: t and v ("data_first"), or 1 - t and -v
+            ("noise_first", as in SiT and JiT). It affects only the network; t = 0 is always data.
         time_scale: factor on the time before its embedding; 1 in SiT.
     """
 

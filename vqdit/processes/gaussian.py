@@ -1,13 +1,14 @@
-"""Base of the Gaussian processes, which scale the data and add normal noise.
+"""Base class of Gaussian processes, which scale the data and add normal noise.
 
     x_t = alpha(t) x_0 + sigma(t) eps,      eps ~ N(0, I).
 
-They differ in alpha and sigma, and in a and b of the network's target
+Processes differ in alpha and sigma, and in the coefficients a and b of the network's target
 
     a(t) x_0 + b(t) eps.
 
-The target and x_t are two linear equations for x_0 and eps, so every prediction gives estimates of
-both. Samplers use only these. Kingma et al., "Variational Diffusion Models", arXiv:2107.00630.
+The equations of the target and of x_t are linear in x_0 and eps, so a prediction determines
+estimates of both. Samplers use only these estimates. Kingma et al., "Variational Diffusion Models",
+arXiv:2107.00630.
 """
 
 import jax.numpy as jnp
@@ -25,8 +26,8 @@ class Gaussian(Process):
     """A process over latents of unit scale.
 
     Attributes:
-        weighting: weight of the loss as a function of the noise level; None weights the squared
-            error of the target equally everywhere.
+        weighting: weight of the loss as a function of the noise level; None gives the squared error
+            of the target the same weight at all levels.
     """
 
     weighting: Weighting | None = None
@@ -51,13 +52,13 @@ class Gaussian(Process):
         raise TypeError(f"{type(self).__name__} must define the method coefficients")
 
     def split(self, prediction: Prediction) -> tuple[Latents, Latents | None]:
-        """Splits a prediction into that of the target and, if it is learned, of the variance."""
+        """Splits a prediction into the target and, if it is learned, the variance."""
         return prediction, None
 
     def x_0_and_eps(
         self, prediction: Prediction, x_t: Latents, t: Values
     ) -> tuple[Latents, Latents]:
-        """Returns the estimates of x_0 and eps that a prediction at t > 0 implies.
+        """Returns the estimates of x_0 and eps from a prediction at t > 0.
 
         The times broadcast to x_t.
         """
@@ -76,11 +77,11 @@ class Gaussian(Process):
         if self.weighting is None:
             return jnp.ones_like(t)
         alpha, sigma, (a, b) = self.alpha(t), self.sigma(t), self.coefficients(t)
-        # Given x_t, an error e of x_0 is an error (a - b alpha / sigma) e of the target.
+        # Given x_t, an error e of x_0 implies an error (a - b alpha / sigma) e of the target.
         return self.weighting.weight(alpha, sigma) / (alpha * b - sigma * a) ** 2
 
     def transition(self, t: Values, s: Values) -> tuple[Values, Values]:
-        """Returns the scale of x_s in x_t, and the variance of the noise added from s < t to t."""
+        """Returns the scale of x_s in x_t, s < t, and the variance of the noise added to it."""
         scale = self.alpha(t) / self.alpha(s)
         return scale, jnp.maximum(self.sigma(t) ** 2 - (scale * self.sigma(s)) ** 2, 0.0)
 
@@ -94,8 +95,8 @@ class Gaussian(Process):
     def log_variance(self, prediction: Prediction, t: Values, s: Values) -> Float[Array, "..."]:
         """Returns the log variance of x_s in a sampling step from t to s < t; finite at s = 0.
 
-        Default: the variance of the posterior given x_0, the smallest possible one. The prediction
-        is the network's at t; t and s broadcast to x_t.
+        Default: the variance of the posterior given x_0, which is the smallest possible variance.
+        `prediction` is the network's output at t; t and s broadcast to x_t.
         """
         del prediction
         _, added = self.transition(t, s)
@@ -124,7 +125,7 @@ class Gaussian(Process):
 
 
 def above_0(t: Values) -> Values:
-    """Replaces t = 0, which has no loss, by 1: a division by 0 there would make gradients NaN."""
+    """Replaces t = 0, which has no loss, by 1, as a division by 0 would make gradients NaN."""
     return jnp.where(t > 0, t, 1.0)
 
 

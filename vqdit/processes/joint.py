@@ -1,9 +1,9 @@
 """The joint distribution of the times of several modalities in training.
 
 Each modality has its own time, so the network learns every conditional distribution at once: a
-known modality is at t = 0, an unknown one at t = 1. The network becomes best at the combinations
-that training draws most often. Independent times are those of Bao et al., "One Transformer Fits All
-Distributions" (UniDiffuser), arXiv:2303.06555.
+known modality is at t = 0, an unknown one at t = 1. The network becomes best for the combinations
+that are drawn most often in training. Independent times are those of Bao et al., "One Transformer
+Fits All Distributions" (UniDiffuser), arXiv:2303.06555.
 """
 
 import functools
@@ -22,7 +22,7 @@ Present = Named[Bool[Array, " b"]]
 
 
 class Situation(NamedTuple):
-    """Whether one modality is known, else whether it is unknown, in each example."""
+    """For each example, whether a modality is known, and if not, whether it is unknown."""
 
     known: Bool[Array, " b"]
     unknown: Bool[Array, " b"]
@@ -43,16 +43,17 @@ class JointTimeDistribution(Component):
                                        each other one is known with       t_known
                                        p_known, and otherwise not         as above
 
-    In the first two situations each present modality, or none, is the known one with probability
-    1 / (n + 1). t_known is 0 with probability 1/2, else uniform in [0, max_known_time]. A modality
-    that an example lacks is always unknown. `together`, which a subclass defines, draws the own
-    times.
+    In the first two situations each present modality, or none, is the known one with probability 1
+    / (n + 1). t_known is 0 with probability 1/2, else uniform in [0, max_known_time]. A modality
+    that an example lacks is always unknown. "Own times" are drawn by the method `together` of a
+    subclass.
 
     Attributes:
-        p_one_known: probability of the first two situations, in which one modality is generated
-            from another, or everything from nothing.
-        weights: relative frequency with which each modality is the known one, > 0; 1 for modalities
-            not named, and for none. Larger values help modalities that are hard to understand.
+        p_one_known: probability of the first two situations, in which modalities are generated from
+            one known modality, or unconditionally.
+        weights: relative frequency with which each modality is the known one, > 0. Modalities that
+            are not named have 1, and so has "none". Larger values help the network to understand
+            difficult modalities.
         p_known: probability with which a modality of the third situation is known, independently of
             the others.
         max_known_time: largest time of known modalities, in [0, 1]. Values above 0 train the
@@ -74,13 +75,13 @@ class JointTimeDistribution(Component):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The modalities that the fields name; a task must have them."""
+        """Names of modalities in the fields; a task must have these modalities."""
         return tuple(self.weights)
 
     def together(
         self, key: Key[Array, ""], index: Index, distributions: Distributions, size: int
     ) -> Times:
-        """Draws the own times of all modalities; see `sample` for the arguments."""
+        """Draws the times of all modalities that are neither known nor unknown; see `sample`."""
         raise TypeError(f"{type(self).__name__} must define the method together")
 
     def sample(
@@ -113,7 +114,7 @@ class JointTimeDistribution(Component):
     def _situations(
         self, key: Key[Array, ""], index: Index, present: Present, names: tuple[str, ...]
     ) -> Named[Situation]:
-        """Draws a row of the table above for each example."""
+        """Draws a row of the table of `JointTimeDistribution` for each example."""
         coin = functools.partial(_coin, key, index)
         one_known = coin("single", self.p_one_known)  # the first two situations
         others_unknown = coin("others", 0.5)  # the first of these two
@@ -130,10 +131,10 @@ class JointTimeDistribution(Component):
     def _one_present(
         self, key: Key[Array, ""], index: Index, present: Present
     ) -> tuple[Int[Array, " b"], Bool[Array, " b"]]:
-        """Draws the number of a present modality by the weights, and whether none was drawn."""
+        """Draws the index of a present modality by the weights, and whether none is drawn."""
         keys = per_example(stream(key, "one"), index)
         u = jax.vmap(lambda key: jax.random.uniform(key, (len(present) + 1,), jnp.float32))(keys)
-        # u^(1 / w) is the largest with a probability proportional to w.
+        # The probability that u^(1 / w) is the largest is proportional to w.
         weights = jnp.asarray([*(self.weights.get(name, 1.0) for name in present), 1.0])
         scores = u ** (1.0 / weights)
         there = jnp.stack(list(present.values()), axis=1)
@@ -162,7 +163,7 @@ class Independent(JointTimeDistribution):
 
 
 class Shared(JointTimeDistribution):
-    """All modalities have the same quantile of their distributions: joint generation only."""
+    """All modalities have the same quantile of their distributions; for joint generation only."""
 
     def together(
         self, key: Key[Array, ""], index: Index, distributions: Distributions, size: int
@@ -174,11 +175,12 @@ class Shared(JointTimeDistribution):
 class Unbalanced(JointTimeDistribution):
     """Shared times in some examples; in the others one modality has less noise than the rest.
 
-    If t is the shared time, that modality is at u t, u ~ U(0, 1). This is the training distribution
-    of Byung-Ki et al., "JointDiT", arXiv:2505.00482, who share the times in half of the examples.
+    If t is the shared time, this modality has the time u t, u ~ U(0, 1). This is the training
+    distribution of Byung-Ki et al., "JointDiT", arXiv:2505.00482, in which half of the examples
+    have shared times.
 
     Attributes:
-        shared: in [0, 1], share of the examples with the same time for all modalities.
+        shared: in [0, 1], fraction of the examples with the same time for all modalities.
     """
 
     shared: float = 0.5
@@ -203,7 +205,7 @@ class Unbalanced(JointTimeDistribution):
 
 
 class Conditional(JointTimeDistribution):
-    """Some modalities are always known, the others at their own times: one conditional only.
+    """Some modalities are always known, the others independent: trains one conditional only.
 
     Attributes:
         given: names of the modalities that are always known.

@@ -1,4 +1,4 @@
-"""Mask-and-replace diffusion over codes: most noise is the mask, the rest is random codes.
+"""Mask-and-replace diffusion over codes: noise is mostly the mask, otherwise random codes.
 
     alpha(t) = 1 - n(t),        gamma(t) = m n(t),        K beta(t) = (1 - m) n(t).
 
@@ -17,7 +17,7 @@ class MaskAndReplace(Replacing):
     """Diffusion with masks and uniformly random codes.
 
     Attributes:
-        mask: m in (0, 1), the share of the noise that is mask.
+        mask: m in (0, 1), the fraction of the noise that is the mask.
         auxiliary: weight of the auxiliary loss; 0.1 equals VQ-Diffusion's 1e-3 in each of its 100
             steps.
     """

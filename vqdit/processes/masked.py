@@ -27,8 +27,8 @@ class Masked(Categorical):
 
     Attributes:
         schedule: m(t) is t ("linear") or sin(pi t / 2) ("cosine", MaskGIT's, which masks earlier).
-        weighting: weight of the masked positions: m'(t) / m(t) ("elbo"), with which the loss is the
-            bound; or 1 ("uniform", MaskGIT's), which favours sample quality over likelihood.
+        weighting: weight of the masked positions: m'(t) / m(t) ("elbo"), for which the loss is the
+            bound; or 1 ("uniform", as in MaskGIT), which favours sample quality over likelihood.
     """
 
     weighting: Literal["elbo", "uniform"] = "elbo"

@@ -1,15 +1,15 @@
-"""Base of the processes that replace codes by random ones.
+"""Base class of processes that replace codes by random codes.
 
-With the network's belief pi, f_y = alpha pi(y) + beta is its estimate of q(x_t = y), and
-g_y = alpha [y = x_0] + beta is the true value. The bound on -log p(x_0) in the limit of infinitely
-many steps is the integral over t of
+With the network's distribution pi of x_0, f_y = alpha pi(y) + beta is the estimate of q(x_t = y),
+and g_y = alpha [y = x_0] + beta is the true value. The bound on -log p(x_0) in the limit of
+infinitely many steps is the integral over t of
 
     rate * sum over codes y of g_y h(s_y / r_y - 1),        h(d) = d - log(1 + d) >= 0,
 
 where s_y / r_y is f_y / g_y if x_t is the mask, and (f_y / g_y) / (f_j / g_j) if x_t is the code j.
 The rate is that of jumps from y to x_t, divided by q(x_t | x_0). The bound thus compares the
-reverse jumps of the network with the true ones. At t = 1 all codes are noise, so the prior adds
-nothing to the bound. Campbell et al., "A Continuous Time Framework for Discrete Denoising Models",
+network's rates of reverse jumps with the true rates. At t = 1 all codes are noise, so the bound has
+no term for the prior. Campbell et al., "A Continuous Time Framework for Discrete Denoising Models",
 arXiv:2205.14987; Lou et al., "Discrete Diffusion Modeling by Estimating the Ratios of the Data
 Distribution" (SEDD), arXiv:2310.16834, eq. 14; for uniform noise it is eq. 18 of Schiff et al.
 (UDLM), arXiv:2412.10193.
@@ -26,18 +26,18 @@ from vqdit.random import streams
 from vqdit.typing import Array, Float, Key
 
 CLOSE = 0.5
-"""For |d| below this, log(1 + d) is log1p(d); above, it is the log of the quotient f / g."""
+"""log(1 + d) is computed as log1p(d) for |d| below this, else as the log of the quotient f / g."""
 
 
 class Replacing(Categorical):
-    """A process that replaces at least some codes by random ones.
+    """A process that replaces at least some codes by random codes.
 
     Attributes:
         codes: K, the size of each codebook; 0 means the size of the tokens' codebooks, which
             `bind` sets.
         auxiliary: weight of the auxiliary loss -log p(x_0 | x_t), which is added to the bound at
-            every position. As in VQ-Diffusion it is multiplied by 2 - t, so it counts most near
-            the data.
+            every position. As in VQ-Diffusion, it is multiplied by 2 - t, so it is largest near the
+            data.
     """
 
     codes: int = 0
@@ -49,7 +49,7 @@ class Replacing(Categorical):
 
     @property
     def mask_share(self) -> float:
-        """The share of the noise that is mask, in [0, 1)."""
+        """The fraction of the noise that is the mask, in [0, 1)."""
         raise TypeError(f"{type(self).__name__} must define the property mask_share")
 
     def width(self, space: tuple[int, ...]) -> int:
@@ -76,7 +76,7 @@ class Replacing(Categorical):
             streams(keys, "kept")
         )
         is_noise = u < self.noise_share(t)[..., None]
-        # Positions without a code (-1) keep it: they are neither data nor noise.
+        # Positions without a code keep the value -1: they are neither data nor noise.
         x_t = jnp.where(is_noise & (x_0 != MASK), self._noise(keys, x_0.shape[1:]), x_0)
         return Noised(x_t, None)
 
@@ -84,7 +84,8 @@ class Replacing(Categorical):
         """Draws noise for every position: the mask or a random code."""
         if not self.codes:
             raise ValueError(
-                f"{type(self).__name__} draws random codes, but codes=0; use process.bind(sizes)"
+                f"{type(self).__name__} needs the number of codes to draw random codes, and "
+                "codes=0; use process.bind(sizes)"
             )
         codes, masks = streams(keys, "code"), streams(keys, "mask")
         drawn = jax.vmap(
@@ -122,8 +123,8 @@ class Replacing(Categorical):
         ratio_here = jnp.where((x_t == MASK)[..., None], 1.0, ratio_here)
         divergence = _divergence((excess - here) / ratio_here, jnp.log(ratio / ratio_here))
 
-        # The rates over q(x_t | x_0) of jumps to a random code and to the mask. The former diverges
-        # at t = 1, but the divergence above vanishes faster.
+        # The rates of jumps to a random code and to the mask, divided by q(x_t | x_0). The former
+        # diverges at t = 1, but `divergence` vanishes faster.
         replaced = slope * (1.0 - share) / (jnp.maximum(1.0 - n, 1e-6) * (1.0 - share * n))
         masked = slope / jnp.where(t > 0, n * (1.0 - share * n), 1.0)
         g_here = jnp.sum(is_x_t * g, axis=-1)
@@ -149,7 +150,7 @@ class Replacing(Categorical):
         return jnp.sum(jnp.where(counts, surprise, 0.0), axis=-1)
 
     def _slope(self, t: Values) -> Values:
-        """Returns the derivative of the share of noise."""
+        """Returns the derivative of the fraction of noise with respect to t."""
         if self.schedule == "linear":
             return jnp.ones_like(t)
         return jnp.maximum(jnp.pi / 2 * jnp.cos(jnp.pi / 2 * t), 0.0)
@@ -157,7 +158,7 @@ class Replacing(Categorical):
     def _keep_and_replace(
         self, t: Time, k: int
     ) -> tuple[Float[Array, "b #l 1 1"], Float[Array, "b #l 1 1"]]:
-        """Returns alpha and beta; where t = 0, which has no loss, their values at t = 1."""
+        """Returns alpha and beta; at t = 0, which has no loss, returns their values at t = 1."""
         n = jnp.where(t > 0, self.noise_share(t), 1.0)[..., None, None]
         return 1.0 - n, (1.0 - self.mask_share) * n / k
 

@@ -43,11 +43,11 @@ class CosMap(TimeDistribution):
 
 
 class Shifted(TimeDistribution):
-    """t' = s t / (1 + (s - 1) t): multiplies the odds t / (1 - t) of another distribution by s.
+    """t' = s t / (1 + (s - 1) t): multiplies the odds t / (1 - t) of a distribution by s.
 
-    Data with more positions or channels need more noise to become unrecognizable. SD3 shifts by
-    s = sqrt(m / n) from n to m pixels (3 at 1024 x 1024; arXiv:2403.03206, section 5.3.2), RAE by
-    s = sqrt(d / 4096) with d numbers in the latents of an example (arXiv:2510.11690).
+    Data with more positions or channels need more noise to become unrecognizable. SD3 shifts by s =
+    sqrt(m / n) from n to m pixels (3 at 1024 x 1024; arXiv:2403.03206, section 5.3.2), RAE by s =
+    sqrt(d / 4096) with d the number of elements of an example's latents (arXiv:2510.11690).
 
     Attributes:
         distribution: the distribution that is shifted.

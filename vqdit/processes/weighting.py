@@ -15,7 +15,7 @@ class Weighting(Component):
     """A weight for every noise level."""
 
     def weight(self, alpha: Values, sigma: Values) -> Values:
-        """Returns sigma^2 w(snr), which is finite at t = 0 and t = 1."""
+        """Returns sigma^2 w(snr), which is finite at t = 0 and at t = 1."""
         raise TypeError(f"{type(self).__name__} must define the method weight")
 
 
@@ -42,10 +42,10 @@ class MinSNR(Weighting):
 class EDMWeighting(Weighting):
     """w = snr + 1 / sigma_data^2: the weighting of EDM, for other processes.
 
-    `EDM` needs no weighting to obtain this weight, because the mean squared error of F has it
-    already; so has that of v, for data of unit scale and alpha^2 + sigma^2 = 1. Karras et al.,
-    "Elucidating the Design Space of Diffusion-Based Generative Models", arXiv:2206.00364,
-    table 1.
+    `EDM` has this weight without a weighting, because the mean squared error of F already implies
+    it. The same holds for the mean squared error of v, if data have unit scale and alpha^2 +
+    sigma^2 = 1. Karras et al., "Elucidating the Design Space of Diffusion-Based Generative Models",
+    arXiv:2206.00364, table 1.
 
     Attributes:
         sigma_data: standard deviation of the data; 1 for latents of unit scale.

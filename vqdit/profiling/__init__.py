@@ -1,1 +1,1 @@
-"""Speed and memory: FLOP counts, accelerators, compiled programs, benchmark and plan."""
+"""Speed and memory: FLOP counts, accelerators, compiled programs, benchmarks and plans."""

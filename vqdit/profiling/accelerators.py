@@ -4,13 +4,13 @@ from typing import NamedTuple
 
 
 class Chip(NamedTuple):
-    """One accelerator.
+    """One accelerator chip.
 
     Attributes:
-        flops: floating-point operations per second in bfloat16, dense.
-        memory: bytes of its memory.
+        flops: dense floating-point operations per second in bfloat16.
+        memory: size of the memory in bytes.
         bandwidth: bytes per second between chip and memory.
-        link: bytes per second to other chips of its slice or server, one way.
+        link: bytes per second to other chips of the slice or server, in one direction.
     """
 
     flops: float
@@ -28,7 +28,7 @@ CHIPS = {
     "TPU v5": Chip(459e12, 95e9, 2765e9, 600e9),
     "TPU v4": Chip(275e12, 32e9, 1228e9, 300e9),
 }
-"""Chips by a part of JAX's `device_kind`; the first match counts."""
+"""Chips by a part of JAX's `device_kind`; the first match is used."""
 
 
 def find(kind: str) -> Chip | None:

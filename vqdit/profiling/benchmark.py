@@ -1,7 +1,7 @@
-"""Speed of training and sampling a DiT on the local devices, over random latents.
+"""Measures the speed of training and sampling a DiT on random latents, on local devices.
 
-MFU is the rate of model FLOPs (`vqdit.profiling.flops`; those of a training step are three times
-the forward pass's) over the peak of the chips in bfloat16.
+MFU is the rate of model FLOPs divided by the peak of the chips in bfloat16. The model FLOPs
+(`vqdit.profiling.flops`) of a training step are three times those of the forward pass.
 """
 
 import functools
@@ -30,11 +30,11 @@ from vqdit.typing import Array, Float, Int, Key, Named, Params, Stats
 CLASSES = 1000
 DROP = 0.1
 WARM_UP = 3
-"""Calls before the measured ones; `benchmarks/dit.py` grants its peers as many."""
+"""Number of calls before the measured ones, the same as for peers in `benchmarks/dit.py`."""
 
 
 class Latents(Task):
-    """A class-conditional DiT over latents [h, w, c] that come with the batch.
+    """A class-conditional DiT over latents [h, w, c] that are part of the batch.
 
     Attributes:
         model: the network.
@@ -48,7 +48,7 @@ class Latents(Task):
 
     @property
     def inputs(self) -> Named[Tokens]:
-        """How latents and labels enter the network."""
+        """The network's inputs for latents and labels."""
         grid = (self.size, self.size)
         return Named(
             image=Tokens(grid=grid, width=self.channels, output=Flow().width((self.channels,))),
@@ -101,14 +101,14 @@ def bench_training(task: Latents, batch: int, steps: int) -> dict[str, Any]:
 
     Args:
         task: the task to train.
-        batch: examples per step over all devices.
+        batch: number of examples per step, over all devices.
         steps: number of measured steps, after a few for warm-up.
 
     Returns:
         The record; see `record`.
 
     Raises:
-        ValueError: the batch is not divisible by the devices.
+        ValueError: the batch is not divisible by the number of devices.
     """
     mesh = parallel.Mesh().build()
     parallel.check_batch(batch, mesh)
@@ -132,13 +132,13 @@ def bench_sampling(task: Latents, batch: int, evaluations: int, guidance: float)
     """Measures the sampling of latents: one compiled loop of Euler steps, on one device.
 
     Args:
-        task: whose network samples.
-        batch: samples drawn together.
-        evaluations: steps of a sample.
+        task: the task with the network.
+        batch: number of samples per batch.
+        evaluations: number of steps per sample.
         guidance: scale of classifier-free guidance; other than 1 it doubles the network's batch.
 
     Returns:
-        The record; see `record`. `step_ms` is of one step of the loop.
+        The record; see `record`. `step_ms` is for one step of the loop.
     """
     params = jax.jit(lambda: task.init(jax.random.key(0), {}, task.batch(1))[0])()
     sampler, process = Euler(steps=evaluations), Flow()
@@ -174,7 +174,7 @@ def record(
         compiled: the compiled program.
         elapsed: seconds per call.
         compile_seconds: seconds of compilation.
-        batch: examples per call.
+        batch: number of examples per call.
         flops: model FLOPs of one example.
 
     Returns:
@@ -183,11 +183,11 @@ def record(
         - step_ms: milliseconds of one call.
         - images_s: examples per second.
         - mfu: model FLOPs utilization; None if the devices' peak is unknown.
-        - memory_gb: peak memory of one device in 10^9 bytes, as the device reports it, or else as
-          the compiler planned it.
+        - memory_gb: peak memory of one device in 10^9 bytes, reported by the device or else by the
+          compiler.
         - compile_s: seconds of compilation.
         - gflops_image: model FLOPs of one example, in 10^9.
-        - device, devices: kind and number.
+        - device, devices: kind and number of devices.
     """
     devices = jax.devices()
     kind = devices[0].device_kind
@@ -224,9 +224,9 @@ def _compile(function: Any, *args: Any) -> tuple[Any, float]:
 
 
 def _time(run: Callable[[Any], Any], state: Any, steps: int) -> float:
-    """Returns the seconds of one step, of several in a row after others in a row to warm up.
+    """Returns the seconds per step of several consecutive steps, after warm-up steps.
 
-    The memory of steps that wait for one another is there only after more than one of them.
+    Warm-up needs more than one step, as queued steps need additional memory.
     """
     for _ in range(WARM_UP):
         state = run(state)

@@ -1,7 +1,7 @@
 """Communication and memory traffic of a compiled program, read from its HLO text.
 
-The body of a loop counts once per iteration. The number of iterations is in the text, or else it is
-the constant in the loop's condition.
+The body of a loop is counted once per iteration. The number of iterations is read from the text, or
+else from the constant in the loop's condition.
 """
 
 import math
@@ -38,12 +38,12 @@ class Instruction(NamedTuple):
     """One instruction of a program.
 
     Attributes:
-        name: name of its result.
+        name: name of the result.
         kind: opcode.
-        shape: shape of its result as text.
-        operands: names of its operands.
-        called: names of the computations that it calls, by role.
-        kernel: target of a custom call of a kernel, else "".
+        shape: shape of the result as text.
+        operands: names of the operands.
+        called: names of the called computations, by role.
+        kernel: target of a custom call if it is a kernel, else "".
         channel: channel of a collective, else "".
     """
 
@@ -72,7 +72,7 @@ class Program:
     """A compiled program.
 
     Args:
-        text: its HLO text, from `compiled.as_text()`.
+        text: the HLO text, from `compiled.as_text()`.
     """
 
     def __init__(self, text: str) -> None:
@@ -111,7 +111,7 @@ class Program:
     def exchanges(self) -> list[tuple[str, int, int]]:
         """Returns kind, bytes and number of runs of each collective.
 
-        A collective that overlaps other work appears several times, with the same channel.
+        A collective that overlaps with other work appears several times with the same channel.
         """
         found, channels = [], set()
         for name, instructions in self.computations.items():
@@ -120,7 +120,8 @@ class Program:
                 is_known = bool(one.channel) and (kind, one.channel) in channels
                 if kind in KINDS and self.runs[name] and not is_known:
                     channels.add((kind, one.channel))
-                    # What starts one gives its operand too, the smaller part of a gathering.
+                    # The start of a collective also returns its operand, which is the smaller part
+                    # for a gather.
                     sizes = [_size(shape) for shape in _SHAPE.findall(one.shape)]
                     size = max(sizes) if one.kind.endswith("-start") else sum(sizes)
                     found.append((kind, size, self.runs[name]))
@@ -135,7 +136,7 @@ class Program:
         return found
 
     def kernels(self) -> dict[str, int]:
-        """Returns the number of calls by name of kernels that the compiler did not generate."""
+        """Returns the number of calls, by name, of kernels that the compiler did not generate."""
         found: dict[str, int] = defaultdict(int)
         for name, instructions in self.computations.items():
             for one in instructions:
@@ -146,8 +147,8 @@ class Program:
     def traffic(self) -> int:
         """Returns the bytes that all instructions together read from and write to memory.
 
-        Slices and in-place updates of an array count only the part that is read or written. On a
-        TPU, arrays in the memory of the cores (`S(1)`) do not count.
+        For slices and in-place updates of an array, only the part that is read or written is
+        counted. On a TPU, arrays in the memory of the cores (`S(1)`) are not counted.
         """
         fused = {
             one.called["calls"]
@@ -183,7 +184,7 @@ class Program:
         return sum(kept) + (_bytes(one.shape) if written is None else written)
 
     def _fusion(self, name: str) -> tuple[dict[int, int], int | None]:
-        """Returns the bytes that a fusion reads of sliced operands and writes in place."""
+        """Returns the bytes that a fusion reads from sliced operands and writes in place."""
         instructions = self.computations[name]
         shapes = {one.name: one.shape for one in instructions}
         places = {one.name: int(one.operands[0]) for one in instructions if one.kind == "parameter"}
@@ -213,7 +214,7 @@ def _found(pattern: re.Pattern[str], line: str) -> str:
 
 
 def _bytes(shape: str) -> int:
-    """Returns the bytes of a shape given as text that lie in the memory of the device."""
+    """Returns the bytes of arrays in the device's memory, for a shape given as text."""
     return sum(_size(part) for part in _SHAPE.findall(shape) if "S(1)" not in part[2])
 
 

@@ -1,7 +1,7 @@
 """Floating-point operations (FLOPs) of programs; a multiply-add counts as two.
 
-*Model FLOPs* exclude recomputation, which saves memory but is no useful work.
-Chowdhery et al., "PaLM", arXiv:2204.02311, appendix B.
+*Model FLOPs* exclude recomputation, which saves memory but is not useful work. Chowdhery et al.,
+"PaLM", arXiv:2204.02311, appendix B.
 """
 
 import math
@@ -15,12 +15,13 @@ from vqdit.parallel.target_platform import counted
 
 
 def model_flops(function: Callable[..., Any], *args: Any) -> float:
-    """Returns the model FLOPs of a function of arrays, or of their shapes and dtypes.
+    """Returns the model FLOPs of a function, whose arguments are arrays, or shapes and dtypes.
 
-    Recomputation of network blocks is excluded; that of searches in large codebooks is included.
+    Recomputation of network blocks is excluded; recomputation in searches of large codebooks is
+    included.
     """
 
-    def fresh(*args: Any) -> Any:  # JAX would know what it traced before, for a device
+    def fresh(*args: Any) -> Any:  # a new function, as JAX caches traces for a device
         return function(*args)
 
     with counted():
@@ -30,8 +31,9 @@ def model_flops(function: Callable[..., Any], *args: Any) -> float:
 def count_flops(jaxpr: Any) -> float:
     """Returns the FLOPs of all matrix products and convolutions in a jaxpr, including repetitions.
 
-    A conditional counts as its most expensive branch. Pallas kernels count for each block of their
-    grid; kernels not written in JAX, such as those of cuDNN, are not counted.
+    For a conditional, the most expensive branch is counted. Pallas kernels are counted once per
+    block of their grid. Kernels that are not written in JAX, such as those of cuDNN, are not
+    counted.
     """
     total = 0.0
     for equation in jaxpr.eqns:

@@ -1,9 +1,9 @@
-"""Memory, FLOPs, communication and time of a training step on accelerators that are not here.
+"""Memory, FLOPs, communication and time of a training step on accelerators of other machines.
 
-The real step is compiled by the real compiler, for a topology of a TPU or for GPUs; neither need be
-at hand. The time is that of a roofline: arithmetic at the chip's peak, traffic with its memory as
-the program's instructions name it, or what goes over the links, whichever is longest. Williams et
-al., "Roofline", Commun. ACM 52(4), 2009.
+The training step is compiled by the compiler of the target, a TPU topology or GPUs, which need not
+be present. The time is that of a roofline model: the longest of arithmetic at the chip's peak,
+memory traffic of the program's instructions, and communication over the links. Williams et al.,
+"Roofline", Commun. ACM 52(4), 2009.
 """
 
 import functools
@@ -44,7 +44,8 @@ class Plan(NamedTuple):
         flops: FLOPs of a step, including recomputation.
         traffic: bytes read from and written to memory.
         exchanges: communication by kind of collective.
-        kernels: number of calls of kernels that the compiler did not generate, such as attention.
+        kernels: number of calls, by name, of kernels that the compiler did not generate, such as
+            attention.
         bounds: seconds of a step by each limit of the roofline model.
     """
 
@@ -59,17 +60,17 @@ class Plan(NamedTuple):
 
     @property
     def chip(self) -> Chip:
-        """Peak rates and memory of the chip."""
+        """The peak rates and the memory of the chip."""
         return chip_of(self.kind)
 
     @property
     def total(self) -> int:
-        """Bytes of memory that one chip needs."""
+        """Bytes of memory needed on one chip."""
         return sum(self.memory.values())
 
     @property
     def fits(self) -> bool:
-        """Whether the chip has that much memory."""
+        """Whether the training step fits into the memory of the chip."""
         return self.total <= self.chip.memory
 
     @property
@@ -82,14 +83,14 @@ def plan(experiment: Experiment, target: str, find: Callable[[str], Task]) -> Pl
     """Compiles the training step of an experiment for a target.
 
     Args:
-        experiment: what would be trained; its data are not read.
-        target: a TPU's topology such as "v5e:4x4", or a GPU and how many, such as "h100:8".
-        find: finds tasks that this one refers to.
+        experiment: the experiment; its data are not read.
+        target: a TPU topology such as "v5e:4x4", or kind and number of GPUs such as "h100:8".
+        find: returns tasks to which the experiment's task refers.
 
     Raises:
-        ValueError: the target is unknown, or the experiment does not fit it.
-        ImportError: its compiler is not installed.
-        DoesNotFit: the compiler gave up, for want of memory.
+        ValueError: the target is unknown, or the experiment cannot run on it.
+        ImportError: the compiler of the target is not installed.
+        DoesNotFit: the compiler failed because the memory is too small.
     """
     devices = devices_of(target)
     mesh = experiment.mesh.build(devices)
@@ -117,7 +118,7 @@ def plan(experiment: Experiment, target: str, find: Callable[[str], Task]) -> Pl
 
 
 def finder(siblings: dict[str, Experiment]) -> Callable[[str], Task]:
-    """Returns what finds a task by the name of another experiment, a workdir or a shipped config.
+    """Returns a function that finds a task by name of an experiment, workdir or shipped config.
 
     Args:
         siblings: the experiments of the same config.
@@ -146,12 +147,12 @@ def _platform(devices: list[Any]) -> str:
 
 
 def _options(devices: list[Any]) -> dict[str, str]:
-    """Kernels cannot be timed on a GPU that is not here."""
+    """Returns compiler options that disable timing of kernels on a GPU that is not present."""
     return {"xla_gpu_autotune_level": "0"} if _platform(devices) == "cuda" else {}
 
 
 def _want(message: str) -> str:
-    """Returns the sentence of a compiler's message that says what it had no room for."""
+    """Returns the sentence of a compiler's message about the memory that was exceeded."""
     sentence = re.search(r"Ran out of memory.*?[.](?=\s|$)", message, re.DOTALL)
     return sentence[0] if sentence else message.splitlines()[0]
 
@@ -164,7 +165,7 @@ def _like(function: Callable[[], Any], where: Any) -> Any:
 
 
 def blank_batch(experiment: Experiment, task: Task) -> Batch:
-    """Returns a batch of zeros, of the columns that the task reads, each as long as possible."""
+    """Returns a batch of zeros with the columns that the task reads, at their largest length."""
     count, source = experiment.data.batch_size, experiment.data.source
     if isinstance(source, Encoded):
         columns = {name: (f.shape, f.stored) for name, f in source.features().items()}
@@ -195,7 +196,7 @@ def _read(
     flops = count_flops(jaxpr.jaxpr) / count
     program = compiled_program.Program(_text(compiled))
     traffic, exchanges = float(program.traffic()), program.collectives()
-    # A sum over devices is a reduction and a gathering.
+    # A sum over devices consists of a reduce-scatter and an all-gather.
     sent = sum(one.bytes * (2 if name == "all-reduce" else 1) for name, one in exchanges.items())
     bounds = {
         "arithmetic": flops / chip.flops,
@@ -206,13 +207,13 @@ def _read(
 
 
 def _text(compiled: Any) -> str:
-    """Returns the compiled program, for a person and for `hlo`."""
+    """Returns the text of the compiled program."""
     try:
         return compiled.as_text()
     except jax.errors.JaxRuntimeError as error:
         raise ImportError(
-            "the compiled program cannot be read: compiler and JAX versions do not match; "
-            f"pip install 'vqdit[tpu]' brings the one that is ({error})"
+            "the compiled program cannot be read: the versions of compiler and JAX do not match; "
+            f"pip install 'vqdit[tpu]' installs the matching compiler ({error})"
         ) from error
 
 

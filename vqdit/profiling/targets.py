@@ -1,4 +1,4 @@
-"""Accelerators that are not here, for which their own compilers compile all the same."""
+"""Accelerators of other machines, as targets of their compilers."""
 
 import difflib
 import importlib.util
@@ -19,19 +19,19 @@ GPUS = {
     "h100": ("NVIDIA H100", (9, 0), 132, 1.98),
     "h200": ("NVIDIA H200", (9, 0), 132, 1.98),
 }
-"""What the CUDA compiler asks of a GPU beside what `vqdit.profiling.accelerators` has."""
+"""Properties of GPUs for the CUDA compiler, in addition to `vqdit.profiling.accelerators`."""
 TPUS = {"v4": "TPU v4", "v5e": "TPU v5 lite", "v5p": "TPU v5", "v6e": "TPU v6 lite"}
-"""What `vqdit.profiling.accelerators` calls a TPU, by the first word of its topologies."""
+"""The name of a TPU in `vqdit.profiling.accelerators`, by the first word of its topologies."""
 
 MOST_CHIPS = 16_384
-"""More than any TPU has."""
+"""An upper bound of the number of chips, which no TPU reaches."""
 
 
 def parse(target: str) -> tuple[str, str, int]:
-    """Returns the kind of chip that a target names, its size as it was written, and the chips.
+    """Returns the kind of chip, the size as written, and the number of chips of a target.
 
     Raises:
-        ValueError: it is no target.
+        ValueError: the target is invalid.
     """
     kind, _, size = target.partition(":")
     is_tpu = re.fullmatch(r"v[0-9]\w*", kind, re.ASCII) is not None
@@ -53,9 +53,9 @@ def parse(target: str) -> tuple[str, str, int]:
 
 
 def chips_of(target: str) -> tuple[str, Chip, int]:
-    """Returns the name of a target's chip, its peak rates and memory, and the number of chips.
+    """Returns the name, the peak rates and memory, and the number of a target's chips.
 
-    Its compiler need not be installed, so not every topology that does not exist is refused.
+    The compiler need not be installed, so some invalid topologies are accepted.
 
     Raises:
         ValueError: the target is unknown.
@@ -68,21 +68,23 @@ def chips_of(target: str) -> tuple[str, Chip, int]:
 
 
 def devices_of(target: str) -> list[Any]:
-    """Returns the devices of a target, which are not here."""
+    """Returns the devices of a target, which need not be present."""
     kind, size, _ = parse(target)
     if kind in GPUS:
         return _gpus(kind, int(size))
     if not has("libtpu"):
-        raise ImportError("the TPU's compiler is not installed: pip install 'vqdit[tpu]'")
-    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # it would wait for a TPU's metadata server
-    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # others may compile beside this
-    # A host has 2 x 2 chips unless it is told otherwise: a single one is.
+        raise ImportError("the TPU compiler is not installed: pip install 'vqdit[tpu]'")
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # do not wait for metadata
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # allows parallel compilation
+    # By default a host has 2 x 2 chips, which must be changed for a single chip.
     small = {"chips_per_host_bounds": [1, 1, 1]} if re.fullmatch(r"1(x1)*", size) else {}
     try:
         topology = topologies.get_topology_desc(platform="tpu", topology_name=target, **small)
     except Exception as error:
         why = str(error).partition("\n")[0]
-        raise ValueError(f"the TPU's compiler has no topology {target!r}: {why}") from error
+        raise ValueError(
+            f"the TPU compiler does not know the topology {target!r}: {why}"
+        ) from error
     return list(topology.devices)
 
 
@@ -90,9 +92,9 @@ def _gpus(kind: str, count: int) -> list[Any]:
     name, (major, minor), cores, clock = GPUS[kind]
     chip = chip_of(name)
     if not has("jax_plugins.xla_cuda13"):
-        raise ImportError("the GPU's compiler is not installed: pip install 'vqdit[cuda]'")
-    os.environ.setdefault("JAX_SKIP_CUDA_CONSTRAINTS_CHECK", "1")  # there is no driver to ask
-    jax.local_devices()  # JAX finds its compilers when it is first asked for devices
+        raise ImportError("the GPU compiler is not installed: pip install 'vqdit[cuda]'")
+    os.environ.setdefault("JAX_SKIP_CUDA_CONSTRAINTS_CHECK", "1")  # there is no driver
+    jax.local_devices()  # JAX loads its compilers when it first lists devices
     description = f"""
         gpu_device_info {{
           threads_per_block_limit: 1024 threads_per_warp: 32 threads_per_core_limit: 2048
@@ -116,12 +118,12 @@ def _gpus(kind: str, count: int) -> list[Any]:
             topology=f"1x1x{count}",
         )
     except Exception as error:
-        raise ImportError(f"the GPU's compiler cannot be used: {error}") from error
+        raise ImportError(f"the GPU compiler cannot be used: {error}") from error
     return list(topology.devices)
 
 
 def has(module: str) -> bool:
-    """Returns whether a module is installed; looking for one imports the package that has it."""
+    """Returns whether a module is installed; this imports the package of the module."""
     try:
         return importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:
@@ -129,7 +131,7 @@ def has(module: str) -> bool:
 
 
 def chip_of(kind: str) -> Chip:
-    """Returns the peak rates and memory of a chip, by JAX's `device_kind`."""
+    """Returns the peak rates and memory of a chip from JAX's `device_kind`."""
     chip = accelerators.find(kind)
     if chip is None:
         raise ValueError(f"unknown chip {kind!r}; known: {', '.join(accelerators.CHIPS)}")

@@ -1,4 +1,4 @@
-"""Quantizers: each turns vectors into codes of a codebook, one per file, one contract."""
+"""Quantizers, which map vectors to codes of a codebook; all implement `Quantizer`."""
 
 from vqdit.quantizers.base import Quantized, Quantizer
 from vqdit.quantizers.fsq import FSQ

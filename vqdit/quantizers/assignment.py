@@ -1,8 +1,8 @@
 """Soft assignment of vectors to codes, p_t = softmax_k(logit_tk), in chunks of codes.
 
 The mean vector and the entropies of p are sums over k. They are accumulated chunk by chunk, and the
-backward pass computes the chunks again, so no tokens x K matrix is ever stored: the memory is
-tokens x CHUNK for any K.
+backward pass recomputes the chunks. So no matrix of size tokens x K is stored; the memory is
+proportional to tokens x CHUNK for any K.
 """
 
 import functools
@@ -16,7 +16,7 @@ from vqdit.quantizers.nearest import chunked
 from vqdit.typing import Array, Float, Int, Key
 
 CHUNK = 1024
-"""Codes per chunk."""
+"""Number of codes per chunk."""
 
 
 class CodeChunks(NamedTuple):
@@ -34,13 +34,13 @@ class CodeChunks(NamedTuple):
 
 
 class Logits(NamedTuple):
-    """The logits of n vectors over K codes, (z . row_k + bias_k + noise_k) / temperature.
+    """Logits of n vectors over K codes, (z . row_k + bias_k + noise_k) / temperature.
 
     Attributes:
         z: vectors.
         codes: rows and biases of the codes.
         temperature: divisor of the logits.
-        key: key of the standard Gumbel noise, drawn per vector and code; None: no noise.
+        key: key of the standard Gumbel noise, drawn per vector and code; None adds no noise.
     """
 
     z: Float[Array, "n d"]
@@ -49,7 +49,7 @@ class Logits(NamedTuple):
     key: Key[Array, ""] | None = None
 
     def chunk(self, codes: CodeChunks) -> Float[Array, "n s c"]:
-        """Returns the logits over one chunk of the codes."""
+        """Returns the logits for one chunk of codes."""
         product = jnp.einsum(
             "n d, s c d -> n s c", self.z, codes.rows, precision=jax.lax.Precision.HIGHEST
         )
@@ -76,7 +76,7 @@ class Normalizer(NamedTuple):
     """The sums that define a softmax p over the codes.
 
     Attributes:
-        largest: the largest logit of each vector, a constant for gradients.
+        largest: the largest logit of each vector, which has no gradient.
         total: sum_k exp(logit_k - largest).
         weighted: sum_k exp(logit_k - largest) (logit_k - largest).
     """
@@ -97,9 +97,9 @@ class Normalizer(NamedTuple):
 
 @jax.jit
 def best(logits: Logits) -> tuple[Int[Array, " n"], Float[Array, " n"]]:
-    """Returns each vector's code with the largest logit (the lowest id if tied), and that logit.
+    """Returns the code with the largest logit of each vector (ties: the lowest id), and this logit.
 
-    Both have no gradient.
+    Both results have no gradient.
     """
     logits = jax.lax.stop_gradient(logits)
 
@@ -147,7 +147,7 @@ def choose(
 ) -> tuple[Int[Array, " n"], Float[Array, " n"], Float[Array, "n d"]]:
     """Returns each vector's best code, the code's logit, and z_q = (onehot + p - sg(p)) E.
 
-    The value of z_q is a row of the codebook. Its gradient reaches the logits through p, and the
+    The value of z_q is a row of the codebook. Gradients flow to the logits through p, and to the
     chosen row of the codebook.
     """
     codes, largest = best(logits)
@@ -171,7 +171,7 @@ def entropy_of_mean(
 
 
 def _accumulate(part: Callable[..., Any], *chunks: Any) -> Any:
-    """Returns the sum of `part` over the chunks, which the backward pass computes again."""
+    """Returns the sum of `part` over the chunks; the backward pass recomputes the chunks."""
     remade = jax.checkpoint(part)
     shapes = jax.eval_shape(part, *jax.tree.map(lambda array: array[0], chunks))
     zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)

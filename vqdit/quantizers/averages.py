@@ -1,4 +1,4 @@
-"""Learning a codebook without gradients: moving averages, k-means, and revival of unused codes.
+"""Learns a codebook without gradients: moving averages, k-means, and revival of unused codes.
 
 With n_k the number of vectors assigned to code k in this step and s_k their sum,
 
@@ -7,7 +7,7 @@ With n_k the number of vectors assigned to code k in this step and s_k their sum
 where N~ is N after Laplace smoothing. van den Oord et al., arXiv:1711.00937, appendix A.1. k-means
 and revival: Zeghidour et al., "SoundStream", arXiv:2107.03312.
 
-All sums run over the global batch, as always under jit with sharded arrays.
+All sums are over the global batch, as jit with sharded arrays computes them.
 """
 
 import functools
@@ -20,7 +20,7 @@ from vqdit.quantizers.nearest import nearest
 from vqdit.typing import Array, Bool, Float, Int, Key
 
 EPSILON = 1e-5
-"""Added to the counts by Laplace smoothing."""
+"""Constant that Laplace smoothing adds to the counts."""
 
 Normalize = Callable[[Array], Array]
 
@@ -46,14 +46,14 @@ def centroids(count: Float[Array, " k"], total: Float[Array, "k d"]) -> Float[Ar
 
 
 def dead(count: Float[Array, " k"], below: float) -> Bool[Array, " k"]:
-    """Returns which codes are used less than the share `below` of uniform use."""
+    """Returns which codes are used less often than `below` times the uniform frequency."""
     return count < below * jnp.mean(count)
 
 
 def draw(
     key: Key[Array, ""], z: Float[Array, "n d"], count: int, weight: Float[Array, " n"]
 ) -> Float[Array, "k d"]:
-    """Draws real vectors of the batch, without repetition while there are enough."""
+    """Draws vectors of the batch, excluding padding, without repetition if there are enough."""
     order = jnp.where(weight > 0, jax.random.uniform(key, weight.shape, jnp.float32), jnp.inf)
     real = jnp.maximum(jnp.sum(weight > 0), 1)  # padding comes last
     return z[jnp.argsort(order)[jnp.arange(count) % real]]
@@ -72,7 +72,7 @@ def kmeans(
     """Lloyd's algorithm from random vectors of the batch.
 
     Returns:
-        Centroids, and their numbers of vectors. A centroid without vectors does not move.
+        Centroids, and the number of vectors of each. A centroid without vectors does not move.
     """
 
     def iterate(centres: Float[Array, "k d"], _: None) -> tuple[Float[Array, "k d"], None]:

@@ -1,7 +1,7 @@
-"""The contract of a quantizer.
+"""The interface of quantizers.
 
-A quantizer replaces a vector z by an element q of a finite set, identified by integer codes. A
-decoder is trained on q, while gradients still reach the encoder that produced z.
+A quantizer replaces a vector z by an element q of a finite set; integer codes identify the element.
+A decoder is trained on q, and gradients still flow to the encoder that produced z.
 
 van den Oord et al., "Neural Discrete Representation Learning", arXiv:1711.00937.
 """
@@ -19,14 +19,15 @@ Vectors = Float[Array, "*b d"]
 Codes = Int[Array, "*b q"]
 """int32 ids, one per codebook; -1 means "no code"."""
 Mask = Bool[Array, "*b"] | None
-"""True where a vector is real, False where it is padding; None: all are real."""
+"""True for valid vectors, False for padding; None if there is no padding."""
 
 
 class Quantized(NamedTuple):
-    """What `Quantizer.quantize` returns.
+    """The result of `Quantizer.quantize`.
 
     Attributes:
-        z_q: the code vectors: bitwise what `lookup` returns for the codes; gradients reach z.
+        z_q: the code vectors, bitwise equal to `lookup` of the codes, with gradients with respect
+            to z.
         codes: int32 ids, one per codebook; -1 means "no code", whose vector is 0.
         losses: unweighted scalar losses by name, such as "commitment".
     """
@@ -39,13 +40,13 @@ class Quantized(NamedTuple):
 class Quantizer(Component):
     """Maps vectors to codes and back. All methods are pure.
 
-    `params` are trained by gradients. `stats` are everything that the quantizer updates itself (an
-    averaged codebook, counts of codes); `update` changes them once per step.
+    `params` are trained by gradients. `stats` are arrays that the quantizer updates itself, such as
+    an averaged codebook and counts of codes; `update` changes them once per step.
     """
 
     @property
     def dim(self) -> int:
-        """Width d of the vectors; a field of quantizers that accept any width."""
+        """Width d of the vectors; a field in quantizers that support any width."""
         raise TypeError(f"{type(self).__name__} must define the property dim")
 
     @property
@@ -55,24 +56,24 @@ class Quantizer(Component):
 
     @property
     def weights(self) -> Named[float]:
-        """Weights of the losses of `quantize`; a field of quantizers that have losses."""
+        """Weights of the losses of `quantize`; a field in quantizers with losses."""
         return Named()
 
     @property
     def start(self) -> int:
-        """First step that quantizes; before it z_q is z, and `update` initializes the codebook."""
+        """First step that quantizes. Before, z_q is z, and `update` initializes the codebook."""
         return 0
 
     def started(self) -> "Quantizer":
-        """Returns the quantizer with `start` 0, for a codebook that is already learned."""
+        """Returns the quantizer with `start` 0, for an already learned codebook."""
         return self
 
     @property
     def residual_scale(self) -> tuple[float, ...]:
-        """Scale of the residual z - z_q relative to z: one number, or one per channel.
+        """Scale of the residual z - z_q relative to z: one number, or one number per channel.
 
-        `RVQ` divides the residual by it before the next level. It is 1 for learned codebooks,
-        which adapt to the scale of the residuals.
+        `RVQ` divides the residual by this scale before the next level. It is 1 for learned
+        codebooks, as they adapt to the scale of the residuals.
         """
         return (1.0,)
 
@@ -82,9 +83,9 @@ class Quantizer(Component):
         """Returns initial params and stats.
 
         Args:
-            key: randomness.
-            z: a batch of vectors that places the codes; None if there is none.
-            mask: which of these vectors are real.
+            key: random key.
+            z: a batch of vectors from which the codes are initialized, or None.
+            mask: False for vectors that are padding.
         """
         raise TypeError(f"{type(self).__name__} must define the method init")
 
@@ -104,16 +105,16 @@ class Quantizer(Component):
             params: parameters, from `init` or the optimizer.
             stats: statistics, from `init` or the last `update`.
             z: vectors.
-            key: randomness for stochastic quantizers in training; None means deterministic.
+            key: random key of stochastic quantizers in training; None quantizes deterministically.
             step: training step, for schedules; None means fully trained.
-            mask: which vectors are real; padding does not contribute to the losses.
+            mask: False for vectors that are padding, which do not contribute to the losses.
         """
         raise TypeError(f"{type(self).__name__} must define the method quantize")
 
     def encode(self, params: Params, stats: Stats, z: Vectors) -> Codes:
-        """Returns the codes of z alone: bitwise those of `quantize(params, stats, z)`.
+        """Returns only the codes of z: bitwise those of `quantize(params, stats, z)`.
 
-        Default: calls `quantize`. Quantizers override it to build no losses.
+        Default: calls `quantize`. Quantizers override this method to avoid computing losses.
         """
         return self.quantize(params, stats, z).codes
 
@@ -128,9 +129,9 @@ class Quantizer(Component):
         *,
         mask: Mask = None,
     ) -> tuple[Params, Stats]:
-        """Returns params and stats after a step with these z and codes. Default: unchanged.
+        """Returns params and stats after a step with these z and codes. Default: no change.
 
-        Vectors that are not finite take no part, as padding.
+        Vectors that are not finite are ignored, like padding.
         """
         del z, codes, key, step, mask
         return params, stats
@@ -140,7 +141,7 @@ class Quantizer(Component):
         raise TypeError(f"{type(self).__name__} must define the method lookup")
 
     def use(self, stats: Stats) -> tuple[Float[Array, "*g k"], ...]:
-        """Returns the moving averages of the codes' counts that `stats` hold. Default: none.
+        """Returns the moving averages of the codes' counts from `stats`. Default: none.
 
         Returns:
             One array per codebook, or per group of codebooks of one size.
@@ -157,13 +158,13 @@ class Quantizer(Component):
         if z.shape[-1] != self.dim:
             raise ValueError(
                 f"{type(self).__name__} quantizes vectors of width {self.dim}, z has width "
-                f"{z.shape[-1]}; make the encoder's output as wide as the quantizer's dim"
+                f"{z.shape[-1]}; make the encoder's output width equal to the quantizer's dim"
             )
         return z.astype(jnp.float32)
 
 
 def squared_error(x: Vectors, y: Vectors, mask: Mask) -> Float[Array, ""]:
-    """Returns the mean of (x - y)^2 over the real vectors and their elements."""
+    """Returns the mean of (x - y)^2 over all elements of the vectors that are not padding."""
     return masked_mean(jnp.mean((x - y) ** 2, axis=-1), mask)
 
 
@@ -183,18 +184,18 @@ def rows(z: Vectors) -> Float[Array, "n d"]:
 
 
 def require_size(name: str, size: int, what: str) -> None:
-    """Raises ValueError unless a codebook of that size has at least 2 codes and int32 ids."""
+    """Raises ValueError unless a codebook has at least 2 codes, and its ids fit into int32."""
     if size < 2:
         raise ValueError(f"{name} needs at least 2 codes, {what} gives {size}")
     if size > LARGEST:
         raise ValueError(
-            f"{name} has int32 codes, at most {LARGEST} of them; {what} gives {size}; "
-            "use GroupedVQ, which quantizes groups of channels with codes of their own"
+            f"{name} has int32 codes, so at most {LARGEST} of them; {what} gives {size}; use "
+            "GroupedVQ, which has separate codes for groups of channels"
         )
 
 
 def require_codebook(name: str, size: int, dim: int, shards: int) -> None:
-    """Raises ValueError unless `size` codes of width `dim` can be divided among the shards."""
+    """Raises ValueError unless `size` codes of width `dim` can be divided equally among shards."""
     require_size(name, size, f"codebook_size={size}")
     if dim < 1:
         raise ValueError(f"{name} needs dim >= 1, got {dim}")

@@ -27,7 +27,7 @@ from vqdit.quantizers.gradients import with_gradient_of
 from vqdit.typing import Array, Int, Key, Named, Params, Stats
 
 MARGIN = 1e-3
-"""eps in the bounds of z."""
+"""eps in the function that bounds z."""
 
 
 class FSQ(Quantizer):

@@ -1,7 +1,8 @@
 """Gradient estimators dz_q/dz of quantizers. The value of z_q is bitwise q.
 
-Each has the form sg(q) + (f(z) - sg(f(z))), whose second term is exactly 0 and has the gradient of
-f. The usual z + sg(q - z) rounds, so its value would differ from the looked-up codes.
+Each has the form sg(q) + (f(z) - sg(f(z))), in which the second term is exactly 0 and has the
+gradient of f. The usual form z + sg(q - z) has rounding errors, so its value would differ from the
+looked-up code vectors.
 """
 
 from typing import Literal
@@ -16,8 +17,9 @@ Estimator = Literal["straight_through", "rotation", "diveq"]
 EPSILON = 1e-6
 """Lower bound of norms in divisions."""
 GRADIENT_EPSILON = 0.01
-"""Lower bound of norms in the gradients of divisions by |z|: these gradients are at most 1 / 0.01
-times as long as those that arrive, also for a z near 0, as in a silent sound."""
+"""Lower bound of |z| in gradients of divisions by |z|. It limits the amplification of gradients to
+1 / 0.01, even for z near 0, as in silent sounds.
+"""
 DIVEQ_VARIANCE = 5e-3
 
 
@@ -27,7 +29,7 @@ def straight_through(z: Vectors, q: Vectors) -> Vectors:
 
 
 def with_gradient_of(q: Vectors, f: Vectors) -> Vectors:
-    """Returns the value q, bit for bit, with the gradient of f."""
+    """Returns exactly the value q, with the gradient of f."""
     return jax.lax.stop_gradient(q) + (f - jax.lax.stop_gradient(f))
 
 
@@ -55,7 +57,7 @@ def rotate(z: Vectors, q: Vectors) -> Vectors:
     q_norm = jnp.linalg.norm(jax.lax.stop_gradient(q), axis=-1, keepdims=True)
     v = jax.lax.stop_gradient(q) / jnp.maximum(q_norm, EPSILON)
     u = jax.lax.stop_gradient(z) / jnp.maximum(z_norm, EPSILON)
-    u = jnp.where(z_norm > EPSILON, u, v)  # a z near 0 has no direction to turn from
+    u = jnp.where(z_norm > EPSILON, u, v)  # z near 0 has no direction
     w = u + v
     w = w / jnp.maximum(jnp.linalg.norm(w, axis=-1, keepdims=True), EPSILON)
 
@@ -68,12 +70,12 @@ def rotate(z: Vectors, q: Vectors) -> Vectors:
 
 
 def diveq(key: Key[Array, ""] | None, z: Vectors, q: Vectors) -> Vectors:
-    """Returns z moved by the distance |q - z| in the direction of q: DiVeQ.
+    """DiVeQ: returns z moved by the distance |q - z| in the direction of q.
 
-    The direction has no gradient, and noise in training; the distance has a gradient with respect
-    to z and the codebook, so no other loss is needed. Without a key there is no noise, and the
-    value is q. Vali et al., "DiVeQ: Differentiable Vector Quantization Using the Reparameterization
-    Trick", arXiv:2509.26469.
+    In training, noise is added to the direction, which has no gradient. The distance has a gradient
+    with respect to z and the codebook, so no other loss is needed. Without a key there is no noise,
+    and the value is q. Vali et al., "DiVeQ: Differentiable Vector Quantization Using the
+    Reparameterization Trick", arXiv:2509.26469.
     """
     error = q - z
     length = jnp.sqrt(jnp.sum(error**2, axis=-1, keepdims=True) + EPSILON**2)

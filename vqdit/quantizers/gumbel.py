@@ -29,15 +29,16 @@ from vqdit.typing import Array, Float, Int, Key, Named, Params, Stats
 
 
 class GumbelVQ(Quantizer):
-    """One codebook with random codes in training; without a key, the most probable code.
+    """One codebook; draws codes at random in training, and uses the most probable code otherwise.
 
     Attributes:
         codebook_size: number of codes K.
         dim: width d.
-        temperature: T at the first step, and from step `anneal` on; it falls as a cosine between.
-        anneal: number of steps in which T falls.
+        temperature: T at the first step, and from step `anneal` on; between them, it falls as a
+            cosine.
+        anneal: number of steps over which T falls.
         shards: number of devices that share the codebook.
-        weights: weight of the loss "uniform", the divergence from uniform use.
+        weights: weight of the loss "uniform", the divergence of the codes' use from uniform use.
     """
 
     codebook_size: int = 8192
@@ -105,7 +106,7 @@ class GumbelVQ(Quantizer):
         return rows_of(params["codebook"], codes[..., 0])
 
     def temperature_at(self, step: Int[Array, ""] | None) -> Float[Array, ""]:
-        """Returns T at a step; None means after the last."""
+        """Returns T at a step; None means after the last step."""
         first, last = self.temperature
         if step is None:
             return jnp.float32(last)

@@ -1,4 +1,4 @@
-"""IBQ: index back-propagation, which gives every code a gradient at every step.
+"""IBQ: index back-propagation, in which every code has a gradient in every step.
 
 With p = softmax_k(z . e_k) and the one-hot vector h of its maximum,
 
@@ -33,7 +33,7 @@ class IBQ(Quantizer):
     """One codebook, searched by inner product and trained through soft assignments.
 
     Attributes:
-        codebook_size: number of codes K; memory does not grow with tokens x K.
+        codebook_size: number of codes K; the memory is not proportional to tokens x K.
         dim: width d.
         temperature: temperature of the distribution in the losses "entropy" and "diversity".
         shards: number of devices that share the codebook.

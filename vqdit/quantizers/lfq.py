@@ -1,12 +1,12 @@
-"""LFQ and BSQ: one bit per dimension, the sign of z; the bits form the binary code.
+"""LFQ and BSQ: one bit per dimension, the sign of z; the bits are the digits of the code.
 
     LFQ: z_q = sign(z)                       Yu et al., "MAGVIT-v2", arXiv:2310.05737
     BSQ: z_q = sign(z) / sqrt(d), |z| = 1    Zhao et al., "BSQ", arXiv:2406.07548
 
 Both need an entropy loss, E_t H(p_t) - H(E_t p_t), with p_t = softmax over codes c of 2 z_t.c / T.
-It makes the assignment of each token certain, and the use of the codes uniform. The softmax over
-2^d codes is a product over bits with logits 4 z_i c_i / T, so the first term is a sum over bits.
-The second is computed for groups of bits and added up, which is exact for a single group.
+This loss makes the assignment of each token certain, and the use of the codes uniform. The softmax
+over 2^d codes is a product over bits with logits 4 z_i c_i / T, so the first term is a sum over
+bits. The second term is computed for groups of bits and summed, which is exact for a single group.
 """
 
 import math
@@ -38,8 +38,8 @@ class LFQ(Quantizer):
     Attributes:
         bits: width of z, and bits of a code; the first dimension is the most significant bit.
         temperature: T of the entropy loss.
-        entropy_group: bits per group in the entropy of the mean distribution, which needs memory
-            for tokens x 2^entropy_group probabilities.
+        entropy_group: number of bits per group in the entropy of the mean distribution; needs
+            memory for tokens x 2^entropy_group probabilities.
         weights: weights of the losses.
     """
 
@@ -53,7 +53,7 @@ class LFQ(Quantizer):
         if not 1 <= self.bits <= 30:
             raise ValueError(
                 f"{name} needs 1 to 30 bits, got {self.bits}: codes are int32; use GroupedVQ, "
-                "which quantizes groups of channels with codes of their own"
+                "which has separate codes for groups of channels"
             )
         require_size(name, 2**self.bits, f"bits={self.bits}")
         require_weights(name, self.weights, self.losses)
@@ -174,7 +174,7 @@ def _bit_entropy(logits: Vectors) -> Vectors:
 
 
 def _group_entropy(logits: Float[Array, "n g"], weight: Float[Array, " n"]) -> Float[Array, ""]:
-    """Returns the entropy in nats of the mean over tokens of the distribution over 2^g codes."""
+    """Returns the entropy in nats of the distribution over 2^g codes, averaged over tokens."""
     g = logits.shape[-1]
     bits = (np.arange(2**g)[:, None] >> np.arange(g)) & 1  # 2^g g
     one, zero = jax.nn.log_sigmoid(logits), jax.nn.log_sigmoid(-logits)

@@ -2,8 +2,8 @@
 
     argmin_k |z - e_k|^2  =  argmin_k (|e_k|^2 / 2 - z.e_k)
 
-Matrix products have float32 precision: bfloat16, the default of accelerators, would find other
-codes for up to 22 % of the tokens.
+Matrix products have float32 precision. With bfloat16, the default of accelerators, up to 22 % of
+the tokens would get a different code.
 """
 
 import functools
@@ -15,9 +15,9 @@ import jax.numpy as jnp
 from vqdit.typing import Array, Float, Int, Shaped
 
 CHUNK = 512
-"""Codes per chunk: memory is tokens x CHUNK."""
+"""Number of codes per chunk; the memory is proportional to tokens x CHUNK."""
 BLOCK = 512
-"""Tokens per block on a CPU, where BLOCK x CHUNK products stay in the cache."""
+"""Number of tokens per block on a CPU, so that BLOCK x CHUNK products fit into the cache."""
 
 
 def nearest(
@@ -45,7 +45,7 @@ def smallest(
     offset: Float[Array, " k"],
     shards: int = 1,
 ) -> Int[Array, " n"]:
-    """Returns argmin_k (offset_k - z.row_k) of each z, int32; the lowest id if tied."""
+    """Returns argmin_k (offset_k - z.row_k) of each z, int32; the lowest id for ties."""
     z, rows, offset = (x.astype(jnp.float32) for x in (z, rows, offset))
     parts = chunked(rows, shards, CHUNK), chunked(offset, shards, CHUNK, fill=jnp.inf)
     whole = functools.partial(_search, size=rows.shape[0])
@@ -57,7 +57,7 @@ def smallest(
 def chunked(
     rows: Shaped[Array, "k *d"], shards: int, chunk: int, fill: float = 0.0
 ) -> Shaped[Array, "chunks shards chunk *d"]:
-    """Reshapes codes into chunks to scan over, each with rows of every shard; pads the last one.
+    """Reshapes codes into chunks, each with rows of every shard; pads the last chunk.
 
     Raises:
         ValueError: the number of codes is not a multiple of the number of shards.
@@ -90,7 +90,7 @@ def _search(
         )
         distance = part_offset[..., None] - product
         value = jnp.min(distance, axis=1)
-        # Two minima are much faster than an argmin, which compilers do not vectorize.
+        # Computing two minima is much faster than an argmin, which compilers do not vectorize.
         code = start + jnp.min(jnp.where(distance <= value[:, None], within, chunk), axis=1)
         better = value < best[0]
         return (jnp.where(better, value, best[0]), jnp.where(better, code, best[1])), None
@@ -106,7 +106,7 @@ def _search(
 
 
 def _blocks(search, z, rows, offset) -> Int[Array, " n"]:
-    """Searches block by block.
+    """Searches the blocks of tokens one after the other.
 
     A block holds every m-th token instead of contiguous ones, so that sharded tokens stay on their
     devices.

@@ -1,10 +1,10 @@
-"""RVQ: residual quantization. Each level quantizes the residual of the levels before it.
+"""RVQ: residual quantization. Each level quantizes the residual of the previous levels.
 
     r_0 = z,     q_i = Q_i(r_i),     r_{i+1} = r_i - sg(q_i),     z_q = sum_i q_i.
 
-Zeghidour et al., "SoundStream", arXiv:2107.03312, algorithm 1. Dropping levels at random in
-training makes every prefix of the codes decodable (section III-C there; per example as in Kumar et
-al., "Improved RVQGAN", arXiv:2306.06546).
+Zeghidour et al., "SoundStream", arXiv:2107.03312, algorithm 1. If levels are dropped at random in
+training, every prefix of the codes can be decoded (section III-C there; the number is drawn per
+example, as in Kumar et al., "Improved RVQGAN", arXiv:2306.06546).
 """
 
 import dataclasses
@@ -28,8 +28,8 @@ class RVQ(Quantizer):
         quantizer: quantizer of every level.
         depth: number of levels.
         shared: whether all levels share one codebook.
-        dropout: in [0, 1], share of the examples that keep only the first n levels in training, n
-            uniform in 1 to depth (inclusive); the codes of the other levels are -1.
+        dropout: in [0, 1], fraction of the examples that keep only the first n levels in training,
+            with n uniform in 1 to depth (inclusive); the codes of dropped levels are -1.
     """
 
     quantizer: Quantizer = VQ()
@@ -102,9 +102,10 @@ class RVQ(Quantizer):
                 mask=is_kept if mask is None else mask & is_kept,
             )
             found = call(residual)
-            # The losses of every level have gradients with respect to z, but z_q only through the
-            # first level; the others contribute their values and the gradients of their own
-            # parameters. The compiler merges the two calls, whose values are equal.
+            # The losses of every level have gradients with respect to z. z_q has a gradient with
+            # respect to z only through the first level; the other levels contribute values and
+            # gradients of their own parameters. The compiler merges the two calls, whose values are
+            # equal.
             passed = found if level == 0 else call(jax.lax.stop_gradient(residual))
             z_q = z_q + jnp.where(is_kept[..., None], passed.z_q, 0.0)
             codes.append(jnp.where(is_kept[..., None], found.codes, -1))
@@ -181,10 +182,10 @@ class RVQ(Quantizer):
         step: Int[Array, ""],
         mask: Bool[Array, "*b"],
     ) -> tuple[Params, Stats]:
-        """Updates once for all levels: an update per level would change the codes of later ones."""
+        """Updates once for all levels; an update per level would change codes of later levels."""
         residuals, there = [], []
         for level, own in enumerate(per_level):
-            is_known = level == 0 or step + 1 != self.start  # k-means is for z only
+            is_known = level == 0 or step + 1 != self.start  # k-means only on z
             residuals.append(self._grown(residual, level))
             there.append(mask & (own >= 0).all(axis=-1) & is_known)
             residual = residual - self.quantizer.lookup(params, stats, own) * self._scale(level)
@@ -200,7 +201,7 @@ class RVQ(Quantizer):
         codes: Codes,
         step: Int[Array, ""],
     ) -> Vectors:
-        """Returns the z_q of a level, from its new codebook if k-means has just initialized it."""
+        """Returns the z_q of a level, from the new codebook if k-means has just initialized it."""
 
         def by_codes() -> Array:
             return self.quantizer.lookup(*old, codes) * self._scale(level)
@@ -214,7 +215,7 @@ class RVQ(Quantizer):
         return jax.lax.cond(step + 1 == self.start, by_new_codebook, by_codes)
 
     def _kept(self, key: Key[Array, ""] | None, shape: tuple[int, ...]) -> Int[Array, "*b"]:
-        """Draws the number of levels that each example (first axis) keeps."""
+        """Draws the number of kept levels for each example (first axis)."""
         if key is None or self.dropout == 0.0:
             return jnp.full(shape, self.depth, jnp.int32)
         k_which, k_count = jax.random.split(key)

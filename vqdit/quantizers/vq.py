@@ -49,22 +49,23 @@ class VQ(Quantizer):
     Attributes:
         codebook_size: number of codes K.
         dim: width d of z.
-        code_dim: width of the codes, to which z is projected before the search, and back after it;
-            few dimensions use more of the codes (8 is usual). None: no projection.
+        code_dim: width of the codes. z is projected to this width before the search, and back
+            afterwards. With few dimensions, more codes are used (8 is usual). None means no
+            projection.
         heads: number of parts of z that are quantized separately with the same codebook.
         distance: "euclidean", or "cosine", which normalizes z and the codes to unit length.
         learning: how the codebook is learned: "ema", or "gradient", which adds the loss "codebook".
         estimator: gradient estimator: "straight_through", "rotation", or "diveq", which trains the
-            codebook by gradient without a loss of its own.
+            codebook by gradient without the loss "codebook".
         decay: g of the moving averages, in [0, 1).
-        revive_below: a code whose average count falls below this share of uniform use (1 / K) is
-            replaced by a random vector of the batch; 0 disables this.
-        start: first step that quantizes. Before it z_q is z, so that encoder and decoder are
-            trained first; then k-means initializes the codebook from the first batch with vectors.
-        kmeans_iterations: Lloyd iterations of that k-means, and of `init` with data.
+        revive_below: a code whose average frequency falls below this multiple of the uniform
+            frequency (1 / K) is replaced by a random vector of the batch; 0 disables this.
+        start: first step that quantizes. Before it, z_q is z, so encoder and decoder are trained
+            first. Then k-means initializes the codebook from the first batch with vectors.
+        kmeans_iterations: number of Lloyd iterations of this k-means, and of `init` with data.
         shards: number of devices that share the codebook; see `nearest`.
         weights: weights of the losses "commitment" and "codebook"; both must be given. "codebook"
-            is used with learning="gradient" only, and neither is with estimator="diveq".
+            is used only with learning="gradient"; with estimator="diveq", both are ignored.
     """
 
     codebook_size: int = 1024
@@ -100,7 +101,8 @@ class VQ(Quantizer):
             raise ValueError(f"VQ needs a decay in [0, 1), got {self.decay}; 0.99 is usual")
         if not 0.0 <= self.revive_below < 1.0:
             raise ValueError(
-                f"VQ needs revive_below in [0, 1), a share of uniform use, got {self.revive_below}"
+                "VQ needs revive_below in [0, 1), a multiple of the uniform frequency, got "
+                f"{self.revive_below}"
             )
         require_weights("VQ", self.weights, ("commitment", "codebook"))
         if self.estimator == "diveq" and self.learning == "ema":
@@ -197,7 +199,7 @@ class VQ(Quantizer):
         weight = jnp.broadcast_to(mask[..., None], codes.shape).reshape(-1).astype(jnp.float32)
         vectors, codes = rows(h), codes.reshape(-1)
         weight = jnp.where(jnp.isfinite(vectors).all(axis=-1), weight, 0.0)
-        some = jnp.any(weight > 0)  # a batch without real vectors changes nothing
+        some = jnp.any(weight > 0)  # a batch of only padding changes nothing
         if self.start == 0:
             learned = self._learn(key, params, stats, vectors, codes, weight)
             return jax.tree.map(
@@ -236,7 +238,7 @@ class VQ(Quantizer):
     def _with_codebook(
         self, params: Params, codebook: Float[Array, "k c"], count: Float[Array, " k"]
     ) -> tuple[Params, Stats]:
-        """Returns params and stats with that codebook and those counts."""
+        """Returns params and stats with the given codebook and counts."""
         if self.learning == "ema":
             return params, VQStats(codebook, count, codebook * count[:, None])
         return {**params, "codebook": codebook}, VQUse(count)
@@ -282,7 +284,7 @@ class VQ(Quantizer):
             fresh = averages.draw(key, vectors, self.codebook_size, weight)
             codebook = jnp.where(is_dead[:, None], fresh, codebook)
             # The averages are reset too, or the next update would restore the old code. The count
-            # of uniform use keeps the new code until it has vectors.
+            # is set to that of uniform use, so the new code is kept until it gets vectors.
             count = jnp.where(is_dead, uniform, count)
             total = jnp.where(is_dead[:, None], fresh * uniform, total)
         if self.learning == "ema":

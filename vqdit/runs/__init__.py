@@ -1,1 +1,1 @@
-"""What a run keeps on disk: its workdir, checkpoints, checksums and log."""
+"""Files of a run: workdir, checkpoints, checksums and log."""

@@ -1,4 +1,4 @@
-"""Fingerprints of arrays: short integers that differ if any bit of an array differs."""
+"""Fingerprints of arrays: short integers that change if any bit of an array changes."""
 
 import hashlib
 from typing import Any
@@ -22,7 +22,7 @@ def fingerprint(tree: Any) -> str:
 
 @jax.jit
 def fingerprints(flat: dict[str, Array]) -> dict[str, UInt32[Array, ""]]:
-    """Returns sum_i bits_i (2 i + 1) mod 2^32 of each array, where bits_i are those of element i.
+    """Returns sum_i bits_i (2 i + 1) mod 2^32 of each array; bits_i are the bits of element i.
 
     An integer sum does not depend on how an array is sharded. The weights are odd, so a change of
     any single bit changes the sum.

@@ -1,4 +1,4 @@
-"""Trees of arrays as flat maps from path to array, the form in which checkpoints store them."""
+"""Converts trees of arrays to flat maps from path to array, which checkpoints store."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from vqdit.typing import Array
 
 
 def flatten(tree: Any) -> dict[str, Any]:
-    """Returns the leaves by path ("params/encoder/in/kernel"); random keys as their integers."""
+    """Returns the leaves by path ("params/encoder/in/kernel"); random keys become integers."""
     flat = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         name = "/".join(_part(part) for part in path)
@@ -20,13 +20,13 @@ def flatten(tree: Any) -> dict[str, Any]:
 
 
 def stored(leaf: Any) -> jax.ShapeDtypeStruct:
-    """Returns shape, dtype and sharding (default: one device) in which a leaf is stored."""
+    """Returns the shape, dtype and sharding (default: one device) in which a leaf is stored."""
     data = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
     return jax.ShapeDtypeStruct(data.shape, data.dtype, sharding=leaf.sharding or one_device())
 
 
 def from_stored(array: Array, leaf: Any) -> Array:
-    """Returns a stored array as the given abstract leaf: integers become random keys again."""
+    """Converts a stored array to the type of an abstract leaf: integers become random keys."""
     return jax.random.wrap_key_data(array) if _is_key(leaf) else array
 
 

@@ -1,4 +1,4 @@
-"""Which checkpoints of a run are kept."""
+"""Rules for keeping the checkpoints of a run."""
 
 import logging
 from collections.abc import Mapping
@@ -10,11 +10,11 @@ log = logging.getLogger(__name__)
 
 
 class Keep(Component):
-    """Rules for keeping checkpoints; a checkpoint stays if any rule keeps it.
+    """Rules for keeping checkpoints; a checkpoint is kept if any rule applies.
 
     Attributes:
-        last: number of newest checkpoints that are kept.
-        every: keep checkpoints whose step is a multiple of this; 0 disables the rule.
+        last: number of newest checkpoints to keep.
+        every: keep checkpoints whose step is a multiple of this number; 0 disables the rule.
         best: keep the checkpoint with the highest value of this validation metric, such as "psnr";
             "-loss" keeps the one with the lowest loss; "" disables the rule.
     """
@@ -34,11 +34,11 @@ class Keep(Component):
         return self.best.removeprefix("-")
 
     def measured(self, metrics: Mapping[str, float]) -> Mapping[str, float] | None:
-        """Returns the metrics; logs an error and returns None if they lack what `best` compares."""
+        """Returns the metrics; logs an error and returns None if they lack the metric of `best`."""
         if not self.best or self._metric in metrics:
             return metrics
         log.error(
-            "keep_best: there is no metric %r, so no checkpoint is the best; metrics: %s",
+            "keep_best: there is no metric %r to determine the best checkpoint; metrics: %s",
             self.best,
             ", ".join(metrics),
         )

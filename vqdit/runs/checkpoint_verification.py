@@ -1,8 +1,8 @@
-"""Verifying a checkpoint when it is restored: its files, its structure and its array data.
+"""Verifies the files, the structure and the array data of a checkpoint when it is restored.
 
-Orbax casts dtypes silently and does not notice corrupted array data. So every file of a checkpoint
-has a checksum; paths, shapes and dtypes are compared before loading; and the fingerprint of every
-array, computed on the devices that saved it, is compared on the devices that load it.
+Orbax casts dtypes silently and does not detect corrupted array data. Therefore every file of a
+checkpoint has a checksum, and paths, shapes and dtypes are compared before loading. The fingerprint
+of every array is computed on the devices that save it, and is compared on the devices that load it.
 """
 
 from collections.abc import Mapping
@@ -17,21 +17,21 @@ from vqdit.runs.array_fingerprints import fingerprints
 from vqdit.typing import Array
 
 LAST_FILE = "_CHECKPOINT_METADATA"
-"""The file of a checkpoint that Orbax writes last."""
+"""The last file of a checkpoint that Orbax writes."""
 SHOWN = 8
-"""Number of mismatched leaves that an error lists."""
+"""Largest number of mismatched leaves that an error lists."""
 
 
 class CheckpointMismatch(ValueError):
-    """A checkpoint does not have the leaves that the experiment needs."""
+    """The leaves of a checkpoint differ from those of the experiment."""
 
 
 class CorruptCheckpoint(OSError):
-    """A checkpoint's data differ from those that were saved.
+    """The data of a checkpoint differ from the saved data.
 
     Args:
         folder: the checkpoint.
-        why: the damage.
+        why: description of the damage.
     """
 
     def __init__(self, folder: Path, why: str) -> None:
@@ -40,7 +40,7 @@ class CorruptCheckpoint(OSError):
 
 
 def verify_files(folder: Path) -> None:
-    """Compares the files of a checkpoint with their checksums; one process reads them.
+    """Compares the files of a checkpoint with their checksums; only one process reads the files.
 
     Raises:
         CorruptCheckpoint: a file is missing or damaged.
@@ -52,19 +52,21 @@ def verify_files(folder: Path) -> None:
         lines = file_checksums.faults(folder)
     if not parallel.all_agree(not lines):
         more = f" and {len(lines) - 1} more" if len(lines) > 1 else ""
-        raise CorruptCheckpoint(folder, (lines or ["another process found it damaged"])[0] + more)
+        raise CorruptCheckpoint(
+            folder, (lines or [("another process found that it is damaged")])[0] + more
+        )
 
 
 def verify_structure(
     folder: Path, found: Mapping[str, Any], expected: Mapping[str, Any], *, is_part: bool
 ) -> None:
-    """Compares paths, shapes and dtypes of the leaves of a checkpoint with the expected ones.
+    """Compares paths, shapes and dtypes of a checkpoint's leaves with the expected ones.
 
     Args:
         folder: the checkpoint.
-        found: its leaves by path.
-        expected: the leaves to load by path.
-        is_part: whether the checkpoint may have further leaves.
+        found: leaves of the checkpoint by path.
+        expected: leaves to load by path.
+        is_part: whether the checkpoint may have additional leaves.
 
     Raises:
         CheckpointMismatch: leaves differ; the message lists them by path.
@@ -78,20 +80,20 @@ def verify_structure(
     if lines:
         more = f"; and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
         raise CheckpointMismatch(
-            f"checkpoint {folder.name} does not fit the experiment: "
+            f"checkpoint {folder.name} does not match the experiment: "
             f"{'; '.join(lines[:SHOWN])}{more}"
         )
 
 
 def verify_data(folder: Path, flat: dict[str, Array], saved: Mapping[str, int]) -> None:
-    """Compares the fingerprints of loaded arrays with those computed when they were saved.
+    """Compares the fingerprints of loaded arrays with the fingerprints of the saved arrays.
 
     Raises:
         CorruptCheckpoint: an array differs.
     """
     for path, mark in fingerprints(flat).items():
         if int(mark) != saved.get(path):
-            raise CorruptCheckpoint(folder, f"the data of {path} are not those saved")
+            raise CorruptCheckpoint(folder, f"the data of {path} differ from the saved data")
 
 
 def _described(leaf: Any) -> str:

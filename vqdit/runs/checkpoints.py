@@ -1,7 +1,8 @@
-"""Checkpoints: asynchronous, atomic, verified, restored onto any arrangement of devices.
+"""Checkpoints: saved asynchronously and atomically, verified, and restored onto any mesh.
 
-A state is stored by Orbax as a flat map from path ("params/encoder/in/kernel") to array. How it is
-verified is in `checkpoint_verification`, which checkpoints stay in `checkpoint_retention`.
+Orbax stores a state as a flat map from path ("params/encoder/in/kernel") to array.
+`checkpoint_verification` verifies it, and `checkpoint_retention` decides which checkpoints are
+kept.
 """
 
 import contextlib
@@ -31,16 +32,16 @@ from vqdit.runs.orbax_paths import check_path, literal
 
 T = TypeVar("T")
 WRITERS = ("vqdit", "jax", "flax", "optax", "orbax-checkpoint")
-"""Packages whose versions are stored in a checkpoint."""
+"""Packages whose versions are stored in each checkpoint."""
 log = logging.getLogger(__name__)
 
 
 class Checkpoints:
-    """The checkpoints of one run, in `folder`, each in a folder named by its step.
+    """The checkpoints of one run; each is in a sub-folder of `folder` that is named by its step.
 
     Args:
-        folder: their folder; it is made when the first checkpoint is saved.
-        keep: which checkpoints stay; None opens them for reading only.
+        folder: folder of the checkpoints; created when the first checkpoint is saved.
+        keep: rules for keeping checkpoints; None opens them only for reading.
 
     Raises:
         ValueError: Orbax cannot use the path of the folder (see `orbax_paths.check_path`).
@@ -63,15 +64,15 @@ class Checkpoints:
         if kind is None:
             self.close()
             return
-        # After an error, wait for no other process: it may never come here.
+        # After an error, do not wait for other processes, which may never get here.
         if self._pending is not None and (error := self._pending[1].exception()):
             log.error("checkpoint %d: %s", self._pending[0], short(error))
         self._discard_orbax()
 
     def steps(self) -> list[int]:
-        """Returns the steps of all complete checkpoints in order.
+        """Returns the sorted steps of all complete checkpoints.
 
-        Orbax gives a folder its final name once the checkpoint is complete.
+        Orbax renames a folder to its final name after the checkpoint is complete.
         """
         if not self.folder.is_dir():
             return []
@@ -79,7 +80,7 @@ class Checkpoints:
         return sorted(int(path.name) for path in named)
 
     def furthest(self) -> int:
-        """Returns the last step that was saved, even if its checkpoint was set aside; else 0."""
+        """Returns the last saved step, or 0, including checkpoints that were moved aside."""
         names = [path.name for path in self.folder.glob("damaged-*")]
         aside = (name.removeprefix("damaged-") for name in names)
         return max([0, *self.steps(), *(int(step) for step in aside if step.isdecimal())])
@@ -89,7 +90,7 @@ class Checkpoints:
         return max(self.steps(), default=None)
 
     def save(self, step: int, state: Any, metrics: Mapping[str, float] | None = None) -> None:
-        """Starts saving; returns once the state may be changed or donated.
+        """Starts saving; returns when the state may be changed or donated.
 
         Args:
             step: number of finished steps.
@@ -97,7 +98,7 @@ class Checkpoints:
             metrics: metrics of the validation split at this step, if known.
 
         Raises:
-            FailedSave: the previous checkpoint could not be written; this one has not begun.
+            FailedSave: the previous checkpoint could not be written; this one was not started.
         """
         self.wait()
         if step in self.steps():
@@ -115,7 +116,7 @@ class Checkpoints:
                 metrics=None if metrics is None else dict(metrics),
                 custom_metadata={"fingerprints": marks, "versions": versions},
             )
-        except Exception as error:  # `wait` raises it, like an error that occurs later
+        except Exception as error:  # `wait` raises it, as it does later errors
             failed: Future[None] = Future()
             failed.set_exception(error)
             self._pending = step, failed
@@ -128,10 +129,10 @@ class Checkpoints:
         if parallel.process()[0] == 0:
             found = self._manager().metadata(step)
             if set(found.metadata or ()) != set(found.custom_metadata["fingerprints"]):
-                raise OSError("it was written, but its arrays are not there")
+                raise OSError("it was written, but its arrays are missing")
             try:
                 file_checksums.write(self.folder / str(step))
-            except OSError as error:  # its fingerprints still verify it
+            except OSError as error:  # the fingerprints still verify it
                 log.error("checkpoint %d has no checksums of its files: %s", step, error)
                 file_checksums.remove(self.folder / str(step))
 
@@ -157,11 +158,11 @@ class Checkpoints:
         raise FailedSave(message, is_of_disk=is_of_disk) from error
 
     def has_ended(self) -> bool:
-        """Returns whether a save has ended in all processes, so that `wait` returns at once."""
+        """Returns whether a save has ended in all processes; `wait` then returns immediately."""
         return self._pending is not None and parallel.all_agree(self._pending[1].done())
 
     def close(self) -> None:
-        """Finishes the last save.
+        """Waits for the last save, and closes the checkpoints.
 
         Raises:
             FailedSave: the checkpoint could not be written.
@@ -172,7 +173,7 @@ class Checkpoints:
             self._orbax = None
 
     def _discard_orbax(self) -> None:
-        """Closes Orbax's checkpointer, which would raise its last error again when reused."""
+        """Closes Orbax's checkpointer, which would raise its last error again if it were reused."""
         with contextlib.suppress(Exception):
             if self._orbax is not None:
                 self._orbax.close()
@@ -196,17 +197,18 @@ class Checkpoints:
 
         Args:
             abstract: structure of the state: leaves with shape, dtype and (optionally) sharding.
-            step: the checkpoint to load; None loads the newest undamaged one and reports damaged
-                ones. A run that writes checkpoints also renames those to `damaged-STEP`.
-            only: names of the fields of the state to load; the others stay as in `abstract`.
-            strict: whether a damaged newest checkpoint is an error.
-            tries: how often a reader looks again for the newest one, if a run that is still
-                training replaces the checkpoints meanwhile.
+            step: the checkpoint to load; None loads the newest undamaged checkpoint and reports
+                damaged ones. If the checkpoints are open for writing, damaged ones are also renamed
+                to `damaged-STEP`.
+            only: names of the state's fields to load; the others remain as in `abstract`.
+            strict: True raises an error if the newest checkpoint is damaged.
+            tries: number of attempts of a reader to load the newest checkpoint, which a run that is
+                still training may replace meanwhile.
 
         Raises:
             FileNotFoundError: there is no checkpoint.
             CheckpointMismatch: leaves differ from `abstract`; the message lists them by path.
-            CorruptCheckpoint: the data are not those saved.
+            CorruptCheckpoint: the data differ from the saved data.
         """
         if step is not None:
             return self._restore(abstract, step, tuple(only))
@@ -219,8 +221,8 @@ class Checkpoints:
                 state = self._restore(abstract, candidate, tuple(only))
             except CorruptCheckpoint as error:
                 if self._keep is None and tries and self.steps() != steps:
-                    # The run that is being read has saved another one, and removed this one.
-                    self._discard_orbax()  # which remembers the steps
+                    # The run that is being read has saved a newer checkpoint and removed this one.
+                    self._discard_orbax()  # which caches the steps
                     return self.restore(abstract, only=only, strict=strict, tries=tries - 1)
                 if strict:
                     raise
@@ -235,13 +237,13 @@ class Checkpoints:
                 return state
         raise CorruptCheckpoint(
             self.folder / str(steps[0]),
-            f"{damaged[steps[0]].why}; no undamaged checkpoint is left: put back copies, or start "
-            "again in another folder",
+            f"{damaged[steps[0]].why}; there is no undamaged checkpoint: restore one from a copy, "
+            "or start again in another folder",
         )
 
     def _set_aside(self, steps: list[int]) -> None:
         """Renames damaged checkpoints, so that the run can save these steps again."""
-        self.close()  # Orbax remembers which steps there are
+        self.close()  # Orbax caches the steps
         if parallel.process()[0] == 0:
             for step in steps:
                 target = self.folder / f"damaged-{step}"
@@ -259,10 +261,10 @@ class Checkpoints:
         verify_files(folder)
         try:
             metadata = self._manager().metadata(step)
-        except Exception as error:  # Orbax wraps every failure in one of many types
+        except Exception as error:  # Orbax raises errors of many types
             raise CorruptCheckpoint(folder, f"it cannot be read ({short(error)})") from error
         if not metadata.metadata:
-            raise CorruptCheckpoint(folder, "it holds no arrays")
+            raise CorruptCheckpoint(folder, "it has no arrays")
         verify_structure(folder, metadata.metadata, expected, is_part=bool(only))
         request = {path: expected.get(path, ocp.PLACEHOLDER) for path in metadata.metadata}
         try:
@@ -285,7 +287,7 @@ class Checkpoints:
         if self._orbax is None:
             from orbax.checkpoint import v1 as ocp
 
-            # Orbax logs every step it takes, and tracebacks of what it raises.
+            # Orbax logs each of its steps, and tracebacks of its errors.
             logging.getLogger("absl").setLevel(logging.CRITICAL)
             training: Any = ocp.training
             self._orbax = training.Checkpointer(
@@ -303,6 +305,6 @@ def save_tree(folder: Path, tree: Any) -> None:
 
 
 def load_tree(folder: Path, abstract: T) -> T:
-    """Loads what `save_tree` saved."""
+    """Loads a tree that `save_tree` saved."""
     with Checkpoints(folder) as checkpoints:
         return checkpoints.restore(abstract, 0)

@@ -1,10 +1,10 @@
-"""Checkpoints that could not be written: whether the disk is to blame, and why in one line."""
+"""Failed saves of checkpoints: the cause in one line, and whether it is a disk error."""
 
 import errno
 import re
 
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE)
-"""Error numbers of disks that are full, read-only, broken or gone."""
+"""Error numbers of disks that are full, read-only, broken or removed."""
 
 
 class FailedSave(OSError):
@@ -31,7 +31,7 @@ def is_disk_error(error: BaseException | None) -> bool:
 
 
 def short(error: BaseException) -> str:
-    """Returns beginning and end of a message; Orbax's list every leaf or name long paths."""
+    """Shortens a message to its beginning and end, as Orbax's may list every leaf or long paths."""
     first = (str(error).strip().splitlines() or [""])[0]
     if len(first) > 200:
         first = f"{first[:100]} ... {first[-100:]}"

@@ -1,7 +1,7 @@
 """Sizes and SHA-256 checksums of the files in a folder, stored there as `manifest.json`.
 
-They reveal lost bits, incomplete uploads and deleted files, few of which readers of array data
-notice.
+They reveal changed bits, incomplete uploads and deleted files, which readers of array data often do
+not notice.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ def write(folder: Path) -> None:
         str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": _sha256(path)}
         for path in _files(folder)
     }
-    # The seal distinguishes a damaged manifest from damaged files.
+    # This checksum distinguishes a damaged manifest from damaged files.
     record = files.to_text({"seal": _seal(found), "files": found})
     files.write_whole(folder / NAME, record.encode())
 
@@ -63,7 +63,9 @@ def faults(folder: Path) -> list[str]:
         if not path.is_file():
             lines.append(f"{name} is missing")
         elif path.stat().st_size != expected["bytes"]:
-            lines.append(f"{name} has {path.stat().st_size} bytes, {expected['bytes']} were saved")
+            lines.append(
+                f"{name} has {path.stat().st_size} bytes, but {expected['bytes']} were saved"
+            )
         elif _sha256(path) != expected["sha256"]:
             lines.append(f"{name} has changed (its SHA-256 differs)")
     return lines

@@ -1,7 +1,7 @@
-"""The frozen arrays of a run: what its task uses but does not train, such as a tokenizer.
+"""The frozen arrays of a run, which its task uses but does not train, such as a tokenizer.
 
-They are copied into the workdir when the run starts and are read from there afterwards. So a
-resumed run uses exactly the tokenizer that it started with, and sampling needs the workdir alone.
+They are copied into the workdir when the run starts, and are read from there afterwards. So a
+resumed run uses exactly the tokenizer with which it started, and sampling needs only the workdir.
 """
 
 import shutil
@@ -25,20 +25,20 @@ def load_frozen(
     """Returns the task with its references resolved, and its frozen arrays.
 
     Args:
-        folder: the workdir; a new run's arrays are copied into it.
+        folder: the workdir; the arrays of a new run are copied into it.
         task: the task of the experiment.
-        resolve: finds the experiments that the task refers to.
-        batches: returns one pass over the training split, for statistics of latents.
+        resolve: returns the experiments to which the task refers.
+        batches: starts one pass over the training split, to measure statistics of latents.
 
     Raises:
-        ValueError: the run has started before, but its frozen arrays are missing.
+        ValueError: the run is resumed, but its frozen arrays are missing.
     """
     if (folder / FROZEN / "task.json").is_file():
         return read_frozen(folder)
     if (folder / CONFIG).is_file():
         raise ValueError(
-            f"{folder / FROZEN} is missing: it held the arrays that the run started with, and the "
-            "run cannot continue with others; put it back, or use another --workdir"
+            f"{folder / FROZEN} is missing: it had the arrays with which the run started, and the "
+            "run cannot continue with other arrays; put it back, or use another --workdir"
         )
     resolved, frozen = task.load(resolve, batches)
     write_frozen(folder, resolved, frozen)
@@ -49,26 +49,26 @@ def write_frozen(folder: Path, task: Task, frozen: Frozen) -> None:
     """Copies a task and its frozen arrays into a workdir."""
     kept = folder / FROZEN
     if kept.is_dir():
-        shutil.rmtree(kept)  # left by a start that was killed
+        shutil.rmtree(kept)  # from a start that was killed
     arrays = kept / "arrays"
     if jax.tree.leaves(frozen):
-        save_tree(arrays, parallel.host(frozen))  # every process holds all of them
+        save_tree(arrays, parallel.host(frozen))  # every process has all of them
     kept.mkdir(exist_ok=True)
     if parallel.process()[0] == 0:
         write_component(kept / "task.json", task, _seal(arrays))
 
 
 def read_frozen(folder: Path) -> tuple[Task, Frozen]:
-    """Returns the task and the frozen arrays that `write_frozen` wrote.
+    """Reads the task and the frozen arrays that `write_frozen` wrote.
 
     Raises:
-        FileNotFoundError: the folder has none.
+        FileNotFoundError: the folder has no frozen arrays.
         ValueError: the arrays are not those that belong to the task.
     """
     kept = folder / FROZEN
     if not (kept / "task.json").is_file():
         raise FileNotFoundError(
-            f"{kept} is missing: it holds the arrays that the run in {folder} uses but does not "
+            f"{kept} is missing: it had the arrays that the run in {folder} uses but does not "
             "train; put it back, or train again in another --workdir"
         )
     task = read_component(kept / "task.json", Task)

@@ -1,4 +1,4 @@
-"""The lock of a workdir: only one run at a time may write into it."""
+"""The lock of a workdir, which ensures that only one run at a time writes into it."""
 
 import contextlib
 import errno
@@ -15,10 +15,10 @@ log = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def locked(folder: Path, option: str = "--workdir") -> Iterator[None]:
-    """Holds the lock of a workdir. Of several processes of one run, the first holds it for all.
+    """Holds the lock of a workdir; if a run has several processes, only the first one locks.
 
-    The operating system releases the lock when the process ends, even if it is killed. A file
-    system without locks, as on some network disks, causes a warning.
+    The operating system releases the lock when the process ends, even if it is killed. If the file
+    system has no locks, as on some network disks, a warning is logged.
 
     Args:
         folder: the workdir, which must exist.

@@ -1,4 +1,4 @@
-"""Handlers for the log of vqdit: the terminal, and the `log.txt` of a run."""
+"""Log handlers of vqdit: for the terminal, and for the `log.txt` of a run."""
 
 import contextlib
 import logging
@@ -36,20 +36,20 @@ class _Terminal(logging.StreamHandler):
 
 
 def to_terminal() -> None:
-    """Sends the log to the terminal from now on, one message per line."""
+    """Sends later log messages to the terminal, one message per line."""
     ROOT.setLevel(logging.INFO)
     ROOT.propagate = False
     if any(isinstance(handler, _Terminal) for handler in ROOT.handlers):
         return
     terminal = _Terminal()
     terminal.setFormatter(_Escaped("%(message)s"))
-    # The caller prints the error that stops a run; its traceback goes into the file only.
+    # The caller prints the error that stops a run; only the file gets the traceback.
     terminal.addFilter(lambda record: record.exc_info is None)
     ROOT.addHandler(terminal)
 
 
 class _File(logging.FileHandler):
-    """Ignores errors of writing, so that a full disk does not hide the error that stops a run."""
+    """Ignores write errors, so that a full disk does not hide the error that stops a run."""
 
     def _open(self) -> Any:
         file = open_own(Path(self.baseFilename), self.mode)
@@ -62,7 +62,7 @@ class _File(logging.FileHandler):
 
 @contextlib.contextmanager
 def to_file(file: Path) -> Iterator[None]:
-    """Appends the log to a file as well, with times, and the traceback of an error that ends it.
+    """Also appends log messages to a file, with times, and the traceback of a final error.
 
     Raises:
         OSError: the file cannot be written.

@@ -1,4 +1,4 @@
-"""Paths of checkpoints for Orbax, which takes characters of some for patterns or addresses."""
+"""Paths of checkpoints for Orbax, which reads some characters as patterns or addresses."""
 
 import glob
 import os
@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 BUCKETS = ("gs:", "s3:", "az:", "hf:")
-"""Names of folders that Orbax takes for the beginning of an address."""
+"""Names of folders that Orbax reads as the beginning of an address."""
 
 
 def check_path(folder: Path) -> None:
-    """Checks that Orbax writes to an absolute path, and not to another one.
+    """Checks that Orbax writes to exactly this absolute path.
 
     Raises:
         ValueError: the path has a backslash, which TensorStore reads as "/", or a folder like
@@ -26,23 +26,23 @@ def check_path(folder: Path) -> None:
         wrong = "a character that is not UTF-8 in the encoding of this machine's file names"
     if wrong:
         raise ValueError(
-            f"no checkpoints can be kept in {text!a}: its path has {wrong}; use another path"
+            f"checkpoints cannot be saved in {text!a}: the path has {wrong}; use another path"
         )
 
 
 def literal(folder: Path) -> Any:
-    """Returns a path for Orbax, which takes no character of it for a pattern or an address."""
+    """Returns a path whose characters Orbax does not read as patterns or addresses."""
     from etils.epath.gpath import PosixGPath
 
     class Literal(PosixGPath):
-        """A path on this machine's disks, whatever its characters are."""
+        """A path on this machine's disks with any characters."""
 
         @property
         def _uri_scheme(self) -> None:
             return None
 
         def glob(self, pattern: str) -> Iterator["Literal"]:
-            """Yields the paths in this folder that fit a pattern."""
+            """Yields the paths in this folder that match a pattern."""
             return map(self._new, glob.glob(os.path.join(glob.escape(str(self)), pattern)))
 
     return Literal(folder)

@@ -1,4 +1,4 @@
-"""Reading a run for inference or as a starting point, and writing a run made elsewhere."""
+"""Reads a run for inference or as a starting point, and writes a run that was made elsewhere."""
 
 import logging
 from pathlib import Path
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 class Restored(NamedTuple):
-    """A run for inference, as `restore` reads it and `write_run` writes it."""
+    """A run for inference, which `restore` reads and `write_run` writes."""
 
     experiment: Experiment
     task: Task
@@ -44,10 +44,10 @@ class Restored(NamedTuple):
 def restore(folder: Path) -> Restored:
     """Reads the newest checkpoint of a run for inference.
 
-    The parameters are the averaged ones if the experiment averages them.
+    Parameters are the moving averages if the experiment has them.
 
     Raises:
-        FileNotFoundError: the folder holds no run, or the run has no checkpoint yet.
+        FileNotFoundError: the folder has no run, or the run has no checkpoint yet.
     """
     folder = find_run(local_path(folder))
     experiment = read_experiment(folder)
@@ -69,20 +69,20 @@ def load_initial(
 ) -> Trees:
     """Returns the parameters and statistics of another run's newest checkpoint, for fine-tuning.
 
-    The parameters are the averaged ones if that run averages them.
+    Parameters are the moving averages if that run has them.
 
     Args:
         source: workdir of the other run.
         task: the task to be trained.
-        params: its fresh parameters. They give structure and shardings, and the values of
-            parameters that `source` never had.
-        stats: its fresh statistics, used in the same way.
+        params: its initial parameters. They determine structure and shardings, and the values of
+            parameters that `source` lacks.
+        stats: its initial statistics, used in the same way.
         other_tokenizers: whether the other run may have other tokenizers.
 
     Raises:
         ValueError: the other run has other tokenizers, or its codebook is not learned yet.
         FileNotFoundError: there is no run with a checkpoint in `source`.
-        CheckpointMismatch: the parameters do not fit; the message lists them by path.
+        CheckpointMismatch: the parameters do not match; the message lists the differences by path.
     """
     folder = find_run(local_path(source))
     experiment = read_experiment(folder)
@@ -93,8 +93,8 @@ def load_initial(
     latest = Checkpoints(folder / CHECKPOINTS).latest() or 0
     if quantizer is not None and not experiment.init_from and latest < quantizer.start:
         raise ValueError(
-            f"the codebook of {folder} is learned from step {quantizer.start} on, and its newest "
-            f"checkpoint is of step {latest}; train it longer, or leave out --init-from"
+            f"the codebook of {folder} is only learned from step {quantizer.start} on, but its "
+            f"newest checkpoint has step {latest}; train it longer, or leave out --init-from"
         )
 
     def load(params: Params, stats: Stats) -> Trees:
@@ -108,7 +108,7 @@ def load_initial(
 
 
 def _check_tokenizers(task: Task, folder: Path) -> None:
-    """Raises ValueError if the run in a folder was trained over other tokenizers than a task."""
+    """Raises ValueError if the run in a folder has other tokenizers than a task."""
     file = folder / FROZEN / "task.json"
     source = read_component(file, Task) if file.is_file() else None
     if not (isinstance(task, MultimodalTask) and isinstance(source, MultimodalTask)):
@@ -117,14 +117,14 @@ def _check_tokenizers(task: Task, folder: Path) -> None:
     other = [repr(name) for name in now if before.get(name, now[name]) != now[name]]
     if other:
         raise ValueError(
-            f"{folder} was trained over another tokenizer of {', '.join(other)}, whose tokens mean "
-            "something else; name that tokenizer, or give --init-other-tokenizers=True to start "
-            "from it all the same"
+            f"{folder} was trained with another tokenizer of {', '.join(other)}, whose tokens "
+            "have another meaning; name that tokenizer, or give --init-other-tokenizers=True to "
+            "start from it nevertheless"
         )
 
 
 def write_run(folder: Path, run: Restored, *, option: str = "folder") -> None:
-    """Writes a run that was not trained here, with one checkpoint, for `restore` to read.
+    """Writes a run that was not trained by vqdit, with one checkpoint, which `restore` can read.
 
     Args:
         folder: a new or empty folder.
@@ -132,11 +132,11 @@ def write_run(folder: Path, run: Restored, *, option: str = "folder") -> None:
         option: command-line option that selects another folder, for error messages.
 
     Raises:
-        ValueError: the folder already holds a run.
+        ValueError: the folder already has a run.
         OSError: the folder cannot be written.
     """
     if (folder / CONFIG).exists() or (folder / CHECKPOINTS).exists():
-        raise ValueError(f"{folder} holds a run already; choose another {option}")
+        raise ValueError(f"{folder} already has a run; choose another {option}")
     make_folder(folder, option)
     with locked(folder, option), Checkpoints(folder / CHECKPOINTS, KEEP_ALL) as checkpoints:
         state = {"step": jnp.int32(run.step), "params": run.params, "stats": run.stats}
@@ -147,5 +147,5 @@ def write_run(folder: Path, run: Restored, *, option: str = "folder") -> None:
 
 
 def _params_field(experiment: Experiment) -> str:
-    """Returns the field of the train state that holds the parameters for inference."""
+    """Returns the name of the train state's field with the parameters for inference."""
     return "ema" if experiment.ema > 0 else "params"

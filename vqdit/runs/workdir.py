@@ -1,11 +1,11 @@
-"""The workdir of a run: the names of its files, whose experiment it holds, and whether it is done.
+"""The workdir of a run: its files, checks of experiment and data, and whether it is complete.
 
-A workdir holds::
+Files of a workdir::
 
     config.json        the experiment               data.json       fingerprint of the data
     frozen/            frozen arrays of the task    checkpoints/    states of the run
     saved.json         number of the newest checkpoint
-    averages/          averages for `vqdit average`, if the experiment keeps any
+    averages/          averages for `vqdit average`, if the experiment saves any
     result.json        validation metrics of a complete run
     metrics.jsonl      losses and metrics; bit-identical for one seed
     performance.jsonl  timings                      previews/       pictures or sounds
@@ -33,12 +33,12 @@ CONFIG, DATA, FROZEN, RESULT = "config.json", "data.json", "frozen", "result.jso
 CHECKPOINTS, AVERAGES, FAULTS = "checkpoints", "averages", "faults"
 SAVED = "saved.json"
 ORDER = "experiments.json"
-"""The names of a config's experiments in order, in the folder that holds their workdirs."""
+"""File with the ordered names of a config's experiments, in the folder of their workdirs."""
 FILES = (CONFIG, DATA, RESULT, SAVED, ORDER, ".lock", "wandb_id") + (
     *("metrics.jsonl", "performance.jsonl", "log.txt"),
 )
 FOLDERS = (FROZEN, CHECKPOINTS, AVERAGES, FAULTS, "previews", "profile", "tensorboard", "wandb")
-"""What a run reads and writes in its workdir."""
+"""The files that a run reads and writes in its workdir."""
 RESULT_SHAPE = {"step": int, "validation": {str: (float, str)}, "preview": str}
 
 
@@ -46,11 +46,11 @@ def make_folder(folder: Path, option: str = "--workdir") -> None:
     """Makes a folder and checks that it can be written.
 
     Args:
-        folder: the folder; missing parents are made too.
+        folder: the folder; missing parents are created, too.
         option: command-line option that selects another folder, for the error message.
 
     Raises:
-        OSError: the folder cannot be made or written.
+        OSError: the folder cannot be created or written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -67,13 +67,13 @@ def changes(folder: Path, experiment: Experiment) -> list[config.Difference]:
     """Returns the fields in which an experiment differs from the one stored in the workdir.
 
     Raises:
-        ValueError: a field differs that must not change on resume; the message lists all of them.
+        ValueError: fields differ that must not change on resume; the message lists all of them.
     """
     if not (folder / CONFIG).is_file():
         if Checkpoints(folder / CHECKPOINTS).steps():
             raise ValueError(
-                f"{folder / CONFIG} is missing: it names the experiment of the checkpoints beside "
-                "it; put it back, or use another --workdir"
+                f"{folder / CONFIG} is missing: it defines the experiment of the checkpoints in "
+                "this folder; put it back, or use another --workdir"
             )
         return []
     _check_saved(folder)
@@ -81,14 +81,14 @@ def changes(folder: Path, experiment: Experiment) -> list[config.Difference]:
     fixed = [change for change in found if not change.resumable]
     if fixed:
         raise ValueError(
-            f"the workdir {folder} holds a different experiment (there -> here): "
+            f"the workdir {folder} has a different experiment (there -> here): "
             f"{', '.join(map(str, fixed))}; use another --workdir, or the same settings"
         )
     return found
 
 
 def record_saved(folder: Path, step: int | None) -> None:
-    """Stores the step of the newest checkpoint of a run; None: there is none."""
+    """Stores the step of a run's newest checkpoint; None if there is no checkpoint."""
     if step is None:
         (folder / SAVED).unlink(missing_ok=True)
     else:
@@ -96,25 +96,26 @@ def record_saved(folder: Path, step: int | None) -> None:
 
 
 def _check_saved(folder: Path) -> None:
-    """Raises ValueError if a run was saved at a later step than is found, as by a lost disk."""
+    """Raises ValueError if later checkpoints of a run are missing, for example with a lost disk."""
     file = next((folder / name for name in (SAVED, RESULT) if (folder / name).is_file()), None)
     checkpoints = Checkpoints(folder / CHECKPOINTS)
     found = checkpoints.furthest()
     try:
         saved = read_json(file, {"step": int}, own=True)["step"] if file else 0
-    except ValueError as error:  # a checkpoint may have no more than its own checksums
+    except ValueError as error:  # a checkpoint may only have its own checksums
         log.warning("%s", error)
         return
     if found < saved:
         there = f"only step {found}" if found else "no checkpoint"
         raise ValueError(
-            f"{file} says that the run was saved at step {saved}, but {checkpoints.folder} holds "
-            f"{there}: mount its disk or put it back, or remove {file} to continue without it"
+            f"according to {file}, the run was saved at step {saved}, but {checkpoints.folder} "
+            f"has {there}: mount the disk or put the checkpoint back, or remove {file} to "
+            "continue without it"
         )
 
 
 def refuse_links(folder: Path) -> None:
-    """Checks that no file of a workdir is a link to somewhere else, lies behind one, or is a pipe.
+    """Checks that no file of a workdir is, or is reached by, a link out of it, or is a pipe.
 
     Raises:
         ValueError: there is such a file.
@@ -122,7 +123,7 @@ def refuse_links(folder: Path) -> None:
     home = Path(os.path.realpath(folder))
     for name in FILES + FOLDERS:
         if name in FILES and (folder / name).is_dir():
-            raise ValueError(f"{folder / name} is a folder where a file belongs; remove it")
+            raise ValueError(f"{folder / name} is a folder, but must be a file; remove it")
         below = (
             Path(place, each)
             for place, folders, files in os.walk(folder / name)
@@ -131,22 +132,22 @@ def refuse_links(folder: Path) -> None:
         for path in (folder / name, *below):
             if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(home):
                 raise ValueError(
-                    f"{path} is a link that leads out of the workdir, to {os.readlink(path)!a}; "
-                    "put what it links to in its place, or use another workdir"
+                    f"{path} is a link out of the workdir, to {os.readlink(path)!a}; replace it "
+                    "by the file or folder itself, or use another workdir"
                 )
             if path.exists() and not (path.is_file() or path.is_dir()):
                 raise ValueError(f"{path} is neither a file nor a folder; remove it")
 
 
 def clear_failed_start(folder: Path) -> None:
-    """Removes the files of a start that failed before `claim`. The caller must hold the lock."""
+    """Removes the files of a start that failed before `claim`; needs the lock."""
     if not (folder / CONFIG).is_file() and parallel.process()[0] == 0:
         shutil.rmtree(folder / FROZEN, ignore_errors=True)
         (folder / DATA).unlink(missing_ok=True)
 
 
 def claim(folder: Path, experiment: Experiment) -> None:
-    """Stores the experiment in the workdir; called once the run is known to be able to start."""
+    """Stores the experiment in the workdir; called after all checks have passed."""
     if parallel.process()[0] == 0:
         write_component(folder / CONFIG, experiment)
 
@@ -155,13 +156,13 @@ def check_data(folder: Path, fingerprint: dict[str, Any]) -> None:
     """Stores the fingerprint of a new run's data, or compares it with the stored one.
 
     Raises:
-        ValueError: the data have changed since the run started; the workdir is left as it is.
+        ValueError: the data have changed since the run started; the workdir is not changed.
     """
     file, found = folder / DATA, parse_json(to_text(fingerprint).encode())
     if not file.is_file():
         if (folder / CONFIG).is_file():
             raise ValueError(
-                f"{file} is missing: it identifies the data that the run started with; put it "
+                f"{file} is missing: it identifies the data with which the run started; put it "
                 "back, or use another --workdir"
             )
         if parallel.process()[0] == 0:
@@ -172,7 +173,7 @@ def check_data(folder: Path, fingerprint: dict[str, Any]) -> None:
     if changed:
         listed = (f"{name}: {stored.get(name)} -> {found.get(name)}" for name in changed)
         raise ValueError(
-            f"the data are not those that {folder} started with (there -> here): "
+            f"the data differ from those with which {folder} started (there -> here): "
             f"{', '.join(listed)}; restore the data, or use another --workdir (--init-from starts "
             "from the parameters of this run)"
         )
@@ -190,18 +191,18 @@ def finish(folder: Path, step: int, metrics: dict[str, float], preview: Path) ->
 
 
 def finished(folder: Path, experiment: Experiment) -> tuple[int, dict[str, float], Path] | None:
-    """Returns step, validation metrics and preview of a complete run; None if it is not complete.
+    """Returns step, validation metrics and preview of a run, or None if it is not complete.
 
     A run whose result file or newest checkpoint is damaged is not complete: training resumes.
 
     Raises:
-        ValueError: the workdir holds another experiment.
+        ValueError: the workdir has another experiment.
     """
     if not (folder / RESULT).is_file():
         return None
     changes(folder, experiment)
     checkpoints = Checkpoints(folder / CHECKPOINTS)
-    latest = checkpoints.latest() or 0  # checkpoints may have been deleted since
+    latest = checkpoints.latest() or 0  # checkpoints may have been deleted later
     try:
         result = read_json(folder / RESULT, RESULT_SHAPE, own=True)
         if min(result["step"], latest) < experiment.steps:
@@ -218,7 +219,7 @@ def find_run(folder: Path) -> Path:
     """Returns the workdir in `folder`: the folder itself, or the last of a config's experiments.
 
     Raises:
-        FileNotFoundError: the folder holds no run.
+        FileNotFoundError: the folder has no run.
     """
     return runs_of(folder)[-1]
 
@@ -227,7 +228,7 @@ def runs_of(folder: Path) -> list[Path]:
     """Returns all workdirs of a folder, in the order in which they were trained.
 
     Raises:
-        FileNotFoundError: the folder holds no run.
+        FileNotFoundError: the folder has no run.
     """
     refuse_links(folder)
     names = ["."]
@@ -238,14 +239,14 @@ def runs_of(folder: Path) -> list[Path]:
         refuse_links(run)
     if not runs:
         raise FileNotFoundError(
-            f"no run in {folder}; a workdir holds {CONFIG} and is made by "
-            "`python train.py --config=... --workdir=DIR`"
+            f"no run in {folder}; a workdir holds {CONFIG} and is made by `python train.py "
+            "--config=... --workdir=DIR`"
         )
     return runs
 
 
 def experiment_names(folder: Path) -> list[str]:
-    """Returns the names of the experiments in a folder in order; none if it holds no config's.
+    """Returns the ordered names of a config's experiments in a folder; none if there are none.
 
     Raises:
         ValueError: the file that lists them is damaged.
@@ -254,7 +255,7 @@ def experiment_names(folder: Path) -> list[str]:
     names = read_json(file, [str], own=True) if file.is_file() else []
     for name in names:
         if not name.isidentifier():
-            raise ValueError(f"{file} is damaged: {name!r} is no name; put back a copy of it")
+            raise ValueError(f"{file} is damaged: {name!r} is not a name; restore it from a copy")
     return names
 
 
@@ -262,6 +263,6 @@ def read_experiment(folder: Path) -> Experiment:
     """Returns the experiment of a run.
 
     Raises:
-        ValueError: its file is damaged, or holds something else.
+        ValueError: its file is damaged, or has other content.
     """
     return read_component(folder / CONFIG, Experiment)

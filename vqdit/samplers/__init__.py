@@ -1,4 +1,4 @@
-"""Samplers: each maps x_t to x_s, s < t, given the network's prediction; `generate` runs them."""
+"""Samplers, which step from x_t to x_s, s < t, by a network's prediction; `generate` runs them."""
 
 from vqdit.samplers.ancestral import Ancestral
 from vqdit.samplers.base import Sampler, Step, generate, trajectory

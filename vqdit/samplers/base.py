@@ -1,4 +1,4 @@
-"""The contract of a sampler, and `generate`: one `lax.scan` for every modality at once."""
+"""The interface of samplers, and `generate`, which runs all modalities in one `lax.scan`."""
 
 from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
@@ -11,25 +11,25 @@ from vqdit.random import streams
 from vqdit.typing import Array, Bool, Component, Float, Int, Key, Named
 
 Carry = Any
-"""What a sampler keeps from one step to the next: any pytree of arrays of constant shapes."""
+"""The state of a sampler between steps: a pytree of arrays of constant shapes."""
 Predict = Callable[[Named[X], Named[Float[Array, "b _"]]], Named[Prediction]]
-"""The network with parameters and guidance bound: (x, t of every modality) -> predictions."""
+"""The network with bound parameters and guidance: (x, t of every modality) -> predictions."""
 
 MAX_STEPS = 10_000
-"""Ten times the steps of the finest process; more would only take memory and time."""
+"""Ten times the number of steps of the finest process; more would only waste memory and time."""
 
 
 class Step(NamedTuple):
     """One step of one modality from t to s < t, as `Sampler.step` receives it.
 
     Attributes:
-        keys: one key per sample, for everything that the step draws.
+        keys: one key per sample, for all random numbers of the step.
         process: the process of the modality.
         prediction: the network's prediction at t.
         x_t: the noisy tokens at t.
         t: the time at which the step starts.
         s: the time at which it ends.
-        carry: what the sampler returned in its last step, or `Sampler.init` before the first.
+        carry: the carry returned by the previous step, or by `Sampler.init` before the first.
     """
 
     keys: Key[Array, " b"]
@@ -45,7 +45,7 @@ class Sampler(Component):
     """A method that generates data from noise.
 
     Attributes:
-        steps: number of steps, each from one time to the next.
+        steps: number of steps.
     """
 
     steps: int = 16
@@ -54,45 +54,46 @@ class Sampler(Component):
         self.require(f"steps from 1 to {MAX_STEPS}", 1 <= self.steps <= MAX_STEPS)
 
     def check(self, process: Process) -> None:
-        """Raises ValueError if this sampler cannot run that process."""
+        """Raises ValueError if this sampler does not support the process."""
         raise TypeError(f"{type(self).__name__} must define the method check")
 
     def bind(self, grid: tuple[int, ...]) -> "Sampler":
-        """Returns the sampler for tokens that lie on this grid. Default: the sampler itself."""
+        """Returns the sampler for tokens on this grid. Default: the sampler itself."""
         del grid
         return self
 
     @property
     def evaluations(self) -> int:
-        """Network evaluations per step: 2 if the sampler defines `correct`, else 1."""
+        """Number of network evaluations per step: 2 if the sampler defines `correct`, else 1."""
         return 1
 
     @property
     def length_temperature(self) -> float:
-        """Temperature with which lengths are drawn: that of the codes, or 1 for latents."""
+        """Temperature for drawing lengths: that of the codes, or 1 for latents."""
         return getattr(self, "temperature", 1.0)
 
     def times(self, process: Process, times: Float[Array, " times"]) -> Float[Array, " times"]:
         """Returns the times of the steps. Default: `times`, equally spaced from 1 to 0.
 
-        The first and the last time must stay as they are, and equal neighbours must stay equal.
+        Implementations must not change the first and the last time, and equal neighbours must stay
+        equal.
         """
         del process
         return times
 
     def init(self, process: Process, x_1: X, times: Float[Array, " times"]) -> Carry:
-        """Returns the carry of the first step. Default: an empty one."""
+        """Returns the carry for the first step. Default: an empty carry."""
         del process, x_1, times
         return ()
 
     def step(self, step: Step) -> tuple[X, Carry]:
-        """Returns x_s and the next carry. `generate` restores the known positions."""
+        """Returns x_s and the next carry. `generate` then restores the known positions."""
         raise TypeError(f"{type(self).__name__} must define the method step")
 
     def correct(self, step: Step, x_s: X, prediction_at_s: Prediction) -> tuple[X, Carry]:
         """Returns a better x_s, and the next carry, after a second network evaluation.
 
-        Only samplers with `evaluations` of 2 define it; it is called for s > 0.
+        Only samplers with two evaluations per step define this method; it is called for s > 0.
 
         Args:
             step: the step that is corrected, with the carry that `Sampler.step` returned.
@@ -132,20 +133,20 @@ def generate(
     """Generates all modalities of `samplers` together.
 
     Args:
-        keys: one per sample; a sample depends on its own key alone.
+        keys: one key per sample; a sample depends only on its own key.
         predict: the network.
-        samplers: one for each modality that may be generated.
+        samplers: one sampler for each modality that may be generated.
         processes: the processes of these modalities.
-        x_1: the initial value of every modality that the network takes: noise where it is
-            unknown, data where it is known.
+        x_1: initial value of every input of the network: noise at unknown positions, data at known
+            positions.
         times: n + 1 non-increasing times for every modality in `x_1`. A modality is generated in
-            the steps in which its time falls and does not change in the others. A constant time
-            of 0 means that the modality is given, a constant 1 that it stays unknown.
-        known: True at positions that are given and never change. The network sees known latents
-            at t = 0; it sees all codes of an example at one time, at which the expected share of
-            noise equals the actual one.
-        noised: modalities whose known positions are shown with as much noise as the others, for
-            networks that were never trained with clean latents among noisy ones.
+            the steps in which its time falls, and is unchanged in the others. A constant time of 0
+            means that the modality is given, and a constant time of 1 that it stays unknown.
+        known: True at given positions, which never change. The network sees known latents at t = 0.
+            It sees all codes of an example at one time, for which the expected fraction of noise
+            equals the actual fraction.
+        noised: modalities whose known positions get the same noise level as the others, for
+            networks that were not trained with clean latents among noisy ones.
 
     Returns:
         The modalities of `samplers` at the last time.
@@ -168,7 +169,7 @@ def trajectory(
 ) -> tuple[Named[X], Named[X]]:
     """Generates as `generate` does; also returns x of all modalities before each step.
 
-    `padding` is True at positions behind the end of an example, which never change and which the
+    `padding` is True at positions after the end of an example, which never change and which the
     network does not see.
 
     Returns:
@@ -179,7 +180,7 @@ def trajectory(
     correctors = {n: sampler for n, sampler in samplers.items() if sampler.evaluations == 2}
 
     def look(x: Named[X], t: Named[Float[Array, ""]], number: Int[Array, ""]) -> Named[Any]:
-        """Runs the network on x at t; known positions get the noise of step `number`."""
+        """Runs the network on x at t, after noising known positions of `noised` modalities."""
         shown = {}
         for n in noised:
             noise_keys = _step_keys(keys, f"{n}/kept", number)
@@ -202,7 +203,7 @@ def trajectory(
             x_s[n] = _put_back(x_s[n], x_t[n], known.get(n), padding.get(n))
 
         def correct(x_s: Named[X], kept: Named[Carry]) -> tuple[Named[X], Named[Carry]]:
-            """The second look: evaluates the network at s and corrects the step with it."""
+            """Evaluates the network at s, and corrects the step with this second prediction."""
             predictions, x, carries = look(x_s, s, number + 1), {}, {}
             for n, sampler in correctors.items():
                 draws = streams(steps[n].keys, "correct")
@@ -214,7 +215,7 @@ def trajectory(
 
         state = Named(x_s), Named(kept)
         if correctors:
-            # The network does not run again if no sampler corrects: at the end of all windows.
+            # The second evaluation is skipped if no sampler corrects, at the end of all windows.
             wanted = jnp.any(jnp.stack([_corrects(t[n], s[n]) for n in correctors]))
             state = jax.lax.cond(wanted, correct, lambda *state: state, *state)
         return state, x_t
@@ -232,7 +233,7 @@ def _step_keys(keys: Key[Array, " b"], name: str, number: Int[Array, ""]) -> Key
 
 
 def _corrects(t: Float[Array, ""], s: Float[Array, ""]) -> Bool[Array, ""]:
-    """Returns whether a step is corrected: at s = 0 there is no noise left for the network."""
+    """Returns whether a step is corrected, which needs s > 0: at s = 0 there is no noise."""
     return (s < t) & (s > 0.0)
 
 
@@ -247,7 +248,7 @@ def _times_seen(
     known: Named[Bool[Array, "b _"]],
     padding: Named[Bool[Array, "b _"]],
 ) -> Named[Float[Array, "b _"]]:
-    """Returns the times that the network sees; see `known` and `padding` of `trajectory`."""
+    """Returns the times for the network; see `known` and `padding` of `trajectory`."""
     times = {}
     for name in x:
         if name not in known:

@@ -1,9 +1,9 @@
-"""Generation of codes block after block: each block is denoised given the finished ones.
+"""Generation of codes block by block: each block is denoised given the finished blocks.
 
-Every block goes from noise to data by a sampler of its own, and then becomes part of what the next
-blocks see. A network that keeps keys and values of finished blocks runs on the codes of one block
-alone, so the cost is that of its evaluations times the number of blocks, and attention to earlier
-codes. Arriola et al., "Block Diffusion", arXiv:2503.09573, algorithm 2.
+A sampler denoises each block completely; later blocks then see the finished block. The network
+caches keys and values of finished blocks, so it runs only on the codes of one block. The cost is
+the number of evaluations per block times the number of blocks, plus attention to earlier codes.
+Arriola et al., "Block Diffusion", arXiv:2503.09573, algorithm 2.
 """
 
 from collections.abc import Callable
@@ -18,20 +18,19 @@ from vqdit.samplers.base import Predict, Sampler, generate
 from vqdit.typing import Array, Bool, Float, Int, Key, Named
 
 PARTS = 8
-"""Number of parts in which the room for finished blocks grows; each is compiled for itself."""
+"""Number of sizes of the cache of finished blocks; a program is compiled for each size."""
 Kept = Any
-"""What a network keeps of finished blocks and other modalities: a pytree of arrays."""
+"""The network's cache of finished blocks and other modalities: a pytree of arrays."""
 
 
 class BlockNetwork(NamedTuple):
     """A network over the codes of one block.
 
     Attributes:
-        others: returns what is kept of the other modalities.
-        predict: returns the network, given what is kept, for the block that starts at a position.
-        keep: adds a finished block, which starts at a position, to what is kept.
-        with_room: adds room for a number of codes to what is kept, which has room for another
-            number.
+        others: returns the cache with the other modalities.
+        predict: returns the network for the block that starts at a position, given the cache.
+        keep: adds a finished block, which starts at a position, to the cache.
+        with_room: enlarges the cache from one number of codes to another.
     """
 
     others: Callable[[], Kept]
@@ -59,15 +58,16 @@ def generate_blocks(
         keys: one per sample; a sample depends on its own key alone.
         network: the network.
         name: the modality.
-        sampler: how each block is generated.
+        sampler: sampler of each block.
         process: the process of the modality.
-        x_1: all modalities: noise, or known codes, of the one that is generated.
-        times: the times before and after each step of a block; constant for other modalities.
+        x_1: all modalities; for the generated one, noise or known codes.
+        times: the times before and after each step of a block; those of other modalities are
+            constant.
         block: number of codes in a block.
-        known: True at codes that are given and never change. Blocks do not see known codes of later
+        known: True at given codes, which never change. Blocks do not see known codes of later
             blocks.
-        end: code that ends a sequence: all unknown codes after the first one that is generated
-            become `end`. Blocks after the ends of all samples are not computed.
+        end: code that ends a sequence: after the first generated `end`, all unknown codes become
+            `end`. Blocks after the ends of all samples are not computed.
 
     Returns:
         The codes.
@@ -115,7 +115,7 @@ def generate_blocks(
 def _ended(
     x_0: Codes, is_known: Bool[Array, "b l"], ended: Bool[Array, " b"], end: int
 ) -> tuple[Codes, Bool[Array, " b"]]:
-    """Returns the codes of a block with `end` after the first end, and which samples have ended."""
+    """Fills a block's codes after the first end with `end`; also returns which samples ended."""
     is_end = jnp.all(x_0 == end, axis=-1) & ~is_known
     is_after = ended[:, None] | (jnp.cumsum(is_end, axis=1) > 0)
     filled = jnp.where((is_after & ~is_known)[..., None], end, x_0)

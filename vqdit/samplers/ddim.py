@@ -1,4 +1,4 @@
-"""DDIM: from x_t to the estimated x_0, and back to the noise level of s, part of it drawn anew.
+"""DDIM: estimates x_0 from x_t and adds noise for time s, a part of which is newly drawn.
 
 Song et al., "Denoising Diffusion Implicit Models", arXiv:2010.02502; the formula is in
 `vqdit.samplers.gaussian`.
@@ -15,8 +15,8 @@ class DDIM(GaussianSampler):
     Attributes:
         steps: number of network evaluations; 50 is usual.
         spacing: spacing of the times.
-        eta: in [0, 1], scale of the noise that is drawn: 0 draws none (an Euler step), 1 draws as
-            much as the posterior of the process has (DDPM's ancestral sampling).
+        eta: in [0, 1], scale of the newly drawn noise: 0 draws none (an Euler step), 1 draws the
+            noise of the process's posterior (DDPM's ancestral sampling).
     """
 
     steps: int = 50

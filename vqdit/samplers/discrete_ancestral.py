@@ -1,8 +1,8 @@
 """Ancestral sampling of codes: every code is drawn from p(x_s | x_t), independently of the others.
 
-With the network's belief in x_0 this is the reverse process itself, so with many steps the samples
-follow the network's own distribution. With few steps, codes that change in the same step are not
-consistent with one another. Austin et al., "Structured Denoising Diffusion Models in Discrete
+This is the exact reverse process for the network's distribution of x_0, so with many steps the
+samples follow the network's distribution. With few steps, codes that change in the same step are
+not consistent with one another. Austin et al., "Structured Denoising Diffusion Models in Discrete
 State-Spaces" (D3PM), arXiv:2107.03006.
 """
 
@@ -19,9 +19,9 @@ class DiscreteAncestral(Sampler):
 
     Attributes:
         steps: number of network evaluations; 64 or more are usual.
-        temperature: temperature of the belief in x_0; 0 takes the most likely code. The times at
-            which codes change stay random.
-        top_p: share of the belief that the most likely codes, from which is drawn, make up; 1
+        temperature: temperature of the network's distribution of x_0; 0 uses the most likely code.
+            The times at which codes change stay random.
+        top_p: codes are drawn from the most likely codes that together have this probability; 1
             keeps all codes.
     """
 
@@ -36,14 +36,16 @@ class DiscreteAncestral(Sampler):
     def check(self, process: Process) -> None:
         if not isinstance(process, Categorical):
             raise ValueError(
-                f"DiscreteAncestral draws codes, got the process {type(process).__name__}; "
-                "use Euler for latents"
+                f"DiscreteAncestral needs a process over codes, got {type(process).__name__}; use "
+                "Euler for latents"
             )
 
     def step(self, step: Step) -> tuple[Codes, Carry]:
         process, x_t = step.process, step.x_t
         if not isinstance(process, Categorical):
-            raise TypeError(f"DiscreteAncestral draws codes, got {type(process).__name__}")
+            raise TypeError(
+                f"DiscreteAncestral needs a process over codes, got {type(process).__name__}"
+            )
         logits = process.logits(step.prediction, x_t.shape[-1])
         belief = tempered(logits, self.temperature, self.top_p)
         shape = (x_t.shape[0], 1, 1)

@@ -7,11 +7,12 @@ the ratios r_0, r_1 of earlier step sizes to h,
     x_s = (sigma_s / sigma_t) x_t + alpha_s (1 - e^-h) (m_0 + D_1 / 2)                   order 2,
 
 and order 3 computes D_1 and D_2 from all three. Lu et al., "DPM-Solver++", arXiv:2211.01095,
-algorithm 2 and appendix B. For the SDE (its section 5), 2 h replaces h in the factors of x_0, and
-noise makes up for the smaller factor of x_t.
+algorithm 2 and appendix B. For the SDE (section 5 there), h is replaced by 2 h in the factors of
+x_0, and added noise compensates for the smaller factor of x_t.
 
-As published, and in other libraries, D_2 is half the second derivative that the formula needs, and
-"3M" converges only to second order; with twice that value it converges to third order.
+In the paper and in other libraries, D_2 has half the value of the second derivative that the
+formula needs, so "3M" converges only with order 2. With the doubled value it converges with order
+3.
 """
 
 from typing import Literal
@@ -26,7 +27,7 @@ from vqdit.samplers.multistep import History, phi
 from vqdit.typing import Array, Float, Int
 
 FEW = 15
-"""With fewer steps than this, the last ones have a lower order, which is more stable."""
+"""With fewer steps than this number, the last steps have a lower order, which is more stable."""
 
 
 class DPMSolver(GaussianSampler):
@@ -35,9 +36,10 @@ class DPMSolver(GaussianSampler):
     Attributes:
         steps: number of network evaluations; 20 are usual.
         spacing: spacing of the times.
-        order: 2, or 3, which suits generation without guidance.
-        stochastic: whether to follow the SDE, drawing as much noise as the posterior has.
-        corrected: whether D_2 has the value that converges to third order, instead of the
+        order: 2, or 3, which is recommended without guidance.
+        stochastic: whether to solve the SDE, which draws the noise of the posterior, instead of the
+            ODE.
+        corrected: whether to use the value of D_2 that converges with order 3, instead of the
             published one; needs order=3.
     """
 

@@ -1,12 +1,11 @@
-"""Drawing codes from logits: temperature, nucleus (top-p), and Gumbel noise of full precision.
+"""Draws codes from logits, with temperature, nucleus (top-p), and precise Gumbel noise.
 
     argmax over k of (logits_k / temperature + Gumbel_k)   ~   softmax(logits / temperature).
 
-JAX's default float32 Gumbel noise is made from 2^23 different numbers. Its upper tail is truncated,
-which acts like a lower temperature (Zheng et al., "Masked Diffusion Models are Secretly
-Time-Agnostic Masked Models", arXiv:2409.02908); `mode="high"` has the whole tail.
-The nucleus is that of Holtzman et al., "The Curious Case of Neural Text Degeneration",
-arXiv:1904.09751.
+JAX's default float32 Gumbel noise has only 2^23 different values. Its upper tail is truncated,
+which has the effect of a lower temperature (Zheng et al., "Masked Diffusion Models are Secretly
+Time-Agnostic Masked Models", arXiv:2409.02908); `mode="high"` has the whole tail. The nucleus is
+that of Holtzman et al., "The Curious Case of Neural Text Degeneration", arXiv:1904.09751.
 """
 
 import math
@@ -33,7 +32,7 @@ def tempered(
     Args:
         logits: float32 logits.
         temperature: divisor of the logits; 0 keeps only the most likely code.
-        top_p: in (0, 1]; the most likely codes that together reach this probability are kept.
+        top_p: in (0, 1]; keeps the most likely codes that together reach this probability.
     """
     if temperature == 0.0:
         best = jax.nn.one_hot(jnp.argmax(logits, axis=-1), logits.shape[-1], dtype=jnp.float32)
@@ -43,7 +42,7 @@ def tempered(
         return logits
     falling = jnp.sort(logits, axis=-1, descending=True)
     p = jax.nn.softmax(falling, axis=-1)
-    is_left = jnp.cumsum(p, axis=-1) - p < top_p  # more likely codes do not suffice
+    is_left = jnp.cumsum(p, axis=-1) - p < top_p  # probability of more likely codes
     least = jnp.min(jnp.where(is_left, falling, jnp.inf), axis=-1, keepdims=True)
     return jnp.where(logits >= least, logits, -jnp.inf)
 

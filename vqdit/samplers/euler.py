@@ -1,8 +1,8 @@
 """Euler: first-order steps along the probability-flow ODE, optionally with added noise.
 
-The step is a straight line in the variable of `ode.py`. For all processes except Flow with the path
-"gvp" it equals DDIM's, x_s = alpha_s x_0 + sigma_s eps. The ancestral variant steps below s and
-draws the missing noise, as in K. Crowson's k-diffusion; it equals DDIM with eta = 1.
+The step is linear in the variable of `ode.py`. Except for Flow with the path "gvp", it equals
+DDIM's step, x_s = alpha_s x_0 + sigma_s eps. The ancestral variant steps to a time below s and adds
+the missing noise, as in K. Crowson's k-diffusion; it equals DDIM with eta = 1.
 """
 
 from vqdit.processes.base import Latents
@@ -29,12 +29,12 @@ class Euler(GaussianSampler):
 
 
 class EulerAncestral(DDIM):
-    """Euler steps that draw as much noise as the posterior of the process has.
+    """Euler steps that add the noise of the process's posterior.
 
     Attributes:
         steps: number of network evaluations; 50 is usual.
         spacing: spacing of the times.
-        eta: in [0, 1], scale of that noise.
+        eta: in [0, 1], scale of the added noise.
     """
 
     eta: float = 1.0

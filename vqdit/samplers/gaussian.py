@@ -1,4 +1,4 @@
-"""What the samplers of Gaussian processes share.
+"""Formulas shared by samplers of Gaussian processes.
 
 A prediction gives estimates of x_0 and of eps (see `vqdit.processes.gaussian`). With
 lambda = log(alpha / sigma) and h = lambda_s - lambda_t, so that e^-h = sigma_s alpha_t / (alpha_s
@@ -6,7 +6,7 @@ sigma_t), a step that draws noise of variance v = eta^2 sigma_s^2 (1 - e^-2h) is
 
     x_s = alpha_s x_0 + sqrt(sigma_s^2 - v) eps + sqrt(v) z,      z ~ N(0, I).
 
-eta = 1 is the posterior of the process; eta = 0 draws nothing and is a first-order step along the
+eta = 1 is the posterior of the process; eta = 0 adds no noise and is a first-order step along the
 ODE. Song et al., "Denoising Diffusion Implicit Models", arXiv:2010.02502, eq. 12.
 """
 
@@ -20,7 +20,7 @@ from vqdit.samplers.spacing import Even, Spacing
 from vqdit.typing import Array, Float, Key
 
 LEAST = 1e-30
-"""Lower bound of alpha and sigma in logarithms: each is 0 at an end of some process."""
+"""Lower bound of alpha and sigma in logarithms; they can be 0 at an end of a process."""
 
 
 class GaussianSampler(Sampler):
@@ -46,7 +46,7 @@ class GaussianSampler(Sampler):
 
 
 def gaussian(process: Process) -> Gaussian:
-    """Narrows the type of a process that `GaussianSampler.check` accepted."""
+    """Casts a process that `GaussianSampler.check` accepted to `Gaussian`."""
     if not isinstance(process, Gaussian):
         raise TypeError(f"expected a Gaussian process, got {type(process).__name__}")
     return process

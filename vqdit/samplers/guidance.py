@@ -1,7 +1,7 @@
-"""Guidance: transforms of `Predict`, for continuous predictions and for logits alike.
+"""Guidance: transforms of `Predict`, for both continuous predictions and logits.
 
-With c the conditional prediction, u_i the unconditional prediction that hides the modalities of
-branch i, w the prediction of a weak model for the same input, and 1 the neutral scale:
+Let c be the conditional prediction, u_i the prediction in which the modalities of branch i are
+hidden, and w the prediction of a weak model for the same input. A scale of 1 disables guidance:
 
     guidance                         function      prediction
     classifier-free                  `guided`      u + scale (c - u)  =  c + (scale - 1) (c - u)
@@ -13,10 +13,10 @@ branch i, w the prediction of a weak model for the same input, and 1 the neutral
     zero-init                        `Guide`       0 for t > 1 - zero_init
     first channels only              `Guide`       c in the other channels
 
-g is the guided prediction of the rows above; means, deviations and products are those of an
-example. Ho & Salimans, "Classifier-Free Diffusion Guidance", arXiv:2207.12598; several branches as
-in Li et al., "OmniFlow", arXiv:2412.01169; Karras et al., "Guiding a Diffusion Model with a Bad
-Version of Itself", arXiv:2406.02507. A learned variance is not guided: c's is kept.
+g is the guided prediction of the rows above; means, deviations and products are per example. Ho &
+Salimans, "Classifier-Free Diffusion Guidance", arXiv:2207.12598; several branches as in Li et al.,
+"OmniFlow", arXiv:2412.01169; Karras et al., "Guiding a Diffusion Model with a Bad Version of
+Itself", arXiv:2406.02507. A learned variance is not guided; that of c is used.
 """
 
 from collections.abc import Iterable
@@ -32,22 +32,22 @@ from vqdit.typing import Array, Bool, Component, Float, Named
 
 
 class Guide(Component):
-    """Options of guidance: where it acts, and how it is kept from overshooting.
+    """Options of guidance: the times at which it is used, and limits against overshooting.
 
     All options except `interval` are for predictions of Gaussian processes, not for logits.
 
     Attributes:
         interval: the first and the last t at which predictions are guided. Kynkaanniemi et al.,
             "Applying Guidance in a Limited Interval", arXiv:2404.07724.
-        rescale: in [0, 1], how far the standard deviation of a guided prediction is moved back to
-            that of the conditional one; 0.7 is usual. Lin et al., "Common Diffusion Noise
+        rescale: in [0, 1], weight with which the standard deviation of a guided prediction is reset
+            to that of the conditional one; 0.7 is usual. Lin et al., "Common Diffusion Noise
             Schedules and Sample Steps are Flawed", arXiv:2305.08891, eq. 15 and 16.
-        zero_star: whether to scale each unconditional prediction to be nearest to the conditional
-            one. Fan et al., "CFG-Zero*", arXiv:2503.18886.
-        zero_init: in [0, 1], share of the time, starting at t = 1, in which the velocity is 0 and
-            nothing moves; for Flow, 0.02 or 0.04 are usual. From the same paper.
-        channels: number of channels, from the first one, that are guided; 0 guides all. Published
-            DiT results guide 3 of 4, by an oversight in their code.
+        zero_star: whether to scale each unconditional prediction so that it is as near as possible
+            to the conditional one. Fan et al., "CFG-Zero*", arXiv:2503.18886.
+        zero_init: in [0, 1], length of the interval of t, ending at t = 1, in which the velocity is
+            set to 0; only for Flow, where 0.02 or 0.04 are usual. From the same paper.
+        channels: number of channels, from the first, that are guided; 0 guides all. Published DiT
+            results guide 3 of 4 channels because of a bug in their code.
     """
 
     interval: tuple[float, float] = (0.0, 1.0)
@@ -67,18 +67,18 @@ class Guide(Component):
         self.require("channels >= 0", self.channels >= 0, "0 is all")
 
     def check(self, processes: Iterable[Process]) -> None:
-        """Raises ValueError if these options do not fit the processes."""
+        """Raises ValueError if these options are invalid for the processes."""
         gaussian = [process for process in processes if isinstance(process, Gaussian)]
         for field in ("rescale", "zero_star", "zero_init", "channels"):
             if getattr(self, field) and not gaussian:
                 raise ValueError(
-                    f"Guide.{field}={getattr(self, field)} changes predictions of Gaussian "
-                    "processes, not logits, and all processes are discrete; leave it out"
+                    f"Guide.{field}={getattr(self, field)} is only for Gaussian processes, but "
+                    "all processes are discrete; leave it out"
                 )
         for process in gaussian:
             if self.zero_init and not (isinstance(process, Flow) and process.prediction == "v"):
                 raise ValueError(
-                    "Guide.zero_init is for the velocities of Flow, where 0 means no movement; got "
+                    "Guide.zero_init is only for Flow, whose prediction is a velocity; got "
                     f"{process}; leave it at 0"
                 )
 
@@ -95,8 +95,8 @@ class Guide(Component):
         Args:
             process: the modality's process; None treats the predictions as logits.
             conditional: the prediction to be guided.
-            unconditional: the predictions to guide away from, also those of a weak model.
-            scales: one guidance scale for each of them.
+            unconditional: predictions to guide away from: unconditional ones, or a weak model's.
+            scales: one guidance scale for each of these predictions.
             t: the modality's times.
         """
         if not isinstance(process, Gaussian):
@@ -131,22 +131,22 @@ class Guide(Component):
 
 
 def optimal_scale(conditional: Latents, unconditional: Latents) -> Float[Array, "b 1 1"]:
-    """Returns, per example, the factor that moves the second nearest to the first."""
+    """Returns, per example, the factor of `unconditional` that is nearest to `conditional`."""
     dot = jnp.sum(conditional * unconditional, axis=(1, 2), keepdims=True)
     return dot / (jnp.sum(unconditional**2, axis=(1, 2), keepdims=True) + 1e-8)
 
 
 def rescaled(guided: Latents, conditional: Latents, share: float) -> Latents:
-    """Returns `guided` with its standard deviation, per example, moved to that of `conditional`."""
+    """Returns `guided` with its standard deviation, per example, moved towards `conditional`'s."""
     old, new = (jnp.std(x, axis=(1, 2), keepdims=True) for x in (conditional, guided))
     return share * guided * (old / jnp.maximum(new, 1e-8)) + (1.0 - share) * guided
 
 
 class Branch(NamedTuple):
-    """One direction of guidance: away from the prediction that does not see some modalities.
+    """One direction of guidance: away from the prediction in which some modalities are hidden.
 
     Attributes:
-        hidden: True for the modalities that the unconditional prediction does not see.
+        hidden: True for the modalities that are hidden in the unconditional prediction.
         scale: guidance scale of each target; 1 disables guidance.
     """
 
@@ -164,10 +164,10 @@ def guided(
     """Returns `predict` with classifier-free guidance.
 
     Args:
-        predict: the network. All branches form one batch, so it runs once, on (1 + number
-            of branches) times as many examples.
+        predict: the network. It runs once, on a batch with a copy of the examples for each branch
+            and the conditional prediction.
         unknown: the value of every modality at t = 1, for hidden ones.
-        branches: the directions; without any, `predict` is returned unchanged.
+        branches: the directions; if there are none, `predict` is returned unchanged.
         guide: the options of guidance.
         processes: processes of the targets; predictions of other targets are treated as logits.
     """
@@ -191,7 +191,7 @@ def guided(
 def with_branches(
     x: Named[X], t: Named[Float[Array, "b _"]], unknown: Named[X], branches: tuple[Branch, ...]
 ) -> tuple[Named[X], Named[Float[Array, "n _"]]]:
-    """Returns one batch of x and t as they are, and of what each branch sees."""
+    """Returns a batch of x and t, followed by a copy per branch with hidden modalities."""
     parts = [(x, t), *(_hide(x, t, unknown, branch.hidden) for branch in branches)]
     xs, ts = zip(*parts, strict=True)
     return _stack(xs), _stack(ts)
@@ -231,7 +231,7 @@ def sharpened(
 ) -> Predict:
     """Returns `predict` with a temperature and a nucleus on the logits of some modalities.
 
-    It must be the last transform, as codes outside of the nucleus get a logit of minus infinity.
+    This must be the last transform, as codes outside the nucleus get the logit minus infinity.
 
     Args:
         predict: the network.

@@ -1,9 +1,9 @@
-"""The Halton order of a grid, every prefix of which is spread evenly over the whole grid.
+"""The Halton order of a grid, in which every prefix is spread evenly over the grid.
 
 Point i has the coordinates phi_2(i), phi_3(i), ..., where phi_b mirrors the base-b digits of i at
-the radix point: 1, 2, 3, 4 become 1/2, 1/4, 3/4, 1/8 in base 2. A cell's place in the order is that
-of the first point that falls into it. Besnier et al., "Halton Scheduler for Masked Generative Image
-Transformer", arXiv:2503.17076; along one axis it is van der Corput's sequence.
+the radix point: 1, 2, 3, 4 become 1/2, 1/4, 3/4, 1/8 in base 2. Cells are ordered by the first
+point that falls into them. Besnier et al., "Halton Scheduler for Masked Generative Image
+Transformer", arXiv:2503.17076; in one dimension it is van der Corput's sequence.
 """
 
 import functools

@@ -1,8 +1,9 @@
 """Heun: second-order steps along the probability-flow ODE, with two network evaluations each.
 
-An Euler step to s, a second evaluation there, and the same step again with the mean of both slopes
-(see `ode.py`). The step to s = 0 is Euler's: no noise is left there. Karras et al., "Elucidating
-the Design Space of Diffusion-Based Generative Models", arXiv:2206.00364, algorithm 1.
+A step makes an Euler step to s, evaluates the network there, and repeats the step with the mean of
+both slopes (see `ode.py`). The step to s = 0 is an Euler step, as there is no noise at s. Karras et
+al., "Elucidating the Design Space of Diffusion-Based Generative Models", arXiv:2206.00364,
+algorithm 1.
 """
 
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Base of the samplers that run the Masked process, and no other."""
+"""Base class of samplers for the Masked process."""
 
 from vqdit.processes.base import Process
 from vqdit.processes.masked import Masked
@@ -14,13 +14,13 @@ class MaskedSampler(Sampler):
                 "DiscreteAncestral for its codes" if process.is_discrete else "Euler for latents"
             )
             raise ValueError(
-                f"{type(self).__name__} decodes the Masked process, got "
-                f"{type(process).__name__}; use {other}"
+                f"{type(self).__name__} decodes the Masked process, got {type(process).__name__}; "
+                f"use {other}"
             )
 
 
 def masked(process: Process) -> Masked:
-    """Narrows the type of a process that `MaskedSampler.check` accepted."""
+    """Casts a process that `MaskedSampler.check` accepted to `Masked`."""
     if not isinstance(process, Masked):
         raise TypeError(f"expected the Masked process, got {type(process).__name__}")
     return process

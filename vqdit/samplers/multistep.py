@@ -1,4 +1,4 @@
-"""What multistep solvers share: the estimates of earlier steps, and integrals of exponentials.
+"""Shared parts of multistep solvers: estimates of earlier steps, and integrals of exponentials.
 
 In lambda = log(alpha / sigma) the probability-flow ODE has the exact solution
 
@@ -26,7 +26,7 @@ class History(NamedTuple):
         estimates: estimates of x_0.
         times: the times of these estimates.
         taken: number of steps taken.
-        total: number of steps in all.
+        total: total number of steps.
     """
 
     estimates: Float[Array, "m b l d"]
@@ -56,14 +56,15 @@ class History(NamedTuple):
 
     @property
     def left(self) -> Int[Array, ""]:
-        """Number of steps left, the current one included."""
+        """Number of remaining steps, including the current one."""
         return self.total - self.taken
 
 
 def phi(number: int, h: Float[Array, "*b"]) -> Float[Array, "*b"]:
     """Returns phi_n(h), the sum over k >= 1 of h^k / (k + n - 1)!; phi_1(h) = e^h - 1.
 
-    For large h by phi_(n+1)(h) = phi_n(h) / h - 1 / n!, which would cancel for small h.
+    For large h, it is computed by phi_(n+1)(h) = phi_n(h) / h - 1 / n!, which would suffer from
+    cancellation for small h.
     """
     near = jnp.clip(h, -1.0, 1.0)
     series = sum(near**k / float(math.factorial(k + number - 1)) for k in range(1, TERMS))

@@ -1,8 +1,8 @@
-"""The probability-flow ODE of a Gaussian process, in the variable in which it is nearly straight.
+"""The probability-flow ODE of a Gaussian process, in a variable that makes it nearly linear.
 
-For Flow that variable is t, in which x moves by alpha' x_0 + sigma' eps. For the other processes it
-is the noise level sigma / alpha, in which x / alpha moves by eps (Karras et al., arXiv:2206.00364,
-eq. 3).
+For Flow, the variable is t, and the slope of x is alpha' x_0 + sigma' eps. For other processes it
+is the noise level sigma / alpha, and the slope of x / alpha is eps (Karras et al.,
+arXiv:2206.00364, eq. 3).
 """
 
 from vqdit.processes import Flow
@@ -12,7 +12,7 @@ from vqdit.typing import Array, Float
 
 
 def slope(process: Gaussian, prediction: Prediction, x_t: Latents, t: Float[Array, ""]) -> Latents:
-    """Returns the derivative of x at t > 0 with respect to that variable."""
+    """Returns the slope at t > 0: of x in t for Flow, else of x / alpha in the noise level."""
     x_0, eps = process.x_0_and_eps(prediction, x_t, t)
     if not isinstance(process, Flow):
         return eps
@@ -27,7 +27,7 @@ def along(
     t: Float[Array, ""],
     s: Float[Array, ""],
 ) -> Latents:
-    """Returns x_s on the straight line through x_t with that slope."""
+    """Returns x_s on the straight line through x_t with the given slope."""
     if isinstance(process, Flow):
         return x_t + (s - t) * direction
     scale = process.alpha(s) / process.alpha(t)

@@ -1,13 +1,13 @@
-"""ReMDM: unmasking that also remasks codes, so that mistakes are corrected and more steps help.
+"""ReMDM: unmasking that also remasks codes, so that more steps can correct mistakes.
 
 A revealed code is masked again with probability sigma, and a masked one is revealed with
 
     (m(t) - m(s) + sigma (1 - m(t))) / m(t),
 
-so that at every time the expected share of masked codes is that of training. sigma is at most
-min(1, m(s) / (1 - m(t))); sigma = 0 is ancestral sampling. Wang et al., "Remasking Discrete
+so that at every time the expected fraction of masked codes is the same as in training. sigma is at
+most min(1, m(s) / (1 - m(t))); sigma = 0 is ancestral sampling. Wang et al., "Remasking Discrete
 Diffusion Models with Inference-Time Scaling", arXiv:2503.00307, section 4.1. Their ReMDM-loop
-remasks codes only while the share of masked codes is held constant.
+remasks codes only in a phase with a constant fraction of masked codes.
 """
 
 from typing import Literal
@@ -30,15 +30,15 @@ class ReMDM(MaskedSampler):
 
     Attributes:
         steps: number of network evaluations; more steps correct more mistakes.
-        temperature: temperature of the codes' distribution; 0 takes the most likely code.
-        top_p: nucleus of the codes' distribution, see `tempered`; 0.9 in the paper.
-        variant: "cap": sigma is eta, limited by its maximum. "rescale": sigma is eta times its
-            maximum. "confidence": as "rescale", but distributed among the revealed codes by the
-            softmax of -p, p the probability with which a code was revealed; this remasks about
-            eta codes.
-        eta: in [0, 1]; 0.01 to 0.05 for "cap" and "rescale", more for fewer steps; 1 for
-            "confidence".
-        start: the t at and below which codes are remasked.
+        temperature: temperature of the codes' distribution; 0 uses the most likely code. top_p:
+            nucleus of the codes' distribution, see `tempered`; 0.9 in the paper. variant: "cap":
+            sigma is eta, limited by the maximum of sigma. "rescale": sigma is eta times this
+            maximum. "confidence": as "rescale", but distributed over the revealed codes by the
+            softmax of -p, where p is the probability with which a code was revealed; this remasks
+            about eta codes.
+        eta: in [0, 1]; usual values are 0.01 to 0.05 for "cap" and "rescale" (more for fewer
+            steps), and 1 for "confidence".
+        start: codes are remasked only at t <= `start`.
     """
 
     steps: int = 64
@@ -55,7 +55,7 @@ class ReMDM(MaskedSampler):
         self.require("start in [0, 1]", 0.0 <= self.start <= 1.0)
 
     def init(self, process: Process, x_1: Codes, times: Float[Array, " times"]) -> Carry:
-        """Returns the carry: each code's probability when it was revealed; infinite if given."""
+        """Returns the carry: each code's probability when it was revealed; inf for given codes."""
         del process, times
         return jnp.full(x_1.shape, jnp.inf, jnp.float32)
 
@@ -90,12 +90,12 @@ class ReMDM(MaskedSampler):
 
 
 class ReMDMLoop(MaskedSampler):
-    """Remasking sampling for the Masked process in a loop at a constant share of masked codes.
+    """Remasking sampling for the Masked process, in a loop with a constant fraction of masks.
 
-    A clock falls from 1 to 0 in equal steps. Until it reaches `loop_from`, codes are revealed until
-    the share `hold` is masked. From there to `loop_to`, codes are remasked and revealed while this
-    share is constant (it falls by 1 %, as a modality is generated only while its time falls).
-    Finally the remaining codes are revealed.
+    A clock falls from 1 to 0 in equal steps. Before it reaches `loop_from`, codes are revealed
+    until only the fraction `hold` is masked. From `loop_from` to `loop_to`, codes are remasked and
+    revealed at this fraction (which falls by 1 %, as a modality is generated only while its time
+    falls). After `loop_to`, the remaining codes are revealed.
 
     Attributes:
         steps: number of network evaluations; more steps correct more mistakes.
@@ -105,7 +105,7 @@ class ReMDMLoop(MaskedSampler):
             the maximum of sigma.
         loop_from: clock value at which the loop begins; t_on in the paper.
         loop_to: clock value at which the loop ends; t_off in the paper.
-        hold: share of masked codes in the loop; 1 - alpha(t_on) in the paper.
+        hold: fraction of masked codes in the loop; 1 - alpha(t_on) in the paper.
     """
 
     steps: int = 64
@@ -135,7 +135,7 @@ class ReMDMLoop(MaskedSampler):
         return jnp.where((number == 0) | (number == count), times, spaced)
 
     def init(self, process: Process, x_1: Codes, times: Float[Array, " times"]) -> Carry:
-        """Returns the carry: the number of steps taken, and of steps in all."""
+        """Returns the carry: the number of steps taken, and the total number of steps."""
         del process, x_1
         _, count = numbered(times)
         return jnp.zeros_like(count), count

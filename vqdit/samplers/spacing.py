@@ -1,6 +1,6 @@
-"""Spacing: how the times of a sampler's steps are distributed between t = 1 and t = 0.
+"""Spacings, which distribute the times of a sampler's steps between t = 1 and t = 0.
 
-The times of a modality fall from 1 to 0 in equal steps; a spacing moves all but the end points.
+By default, times fall from 1 to 0 in equal steps. A spacing changes all times but the end points.
 Karras et al., "Elucidating the Design Space of Diffusion-Based Generative Models",
 arXiv:2206.00364, eq. 5; the shift is that of Esser et al., "Scaling Rectified Flow Transformers",
 arXiv:2403.03206, eq. 23.
@@ -19,7 +19,7 @@ class Spacing(Component):
     """The distribution of a sampler's times."""
 
     def check(self, process: Process) -> None:
-        """Raises ValueError if this spacing does not fit the process. Default: it fits."""
+        """Raises ValueError if this spacing does not support the process. Default: never raises."""
         del process
 
     def times(self, process: Gaussian, times: Float[Array, " times"]) -> Float[Array, " times"]:
@@ -36,11 +36,11 @@ class Even(Spacing):
 
 
 class Shifted(Spacing):
-    """t -> shift t / (1 + (shift - 1) t): the noise level t / (1 - t) of a flow times `shift`.
+    """t -> shift t / (1 + (shift - 1) t), which multiplies the noise level t / (1 - t) by `shift`.
 
     Attributes:
-        shift: factor > 0; values above 1 take more steps at high noise, which data of many tokens
-            need. 3 is usual for large images.
+        shift: factor > 0; values above 1 place more steps at high noise, which is better for data
+            with many tokens. 3 is usual for large images.
     """
 
     shift: float = 3.0
@@ -57,7 +57,7 @@ class Karras(Spacing):
     """Equal steps in (sigma / alpha)^(1 / rho) down to `sigma_min`, then one step to 0.
 
     Attributes:
-        rho: exponent; larger values take more steps at low noise.
+        rho: exponent; larger values place more steps at low noise.
         sigma_min: noise level sigma / alpha before the last step.
     """
 
@@ -86,7 +86,7 @@ class Karras(Spacing):
 
 
 class Respaced(Spacing):
-    """Evenly spaced steps of a DDPM's table of betas, rounded, including the first and the last.
+    """Rounded, evenly spaced indices of a DDPM's table of betas, including first and last.
 
     This is the respacing of published results of DDPMs ("linspace" in other libraries).
     """
@@ -110,7 +110,7 @@ def noise_level(process: Gaussian, t: Float[Array, "*b"]) -> Float[Array, "*b"]:
 
 
 def time_of(process: Gaussian, level: Float[Array, "*b"]) -> Float[Array, "*b"]:
-    """Returns the t at which the noise level sigma / alpha has that value, by bisection."""
+    """Returns the t at which the noise level sigma / alpha has the value `level`, by bisection."""
 
     def halve(_: Int[Array, ""], ends: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = ends
@@ -123,7 +123,7 @@ def time_of(process: Gaussian, level: Float[Array, "*b"]) -> Float[Array, "*b"]:
 
 
 def numbered(times: Float[Array, " times"]) -> tuple[Int[Array, " times"], Int[Array, ""]]:
-    """Returns, for each time, how many earlier steps decrease t, and the number of all of them."""
+    """Returns, for each time, the number of earlier steps that decrease t; and their total."""
     falls = jnp.cumsum(times[1:] < times[:-1])
     number = jnp.concatenate([jnp.zeros(1, falls.dtype), falls])
     return number, number[-1]

@@ -5,8 +5,8 @@ r_k = (lambda_k - lambda_t) / h,
 
     x_s = (sigma_s / sigma_t) x_t + alpha_s (1 - e^-h) (m_0 + sum_k w_k (m_k - m_0) / r_k),
 
-with weights under which the step is exact for polynomials. The predictor uses earlier times. After
-the network's evaluation at s, the corrector repeats the step with this new estimate as well, and
+with weights for which the step is exact for polynomials. The predictor uses earlier times. After
+the network's evaluation at s, the corrector repeats the step, now also with the new estimate, and
 the next step starts from its result. Zhao et al., "UniPC", arXiv:2302.04867, with its B_2(h).
 """
 
@@ -43,7 +43,7 @@ class UniPC(GaussianSampler):
     Attributes:
         steps: number of network evaluations; 10 to 20 are usual.
         spacing: spacing of the times.
-        order: 2, or 3, which suits generation without guidance.
+        order: 2, or 3, which is recommended without guidance.
     """
 
     steps: int = 20
@@ -83,7 +83,7 @@ def _move(
     *,
     used: Int[Array, ""],
 ) -> Latents:
-    """Returns x_s from the estimate at t and those at the first `used` other times."""
+    """Returns x_s from the estimate at t and the estimates at the first `used` other times."""
     start, h = log_snr(process, t), log_snr(process, s) - log_snr(process, t)
     is_used = jnp.arange(len(times)) < used
     ratios = jnp.where(is_used, (log_snr(process, times) - start) / h, 1.0)
@@ -95,7 +95,7 @@ def _move(
 def _weights(
     ratios: Float[Array, " m"], h: Float[Array, ""], used: Int[Array, ""]
 ) -> Float[Array, " m"]:
-    """Returns the weights under which the first `used` differences are exact for polynomials."""
+    """Returns weights of the first `used` differences that make a step exact for polynomials."""
     size = len(ratios)
     is_used = jnp.arange(size) < used
     rows = jnp.stack([ratios**power for power in range(size)])

@@ -1,14 +1,14 @@
 """Unmasking: iterative parallel decoding of masked codes.
 
-Every step draws codes for all masked positions from the network's prediction and keeps as many as
-leave a share m(s) / m(t) of them masked. It keeps those with the largest
+Every step draws codes for all masked positions from the network's prediction. It masks the fraction
+m(s) / m(t) of them again and keeps the others. It keeps the codes with the largest
 
     log p(code) + noise * t * Gumbel        (order "confidence"),
 
-or the next ones in an order that does not depend on the codes: the Halton sequence over the grid,
-or a random order, which is ancestral sampling that reveals exactly the expected number of codes.
-Chang et al., "MaskGIT: Masked Generative Image Transformer", arXiv:2202.04200, section 3.2; the
-Halton order is that of Besnier et al., arXiv:2503.17076.
+or the next positions in an order that does not depend on the codes: the Halton sequence over the
+grid, or a random order, which is ancestral sampling that reveals exactly the expected number of
+codes. Chang et al., "MaskGIT: Masked Generative Image Transformer", arXiv:2202.04200, section 3.2;
+the Halton order is that of Besnier et al., arXiv:2503.17076.
 """
 
 import dataclasses
@@ -33,16 +33,16 @@ class Unmasking(MaskedSampler):
 
     Attributes:
         steps: number of network evaluations; 8 to 16 are usual. More steps than positions are
-            wasted.
+            useless.
         temperature: temperature of the codes' distribution; 0 takes the most likely code.
         noise: weight of the Gumbel noise that is added to the confidence; MaskGIT uses 4.5. It is
             multiplied by t, the time at which the step starts (MaskGIT's code multiplies by the
             time at which the step ends). Larger values give more varied samples.
         top_p: in (0, 1], nucleus of the codes' distribution, see `tempered`; 1 keeps all codes.
-        order: order in which positions are revealed: "confidence" (the most confident first, which
-            favours likely samples), "halton" or "random". Only the last two sample from the
+        order: order in which positions are revealed: "confidence" (most confident codes first,
+            which favours likely samples), "halton" or "random". Only the last two sample from the
             network's distribution.
-        grid: grid of the positions, for the Halton order; the task sets it. () means a sequence.
+        grid: grid of the positions, for the Halton order; set by the task. () means a sequence.
     """
 
     steps: int = 12
@@ -68,7 +68,7 @@ class Unmasking(MaskedSampler):
         is_masked = x_t == MASK
         first = jnp.where(is_masked, self._first(order_keys, logits, drawn, t), jnp.inf)
 
-        # The expected share stays masked, but every step reveals at least one code.
+        # The expected fraction stays masked, but every step reveals at least one code.
         left = jnp.sum(is_masked, axis=(1, 2))
         share = process.mask_probability(s) / jnp.maximum(process.mask_probability(t), 1e-9)
         stay = jnp.minimum(jnp.round(share * left), left - 1).astype(jnp.int32)
@@ -84,7 +84,7 @@ class Unmasking(MaskedSampler):
         drawn: Codes,
         t: Float[Array, ""],
     ) -> Float[Array, "#b l q"]:
-        """Returns the priority of each code: the largest are revealed first."""
+        """Returns the priority of each code; codes with large priorities are revealed first."""
         if self.order == "halton":
             visits = halton_order(self.grid or drawn.shape[1:2])
             rank = np.argsort(visits)[:, None] * drawn.shape[2] + np.arange(drawn.shape[2])

@@ -1,4 +1,4 @@
-"""Tasks: what is trained. The training loop knows only their contract."""
+"""Tasks: models and how they are trained. The training loop uses only the interface `Task`."""
 
 from vqdit.tasks.adversary import Adversary
 from vqdit.tasks.base import Aux, Task, Trained

@@ -1,6 +1,6 @@
-"""What a task takes from its data when a run begins: learned units of texts, and how they lie.
+"""Properties of the data that a task adopts when a run begins: text units and packing.
 
-The task in the workdir then has all of it, so that sampling needs the workdir alone.
+The workdir stores the resulting task, so that sampling needs only the workdir.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ T = TypeVar("T", bound=Component)
 
 
 def with_adopted(part: T, feature: Feature | None) -> T:
-    """Returns a component whose field `modality` has what only its column of the data knows."""
+    """Returns a component whose field `modality` has the properties of its column of the data."""
     modality = getattr(part, "modality", None)
     if not isinstance(modality, Text) or feature is None:
         return part
@@ -26,18 +26,18 @@ def with_adopted(part: T, feature: Feature | None) -> T:
 
 
 def check_text(name: str, modality: Modality, feature: Feature) -> None:
-    """Raises ValueError unless the column `name` has the units of a text."""
+    """Raises ValueError unless the column `name` has the units of the text `modality`."""
     if not isinstance(modality, Text):
         return
     learned = modality.units.learned
     if isinstance(modality.units, BPE) != bool(feature.units):
         data, task = ("units of a BPE", "bytes") if feature.units else ("bytes", "units of a BPE")
         raise ValueError(
-            f"{name!r} is stored as {data}, and the config says {task}; give the source and the "
-            "task the same units"
+            f"{name!r} is stored as {data}, but the task has {task}; give the source and the task "
+            "the same units"
         )
     if learned and learned != feature.units:
         raise ValueError(
-            f"the BPE of {name!r} in this run has other merges than that of the data, which were "
-            "prepared from other texts; use the data that the run began with"
+            f"the BPE of {name!r} in this run has other merges than the BPE of the data, which "
+            "were prepared from other texts; use the data with which the run began"
         )

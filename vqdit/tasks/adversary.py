@@ -1,9 +1,10 @@
-"""A discriminator of a tokenizer's reconstructions, trained in the same step.
+"""A discriminator of reconstructions, trained in the same step as the tokenizer.
 
     L = L_rec + ... + w L_g(D'(y))   +   L_d(D(x), D(y'))  + lecam + r1,       y' = sg(y),
 
-where D' is D without gradients of its parameters: the first part trains only the autoencoder, the
-second only the discriminator, and one gradient of the sum serves both. Each has its own optimizer.
+where D' is D with a stop-gradient on its parameters. The first part trains only the autoencoder,
+and the second only the discriminator, so the gradient of the sum has both gradients. Each network
+has its own optimizer.
 
 Esser et al., "Taming Transformers" (VQGAN), arXiv:2012.09841, section 3.1.
 """
@@ -22,9 +23,9 @@ from vqdit.optim import AdamW, Optimizer
 from vqdit.typing import Array, Bool, Component, Float, Int, Key, Named, Params
 
 Weights = Bool[Array, " b"] | Int[Array, " b"]
-"""Which examples are real; or the number of real positions of each, which weights its losses."""
+"""Weight of each example: whether it is valid, or its number of positions without padding."""
 Mask = Bool[Array, "b n"] | None
-"""True at real positions of examples that differ in length; None if the length is fixed."""
+"""True at positions of variable-length examples that are not padding; None for a fixed length."""
 LECAM_DECAY = 0.999
 """Decay of the moving averages of the mean logits, as published."""
 
@@ -46,7 +47,8 @@ class Adversary(Component):
         start: first step in which the discriminator is trained and the generator's loss counts.
         adaptive: also scale the generator's loss so that its gradient at the decoder's last layer
             is as large as that of the reconstruction, as in VQGAN.
-        lecam: weight of LeCAM, which keeps the logits near their averages; 0.001 to 0.05 is usual.
+        lecam: weight of LeCAM regularisation, which keeps the logits near their moving averages;
+            0.001 to 0.05 is usual.
         r1: gamma of the gradient penalty on originals; 10 is usual for `StyleGAN`.
         r1_every: steps between penalties; each penalty is multiplied by this number.
         optimizer: optimizer of the discriminator, for the steps from `start` on.
@@ -76,10 +78,10 @@ class Adversary(Component):
             )
 
     def check(self, size: tuple[int, ...], varies: bool = False) -> None:
-        """Raises ValueError if the discriminator cannot take data of that size.
+        """Raises ValueError if the discriminator does not support data of that size.
 
         Args:
-            size: size of the data; of the shortest sequences if lengths vary.
+            size: size of the data; if lengths vary, size of the shortest example.
             varies: whether lengths vary.
         """
         if varies:
@@ -87,7 +89,7 @@ class Adversary(Component):
         smallest = self.discriminator.smallest
         if min(size) < smallest:
             raise ValueError(
-                f"{type(self.discriminator).__name__} takes edges of {smallest} or more, got "
+                f"{type(self.discriminator).__name__} needs edges of at least {smallest}, got "
                 f"{'x'.join(map(str, size))}; give it fewer layers or use larger data"
             )
 
@@ -96,7 +98,7 @@ class Adversary(Component):
         return self.discriminator.init(key, x), Averages(jnp.zeros(()), jnp.zeros(()))
 
     def playing(self, step: Int[Array, ""]) -> Float[Array, ""]:
-        """Returns 1 from `start` on, and 0 before."""
+        """Returns 1 from step `start` on, and 0 before."""
         return (step >= self.start).astype(jnp.float32)
 
     def generator_loss(
@@ -112,7 +114,7 @@ class Adversary(Component):
         return masked_mean(adversarial.generator_loss(self.loss, logits, real), valid)
 
     def _real(self, mask: Mask) -> Bool[Array, "b _"] | None:
-        """Returns which logits are of real positions; None if all are."""
+        """Returns which logits belong to positions without padding; None if all do."""
         return None if mask is None else self.discriminator.real(mask)
 
     def discriminator_loss(
@@ -161,7 +163,7 @@ class Adversary(Component):
         step: Int[Array, ""],
         mask: Mask,
     ) -> Float[Array, ""]:
-        """Returns n times the penalty in every n-th step; 0 in others, which do not compute it."""
+        """Returns n times the penalty in every n-th step; returns 0 in others, at no cost."""
 
         def penalty(params: Params) -> Float[Array, ""]:
             logits = functools.partial(self.discriminator.apply, params, mask=mask)
@@ -188,10 +190,10 @@ class Waiting(NamedTuple):
 
 
 def starting_at(start: int, inner: optax.GradientTransformation) -> optax.GradientTransformation:
-    """Returns an optimizer that skips the first `start` updates, which leave its state unchanged.
+    """Returns an optimizer that skips the first `start` updates; they leave its state unchanged.
 
-    Zero gradients are no substitute: with them Adam's weight decay moves the parameters, its
-    averages fill with zeros, and its schedule advances.
+    Zero gradients would not be equivalent: weight decay would change the parameters, Adam's
+    averages would include zeros, and the schedule would advance.
     """
 
     def init(params: Params) -> Waiting:

@@ -1,10 +1,10 @@
-"""An autoencoder as other parts use it: examples to tokens and back.
+"""Autoencoders: encode examples to tokens, and decode tokens to examples.
 
     tokens = b(E(x)),        y = D(tokens),
 
-with encoder E, bottleneck b and decoder D. Examples of different lengths are padded behind their
-ends to arrays of one shape; `mask` is then True at their real stored positions, and every example
-has the tokens that it has alone. Its training is in `vqdit.tasks.autoencoder_training`.
+with encoder E, bottleneck b and decoder D. Examples of different lengths are padded at the end to
+arrays of one shape. `mask` is then True at the stored positions that are not padding, and the
+padding has no influence on the tokens. Training is in `vqdit.tasks.autoencoder_training`.
 """
 
 from typing import Any, TypeVar
@@ -22,7 +22,7 @@ from vqdit.typing import Array, Bool, Float, Named, Params, Stats
 
 T = TypeVar("T", bound="AutoencoderTask")
 Mask = Bool[Array, "b n"] | None
-"""True at the real stored positions of each example; None if the length is fixed."""
+"""True at stored positions that are not padding; None if the length is fixed."""
 
 
 class AutoencoderTask(Bottleneck):
@@ -47,20 +47,20 @@ class AutoencoderTask(Bottleneck):
 
     @property
     def channels(self) -> int:
-        """Numbers at each position of what the encoder takes and the decoder returns."""
+        """Number of channels of the encoder's input and the decoder's output."""
         return self.modality.vocabulary or self.modality.channels
 
     def input(self, raw: Array) -> Float[Array, "b *size c"]:
-        """Returns stored examples as the encoder takes them: standardized data, or one-hot codes.
+        """Converts stored examples to the encoder's input: standardized data, or one-hot codes.
 
-        The decoder then returns standardized data, or logits of the codes.
+        The decoder correspondingly returns standardized data, or logits of the codes.
         """
         x = self.modality.standardize(raw)
         return jax.nn.one_hot(x[..., 0], self.channels) if self.modality.vocabulary else x
 
     @property
     def grid(self) -> tuple[int, ...]:
-        """Positions of the tokens along each axis, of the longest example if lengths vary."""
+        """Number of tokens along each axis; of the longest example if lengths vary."""
         if self.modality.lengths is None:
             return self.model.grid(self.modality.grid)
         return (self.token_lengths(self.modality.lengths[1]),)
@@ -70,27 +70,27 @@ class AutoencoderTask(Bottleneck):
         return self.model.real(lengths)
 
     def stored_lengths(self, tokens: Any) -> Any:
-        """Returns the number of stored positions that these numbers of tokens decode to.
+        """Returns the number of stored positions to which these numbers of tokens decode.
 
-        They are rounded up to whole tokens, but are at most the longest that the modality allows.
+        This is a whole number of tokens, limited to the largest length of the modality.
         """
         longest = self.modality.lengths[1] if self.modality.lengths else self.modality.grid[0]
         return jnp.minimum(jnp.asarray(tokens) * self.model.downsampling, longest)
 
     def is_grid(self, grid: tuple[int, ...]) -> bool:
-        """Returns whether examples can have this grid of tokens."""
+        """Returns whether this is a possible grid of tokens."""
         if self.modality.lengths is None:
             return grid == self.grid
         return len(grid) == 1 and grid[0] <= self.grid[0]
 
     @property
     def encoded_shape(self) -> tuple[int, ...]:
-        """Shape of an example in encoded data: its codes, or mean and deviation of its latents."""
+        """Shape of an encoded example: its codes, or mean and standard deviation of its latents."""
         return *self.grid, len(self.codebook_sizes) or 2 * self.dim
 
     @property
     def without_training(self: T) -> T:
-        """The task without the components that only training needs."""
+        """The task without components that are used only in training."""
         return self
 
     def bottleneck_stats(self, stats: Stats) -> Stats:
@@ -98,11 +98,11 @@ class AutoencoderTask(Bottleneck):
         return stats
 
     def for_inference(self: T, params: Params, stats: Stats) -> tuple[T, Params, Stats]:
-        """Returns task, parameters and statistics without what only training needs."""
+        """Returns task, parameters and statistics without the parts that only training uses."""
         return self.without_training, params, self.bottleneck_stats(stats)
 
     def encode(self, params: Params, stats: Stats, raw: Array, mask: Mask = None) -> Array:
-        """Returns the tokens of stored examples; behind their ends, codes are -1 and latents 0."""
+        """Returns the tokens of stored examples; padding is -1 for codes and 0 for latents."""
         return self.encode_standardized(params, stats, self.input(raw), mask)
 
     def moments(
@@ -110,21 +110,21 @@ class AutoencoderTask(Bottleneck):
     ) -> tuple[Array, Array]:
         """Returns mean and standard deviation of the normal posterior of stored examples.
 
-        Only tokenizers with a posterior define it; their tokens are its mean.
+        Only tokenizers with a posterior define this method; their tokens are the posterior's mean.
         """
         raise TypeError(f"a {type(self).__name__} has no posterior")
 
     def encode_standardized(
         self, params: Params, stats: Stats, x: Float[Array, "b *size c"], mask: Mask = None
     ) -> Array:
-        """Returns the tokens of examples in the form of `input`."""
+        """Returns the tokens of examples that are results of `input`."""
         h = self.model.encode(params, x, self.width, mask)
         return self.tokens_within(params, stats, h, mask)
 
     def tokens_within(
         self, params: Params, stats: Stats, h: Float[Array, "b *grid w"], mask: Mask
     ) -> Array:
-        """Returns the tokens of the encoder's output; behind ends, codes are -1 and latents 0."""
+        """Returns the tokens of the encoder's output; padding is -1 for codes and 0 for latents."""
         tokens = self.tokens(params, self.bottleneck_stats(stats), h)
         if mask is None:
             return tokens
@@ -132,7 +132,7 @@ class AutoencoderTask(Bottleneck):
         return jnp.where(self.model.token_mask(mask)[..., None], tokens, nothing)
 
     def decode(self, params: Params, stats: Stats, tokens: Array, mask: Mask = None) -> Array:
-        """Returns stored examples from tokens; behind their ends they are restored from 0."""
+        """Returns stored examples from tokens; padding is the stored form of 0."""
         y = self.decode_standardized(params, stats, tokens, mask)
         if self.modality.vocabulary:
             y = jnp.argmax(y, axis=-1, keepdims=True)
@@ -147,6 +147,6 @@ class AutoencoderTask(Bottleneck):
     def decode_standardized(
         self, params: Params, stats: Stats, tokens: Array, mask: Mask = None
     ) -> Float[Array, "b *size c"]:
-        """Returns examples from tokens as `input` does, not clipped; logits of codes."""
+        """Decodes tokens to standardized examples, not clipped, or to logits of codes."""
         z = self.lookup(params, self.bottleneck_stats(stats), tokens)
         return self.model.decode(params, z, self.channels, mask)

@@ -27,7 +27,7 @@ from vqdit.typing import Array, Bool, Float, Int, Key, Named, Params, Stats
 
 T = TypeVar("T", bound="AutoencoderTrainingTask")
 DATA, TOKENS = "data", "tokens"
-"""Names of the means of the loss: over values of the data, and over tokens."""
+"""Names of the means in the loss: over values of the data, and over tokens."""
 
 
 class AutoencoderTrainingTask(ReconstructionTask):
@@ -44,7 +44,7 @@ class AutoencoderTrainingTask(ReconstructionTask):
         return self.without_training, _without_discriminator(params), self.bottleneck_stats(stats)
 
     def warm_start(self, source: Task, params: Params, stats: Stats, load: Load) -> Trees:
-        """Starts from a run with or without an adversary; a new discriminator starts fresh."""
+        """Starts from a run with or without an adversary; a new discriminator is not changed."""
         has, source_has = (getattr(task, "adversary", None) is not None for task in (self, source))
         if has == source_has:
             return load(params, stats)
@@ -102,7 +102,7 @@ class AutoencoderTrainingTask(ReconstructionTask):
         valid, mask = self.real(batch)
         h = self.model.encode(params, x, self.width, mask)
         within = at_positions(valid, h) if mask is None else self.model.token_mask(mask)
-        # A bottleneck draws once for a whole batch: parts of a batch must draw differently.
+        # A bottleneck uses one random key for a whole batch, so each part of a batch needs its own.
         batch_key = jax.random.fold_in(key, batch.index[0])
         out = self.bottleneck(params, self.bottleneck_stats(stats), h, batch_key, step, within)
         y = self.model.decode(params, out.z, x.shape[-1], mask)

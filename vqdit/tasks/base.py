@@ -1,4 +1,4 @@
-"""The contract of a task: all methods that the training loop calls."""
+"""The interface of tasks: all methods that the training loop calls."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -25,8 +25,8 @@ class Aux(NamedTuple):
         metrics: scalars to log.
         update: argument of `Task.update`: arrays with a row per example, and scalars that are means
             over examples, so that the parts of a batch can be merged into the whole.
-        counts: for each mean of the loss by name, the number of values that it is over. It may
-            depend on the batch and the key, and not on the network. See `Batch.weighted`.
+        counts: for each mean in the loss, by name, its number of values. It may depend on the batch
+            and the key, but not on the network. See `Batch.weighted`.
     """
 
     metrics: Named[Float[Array, ""]]
@@ -35,7 +35,7 @@ class Aux(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """A trained task, as another task that refers to it by name gets it."""
+    """A trained task that another task refers to by name."""
 
     task: "Task"
     params: Params
@@ -43,7 +43,7 @@ class Trained(NamedTuple):
 
 
 Resolve = Callable[[str], Trained]
-"""Finds an earlier experiment by its name, or a workdir by its path."""
+"""Returns an earlier experiment by its name, or a run by the path of its workdir."""
 
 Trees = tuple[Params, Stats]
 Load = Callable[[Params, Stats], Trees]
@@ -63,16 +63,16 @@ class Task(Component):
         """Returns the task with its references resolved, and its frozen arrays.
 
         Args:
-            resolve: finds other trained tasks.
-            batches: starts one ordered pass over the training data, for statistics.
+            resolve: returns other trained tasks by name.
+            batches: starts one pass over the training data in order, to measure statistics.
         """
         del resolve, batches
         return self, {}
 
     def adopt(self, features: Named[Feature]) -> "Task":
-        """Returns the task with what only the data know, such as learned units of texts.
+        """Returns the task with properties of the data, such as learned units of texts.
 
-        Called when a run begins; the workdir keeps the result.
+        Called when a run begins; the workdir stores the result.
         """
         del features
         return self
@@ -80,19 +80,19 @@ class Task(Component):
     def resolve_references(self, find: "Callable[[str], Task]") -> "Task":
         """Returns the task with its references resolved and checked.
 
-        Called before any training, so that mistakes show early.
+        Called before any training, so that errors are found early.
 
         Args:
-            find: finds other tasks, trained or not.
+            find: returns other tasks by name, trained or not.
 
         Raises:
-            ValueError: this task does not fit a task that it refers to.
+            ValueError: this task is incompatible with a task that it refers to.
         """
         del find
         return self
 
     def frozen_like(self) -> Frozen:
-        """Returns arrays of the structure that `load` returned: for `jax.eval_shape`."""
+        """Returns arrays with the structure of those that `load` returned, for `jax.eval_shape`."""
         return {}
 
     def check(self, features: Named[Feature]) -> None:
@@ -104,22 +104,22 @@ class Task(Component):
         raise TypeError(f"{type(self).__name__} must define the method init")
 
     def blank(self) -> tuple[Params, Stats]:
-        """Returns parameters and statistics of the structure of `init`: for `jax.eval_shape`."""
+        """Returns parameters and statistics with the structure of `init`, for `jax.eval_shape`."""
         raise TypeError(f"{type(self).__name__} must define the method blank")
 
     def continued(self) -> "Task":
-        """Returns the task of a run that starts from the arrays of another one."""
+        """Returns the task for a run that starts from the arrays of another run."""
         return self
 
     def warm_start(self, source: "Task", params: Params, stats: Stats, load: Load) -> Trees:
-        """Returns parameters and statistics that start from those of another run.
+        """Returns initial parameters and statistics that are taken from another run.
 
         Args:
             source: task of the other run.
             params: fresh parameters of this task.
             stats: fresh statistics of this task.
-            load: reads the other run's arrays; takes parameters and statistics with the wanted
-                structure, shapes and shardings.
+            load: reads the other run's arrays; its arguments are parameters and statistics with the
+                required structure, shapes and shardings.
         """
         del source
         return load(params, stats)
@@ -128,7 +128,8 @@ class Task(Component):
         """Returns the gradient transformation of all parameters.
 
         Args:
-            optimizer: the experiment's optimizer; a task may use another for some parameters.
+            optimizer: the experiment's optimizer; a task may use a different one for some
+                parameters.
             steps: number of training steps.
         """
         return optimizer.build(steps)
@@ -161,7 +162,7 @@ class Task(Component):
     def preview(
         self, params: Params, stats: Stats, frozen: Frozen, batch: Batch, key: Key[Array, ""]
     ) -> Named[Array]:
-        """Returns a few results in stored form, for people to look at."""
+        """Returns a few results in stored form, for visual inspection."""
         raise TypeError(f"{type(self).__name__} must define the method preview")
 
     def write_preview(self, preview: Named[np.ndarray], path: Path) -> Path:
@@ -184,7 +185,7 @@ def require(
         raise ValueError(f"the data have no {name!r}; they have: {', '.join(features)}")
     if features[name].shape != shape:
         raise ValueError(
-            f"{name!r} in the data has shape {features[name].shape}, the config says {shape}; "
+            f"{name!r} in the data has shape {features[name].shape}, but {shape} in the config; "
             "change the modality's size and channels, or the size of the data source"
         )
     if features[name].ragged != ragged:

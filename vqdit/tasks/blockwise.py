@@ -1,14 +1,13 @@
-"""Targets that are generated block by block, each block given all earlier ones.
+"""Targets that are generated block by block; each block is conditioned on all earlier ones.
 
-With blocks x^1, x^2, ... of a sequence, log p(x) = sum over k of log p(x^k | x^1 ... x^(k-1)), and
-each term has the bound of a diffusion over the codes of one block. Training sees all terms at once:
-the noised blocks, each at a time of its own, and behind them the clean ones (see
-`vqdit.models.visibility`). With blocks of one code it is an autoregressive model; with one block,
-ordinary diffusion. Arriola et al., "Block Diffusion", arXiv:2503.09573, eq. 3 and 6.
+With blocks x^1, x^2, ... of a sequence, log p(x) = sum over k of log p(x^k | x^1 ... x^(k-1)). Each
+term is bounded by diffusion over the codes of one block. Training computes all terms in one pass:
+its sequence has the noised blocks, each with its own time, followed by the clean blocks (see
+`vqdit.models.visibility`). Blocks of one code give an autoregressive model, and a single block
+gives ordinary diffusion. Arriola et al., "Block Diffusion", arXiv:2503.09573, eq. 3 and 6.
 
-Other modalities see such a target only where it is known as a whole, so all others that are wanted
-are generated first. The number of codes is that of the training data: sequences do not become
-longer.
+Other modalities see such a target only if it is completely known, so all other wanted targets are
+generated first. Generated sequences have the number of codes of the training data, not more.
 """
 
 import functools
@@ -47,7 +46,7 @@ def own_times(
 
     Args:
         key: the key of the step.
-        t: the time of the whole target; 0 and 1, at which it is known or unknown, stay.
+        t: the time of the whole target; 0 (known) and 1 (unknown) are kept for all blocks.
         distribution: the distribution of times.
         index: the row of each example in the global batch.
         size: number of examples in the global batch.
@@ -64,12 +63,12 @@ def own_times(
 
 
 def shown(x_t: X, x_0: X) -> X:
-    """Returns the codes as the network sees them in training: the noised ones, then the clean."""
+    """Returns the network's input in training: the noised codes, followed by the clean codes."""
     return jnp.concatenate([x_t, x_0], axis=1)
 
 
 def surprise(process: Process, prediction: Prediction, x_0: Codes) -> Loss:
-    """Returns -log p(x_0) of a single code of noise, in nats: the whole bound of its block."""
+    """Returns -log p(x_0) in nats for a block of a single code that is pure noise."""
     if not isinstance(process, Categorical):
         raise TypeError(f"blocks need a process over codes, got {type(process).__name__}")
     log_p = jax.nn.log_softmax(process.logits(prediction, x_0.shape[-1]), axis=-1)
@@ -78,12 +77,12 @@ def surprise(process: Process, prediction: Prediction, x_0: Codes) -> Loss:
 
 
 def end_code(modality: Modality) -> int | None:
-    """Returns the code that ends examples of a modality, if one does."""
+    """Returns the code that ends examples of a modality, if it has such a code."""
     return END if isinstance(modality, Text) and not modality.variable else None
 
 
 def together(task: MultimodalTask, samplers: Named[Sampler]) -> Named[Sampler]:
-    """Returns the samplers of the targets that are generated together, without blocks."""
+    """Returns the samplers of the targets without blocks, which are generated together."""
     return Named({name: each for name, each in samplers.items() if not task.targets[name].block})
 
 
@@ -99,17 +98,17 @@ def with_blocks(
     known: Named[Bool[Array, "b _"]],
     guide: Guide,
 ) -> Named[X]:
-    """Returns all targets after those with blocks have been generated, one after the other.
+    """Generates the targets with blocks one after the other, and returns all targets.
 
     Args:
         task: the task of the model.
         params: parameters of the network.
         keys: one key per sample.
-        request: what is given and wanted.
+        request: the given values and the wanted targets.
         samplers: samplers of the targets.
         x: all modalities, after the targets without blocks have been generated.
         unknown: all modalities at t = 1, for guidance.
-        known: True at positions of edited targets that stay.
+        known: True at positions of edited targets that are kept.
         guide: options of guidance.
     """
     for name, target in task.targets.items():
@@ -163,7 +162,7 @@ def generate_target(
         params: parameters of the network.
         keys: one key per sample.
         name: the target.
-        sampler: how each block is generated.
+        sampler: sampler of each block.
         x: all modalities: noise, or known codes, of the target.
         t: times of the other modalities, which are constant.
         times: times before and after each step of a block.
@@ -184,7 +183,7 @@ def generate_target(
         return cached(inputs=view.inputs).others(params, view.x, view.t, view.mask)
 
     def seen(own: X) -> NetworkView:
-        """Returns clean codes of a block beside the other modalities, for all branches."""
+        """Returns the network's input with clean codes of a block, for all branches."""
         return task.seen(*with_branches(x | {name: own}, clean, unknown, branches))
 
     def predict(kept: Kept, start: Int[Array, ""]) -> Predict:

@@ -1,7 +1,7 @@
-"""The contract of a tokenizer's bottleneck: what lies between its encoder and its decoder.
+"""The interface of a tokenizer's bottleneck, the part between its encoder and its decoder.
 
-The bottleneck distinguishes the tokenizers: codes of a codebook (`TokenizerTask`), or continuous
-latents (`KLTask`). *Tokens* are either.
+Tokenizers differ in their bottleneck: `TokenizerTask` has codes of a codebook, `KLTask` has
+continuous latents. Both are called *tokens*.
 """
 
 from typing import Any, NamedTuple
@@ -32,7 +32,7 @@ class BottleneckOutput(NamedTuple):
 class Bottleneck(Task):
     """A task with a bottleneck; `AutoencoderTask` puts an encoder and a decoder around it.
 
-    `stats` of these methods are the bottleneck's alone.
+    The argument `stats` of these methods has only the statistics of the bottleneck.
     """
 
     @property
@@ -62,13 +62,13 @@ class Bottleneck(Task):
         x: Float[Array, "b *size c"],
         mask: Bool[Array, "b n"] | None = None,
     ) -> tuple[Params, Stats]:
-        """Returns `params` with the bottleneck's parameters added, and its fresh statistics.
+        """Returns `params` with the bottleneck's parameters added, and its initial statistics.
 
         Args:
-            key: randomness of the initialisation.
+            key: random key of the initialisation.
             params: parameters of the encoder and the decoder.
             x: standardised examples, for initialisation from data.
-            mask: real positions of examples that differ in length.
+            mask: True at positions that are not padding, for examples that differ in length.
         """
         del key, x, mask
         return params, {}
@@ -97,10 +97,10 @@ class Bottleneck(Task):
         raise TypeError(f"{type(self).__name__} must define the method lookup")
 
     def checked(self, tokens: np.ndarray) -> np.ndarray:
-        """Returns tokens that a caller gives, in the type that `decode` takes.
+        """Checks tokens from a user, and returns them in the type that `decode` expects.
 
         Raises:
-            ValueError: their shape, type or values are not those of this task's tokens.
+            ValueError: shape, type or values are not valid for tokens of this task.
         """
         raise TypeError(f"{type(self).__name__} must define the method checked")
 
@@ -113,15 +113,15 @@ class Bottleneck(Task):
         valid: Bool[Array, " b"],
         mask: Bool[Array, "b l"] | None = None,
     ) -> Metrics:
-        """Returns accumulators of how much the bottleneck loses, for evaluation.
+        """Returns accumulators of metrics of the bottleneck, for evaluation.
 
         Args:
             params: parameters.
             stats: statistics.
             h: the encoder's output.
             tokens: its tokens.
-            valid: examples that are no padding.
-            mask: real tokens of examples that differ in length.
+            valid: True for examples that are not padding.
+            mask: True at tokens that are not padding, for examples that differ in length.
         """
         raise TypeError(f"{type(self).__name__} must define the method measure")
 

@@ -1,4 +1,4 @@
-"""Training a DiT over the tokens of one modality or several, to generate any from any other.
+"""Training of a DiT over the tokens of one or more modalities, each generated from any others.
 
 Every modality has its own time t (0: known, 1: unknown), process, sampler and head. Training draws
 the times from a joint distribution, noises every modality to its own time, and adds up their
@@ -52,14 +52,14 @@ class DiffusionTask(ScoringTask):
         strange = sorted(set(self.joint.names) - set(self.targets))
         if strange:
             raise ValueError(
-                f"joint names {strange[0]!r}, which is no target; the targets are "
+                f"joint names {strange[0]!r}, which is not a target; the targets are "
                 f"{', '.join(self.targets)}"
             )
         for name, target in self.targets.items():
             if target.inpaint_share and self.model.block in ("in_context", "cross_attention"):
                 raise ValueError(
                     f"inpaint={target.inpaint_share} of {name!r} needs a time for every position, "
-                    f"and block={self.model.block!r} has one per modality; use adaln_zero or "
+                    f"but block={self.model.block!r} has one time per modality; use adaln_zero or "
                     "mm_dit, or inpaint=0"
                 )
         if self.repa is not None:
@@ -92,14 +92,14 @@ class DiffusionTask(ScoringTask):
             count, _ = self.repa.size(task._clean(self.repa.target))
             if count != span.stop - span.start:
                 raise ValueError(
-                    f"REPA needs features at the {span.stop - span.start} tokens of "
-                    f"{self.repa.target!r}, and its encoder has {count}; change its input or the "
-                    "patch"
+                    f"REPA needs features for the {span.stop - span.start} tokens of "
+                    f"{self.repa.target!r}, but its encoder returns {count}; change the encoder's "
+                    "input size or the patch"
                 )
         return task
 
     def _clean(self, name: str) -> Array:
-        """Returns a blank example of a modality as an encoder sees it: data in [-1, 1]."""
+        """Returns a blank example of a modality as input of an encoder: data in [-1, 1]."""
         modality = self.modality(name)
         return modality.standardize(jnp.zeros((1, *modality.shape), modality.dtype))
 
@@ -111,8 +111,8 @@ class DiffusionTask(ScoringTask):
         super().check_encoded(name, feature)
         if self.repa is not None and self.repa.target == name:
             raise ValueError(
-                f"REPA needs the examples of {name!r}, and the data hold only their tokens; train "
-                "on the data from before encoding, or without REPA"
+                f"REPA needs the examples of {name!r}, but the data have only their tokens; train "
+                "on the original data, or without REPA"
             )
 
     def init(self, key: Key[Array, ""], frozen: Frozen, batch: Batch) -> tuple[Params, Stats]:
@@ -189,7 +189,7 @@ class DiffusionTask(ScoringTask):
     def _counted(
         self, name: str, x: Named[X], batch: Batch, count: int
     ) -> Bool[Array, "b l"] | None:
-        """Returns which tokens of a target have a loss; None if all of them have."""
+        """Returns which tokens of a target contribute to the loss; None if all do."""
         valid = (batch.valid & batch.present[name])[:, None]
         if name in self.variable:
             return lengths.real(x[lengths.of(name)][:, 0, 0], count) & valid
@@ -198,7 +198,7 @@ class DiffusionTask(ScoringTask):
         return None
 
     def _documents(self, batch: Batch) -> Named[Int[Array, "b _"]] | None:
-        """Returns the documents of packed targets as the network takes them."""
+        """Returns the document numbers of packed targets for the network."""
         each = {n: shown(own) for n, own in batch.documents.items() if self._has_documents(n)}
         return Named(each) or None
 
@@ -208,7 +208,7 @@ class DiffusionTask(ScoringTask):
     def _length_loss(
         self, name: str, x: Named[X], predictions: Named[Array], batch: Batch
     ) -> tuple[Float[Array, " b"], Bool[Array, " b"]]:
-        """Returns -log p(length) of every example in nats, and in which the length is unknown."""
+        """Returns -log p(length) of every example in nats, and where the length is unknown."""
         length = self.space(name).token_lengths(jnp.sum(batch.mask[name], axis=1))
         is_unknown = x[lengths.of(name)][:, 0, 0] == lengths.UNKNOWN
         return lengths.surprise(predictions[lengths.of(name)], length), is_unknown
@@ -268,7 +268,7 @@ class DiffusionTask(ScoringTask):
                 t[name] = blockwise.own_times(stream(key, f"{name}/blocks"), t[name], *each, shape)
             keys = per_example(stream(key, f"{name}/noise"), batch.index)
             x_t, noise = process.noise(keys, x_0, t[name])
-            # A missing modality is unknown: noise at t = 1, and it has no loss.
+            # A missing modality is unknown: it is noise at t = 1 and has no loss.
             unknown_keys = per_example(stream(key, f"{name}/unknown"), batch.index)
             unknown = process.prior(unknown_keys, x_0.shape[1:])
             x[name] = jnp.where(present[name][:, None, None], x_t, unknown)
@@ -300,12 +300,12 @@ class DiffusionTask(ScoringTask):
         batch: Batch,
         key: Key[Array, ""],
     ) -> Int[Array, " b"]:
-        """Returns the length that the network sees of each example; some are unknown to teach it.
+        """Returns the length that the network sees; some are hidden so that it learns lengths.
 
         Args:
             name: the target.
             is_unknown: True where all of the target is unknown.
-            mask: True at real stored positions.
+            mask: True at stored positions that are not padding.
             batch: the batch.
             key: key of the step.
         """
@@ -317,7 +317,7 @@ class DiffusionTask(ScoringTask):
     def _partly_known(
         self, name: str, t: Float[Array, "b 1"], key: Key[Array, ""], batch: Batch
     ) -> Float[Array, "b #l"]:
-        """Sets t to 0 at random positions of random examples, as in-painting does."""
+        """Sets t to 0 at random positions of random examples, to train in-painting."""
         share = self.targets[name].inpaint_share
         if not share:
             return t
@@ -353,9 +353,9 @@ class DiffusionTask(ScoringTask):
 def _mean(
     losses: Float[Array, "b *l"], valid: Bool[Array, " b"], real: Bool[Array, "b l"] | None = None
 ) -> Float[Array, ""]:
-    """Returns the mean over positions and valid examples; 0 if there is none.
+    """Returns the mean over positions and valid examples; 0 if there are none.
 
-    If `real` is given, it is the mean over all positions of the batch where it is True.
+    If `real` is given, returns the mean over all positions of the batch where it is True.
     """
     if real is not None:
         return masked_mean(losses, real)

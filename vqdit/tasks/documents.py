@@ -1,4 +1,4 @@
-"""Documents that are packed into one window: what the network sees of them."""
+"""Document numbers of packed windows, in the form that the network takes."""
 
 import jax.numpy as jnp
 
@@ -7,10 +7,10 @@ from vqdit.typing import Array, Int
 
 
 def shown(numbers: Int[Array, "b l"]) -> Int[Array, "b l"]:
-    """Returns document numbers as the network takes them: what only fills is one of its own."""
+    """Returns document numbers for the network: padding gets a number of its own instead of -1."""
     return jnp.where(numbers < 0, numbers.shape[1], numbers)
 
 
 def of_codes(codes: Int[Array, "b l 1"]) -> Int[Array, "b l"]:
-    """Returns the document numbers of windows; -1 where nothing but end codes fills them."""
+    """Returns the document number of every position of windows; -1 at padding."""
     return document_numbers(codes[..., 0], jnp)

@@ -1,12 +1,12 @@
-"""Editing: regenerating part of an example (in- and out-painting), or varying all of it slightly.
+"""Editing: regenerates a part of an example (in- and out-painting), or varies the whole example.
 
-A caller gives an `EditSpec`; `stored_edit` makes a `StoredEdit` of it, whose `inputs` are the
-`EditInputs` that a request carries into the compiled program.
+A user passes an `EditSpec`. `stored_edit` converts it to a `StoredEdit`. The `inputs` of this are
+`EditInputs`, which are part of the request that is passed to the compiled program.
 
-Kept tokens are known from the start. The others begin at the time `strength` instead of 1, as the
-example with that much noise: Meng et al., "SDEdit", arXiv:2108.01073. A network that never saw
-clean latents among noisy ones sees the kept ones with as much noise as the others have: Lugmayr et
-al., "RePaint", arXiv:2201.09865, without its resampling.
+Kept tokens are known from the start. The others start at the time `strength` instead of 1, with the
+example noised to that time: Meng et al., "SDEdit", arXiv:2108.01073. If the network was not trained
+with clean latents among noisy ones, the kept latents are noised to the time of the others in each
+step: Lugmayr et al., "RePaint", arXiv:2201.09865, without its resampling.
 """
 
 import math
@@ -25,13 +25,14 @@ from vqdit.typing import Array, Bool, Float, Key
 
 
 class EditSpec(NamedTuple):
-    """An edit of one modality, as a caller gives it.
+    """An edit of one modality, as a user passes it.
 
     Attributes:
-        value: one example, or a stack whose item i mod F sample i starts from.
-        mask: bool array of the data's size ([h, w] of an image), or a stack: True where the data
-            are regenerated; everything else stays bit for bit. None regenerates everything.
-        strength: time in (0, 1] to which the example is noised; 1 keeps nothing of it.
+        value: one example, or a stack of F examples; sample i starts from item i mod F.
+        mask: bool array of the data's size ([h, w] of an image), or a stack of them. The data are
+            regenerated where it is True, and are unchanged bit for bit elsewhere. None regenerates
+            all.
+        strength: time in (0, 1] to which the example is noised; 1 is pure noise.
     """
 
     value: Any
@@ -44,9 +45,9 @@ class EditInputs(NamedTuple):
 
     Attributes:
         value: stored examples.
-        keep: True at tokens that stay.
-        strength: time at which the other tokens begin, in (0, 1]; 1 is pure noise.
-        unended: True at tokens of a text that are not its end, if there are any such.
+        keep: True at tokens that are kept.
+        strength: time at which the other tokens start, in (0, 1]; 1 is pure noise.
+        unended: True at tokens of a text that must not be the end code; None if there are none.
     """
 
     value: Array
@@ -55,7 +56,7 @@ class EditInputs(NamedTuple):
     unended: Bool[Array, "b l"] | None = None
 
     def start(self, encode: Callable[[Array], X], process: Process, keys: Key[Array, " b"]) -> X:
-        """Returns the tokens at time `strength`; kept tokens are without noise."""
+        """Returns the tokens noised to time `strength`; kept tokens have no noise."""
         x_0 = encode(self.value)
         x_t, _ = process.noise(keys, x_0, jnp.full((len(keys), 1), self.strength))
         return jnp.where(self.keep[..., None], x_0, x_t)
@@ -64,7 +65,7 @@ class EditInputs(NamedTuple):
 class StoredEdit(NamedTuple):
     """An `EditSpec` in stored form: values [f, ...], mask [f, *size], kept tokens [f, l].
 
-    If examples differ in length, `lengths` are their numbers of stored positions, int32 [f].
+    If examples differ in length, `lengths` has their numbers of stored positions, int32 [f].
     """
 
     values: np.ndarray
@@ -75,7 +76,7 @@ class StoredEdit(NamedTuple):
     lengths: np.ndarray | None = None
 
     def take(self, index: np.ndarray) -> "StoredEdit":
-        """Returns the rows of the samples with these numbers."""
+        """Returns the rows for the samples with these indices."""
         return self._each(lambda rows: rows[index % len(rows)])
 
     def cut(self, room: int) -> "StoredEdit":
@@ -89,13 +90,13 @@ class StoredEdit(NamedTuple):
 
     @property
     def inputs(self) -> EditInputs:
-        """The edit as a request carries it."""
+        """The edit in the form that is part of a request."""
         values, keep = jnp.asarray(self.values), jnp.asarray(self.keep)
         unended = None if self.unended is None else jnp.asarray(self.unended)
         return EditInputs(values, keep, jnp.float32(self.strength), unended)
 
     def pasted(self, generated: np.ndarray) -> np.ndarray:
-        """Returns the generated data inside of the mask, and the original values outside."""
+        """Returns the generated data inside the mask, and the original values outside."""
         mask = self.mask.reshape(*self.mask.shape, *(1,) * (generated.ndim - self.mask.ndim))
         return np.where(mask, generated, self.values)
 
@@ -106,8 +107,8 @@ def stored_edit(
     """Returns an edit in stored form.
 
     Args:
-        spec: the edit as a caller gives it.
-        values: its value in stored form.
+        spec: the edit as a user passes it.
+        values: the value of the edit in stored form.
         modality: modality of the value.
         grid: grid of the modality's tokens.
 
@@ -126,18 +127,21 @@ def stored_edit(
         size = "x".join(map(str, modality.grid))
         raise ValueError(f"the mask must be bool and {size}, got {mask.dtype} {list(mask.shape)}")
     if not mask.any():
-        raise ValueError("the mask changes nothing; it is True where to change")
+        raise ValueError(
+            "the mask is False everywhere, so nothing would change; set it to True where to "
+            "regenerate"
+        )
     return StoredEdit(values, mask, kept_tokens(modality, grid, mask), spec.strength)
 
 
 def kept_tokens(
     modality: Modality, grid: tuple[int, ...], mask: Bool[np.ndarray, "b *size"]
 ) -> Bool[np.ndarray, "b l"]:
-    """Returns which tokens stay: those whose whole patch of the data stays.
+    """Returns which tokens are kept: those for which the whole patch of the data is kept.
 
     Args:
         modality: modality of the data.
-        grid: grid of its tokens.
+        grid: grid of the modality's tokens.
         mask: True where the data are regenerated, such as [b, h, w] of an image.
 
     Raises:
@@ -146,8 +150,9 @@ def kept_tokens(
     size = modality.grid
     if len(grid) != len(size) or any(s % g for s, g in zip(size, grid, strict=True)):
         raise ValueError(
-            f"tokens on a grid {'x'.join(map(str, grid))} are not patches of data of size "
-            f"{'x'.join(map(str, size))}, so no part of the data can be kept; leave the mask out"
+            f"the grid of tokens, {'x'.join(map(str, grid))}, does not divide data of size "
+            f"{'x'.join(map(str, size))} into patches, so no part of the data can be kept; leave "
+            "the mask out"
         )
     cells = [part for s, g in zip(size, grid, strict=True) for part in (g, s // g)]
     inner = tuple(range(2, 2 * len(grid) + 1, 2))
@@ -155,7 +160,7 @@ def kept_tokens(
 
 
 def some_tokens(keys: Key[Array, " b"], grid: tuple[int, ...]) -> Bool[Array, "b l"]:
-    """Draws a random box of tokens for every example, or all tokens outside of one."""
+    """Draws a random box of tokens for every example, or the tokens outside a box."""
 
     def draw(key: Key[Array, ""]) -> Bool[Array, " l"]:
         k_ends, k_side = jax.random.split(key)

@@ -1,9 +1,9 @@
 """Generating any modality from any other.
 
-All wanted modalities are generated together, each by its own sampler in its own window. Joint,
-conditional and unconditional generation, guidance and editing are calls of one network.
-Bao et al., "One Transformer Fits All Distributions in Multi-Modal Diffusion at Scale"
-(UniDiffuser), arXiv:2303.06555, for processes of any kind, mixed.
+All wanted modalities are generated together, each with its own sampler in its own reveal window.
+One network serves joint, conditional and unconditional generation, guidance and editing. Bao et
+al., "One Transformer Fits All Distributions in Multi-Modal Diffusion at Scale" (UniDiffuser),
+arXiv:2303.06555, generalised to a mixture of processes.
 """
 
 import functools
@@ -31,7 +31,7 @@ class GenerationTask(MultimodalTask):
     """Generation with a trained DiT.
 
     Attributes:
-        guide: where guidance acts, and how it is kept in bounds.
+        guide: the times at which guidance is used, and limits of its effect.
     """
 
     guide: Guide = Guide()
@@ -56,26 +56,26 @@ class GenerationTask(MultimodalTask):
         samplers: Named[Sampler] | None = None,
         weak: Predict | None = None,
     ) -> Named[Array]:
-        """Generates what is wanted, all together, given what is known.
+        """Generates all wanted targets together, given the known modalities.
 
         Args:
             params: parameters of the network.
             frozen: arrays of the tokenizers.
-            keys: one key per sample; a sample depends on its own key alone.
+            keys: one key per sample; a sample depends only on its own key.
             request: what is given and wanted.
-            samplers: samplers of the targets; None takes the config's.
-            weak: network to guide away from, by the scale of the request's only branch; None
-                guides away from predictions without the modalities that the branches hide.
+            samplers: samplers of the targets; None uses those of the config.
+            weak: network to guide away from, with the scale of the request's only branch; None
+                guides away from predictions in which the modalities of the branches are hidden.
 
         Returns:
-            Every target in stored form: the given ones bit for bit, and what stays unknown as
-            noise decodes. Targets of variable length are padded.
+            Every target in stored form. Given targets are unchanged bit for bit. Targets that are
+            neither given nor wanted are decoded noise. Targets of variable length are padded.
         """
         x_0, _ = self.trajectory(params, frozen, keys, request, samplers=samplers, weak=weak)
         return self.decode(frozen, request, x_0)
 
     def decode(self, frozen: Frozen, request: Request, x_0: Named[X]) -> Named[Array]:
-        """Returns every target in stored form: given data unchanged, generated tokens decoded."""
+        """Returns every target in stored form: given data, and decoded generated tokens."""
         found = {}
         for name in self.targets:
             real = None
@@ -99,7 +99,7 @@ class GenerationTask(MultimodalTask):
     ) -> tuple[Named[X], Named[X]]:
         """Generates tokens as `sample` does; also returns all tokens before each step.
 
-        Targets that are generated block by block are unknown in these steps, and come after them.
+        Targets with blocks are unknown in these steps, and are generated afterwards.
         """
         samplers = samplers or self._samplers
         samplers = Named({n: sampler.bind(self.space(n).grid) for n, sampler in samplers.items()})
@@ -134,8 +134,8 @@ class GenerationTask(MultimodalTask):
     ) -> Request:
         """Returns the request with a drawn length for each wanted target whose length is unknown.
 
-        One length is drawn after the other, given those before, with the temperature of the
-        target's sampler.
+        Lengths are drawn one after the other, each given the previous ones, with the temperature of
+        the target's sampler.
         """
         for name in self.variable:
             x = self.start(frozen, keys, request)
@@ -156,7 +156,7 @@ class GenerationTask(MultimodalTask):
         return request
 
     def _length(self, request: Request, name: str) -> Int[Array, " b"]:
-        """Returns the number of tokens of a target of variable length, given or told."""
+        """Returns the number of tokens of a target of variable length, if given or requested."""
         given = self.space(name).token_lengths(jnp.sum(request.mask[name], axis=1))
         return jnp.where(request.known[name], given, request.lengths[name])
 
@@ -167,7 +167,7 @@ class GenerationTask(MultimodalTask):
         return jnp.where(request.known[name], 0.0, 1.0)
 
     def start(self, frozen: Frozen, keys: Key[Array, " b"], request: Request) -> Named[X]:
-        """Returns x at the start of generation: known modalities' tokens, noise for the others."""
+        """Returns x at the start of generation: tokens of known modalities, noise for others."""
         x = dict(self._unknown(keys, request))
         for name in self.targets:
             known = request.given[name], request.mask.get(name)
@@ -176,7 +176,7 @@ class GenerationTask(MultimodalTask):
             if name in self.variable:
                 length = self._length(request, name)
                 is_real = lengths.real(length, x[name].shape[1])[..., None]
-                x[name] = jnp.where(is_real, x[name], 0)  # never the mask, which samplers count
+                x[name] = jnp.where(is_real, x[name], 0)  # not the mask code, which samplers count
                 x[lengths.of(name)] = lengths.codes(length)
         for name, edit in request.edits.items():
             encode = functools.partial(self.space(name).encode, frozen[name])
@@ -189,7 +189,7 @@ class GenerationTask(MultimodalTask):
         return Named(x)
 
     def _unknown(self, keys: Key[Array, " b"], request: Request) -> Named[X]:
-        """Returns every modality at t = 1, with as many tokens as those of the request."""
+        """Returns noise (t = 1) for every modality, with the shapes of the request's tokens."""
         x = {}
         for name, process in self.processes.items():
             shape = self.space(name).shape
@@ -217,7 +217,7 @@ class GenerationTask(MultimodalTask):
     ) -> Named[Float[Array, " times"]]:
         """Returns the times of every modality before and after each step of the samplers.
 
-        The reveal windows of the wanted modalities are stretched over the whole generation.
+        The reveal windows are stretched so that those of the wanted modalities fill all steps.
         """
         samplers = samplers or self._samplers
         steps = self._steps(samplers)

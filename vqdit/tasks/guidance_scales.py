@@ -1,7 +1,7 @@
-"""Guidance scales as a caller gives them: one scale, or scales of pairs of modalities.
+"""Guidance scales of a request: one scale, or one scale per pair of modalities.
 
-{"image:text": 3.0} moves the image away from the prediction without the text. One scale moves
-everything that is generated away from the prediction without anything given.
+{"image:text": 3.0} guides the image away from its prediction without the text. A single scale
+guides all targets away from their unconditional prediction.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,13 +15,13 @@ from vqdit.tasks.multimodal import MultimodalTask
 from vqdit.typing import Named
 
 Guidance = float | Mapping[str, float] | None
-"""A scale, or scales of pairs such as {"image:text": 3.0}; None takes the config's scale."""
+"""A scale, or scales of pairs such as {"image:text": 3.0}; None uses the config's scale."""
 
 
 def check_guidance(
     task: MultimodalTask, given: Sequence[str], wanted: Sequence[str], guidance: Guidance
 ) -> None:
-    """Raises ValueError if a request for `wanted` from `given` cannot have this guidance."""
+    """Raises ValueError if this guidance is impossible for a request of `wanted` from `given`."""
     _check_scales(guidance)
     if isinstance(guidance, Mapping):
         for pair in guidance:
@@ -46,8 +46,8 @@ def check_guidance(
         return
     if guidance not in (None, 1.0) and not given and not task.conditions:
         raise ValueError(
-            f"guidance {guidance} moves towards what is given, and nothing is; give something, "
-            "guide a pair such as image:text, or leave it at 1"
+            f"guidance {guidance} needs given values, and there are none; give a value, guide a "
+            "pair such as image:text, or leave guidance at 1"
         )
     if (task.guidance if guidance is None else guidance) != 1.0:
         check_hidden(task, task.conditions)
@@ -63,44 +63,44 @@ def _check_scales(guidance: Guidance) -> None:
 
 
 def check_autoguidance(task: MultimodalTask, weak: MultimodalTask, guidance: Guidance) -> None:
-    """Raises ValueError if a model of `task` cannot be guided away from a weaker one of `weak`."""
+    """Raises ValueError if `weak` is unsuitable as the weak model for autoguidance of `task`."""
     _check_scales(guidance)
     blocks = [name for name, target in task.targets.items() if target.block]
     if blocks:
         raise ValueError(
-            f"{blocks[0]!r} is generated block by block, which guidance away from another model "
-            "does not support; leave out the weaker model"
+            f"{blocks[0]!r} is generated block by block, for which autoguidance is not supported; "
+            "leave out the weak model"
         )
     if isinstance(guidance, Mapping):
         raise ValueError(
-            "guidance away from another model is one scale, not of pairs such as "
+            "autoguidance needs one scale for all targets, not scales of pairs such as "
             f"{next(iter(guidance), 'image:text')}"
         )
     if guidance is None and task.guidance == 1.0:
         raise ValueError(
-            "guidance away from another model needs a scale, and the config's scale is 1, which "
-            "disables guidance; give one, such as guidance=2"
+            "autoguidance needs a scale, and the config's scale is 1, which disables guidance; "
+            "set one, such as guidance=2"
         )
     if (task.inputs, task.processes) != (weak.inputs, weak.processes):
         different = [n for n in task.inputs if task.inputs[n] != weak.inputs.get(n)]
         raise ValueError(
-            "a model can be guided away only from one of the same modalities, processes and "
-            f"tokens; they differ in {', '.join(different) or 'processes or modalities'}"
+            "autoguidance needs a weak model with the same modalities, processes and tokens; "
+            f"this one differs in {', '.join(different) or 'processes or modalities'}"
         )
     for name, fingerprint in task.fingerprints.items():
         if weak.fingerprints.get(name) != fingerprint:
             raise ValueError(
-                f"the tokens of {name!r} are of another tokenizer in the model to be guided "
-                "away from; take one that was trained over the same"
+                f"the weak model has another tokenizer for {name!r}; use a weak model with the "
+                "same tokenizer"
             )
 
 
 def guidance_branches(
     task: MultimodalTask, given: Iterable[str], guidance: Guidance
 ) -> tuple[Branch, ...]:
-    """Returns one branch per set of hidden modalities; none if the only scale is 1."""
+    """Returns a guidance branch for each set of hidden modalities; none if the scale is 1."""
     every = {name: name for name in (*task.targets, *task.conditions)}
-    every |= {lengths.of(name): name for name in task.variable}  # hidden with their targets
+    every |= {lengths.of(name): name for name in task.variable}  # hidden with its target
     scales: dict[tuple[str, ...], dict[str, float]] = {}
     if isinstance(guidance, Mapping):
         for pair, scale in guidance.items():
@@ -121,19 +121,19 @@ def guidance_branches(
 
 
 def autoguidance_branches(task: MultimodalTask, guidance: Guidance) -> tuple[Branch, ...]:
-    """Returns the branch away from a weak model, which sees everything that is given."""
+    """Returns the branch for autoguidance, in which the weak model sees all given values."""
     scale = task.guidance if guidance is None else guidance
     return (Branch(Named(), Named({name: jnp.float32(scale) for name in task.targets})),)
 
 
 def check_hidden(task: MultimodalTask, names: Iterable[str]) -> None:
-    """Raises ValueError if guidance hides a condition that training never hid.
+    """Raises ValueError if guidance hides a condition that was never dropped in training.
 
-    The network has not learned to predict without such a condition.
+    The network cannot predict without such a condition.
     """
     for name in names:
         if name in task.conditions and task.conditions[name].drop == 0.0:
             raise ValueError(
-                f"guidance hides {name!r}, which training with conditions.{name}.drop=0 never "
-                "did; leave guidance at 1, or train with drop=0.1"
+                f"guidance hides {name!r}, but training with conditions.{name}.drop=0 never hid "
+                "it; leave guidance at 1, or train with drop=0.1"
             )

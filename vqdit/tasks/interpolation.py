@@ -1,18 +1,19 @@
-"""Interpolation: generated examples on a path from one example to another.
+"""Interpolation: generates examples on a path from one example to another.
 
-Both ends get the same noise up to one time, are mixed there, and generation continues from that
-time: the noise hides that a mixture is no real example. Ho et al., "Denoising Diffusion
-Probabilistic Models", arXiv:2006.11239, section 4.4. Latents are mixed on the sphere, as noisy
-latents all have about the same norm: Song et al., "Denoising Diffusion Implicit Models",
-arXiv:2010.02502, appendix D.5,
+Both ends are noised to the same time with the same noise and are then mixed. Generation continues
+from that time. The noise hides that the mixture is not a real example. Ho et al., "Denoising
+Diffusion Probabilistic Models", arXiv:2006.11239, section 4.4. Latents are interpolated on a
+sphere, as all noisy latents have about the same norm: Song et al., "Denoising Diffusion Implicit
+Models", arXiv:2010.02502, appendix D.5,
 
     x(s) = sin((1 - s) theta) / sin(theta) a + sin(s theta) / sin(theta) b,
 
 where theta is the angle between a and b, and s in [0, 1] the position on the path. Codes cannot be
-averaged: a share s of the positions takes b's codes, the others a's, before the noise.
+averaged. They are mixed before noise is added: a fraction s of the positions has the codes of b,
+and the others have those of a.
 
-A caller gives an `Interpolation`; `stored_interpolation` makes a `StoredInterpolation` of it, whose
-`inputs` are the `InterpolationInputs` that a request carries into the compiled program.
+A user passes an `Interpolation`. `stored_interpolation` converts it to a `StoredInterpolation`. The
+`inputs` of this are `InterpolationInputs`, which are part of the request.
 """
 
 from collections.abc import Callable
@@ -30,7 +31,7 @@ from vqdit.random import streams
 from vqdit.typing import Array, Float, Int, Key
 
 LEAST_SINE = 1e-6
-"""Below this sine two latents are (anti)parallel, and are mixed along the straight line."""
+"""Latents whose angle has a smaller sine are (anti)parallel, and are interpolated linearly."""
 
 
 class Interpolation(NamedTuple):
@@ -40,7 +41,7 @@ class Interpolation(NamedTuple):
         first: picture at the start of the path.
         second: picture at its end.
         strength: time in [0, 1] to which both pictures are noised before they are mixed. With
-            larger values the samples in between vary more and resemble the two pictures less.
+            larger values, the samples vary more and resemble the two pictures less.
     """
 
     first: Any
@@ -91,12 +92,12 @@ class StoredInterpolation(NamedTuple):
 
     @property
     def inputs(self) -> InterpolationInputs:
-        """The interpolation as a request carries it."""
+        """The interpolation in the form that is part of a request."""
         first, second, share = (jnp.asarray(x) for x in self[:3])
         return InterpolationInputs(first, second, share, jnp.float32(self.strength))
 
     def pasted(self, generated: np.ndarray) -> np.ndarray:
-        """Returns the generated data: an interpolation keeps no part of the ends."""
+        """Returns the generated data unchanged, as an interpolation keeps no part of the ends."""
         return generated
 
 
@@ -106,9 +107,9 @@ def stored_interpolation(
     """Returns an interpolation in stored form.
 
     Args:
-        path: the interpolation as a caller gives it.
-        first: its start in stored form.
-        second: its end in stored form.
+        path: the interpolation as a user passes it.
+        first: start of the path in stored form.
+        second: end of the path in stored form.
         modality: modality of both ends.
         count: number of samples on the path.
 
@@ -119,13 +120,13 @@ def stored_interpolation(
         raise ValueError(f"only images can be interpolated, got {type(modality).__name__}")
     if len(first) != 1 or len(second) != 1:
         raise ValueError(
-            f"interpolation is from one picture to one other, got {len(first)} and {len(second)}"
+            f"interpolation needs one picture at each end, got {len(first)} and {len(second)}"
         )
     rules.check(rules.number, strength=path.strength)
     if not 0.0 <= path.strength <= 1.0:
         raise ValueError(f"strength must be in [0, 1], got {path.strength}")
     if count < 2:
-        raise ValueError(f"a path has two ends, so it takes at least 2 samples, got {count}")
+        raise ValueError(f"a path has two ends, so it needs at least 2 samples, got {count}")
     share = np.arange(count, dtype=np.float32) / (count - 1)
     return StoredInterpolation(first, second, share, path.strength)
 
@@ -133,7 +134,7 @@ def stored_interpolation(
 def slerp(
     first: Float[Array, "b l d"], second: Float[Array, "b l d"], share: Float[Array, " b"]
 ) -> Float[Array, "b l d"]:
-    """Returns latents on the arc from the first to the second, each example as one vector."""
+    """Interpolates spherically from the first latents to the second; each example is one vector."""
     share = share[:, None, None]
     a, b = _unit(first), _unit(second)
     # The angle of unit vectors; unlike arccos(a b) it is accurate for small angles.
@@ -161,9 +162,9 @@ def mixed_codes(
     second: Int[Array, "b l q"],
     share: Float[Array, " b"],
 ) -> Int[Array, "b l q"]:
-    """Returns the second's codes at a share of the positions, and the first's elsewhere.
+    """Returns codes of `second` at a fraction `share` of the positions, of `first` elsewhere.
 
-    Each position has a uniform number and takes the second's codes once the share exceeds it.
+    Each position has a uniform random number, and has the codes of `second` if `share` exceeds it.
     """
     length = first.shape[1]
     turns = jax.vmap(lambda key: jax.random.uniform(key, (length, 1)))(keys)  # in [0, 1)

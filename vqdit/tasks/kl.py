@@ -1,10 +1,11 @@
-"""Training an autoencoder with continuous latents: a normal posterior instead of a codebook.
+"""Training of autoencoders with a normal posterior over continuous latents, without a codebook.
 
     L = |x - D(z)|  +  w KL(q(z|x) | N(0, 1)),        z ~ q(z|x) in training, its mean afterwards,
 
-where the error is a sum over the elements of the data, and the divergence a sum over those of the
-latents. The loss is L divided by the number of elements, so that errors are means as with codes.
-For examples that differ in length, the metric `kl` is in nats per token instead of per example.
+where the error is summed over the elements of the data, and the divergence over the elements of the
+latents. The loss is L divided by the number of elements of the data, so that the error is a mean,
+as for `TokenizerTask`. If examples differ in length, the metric `kl` is in nats per token instead
+of nats per example.
 
 Rombach et al., "Latent Diffusion Models", arXiv:2112.10752, appendix G.
 """
@@ -29,7 +30,7 @@ class KLTask(AutoencoderTrainingTask):
     """A variational autoencoder of one modality: its tokens are latents float32 [b, *grid, d].
 
     Attributes:
-        regularizer: the posterior; its `dim` is the latents' width.
+        regularizer: the posterior; its `dim` is the width of the latents.
     """
 
     regularizer: KL = KL()

@@ -1,13 +1,14 @@
-"""Lengths of targets whose examples differ in length: the length is a modality of its own.
+"""Lengths of targets of variable length; the length is a separate modality.
 
-A target NAME of variable length enters the network with a second input, NAME.length: one code, the
-number of its tokens, or -1 if it is unknown. The first n tokens of an example with length n are
-real; the network does not see the others, nor any token of an example with unknown length. A target
-that is unknown as a whole, because it is missing, dropped or hidden by guidance, thus has no token.
+For a target NAME of variable length, the network has a second input, NAME.length: one code, which
+is the number of tokens, or -1 if the length is unknown. Of an example with length n, the network
+sees only the first n tokens. Of an example with unknown length, it sees no tokens. So it sees no
+tokens of a target that is missing, dropped, or hidden by guidance.
 
-Generation draws the length first, from p(length | what is known), and then the tokens. In training
-the length of some examples is unknown; these teach the network p(length | the rest), the others
-p(tokens | length, the rest). The bound on -log p of an example is the sum of both.
+Generation first draws the length from p(length | known modalities), and then the tokens. In
+training, the length is hidden in some examples. From these the network learns p(length | rest), and
+from the others p(tokens | length, rest). The bound on -log p of an example is the sum of both
+losses.
 """
 
 import dataclasses
@@ -22,11 +23,11 @@ from vqdit.typing import Array, Bool, Float, Int, Named
 
 SUFFIX = ".length"
 UNKNOWN = -1
-"""The code of a length that is unknown."""
+"""The code of an unknown length."""
 PADDING = -2
 """The code of the padding of a condition of variable length."""
 SHARE = 0.2
-"""Share of the training examples that teach the length of a target."""
+"""Fraction of the training examples in which the length is hidden."""
 
 
 def of(name: str) -> str:
@@ -35,17 +36,17 @@ def of(name: str) -> str:
 
 
 def tokens(longest: int) -> Tokens:
-    """Returns how the length of a target with at most `longest` tokens enters the network."""
+    """Returns the network's input for the length of a target with at most `longest` tokens."""
     return Tokens(grid=(1,), codes=longest + 1, patch=1, output=longest + 1)
 
 
 def codes(length: Int[Array, " b"]) -> Int[Array, "b 1 1"]:
-    """Returns lengths as the network takes them."""
+    """Returns lengths in the shape of the network's input."""
     return length.astype(jnp.int32)[:, None, None]
 
 
 def real(length: Int[Array, " b"], count: int) -> Bool[Array, "b l"]:
-    """Returns which of `count` tokens are real, given the length of each example."""
+    """Returns which of `count` tokens are within the length of each example."""
     return jnp.arange(count) < length[:, None]
 
 
@@ -62,11 +63,11 @@ def network_view(
     targets: Collection[str],
     conditions: Collection[str],
 ) -> tuple[Named[Tokens], Named[Array], Named[Bool[Array, "b _"]] | None]:
-    """Returns inputs, times and mask of padded modalities, as `DiT.apply` takes them.
+    """Returns inputs, times and mask of padded modalities for `DiT.apply`.
 
     Args:
         x: tokens of every modality, padded to any number.
-        t: times; those of lengths are scaled here.
+        t: times; this function scales those of lengths.
         inputs: description of every modality; its grids are those of the longest examples.
         targets: names of the targets of variable length.
         conditions: names of the conditions of variable length.

@@ -1,4 +1,4 @@
-"""The modalities of a DiT, and how the tokens of each enter the network."""
+"""The modalities of a DiT, and the network's inputs for their tokens."""
 
 import dataclasses
 import functools
@@ -39,8 +39,8 @@ class MultimodalTask(Task):
     """The modalities of a DiT, the spaces of their tokens, and the network over them.
 
     Attributes:
-        targets: modalities that can be generated or given, by their names in the data.
-        conditions: labels and texts that can only be given, by their names in the data.
+        targets: modalities that can be generated or given, by name of the column in the data.
+        conditions: labels and texts that can only be given, by name of the column in the data.
         model: the network.
         tokenizers: tokenizers of the targets, set by `load`; empty in a config.
         fingerprints: fingerprints of the tokenizers' arrays, set by `load`; empty in a config.
@@ -107,7 +107,7 @@ class MultimodalTask(Task):
 
     @functools.cached_property
     def _spaces(self) -> Named[TokenSpace]:
-        """The token spaces of all targets but those whose tokenizers are not known yet."""
+        """The token spaces of all targets whose tokenizers are known."""
         return Named(
             {
                 name: target.space(self.tokenizers.get(name))
@@ -117,7 +117,7 @@ class MultimodalTask(Task):
         )
 
     def space(self, name: str) -> TokenSpace:
-        """Returns the token space of a target; needs its tokenizer, which `load` finds."""
+        """Returns the token space of a target; needs the target's tokenizer, which `load` reads."""
         return self._spaces[name]
 
     @functools.cached_property
@@ -151,7 +151,7 @@ class MultimodalTask(Task):
 
     @functools.cached_property
     def inputs(self) -> Named[Tokens]:
-        """How every modality enters the network, and the length of each target of variable length.
+        """The network's inputs: every modality, and the length of each target of variable length.
 
         The grids are those of the longest examples.
         """
@@ -170,7 +170,7 @@ class MultimodalTask(Task):
         return tuple(n for n, condition in self.conditions.items() if condition.modality.lengths)
 
     def is_packed(self, name: str) -> bool:
-        """Returns whether the tokens of a target are the codes of windows of documents."""
+        """Returns whether the tokens of a target are codes of packed documents."""
         return name not in self.tokenizers and getattr(self.modality(name), "packed", False)
 
     def check(self, features: Named[Feature]) -> None:
@@ -213,8 +213,8 @@ class MultimodalTask(Task):
             raise ValueError(
                 f"{name!r} in the data was encoded by the tokenizer {feature.encoded} into "
                 f"{feature.shape}, and {self.targets[name].reference!r} is the tokenizer "
-                f"{f'{own}, of {shape}' if own else f'of {shape}'}; encode the data with it (vqdit "
-                "encode), or name the other one"
+                f"{f'{own}, of {shape}' if own else f'of {shape}'}; encode the data with this one "
+                "(vqdit encode), or name the one of the data"
             )
 
     def predict(self, params: Params) -> Predict:
@@ -239,7 +239,7 @@ class MultimodalTask(Task):
         return self.model.apply(params, *view, mask=seen.mask, documents=documents)
 
     def seen(self, x: Named[X], t: Named[Float[Array, "b _"]]) -> NetworkView:
-        """Returns x and t as the network takes them; see `Process.network_input`."""
+        """Converts x and t to the network's inputs; see `Process.network_input`."""
         variable = self.variable, self._variable_conditions
         inputs, t, mask = lengths.network_view(x, t, self.inputs, *variable)
         seen = {
@@ -262,7 +262,7 @@ class MultimodalTask(Task):
 
 
 def _for_inference(trained: Trained) -> Trained:
-    """Returns a tokenizer without the arrays that only its training needs."""
+    """Returns a tokenizer without the arrays that are used only in its training."""
     task, params, stats = trained
     if not isinstance(task, AutoencoderTask):
         return trained

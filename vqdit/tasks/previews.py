@@ -1,4 +1,4 @@
-"""Previews in training: a few samples, one class per column, and a picture of them."""
+"""Previews in training: draws a picture of a few samples, with one class per column."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ ROWS = 8
 
 
 def preview_request(task: GenerationTask, index: np.ndarray) -> Request:
-    """Returns a request for all targets; each row of samples takes the classes in turn."""
+    """Returns a request for all targets; each row of samples has the classes in order."""
     columns = np.arange(preview_columns(task), dtype=np.int32)
     labels = {n: columns % c.classes for n, c in task.conditions.items() if c.classes}
     branches = guidance_branches(task, (), None)
@@ -24,7 +24,7 @@ def preview_request(task: GenerationTask, index: np.ndarray) -> Request:
 
 
 def draw_preview(task: GenerationTask, preview: Named[np.ndarray], path: Path) -> Path:
-    """Draws stored samples into a PNG file beside `path`, which has no suffix; returns the file."""
+    """Draws stored samples into a PNG file, `path` with a suffix; returns the file."""
     file, preview = path.with_suffix(".png"), cut_to_length(task, preview)
     columns = preview_columns(task)
     drawn = {name: task.modality(name).draw(stored) for name, stored in preview.items()}
@@ -37,7 +37,7 @@ def draw_preview(task: GenerationTask, preview: Named[np.ndarray], path: Path) -
 
 
 def cut_to_length(task: GenerationTask, padded: Named[np.ndarray]) -> Named[np.ndarray]:
-    """Returns stored examples; those of variable length lose their padding, as ragged columns.
+    """Returns stored examples; those of variable length become ragged columns without padding.
 
     Args:
         task: the task of the model.
@@ -53,6 +53,6 @@ def cut_to_length(task: GenerationTask, padded: Named[np.ndarray]) -> Named[np.n
 
 
 def preview_columns(task: GenerationTask) -> int:
-    """Returns the number of samples in a row: one of each class, but at most ten."""
+    """Returns the number of samples in a row: one per class, but at most ten."""
     classes = [c.classes for c in task.conditions.values() if c.classes]
     return min(classes[0], 10) if classes else ROWS

@@ -1,9 +1,9 @@
-"""What judges a reconstruction: its distance to the data, features of networks, a discriminator.
+"""Losses of a reconstruction: distance to the data, perceptual losses, and a discriminator.
 
-If examples differ in length, every real position of a batch counts equally: with L_i the loss of
-example i alone, the loss of a batch is sum_i n_i L_i / sum_i n_i. In losses of the data, n_i is the
-number of stored positions; in those of the bottleneck, the number of tokens. Evaluation weights its
-means in the same way.
+If examples differ in length, every position that is not padding has the same weight. With L_i the
+loss of example i alone, the loss of a batch is sum_i n_i L_i / sum_i n_i. Here n_i is the number of
+stored positions in losses of the data, and the number of tokens in losses of the bottleneck.
+Evaluation weights its means in the same way.
 """
 
 import functools
@@ -33,7 +33,7 @@ class ReconstructionTask(AutoencoderTask):
         reconstruction: "l1" (sharper), "l2" (best PSNR) or "huber" (between them), per element
             of standardised data; "cross_entropy" for data that are codes, such as text.
         perceptual: losses between features of original and reconstruction, such as `LPIPS`.
-        adversary: discriminator to train against; None trains without one.
+        adversary: discriminator that judges reconstructions; None trains without one.
     """
 
     reconstruction: Literal["l1", "l2", "huber", "cross_entropy"] = "l2"
@@ -44,7 +44,9 @@ class ReconstructionTask(AutoencoderTask):
         names = [loss.name for loss in self.perceptual]
         twice = [name for name in names if names.count(name) > 1]
         if twice:
-            raise ValueError(f"perceptual has {twice[0]!r} twice; give it once, with more weight")
+            raise ValueError(
+                f"perceptual has {twice[0]!r} twice; use it once, with a larger weight"
+            )
         kind, are_codes = type(self.modality).__name__, bool(self.modality.vocabulary)
         if are_codes != (self.reconstruction == "cross_entropy"):
             use = "reconstruction='cross_entropy'" if are_codes else "'l1', 'l2' or 'huber'"
@@ -54,8 +56,8 @@ class ReconstructionTask(AutoencoderTask):
             )
         if are_codes and (self.perceptual or self.adversary):
             raise ValueError(
-                f"{type(self).__name__} of {kind} compares codes; leave out perceptual losses and "
-                "the adversary"
+                f"{type(self).__name__} of {kind} has codes, which have no perceptual losses or "
+                "adversary; leave both out"
             )
 
     def load(
@@ -69,7 +71,7 @@ class ReconstructionTask(AutoencoderTask):
         return {loss.name: loss.like() for loss in self.perceptual}
 
     def check(self, features: Named[Feature]) -> None:
-        _ = self.grid  # raises if the size does not divide
+        _ = self.grid  # raises ValueError if the size does not divide
         lengths = self.modality.lengths
         require(features, self.name, self.modality.shape, ragged=lengths is not None)
         size = self.modality.grid if lengths is None else (lengths[0],)
@@ -77,22 +79,22 @@ class ReconstructionTask(AutoencoderTask):
             loss.check(size, self.modality.channels)
             if lengths and not loss.any_length:
                 raise ValueError(
-                    f"{type(loss).__name__} compares data of one length; remove it, or cut "
+                    f"{type(loss).__name__} needs data of a fixed length; remove it, or cut "
                     f"{self.name!r} to one length"
                 )
             rates = [getattr(part, "rate", None) for part in (loss, self.modality)]
             if None not in rates and rates[0] != rates[1]:
                 raise ValueError(
                     f"{type(loss).__name__} has rate={rates[0]}, but the sounds have "
-                    f"rate={rates[1]}; give both the rate of the data"
+                    f"rate={rates[1]}; use the rate of the data for both"
                 )
         if self.adversary is not None:
             self.adversary.check(size, varies=lengths is not None)
 
     def real(self, batch: Batch) -> tuple[Weights, Mask]:
-        """Returns the weight of each example, and the real positions if lengths vary.
+        """Returns the weight of each example, and the mask of its padding if lengths vary.
 
-        The weight is True for examples of a fixed length, or the number of real positions.
+        The weight is whether an example is valid, or, if lengths vary, its number of positions.
         """
         valid, mask = batch.valid & batch.present[self.name], batch.mask.get(self.name)
         if mask is None:
@@ -146,7 +148,7 @@ class ReconstructionTask(AutoencoderTask):
         y: Float[Array, "b *size c"],
         mask: Mask,
     ) -> dict[str, Float[Array, " b"]]:
-        """Returns how far the reconstruction y of each example is from x, for evaluation."""
+        """Returns the distance of the reconstruction y of each example from x, for evaluation."""
         if self.modality.vocabulary:
             return {"cross_entropy": cross_entropy(x, y, mask), "accuracy": accuracy(x, y, mask)}
         found = {loss.name: self._distance(loss, frozen, x, y, mask) for loss in self.perceptual}

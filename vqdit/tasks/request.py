@@ -20,14 +20,16 @@ class Request(NamedTuple):
 
     Attributes:
         given: stored arrays of every target and condition. Arrays of targets that are not known are
-            ignored; -1 is a label that is not given.
+            ignored; the label -1 means that no label is given.
         known: which targets are given.
         wanted: which targets are generated; those neither known nor wanted stay unknown.
         branches: branches of guidance.
-        edits: edits of wanted targets, which begin at an example, or between two, instead of noise.
-        mask: for modalities of variable length, True at the real stored positions of what is given.
+        edits: edits and interpolations of wanted targets, whose generation starts from noised
+            examples.
+        mask: for modalities of variable length, True at the stored positions of given values that
+            are not padding.
         lengths: for targets of variable length that are not known, the number of their tokens;
-            `lengths.UNKNOWN` for those that stay unknown.
+            `lengths.UNKNOWN` if the number is not known.
     """
 
     given: Named[Array]
@@ -51,13 +53,13 @@ def make_request(
 
     Args:
         task: the task of the model.
-        index: numbers of the samples, int [b].
-        stored: given values in stored form by name; sample i takes item i mod F. A condition with
-            classes that is not given takes its classes in turn.
+        index: indices of the samples, int [b].
+        stored: given values in stored form by name; sample i has item i mod F. A condition with
+            classes that is not given cycles through its classes.
         wanted: names of the targets to generate.
         branches: branches of guidance.
-        room: stored positions to which modalities of variable length are padded, by name; where
-            none are named, as many as their longest example has.
+        room: number of stored positions to which modalities of variable length are padded, by name;
+            the default is the largest length.
     """
     given, mask, room = {}, {}, room or {}
     for name in (*task.targets, *task.conditions):

@@ -1,9 +1,9 @@
-"""Scoring with a trained DiT: how well a modality fits what is known of the others.
+"""Scoring with a trained DiT: how well a modality matches the known modalities.
 
-For codes the score is a bound on -log p(x | known), the mean over times of the process's scoring
-loss; for masks, eq. 10 of Sahoo et al., "Simple and Effective Masked Diffusion Language Models",
-arXiv:2406.07524. The bound of an example of variable length is that of its tokens, plus
--log p(length).
+For codes, the score is a bound on -log p(x | known): the mean over times of the process's scoring
+loss. For masked diffusion it is eq. 10 of Sahoo et al., "Simple and Effective Masked Diffusion
+Language Models", arXiv:2406.07524. For an example of variable length, -log p(length) is added to
+the bound of its tokens.
 """
 
 import functools
@@ -28,7 +28,7 @@ class Scored(NamedTuple):
 
     Attributes:
         x_0: codes [b, l, q], or latents [b, l, d].
-        real: True at tokens that count; None if all do.
+        real: True at tokens that are not padding; None if there is no padding.
         length: number of tokens of each example, if it is variable.
     """
 
@@ -53,30 +53,30 @@ class ScoringTask(GenerationTask):
         x_0: X | None = None,
         random_times: bool = False,
     ) -> Float[Array, " b"]:
-        """Returns how badly a target is predicted from what is known; lower is better.
+        """Returns the scoring loss of a target, given the known modalities; lower is better.
 
         For a discrete process this is an upper bound on -log p(x | known) in nats, estimated at
         `rounds` equally spaced times; for a continuous one the mean squared denoising error, which
-        is no likelihood.
+        is not a likelihood.
 
         Args:
             params: parameters of the network.
             frozen: arrays of the tokenizers.
             keys: one key per example. Equal keys draw equal noise, so that candidates or conditions
                 can be compared under the same noise.
-            request: what is known; `given[name]` is scored, and must not be known.
+            request: the known values; `given[name]` is scored and must not be known.
             name: name of the scored target.
             rounds: number of network evaluations.
             hidden: positions of known targets that the network does not see.
             x_0: scored tokens, such as generated ones, which may differ from the encoding of their
                 decoded data; None encodes `given[name]`. Codes of -1 are unknown: the bound is on
                 -log p(the other codes).
-            random_times: take times at which the mean of the estimate is the bound itself. Without
-                it they are the middles of equal intervals. Random times t are the squares of
-                equally spaced numbers, shifted by one random number per example (Kingma et al.,
-                arXiv:2107.00630, appendix I.1), and weighted by 2 sqrt(t): the loss of a rare code
-                that is hidden at a small t is large, in proportion to 1 / t, so that with t spread
-                evenly the variance of the estimate would be infinite.
+            random_times: True uses random times, for which the estimate is unbiased. False uses the
+                midpoints of equal intervals. Random times t are the squares of equally spaced
+                numbers that are shifted by one random number per example (Kingma et al.,
+                arXiv:2107.00630, appendix I.1), and have the weight 2 sqrt(t). The loss of a rare
+                code that is hidden at a small t is proportional to 1 / t, so the variance of the
+                estimate would be infinite for uniform t.
         """
         process, block = self.process(name), self.targets[name].block
         scored = self._scored(frozen, request, name, x_0)
@@ -115,7 +115,7 @@ class ScoringTask(GenerationTask):
         return jnp.sum(total / rounds, axis=-1) / count
 
     def _scored(self, frozen: Frozen, request: Request, name: str, x_0: X | None) -> Scored:
-        """Returns the scored tokens: those of `given[name]` unless a caller has others."""
+        """Returns the scored tokens: `x_0`, or the tokens of `given[name]` if it is None."""
         length, mask = None, request.mask.get(name)
         if mask is not None:
             stored = jnp.sum(mask, axis=1)
@@ -161,7 +161,8 @@ class ScoringTask(GenerationTask):
                 x[name] = jnp.where(is_hidden[..., None], unknown[name], x[name])
                 at = is_hidden.astype(jnp.float32)
                 if target.process.is_discrete:
-                    # Training gave all codes one time, which matches the share of masked codes.
+                    # In training, all codes had one time, which corresponds to the fraction of
+                    # masked codes.
                     real = jnp.ones_like(is_hidden)
                     if name in self.variable:
                         real = lengths.real(x[lengths.of(name)][:, 0, 0], is_hidden.shape[1])
@@ -187,7 +188,7 @@ def _time(
 
 
 def _time_seen(process: Process, scored: Scored, t: Float[Array, "b 1"]) -> Float[Array, "b 1"]:
-    """Returns the time at which as many codes are hidden, where some are unknown throughout."""
+    """Returns the time that matches the fraction of hidden codes if some are always unknown."""
     if not process.is_discrete:
         return t
     is_none = jnp.all(scored.x_0 == MASK, axis=-1)

@@ -1,4 +1,4 @@
-"""The modalities of a diffusion task, as a config names them."""
+"""Targets and conditions of a diffusion task, as a config defines them."""
 
 from typing import Literal
 
@@ -17,21 +17,21 @@ from vqdit.typing import Array, Bool, Component, Int, Key, UInt8
 
 
 class BaseTarget(Component):
-    """A modality that the DiT can generate; a caller may also give it as a condition.
+    """A modality that the DiT can generate; users may also give it as a condition.
 
     Attributes:
         process: diffusion over codes (discrete), or over embeddings or latents (continuous).
         time: distribution of t in training.
-        sampler: how the modality is generated.
-        reveal: (start, end) of the window in which the modality is revealed, as shares of the whole
-            generation. What is revealed first guides what is revealed later.
+        sampler: sampler that generates the modality.
+        reveal: (start, end) of the reveal window, as fractions of the sampling steps. Modalities
+            that are revealed first guide those that are revealed later.
         weight: weight of the loss.
-        uncertainty: divide the loss at each t by its expected value, which is learned; see
+        uncertainty: True divides the loss at each t by its expected value, which is learned; see
             `vqdit.losses.uncertainty`. The logged loss is not divided.
         patch: edge of the square of positions that becomes one token; 0 uses the DiT's patch.
         block: number of codes that are generated together, in reading order, given all codes before
-            them; 0 generates all codes together. `sampler` then takes its steps for every block.
-            Needs a process over codes; see `vqdit.tasks.blockwise`.
+            them; 0 generates all codes together. With blocks, `sampler` does all its steps for
+            every block. Blocks need a process over codes; see `vqdit.tasks.blockwise`.
     """
 
     process: Process = Masked()
@@ -67,7 +67,7 @@ class BaseTarget(Component):
 
     @property
     def inpaint_share(self) -> float:
-        """Share of the training examples in which some latents are known."""
+        """Fraction of the training examples in which some latents are known."""
         return 0.0
 
     def check_tokenizer(self, tokenizer: AutoencoderTask, name: str) -> None:
@@ -77,7 +77,7 @@ class BaseTarget(Component):
         """Returns the space of the target's tokens.
 
         Args:
-            tokenizer: what `reference` names; None if it names nothing.
+            tokenizer: the tokenizer that `reference` names, or None.
         """
         raise TypeError(f"{type(self).__name__} must define the method space")
 
@@ -87,10 +87,10 @@ class Target(BaseTarget):
 
     Attributes:
         tokenizer: name of an earlier experiment of the same config, or a workdir.
-        inpaint: share of the training examples in which some latents, inside or outside of a random
-            box, are known, so that in-painting sees what is kept without noise. Processes over
-            codes do not need it.
-        posterior: what training sees of a tokenizer with a normal posterior: its mean, or a new
+        inpaint: fraction of the training examples in which the latents inside or outside a random
+            box are known. In-painting can then show the kept latents to the network without noise.
+            Processes over codes do not need this.
+        posterior: latents for training if the tokenizer has a normal posterior: its mean, or a new
             sample in each step.
     """
 
@@ -119,8 +119,8 @@ class Target(BaseTarget):
         if self.process.is_discrete and not tokenizer.codebook_sizes:
             raise ValueError(
                 f"{self.tokenizer!r}, the tokenizer of {name!r}, is a {kind}, whose tokens are "
-                f"latents, and {type(self.process).__name__} is a process over codes; use a "
-                "continuous one, such as Flow, or name the workdir of a tokenizer with codes"
+                f"latents, but {type(self.process).__name__} is a process over codes; use a "
+                "continuous process, such as Flow, or name the workdir of a tokenizer with codes"
             )
         if self.posterior == "sample" and tokenizer.codebook_sizes:
             raise ValueError(
@@ -180,12 +180,12 @@ class Condition(Component):
 
     Attributes:
         modality: the label or the text.
-        drop: share of the training examples in which the network does not see it.
-        route: "adaln" adds a label to the conditioning vector of every block; "cross" is a sequence
-            that the DiT attends to.
-        hidden: largest share of the units of a text that the network does not see in training; the
-            share of an example is uniform in [0, hidden]. The network then also understands texts
-            that differ from those of training by some words.
+        drop: fraction of the training examples in which it is hidden from the network.
+        route: "adaln" adds the embedding of a label to the conditioning vector of every block;
+            "cross" lets the DiT attend to the condition by cross-attention.
+        hidden: largest fraction of the units of a text that is hidden from the network in training;
+            the fraction per example is uniform in [0, hidden]. The network then also understands
+            texts that differ from the training texts in some words.
     """
 
     modality: Modality = Label()
@@ -201,8 +201,8 @@ class Condition(Component):
             )
         if self.route == "adaln" and self.modality.grid != (1,):
             raise ValueError(
-                f"Condition takes only a label by the route 'adaln', got "
-                f"{type(self.modality).__name__}; use route='cross'"
+                f"Condition with route='adaln' needs a Label, got {type(self.modality).__name__}; "
+                "use route='cross'"
             )
         self.require("drop in [0, 1]", 0.0 <= self.drop <= 1.0)
         self.require("hidden in [0, 1]", 0.0 <= self.hidden <= 1.0)
@@ -213,7 +213,7 @@ class Condition(Component):
 
     @property
     def tokens(self) -> Tokens:
-        """How the condition enters the network."""
+        """The network's input for the condition."""
         modality, patch = self.modality, 0 if self.route == "adaln" else 1
         return Tokens(route=self.route, grid=modality.grid, codes=modality.vocabulary, patch=patch)
 
@@ -225,12 +225,12 @@ class Condition(Component):
     def codes(
         self, raw: Int[Array, "b *l"] | UInt8[Array, "b l"], mask: Bool[Array, "b l"] | None = None
     ) -> Int[Array, "b _ 1"]:
-        """Returns the codes of stored values, as the network takes them; -1 means "no value".
+        """Returns the codes of stored values for the network; -1 means "no value".
 
         Args:
             raw: stored values.
-            mask: True at real positions, for values of variable length. Padding becomes PADDING;
-                an empty text has no value.
+            mask: for values of variable length, True at positions that are not padding. Padding
+                becomes PADDING; an empty text counts as no value.
         """
         codes = raw.astype(jnp.int32).reshape(raw.shape[0], -1, 1)
         if mask is None:
@@ -240,7 +240,7 @@ class Condition(Component):
     def partly_hidden(
         self, codes: Int[Array, "b l 1"], keys: Key[Array, " b"]
     ) -> Int[Array, "b l 1"]:
-        """Returns codes of which a random share is -1, "no value", as training shows them."""
+        """Returns codes for training, in which a random fraction is replaced by -1, "no value"."""
         if not self.hidden:
             return codes
 

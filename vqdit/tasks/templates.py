@@ -1,17 +1,17 @@
-"""Templates of texts: known parts with gaps between them that are generated.
+"""Templates of texts: known parts, with gaps between them that are generated.
 
-A gap `___12` has twelve units, and `___` has any number of them. How many is drawn before the text:
-with the known parts at the places that a length n of the gap gives them, and everything else
-masked, the model gives a bound on -log p(known parts at these places). With all n equally probable
-beforehand,
+A gap `___12` has twelve units. A gap `___` has any number n of units, which is drawn before the
+text. If the gap has n units, the positions of the known parts are determined. With everything else
+masked, the model gives a bound on -log p(known parts at these positions). With a uniform prior over
+n,
 
-    p(n | known parts) is proportional to p(known parts at the places of n).
+    p(n | known parts) is proportional to p(known parts at the positions for n).
 
-Several gaps are drawn from left to right, each by the parts up to the next gap. A gap at the end
-has no length of its own: the text goes on until the model ends it, as after a prompt.
+The lengths of several gaps are drawn from left to right, each from the parts up to the next gap. A
+gap at the end needs no length: the text continues until the model ends it, as after a prompt.
 
-In a text of variable length the length of a gap determines that of the text, so one gap may have
-any length, also at the end; p(n) is then the model's probability of the whole length.
+In a text of variable length, the length of a gap determines the length of the text. So one gap may
+have any length, even at the end, and p(n) is the model's probability of the whole length.
 """
 
 import re
@@ -29,11 +29,11 @@ from vqdit.tasks.editing import StoredEdit
 from vqdit.typing import Array, Bool, Float, Int, Named, Shaped
 
 GAP = re.compile(r"_{3,}([1-9]\d{0,6})?")
-"""A gap, and its number of units if it has one."""
+"""Matches a gap, and its number of units if there is one."""
 IMPOSSIBLE = -1e9
-"""Logit of a code that cannot be."""
+"""Logit of an impossible code."""
 CANDIDATES = 32
-"""Largest number of lengths of a gap that are compared."""
+"""Largest number of candidate lengths of a gap."""
 
 
 class Template(NamedTuple):
@@ -63,7 +63,7 @@ Piece = Gap | Shaped[np.ndarray, " _"]
 
 
 def as_text(modality: Modality) -> Text:
-    """Returns a modality that has templates; raises ValueError for all others."""
+    """Returns the modality if it supports templates; raises ValueError otherwise."""
     if not isinstance(modality, Text):
         raise ValueError("only texts have templates and prompts")
     return modality
@@ -72,10 +72,11 @@ def as_text(modality: Modality) -> Text:
 def pieces(modality: Text, spec: Template | Prompt) -> list[Piece]:
     """Returns the codes of the known parts of a template, and its gaps, in order.
 
-    Where units are not bytes, a blank before a gap is left to the gap, as units begin with blanks.
+    If units are not bytes, a blank before a gap becomes part of the gap, as units may begin with
+    blanks.
 
     Raises:
-        ValueError: the template does not fit the modality.
+        ValueError: the template is invalid for the modality.
     """
     if isinstance(spec, Prompt):
         found = [modality.units.encode(spec.text, modality.length), Gap(0)]
@@ -100,8 +101,8 @@ def pieces(modality: Text, spec: Template | Prompt) -> list[Piece]:
         )
     if modality.lengths and sum(map(is_open, found)) > 1:
         raise ValueError(
-            "a text of variable length takes one gap of any length; write a number of units behind "
-            "the others, as in ___12"
+            "a template of a text of variable length may have only one gap of any length; give "
+            "the other gaps a number of units, as in ___12"
         )
     return found
 
@@ -109,12 +110,12 @@ def pieces(modality: Text, spec: Template | Prompt) -> list[Piece]:
 def lengths_to_compare(
     parts: Sequence[Piece], number: int, room: int, least: int = 1
 ) -> Int[np.ndarray, " c"]:
-    """Returns the lengths that gap `number` may have: all, or a geometric series if there are many.
+    """Returns candidate lengths of gap `number`: all, or a geometric series if there are many.
 
     Args:
-        parts: pieces of the template, in which the gaps before have their lengths.
+        parts: pieces of the template, in which all earlier gaps have lengths.
         number: index of the gap in `parts`.
-        room: units of the model's texts.
+        room: number of units of the model's texts.
         least: the smallest length.
     """
     most = room - _least([*parts[:number], *parts[number + 1 :]])
@@ -127,9 +128,9 @@ def lengths_to_compare(
 def shares(
     lengths: Int[np.ndarray, " c"], bounds: Float[np.ndarray, " c"]
 ) -> Float[np.ndarray, " c"]:
-    """Returns p(length | known parts) from bounds on -log p(known parts at its places).
+    """Returns p(length | known parts) from bounds on -log p(known parts at their positions).
 
-    A length stands for those up to half-way to its neighbours.
+    Each candidate represents all lengths up to half-way to its neighbours.
     """
     edges = np.concatenate(
         [[lengths[0] - 0.5], (lengths[1:] + lengths[:-1]) / 2, [lengths[-1] + 0.5]]
@@ -140,13 +141,13 @@ def shares(
 
 
 class Layout(NamedTuple):
-    """Where the parts of a template are.
+    """The positions of the parts of a template.
 
     Attributes:
         codes: codes of the known parts; END elsewhere.
         keep: True at known parts.
-        gaps: True at gaps, which have no END.
-        is_whole: whether the text ends behind the parts.
+        gaps: True at gaps, in which END must not occur.
+        is_whole: whether the text ends after the last part.
     """
 
     codes: Shaped[np.ndarray, " l"]
@@ -161,9 +162,9 @@ class Layout(NamedTuple):
 
 
 def arrange(modality: Text, parts: Sequence[Piece], *, is_whole: bool) -> Layout:
-    """Returns the layout of pieces whose gaps have lengths, except for one at the end.
+    """Returns the layout of pieces in which all gaps have lengths, except for a gap at the end.
 
-    If the text is whole, what is behind it in a padded text is known to be padding.
+    If the text is whole and texts are padded, the positions after it are known padding.
     """
     codes = np.zeros(modality.length, modality.dtype)
     keep, gaps = np.zeros(modality.length, bool), np.zeros(modality.length, bool)
@@ -184,8 +185,8 @@ def arrange(modality: Text, parts: Sequence[Piece], *, is_whole: bool) -> Layout
 def stored_template(layouts: Sequence[Layout], *, varies: bool = False) -> StoredEdit:
     """Returns the edit that fills in a template; sample i has layout i mod F.
 
-    In a packed text nothing is known of what follows a whole template; it is generated and cut off.
-    If texts differ in length (`varies`), each has the length of its layout.
+    In a packed text, the positions after a whole template are unknown: they are generated and cut
+    off. If texts differ in length (`varies`), each has the length of its layout.
     """
     codes, keep, gaps = (np.stack([layout[n] for layout in layouts]) for n in range(3))
     mask = ~keep
@@ -197,7 +198,7 @@ def stored_template(layouts: Sequence[Layout], *, varies: bool = False) -> Store
 
 
 def without_end(predict: Predict, unended: Mapping[str, Bool[Array, "b l"]]) -> Predict:
-    """Returns a network that gives the end of a text no probability where `unended` is True."""
+    """Returns a network that gives the end code probability 0 where `unended` is True."""
     if not unended:
         return predict
 
@@ -217,7 +218,7 @@ def without_end(predict: Predict, unended: Mapping[str, Bool[Array, "b l"]]) -> 
 
 
 def _least(parts: Sequence[Piece]) -> int:
-    """Returns the fewest units of pieces; gaps of unknown length have at least one."""
+    """Returns the smallest number of units of pieces; gaps of unknown length count as one."""
     has_open_end = bool(parts) and is_open(parts[-1])
     counts = [max(p.units, 1) if isinstance(p, Gap) else len(p) for p in parts]
     return sum(counts) - has_open_end

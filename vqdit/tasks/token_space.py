@@ -1,4 +1,4 @@
-"""The tokens of one modality as a DiT sees them: codes, or standardised latents.
+"""The tokens of one modality for a DiT: codes, or standardised latents.
 
 A discrete process takes codes: those of a tokenizer, or the data themselves if they are codes
 already, such as text (`CodeSpace`). A continuous process takes
@@ -8,8 +8,8 @@ already, such as text (`CodeSpace`). A continuous process takes
 where z are the embeddings z_q of the codes, or the latents of a tokenizer without a codebook.
 `mean` and `std` of each channel are measured over the training data with the frozen weights.
 
-Data may hold tokens instead of stored examples (`vqdit encode`): codes, or the mean and the
-standard deviation of the posterior side by side.
+Data may have tokens instead of stored examples (`vqdit encode`): codes, or the concatenated mean
+and standard deviation of the posterior.
 """
 
 import math
@@ -33,11 +33,12 @@ Mask = Bool[Array, "b n"]
 
 
 class TokenSpace(Component):
-    """How stored examples of one modality become tokens, and tokens become stored examples.
+    """Converts stored examples of one modality to tokens, and tokens to stored examples.
 
     Attributes:
         process: process over the tokens.
-        patch: edge of the positions that make one token of the DiT; 0 takes the DiT's own.
+        patch: edge of the square of positions that forms one token of the DiT; 0 uses the DiT's
+            patch.
         block: number of codes that are generated together; 0 generates all together.
     """
 
@@ -52,7 +53,7 @@ class TokenSpace(Component):
 
     @property
     def grid(self) -> tuple[int, ...]:
-        """Positions along each axis."""
+        """Number of positions along each axis."""
         raise TypeError(f"{type(self).__name__} must define the property grid")
 
     @property
@@ -70,7 +71,7 @@ class TokenSpace(Component):
 
     @property
     def positions_per_token(self) -> int:
-        """Stored positions of an example of variable length that make one token."""
+        """Number of stored positions per token, for examples of variable length."""
         raise TypeError(f"{type(self).__name__} must define the property positions_per_token")
 
     @property
@@ -86,7 +87,7 @@ class TokenSpace(Component):
 
     @property
     def tokens(self) -> Tokens:
-        """How the modality enters the network."""
+        """The network's input for the modality."""
         output, (_, channels) = self.process.width(self.sizes), self.shape
         if not self.process.is_discrete:
             return Tokens(grid=self.grid, width=channels, patch=self.patch, output=output)
@@ -115,20 +116,20 @@ class TokenSpace(Component):
         raise TypeError(f"{type(self).__name__} must define the method freeze")
 
     def frozen_like(self) -> Frozen:
-        """Returns arrays of the structure that `freeze` returns: for `jax.eval_shape`."""
+        """Returns arrays with the structure of those from `freeze`, for `jax.eval_shape`."""
         raise TypeError(f"{type(self).__name__} must define the method frozen_like")
 
     def vectors(self, frozen: Frozen) -> Float[Array, "q k e"] | None:
-        """Returns the embedding of every code; None if codes have none, or there are no codes."""
+        """Returns the embedding of every code; None if there are no codes or no embeddings."""
         del frozen
 
     def encode(self, frozen: Frozen, raw: Array, mask: Mask | None = None) -> X:
-        """Returns x_0 of stored examples, or of their tokens: [b, l, q] codes or [b, l, d].
+        """Returns x_0 of stored examples, or of their tokens: codes [b, l, q] or latents [b, l, d].
 
         Args:
             frozen: arrays of `freeze`.
             raw: stored examples, or tokens.
-            mask: True at real stored positions, for examples of variable length.
+            mask: for examples of variable length, True at stored positions that are not padding.
         """
         raise TypeError(f"{type(self).__name__} must define the method encode")
 
@@ -140,7 +141,7 @@ class TokenSpace(Component):
         return self.encode(frozen, raw, mask)
 
     def decode(self, frozen: Frozen, x_0: X, mask: Mask | None = None) -> Array:
-        """Returns stored examples from tokens; `mask` is True at real tokens."""
+        """Returns stored examples from tokens; `mask` is False at padding."""
         raise TypeError(f"{type(self).__name__} must define the method decode")
 
 
@@ -149,7 +150,7 @@ class TokenizerSpace(TokenSpace):
 
     Attributes:
         tokenizer: the tokenizer.
-        posterior: what training sees of a normal posterior: its mean, or a sample.
+        posterior: latents for training from a normal posterior: its mean, or a sample.
     """
 
     tokenizer: AutoencoderTask
@@ -169,7 +170,7 @@ class TokenizerSpace(TokenSpace):
         return tokenizer.codebook_sizes if self.process.is_discrete else (tokenizer.dim,)
 
     def freeze(self, trained: Trained | None, batches: Iterable[Batch], name: str) -> Frozen:
-        """Returns the tokenizer's arrays; for a continuous process also its latents' moments."""
+        """Returns the tokenizer's arrays, and the moments of latents for continuous processes."""
         if trained is None:
             raise ValueError(f"the tokens of {name!r} need the arrays of their tokenizer")
         frozen = {"params": trained.params, "stats": trained.stats}
@@ -215,7 +216,7 @@ class TokenizerSpace(TokenSpace):
             mask = jnp.repeat(mask, self.positions_per_token, axis=1)
         if self.process.is_discrete:
             return self.tokenizer.decode(params, stats, x_0, mask)
-        # With a codebook each z is snapped to its nearest code.
+        # With a codebook, each z is replaced by its nearest code.
         z = x_0 * frozen["std"] + frozen["mean"]
         return self.tokenizer.decode_latents(params, stats, z, mask)
 
@@ -230,7 +231,7 @@ class TokenizerSpace(TokenSpace):
         return jnp.stack(each)
 
     def _tokens(self, frozen: Frozen, raw: Array, mask: Mask | None = None) -> Array:
-        """Returns the tokens of stored examples; what is encoded already stays as it is."""
+        """Returns the tokens of stored examples; encoded data are returned unchanged."""
         if not self._is_encoded(raw):
             return self.tokenizer.encode(frozen["params"], frozen["stats"], raw, mask)
         return raw.astype(jnp.int32) if self.tokenizer.codebook_sizes else jnp.split(raw, 2, -1)[0]
@@ -247,7 +248,7 @@ class TokenizerSpace(TokenSpace):
 
     def _is_encoded(self, raw: Array) -> bool:
         modality = self.modality
-        axes = 2 if modality.lengths else 1  # the padded length says nothing
+        axes = 2 if modality.lengths else 1  # the padded length is arbitrary
         return raw.shape[axes:] != modality.shape[axes - 1 :] or raw.dtype != modality.dtype
 
     def _embedded(self, frozen: Frozen, tokens: Array) -> Float[Array, "b l d"]:
@@ -267,7 +268,7 @@ class TokenizerSpace(TokenSpace):
             else:
                 z, spread = self._normal(frozen, raw, mask)
             weight = (batch.valid & batch.present[name]).astype(jnp.float32)[:, None, None]
-            square = z**2 + spread**2  # what samples of the posterior have on average
+            square = z**2 + spread**2  # the mean square of posterior samples
             count = jnp.sum(weight) * z.shape[1]
             if mask is not None:
                 lengths = self.token_lengths(jnp.sum(mask, axis=1))
@@ -285,7 +286,7 @@ class TokenizerSpace(TokenSpace):
 
 
 class CodeSpace(TokenSpace):
-    """Data that are codes already.
+    """The tokens of data that are codes themselves.
 
     Attributes:
         data: text or a label.

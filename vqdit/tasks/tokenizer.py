@@ -1,9 +1,9 @@
-"""Training a VQ-VAE tokenizer: encoder, codebook and decoder jointly.
+"""Training of VQ-VAE tokenizers: encoder, codebook and decoder are trained jointly.
 
     L = |x - D(z_q)|  +  beta |z - sg(z_q)|^2,        z = E(x),  z_q = codebook(z).
 
 van den Oord et al., "Neural Discrete Representation Learning", arXiv:1711.00937, eq. 3. The
-quantizer defines how the codebook learns: by the second term of that equation, or by an update.
+quantizer determines how the codebook learns: from the second term of eq. 3, or by its own update.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ from vqdit.typing import Array, Bool, Float, Int, Key, Named, Params, Stats
 
 
 class TokenizerTask(AutoencoderTrainingTask):
-    """A VQ-VAE of one modality: its tokens are codes.
+    """A VQ-VAE of one modality; its tokens are codes.
 
     Attributes:
         quantizer: the codebook; its `dim` is the width of the latents.
@@ -45,7 +45,7 @@ class TokenizerTask(AutoencoderTrainingTask):
         return self.quantizer.codebook_sizes
 
     def continued(self) -> "TokenizerTask":
-        """Returns the task whose codebook is already learned, so that it quantizes at once."""
+        """Returns the task with a learned codebook, which quantizes from the first step on."""
         return dataclasses.replace(self, quantizer=self.quantizer.started())
 
     def start(

@@ -1,1 +1,1 @@
-"""The training loop: its state, its step, what it writes, and how it reacts to failures."""
+"""The training loop: state, step, outputs, and the handling of failures."""

@@ -1,7 +1,7 @@
 """Diagnosis of common training failures from the logged metrics, with advice.
 
-It recognizes two failures of tokenizers: a codebook that collapses onto few codes, and a
-discriminator so accurate that the decoder learns nothing from it.
+It detects two failures of tokenizers: a codebook that collapses to few codes, and a discriminator
+that is so accurate that the decoder learns nothing from it.
 """
 
 from collections import deque
@@ -9,20 +9,20 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 WINDOW = 5
-"""Consecutive log lines that must show a failure, so that one bad batch is not reported."""
+"""Number of consecutive log lines that must show a failure before it is reported."""
 COLLAPSED = 0.75
-"""A codebook has collapsed if more than this share of its codes is dead."""
+"""A codebook has collapsed if more than this fraction of its codes is dead."""
 WON = 0.95
-"""A discriminator has won if its accuracy is above this; guessing gives 0.5."""
+"""A discriminator dominates if its accuracy is above this; guessing gives 0.5."""
 
 Numbers = Mapping[str, float]
 
 
 class Condition(NamedTuple):
-    """A failure that is reported.
+    """A failure that can be reported.
 
     Attributes:
-        name: name of the failure; each is reported once per run.
+        name: name of the failure, which is reported once per run.
         shows: returns whether one log line shows the failure.
         advice: returns the message for the user, from the last log line.
     """
@@ -33,7 +33,7 @@ class Condition(NamedTuple):
 
 
 def _collapsed(numbers: Numbers) -> bool:
-    # Before a quantizer starts, latents pass unchanged: the error is 0, and usage means nothing.
+    # Before a quantizer starts, latents are unchanged: the error is 0, and usage is meaningless.
     has_started = numbers.get("quantization_error", 0.0) > 0.0
     return has_started and numbers.get("dead_codes", 0.0) > COLLAPSED
 
@@ -50,8 +50,8 @@ CONDITIONS = (
         lambda numbers: (
             f"the codebook is collapsing: {numbers['dead_codes']:.0%} of its codes are dead "
             f"(perplexity {numbers['codebook_perplexity']:.3g}). Try these in order: initialize "
-            "the codes from data (VQ: start=1000) and revive dead ones (revive_below=0.1); look "
-            "codes up in fewer dimensions (dim=8) with distance='cosine'; lower the learning "
+            "the codes from data (VQ: start=1000) and revive dead ones (revive_below=0.1); "
+            "search codes in fewer dimensions (dim=8) with distance='cosine'; lower the learning "
             "rate; use a quantizer that cannot collapse, such as FSQ"
         ),
     ),
@@ -71,10 +71,10 @@ CONDITIONS = (
 
 
 def diagnose(recent: Sequence[Numbers]) -> dict[str, str]:
-    """Returns advice by the name of each failure that all of the last `WINDOW` log lines show.
+    """Returns advice, by name, for each failure that all of the last `WINDOW` log lines show.
 
     Args:
-        recent: metrics of training by log line, the latest last.
+        recent: training metrics of the last log lines, in order.
     """
     window = recent[-WINDOW:]
     if len(window) < WINDOW:
@@ -87,14 +87,14 @@ def diagnose(recent: Sequence[Numbers]) -> dict[str, str]:
 
 
 class Diagnosis:
-    """Diagnoses a run as it is logged, and reports each failure once."""
+    """Diagnoses a run from its logged metrics, and reports each failure once."""
 
     def __init__(self) -> None:
         self._recent: deque[Numbers] = deque(maxlen=WINDOW)
         self._reported: set[str] = set()
 
     def update(self, numbers: Numbers) -> list[str]:
-        """Takes the metrics of one log line; returns advice on newly found failures."""
+        """Adds the metrics of one log line; returns advice for newly detected failures."""
         self._recent.append(numbers)
         found = diagnose(list(self._recent))
         new = [advice for name, advice in found.items() if name not in self._reported]

@@ -1,4 +1,4 @@
-"""Evaluations, previews and averages of a run: made at the steps at which they are due."""
+"""Evaluations, previews and averages of a run, at the steps at which they are due."""
 
 import functools
 import logging
@@ -16,24 +16,24 @@ log = logging.getLogger(__name__)
 
 
 def is_due(step: int, every: int) -> bool:
-    """Returns whether something that happens every so many steps (0: never) follows this step."""
+    """Returns whether an action with a period of `every` steps (0: never) follows this step."""
     return every > 0 and step % every == 0
 
 
 class Evaluation:
-    """Evaluates a run, writes its previews and keeps its averages.
+    """Evaluates a run, writes its previews and saves its averages.
 
     Args:
         run: the run.
-        saver: saves averages, and the state if a signal comes.
+        saver: saves averages, and the state if a signal arrives.
         interrupts: the signals.
-        watchdog: is notified of progress.
+        watchdog: the watchdog, which is notified of progress.
         metrics: receives the validation metrics.
-        pause: waits for the steps under way; called before anything is evaluated.
+        pause: waits for running steps; called before an evaluation.
 
     Attributes:
         results: the last validation metrics; None before the first evaluation.
-        step: the step that they belong to.
+        step: the step of these metrics.
         preview: the last preview.
     """
 
@@ -53,16 +53,16 @@ class Evaluation:
         self.preview: Path | None = None
 
     def after(self, step: int, state: TrainState, written: Collection[str] = ()) -> bool:
-        """Evaluates, previews and keeps averages where due after a step.
+        """Evaluates, writes a preview and saves averages if these are due after a step.
 
         Args:
             step: number of finished steps.
             state: the state after them.
             written: names of this step's values that an earlier start wrote to the metrics. That
-                start may have been stopped before it finished here.
+                start may have been stopped before it completed this function.
 
         Returns:
-            False if a signal came, so that something was postponed.
+            False if a signal arrived and work was postponed.
         """
         experiment = self._run.experiment
         last = step == experiment.steps

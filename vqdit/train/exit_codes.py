@@ -1,4 +1,4 @@
-"""Exit codes of a training process, and how it exits without waiting for its threads."""
+"""Exit codes of a training process, and functions that exit without waiting for threads."""
 
 import contextlib
 import multiprocessing
@@ -10,25 +10,25 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 DIVERGED = 3
-"""Too many steps were not finite."""
+"""Exit code if too many steps were not finite."""
 REQUEUE = 75
-"""SIGTERM, after saving: EX_TEMPFAIL, which schedulers take as "run it again"."""
+"""Exit code after SIGTERM and saving: EX_TEMPFAIL, for which schedulers run the job again."""
 HUNG = 124
-"""No progress within a timeout."""
+"""Exit code if there was no progress within a timeout."""
 INTERRUPTED = 130
-"""Ctrl-C, after saving."""
+"""Exit code after Ctrl-C and saving."""
 
 END = 0
-"""What `handled` sends instead of a signal's number when its thread must return."""
+"""The number that tells the thread of `handled` to return."""
 
 
 def leave(code: int) -> None:
     """Ends the process and its worker processes, from any thread.
 
-    `sys.exit` would first wait for all threads, such as one that reads from a disk that is gone.
+    `sys.exit` would first wait for all threads, such as one that reads from a lost disk.
     """
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):  # it may be closed, or on a full disk
+        with contextlib.suppress(Exception):  # the stream may be closed, or on a full disk
             stream.flush()
     for child in multiprocessing.active_children():
         child.kill()
@@ -37,13 +37,13 @@ def leave(code: int) -> None:
 
 @contextlib.contextmanager
 def handled(handlers: Mapping[signal.Signals, Any], watch: Callable[[int], None]) -> Iterator[None]:
-    """Installs signal handlers, and a thread that sees the signals too.
+    """Installs signal handlers, and a thread that also receives the signals.
 
-    Python's handlers wait while the main thread is in a long native call; the thread does not.
-    Outside of the main thread, which alone may install handlers, nothing happens.
+    Python's handlers wait while the main thread is in a long native call, but the thread does not.
+    If it is called outside the main thread, which cannot install handlers, this does nothing.
 
     Args:
-        handlers: the handlers. SIGHUP is left alone where it is ignored, as under nohup.
+        handlers: the handlers. If SIGHUP is ignored, as under nohup, it stays ignored.
         watch: the body of the thread. It receives a file descriptor from which it reads the number
             of each signal, and `END` when it must return.
     """
@@ -74,10 +74,10 @@ def handled(handlers: Mapping[signal.Signals, Any], watch: Callable[[int], None]
 
 
 def leave_on_sigterm() -> contextlib.AbstractContextManager[None]:
-    """Handles signals outside of a run: SIGTERM and SIGHUP exit with `REQUEUE`; SIGUSR1 is ignored.
+    """Handles signals outside a run: exits with `REQUEUE` on SIGTERM and SIGHUP; ignores SIGUSR1.
 
-    A process is thus started again if it is preempted before its first run, between two runs, or
-    while it waits for other processes.
+    With this exit code, schedulers start a process again that was preempted before its first run,
+    between two runs, or while it waited for other processes.
     """
 
     def watch(read: int) -> None:

@@ -1,4 +1,4 @@
-"""The files `metrics.jsonl` and `performance.jsonl`: one JSON object per line."""
+"""Writes the files `metrics.jsonl` and `performance.jsonl`, with one JSON object per line."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -14,14 +14,15 @@ log = logging.getLogger(__name__)
 
 
 class JsonlWriter:
-    """Appends one JSON object per line, with `step` first; values that are not finite as strings.
+    """Appends JSON objects, one per line and with `step` first; writes NaN and inf as strings.
 
-    Only the first process writes. Lines that cannot be written, as on a full disk, are kept in
-    memory and written later.
+    Only the first process writes. If lines cannot be written, for example on a full disk, they are
+    kept in memory and written later.
 
     Args:
         path: the file.
-        trackers: services that receive the same values; the caller must call their `cut`.
+        trackers: services that receive the same values; the user of this class must call their
+            `cut`.
     """
 
     def __init__(self, path: Path, trackers: Sequence[Tracker] = ()) -> None:
@@ -29,7 +30,7 @@ class JsonlWriter:
         self._unwritten = ""
 
     def write(self, step: int, **values: float) -> None:
-        """Writes one line, now or when the disk allows."""
+        """Writes one line, or keeps it for later if that fails."""
         if parallel.process()[0] != 0:
             return
         was_empty = not self._unwritten
@@ -38,12 +39,12 @@ class JsonlWriter:
             self._append()
         except OSError as error:
             if was_empty:
-                log.error("cannot write %s, its lines are kept for later: %s", self.path, error)
+                log.error("cannot write %s; its lines are kept for later: %s", self.path, error)
         for tracker in self.trackers:
             tracker.write(step, **values)
 
     def _append(self) -> None:
-        """Writes all kept lines, or none of them if that fails."""
+        """Writes all kept lines; if that fails, writes none of them."""
         if not self._unwritten:
             return
         end = self.path.stat().st_size if self.path.exists() else 0
@@ -57,7 +58,7 @@ class JsonlWriter:
         self._unwritten = ""
 
     def flush(self) -> None:
-        """Writes kept lines; logs an error if that fails."""
+        """Writes lines kept in memory; logs an error if that fails."""
         try:
             self._append()
         except OSError as error:
@@ -65,11 +66,11 @@ class JsonlWriter:
             log.error("%d lines of %s are lost: %s", count, self.path, error)
 
     def names(self, step: int) -> set[str]:
-        """Returns the names of all values of a step in the file."""
+        """Returns the names of all values that the file has for a step."""
         return {name for line in read_lines(self.path) if line["step"] == step for name in line}
 
     def cut(self, step: int) -> None:
-        """Removes an incomplete last line, and lines after `step`, which are written again."""
+        """Removes an incomplete last line, and lines after `step`, which will be written again."""
         if parallel.process()[0] != 0:
             return
         self._unwritten = _until(step, self._unwritten.encode()).decode()
@@ -78,13 +79,13 @@ class JsonlWriter:
         text = _read(self.path)
         kept = _until(step, text)
         if text.startswith(kept):
-            _truncate(self.path, len(kept))  # needs no disk space
+            _truncate(self.path, len(kept))  # truncation needs no disk space
         else:
             write_whole(self.path, kept)
 
 
 def read_lines(path: Path, shape: Mapping[str, Any] = LINE) -> list[dict[str, Any]]:
-    """Returns the lines of a file that have a shape; torn and foreign ones are left out."""
+    """Returns the lines of a file that match a schema; leaves out incomplete and other lines."""
     text = _read(path) if path.is_file() else b""
     return [line for each in text.splitlines() if (line := _parsed(each, shape)) is not None]
 
@@ -100,7 +101,7 @@ def _truncate(path: Path, length: int) -> None:
 
 
 def _until(step: int, text: bytes) -> bytes:
-    """Returns the complete lines of steps up to `step`."""
+    """Returns the complete lines for steps up to `step`."""
     lines = ((each, _parsed(each, LINE)) for each in text.splitlines())
     return b"".join(each + b"\n" for each, line in lines if line and line["step"] <= step)
 

@@ -1,6 +1,6 @@
-"""The training loop: prepares a run, restores or starts its state, takes the steps, and finishes.
+"""The training loop: prepares a run, restores or creates its state, does the steps, and finishes.
 
-The loop knows the workdir (`vqdit.runs.workdir` lists its files) and nothing of what is trained.
+The loop depends on the workdir (`vqdit.runs.workdir` lists its files), but not on the task.
 """
 
 import contextlib
@@ -36,11 +36,11 @@ from vqdit.typing import Array, Float, Named
 log = logging.getLogger(__name__)
 Metrics = Named[Float[Array, ""]]
 SLOW = 0.5
-"""Seconds of a step that is waited for before the next one is started."""
+"""If a step takes longer than this many seconds, the loop waits for it before the next one."""
 
 
 class Outcome(NamedTuple):
-    """How a run ended.
+    """The result of a run.
 
     Attributes:
         step: number of finished steps.
@@ -56,7 +56,7 @@ class Outcome(NamedTuple):
 
 
 class _Diverging(NamedTuple):
-    """Consecutive skipped steps that end an attempt; `ahead` and `key` are those of write_dumps."""
+    """Consecutive skipped steps that end an attempt; for `ahead` and `key` see write_dumps."""
 
     row: list[nonfinite.Skipped]
     ahead: int
@@ -67,20 +67,20 @@ class _Diverging(NamedTuple):
 def train(
     experiment: Experiment, folder: Path, resolve: Resolve, *, strict: bool = False
 ) -> Outcome:
-    """Trains an experiment in its workdir to its end; an unfinished run in it is resumed.
+    """Trains an experiment in its workdir to the end; resumes an unfinished run.
 
     Args:
         experiment: the experiment.
         folder: the workdir.
-        resolve: finds the experiments that this one refers to.
-        strict: whether a damaged checkpoint is an error; else it is reported, and the one before it
-            is used.
+        resolve: returns the experiments to which this one refers.
+        strict: True raises an error if a checkpoint is damaged; False reports it and uses the
+            previous one.
 
     Raises:
-        ValueError: the experiment cannot be trained, or the workdir holds another one.
+        ValueError: the experiment cannot be trained, or the workdir has another experiment.
         OSError: the workdir cannot be written.
         ImportError: the package of a tracker is not installed.
-        Diverged: steps were not finite, and the experiment's policy ends the run.
+        Diverged: too many steps were not finite, and the policy of the experiment ends the run.
     """
     experiment.check_batch(experiment.mesh.build())
     check(experiment.log_to)
@@ -108,7 +108,7 @@ def train(
 
 
 class _Loop:
-    """The phases of a run. `state` is the state after `at` steps; each step donates it."""
+    """The phases of a run. `state` is the state after `at` steps; every step donates it."""
 
     def __init__(
         self, run: Run, saver: Saver, interrupts: Interrupts, watchdog: Watchdog, ledger: Ledger
@@ -119,12 +119,12 @@ class _Loop:
         metrics = self.recorder.metrics
         self.evaluation = Evaluation(run, saver, interrupts, watchdog, metrics, self._pause)
         self.at = saver.checkpoints.latest() or 0
-        self.shapes: set[tuple[tuple[int, ...], ...]] = set()  # of batches; each is compiled once
+        self.shapes: set[tuple[tuple[int, ...], ...]] = set()  # compiled batch shapes
         self.compiles = True  # whether the last step had a new shape
         interrupts.before_exit = lambda: self.recorder.write_time(self.at)
 
     def train(self) -> Outcome:
-        """Runs all phases; a run that diverges may roll back to a checkpoint and try again."""
+        """Runs all phases; a diverging run may roll back to a checkpoint and try again."""
         try:
             self._restore_or_start()
             self._prepare()
@@ -148,7 +148,7 @@ class _Loop:
         log.info("%s parameters; compiling the step", f"{count:,}")
         profile = self.experiment.profile
         if profile.steps and int(self.state.step) >= profile.start:
-            log.warning("no trace: step %d, profile.start, is already done", profile.start)
+            log.warning("no profiler trace: step %d, profile.start, is already done", profile.start)
         if self.experiment.keep_best:
             check_keep_best(self.experiment, self.run.metric_names(self.state))
         self.step = parallel.compile_step(self.run.step, self.state)
@@ -181,7 +181,7 @@ class _Loop:
         return self._finish()
 
     def _steps(self, batches: Iterator[Batch], ahead: int) -> Outcome | _Diverging | None:
-        """Takes steps; returns None once all are taken."""
+        """Does the steps; returns None after the last one."""
         experiment, monitor = self.experiment, nonfinite.Monitor(self.experiment.nonfinite)
         names = self.recorder.metrics.names(self.at)
         if self.at and not self.evaluation.after(self.at, self.state, names):
@@ -193,7 +193,7 @@ class _Loop:
             last = self.at == experiment.steps
             if row := monitor.see(self.at, metrics, lag=0 if last or is_slow else nonfinite.LAG):
                 return _Diverging(row, ahead, self.state.key)
-            if is_slow:  # then no step waits behind another, and a signal stops after this one
+            if is_slow:  # so that no step is queued, and a signal stops after this step
                 seconds, since = time.monotonic() - since, time.monotonic()
                 is_slow = self.at < begun + 2 or seconds > SLOW
                 if not (is_foreseen or self.compiles or last) and self.at >= begun + 2:
@@ -210,7 +210,7 @@ class _Loop:
         return None
 
     def _step(self, batches: Iterator[Batch], before: Any) -> Metrics:
-        """Takes one step and returns its metrics; `before` is a metric of the previous step."""
+        """Does one step and returns its metrics; `before` is a metric of the previous step."""
         self.watchdog.begin("step" if self.shapes else "compile")
         self.ledger.begin("data")
         self.recorder.tracer.before(self.at + 1)
@@ -238,7 +238,7 @@ class _Loop:
         return ended
 
     def _pause(self, state: TrainState) -> None:
-        """Waits for the steps under way; the time from now on counts as evaluation."""
+        """Waits for running steps; counts the time after that as evaluation."""
         self.watchdog.begin("evaluate")
         jax.block_until_ready(state.step)
         self.ledger.begin("evaluate")
@@ -250,7 +250,7 @@ class _Loop:
             metrics = self.evaluation.results if is_measured else None
             self.saver.begin(self.at, self.state, metrics)
         if asked:
-            log.info("saving step %d, as SIGUSR1 asked", self.at)
+            log.info("saving step %d, requested by SIGUSR1", self.at)
 
     def _save_now(self) -> functools.partial[None]:
         """Returns a function that saves the current state, for the thread that watches signals."""
@@ -259,12 +259,12 @@ class _Loop:
     def _close(self, batches: Any) -> None:
         self.recorder.flush()
         with self.interrupts.may_exit(self._save_now()):
-            batches.close()  # waits for the threads that read the data
+            batches.close()  # waits for the threads that read data
             self.recorder.close_trackers()
         self.recorder.close()
 
     def _stopped(self) -> Outcome:
-        """Waits for the checkpoint that the run stops with."""
+        """Waits for the checkpoint with which the run stops."""
         self.saver.stop()
         self.recorder.write_time(self.at)
         log.info("saved step %d. Re-run the same command to resume.", self.at)
@@ -281,10 +281,10 @@ class _Loop:
         return Outcome(self.at, results, preview, 0)
 
     def _roll_back(self, ended: _Diverging, rollbacks: int) -> None:
-        """Restores the last checkpoint before the skipped steps, with the data that follow them.
+        """Restores the last checkpoint before the skipped steps, and continues with later data.
 
         Raises:
-            Diverged: the policy is not to roll back, or it was done often enough.
+            Diverged: the policy does not allow a rollback, or no further rollback.
         """
         folder, policy = self.run.folder / workdir.FAULTS, self.experiment.nonfinite
         nonfinite.write_dumps(folder, self.experiment, *ended)
@@ -298,7 +298,7 @@ class _Loop:
         placed = jax.device_put(data_step, state.data_step.sharding)
         self.state = state._replace(data_step=placed)
         log.warning(
-            "%d steps in a row were skipped, the last is %s: rolled back to step %d; training "
+            "%d steps in a row were skipped, the last was %s: rolled back to step %d; training "
             "continues with the data after the skipped steps",
             len(ended.row),
             nonfinite.describe(ended.row[-1]),
@@ -307,5 +307,5 @@ class _Loop:
 
 
 def _shapes(batch: Batch) -> tuple[tuple[int, ...], ...]:
-    """Returns the shapes of a batch; a step is compiled for each that occurs."""
+    """Returns the shapes of a batch, for each of which a step is compiled."""
     return tuple(leaf.shape for leaf in jax.tree.leaves(batch))

@@ -1,8 +1,8 @@
-"""Steps whose loss or gradient is not finite: when a run with skipped steps ends or rolls back.
+"""Handles steps whose loss or gradient is not finite: ends a run, or rolls it back.
 
-The jitted step itself skips its update. The host reads this `LAG` steps later, so that the device
-never waits for the host. A run then ends or rolls back up to `LAG` steps late, which is harmless
-because skipped steps change nothing.
+The jitted step itself skips the update. The host reads the metrics `LAG` steps later, so that the
+device never waits for the host. So a run ends or rolls back up to `LAG` steps late, which is
+harmless because skipped steps change nothing.
 """
 
 import logging
@@ -25,7 +25,7 @@ from vqdit.typing import Array, Bool, Float, Named
 log = logging.getLogger(__name__)
 
 LAG = 4
-"""Steps that may run on the device while the host prepares the next one."""
+"""Number of steps that may run on the device while the host prepares the next step."""
 
 
 class Diverged(FloatingPointError):
@@ -36,8 +36,8 @@ class Skipped(NamedTuple):
     """A step that was skipped.
 
     Attributes:
-        step: number of the step, from 1.
-        metrics: its metrics that are not finite.
+        step: number of the step, counted from 1.
+        metrics: the metrics of the step that are not finite.
     """
 
     step: int
@@ -48,7 +48,7 @@ class Monitor:
     """Counts consecutive skipped steps.
 
     Args:
-        settings: the policy, and how many consecutive skipped steps are too many.
+        settings: the policy, and the limit of consecutive skipped steps.
     """
 
     def __init__(self, settings: NonFinite) -> None:
@@ -57,12 +57,12 @@ class Monitor:
         self._row: list[Skipped] = []
 
     def see(self, step: int, metrics: Named[Float[Array, ""]], lag: int = LAG) -> list[Skipped]:
-        """Takes the metrics of a step; returns the consecutive skipped steps if they are too many.
+        """Reads a step's metrics; returns the consecutive skipped steps if they exceed the limit.
 
         Args:
             step: number of finished steps.
-            metrics: metrics of the last one, still on the device.
-            lag: steps that may still be running; 0 after the last step of a run.
+            metrics: metrics of the last finished step, still on the device.
+            lag: number of steps that may still be running; 0 after the last step of a run.
         """
         metrics["skipped"].copy_to_host_async()
         self._pending.append((step, metrics))
@@ -95,8 +95,8 @@ def write_dumps(
         folder: the folder for the files.
         experiment: the experiment.
         row: the skipped steps.
-        ahead: data_step - step, which grows with every rollback.
-        key: root of the run's randomness.
+        ahead: data_step - step, which increases with every rollback.
+        key: root key of the run.
     """
     words = np.asarray(jax.random.key_data(key)).tolist()
     if parallel.process()[0] != 0:
@@ -115,7 +115,7 @@ def write_dumps(
 
 
 def check_result(state: TrainState) -> None:
-    """Checks that a trained state is finite, which finite losses do not guarantee.
+    """Checks that a trained state is finite, which is not guaranteed by finite losses.
 
     Raises:
         Diverged: parameters, statistics or averages are not finite; the message names the first.
@@ -136,13 +136,13 @@ def _finite(flat: dict[str, Array]) -> dict[str, Bool[Array, ""]]:
 
 
 def diverged(folder: Path, row: list[Skipped], rollbacks: int) -> Diverged:
-    """Returns the error that ends a run, with remedies."""
+    """Returns the error that ends a run; the message has remedies."""
     count = f"{len(row)} steps in a row were" if len(row) > 1 else "a step was"
     back = f", after {rollbacks} rollbacks" if rollbacks else ""
     return Diverged(
-        f"{count} not finite{back}; the last is {describe(row[-1])}. Their examples are listed in "
-        f"{folder}. Re-run the same command to resume from the last checkpoint: "
-        "--nonfinite.policy=rollback leaves these data out, a larger --nonfinite.limit allows more "
-        "skipped steps. If it happens again, train in another --workdir with a lower learning "
-        "rate, a longer warm-up or a smaller optimizer.clip"
+        f"{count} not finite{back}; the last was {describe(row[-1])}. Their examples are listed "
+        f"in {folder}. Re-run the same command to resume from the last checkpoint: "
+        "--nonfinite.policy=rollback skips these data, and a larger --nonfinite.limit allows "
+        "more skipped steps. If the error recurs, train in another --workdir with a lower "
+        "learning rate, a longer warm-up or a smaller optimizer.clip"
     )

@@ -1,8 +1,9 @@
-"""Speed of a run and how its time is spent, as `performance.jsonl` records it.
+"""Measures the speed of a run and the use of its time, for `performance.jsonl`.
 
-Goodput is the share of a run's time spent on steps that count. The rest is compilation, waiting for
-data, evaluations, saves, and steps that were repeated after a crash. The time between two starts,
-and after the last line of a start that crashed, is not known and not counted.
+Goodput is the fraction of a run's time that was spent on steps which were not lost. The rest is
+compilation, waiting for data, evaluations, saves, and steps that were repeated after a crash. The
+time between two starts, and after the last line of a start that crashed, is unknown and not
+counted.
 """
 
 import time
@@ -17,7 +18,7 @@ from vqdit.profiling import accelerators
 from vqdit.train.jsonl_writer import read_lines
 
 LINE = {"step": int, "goodput?": float, "elapsed_seconds?": float, "lost_seconds?": float}
-"""A line of the file, whose other values nobody reads."""
+"""Schema of a line of the file; other values of a line are not read."""
 
 
 class Ledger:
@@ -33,13 +34,13 @@ class Ledger:
         self._spent: defaultdict[str, float] = defaultdict(float)
 
     def begin(self, part: str) -> None:
-        """Counts the time from now on towards a part."""
+        """Counts later time towards a part."""
         now = self._clock()
         self._spent[self._part] += now - self._since
         self._part, self._since = part, now
 
     def was(self, part: str) -> None:
-        """Counts the time since the last `begin` towards another part."""
+        """Counts the time since the last `begin` towards a different part."""
         self._part = part
 
     @property
@@ -52,15 +53,15 @@ class Ledger:
 class Performance:
     """Makes the lines of `performance.jsonl`.
 
-    It reads the parts "compile", "data" (waiting for data) and "step" of the ledger.
+    It uses the parts "compile", "data" (waiting for data) and "step" of the ledger.
 
     Args:
         ledger: time spent in this start of the run.
-        path: the file; its lines record the time of earlier starts.
-        batch_size: examples per step.
+        path: the file, whose lines have the time of earlier starts.
+        batch_size: number of examples per step.
 
     Attributes:
-        flops: model FLOPs of a step over all devices; 0 if unknown, and MFU is then left out.
+        flops: model FLOPs of a step over all devices; 0 if unknown, which omits MFU.
     """
 
     def __init__(self, ledger: Ledger, path: Path, batch_size: int) -> None:
@@ -68,14 +69,14 @@ class Performance:
         self._batch_size, self.flops = batch_size, 0.0
         self._earlier = _history(path)[0]
         self._useful = 0.0
-        self._written = 0.0  # seconds of this start that the file records
+        self._written = 0.0  # seconds of this start in the file
         self._step, self._before = 0, ledger.spent
 
     def resume(self, step: int) -> dict[str, float]:
-        """Resumes after a step; the caller has removed all later lines from the file.
+        """Resumes after a step; all later lines must have been removed from the file.
 
         Returns:
-            A line with the time of the removed ones, `lost_seconds`; empty if there were none.
+            A line with the time of the removed lines, `lost_seconds`; {} if there were none.
         """
         kept, self._useful = _history(self._path)
         self._step, self._before = step, self._ledger.spent
@@ -84,9 +85,9 @@ class Performance:
         return {"lost_seconds": lost} if lost > 0.0 else {}
 
     def last(self, step: int) -> dict[str, float]:
-        """Returns the last line of a start that ends early.
+        """Returns the last line of a start that ends before the run is complete.
 
-        It covers the steps since the last line; without such steps it has only `lost_seconds`.
+        It covers the steps since the last line; if there are none, it has only `lost_seconds`.
         """
         if step > self._step:
             return self.line(step)
@@ -100,12 +101,14 @@ class Performance:
             step: number of finished steps.
 
         Returns:
-            steps_per_second, examples_per_second: including the wait for data, without compilation.
-            step_seconds: seconds per step, without the wait for data.
+            steps_per_second, examples_per_second: rates that include waiting for data, but not
+                compilation.
+            step_seconds: seconds per step, without waiting for data.
             data_wait_seconds: time in which the devices were idle, waiting for data.
-            compile_seconds: time until the first step of this start was dispatched; later 0.
-            elapsed_seconds: time of all starts so far; of crashed ones up to their last line.
-            goodput: share of `elapsed_seconds` spent on steps that count.
+            compile_seconds: time until the first step of this start was dispatched; 0 in later
+                lines.
+            elapsed_seconds: time of all starts so far; crashed starts count up to their last line.
+            goodput: fraction of `elapsed_seconds` that was spent on steps which were not lost.
             memory_gb: peak memory of one device in 10^9 bytes, if the device reports it.
             mfu: model FLOPs utilization, if the devices' peak FLOP/s are known.
         """
@@ -143,7 +146,7 @@ def _peak(device: Any) -> int:
 
 
 def _history(path: Path) -> tuple[float, float]:
-    """Returns the seconds recorded in a file: of everything, and of steps."""
+    """Returns the seconds recorded in a file: the total, and those of steps."""
     elapsed = useful = 0.0
     for line in read_lines(path, LINE):
         if "goodput" in line:

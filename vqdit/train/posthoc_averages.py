@@ -15,33 +15,33 @@ from vqdit.typing import Params
 
 
 def reconstruct(folder: Path, width: float, step: int | None = None) -> tuple[Params, int]:
-    """Returns the power-function average of a given width, combined from those that a run kept.
+    """Returns the power-function average of a given width, combined from a run's saved averages.
 
     Args:
         folder: workdir of a run with `posthoc`.
         width: standard deviation of the average, as a fraction of the steps.
-        step: number of steps after which the average ends; None uses the last kept averages.
+        step: number of steps after which the average ends; None uses the last saved averages.
 
     Returns:
-        The parameters, and the step.
+        The averaged parameters, and the step.
 
     Raises:
-        FileNotFoundError: the run kept no averages.
+        FileNotFoundError: the run saved no averages.
         ValueError: the width or the step is out of range.
     """
     folder = workdir.find_run(folder)
     posthoc = workdir.read_experiment(folder).posthoc
     if posthoc is None or not (steps := Checkpoints(folder / workdir.AVERAGES).steps()):
         raise FileNotFoundError(
-            f"{folder} kept no averages; train with --posthoc=PosthocEMA, whose every is at most "
-            "the number of steps"
+            f"{folder} has no saved averages; train with --posthoc=PosthocEMA, and `every` at "
+            "most the number of steps"
         )
     if not 0.0 < width < ema.WIDEST:
         raise ValueError(f"the width must be in (0, {ema.WIDEST}), got {width}; 0.1 is usual")
     end = steps[-1] if step is None else step
     if not steps[0] <= end <= steps[-1]:
         raise ValueError(
-            f"step {end} is out of range: averages are kept of {steps[0]} to {steps[-1]}"
+            f"step {end} is out of range: there are averages for steps {steps[0]} to {steps[-1]}"
         )
     kept = [(time, each) for time in steps for each in posthoc.widths]
     shares = iter(ema.weights(kept, end, width))
@@ -58,7 +58,7 @@ def reconstruct(folder: Path, width: float, step: int | None = None) -> tuple[Pa
 
 
 def write(source: Path, folder: Path, params: Params, step: int, *, option: str = "folder") -> None:
-    """Writes a workdir like that of a run, but with other parameters.
+    """Writes a copy of a run's workdir with other parameters.
 
     Args:
         source: workdir of the run.
@@ -68,7 +68,7 @@ def write(source: Path, folder: Path, params: Params, step: int, *, option: str 
         option: command-line option that selects another folder, for error messages.
 
     Raises:
-        ValueError: the folder already holds a run.
+        ValueError: the folder already has a run.
         OSError: the folder cannot be written.
     """
     run = restoring.restore(source)

@@ -1,4 +1,4 @@
-"""The progress of a run on the terminal."""
+"""Shows the progress of a run on the terminal."""
 
 import contextlib
 import sys
@@ -12,9 +12,9 @@ from vqdit.escapes import escaped
 QUIET = 10.0
 """Seconds between progress lines if the output is not a terminal."""
 LONG = 6 * 3600.0
-"""Seconds of training on a CPU that are very long."""
+"""Seconds of training on a CPU that count as very long."""
 SMALLER = {"ImageFolder": "image/folder_cpu", "SpokenFashion": "joint/spoken_fashion_cpu"}
-"""Shipped configs that a CPU can train, by data source; "quickstart" for all others."""
+"""Shipped configs that a CPU can train, by data source; "quickstart" for all other sources."""
 SHOWN = {
     "codebook_usage": "  usage {:.0%}",
     "codebook_perplexity": "  perplexity {:.3g}",
@@ -23,11 +23,11 @@ SHOWN = {
     "gradient_share_generator": "  adversarial {:.0%}",
     "discriminator_accuracy": "  discriminator {:.0%}",
 }
-"""Format of the metrics that the progress line shows, beside the loss."""
+"""Formats of the metrics that the progress line shows in addition to the loss."""
 
 
 class Progress:
-    """A progress bar on a terminal, a plain line every few seconds elsewhere.
+    """Shows a progress bar on a terminal, and prints a line every few seconds elsewhere.
 
     Args:
         name: name of the run.
@@ -87,14 +87,15 @@ def too_long(source: str, seconds: float) -> str:
     """Returns advice for a run that will take very long on a CPU, or an empty string.
 
     Args:
-        source: name of the class of its data source.
-        seconds: time that the run will still take.
+        source: class name of the run's data source.
+        seconds: remaining time of the run in seconds.
     """
     if seconds <= LONG:
         return ""
     return (
         f"this run will take about {seconds / 3600:.0f} hours on this CPU; "
-        f"--config={SMALLER.get(source, 'quickstart')} is small enough for one, or give fewer steps"
+        f"--config={SMALLER.get(source, 'quickstart')} is small enough for a CPU; or give fewer "
+        "steps"
     )
 
 

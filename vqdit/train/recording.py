@@ -1,4 +1,4 @@
-"""What a run records as it trains: metrics, performance, advice, the progress bar and a trace."""
+"""Records of a run in training: metrics, performance, advice, progress bar and profiler trace."""
 
 import logging
 from collections.abc import Iterable
@@ -25,12 +25,12 @@ log = logging.getLogger(__name__)
 
 
 class Recorder:
-    """Writes what a run records into its workdir and to its trackers.
+    """Writes the records of a run to its workdir and its trackers.
 
     Args:
         experiment: the experiment.
         folder: the workdir.
-        ledger: where the time of this start went.
+        ledger: use of the time of this start.
     """
 
     def __init__(self, experiment: Experiment, folder: Path, ledger: Ledger) -> None:
@@ -42,12 +42,12 @@ class Recorder:
         self._diagnosis = Diagnosis()
 
     def cut(self, start: int) -> None:
-        """Removes lines after step `start`, which are written again."""
+        """Removes lines after step `start`, which will be written again."""
         for writer in (self.metrics, self._speeds, *self._trackers):
             writer.cut(start)
 
     def begin(self, start: int) -> None:
-        """Begins to record steps after step `start`."""
+        """Begins recording, after step `start`."""
         if line := self.performance.resume(start):
             self._speeds.write(start, **line)
         self._progress = Progress(self._folder.name, start, self._experiment.steps)
@@ -64,7 +64,7 @@ class Recorder:
         self._speeds.write(step, **speed)
 
     def foresee(self, step: int, values: Named[Float[Array, ""]], seconds: float) -> None:
-        """Shows the progress of an early step, and says if the run will take very long.
+        """Shows the progress of an early step, and warns if the run will take very long.
 
         Args:
             step: number of finished steps.
@@ -81,7 +81,7 @@ class Recorder:
                 log.warning("%s", advice)
 
     def write_time(self, step: int) -> None:
-        """Writes the time of a start that ends early, if the workdir is already this run's."""
+        """Writes the time of a start that ends early, if the workdir already has this run."""
         if (self._folder / workdir.CONFIG).is_file():
             self._speeds.write(step, **self.performance.last(step))
             self._speeds.flush()
@@ -92,7 +92,7 @@ class Recorder:
             writer.flush()
 
     def close_trackers(self) -> None:
-        """Closes the trackers, which may take a while."""
+        """Closes the trackers, which may be slow."""
         for tracker in self._trackers:
             tracker.close()
 
@@ -103,11 +103,11 @@ class Recorder:
 
 
 def log_settings(experiment: Experiment, changes: Iterable[Difference], step: int) -> None:
-    """Logs what changes on resume, and settings that have no effect.
+    """Logs settings that change on resume, and settings without effect.
 
     Args:
         experiment: the experiment.
-        changes: fields in which it differs from the one that the workdir holds.
+        changes: fields in which it differs from the experiment in the workdir.
         step: number of finished steps.
     """
     steps, optimizer = experiment.steps, experiment.optimizer
@@ -119,14 +119,14 @@ def log_settings(experiment: Experiment, changes: Iterable[Difference], step: in
                 for length in (change.old, steps)
             ]
             log.warning(
-                "the learning rate follows the number of steps: at step %d it changes from %.3g to "
-                "%.3g",
+                "the learning rate depends on the number of steps: at step %d it changes from "
+                "%.3g to %.3g",
                 step,
                 *rates,
             )
     if experiment.posthoc and experiment.posthoc.every > steps:
         log.warning(
-            "posthoc.every=%d is more than all %d steps: no average will be kept",
+            "posthoc.every=%d is more than all %d steps: no average will be saved",
             experiment.posthoc.every,
             steps,
         )

@@ -1,4 +1,4 @@
-"""One experiment in its workdir: the compiled functions that the training loop calls."""
+"""One experiment in its workdir, with the compiled functions for the training loop."""
 
 import functools
 import logging
@@ -30,14 +30,14 @@ class FailedPreview(OSError):
 
 
 class Run:
-    """One experiment in its workdir, with the compiled functions that the training loop calls.
+    """One experiment in its workdir, with the compiled functions for the training loop.
 
     Args:
         experiment: the experiment.
         folder: the workdir.
-        resolve: finds the experiments that this one refers to.
+        resolve: returns the experiments to which this one refers.
         progress: called after each batch of a pass over a split.
-        strict: whether a damaged checkpoint is an error.
+        strict: True raises an error if a checkpoint is damaged.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Run:
         self._preview = parallel.compile_whole(_calls(self.task.preview), self.mesh)
 
     def batches(self, split: str) -> Iterable[Batch]:
-        """One ordered pass over a split, as global arrays."""
+        """Yields the batches of a split in order, as global arrays."""
         number, count = parallel.process()
         for batch in self.experiment.data.split_batches(
             split, process_index=number, process_count=count
@@ -81,7 +81,7 @@ class Run:
             yield parallel.put_batch(batch, self.mesh)
 
     def start(self, checkpoints: Checkpoints) -> TrainState:
-        """Returns the state to train from: restored, initialized from another run, or new."""
+        """Returns the initial state: restored, initialized from another run, or new."""
         seed = self.experiment.seed
         batch = self.experiment.data.first_batch(seed)
         inputs = (self.frozen, batch, jax.random.key(seed))
@@ -120,10 +120,10 @@ class Run:
     ) -> dict[str, float] | None:
         """Returns the metrics of the whole validation split, or None if it was interrupted.
 
-        A metric of a modality that no example of the split has is left out.
+        If no example of the split has a modality, metrics of this modality are left out.
 
         Args:
-            state: the state to evaluate; averaged parameters are used if there are any.
+            state: the state to evaluate; uses its averaged parameters if there are any.
             is_urgent: called before every batch; True interrupts the evaluation.
         """
         key, total = stream(state.key, "evaluate"), None
@@ -137,11 +137,13 @@ class Run:
         if total is None:
             return {}
         if lacking := [name for name in total if not total[name].compute(name)]:
-            log.warning("the validation split has no example that gives %s", ", ".join(lacking))
+            log.warning(
+                "the validation split has no examples for the metrics %s", ", ".join(lacking)
+            )
         return measures.compute(total)
 
     def preview(self, state: TrainState) -> Path:
-        """Writes a preview of the run's output; returns the file. Only the first process writes.
+        """Writes a preview of the run's output; returns the file. Only the first process writes it.
 
         Raises:
             FailedPreview: the preview could not be written.

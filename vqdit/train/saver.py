@@ -1,4 +1,4 @@
-"""Saving the checkpoints and averages of a run, and the policy for saves that fail."""
+"""Saves the checkpoints and averages of a run; applies the policy for saves that fail."""
 
 import contextlib
 import logging
@@ -27,7 +27,7 @@ class Saver:
     """Saves the states of a run, and applies `Experiment.failed_save` to saves that fail.
 
     Args:
-        experiment: the experiment, whose fields say which checkpoints stay.
+        experiment: the experiment, whose fields determine which checkpoints are kept.
         folder: the workdir.
     """
 
@@ -49,7 +49,7 @@ class Saver:
         self._open.__exit__(*error)
 
     def begin(self, step: int, state: TrainState, metrics: dict[str, float] | None = None) -> None:
-        """Starts a checkpoint, once the previous save has ended.
+        """Starts a checkpoint after the previous save has ended.
 
         Args:
             step: number of finished steps.
@@ -60,17 +60,17 @@ class Saver:
         self.checkpoints.save(step, state, metrics)
 
     def begin_averages(self, step: int, state: TrainState) -> None:
-        """Starts to save the averages of a state."""
+        """Starts saving the averages of a state."""
         self._settle(self._averages)
         self._averages.save(step, state.profiles)
 
     def settle(self) -> None:
-        """Waits for saves under way; the policy decides whether a failed one is an error."""
+        """Waits for running saves; the policy determines whether a failure is an error."""
         self._settle(self.checkpoints)
         self._settle(self._averages)
 
     def settle_ended(self) -> None:
-        """Settles saves that have already ended, so that a failure is noticed early."""
+        """Handles saves that have already ended, so that failures are noticed early."""
         for saved in (self.checkpoints, self._averages):
             if saved.has_ended():
                 self._settle(saved)
@@ -86,11 +86,11 @@ class Saver:
             log.error("%s; the run continues; %s", error, kept)
 
     def _wait(self, saved: Checkpoints) -> None:
-        """Waits for the save under way, and records the newest checkpoint.
+        """Waits for the running save, and records the newest checkpoint.
 
         Raises:
             FailedSave: the checkpoint could not be written.
-            OSError: the workdir is not there any more; nothing is written in its place.
+            OSError: the workdir has vanished; it is not created again.
         """
         if _identity(self._folder) != self._identity:
             raise OSError(
@@ -108,7 +108,7 @@ class Saver:
 
     def save(self, step: int, state: TrainState) -> None:
         """Saves a checkpoint and waits until it is on disk."""
-        with contextlib.suppress(FailedSave):  # a failure of an earlier step does not matter now
+        with contextlib.suppress(FailedSave):  # ignores failures of earlier steps
             self._wait(self.checkpoints)
         self.checkpoints.save(step, state)
         self._wait(self.checkpoints)
@@ -116,7 +116,7 @@ class Saver:
     def save_if_safe(self, step: int, state: TrainState) -> None:
         """Saves the last finished state after an error, unless that state is damaged.
 
-        Several processes do not, since they can only save together.
+        With several processes, nothing is saved, as they can only save together.
         """
         if jax.process_count() == 1 and states.is_whole(state):
             try:
@@ -126,12 +126,12 @@ class Saver:
                 log.exception("could not save step %d; the last checkpoint is unchanged", step)
 
     def stop(self) -> None:
-        """Waits for the checkpoint that the run stops with, which must not fail."""
+        """Waits for the checkpoint with which the run stops; raises if it failed."""
         self._wait(self.checkpoints)
         self._settle(self._averages)
 
     def finish(self) -> None:
-        """Waits for the last checkpoint and averages, neither of which may fail."""
+        """Waits for the last checkpoint and averages; raises if one of them failed."""
         self._wait(self.checkpoints)
         self._wait(self._averages)
 
@@ -149,7 +149,7 @@ class Saver:
 
 
 def _identity(folder: Path) -> tuple[int, int] | None:
-    """Returns what tells a folder from others of the same path; None if there is none."""
+    """Returns an identity of a folder that differs for a new folder of the same path, or None."""
     try:
         found = folder.stat()
     except OSError:
@@ -165,7 +165,7 @@ def check_keep_best(experiment: Experiment, known: Collection[str]) -> None:
         known: names of the metrics of the validation split.
 
     Raises:
-        ValueError: `keep_best` names none of them.
+        ValueError: the metric of `keep_best` is not one of them.
     """
     best, every = experiment.keep_best, experiment.evaluate_every
     if best.removeprefix("-") not in known:
@@ -174,4 +174,6 @@ def check_keep_best(experiment: Experiment, known: Collection[str]) -> None:
             f"{', '.join(known)}, with the prefix - if the lowest value is best"
         )
     if not 0 < math.lcm(every, experiment.checkpoint_every) <= experiment.steps:
-        log.warning("keep_best has no effect: only the last step is both evaluated and saved")
+        log.warning(
+            "keep_best has no effect, because only the last step is both evaluated and saved"
+        )

@@ -1,12 +1,12 @@
-"""Signals during a run: SIGTERM (preemption), SIGHUP, Ctrl-C, and SIGUSR1, which asks to save.
+"""Signals during a run: SIGTERM (preemption), SIGHUP, Ctrl-C, and SIGUSR1 (save a checkpoint).
 
-The first SIGTERM or Ctrl-C makes the loop save and exit; a second Ctrl-C exits at once. A run that
-saved after SIGTERM exits with code 75 (schedulers start it again), after Ctrl-C with 130. SIGHUP,
-which a closed terminal sends, counts as SIGTERM.
+After the first SIGTERM or Ctrl-C, the loop saves and exits; a second Ctrl-C exits immediately. The
+exit code is 75 after SIGTERM, for which schedulers start the run again, and 130 after Ctrl-C.
+SIGHUP, which a closed terminal sends, is handled like SIGTERM.
 
 Python's signal handlers do not run while the main thread is inside a long native call, such as a
-compilation. So a second thread watches for signals too: it says that the run stops, and if the main
-thread has not reacted within `GRACE` seconds and is in a section that may be interrupted, this
+compilation. So a second thread also watches for signals. It logs that the run will stop. If the
+main thread does not react within `GRACE` seconds and is in a section that may be interrupted, this
 thread saves and ends the process.
 """
 
@@ -30,11 +30,11 @@ from vqdit.train.preemption import take_over, tell
 log = logging.getLogger(__name__)
 
 GRACE = 3.0
-"""Seconds that the main thread has to react to a signal."""
+"""Seconds within which the main thread should react to a signal."""
 
 
 class Interrupts:
-    """Handles signals while it is entered.
+    """A context manager that handles signals.
 
     With `jax.distributed`, SIGTERM, SIGHUP and Ctrl-C are passed on to JAX's own notifier, and all
     processes stop after the same step; a process that has nothing to save, as before the first
@@ -44,8 +44,8 @@ class Interrupts:
         leave: ends the process with an exit code.
 
     Attributes:
-        requested: the signal that asked the run to stop; None if none did.
-        before_exit: called by the watching thread before it ends the process.
+        requested: the signal that requested the run to stop, or None.
+        before_exit: function that the watching thread calls before it ends the process.
     """
 
     def __init__(self, leave: Callable[[int], None] = leave) -> None:
@@ -77,7 +77,7 @@ class Interrupts:
             self.requested = signal.Signals(number)
 
     def should_stop(self, step: int) -> bool:
-        """Returns True once the run should save and exit; called after every step."""
+        """Returns whether the run should save and exit; must be called after every step."""
         if jax.distributed.is_initialized():
             from jax.experimental import multihost_utils
 
@@ -89,14 +89,14 @@ class Interrupts:
 
     @property
     def is_urgent(self) -> bool:
-        """True if a single process should postpone the rest of its work and save now."""
+        """Returns whether a single process should postpone its other work and save now."""
         return self.requested is not None and not jax.distributed.is_initialized()
 
     def should_save(self, *, together: bool = True) -> bool:
-        """Returns True once after each SIGUSR1, in every process if one of them received it.
+        """Returns True one time after SIGUSR1, in all processes if any of them received it.
 
         Args:
-            together: whether all processes call this now and exchange their answers.
+            together: whether all processes call this now, and exchange their results.
         """
         if jax.process_count() > 1 and not together:
             return False
@@ -108,8 +108,8 @@ class Interrupts:
         """Marks a section in which the watching thread may save and end the process.
 
         Args:
-            save: saves the run from another thread; None if there is nothing to save. Processes
-                can only save together, so several processes do not exit in a section with `save`.
+            save: saves the run from another thread; None if there is nothing to save. Several
+                processes can only save together, so they do not exit in a section with `save`.
         """
         if jax.distributed.is_initialized() and save is not None:
             yield
@@ -118,7 +118,7 @@ class Interrupts:
         try:
             yield
         finally:
-            with self._lock:  # if the watcher is saving, this blocks until it ends the process
+            with self._lock:  # blocks if the watcher is saving, until it ends the process
                 self._rescue = None
 
     def _watch(self, read: int) -> None:
@@ -147,13 +147,15 @@ class Interrupts:
                 elif self._rescue is not None:
                     _try(self._rescue, "could not save; the last checkpoint is unchanged")
                     _try(self.before_exit, "could not record the time of this start")
-                    log.info("exiting at once; nothing is lost. Re-run the same command to resume.")
+                    log.info(
+                        "exiting immediately; nothing is lost. Re-run the same command to resume."
+                    )
                     self._leave(code)
             due = time.monotonic() + GRACE
 
     @property
     def exit_code(self) -> int:
-        """The exit code of a run that a signal stopped."""
+        """Exit code of a run that was stopped by a signal."""
         return INTERRUPTED if self.requested == signal.SIGINT else REQUEUE
 
 
@@ -162,7 +164,7 @@ def _nothing() -> None:
 
 
 def _say(message: str) -> None:
-    """Logs from a thread of its own, as the log may wait for a disk or a terminal that hangs."""
+    """Logs from a separate thread, as logging may block on a hanging disk or terminal."""
     threading.Thread(target=log.info, args=(message,), daemon=True).start()
 
 

@@ -1,4 +1,4 @@
-"""The train state: everything that a checkpoint holds and a run needs to resume."""
+"""The train state, which a checkpoint stores and from which a run resumes."""
 
 from typing import NamedTuple
 
@@ -18,12 +18,12 @@ class TrainState(NamedTuple):
 
     Attributes:
         step: number of finished steps.
-        data_step: number of the next batch; random keys depend on it.
+        data_step: index of the next batch, from which random keys are derived.
         params: parameters trained by gradients.
         stats: arrays that the task updates itself, such as an EMA codebook.
         opt_state: state of the optimizer.
-        ema: averaged parameters; () if the experiment averages none.
-        key: root of all randomness; never changes.
+        ema: averaged parameters; () if the experiment has no average.
+        key: root of all random keys; never changes.
         profiles: power-function averages for post-hoc EMA (see `vqdit.optim.ema`).
     """
 
@@ -61,7 +61,7 @@ def starting_from(state: TrainState, params: Params, stats: Stats) -> TrainState
 
 
 def averaged(state: TrainState) -> Params:
-    """Returns the parameters that evaluation, previews and sampling use."""
+    """Returns the parameters for evaluation, previews and sampling."""
     return state.params if state.ema == () else state.ema
 
 
@@ -71,7 +71,7 @@ def is_whole(state: TrainState) -> bool:
         return False
     try:
         return bool(_is_finite(state))
-    except RuntimeError:  # the step that computes this state failed
+    except RuntimeError:  # the step that computed this state failed
         return False
 
 

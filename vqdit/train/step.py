@@ -30,11 +30,13 @@ def train_step(
 ) -> tuple[TrainState, Named[Float[Array, ""]]]:
     """Returns the next state and the step's metrics.
 
-    The first three arguments and `accumulate` (see `Experiment`) are static. All randomness comes
-    from (state.key, data_step), so a resumed run draws what the uninterrupted one would have drawn.
+    The first three arguments and `accumulate` (see `Experiment`) are static. All random numbers are
+    derived from (state.key, data_step), so a resumed run draws the same numbers as an uninterrupted
+    run.
 
-    A step whose loss or gradient is not finite is skipped: it counts, and its batch is used up,
-    but nothing else in the state changes by a single bit. The metric "skipped" is then 1, else 0.
+    A step whose loss or gradient is not finite is skipped: only the numbers of steps and of batches
+    increase, and the rest of the state is unchanged bit for bit. The metric "skipped" is then 1,
+    else 0.
     """
     key = jax.random.fold_in(state.key, state.data_step)
 
@@ -79,12 +81,12 @@ def _in_parts(
     batch: Batch,
     count: int,
 ) -> tuple[tuple[Float[Array, ""], Aux], Params]:
-    """Returns the loss and gradient of a batch from its parts, and their joined outputs.
+    """Returns loss and gradient of a batch, computed from its parts, and the joined outputs.
 
-    Every mean of a part counts by the number of its values, so the parts give what the whole batch
-    gives. Metrics are averaged over the parts; arrays for the task's update have the rows of the
-    batch. On a CPU the loop is unrolled, which saves no memory: in a loop convolutions take 20
-    times as long there.
+    Means over parts are weighted by their numbers of values, so the result is the same as for the
+    whole batch. Metrics are averaged over the parts; arrays for the task's update have the rows of
+    the batch. On a CPU, the loop is unrolled, because convolutions in a loop take 20 times as long
+    there; unrolling does not save memory.
     """
     size = len(batch.index)
 
@@ -100,7 +102,7 @@ def _in_parts(
 
     def counts(part: Batch) -> Named[Int[Array, ""]]:
         _, aux = loss(params, part._replace(size=size))
-        return aux.counts  # the compiler removes all else
+        return aux.counts  # the compiler removes the rest
 
     def shares(counts: Int[Array, " n"]) -> Float[Array, " n"]:
         return count * counts / jnp.maximum(jnp.sum(counts), 1)
@@ -113,10 +115,12 @@ def _in_parts(
 
 
 def split(rows: Shaped[Array, "b *rest"], count: int) -> Shaped[Array, "n m *rest"]:
-    """Returns the rows in equal parts: part i has the rows i, i + count, i + 2 count, ...
+    """Splits rows into equal parts: part i has the rows i, i + count, i + 2 count, ...
 
-    A device holds neighbouring rows, so it holds an equal share of every part.
+    A device has neighbouring rows, so it has equally many rows of every part.
     """
     if len(rows) % count:
-        raise ValueError(f"a batch of {len(rows)} examples has no {count} equal parts")
+        raise ValueError(
+            f"a batch of {len(rows)} examples cannot be split into {count} equal parts"
+        )
     return jnp.swapaxes(rows.reshape(-1, count, *rows.shape[1:]), 0, 1)

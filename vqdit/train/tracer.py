@@ -1,4 +1,4 @@
-"""A profiler trace of some steps of a run."""
+"""Profiler traces of steps of a run."""
 
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,13 @@ class Tracer:
         self._folder, self._profile, self._is_on = folder, profile, False
 
     def before(self, step: int) -> None:
-        """Starts the trace if the step about to run is the first of the profile."""
+        """Starts the trace if the next step is the first step of the profile."""
         if self._profile.steps and step == self._profile.start:
             jax.profiler.start_trace(str(self._folder))
             self._is_on = True
 
     def after(self, step: int, state: Any) -> None:
-        """Ends the trace if this step was the last of the profile, once its state is computed."""
+        """Ends the trace if this was the last step of the profile, after its state is computed."""
         if self._is_on and step == self._profile.start + self._profile.steps - 1:
             jax.block_until_ready(state)
             self.close()

@@ -1,7 +1,7 @@
 """Services that receive the metrics of a run: TensorBoard, Weights & Biases.
 
 Each is an optional extra of the package, imported only if `Experiment.log_to` names it. A tracker
-has the methods `write` and `cut` of `JsonlWriter`; `cut` also opens it.
+has the methods `write` and `cut` of `JsonlWriter`; `cut` also opens the tracker.
 """
 
 import importlib
@@ -19,7 +19,7 @@ from vqdit.files import open_own, read_json, write_whole
 log = logging.getLogger(__name__)
 
 MODULES = {"tensorboard": "tensorboardX", "wandb": "wandb"}
-"""Module of each tracker, by its name in `Experiment.log_to`, which is that of the extra."""
+"""Module of each tracker, by name in `Experiment.log_to`, which is also the name of the extra."""
 
 
 class TensorBoard:
@@ -33,13 +33,13 @@ class TensorBoard:
         """Writes the values of a step."""
         for name, value in values.items():
             if self._writer is not None and not self._is_writing():
-                log.error("TensorBoard's files cannot be written any more; see the error above")
+                log.error("TensorBoard's files can no longer be written; see the error above")
                 self._writer = None
             if self._writer is not None:
                 self._writer.add_scalar(name, value, step)
 
     def cut(self, step: int) -> None:
-        """Opens a new file, which makes TensorBoard drop values after `step` in earlier files."""
+        """Opens a new file; TensorBoard then ignores values after `step` in earlier files."""
         self.close()
         self._writer = _load("tensorboard").SummaryWriter(
             logdir=str(self._folder), purge_step=step + 1, flush_secs=10
@@ -59,10 +59,11 @@ class TensorBoard:
 
 
 class Wandb:
-    """Logs to Weights & Biases, one run per workdir; the file `wandb_id` there holds its id.
+    """Logs to Weights & Biases, one run per workdir; the file `wandb_id` there has the run's id.
 
-    Logged values cannot be removed: steps that are repeated after a resume or a rollback keep their
-    first values. The project is the environment variable WANDB_PROJECT, or "vqdit".
+    Logged values cannot be removed, so steps that are repeated after a resume or a rollback keep
+    their first values. The environment variable WANDB_PROJECT sets the project; the default is
+    "vqdit".
     """
 
     def __init__(self, workdir: Path) -> None:
@@ -78,28 +79,28 @@ class Wandb:
         """Starts or resumes the run.
 
         Raises:
-            ValueError: the workdir holds settings of wandb, or an id that wandb did not get.
+            ValueError: the workdir has a settings file of wandb, or an invalid id.
         """
         del step
         self.close()
         settings = self._workdir / "wandb" / "settings"
         if settings.exists():
             raise ValueError(
-                f"{settings} could send your key and metrics to another server; remove it, and "
-                "use wandb's settings in your home folder"
+                f"{settings} could make wandb send your key and metrics to another server; remove "
+                "it, and use the wandb settings in your home folder"
             )
         name = self._workdir / "wandb_id"
         if not name.is_file():
             write_whole(name, secrets.token_hex(8).encode())
         if not re.fullmatch(rb"\w{1,64}", identity := _identity(name)):
-            raise ValueError(f"{name} must hold 1 to 64 letters and digits; put back a copy of it")
+            raise ValueError(f"{name} must have 1 to 64 letters and digits; restore it from a copy")
         self._run = _load("wandb").init(
             project=os.environ.get("WANDB_PROJECT", "vqdit"),
             id=identity.decode(),
             name=self._workdir.name,
             dir=str(self._workdir),
             config=read_json(self._workdir / "config.json", dict, own=True),
-            allow_val_change=True,  # such as a changed number of steps
+            allow_val_change=True,  # for example, a changed number of steps
             resume="allow",
         )
 
@@ -118,14 +119,14 @@ def check(names: Sequence[str]) -> None:
     """Checks that the packages of trackers are installed.
 
     Raises:
-        ImportError: a package is missing; the message names the extra to install.
+        ImportError: a package is missing; the message names the extra that installs it.
     """
     for name in names:
         _load(name)
 
 
 def trackers(names: Sequence[str], workdir: Path) -> list[Tracker]:
-    """Returns the trackers, to be opened by `cut`; only the first process has any."""
+    """Returns the trackers, which `cut` opens; only the first process has trackers."""
     if parallel.process()[0] != 0:
         return []
     return [KINDS[name](workdir) for name in names]

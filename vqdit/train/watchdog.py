@@ -17,13 +17,13 @@ log = logging.getLogger(__name__)
 PERIOD = 0.5
 """Seconds between two checks."""
 PATIENCE = 10.0
-"""Seconds allowed for writing the stacks, since the disk itself may hang."""
+"""Time limit in seconds for writing the stacks, as the disk itself may hang."""
 
 
 class Watchdog:
-    """A thread that ends the process with code 124 once a run makes no progress for too long.
+    """A thread that ends the process with code 124 if a run makes no progress for too long.
 
-    Before that it writes the stacks of all threads to stderr and to `stacks.txt`.
+    Before that, it writes the stacks of all threads to stderr and to `stacks.txt`.
 
     Args:
         timeouts: seconds that each part of a run may take.
@@ -53,15 +53,15 @@ class Watchdog:
         self._thread.join()
 
     def begin(self, part: str) -> None:
-        """Starts the time of a part of the run, one of the fields of `Timeouts`."""
+        """Starts the timer for a part of the run, which is a field of `Timeouts`."""
         self._part, self._since = part, self._clock()
 
     def progress(self) -> None:
-        """Restarts the time of the current part."""
+        """Restarts the timer of the current part."""
         self._since = self._clock()
 
     def expired(self) -> str:
-        """Returns a message if the current part takes too long, else an empty string."""
+        """Returns a message if the current part exceeds its timeout, else ""."""
         part, taken = self._part, self._clock() - self._since
         limit = getattr(self._timeouts, part)
         if not limit or taken < limit:

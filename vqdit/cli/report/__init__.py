@@ -1,1 +1,1 @@
-"""What commands draw and write: pages, charts, pictures."""
+"""Reports of commands: pages, charts and pictures."""

@@ -1,4 +1,4 @@
-"""Pictures of a codebook: how often its codes are used, and what each of them looks like."""
+"""Pictures of a codebook: the frequency of its codes, and each code decoded."""
 
 from pathlib import Path
 
@@ -11,16 +11,16 @@ from vqdit.modalities.drawing import tile
 from vqdit.tasks import TokenizerTask
 
 CODES = 256
-"""Codes that are drawn of all codebooks together: those that are used most."""
+"""Largest number of codes that are drawn, over all codebooks; the most frequent are drawn."""
 EDGE = 64
-"""A code is drawn by at most so many pixels, cut from the middle; sequences have so many tokens."""
+"""Largest edge in pixels of a code's picture, which is cropped; number of tokens for sequences."""
 BOOKS = 16
-"""Codebooks that are drawn; of more, the first."""
+"""Largest number of codebooks that are drawn; the first are drawn."""
 BATCH = 32
 
 
 def count_codes(codes: np.ndarray, sizes: tuple[int, ...]) -> list[np.ndarray]:
-    """Returns how often each code of each codebook occurs; -1 does not count.
+    """Returns the number of occurrences of each code of each codebook; ignores -1.
 
     Args:
         codes: int [b, *grid, q].
@@ -32,7 +32,7 @@ def count_codes(codes: np.ndarray, sizes: tuple[int, ...]) -> list[np.ndarray]:
 
 
 def draw_use(counts: list[np.ndarray]) -> Figure:
-    """Draws the share of all uses of each code, the most used first: one chart per codebook."""
+    """Draws a chart per codebook of the relative frequency of its codes, in decreasing order."""
     counts = counts[:BOOKS]
     figure = new_figure(7.0, 0.4 + 1.8 * len(counts))
     for number, (axes, count) in enumerate(
@@ -61,10 +61,10 @@ def save_use(counts: list[np.ndarray], file: Path) -> None:
 
 
 def appearance(tokenizer: Tokenizer, counts: list[np.ndarray]) -> np.ndarray:
-    """Returns what codes look like: each alone, at all positions, decoded; the most used first.
+    """Returns a picture of the most frequent codes; each is decoded from all positions equal to it.
 
-    Of several codebooks each begins a row; the codes of the others are absent (-1). Sounds are
-    drawn as their modality draws them.
+    Each codebook begins a new row; the codes of the other codebooks are absent (-1). Sounds are
+    drawn by their modality.
 
     Returns:
         uint8 [h, w, c].
@@ -88,7 +88,7 @@ def appearance(tokenizer: Tokenizer, counts: list[np.ndarray]) -> np.ndarray:
 
 
 def _decode(tokenizer: Tokenizer, codes: np.ndarray) -> np.ndarray:
-    """Decodes in batches of one shape."""
+    """Decodes in batches of a fixed shape."""
     padded = np.concatenate([codes, np.repeat(codes[-1:], -len(codes) % BATCH, axis=0)])
     parts = [
         np.asarray(tokenizer.decode(padded[start : start + BATCH]))

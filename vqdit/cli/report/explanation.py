@@ -1,4 +1,4 @@
-"""`vqdit sample --explain`: explains samples by pictures and captions for the page."""
+"""`vqdit sample --explain`: makes pictures and captions for the page that explain samples."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -50,7 +50,7 @@ def _explain(model: Any, num: int, why: Explanation, out: Path) -> list[Part]:
     (out / EXPLANATION).mkdir(exist_ok=True)
 
     def show(name: str, figure: Figure, caption: str) -> Picture:
-        stem = re.sub(r"[^\w-]", "_", name)  # names of modalities may have slashes
+        stem = re.sub(r"[^\w-]", "_", name)  # names of modalities may contain slashes
         file = f"{EXPLANATION}/{stem}.png"
         (out / file).write_bytes(content := png(figure))
         return Picture(content, file, caption)
@@ -60,9 +60,9 @@ def _explain(model: Any, num: int, why: Explanation, out: Path) -> list[Part]:
     parts: list[Part] = [
         Heading("Why the samples became what they are"),
         Paragraph(f"Of {which}."),
-        Heading("Where they looked, step by step", 3),
+        Heading("Attention between modalities in every step", 3),
         show("attention", draw_attention(why), _attention_caption(model, why)),
-        Heading("In which order they were revealed", 3),
+        Heading("Order in which tokens were revealed", 3),
     ]
     if why.revealed:
         parts.append(show("order", draw_order(model, why), _order_caption(why)))
@@ -70,17 +70,17 @@ def _explain(model: Any, num: int, why: Explanation, out: Path) -> list[Part]:
     if continuous:
         parts.append(
             Paragraph(
-                f"No order of {', '.join(continuous)}: a continuous process moves all tokens at "
-                "once, a little in every step."
+                f"{', '.join(continuous)} has no order: a continuous process changes all tokens a "
+                "little in every step."
             )
         )
-    parts.append(Heading("Where each token looked", 3))
+    parts.append(Heading("Attention of each token", 3))
     for sample in range(count):
         figure = draw_looked(model, why, sample)
         parts.append(show(f"looked_{sample:04d}", figure, LOOKED if sample == 0 else ""))
     for source in why.given:
         found = [one for one in why.attributions if one.source == source]
-        parts.append(Heading(f"Because of which part of the {source}", 3))
+        parts.append(Heading(f"Influence of the parts of the {source}", 3))
         parts.append(Paragraph(_attribution_method(found)))
         for name in why.wanted:
             figure = draw_attribution(model, why, found, name)
@@ -89,12 +89,12 @@ def _explain(model: Any, num: int, why: Explanation, out: Path) -> list[Part]:
         if isinstance(model.modality(source), Text):
             parts.append(coloured_texts(why, found))
     if not why.given:
-        parts.append(Paragraph("Nothing was given, so nothing that was given can be the cause."))
+        parts.append(Paragraph("No values were given, so there is no influence of given values."))
     return parts
 
 
 def coloured_texts(why: Explanation, found: Sequence[Attribution]) -> Cards:
-    """Returns texts with each region on its colour; its number appears under the pointer."""
+    """Returns texts with coloured regions; the number of a region is shown under the pointer."""
     return Cards(
         {
             f"for the {name}, {view}": [
@@ -121,39 +121,39 @@ def _coloured_text(
 
 
 LOOKED = (
-    "Each row is a generated token, each column a token that it could look at; the darker, the "
-    "more of its attention (mean over layers and heads). A row shows the step in which its token "
-    "was revealed; if its process is continuous, the middle one of its steps. Lines separate the "
-    "modalities; the tokens of an image go row by row."
+    "Each row is a generated token, and each column a token that it could attend to; darker "
+    "cells have more of its attention (mean over layers and heads). A row shows the step in "
+    "which its token was revealed or, if the process is continuous, the middle step. Lines "
+    "separate the modalities; the tokens of an image are in row-major order."
 )
 
 
 def _attention_caption(model: Any, why: Explanation) -> str:
     unseen = [
-        f"{name} acts on every layer and has no tokens, so nobody looks at it"
+        f"{name} modulates every layer and has no tokens, so no token attends to it"
         for name in model.task.conditions
     ]
     others = [
-        f"{name} is neither given nor wanted, and stays unknown"
+        f"{name} is neither given nor generated, and stays unknown"
         for name in why.spans
         if name not in (*why.given, *why.wanted)
     ]
     return (
-        "How much of the attention of each generated modality's tokens goes to the tokens of each "
-        "modality, in percent: mean over tokens, layers, heads and samples. What a modality looks "
-        "at adds up to 100 %. The orange frame marks the steps in which it is generated. The "
-        "column on the left is uniform attention to all tokens: a larger share is preference. "
-        "Attention shows where information may come from, not that it was "
-        f"used.{''.join(f' {note}.' for note in (*unseen, *others))}"
+        "The attention of each generated modality's tokens to the tokens of each modality, in "
+        "percent: mean over tokens, layers, heads and samples. It sums to 100 % over the "
+        "attended modalities. The orange frame marks the steps in which the modality is "
+        "generated. The column on the left is uniform attention to all tokens: a higher "
+        "percentage means preference. Attention shows where information may come from, not that "
+        f"it was used.{''.join(f' {note}.' for note in (*unseen, *others))}"
     )
 
 
 def _order_caption(why: Explanation) -> str:
     several = [name for name, step in why.revealed.items() if step.shape[-1] > 1]
     return (
-        "The step in which each token was decided, over the grid of the tokens: yellow first, "
-        "violet last. What is decided early is decided without knowing what comes later."
-        + f" Tokens of {', '.join(several)} have several codes: the mean is shown."
+        "The step in which each token was revealed, over the grid of the tokens: yellow first, "
+        "violet last. A token was chosen without knowledge of tokens that are revealed later."
+        + f" Tokens of {', '.join(several)} have several codes: the mean step is shown."
         * bool(several)
     )
 
@@ -168,9 +168,10 @@ def _attribution_method(found: Sequence[Attribution]) -> str:
             f"the {source} but this part (it alone)."
         )
     return (
-        f"{how} The numbers say how much better the model predicts its own result if it sees the "
-        "part than if it does not: red supports the result, blue speaks against it. If two parts "
-        "say the same, hiding one of them changes little, but each helps much alone."
+        f"{how} The numbers are the improvement of the model's prediction of its own result if it "
+        "sees the part, compared with not seeing it: red supports the result, blue opposes it. "
+        "If two parts have the same information, hiding one of them changes little, but each of "
+        "them alone helps much."
     )
 
 
@@ -178,14 +179,17 @@ def _attribution_caption(why: Explanation, found: Sequence[Attribution], name: s
     scale = scale_of(found, name)
     mean = signed(float(np.mean([one.whole[name] for one in found])), scale)
     most = [f"{view} {_most(found, name, field)}" for field, view in VIEWS.items()]
-    largest = f"Most for the {name}: {', '.join(most)}; all of it {mean} in the mean."
+    largest = (
+        f"Largest for the {name}: {', '.join(most)}; the whole modality has {mean} on average."
+    )
     if name in why.discrete:
         return (
-            f"{largest} For {name} in nats, a difference of bounds on the log-likelihood, with the "
-            "same noise on both sides and without guidance; 2.3 nats make it ten times as likely."
+            f"{largest} For {name} in nats: a difference of two bounds on the log-likelihood, "
+            "with the same noise and without guidance; 2.3 nats make the result ten times as "
+            "likely."
         )
     return (
-        f"{largest} For {name} the change of the squared error of denoising, which is no "
+        f"{largest} For {name}: the change of the squared denoising error, which is not a "
         "likelihood."
     )
 

@@ -25,13 +25,13 @@ from vqdit.tasks.lengths import SUFFIX
 VIEWS = {"change": "without it", "alone": "it alone"}
 """Fields of an `Attribution`, and their names in the report."""
 NUMBERED = 64
-"""Grids of up to this many cells have numbers in their cells."""
+"""Largest number of cells of a grid for which cells show their numbers."""
 
 
 def draw_attention(why: Explanation) -> Figure:
-    """Draws shares of attention in percent: a row per pair of modalities, a column per step.
+    """Draws attention in percent: a row per pair of modalities, a column per step.
 
-    The column "even" shows attention that is the same for all tokens, for comparison.
+    The column "even" shows uniform attention to all tokens, for comparison.
     """
     steps = len(next(iter(why.attention.values())))
     means = {name: 100 * share.mean(axis=1).T for name, share in why.attention.items()}  # m n
@@ -62,7 +62,7 @@ def draw_attention(why: Explanation) -> Figure:
 
 
 def draw_order(model: Any, why: Explanation) -> Figure:
-    """Draws over the token grid in which step every token was revealed: a row per sample."""
+    """Draws the step in which every token was revealed, over the token grid: a row per sample."""
     steps = len(next(iter(why.times.values()))) - 1
     names = [name for name in _in_order(why) if name in why.revealed]
     columns = [(name, part) for name in names for part in _parts(why, name)]
@@ -136,7 +136,7 @@ def draw_looked(model: Any, why: Explanation, sample: int) -> Figure:
         axis.set_ticks([at for at, _ in tokens], [text for _, text in tokens], minor=True)
     axes.tick_params(which="major", length=0, pad=14)
     axes.tick_params(which="minor", length=2, labelsize=7)
-    axes.set(xlabel="token that is looked at", ylabel="generated token", title=f"sample {sample}")
+    axes.set(xlabel="attended token", ylabel="generated token", title=f"sample {sample}")
     figure.colorbar(image, ax=axes, label="% of its attention", extend="max")
     return figure
 
@@ -144,7 +144,7 @@ def draw_looked(model: Any, why: Explanation, sample: int) -> Figure:
 def draw_attribution(
     model: Any, why: Explanation, found: Sequence[Attribution], name: str
 ) -> Figure:
-    """Draws how much the regions of every given example support one of the results."""
+    """Draws the support of one result by the regions of every given example."""
     source, scale = found[0].source, scale_of(found, name)
     rows = [(one, f"sample {one.sample}") for one in found]
     if (mean := _mean(why, found)) is not None:
@@ -206,9 +206,9 @@ def _draw_bars(
 
 
 def _draw_overlay(axes: Axes, picture: np.ndarray, change: np.ndarray, scale: float) -> Any:
-    """Lays the change [rows, columns] in red and blue over a picture uint8 [h, w, c]."""
+    """Draws the change [rows, columns] in red and blue on top of a picture uint8 [h, w, c]."""
     rows, columns = change.shape
-    grey = 150 + 105 * picture.mean(axis=-1) / 255  # no colour would be visible on black
+    grey = 150 + 105 * picture.mean(axis=-1) / 255  # colours would be invisible on black
     extent = (-0.5, columns - 0.5, rows - 0.5, -0.5)
     axes.imshow(grey, cmap="gray", vmin=0, vmax=255, extent=extent, interpolation="nearest")
     texts = [[signed(value, scale) for value in row] for row in change]
@@ -219,7 +219,7 @@ def _draw_overlay(axes: Axes, picture: np.ndarray, change: np.ndarray, scale: fl
 
 
 def _mean(why: Explanation, found: Sequence[Attribution]) -> Attribution | None:
-    """Returns the mean over the samples if all of them were given the same, else None."""
+    """Returns the mean over the samples if all had the same given values, else None."""
     examples = why.results[found[0].source]
     if len(found) < 2 or (examples != examples[0]).any():
         return None
@@ -234,7 +234,7 @@ def _mean(why: Explanation, found: Sequence[Attribution]) -> Attribution | None:
 
 
 def scale_of(found: Sequence[Attribution], name: str) -> float:
-    """Returns the largest absolute change of a result, which is drawn in full red or blue."""
+    """Returns the largest absolute change of a result, which is drawn in saturated red or blue."""
     values = [
         part for one in found for part in (*one.change[name], *one.alone[name], one.whole[name])
     ]
@@ -257,7 +257,7 @@ def _in_order(why: Explanation) -> list[str]:
 
 
 def _real(why: Explanation, name: str, sample: int) -> int:
-    """Returns the number of real tokens of a sample's modality."""
+    """Returns the number of tokens of a sample's modality, without padding."""
     span = why.spans[name]
     return int(why.counts[name][sample]) if name in why.counts else span.stop - span.start
 
@@ -275,7 +275,7 @@ def _drawn(model: Any, why: Explanation, name: str, sample: int) -> np.ndarray:
 
 
 def _marks(model: Any, why: Explanation, name: str, sample: int) -> list[tuple[float, str]]:
-    """Returns the centre and the name of every region of an example, if its tokens are a strip."""
+    """Returns centre and name of every region of an example whose tokens are a sequence."""
     if name not in why.results or len(why.grids[name]) > 1:
         return []
     example = np.asarray(why.results[name][sample])
@@ -284,6 +284,6 @@ def _marks(model: Any, why: Explanation, name: str, sample: int) -> list[tuple[f
 
 
 def flat(values: np.ndarray, grid: tuple[int, ...]) -> np.ndarray:
-    """Returns values over a grid as a matrix: a strip is a row, further axes lie side by side."""
+    """Returns values over a grid as a matrix: a sequence is a row; more axes are concatenated."""
     shaped = values.reshape(grid) if len(grid) > 1 else values.reshape(1, -1)
     return shaped if shaped.ndim == 2 else np.concatenate([*shaped.reshape(-1, *grid[-2:])], axis=1)

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 SHARES, STEPS, SIGNED = "Blues", "viridis_r", "RdBu_r"
-"""Colour maps of shares, of the order of steps (yellow first), and of signed changes (red > 0)."""
+"""Colour maps for fractions, for step numbers (yellow first), and for signed changes (red > 0)."""
 FRAME = "#e67800"
 STYLE: dict[Any, Any] = {
     "font.size": 9,
@@ -22,26 +22,26 @@ STYLE: dict[Any, Any] = {
     "axes.edgecolor": "#999999",
     "xtick.color": "#444444",
     "ytick.color": "#444444",
-    "text.parse_math": False,  # a dollar sign of a user's text is a dollar sign
+    "text.parse_math": False,  # a dollar sign in a user's text is no formula
 }
 
 
 @contextlib.contextmanager
 def style() -> Iterator[None]:
-    """Applies the style of reports to all figures that are drawn within."""
+    """Context manager that applies the style of reports to figures."""
     with matplotlib.rc_context(STYLE), warnings.catch_warnings():
-        # A letter that the font lacks is drawn as a box.
+        # A letter that is not in the font is drawn as a box.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Returns an empty figure of a size in inches; it needs no display and no global state."""
+    """Returns an empty figure of a size in inches, without a display or global state."""
     return Figure(figsize=(width, height), dpi=110, layout="constrained")
 
 
 def png(figure: Figure) -> bytes:
-    """Returns a figure as the bytes of a PNG file."""
+    """Returns the bytes of a PNG file of a figure."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()
@@ -55,7 +55,7 @@ def heat(
     texts: Sequence[Sequence[str]] = (),
     **options: Any,
 ) -> Any:
-    """Draws a matrix as coloured cells, with a text in each of them or none."""
+    """Draws a matrix as coloured cells, with optional texts in the cells."""
     image = axes.imshow(values, cmap=cmap, vmin=limits[0], vmax=limits[1], **options)
     low, high = limits
     for (row, column), value in np.ndenumerate(values) if len(texts) else ():
@@ -74,14 +74,14 @@ def show_picture(axes: Axes, picture: np.ndarray, title: str = "") -> None:
 
 
 def signed(value: Any, scale: float) -> str:
-    """Returns a number with its sign, and as many digits as numbers up to a scale need."""
+    """Returns a number with its sign, with digits that suit numbers up to `scale`."""
     digits = max(1, 1 - math.floor(math.log10(scale)))
     shown = f"{value:+.{digits}f}"
     return shown if float(shown) else f"{0.0:.{digits}f}"
 
 
 def colour_of(value: float, cmap: str) -> tuple[str, str]:
-    """Returns the colour of a number in [0, 1], and that of readable letters on it, as CSS."""
+    """Returns the CSS colours for a number in [0, 1]: the background, and readable text on it."""
     red, green, blue, _ = matplotlib.colormaps[cmap](float(value), bytes=True)
     ink = "white" if 0.299 * red + 0.587 * green + 0.114 * blue < 140 else "black"
     return f"rgb({red},{green},{blue})", ink

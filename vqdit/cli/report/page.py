@@ -1,4 +1,4 @@
-"""A page, in one file, that shows pictures, plays sounds and prints texts."""
+"""A self-contained HTML page that shows pictures, plays sounds and prints texts."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from vqdit.escapes import LINES, escaped
 
 
 class Heading(NamedTuple):
-    """A heading of a section (level 2) or of a part of it (level 3)."""
+    """A heading of a section (level 2) or of a subsection (level 3)."""
 
     text: str
     level: int = 2
@@ -28,8 +28,8 @@ class Picture(NamedTuple):
 
     Attributes:
         png: bytes of a PNG file, which the page contains.
-        file: path of the same picture beside the page, which opens at full size.
-        caption: what it shows; it is also the text for readers who cannot see it.
+        file: relative path of the same picture in full size, to which the page links.
+        caption: description of the picture, which is also its alternative text.
     """
 
     png: bytes
@@ -46,9 +46,9 @@ class Cards(NamedTuple):
     """One card per sample, with one entry per modality.
 
     Attributes:
-        columns: entries of all samples by name; `Markup` is inserted as it is, other strings are
+        columns: entries of all samples by name; `Markup` is inserted unchanged, other strings are
             escaped.
-        given: names that were given, which are shaded.
+        given: names of given modalities, which are shaded.
     """
 
     columns: Mapping[str, Sequence[str | Markup]]
@@ -64,7 +64,7 @@ Part = Heading | Paragraph | Picture | Cards
 
 
 def write_page(path: Path, title: str, parts: Sequence[Part]) -> None:
-    """Writes a page, from the template page.html; it loads nothing from elsewhere."""
+    """Writes a page from the template page.html; the page loads no other files."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     folder = Path(__file__).parent

@@ -15,16 +15,16 @@ from vqdit.modalities.drawing import overview, save_png, tile
 from vqdit.ragged import is_ragged, padded_columns
 
 RECORD = "samples.json"
-"""The settings; a folder that has this file holds samples."""
+"""File with the settings; a folder with this file contains samples."""
 KINDS = ("image", "audio", "label", "text")
-"""Usual names of modalities."""
+"""Common names of modalities."""
 EARLIER = (
     r"({names})_\d{{4,}}\.(png|wav)|({names})s\.txt|"
     r"explanation/(attention|order|looked_\d+|because_of_.+)\.png"
 )
-"""Pattern of the files that earlier samples may have and new ones may lack."""
+"""Pattern of the files that earlier samples may have but new samples may not."""
 SHOWN = 64
-"""Samples on the page and in the overview."""
+"""Largest number of samples on the page and in the overview."""
 
 
 def write_samples(
@@ -42,7 +42,7 @@ def write_samples(
         samples: values by modality.
         given: names of the given modalities.
         record: settings, written as JSON.
-        out: folder of the samples, which replace those of before.
+        out: folder of the samples; earlier samples in it are replaced.
         explained: arguments of `Generator.sample` if the page explains the samples, else None.
     """
     earlier = EARLIER.format(names="|".join(map(re.escape, {*KINDS, *samples})))
@@ -74,9 +74,9 @@ def write_samples(
 
 
 def _dense(samples: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Returns arrays that can be read without running code: those of variable length are padded.
+    """Returns arrays that NumPy reads without pickle: samples of variable length are padded.
 
-    Their lengths are added as NAME_length.
+    The lengths are added as NAME_length.
     """
     found = {}
     for name, values in samples.items():

@@ -1,4 +1,4 @@
-"""Metrics of text on the terminal: their table, and how long they will still take."""
+"""Metrics of text on the terminal: a table, and a progress bar."""
 
 import contextlib
 import sys
@@ -13,7 +13,7 @@ COLUMNS = (42, 22, 22)
 
 
 class Countdown:
-    """Says on the standard error how far a measurement is: a bar on a terminal, else lines."""
+    """Prints progress to standard error: a bar if it is a terminal, else lines."""
 
     def __enter__(self) -> "Countdown":
         self._what, self._start, self._printed = "", 0.0, 0.0
@@ -36,7 +36,7 @@ class Countdown:
     def update(self, what: str, done: int, total: int) -> None:
         """Shows that `done` of `total` examples are finished, and the time left."""
         now = time.monotonic()
-        if what != self._what:  # compiling took the most of the first batch
+        if what != self._what:  # compilation dominates the first batch
             self._what, self._start, self._first = what, now, done
             self._printed = now - QUIET
             if self._bar is not None:
@@ -52,11 +52,11 @@ class Countdown:
 
 
 def text_table(found: Mapping[str, Mapping[str, Any]], judge: str = "") -> str:
-    """Returns what `measure_text` found as a table, with the 95 % intervals.
+    """Returns the results of `measure_text` as a table with 95 % intervals.
 
     Args:
         found: records by metric and name of the text.
-        judge: the model under which the perplexity was measured.
+        judge: name of the model that measured the perplexity.
     """
     names = dict.fromkeys(name for values in found.values() for name in values)
     return "\n\n".join("\n".join(_block(found, name, judge)) for name in names)
@@ -73,7 +73,7 @@ def _block(found: Mapping[str, Mapping[str, Any]], name: str, judge: str) -> Ite
     if match := own.get("exact_match"):
         yield _line(f"exact match{_given(match)}", _number(match), "")
         if "one_of" in match:
-            yield _line("  any text with what is given", _number(match["one_of"]), "")
+            yield _line("  any text with these conditions", _number(match["one_of"]), "")
         notes.append(f"exact match: {match['count']:,} texts")
     for metric in ("distinct", "verbatim", "entropy"):
         for key, pair in own.get(metric, {}).get("values", {}).items():
@@ -95,7 +95,7 @@ def _given(record: Mapping[str, Any]) -> str:
 
 
 def _number(value: Any) -> str:
-    """Returns a number with its interval if it has one; nothing if it could not be measured."""
+    """Returns a number as text, with its interval if it has one; "" if it was not measured."""
     if value is None:
         return "-"
     if not isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""The description of a prepared data set (`vqdit.json`): what it holds, checked when it is read."""
+"""The description of a prepared data set (`vqdit.json`), and the checks of it when it is read."""
 
 import contextlib
 import math
@@ -35,13 +35,13 @@ SHAPE = {
     "labels?": {str: {str: [int]}},
     "remarks?": [str],
 }
-"""What a description must hold."""
+"""The required fields of a description."""
 LATER = ("dtype", "encoded", "ragged", "packed", "units")
 """Fields of a feature that older descriptions lack."""
 FEW = 10
-"""Number of remarks, and of absent classes, that are given."""
+"""Largest number of remarks, and of absent classes, that are listed."""
 SHOWN = 20
-"""Largest number of classes whose examples are counted one by one."""
+"""Largest number of classes for which the examples of each class are counted."""
 LARGEST = 256 * 2**20
 """Largest size in bytes of one column of one example."""
 
@@ -52,10 +52,10 @@ class DamagedData(OSError):
 
 @contextlib.contextmanager
 def reading(what: str) -> Iterator[None]:
-    """Converts any error raised while reading prepared data to DamagedData.
+    """Converts any error while prepared data are read to DamagedData.
 
     Args:
-        what: name of the data that are read, for the error message.
+        what: name of the data, for the error message.
     """
     try:
         yield
@@ -93,7 +93,7 @@ def features_of(folder: Path) -> Named[Feature]:
 
 
 def remarks(folder: Path) -> list[str]:
-    """Returns lines about the classes that a split lacks, and about what was left out."""
+    """Returns lines that name the classes a split lacks, and the examples that were left out."""
     found = describe(folder)
     lines = found.get("remarks", [])
     if len(lines) > FEW:
@@ -109,7 +109,7 @@ def remarks(folder: Path) -> list[str]:
 
 
 def examples_per_class(folder: Path) -> list[str]:
-    """Returns a line for each class of up to SHOWN, or one about the smallest and largest class."""
+    """Returns examples per class as lines; only the extremes of more than SHOWN classes."""
     found = describe(folder)
     lines = []
     for column, splits in found.get("labels", {}).items():
@@ -133,7 +133,7 @@ def _names(found: dict[str, Any], column: str) -> list[str]:
 
 
 def described(features: Mapping[str, Feature]) -> dict[str, Any]:
-    """Returns features as JSON; omits what is empty of the later fields, as older data sets do.
+    """Returns features as JSON; omits newer fields that are empty, as older data sets lack them.
 
     Raises:
         ValueError: if a column is too large.
@@ -162,14 +162,14 @@ def check_size(name: str, feature: Feature) -> int:
 
 
 def _check(found: dict[str, Any]) -> None:
-    """Raises ValueError unless the values of a description are possible."""
+    """Raises ValueError unless the values of a description are valid."""
     if not re.fullmatch(r"\w+", found["name"]) or found["version"] != VERSION:
         raise ValueError(f"it needs a word as its name and {VERSION} as its version")
     for name, fields in found["features"].items():
         if min(fields["classes"], *fields["shape"], 1) < 0 or 0 in fields["shape"]:
             raise ValueError(f"features.{name} has a negative or empty size")
         if fields.get("ragged") and not fields["shape"]:
-            raise ValueError(f"features.{name} is ragged, but a scalar")
+            raise ValueError(f"features.{name} is a scalar, so it cannot be ragged")
         if len(fields["names"]) not in (0, fields["classes"]):
             raise ValueError(
                 f"features.{name} has {fields['classes']} classes but {len(fields['names'])} names"

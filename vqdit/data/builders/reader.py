@@ -1,7 +1,7 @@
-"""Reads prepared data sets. Only their own description says what is in them, and bounds it.
+"""Reads prepared data sets. Only the description of a data set determines its types and sizes.
 
-TFDS is not asked: it imports every module that a `features.json` names, and its decoders take
-whatever picture format and size the bytes have.
+TFDS does not read them, because it imports every module that a `features.json` names, and because
+its decoders accept a picture of any format and size.
 """
 
 import hashlib
@@ -50,7 +50,7 @@ class Records:
             files = sorted((folder / name / VERSION).glob(f"{name}-{split}.array_record-*"))
             self._source = ArrayRecordDataSource([str(file) for file in files])
             if len(self._source) != count:
-                raise ValueError(f"it has {len(self._source)} of {count} examples")
+                raise ValueError(f"{len(self._source)} of {count} examples are there")
         size = sum(check_size(*column) for column in self.features.items())
         self._cache: Arrays | None = None
         self._read = np.zeros(0, bool)
@@ -82,7 +82,7 @@ class Records:
         return {name: values[rows] for name, values in self._cache.items()}
 
     def _filled(self, arrays: Arrays | None, places: np.ndarray, rows: np.ndarray) -> Arrays:
-        """Reads rows into the given places of arrays, which are made if there are none."""
+        """Reads rows into the given places of arrays; allocates the arrays if they are None."""
         with reading(self._what):
             examples = self._source.__getitems__(rows.tolist())
             decoded = [_decode(example, self.features) for example in examples]
@@ -94,7 +94,7 @@ class Records:
 
 
 def _decode(serialized: bytes, features: Named[Feature]) -> dict[str, Any]:
-    """Decodes a `tf.train.Example` as `records.write` writes it."""
+    """Decodes a `tf.train.Example` that `records.write` has written."""
     from tensorflow_datasets.proto import tf_example_pb2
 
     stored = tf_example_pb2.Example.FromString(serialized).features.feature  # pyright: ignore
@@ -112,20 +112,22 @@ def _decode(serialized: bytes, features: Named[Feature]) -> dict[str, Any]:
 
 
 def _array(content: bytes, feature: Feature) -> np.ndarray:
-    """Decodes an array; at most as many bytes are inflated as its feature has."""
+    """Decodes an array; decompresses at most as many bytes as its feature has."""
     from PIL import Image
 
     if content.startswith(PNG):
         picture = Image.open(io.BytesIO(content), formats=("PNG",))
         if picture.size != feature.shape[1::-1]:
-            raise ValueError(f"a picture of {picture.size} in a column of {feature.shape}")
+            raise ValueError(
+                f"a picture of size {picture.size} in a column of shape {feature.shape}"
+            )
         return np.asarray(picture).reshape(feature.shape)
     size = math.prod(feature.shape) * feature.stored.itemsize
     inflater = zlib.decompressobj()
     inflated = inflater.decompress(content, size + 1)
     is_right = len(inflated) <= size if feature.ragged else len(inflated) == size
     if not is_right or not inflater.eof:
-        raise ValueError(f"an array of other than the {size} bytes of its column")
+        raise ValueError(f"an array that does not have the {size} bytes of its column")
     shape = (-1, *feature.shape[1:]) if feature.ragged else feature.shape
     return np.frombuffer(inflated, feature.stored).reshape(shape)
 

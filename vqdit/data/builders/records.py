@@ -24,12 +24,12 @@ from vqdit.files import write_json
 from vqdit.typing import Named
 
 FULL = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT), "disk space")
-"""Parts of messages of the system and of TFDS about a full disk."""
+"""Phrases in which the operating system and TFDS report a full disk."""
 MARK = ".vqdit-writing"
 """The file in a data set that is being written."""
 
 Example = Mapping[str, Any] | str
-"""The values of an example, or a remark, such as what was left out in its place and why."""
+"""The values of an example, or a remark in its place, such as what was left out and why."""
 
 
 def write(
@@ -82,7 +82,9 @@ def write(
         try:
             os.rename(temporary, folder)
         except OSError:
-            if not (folder / DESCRIPTION).is_file():  # else another process has written the same
+            if not (
+                folder / DESCRIPTION
+            ).is_file():  # otherwise another process has written the same data
                 raise
 
 
@@ -127,7 +129,7 @@ def _locked(folder: Path) -> tuple[Path, int]:
             fcntl.flock(lock, fcntl.LOCK_EX)
         if temporary.is_dir():
             return temporary, lock
-        os.close(lock)  # another process took the folder for a leftover before it was locked
+        os.close(lock)  # another process removed the folder as a leftover before it was locked
 
 
 def _remove_leftovers(parent: Path) -> None:
@@ -151,7 +153,7 @@ def _builder(
     lengths: Mapping[tuple[str, str], list[int]],
     remarks: list[str],
 ) -> Any:
-    """Returns the TFDS builder, which adds to checksums, counts of labels, lengths and remarks."""
+    """Returns the TFDS builder, which updates checksums, label counts, lengths and remarks."""
     import tensorflow_datasets as tfds
 
     tfds.disable_progress_bar()
@@ -216,8 +218,8 @@ def _check_length(value: np.ndarray, feature: Feature, column: str) -> None:
     most, rest = feature.shape[0], feature.shape[1:]
     if value.shape[1:] != rest or len(value) > most:
         raise ValueError(
-            f"an example of the column {column!r} has the shape {list(value.shape)}; it may have "
-            f"at most {most} positions of {list(rest)}"
+            f"an example of the column {column!r} has the shape {list(value.shape)}; at most "
+            f"{most} positions of shape {list(rest)} are possible"
         )
 
 
@@ -247,6 +249,6 @@ def _png(pixels: np.ndarray) -> io.BytesIO:
 
 
 def _combined(digests: Mapping[str, Any]) -> str:
-    """Returns a checksum of the examples, which does not depend on how the files store them."""
+    """Returns a checksum of the examples that does not depend on how the files store them."""
     lines = "".join(f"{split} {digests[split].hexdigest()}\n" for split in sorted(digests))
     return hashlib.sha256(lines.encode()).hexdigest()[:16]
