@@ -49,7 +49,7 @@ def local_path(given: str | Path) -> Path:
 
 
 def open_own(file: Path, mode: str = "rb") -> Any:
-    """Opens a file of a workdir by its own name: no link is followed, and no pipe waited for.
+    """Opens a file of a workdir without following links and without blocking on pipes.
 
     Raises:
         OSError: the file is a link, or cannot be opened.
@@ -154,8 +154,8 @@ def _open_no_link(path: str, flags: int) -> int:
         if error.errno != errno.ELOOP:
             raise
         raise OSError(
-            f"{path} is a link, and nothing of a workdir is read or written through one; put what "
-            "it links to in its place"
+            f"{path} is a link, and links in a workdir are not followed; replace it by the file "
+            "or folder itself"
         ) from error
 
 

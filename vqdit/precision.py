@@ -1,4 +1,4 @@
-"""The precision of vqdit: 32 bits, also in programs that switch JAX to 64."""
+"""Keeps computations of vqdit in 32 bits, even if a program enables 64 bits in JAX."""
 
 import functools
 from collections.abc import Callable
@@ -11,9 +11,9 @@ R = TypeVar("R")
 
 
 def in_32_bits(function: Callable[P, R]) -> Callable[P, R]:
-    """Returns a function that computes with 32-bit numbers, whatever `jax_enable_x64` is.
+    """Returns a function that computes with 32-bit numbers for any value of `jax_enable_x64`.
 
-    With 64 bits, random numbers and so the samples of a seed would be others.
+    With 64 bits, random numbers would differ, and so would the samples of a seed.
     """
 
     @functools.wraps(function)

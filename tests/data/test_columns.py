@@ -431,5 +431,5 @@ def test_columns_of_parquet_that_hold_no_file_or_have_one_name_are_refused(tmp_p
             Table(path=str(file), columns=columns).split("train")
     twice = pyarrow.Table.from_arrays([pyarrow.array([b"x"] * 12)] * 2, ["photo", "photo"])
     parquet.write_table(twice, file)
-    with pytest.raises(ValueError, match="has two columns 'photo'; rename one of them"):
+    with pytest.raises(ValueError, match="has two columns named 'photo'; rename one of them"):
         Table(path=str(file), columns=columns).split("train")

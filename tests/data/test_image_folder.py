@@ -213,7 +213,7 @@ def test_pictures_that_two_classes_reach_by_links_are_said(tmp_path, caplog):
     assert source.announced() == source.features()
     assert sum(len(source.split(split)) for split in SPLITS) == 11
     assert (
-        "1 pictures are reached by several paths, as links do, and are an example of each: "
+        "1 pictures have several paths, for example by links, and are an example for each path: "
         f"{tmp_path}/x/a/003.png and {tmp_path}/x/b/again.png"
     ) in caplog.text
 

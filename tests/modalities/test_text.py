@@ -78,7 +78,7 @@ def test_files_that_are_no_use_are_refused_by_path(tmp_path):
         with pytest.raises(ValueError, match=f"^{file} has no line of text$"):
             TEXT.read(str(file))
     file.write_text("one\n \ntwo\n")
-    with pytest.raises(ValueError, match=f"^{file}: line 2 is blank, and each line is one text"):
+    with pytest.raises(ValueError, match=f"^{file}: line 2 is blank, but each line must be a text"):
         TEXT.read(str(file))
 
 

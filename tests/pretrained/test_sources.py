@@ -254,7 +254,7 @@ def test_images_must_be_grey_or_in_colour(task, tmp_path, channels):
     tensors = named(diffusers.NAMES, task, diffusers.CODEBOOK)
     tensors["encoder.conv_in.weight"] = jnp.zeros((4, channels, 3, 3))
     save_file(tensors, tmp_path / "model.safetensors")
-    with pytest.raises(ValueError, match=f"is of pictures with {channels} channels, such as"):
+    with pytest.raises(ValueError, match=f"is for pictures with {channels} channels, but"):
         pretrained.load(tmp_path)
 
 
@@ -264,7 +264,7 @@ def test_half_an_autoencoder_is_refused(task, tmp_path, side):
     tensors = named(diffusers.NAMES, task, diffusers.CODEBOOK)
     tensors = {name: value for name, value in tensors.items() if not name.startswith(side)}
     save_file(tensors, tmp_path / "model.safetensors")
-    with pytest.raises(ValueError, match=f"the checkpoint has no {side}, and a tokenizer needs"):
+    with pytest.raises(ValueError, match=f"the checkpoint has no {side}, but a tokenizer needs"):
         pretrained.load(tmp_path)
 
 

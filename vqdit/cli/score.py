@@ -33,9 +33,8 @@ def score(
     their likelihood log p(candidate | given), pictures and sounds by the information that the given
     values have on them, log p(candidate | given) - log p(candidate): otherwise the picture that is
     most likely at all would win. Estimates of log p are lower bounds in nats; the probability of a
-    candidate is its share among all candidates, of which equal ones count once. For latents (a
-    continuous process) minus the denoising error takes the place of log p, and there is no
-    probability.
+    candidate is normalised over all distinct candidates. For latents (a continuous process), the
+    negative denoising error replaces log p, and there are no probabilities.
 
     Args:
         workdir: Workdir of a run; if the config has several experiments, the last one is used.
@@ -104,13 +103,15 @@ def score(
         )
         print(f"given {number}: {ranking}")
     if len(distinct) < len(names):
-        print(f"{len(distinct)} of {len(names)} candidates are distinct; equal ones count once")
+        print(
+            f"{len(distinct)} of {len(names)} candidates are distinct; equal candidates count once"
+        )
     print(f"{kind}: {file}")
     return 0
 
 
 def first_of_equal(stored: Any) -> list[int]:
-    """Returns the numbers of stored examples that equal none before them."""
+    """Returns the indices of stored examples that differ from all earlier ones."""
     found: dict[tuple[Any, ...], int] = {}
     for number, example in enumerate(stored):
         found.setdefault((example.shape, example.tobytes()), number)

@@ -124,7 +124,7 @@ def _check(experiments: Experiments, runs: dict[str, Path]) -> None:
                     if experiment.init_from:
                         workdir.find_run(local_path(experiment.init_from))
                 for known in (experiment.data.announced, experiment.data.features):
-                    features = known()  # what does not fit is refused before data are prepared
+                    features = known()  # check tasks before data are prepared
                     task.adopt(features).check(features)
                 experiment.data.check()
         except ValueError as error:

@@ -26,8 +26,8 @@ class Part(NamedTuple):
         codes: number of codes of the tokenizer.
         perceptual: losses of the tokenizer.
         reconstruction: loss of the tokenizer.
-        longest: seconds of the longest sound, if rows with longer ones are left out.
-        kept: share of the examples that are not left out as their texts are too long.
+        longest: largest length of a sound that is kept, in seconds; None keeps all.
+        kept: fraction of the examples whose texts are short enough to be kept.
         comments: comments on the tokenizer's fields, by path; the path "modality" is that on the
             modality.
     """
@@ -51,7 +51,7 @@ class Part(NamedTuple):
         return self.column.name
 
     def is_too_long(self, value: Any) -> bool:
-        """Returns whether a sound, which is given by its path, is longer than `longest`."""
+        """Returns whether the sound with this path is longer than `longest`."""
         if self.longest is None or not value:
             return False
         form = read_form(Path(value))

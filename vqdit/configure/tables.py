@@ -58,7 +58,7 @@ def inspect_rows(
         form: kind of the data, see `Found`.
         names: names of the columns.
         rows: the rows.
-        unused: why other columns are not used.
+        unused: reasons why other columns are not used, by name.
     """
     cells = {name: [row[name] for row in rows if _is_given(row.get(name))] for name in names}
     splits = set(map(str, cells.get("split", ())))
@@ -180,8 +180,8 @@ def _readable(row: Row, columns: Sequence[Column], folder: Path) -> Row:
             if isinstance(file, Embedded):
                 if not column.unreadable:
                     raise ValueError(
-                        f"{shown(file.file)} holds files, and cannot be written anew: leave out "
-                        "long sounds"
+                        f"{shown(file.file)} contains files, so vqdit cannot write a changed "
+                        "copy: leave out long sounds"
                     )
                 one = column.unreadable[0]
                 raise ValueError(

@@ -20,7 +20,7 @@ from vqdit.typing import Named, resumable
 
 PACKAGE = "chatterbot_corpus"
 MOST, DEEPEST = 2**24, 16
-"""Largest number of bytes of a file, and of lists within one another."""
+"""Largest size of a file in bytes, and largest depth of nested lists."""
 HELD_OUT = 0.05
 """Fraction of the questions in validation, and in test; a split has all answers to a question."""
 
@@ -122,7 +122,7 @@ class Dialogues(Recorded):
     def _files(self) -> list[Path]:
         place = self._place()
         there = [place] if place.is_file() else sorted(place.glob("*.yml"))
-        files = [file for file in there if file.is_file()]  # a pipe would be waited for
+        files = [file for file in there if file.is_file()]  # reading a pipe would block
         if not files:
             raise FileNotFoundError(
                 f"no .yml file of conversations in {place}; give the path of another folder "
@@ -153,7 +153,7 @@ def _pairs(file: Path) -> list[Turns]:
     """Reads the questions and answers of a file.
 
     Raises:
-        ValueError: the file is no YAML, has no conversations, or has a turn that is no text.
+        ValueError: the file is not YAML, has no conversations, or has a turn that is not a text.
     """
     found = _yaml(file)
     conversations = found.get("conversations") if isinstance(found, dict) else None
@@ -179,22 +179,22 @@ def _pairs(file: Path) -> list[Turns]:
 
 
 def _yaml(file: Path) -> Any:
-    """Returns the content of a YAML file, whose leaves are texts: lists, objects and texts.
+    """Returns the content of a YAML file as lists, objects and texts.
 
     Raises:
-        ValueError: the file is no YAML, is nested too deep, or repeats parts of itself by aliases,
-            by which a small file may stand for a large content.
+        ValueError: the file is not YAML, is nested too deeply, or has aliases, with which a small
+            file may represent a very large content.
     """
     import yaml
 
     loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
     try:
         text, depth = _content(file).decode(), 0
-        for event in yaml.parse(text, Loader=loader):  # this one does not recurse
+        for event in yaml.parse(text, Loader=loader):  # this parser does not recurse
             depth += isinstance(event, yaml.CollectionStartEvent)
             depth -= isinstance(event, yaml.CollectionEndEvent)
             if depth > DEEPEST or isinstance(event, yaml.AliasEvent):
-                why = "it uses an alias" if depth <= DEEPEST else "it is nested too deep"
+                why = "it uses an alias" if depth <= DEEPEST else "it is nested too deeply"
                 raise ValueError(f"{why}; write conversations as lists of turns")
         return yaml.load(text, Loader=loader)
     except (yaml.YAMLError, ValueError) as error:

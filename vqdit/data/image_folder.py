@@ -159,8 +159,8 @@ class ImageFolder(Recorded):
         if several := self._found_again():
             first, again = several[0][:2]
             yield (
-                f"{len(several)} pictures are reached by several paths, as links do, and are an "
-                f"example of each: {shown(first)} and {shown(again)}"
+                f"{len(several)} pictures have several paths, for example by links, and are an "
+                f"example for each path: {shown(first)} and {shown(again)}"
             )
         if len(classes) == 1:
             name = next(iter(classes))
@@ -170,11 +170,11 @@ class ImageFolder(Recorded):
             )
 
     def _found_again(self) -> list[list[Path]]:
-        """Returns the paths of each picture that has several."""
+        """Returns the paths of each picture with several paths."""
         paths: dict[tuple[int, int], list[Path]] = {}
         for picture in self._pictures():
             stat = picture.file.stat()
-            if stat.st_ino:  # a file system without numbers of files has 0
+            if stat.st_ino:  # 0 on file systems without inode numbers
                 paths.setdefault((stat.st_dev, stat.st_ino), []).append(picture.file)
         return [several for several in paths.values() if len(several) > 1]
 

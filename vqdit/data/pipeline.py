@@ -59,7 +59,7 @@ class Data(Component):
             raise ValueError(f"Data needs workers from 0 to {workers.MOST}, got {self.workers}")
 
     def announced(self) -> Named[Feature]:
-        """Returns the features as far as they are known without preparing the data."""
+        """Returns the features that are known without preparing the data."""
         return self.source.announced()
 
     def features(self) -> Named[Feature]:

@@ -21,10 +21,10 @@ log = logging.getLogger(__name__)
 
 
 class RowSource(Recorded):
-    """Base class of sources of rows; an optional column `split` assigns a row to a split.
+    """Base class of sources with rows; an optional column `split` assigns a row to a split.
 
-    A cell is a text, a number, or a file within the data, whose `read` returns its bytes, or its
-    path, or None if there is neither.
+    A cell is a text, a number, or a file in the data, whose `read` returns the bytes, else the
+    path, else None.
     """
 
     @property

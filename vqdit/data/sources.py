@@ -136,7 +136,7 @@ class Source(Component):
         raise TypeError(f"{type(self).__name__} must define the method features")
 
     def announced(self) -> Named[Feature]:
-        """Returns the features as far as they are known without preparing data; default: all."""
+        """Returns the features that are known without preparing data. Default: all."""
         return self.features()
 
     def split(self, name: str) -> Split:

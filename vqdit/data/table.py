@@ -108,7 +108,7 @@ class Table(RowSource):
         return f"table_{digest.hexdigest()[:16]}"
 
     def announced(self) -> Named[Feature]:
-        known = self.is_prepared() or self.columns  # columns may have to be learned first
+        known = self.is_prepared() or self.columns  # some columns are learned from the data first
         return self.features() if known else self.raw_features()
 
     def file_of(self, name: str) -> Path:

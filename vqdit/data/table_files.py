@@ -118,7 +118,7 @@ def _check_shards(files: Collection[Path]) -> None:
             number = next(number for number in range(count) if number not in there)
             raise FileNotFoundError(
                 f"{next(iter(files)).parent} has {len(there)} of the {count} shards of {name!r}; "
-                f"the first that is missing has the number {number:05}"
+                f"the first missing shard has the number {number:05}"
             )
 
 

@@ -15,7 +15,7 @@ ENDINGS = (".jsonl", ".csv", ".parquet")
 LONGEST_PATH = 4096
 """Largest number of characters in the path of a file."""
 LARGEST_COLUMN, RATIO = 2**28, 1000
-"""Bytes of a column in a group of rows, up to which any compression is believed, and the ratio."""
+"""Column chunks of more bytes than the first must not be compressed more than the second."""
 BYTES, PATH = "bytes", "path"
 """Fields of a Parquet column that holds files, as the data sets of the Hugging Face hub do."""
 
@@ -117,11 +117,11 @@ def _read_parquet(file: Path, wanted: Collection[str]) -> tuple[list[str], list[
         schema = opened.schema_arrow
         for name, count in Counter(schema.names).items():
             if count > 1 and name in wanted:
-                raise ValueError(f"{file} has two columns {name[:100]!r}; rename one of them")
+                raise ValueError(f"{file} has two columns named {name[:100]!r}; rename one of them")
         kinds = {name: schema.field(name).type for name in schema.names if name in wanted}
         files = {name for name, kind in kinds.items() if _holds_files(file, name, kind)}
         texts = [name for name, kind in kinds.items() if types.is_string(kind)]
-        opened = parquet.ParquetFile(file, read_dictionary=texts)  # equal texts are one object
+        opened = parquet.ParquetFile(file, read_dictionary=texts)  # shares equal texts
         names = _class_names(schema)
         rows = []
         for group in range(opened.num_row_groups):
@@ -141,7 +141,7 @@ def _read_parquet(file: Path, wanted: Collection[str]) -> tuple[list[str], list[
 
 
 def unusable(file: Path) -> dict[str, str]:
-    """Returns why columns of a Parquet file cannot be used, by their names."""
+    """Returns the reasons why columns of a Parquet file cannot be used, by name."""
     from pyarrow import parquet
 
     found, schema = {}, parquet.ParquetFile(file).schema_arrow
@@ -155,7 +155,7 @@ def unusable(file: Path) -> dict[str, str]:
 
 
 def _values(column: Any) -> list[Any]:
-    """Returns the values of a Parquet column; equal texts of a dictionary are one object."""
+    """Returns the values of a Parquet column; equal texts of a dictionary share one object."""
     found: list[Any] = []
     for chunk in column.chunks:
         if hasattr(chunk, "dictionary"):
@@ -167,7 +167,7 @@ def _values(column: Any) -> list[Any]:
 
 
 def _check_sizes(file: Path, metadata: Any, wanted: Collection[str]) -> None:
-    """Raises ValueError if a Parquet file claims more than can be in it, before it is read."""
+    """Raises ValueError if a Parquet file declares more data than its size allows."""
     size = file.stat().st_size
     if metadata.num_rows > size:
         raise ValueError(

@@ -146,7 +146,7 @@ class Text(Modality):
             try:
                 self.pack(text)
             except ValueError as error:
-                raise ValueError(f"{error}, or outside of its Text to cut or skip") from error
+                raise ValueError(f"{error}, or set outside='cut' or 'skip' in its Text") from error
         if self.outside == "skip":
             raise LeftOut(f"longer than {self.shown_length(self.length)}")
         codes = codes[: self.length]
@@ -173,7 +173,7 @@ class Text(Modality):
             for number, line in enumerate(lines, 1):
                 if not line.strip():
                     raise ValueError(
-                        f"{path}: line {number} is blank, and each line is one text; remove it"
+                        f"{path}: line {number} is blank, but each line must be a text; remove it"
                     )
             return [np.asarray(line) for line in lines]
         return [np.asarray(value)]

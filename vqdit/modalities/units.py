@@ -173,7 +173,7 @@ class BPE(Units):
             if not set(pair.split(" ", 1)) <= vocabulary.keys():
                 raise ValueError(
                     f"the merges of a BPE are damaged: {pair[:40]!a} joins a unit that no earlier "
-                    "line makes; put back a copy of the file"
+                    "line makes; restore the file from a copy"
                 )
             vocabulary.setdefault(pair.replace(" ", "", 1), len(vocabulary))
         return vocabulary

@@ -188,8 +188,8 @@ def build(
     channels = size_of(tensors, "encoder.conv_in.weight", 1)
     if channels not in (1, 3):
         raise ValueError(
-            f"the checkpoint is of pictures with {channels} channels, such as "
-            "transparency, and pictures are grey (1) or in colour (3) here; use another one"
+            f"the checkpoint is for pictures with {channels} channels, but only grey (1) and "
+            "colour (3) are supported; use another checkpoint"
         )
     modality = Image(size=(size, size), channels=channels)
     if codebook:

@@ -80,6 +80,6 @@ def require_both_sides(tensors: Mapping[str, Stored]) -> None:
     for side in ("encoder", "decoder"):
         if not any(name.startswith(f"{side}.") for name in tensors):
             raise ValueError(
-                f"the checkpoint has no {side}, and a tokenizer needs both sides, as a DiT over it "
-                "encodes and decodes; use the checkpoint of the whole autoencoder"
+                f"the checkpoint has no {side}, but a tokenizer needs encoder and decoder; use "
+                "the checkpoint of the whole autoencoder"
             )

@@ -227,7 +227,7 @@ class Checkpoints:
                 if strict:
                     raise
                 damaged[candidate] = error
-                if candidate != steps[0]:  # that of the oldest one is raised
+                if candidate != steps[0]:  # raises the oldest error
                     log.error("%s", error)
             else:
                 if damaged:

@@ -1,4 +1,4 @@
-"""Components of a workdir as JSON files with checksums: its experiment, and its frozen task."""
+"""JSON files with checksums for components of a workdir: the experiment and the frozen task."""
 
 import hashlib
 from pathlib import Path
@@ -9,7 +9,7 @@ from vqdit.files import read_json, to_text, write_json
 
 T = TypeVar("T")
 ARRAYS = "sha256_of_arrays"
-"""The field with the checksum of arrays that belong to a component."""
+"""The field with the checksum of the arrays of a component."""
 
 
 def write_component(file: Path, component: Any, arrays: str | None = None) -> None:
@@ -18,7 +18,7 @@ def write_component(file: Path, component: Any, arrays: str | None = None) -> No
     Args:
         file: the file.
         component: the component.
-        arrays: checksum of arrays that belong to it, for `arrays_of`.
+        arrays: checksum of the component's arrays, for `arrays_of`.
     """
     value = config.to_json(component) | ({} if arrays is None else {ARRAYS: arrays})
     write_json(file, {**value, "sha256": _checksum(value)})
@@ -29,7 +29,7 @@ def _checksum(value: Any) -> str:
 
 
 def arrays_of(file: Path) -> str | None:
-    """Returns the checksum of arrays in the file of a component; None if it has none.
+    """Returns the checksum of arrays from the file of a component, or None.
 
     Raises:
         ValueError: the file is damaged.
@@ -41,19 +41,21 @@ def read_component(file: Path, kind: type[T]) -> T:
     """Returns the component of a class that a JSON file of a workdir describes.
 
     Raises:
-        ValueError: the file is damaged, or holds something else.
+        ValueError: the file is damaged, or has other content.
     """
     try:
         value = read_json(file, {"sha256?": str}, own=True)
         if value.pop("sha256", None) not in (None, _checksum(value)):
             raise config.ConfigError(
-                "it has changed since vqdit wrote it; restore the original or, if the change is "
-                "yours, remove the field sha256"
+                "it has changed since vqdit wrote it; restore the original or, if you made the "
+                "change, remove the field sha256"
             )
         value.pop(ARRAYS, None)
         found = config.from_json(value)
     except config.ConfigError as error:
         raise ValueError(f"{file} is damaged: {error}") from error
     if not isinstance(found, kind):
-        raise ValueError(f"{file} holds a component {type(found).__name__}, not {kind.__name__}")
+        raise ValueError(
+            f"{file} has a component {type(found).__name__} instead of {kind.__name__}"
+        )
     return found

@@ -37,7 +37,7 @@ def exists(folder: Path) -> bool:
 
 
 def seal(folder: Path) -> str:
-    """Returns the checksum of a folder's manifest, which identifies all its files.
+    """Returns the checksum of a folder's manifest, which identifies all files of the folder.
 
     Raises:
         OSError: the folder has no manifest.

@@ -63,7 +63,7 @@ def read_frozen(folder: Path) -> tuple[Task, Frozen]:
 
     Raises:
         FileNotFoundError: the folder has no frozen arrays.
-        ValueError: the arrays are not those that belong to the task.
+        ValueError: the arrays do not belong to the task.
     """
     kept = folder / FROZEN
     if not (kept / "task.json").is_file():
@@ -79,13 +79,13 @@ def read_frozen(folder: Path) -> tuple[Task, Frozen]:
     frozen = load_tree(arrays, abstract)
     if arrays_of(kept / "task.json") not in (None, _seal(arrays)):
         raise ValueError(
-            f"{arrays} does not hold the arrays that {kept / 'task.json'} was written with; put "
-            f"back a copy of all of {kept}"
+            f"the arrays in {arrays} do not belong to {kept / 'task.json'}; restore all of {kept} "
+            "from a copy"
         )
     return task, frozen
 
 
 def _seal(arrays: Path) -> str | None:
-    """Returns the checksum of what `save_tree` saved; None if it has no checksums."""
+    """Returns the checksum of a tree that `save_tree` saved; None if it has no checksums."""
     saved = arrays / "0"
     return file_checksums.seal(saved) if file_checksums.exists(saved) else None

@@ -14,13 +14,13 @@ ROOT = logging.getLogger("vqdit")
 
 
 class _Escaped(logging.Formatter):
-    """Escapes names from files and weights that a message holds; a message is one line."""
+    """Escapes control characters in messages, and makes a message one line."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         return escaped(super().formatMessage(record))
 
     def format(self, record: logging.LogRecord) -> str:
-        return escaped(super().format(record), keep=LINES)  # of a traceback
+        return escaped(super().format(record), keep=LINES)  # lines of a traceback
 
 
 class _Terminal(logging.StreamHandler):

@@ -229,11 +229,11 @@ class _Loop:
         return metrics
 
     def _next(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        """Calls the compiled step. During the first call nothing new needs saving."""
+        """Calls the compiled step; during the first call, there is nothing new to save."""
         with contextlib.nullcontext() if self.shapes else self.interrupts.may_exit():
             ended = self.step(state, self.run.frozen, batch)
             if not self.shapes and parallel.process()[1] > 1:
-                jax.block_until_ready(ended)  # the others may not have come yet
+                jax.block_until_ready(ended)  # others may not be there yet
         self.shapes.add(_shapes(batch))
         return ended
 

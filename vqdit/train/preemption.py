@@ -1,8 +1,8 @@
-"""SIGTERM in a process of several: Python's handlers see it, and JAX's notifier is told of it.
+"""SIGTERM with several processes: forwards it to Python's handlers and to JAX's notifier.
 
 `jax.distributed.initialize` installs a handler in C that only records SIGTERM for the next call of
 `reached_preemption_sync_point`, after a step. A process that waits for others before its first step
-would wait on.
+would not react.
 """
 
 import ctypes
@@ -14,10 +14,10 @@ _notify: Callable[[int], None] | None = None
 
 
 def take_over() -> None:
-    """Gives SIGTERM back to Python's handler, and remembers JAX's one for `tell`.
+    """Restores Python's handler of SIGTERM, and stores JAX's handler for `tell`.
 
-    Call it in the main thread after `jax.distributed.initialize`; elsewhere it does nothing. A
-    program without a handler of its own gets one that calls `tell`.
+    It must be called in the main thread, after `jax.distributed.initialize`; in other threads it
+    does nothing. If the program has no handler, one that calls `tell` is installed.
     """
     global _notify
     if threading.current_thread() is not threading.main_thread():
@@ -31,13 +31,13 @@ def take_over() -> None:
 
 
 def tell() -> None:
-    """Tells JAX's notifier of a SIGTERM: all processes then stop after the same step."""
+    """Notifies JAX of a SIGTERM; all processes then stop after the same step."""
     if _notify is not None:
         _notify(signal.SIGTERM)
 
 
 def _address() -> int:
     """Returns the address of the C function that handles SIGTERM."""
-    action = (ctypes.c_void_p * 64)()  # at least as long as a struct sigaction, which it begins
+    action = (ctypes.c_void_p * 64)()  # large enough for a struct sigaction
     ctypes.CDLL(None).sigaction(signal.SIGTERM, None, action)
     return action[0] or 0

@@ -36,9 +36,10 @@ GRACE = 3.0
 class Interrupts:
     """A context manager that handles signals.
 
-    With `jax.distributed`, SIGTERM, SIGHUP and Ctrl-C are passed on to JAX's own notifier, and all
-    processes stop after the same step; a process that has nothing to save, as before the first
-    step, does not wait for it. SIGUSR1 to any process reaches all processes when they next log.
+    With `jax.distributed`, SIGTERM, SIGHUP and Ctrl-C are forwarded to JAX's own notifier, and all
+    processes stop after the same step. A process that has nothing to save, for example before the
+    first step, exits without waiting for this step. If any process receives SIGUSR1, all processes
+    save when they next log.
 
     Args:
         leave: ends the process with an exit code.

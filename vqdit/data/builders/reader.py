@@ -107,7 +107,9 @@ def _decode(serialized: bytes, features: Named[Feature]) -> dict[str, Any]:
         else:
             decoded[name] = (value.int64_list.value or value.float_list.value)[0]
             if feature.classes and not -1 <= decoded[name] < feature.classes:  # -1: no label
-                raise ValueError(f"{name} is {decoded[name]}, of {feature.classes} classes")
+                raise ValueError(
+                    f"{name} is class {decoded[name]}, but there are {feature.classes} classes"
+                )
     return decoded
 
 
