@@ -30,11 +30,11 @@ def score(
     """Rank candidates by how well they match the given values.
 
     This is retrieval, or classification without a classifier. Labels and texts are compared by
-    their likelihood log p(candidate | given), pictures and sounds by the information that the given
-    values have on them, log p(candidate | given) - log p(candidate): otherwise the picture that is
-    most likely at all would win. Estimates of log p are lower bounds in nats; the probability of a
-    candidate is normalised over all distinct candidates. For latents (a continuous process), the
-    negative denoising error replaces log p, and there are no probabilities.
+    their likelihood log p(candidate | given). Pictures and sounds are compared by information, log
+    p(candidate | given) - log p(candidate); by likelihood, the picture with the highest
+    unconditional likelihood would win. Estimates of log p are lower bounds in nats. Probabilities
+    of candidates are normalised over all distinct candidates. For latents (a continuous process),
+    the negative denoising error replaces log p, and there are no probabilities.
 
     Args:
         workdir: Workdir of a run; if the config has several experiments, the last one is used.

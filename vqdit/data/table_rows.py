@@ -151,7 +151,7 @@ def unusable(file: Path) -> dict[str, str]:
         except ValueError as error:
             found[part.name] = str(error)
     twice = (name for name, count in Counter(schema.names).items() if count > 1)
-    return found | {name: f"{file} has two columns {name[:100]!r}" for name in twice}
+    return found | {name: f"{file} has two columns named {name[:100]!r}" for name in twice}
 
 
 def _values(column: Any) -> list[Any]:

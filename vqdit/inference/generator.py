@@ -247,7 +247,7 @@ class Generator:
                 p(candidate | given) - log p(candidate), with the same noise. None uses information
                 for pictures and sounds, as their unconditional likelihoods differ much, and
                 likelihood for labels and texts, or if nothing is given.
-            rounds: number of number of network evaluations per estimate, at equally spaced times.
+            rounds: number of network evaluations per estimate, at equally spaced times.
             seed: seed of the noise, which is the same for all candidates of one given item.
             batch_size: number of scores in a batch.
 

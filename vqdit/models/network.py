@@ -57,9 +57,10 @@ class Network(Sequence):
     Attributes:
         record: kind of the additional result of every block.
         taps: numbers of the blocks, counted from 1, after which the tokens are returned.
-        alone: a modality that is computed separately from the others. With a cache, only tokens of
-            this modality are computed. Without a cache, all other tokens are computed, without
-            predictions, and the visible tokens are recorded, too.
+        alone: name of a modality that is computed separately from the others, or "". With a cache,
+            only the tokens of this modality are computed. Without a cache, only the tokens of the
+            other modalities are computed; no predictions are then returned, but the keys and values
+            of these tokens and their visibility.
     """
 
     depth: int

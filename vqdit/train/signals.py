@@ -90,7 +90,7 @@ class Interrupts:
 
     @property
     def is_urgent(self) -> bool:
-        """Returns whether a single process should postpone its other work and save now."""
+        """Returns whether a run of one process should postpone other work and save now."""
         return self.requested is not None and not jax.distributed.is_initialized()
 
     def should_save(self, *, together: bool = True) -> bool:
