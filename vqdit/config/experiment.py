@@ -88,8 +88,8 @@ class Experiment(Component):
         posthoc: averages from which an average of any width can be computed after training.
         mesh: arrangement of the devices.
         accumulate: number of parts of a batch that are processed one after the other, to save
-            memory (not on a CPU). The step is the same as for the whole batch, except that means
-            over present modalities, adversaries and metrics are averaged over the parts.
+            memory (not on a CPU). Loss and gradient are those of the whole batch; adversaries and
+            metrics are averaged over the parts.
         steps: length of the run in steps.
         seed: seed of all random numbers.
         init_from: workdir of a finished run from which to start, for fine-tuning; "" starts from

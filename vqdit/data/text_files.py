@@ -241,7 +241,7 @@ def _between(documents: Iterable[bytes], start: int, end: int) -> Iterator[bytes
 
 
 def _boundary(text: bytes, at: int) -> int:
-    """Returns the last position at or before `at` that does not divide a character."""
+    """Returns the last position at or before `at` that is not inside a character."""
     at = min(max(at, 0), len(text))
     while 0 < at < len(text) and text[at] & 0xC0 == 0x80:
         at -= 1

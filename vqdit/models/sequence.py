@@ -168,7 +168,7 @@ class Sequence(nn.Module):
     def pieces(
         self, sequence: Pieces, x: Named[X], t: Times, mask: Mask, documents: Documents
     ) -> list[Piece]:
-        """Returns the pieces of a sequence, which determine the visible tokens."""
+        """Describes the parts of a sequence, from which the visible tokens are computed."""
         pieces, both = [], doubled(self.inputs, x)
         for name, h in sequence:
             if not name:

@@ -226,7 +226,7 @@ def _compile(function: Any, *args: Any) -> tuple[Any, float]:
 def _time(run: Callable[[Any], Any], state: Any, steps: int) -> float:
     """Returns the seconds per step of several consecutive steps, after warm-up steps.
 
-    Warm-up needs more than one step, as queued steps need additional memory.
+    The warm-up has several steps, because queued steps allocate additional memory.
     """
     for _ in range(WARM_UP):
         state = run(state)
