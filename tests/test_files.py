@@ -58,8 +58,11 @@ def test_another_shape_is_refused_with_its_place(tmp_path, value, said):
         ('{"a": 1, "b": {"c": 1, "c": 2}}', "an object has the name 'c' twice"),
         ("[" * 100 + "]" * 100, "it is nested more than 64 deep"),
         ("[" * 10**6 + "]" * 10**6, "it is nested more than 64 deep"),
-        (r'{"a": "\ud83d"}', r"a has half of a surrogate pair in '\ud83d'"),
-        (r'{"\udc80": 1}', r"the name '\udc80' has half of a surrogate pair in '\udc80'"),
+        (r'{"a": "\ud83d"}', r"a has a lone surrogate (half a character) in '\ud83d'"),
+        (
+            r'{"\udc80": 1}',
+            r"the name '\udc80' has a lone surrogate (half a character) in '\udc80'",
+        ),
         (b"\xef\xbb\xbf{}", "Unexpected UTF-8 BOM"),
         ("{}".encode("utf-16"), "'utf-8' codec can't decode byte 0xff in position 0"),
         (b'{"a": "\xe9"}', "'utf-8' codec can't decode byte 0xe9 in position 7"),

@@ -198,7 +198,9 @@ def _check(value: Any, shape: Any, where: str, depth: int) -> None:
         try:
             value.encode()
         except UnicodeEncodeError as error:
-            raise ValueError(f"{place} has half of a surrogate pair in {value!a}") from error
+            raise ValueError(
+                f"{place} has a lone surrogate (half a character) in {value!a}"
+            ) from error
     elif isinstance(value, list):
         each = shape[0] if isinstance(shape, list) else object
         for number, item in enumerate(value):

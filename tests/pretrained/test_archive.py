@@ -181,11 +181,11 @@ def test_a_zip_that_inflates_is_refused_before_it_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("shape", "stride", "message"),
     [
-        ((10**6, 8), (0, 1), "it declares 8,000,000 values in "),
-        ((0, 10**12), (1, 1), "it declares 1,000,000,000,000 values in "),
+        ((10**6, 8), (0, 1), "it declares 8,000,000 values, but has "),
+        ((0, 10**12), (1, 1), "it declares 1,000,000,000,000 values, but has "),
         ((1,) * 9, (1,) * 9, "a tensor has an invalid offset, shape or stride"),
         ((2**64,), (1,), "a tensor has an invalid offset, shape or stride"),
-        ((2, 2), (1,), "a tensor has the shape .* and the stride"),
+        ((2, 2), (1,), "a tensor has the invalid shape .* or stride"),
     ],
 )
 def test_a_tensor_of_more_values_than_its_file_has_bytes_is_refused(
@@ -214,7 +214,7 @@ def entry(start, stop, shape=(2,), dtype="F32"):
         ({"a": entry(0, 8), "b": entry(4, 12)}, "'b' declares the bytes 4 to 12"),
         ({"a": entry(0, 8), "b": entry(0, 8)}, "'b' declares the bytes 0 to 8, .* begin at 8"),
         ({"a": entry(0, 8, (2**40,))}, "is not a tensor"),
-        ({"a": entry(0, 0, (0, 10**12))}, "it declares 1,000,000,000,000 values in"),
+        ({"a": entry(0, 0, (0, 10**12))}, "it declares 1,000,000,000,000 values, but has"),
         (
             {"a": entry(0, 8, (8,), "F8_E4M3")},
             "unsupported data type 'F8_E4M3'; supported: F64, F32, F16",
@@ -224,7 +224,7 @@ def entry(start, stop, shape=(2,), dtype="F32"):
         ([1], "not a description of tensors"),
         (b"{" + b'"a":[' * 100_000, "not a description of tensors"),
         (b'{"\xff": 1}', "not a description of tensors"),
-        ({"a\x1b[31m": entry(0, 8)}, r"a tensor has the name 'a\\x1b\[31m'"),
+        ({"a\x1b[31m": entry(0, 8)}, r"a tensor has the invalid name 'a\\x1b\[31m'"),
     ],
 )
 def test_what_a_header_claims_is_compared_with_the_file(header, message, tmp_path):

@@ -195,7 +195,7 @@ def test_data_and_config_must_agree_on_what_is_variable():
     with pytest.raises(ValueError, match="'text' is of variable length in the data and of one"):
         fixed.check(Phrases().features())
     task().check(Phrases().features())
-    with pytest.raises(ValueError, match=r"needs one token per position, and its patch is 2"):
+    with pytest.raises(ValueError, match=r"needs one token per position, but its patch is 2"):
         patched = CodeTarget(modality=TEXT, patch=2)
         dataclasses.replace(task(), targets=Named(text=patched)).resolve_references(lambda n: None)
 

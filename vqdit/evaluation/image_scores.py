@@ -50,7 +50,9 @@ def frechet(a: Float[np.ndarray, "b d"], b: Float[np.ndarray, "n d"]) -> float:
     errors. It is also correct if features are constant or outnumber the examples.
     """
     if min(len(a), len(b)) < 2:
-        raise ValueError(f"frechet needs two examples on each side, got {len(a)} and {len(b)}")
+        raise ValueError(
+            f"frechet needs at least two examples in each set, got {len(a)} and {len(b)}"
+        )
 
     def factor(x: np.ndarray) -> np.ndarray:
         return np.asarray(np.linalg.qr(x - x.mean(axis=0), mode="r")) / math.sqrt(len(x) - 1)

@@ -59,14 +59,14 @@ def read_tensors(file: Path) -> dict[str, Stored]:
         )
     values = sum(math.prod(size or 1 for size in tensor.shape) for tensor in tensors.values())
     if values > file.stat().st_size:
-        raise damaged(file, f"it declares {values:,} values in {file.stat().st_size:,} bytes")
+        raise damaged(file, f"it declares {values:,} values, but has {file.stat().st_size:,} bytes")
     return {name: _finite(name, tensor, file) for name, tensor in named.items()}
 
 
 def _plain(name: str, file: Path) -> str:
     """Returns the name of a tensor without prefixes of compilation and data-parallel training."""
     if not name.isprintable() or len(name) > LONGEST:
-        raise damaged(file, f"a tensor has the name {name[:80]!r}")
+        raise damaged(file, f"a tensor has the invalid name {name[:80]!r}")
     name = name.replace(COMPILED, "")
     while name.startswith(PARALLEL):
         name = name.removeprefix(PARALLEL)

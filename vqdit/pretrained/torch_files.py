@@ -140,7 +140,7 @@ def _tensor(
 ) -> Stored:
     """Returns a tensor, after checking that it is inside its storage."""
     if len(shape) != len(stride):
-        raise ValueError(f"a tensor has the shape {shape} and the stride {stride}")
+        raise ValueError(f"a tensor has the invalid shape {shape} or stride {stride}")
     last = offset + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
     if math.prod(shape) and last >= storage.count:
         raise ValueError(

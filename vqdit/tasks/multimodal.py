@@ -99,7 +99,7 @@ class MultimodalTask(Task):
             patch = task.space(name).patch or task.model.patch
             if patch != 1:
                 raise ValueError(
-                    f"{name!r} has a variable length, which needs one token per position, and its "
+                    f"{name!r} has a variable length, which needs one token per position, but its "
                     f"patch is {patch}; use targets.{name}.patch=1"
                 )
         task.model.check(task.inputs)
