@@ -272,6 +272,12 @@ def test_an_autoencoder_of_diffusers_has_latents_of_any_number_of_channels(tmp_p
     assert imported.task.model == model
 
 
+def test_programs_that_use_64_bits_import_the_same(folder):
+    with jax.enable_x64(True):
+        imported = pretrained.convert(folder, size=8)
+    assert {str(leaf.dtype) for leaf in jax.tree.leaves(imported[1:])} == {"float32"}
+
+
 def abstract(names, task, codebook):
     """Tensors of which nobody reads more than the shapes."""
     shapes = jax.eval_shape(lambda: named_shapes(names, task, codebook))

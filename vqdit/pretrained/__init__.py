@@ -15,6 +15,7 @@ from vqdit.config import Experiment
 from vqdit.data import Data, ImageFolder
 from vqdit.files import local_path
 from vqdit.inference.tokenizer import Tokenizer
+from vqdit.precision import in_32_bits
 from vqdit.pretrained import diffusers, diffusers_config, diffusers_dit, dit, llamagen, taming
 from vqdit.pretrained.archive import read_tensors
 from vqdit.pretrained.dit import Kind
@@ -42,6 +43,7 @@ LARGEST = 2**14
 """Largest edge of the images in pixels."""
 
 
+@in_32_bits
 def load(
     path: str | Path, *, size: int = SIZE, kind: Kind = "dit", heads: int = 0
 ) -> Tokenizer | Denoiser:
@@ -78,6 +80,7 @@ def load(
     return Tokenizer(restored, standardized=True)
 
 
+@in_32_bits
 def convert(
     path: str | Path, *, size: int = SIZE, kind: Kind = "dit", heads: int = 0
 ) -> Imported | Pretrained:
@@ -115,6 +118,7 @@ def convert(
     )
 
 
+@in_32_bits
 def write(
     imported: Imported, folder: Path, *, pictures: str = "pictures", option: str = "folder"
 ) -> Path:

@@ -14,6 +14,7 @@ import numpy as np
 
 from vqdit.models.dit import DiT, Tokens
 from vqdit.nn.embeddings import positions
+from vqdit.precision import in_32_bits
 from vqdit.pretrained.layout import check_shapes
 from vqdit.pretrained.stored import Stored
 from vqdit.processes import Process
@@ -108,6 +109,7 @@ class Denoiser:
         self.model, self.inputs, self.params, self.process = found
         self._apply = jax.jit(self._predict)
 
+    @in_32_bits
     def apply(self, x: Any, t: Any, labels: Any) -> Float[Array, "b h w _"]:
         """Returns the prediction of the network.
 
