@@ -20,8 +20,17 @@ from vqdit.data import Batch, Data, Feature, Source
 from vqdit.data.sources import PRESENT
 from vqdit.losses import LPIPS, Mel
 from vqdit.modalities import BPE, Audio, Image, Label, Modality, Text
-from vqdit.models import ConvAutoencoder, DiT, PatchGAN, TiTok, Tokens, VQGANPlus
-from vqdit.quantizers import FSQ, VQ
+from vqdit.models import (
+    ConvAutoencoder,
+    DiT,
+    MultiPeriod,
+    MultiSTFT,
+    PatchGAN,
+    TiTok,
+    Tokens,
+    VQGANPlus,
+)
+from vqdit.quantizers import FSQ, RVQ, VQ
 from vqdit.ragged import ragged
 from vqdit.samplers import Sampler
 from vqdit.tasks import (
@@ -92,7 +101,7 @@ def test_its_docstring_names_the_command_of_its_tokenizer_first(name):
     references = [target.reference for target in EXPERIMENTS[name].task.targets.values()]
     if not any(references):
         return  # codes need no tokenizer
-    (reference,) = references
+    (reference,) = (reference for reference in references if reference)
     first = CONFIGS[named(name, reference)].relative_to(CHECKOUT).as_posix()
     own = CONFIGS[name].relative_to(CHECKOUT).as_posix()
     assert 0 < doc.index(f"--config={first}") < doc.index(f"--config={own}")
@@ -148,7 +157,7 @@ def grid_of(model, size):
     if isinstance(model, TiTok):
         return (model.tokens,)
     down = getattr(model, "patch", 1) * 2 ** (len(getattr(model, "channels", (1,))) - 1)
-    return tuple(edge // down for edge in size)
+    return tuple(-(-edge // down) for edge in size)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -175,13 +184,14 @@ def test_at_full_size_the_shapes_of_step_evaluation_and_preview_are_right(name):
         assert measured["codebook"].counts.shape == (len(sizes), max(sizes))
         assert preview["result"].shape == (16, *task.modality.shape)
     else:
-        columns = 10 if any(c.classes for c in task.conditions.values()) else 8
+        classes = [c.modality.classes for c in task.conditions.values() if c.classes]
+        columns = min(10, min(classes)) if classes else 8
         each = [*task.targets, *map(lengths.of, task.variable)]
         assert set(measured) == {f"loss_{target}" for target in each}
         for target in task.targets:
             assert preview[target].shape == (8 * columns, *task.modality(target).shape)
     for target, shape in preview.items():
-        if target.endswith(lengths.SUFFIX):
+        if target.endswith(lengths.SUFFIX) or target == "mask":
             continue
         found = task.modality if isinstance(task, TokenizerTask) else task.modality(target)
         assert shape.dtype == found.dtype
@@ -272,7 +282,11 @@ def shrunk(experiment: Experiment, tokenizers: dict[str, TokenizerTask], **field
         Experiment: lambda _: {"steps": 2, "log_every": 1, "evaluate_every": 0, "preview_every": 0},
         Data: lambda _: {"source": Noise(), "batch_size": 8, "workers": 0},
         Image: lambda _: {"size": (edges[Image],) * 2},
-        Audio: lambda _: {"samples": edges[Audio]},
+        Audio: lambda audio: (
+            {"seconds": (edges[Audio] / audio.rate / 2, edges[Audio] / audio.rate)}
+            if audio.seconds
+            else {"samples": edges[Audio]}
+        ),
         Text: lambda text: {"length": edges.get(Text, min(text.length, 16))},
         BPE: lambda _: {"size": 300},
         FSQ: lambda _: {"levels": (3, 3)},
@@ -294,6 +308,9 @@ def shrunk(experiment: Experiment, tokenizers: dict[str, TokenizerTask], **field
         },
         VQ: lambda vq: {"codebook_size": 16, "dim": 4, "start": min(vq.start, 1)},
         PatchGAN: lambda _: {"channels": 4},
+        MultiPeriod: lambda _: {"channels": 1, "periods": (2, 3)},
+        MultiSTFT: lambda _: {"channels": 2, "windows": (32, 64)},
+        RVQ: lambda rvq: {"depth": min(rvq.depth, 3)},
         Adversary: lambda _: {"start": 0},
         Mel: lambda _: {"windows": (32, 64)},
         DiT: lambda _: {"depth": 2, "dim": 16, "heads": 2},

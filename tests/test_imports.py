@@ -31,6 +31,7 @@ WALLS = {
     "tokenizers": ("modalities/units.py",),
     "soxr": ("modalities/",),
     "av": ("modalities/",),
+    "pocketsphinx": ("evaluation/",),
 }
 LAYERS = """
 typing rules files escapes random precision masked_mean ragged train.exit_codes train.preemption

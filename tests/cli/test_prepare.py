@@ -12,7 +12,8 @@ from PIL import Image
 from vqdit.cli.main import main
 from vqdit.cli.overrides import override
 from vqdit.config import Experiment
-from vqdit.data import ImageFolder, Table, TextFiles
+from vqdit.data import AudioFolder, ImageFolder, Table, TextFiles
+from vqdit.modalities import Audio
 
 
 @pytest.fixture
@@ -204,3 +205,44 @@ def test_a_data_set_of_texts_names_its_columns(folder, capsys, monkeypatch):
         "tfds:letters: prepared; it has no feature named image with pictures",
         f"  list its columns in a config: TFDS(name='letters', {columns})",
     ]
+
+
+def test_a_folder_of_sounds_is_prepared_and_the_printed_options_name_it(folder, capsys, refused):
+    for number in range(20):
+        file = folder / "my sounds" / "ab"[number % 2] / f"{number}.wav"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        tone = 0.3 * np.sin(0.5 * np.arange(4000 if number else 400))
+        soundfile.write(file, tone, 8000)
+    form = ["--rate=4000", "--seconds=0.1,0.3", "--transcripts=names", "--loudness=-20"]
+    assert main(["prepare", "audio_folder", "my sounds", *form]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    counts = [int(word) for word in lines[0].replace(",", "").split() if word.isdigit()]
+    assert sum(counts) == 2 * 19
+    form = ["  audio: at most [1200]", "  label: [], 2 classes", "  text: at most [256]"]
+    assert lines[1:4] == form
+    assert "  brought to -20 LUFS: 20" in lines
+    assert "  left out, shorter than 0.1 s: 1" in lines
+    assert "  resampled to 4000 Hz: 20" in lines
+    assert source_of(lines[-1]) == AudioFolder(
+        path="my sounds",
+        audio=Audio(rate=4000, seconds=(0.1, 0.3), outside="skip"),
+        transcripts="names",
+        loudness=-20.0,
+    )
+    windows = ["--rate=8000", "--samples=100", "--channels=2"]
+    assert main(["prepare", "audio_folder", "my sounds", *windows]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == "  audio: [100, 2]"
+    audio = Audio(rate=8000, samples=100, seconds=(), outside="skip", channels=2)
+    assert source_of(lines[-1]) == AudioFolder(path="my sounds", audio=audio)
+    both = refused("prepare", "audio_folder", "my sounds", "--samples=9", "--seconds=1")
+    assert both == "samples and seconds are two lengths; give --samples or --seconds"
+    bad = refused("prepare", "audio_folder", "my sounds", "--seconds=a,3")
+    assert bad == "--seconds must be a number, got 'a'"
+    assert refused("prepare", "audio_folder").startswith("vqdit prepare audio_folder needs a path")
+
+
+def test_prompts_without_their_package_are_refused(folder, refused, monkeypatch):
+    monkeypatch.setattr("vqdit.data.asterisk_speech.SOUNDS", str(folder))
+    message = refused("prepare", "asterisk_speech")
+    assert "run `apt-get install asterisk-core-sounds-en-wav asterisk-core-sounds-en`" in message

@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+import soundfile
 from PIL import Image
 
 import vqdit
@@ -161,3 +162,23 @@ def test_what_cannot_be_reconstructed_is_refused(trained, refused, tmp_path, mon
     message = "no checkpoint in begun; train it until its first checkpoint"
     assert refused("reconstruct", "--workdir=begun") == message
     assert {path.name for path in tmp_path.iterdir()} == {"file", "begun"}
+
+
+def test_sounds_are_written_and_measured_as_sounds(joint, tmp_path, capsys):
+    """The joint model's tokenizer of tones."""
+    out = tmp_path / "out"
+    assert main(["reconstruct", f"--workdir={joint.parent / 'audio'}", f"--out={out}"]) == 0
+    with np.load(out / "reconstructions.npz") as arrays:
+        pair = [arrays[name][:16].astype(float) for name in ("original", "reconstruction")]
+        every, codes = arrays["original"], arrays["codes"]
+    for name, sounds in zip(("original", "reconstruction"), pair, strict=True):
+        for number, sound in enumerate(sounds):
+            found, rate = soundfile.read(out / f"{name}_{number:04d}.wav", dtype="int16")
+            assert rate == 8000
+            np.testing.assert_array_equal(found, sound)
+    assert not (out / "original_0016.wav").exists()
+    record = json.loads((out / "metrics.json").read_text())
+    assert {"si_sdr", "mel_distance", "stft_distance", "kbit_per_s_entropy"} <= set(record)
+    assert record["kbit_per_s"] == pytest.approx(codes[0].size * 4 * 8000 / every.shape[1] / 1000)
+    assert record["kbit_per_s_entropy"] <= record["kbit_per_s"]
+    assert "reconstruction_*.wav: the first 16 sounds" in capsys.readouterr().out

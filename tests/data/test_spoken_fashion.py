@@ -9,19 +9,25 @@ import numpy as np
 import pytest
 
 from tests.data.garments import garments, put
-from vqdit.data import Data, SpokenFashion, fashion_mnist, spoken_fashion
+from vqdit.data import Data, SpokenFashion, espeak, fashion_mnist, spoken_fashion
+from vqdit.data.espeak import VOICES, Way
 from vqdit.data.fashion_mnist import GARMENTS
 from vqdit.data.sources import SPLITS, Feature
-from vqdit.data.spoken_fashion import MANNERS, NOUNS, VOICES, WORDINGS, Utterances
+from vqdit.data.spoken_fashion import MANNERS, NOUNS, WORDINGS, Utterances
 
 needs_speaker = pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="needs espeak-ng")
-WAYS = [spoken_fashion._Way(voice, *manner) for voice, manner in product(VOICES, MANNERS)]
+WAYS = [Way(voice, *manner) for voice, manner in product(VOICES, MANNERS)]
 LINES = spoken_fashion._lines(WAYS)
 
 
-def murmur(line):
+def spoken(line):
+    """What espeak-ng says."""
+    return espeak.speak(line.text, line.way)
+
+
+def murmur(text, way):
     """Noise that is a line's own, after some silence."""
-    generator = np.random.default_rng(zlib.crc32(repr(line).encode()))
+    generator = np.random.default_rng(zlib.crc32(repr((text, way)).encode()))
     noise = generator.integers(-9000, 9000, 400).astype(np.int16)
     return np.concatenate([np.zeros(60, np.int16), noise]), 8000
 
@@ -33,8 +39,8 @@ def prepared(tmp_path_factory):
     put(folder / "raw", garments(400, 0), garments(90, 1))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VQDIT_DATA", str(folder / "prepared"))
-        patch.setattr(spoken_fashion, "_speak", murmur)
-        patch.setattr(spoken_fashion, "check_speaker", lambda: None)
+        patch.setattr(spoken_fashion, "speak", murmur)
+        patch.setattr(spoken_fashion, "check_speaker", lambda who: None)
         SpokenFashion(path=str(folder / "raw")).split("train")
     return folder
 
@@ -42,14 +48,16 @@ def prepared(tmp_path_factory):
 @pytest.fixture
 def source(prepared, monkeypatch):
     monkeypatch.setenv("VQDIT_DATA", str(prepared / "prepared"))
-    monkeypatch.setattr(spoken_fashion, "_speak", lambda line: pytest.fail("spoken again"))
+    monkeypatch.setattr(spoken_fashion, "speak", lambda *line: pytest.fail("spoken again"))
     return SpokenFashion(path=str(prepared / "raw"))
 
 
 @pytest.fixture(scope="module")
 def heard():
     """The line of every murmur."""
-    return {spoken_fashion._fit(*murmur(line), line).tobytes(): line for line in LINES}
+    return {
+        spoken_fashion._fit(*murmur(line.text, line.way), line).tobytes(): line for line in LINES
+    }
 
 
 def everything(source, split):
@@ -159,8 +167,8 @@ def test_without_espeak_the_way_to_get_it_is_named_before_any_work(
 
 
 def test_without_garments_nothing_is_spoken(tmp_path, data_folder, monkeypatch):
-    monkeypatch.setattr(spoken_fashion, "check_speaker", lambda: None)
-    monkeypatch.setattr(spoken_fashion, "_speak", lambda line: pytest.fail("spoken"))
+    monkeypatch.setattr(spoken_fashion, "check_speaker", lambda who: None)
+    monkeypatch.setattr(spoken_fashion, "speak", lambda *line: pytest.fail("spoken"))
     monkeypatch.setattr(fashion_mnist, "DEBIAN", tmp_path / "debian")
     with pytest.raises(FileNotFoundError, match="no Fashion-MNIST in .*dataset-fashion-mnist"):
         SpokenFashion().split("train")
@@ -185,7 +193,7 @@ def test_what_is_too_long_is_cut_and_said_so(caplog):
         assert not caplog.records
         audio = spoken_fashion._fit(np.full(9000, 100, np.int16), 8000, LINES[0])
     assert (fitting[:7900] > 0).all() and not fitting[8000:].any() and (audio[:8000] > 0).all()
-    assert "the speech of 'a t-shirt' with _Way(voice='en-us', speed=220, pitch=50)" in caplog.text
+    assert "the speech of 'a t-shirt' with Way(voice='en-us', speed=220, pitch=50)" in caplog.text
 
 
 @pytest.mark.parametrize("count", [0, 500])
@@ -202,22 +210,22 @@ def test_a_failing_speaker_is_quoted(tmp_path, monkeypatch):
     with pytest.raises(
         OSError, match="failed to speak 'a t-shirt' with .*'en-us'.*: no voices here"
     ):
-        spoken_fashion._speak(LINES[0])
+        spoken(LINES[0])
 
 
 @needs_speaker
 def test_every_voice_is_one_of_its_own():
-    spoken = {spoken_fashion._speak(LINES[0]._replace(way=way))[0].tobytes() for way in WAYS}
-    assert len(spoken) == len(WAYS) == 50
+    heard = {spoken(LINES[0]._replace(way=way))[0].tobytes() for way in WAYS}
+    assert len(heard) == len(WAYS) == 50
 
 
 @needs_speaker
 def test_the_longest_captions_fit_and_are_speech(caplog):
     slowest = min(MANNERS)
     for voice, wording in product(VOICES, WORDINGS[1:]):
-        way, text = spoken_fashion._Way(voice, *slowest), wording.format("an ankle boot")
+        way, text = Way(voice, *slowest), wording.format("an ankle boot")
         line = spoken_fashion._Line(9, text, way)
-        audio = spoken_fashion._fit(*spoken_fashion._speak(line), line)
+        audio = spoken_fashion._fit(*spoken(line), line)
         assert not audio[8000:].any() and audio[5000:8000].any()
         power = np.abs(np.fft.rfft(audio)) ** 2  # bins of 8000 / 8192 Hz
         assert power[82:3072].sum() > 0.8 * power.sum()  # 80 to 3000 Hz
@@ -226,7 +234,7 @@ def test_the_longest_captions_fit_and_are_speech(caplog):
 
 @needs_speaker
 def test_the_same_line_is_spoken_the_same_again():
-    one, two = spoken_fashion._speak(LINES[321]), spoken_fashion._speak(LINES[321])
+    one, two = spoken(LINES[321]), spoken(LINES[321])
     np.testing.assert_array_equal(one[0], two[0])
 
 

@@ -11,7 +11,8 @@ from scipy.signal import get_window
 from tests import tiny
 from vqdit.data.sources import Feature
 from vqdit.losses import Mel
-from vqdit.losses.mel import EPSILON, FLOOR, log_mel
+from vqdit.losses.mel import FLOOR, log_mel
+from vqdit.losses.stft import EPSILON
 from vqdit.modalities import Audio
 from vqdit.nn.mel import mel_bands
 from vqdit.typing import Named
@@ -73,7 +74,7 @@ def test_the_gradient_is_finite_at_silence():
     assert jnp.isfinite(gradient).all()
 
 
-@pytest.mark.parametrize(("size", "channels"), [((8, 8), 1), ((2048,), 2), ((255,), 1)])
+@pytest.mark.parametrize(("size", "channels"), [((8, 8), 1), ((255,), 1), ((255,), 2)])
 def test_only_sounds_that_are_long_enough_are_compared(size, channels):
     with pytest.raises(ValueError, match="at least 256 samples, its longest window, got size"):
         LOSS.check(size, channels)

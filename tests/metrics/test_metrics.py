@@ -8,7 +8,18 @@ import numpy as np
 import pytest
 from scipy.signal import convolve2d
 
-from vqdit.metrics import CodeUse, Mean, codebook_health, compute, merge, psnr, ssim
+from vqdit.metrics import (
+    BitRate,
+    CodeUse,
+    Mean,
+    codebook_health,
+    compute,
+    merge,
+    psnr,
+    si_sdr,
+    ssim,
+)
+from vqdit.metrics.audio import stride_tones
 from vqdit.typing import Named
 
 
@@ -191,3 +202,65 @@ def test_of_a_codebook_that_no_histogram_can_hold_there_are_no_numbers():
     assert (
         codebook_health(jnp.zeros((1, 4, 1), int), (2**31 - 1,), jnp.ones((1, 4), bool)) == Named()
     )
+
+
+def test_si_sdr_knows_neither_loudness_nor_offset():
+    """Noise that is orthogonal to the sound has its closed form, in each example alone."""
+    time = np.arange(800) / 800
+    sound, noise = np.sin(2 * np.pi * 5 * time), np.sin(2 * np.pi * 9 * time)
+    for scale, decibel in ((0.1, 20.0), (0.01, 40.0), (2.0, -20 * math.log10(2))):
+        x = jnp.asarray(np.stack([0.2 * sound, 0.1 * noise])[..., None], jnp.float32)
+        y = np.stack([0.2 * (sound + scale * noise), 0.1 * (noise + scale * sound)])[..., None]
+        found = si_sdr(x, jnp.asarray(0.3 * y + 0.1, jnp.float32))
+        np.testing.assert_allclose(found, [decibel] * 2, atol=0.02)
+
+
+def test_si_sdr_is_that_of_numpy_at_real_positions_and_over_both_channels():
+    x, y = np.random.default_rng(0).normal(size=(2, 3, 40, 2)) * 0.1
+    y = x + 0.5 * y
+    mask = np.arange(40) < np.asarray([40, 25, 10])[:, None]
+    found = si_sdr(*(jnp.asarray(v, jnp.float32) for v in (x, y)), jnp.asarray(mask))
+    for number, length in enumerate((40, 25, 10)):
+        a, b = (v[number, :length].ravel() - v[number, :length].mean() for v in (x, y))
+        target = (a @ b) / (a @ a) * a
+        expected = 10 * np.log10((target @ target) / ((b - target) @ (b - target)))
+        assert float(found[number]) == pytest.approx(expected, abs=1e-3)
+
+
+def test_si_sdr_of_silence_is_finite():
+    silence = jnp.zeros((1, 100, 1))
+    noise = jnp.asarray(np.random.default_rng(0).normal(size=(1, 100, 1)) * 0.01, jnp.float32)
+    assert float(si_sdr(silence, silence)[0]) == 0.0
+    assert float(si_sdr(silence, noise)[0]) < -50.0
+    assert float(si_sdr(noise, silence)[0]) == pytest.approx(0.0, abs=1e-3)
+
+
+def test_bit_rates_are_those_of_the_histograms():
+    codes = jnp.asarray([[[0, 5], [0, 1], [1, 2], [3, -1]], [[7, 7]] * 4])
+    valid = jnp.asarray([True, False])
+    rate = BitRate.of(codes, (4, 8), valid, jnp.asarray(4), 0.01)
+    doubled = merge(merge(None, Named(rate=rate)), Named(rate=rate))
+    found = compute(doubled)
+    stored = 4 * 2 + 3 * 3
+    entropy = 4 * 1.5 + 3 * math.log2(3)
+    assert found["rate"] == pytest.approx(stored / 0.04 / 1000)
+    assert found["rate_entropy"] == pytest.approx(entropy / 0.04 / 1000)
+    nothing = BitRate.of(codes, (4, 8), jnp.zeros(2, bool), jnp.asarray(0), 0.01)
+    assert compute(Named(rate=nothing)) == {}
+
+
+def test_tones_at_multiples_of_the_stride_are_told_from_noise_and_other_tones():
+    drawn = np.random.default_rng(0)
+    noise = 300.0 * drawn.normal(size=20_000)
+    periodic = np.tile(30.0 * drawn.normal(size=64), 313)[:20_000]  # in every period of 64 samples
+    other = np.tile(30.0 * drawn.normal(size=50), 400)
+    plain, toned, wrong = (
+        stride_tones(np.round(sound).astype(np.int16), 64)
+        for sound in (noise, noise + 10 * periodic, noise + 10 * other)
+    )
+    assert abs(plain) < 1.0 and abs(wrong) < 1.5
+    # A line has (sum of the window)^2 / 64, and noise the sum of its squares: N / 4 / 64 * 8 / 3.
+    # The power of a line is exponentially distributed, with a median of ln 2.
+    expected = 10 * np.log10(1 + math.log(2) * 512 / 96)
+    assert toned == pytest.approx(expected, abs=2.5)
+    assert stride_tones(np.zeros(4000, np.int16), 64) == pytest.approx(0.0)

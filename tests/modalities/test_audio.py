@@ -12,6 +12,7 @@ import soundfile
 from vqdit.modalities import Audio
 from vqdit.modalities.audio import spectrogram
 from vqdit.modalities.base import LeftOut
+from vqdit.ragged import ragged
 
 AUDIO = Audio(samples=800, rate=8000)
 
@@ -193,3 +194,29 @@ def test_its_regions_are_spans_of_time(rate, tokens, names):
     regions = Audio(samples=800, rate=rate).regions(tone(440), (tokens,))
     assert [name for name, _ in regions] == names
     np.testing.assert_array_equal([belongs for _, belongs in regions], np.eye(tokens, dtype=bool))
+
+
+def test_stereo_sounds_have_two_channels_everywhere(tmp_path):
+    audio = Audio(rate=8000, seconds=(0.001, 0.01), channels=2, outside="cut")
+    assert (audio.shape, audio.grid, audio.lengths) == ((80, 2), (80,), (8, 80))
+    stored = np.stack([np.arange(80), -np.arange(80)], axis=1).astype(np.int16)[None]
+    x = audio.standardize(jnp.asarray(stored))
+    assert x.shape == (1, 80, 2)
+    np.testing.assert_array_equal(audio.restore(x), stored)
+    audio.write(ragged([stored[0]]), tmp_path)
+    (found,) = audio.read(str(tmp_path / "audio_0000.wav"))
+    np.testing.assert_array_equal(found, stored[0])
+    mono = tmp_path / "mono.wav"
+    soundfile.write(mono, stored[0, :4, 0], 8000)
+    cell = audio.read_cell(str(mono))
+    np.testing.assert_array_equal(
+        cell.stored, np.pad(stored[0, :4, :1], ((0, 4), (0, 0))).repeat(2, 1)
+    )
+    assert cell.changes == (
+        "mono, stored as two equal channels",
+        "filled up with silence to 0.001 s",
+    )
+    assert audio.draw(stored).shape == (1, 64, 64, 1)
+    assert "audio/wav" in audio.html(stored[0])
+    with pytest.raises(ValueError, match=r"Audio needs channels 1 \(mono\) or 2 \(stereo\), got 3"):
+        Audio(channels=3)

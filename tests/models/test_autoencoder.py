@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from vqdit.models import Codebook, ConvAutoencoder
-from vqdit.models.autoencoder import _fold, _unfold
+from vqdit.models.autoencoder import _fold, _unfold, doubled
 from vqdit.quantizers import VQ
 
 MODEL = ConvAutoencoder(channels=(4, 8), blocks=1)
@@ -176,3 +176,51 @@ def test_the_codebook_module_is_the_quantizer():
     variables = module.init(jax.random.key(2), z, stats)
     out = jax.jit(module.apply)(variables, z, stats)
     chex.assert_trees_all_close(out, quantizer.quantize({}, stats, z), atol=1e-6)
+
+
+SMOOTH = ConvAutoencoder(channels=(6, 8), blocks=1, patch=8, upsampling="linear")
+
+
+@pytest.mark.parametrize("size", [(48,), (16, 32)])
+def test_linear_upsampling_has_the_same_shapes(size):
+    x = jax.random.normal(jax.random.key(0), (2, *size, 3))
+    params = SMOOTH.init(jax.random.key(1), x, 5)
+    z = SMOOTH.encode(params, x, 5)
+    assert z.shape == (2, *(edge // 16 for edge in size), 5)
+    assert SMOOTH.decode(params, z, 3).shape == x.shape
+    assert {f"smooth_{n}" for n in range(3)} | {"out"} <= set(params["decoder"])
+    assert "smooth_3" not in params["decoder"]
+
+
+def test_equal_latents_give_a_constant_and_no_period_of_a_patch():
+    """Away from the borders; folding gives every sample of a patch a value of its own."""
+    z = jnp.broadcast_to(jnp.asarray([0.5, -1.0, 0.3]), (1, 40, 3))
+    x, spreads = jnp.zeros((1, 640, 1)), {}
+    for upsampling in ("linear", "fold"):
+        model = dataclasses.replace(SMOOTH, upsampling=upsampling)
+        params = model.init(jax.random.key(1), x, 3)
+        middle = model.decode(params, z, 1)[0, 256:384, 0]
+        spreads[upsampling] = float(jnp.std(middle) / jnp.max(jnp.abs(middle)))
+    assert spreads["linear"] < 1e-3 < 0.1 < spreads["fold"]
+
+
+def test_linear_upsampling_does_not_see_padding():
+    x = jax.random.normal(jax.random.key(0), (2, 64, 1))
+    params = SMOOTH.init(jax.random.key(1), x, 3)
+    mask = jnp.arange(64) < jnp.asarray([64, 30])[:, None]
+    z = SMOOTH.encode(params, x, 3, mask)
+    together = SMOOTH.decode(params, z, 1, mask)
+    alone = SMOOTH.decode(params, z[1:, :2], 1)
+    np.testing.assert_allclose(together[1, :30], alone[0, :30], atol=1e-5)
+
+
+def test_doubling_is_linear_interpolation():
+    found = doubled(jnp.asarray([2.0, 4.0, 8.0]).reshape(1, 3, 1))
+    np.testing.assert_allclose(found[0, :, 0], [1.0, 2.0, 3.0, 4.0, 6.0, 8.0])
+
+
+def test_linear_upsampling_needs_a_power_of_two():
+    with pytest.raises(
+        ValueError, match="ConvAutoencoder needs patch to be a power of 2 with upsa"
+    ):
+        ConvAutoencoder(patch=6, upsampling="linear")

@@ -68,7 +68,7 @@ def _encode_source(folder: Path, out: Path, cls: str, fields: dict[str, Any]) ->
     if not isinstance(tokenizer, Tokenizer):
         raise ValueError(f"{folder} is a DiT; give the workdir of a tokenizer")
     if cls:
-        source = getattr(data, cls)(**fields)
+        source = prepare.build(getattr(data, cls), fields)
     else:
         source = workdir.read_experiment(workdir.find_run(folder)).data.source
     workdir.make_folder(out.parent, "--out")

@@ -46,11 +46,11 @@ def evaluate(
     seed: Seed = 0,
     out: Annotated[str, FOLDER] = "evaluation",
 ) -> int:
-    """Measure agreement between modalities, and metrics of texts.
+    """Measure agreement between modalities, and metrics of texts and sounds.
 
     Agreement (coherence, scoring) uses recognisers that are fitted on real training data. Data sets
-    with recognisers: Digits, FashionMNIST, SpokenFashion. Metrics are for targets that are texts,
-    of any data set.
+    with recognisers: Digits, FashionMNIST, SpokenFashion. Metrics are for targets that are texts
+    or sounds, of any data set.
 
     Args:
         workdir: Workdir of a run; if the config has several experiments, the last one is used.
@@ -61,6 +61,9 @@ def evaluate(
         metrics: Metrics of text: bits_per_byte (how well held-out texts are predicted), distinct,
             verbatim, entropy (of generated and of held-out texts), exact_match (of texts generated
             from the other columns of held-out examples), perplexity (under --judge).
+            Metrics of sounds that are generated from a text: phrase_accuracy (an independent speech
+            recogniser finds the phrase, among all phrases), note_f1 (the notes of Chorales are
+            found).
         given: NAME, a column of the held-out examples that is given to the model in all metrics.
             Default: none; for exact_match, all other columns.
         judge: Workdir of the model that measures the perplexity of generated texts.
@@ -77,6 +80,7 @@ def evaluate(
     """
     from vqdit.cli.given import load_generator
     from vqdit.cli.report.text_metrics import Countdown, text_table
+    from vqdit.evaluation import sound_metrics
     from vqdit.evaluation.evaluate import HELD_OUT
     from vqdit.evaluation.recognizers import complete_source
     from vqdit.evaluation.text_measurement import Settings
@@ -108,8 +112,12 @@ def evaluate(
     run, folder = runs.find_run(Path(workdir)), Path(out)
     source = complete_source(runs.read_experiment(run).data.source)
     splits = (split,) if split else HELD_OUT
+    heard = [name for name in names if name in sound_metrics.METRICS]
+    names = [name for name in names if name not in heard]
     if names:
         check_metrics(model, names, given, weigher)
+    if heard:
+        sound_metrics.columns_of(model.task, heard, given)
     recognized = _modalities(model, source) if is_agreement else {}
     record: dict[str, Any] = {
         "workdir": str(run),
@@ -132,8 +140,15 @@ def evaluate(
         print(table(record))
     for name, rate in record.get("scoring", {}).items():
         print(f"the best scored {name} of a held-out image is correct: {share(rate)}")
+    how = Settings(tuple(given), num, rounds, guidance, window, seed, batch_size)
+    if heard:
+        with Countdown() as countdown:
+            sounds = sound_metrics.measure_sounds(
+                model, source, splits, heard, how, countdown.update
+            )
+        record |= {"sounds": sounds, "given": given}
+        print(f"{shown}, {' and '.join(splits)}\n\n{sound_metrics.sound_table(sounds)}")
     if names:
-        how = Settings(tuple(given), num, rounds, guidance, window, seed, batch_size)
         with Countdown() as countdown:
             found = measure_text(
                 model, source, splits, names, how, judge=weigher, report=countdown.update
@@ -146,19 +161,21 @@ def evaluate(
 
 
 def read_metrics(metrics: str | None, judge: str | None) -> list[str]:
-    """Returns the names of metrics of text.
+    """Returns the names of metrics of text and of sounds.
 
     Raises:
         ValueError: a name is unknown, or only one of the judge and its metric is given.
     """
+    from vqdit.evaluation import sound_metrics
     from vqdit.evaluation.text_metrics import METRICS
 
+    known = (*METRICS, *sound_metrics.METRICS)
     names = [name.strip() for name in metrics.split(",")] if metrics else []
     for name in names:
         if name in ("coherence", "scoring"):
             raise ValueError(f"{name} is not a metric of text; measure it with --{name}")
-        if name not in METRICS:
-            hint = near(name, METRICS) or f"; one of: {', '.join(METRICS)}"
+        if name not in known:
+            hint = near(name, known) or f"; one of: {', '.join(known)}"
             raise ValueError(f"unknown metric {name!r}{hint}")
     if "perplexity" in names and not judge:
         raise ValueError(

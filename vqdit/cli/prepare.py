@@ -6,7 +6,16 @@ from typing import Annotated, Any
 
 from tyro.conf import Positional
 
-from vqdit.cli.options import COUNT, EDGE, NAME, choice, near, text
+from vqdit.cli.options import (
+    COUNT,
+    EDGE,
+    NAME,
+    NUMBER,
+    choice,
+    near,
+    read_number,
+    text,
+)
 
 Size = Annotated[int | None, EDGE]
 Length = Annotated[int | None, COUNT]
@@ -14,6 +23,9 @@ OnError = Annotated[str | None, choice("error", "skip")]
 Documents = Annotated[str | None, choice("file", "line", "blank_lines")]
 Errors = Annotated[str | None, choice("strict", "replace")]
 SplitBy = Annotated[str | None, choice("documents", "position")]
+Seconds = Annotated[str | None, text("LOW,HIGH")]
+Loudness = Annotated[float | None, NUMBER]
+Transcripts = Annotated[str | None, choice("files", "names")]
 SOURCES = {
     "digits": ("Digits", ()),
     "fashion_mnist": ("FashionMNIST", ("path", "download")),
@@ -21,10 +33,20 @@ SOURCES = {
     "image_folder": ("ImageFolder", ("path", "size", "channels", "on_error")),
     "table": ("Table", ("path", "size", "channels", "samples", "rate", "length")),
     "text_files": ("TextFiles", ("path", "length", "documents", "errors", "split_by")),
+    "audio_folder": (
+        "AudioFolder",
+        ("path", "rate", "channels", "samples", "seconds", "loudness", "transcripts", "on_error"),
+    ),
+    "asterisk_speech": ("AsteriskSpeech", ("path", "rate", "seconds", "loudness")),
+    "spoken_words": ("SpokenWords", ("path", "rate", "seconds", "loudness")),
+    "chorales": ("Chorales", ("rate", "seconds", "loudness")),
     "kjv": ("KJV", ("path", "length")),
     "tfds:NAME": ("TFDS", ("size", "channels")),
 }
 """The class of each data set, and its options."""
+OF_AUDIO = ("rate", "channels", "samples", "seconds")
+"""Options that are fields of the `audio` of sources that have one."""
+WITH_AUDIO = ("AudioFolder", "AsteriskSpeech", "SpokenWords", "Chorales")
 
 
 def prepare(
@@ -40,6 +62,9 @@ def prepare(
     documents: Documents = None,
     errors: Errors = None,
     split_by: SplitBy = None,
+    seconds: Seconds = None,
+    loudness: Loudness = None,
+    transcripts: Transcripts = None,
     download: bool = False,
 ) -> int:
     """Prepare a data set for training, without TensorFlow.
@@ -54,6 +79,16 @@ def prepare(
     spoken_fashion [PATH]: fashion_mnist with captions, and speech of the captions by espeak-ng.
 
     image_folder PATH: a folder of PNG, JPEG, WebP, GIF, BMP or TIFF files; sub-folders are classes.
+
+    audio_folder PATH: a folder of WAV, FLAC, Ogg, MP3 or other sounds; sub-folders are classes.
+
+    asterisk_speech: recorded prompts and their texts, of Debian's packages
+    asterisk-core-sounds-en-wav and asterisk-core-sounds-en.
+
+    spoken_words [WORDS.txt]: words or phrases, one a line, spoken by espeak-ng in several ways; by
+    default the names of the digits.
+
+    chorales: four-part progressions with known notes, played by FluidSynth.
 
     table ROWS.jsonl: a table (.jsonl, .csv or .parquet) with the columns image, audio, text, label
     and split. For columns with other names, `vqdit configure ROWS.jsonl` writes a config.
@@ -71,19 +106,27 @@ def prepare(
         name: Name of a data set, or a config.
         path: File or folder of the data set.
         size: Edge in pixels of the squares to which pictures are cropped and resized. Default: 64.
-        channels: 1 for grey, 3 for colour. Default: 3.
-        samples: Length of a table's sounds, in samples. Default: 8000.
-        rate: Sampling rate of a table's sounds, in Hz. Default: 8000.
+        channels: 1 for grey, 3 for colour; default 3. For an audio_folder: 1 for mono, 2 for
+            stereo; default 1.
+        samples: Length of a table's sounds, in samples; default 8000. For an audio_folder: length
+            of its consecutive windows.
+        rate: Sampling rate of sounds, in Hz. Default: 8000; 16000 for audio_folder and chorales.
         length: For a table: largest length of a text in bytes; default 64. For text_files and kjv:
             length of a window; default 1024.
-        on_error: For an image_folder, what to do if pictures cannot be decoded: "error" stops and
-            names all of them, "skip" leaves them out. Default: error.
+        on_error: For an image_folder or an audio_folder, what to do if files cannot be decoded:
+            "error" stops and names all of them, "skip" leaves them out. Default: error.
         documents: The documents of text_files: files, lines, or blocks between blank lines.
             Default: file.
         errors: For text_files, what to do with bytes that are not UTF-8: "strict" stops, "replace"
             converts them to the replacement character. Default: strict.
         split_by: How text_files are divided into splits: "documents" at random, or by "position":
             90 % of the bytes for training, 5 % for validation and 5 % for test. Default: documents.
+        seconds: Shortest and longest duration of recordings, such as 0.5,10; longer ones of an
+            audio_folder are divided. Default: 0.5,10, and 0.2,8 for asterisk_speech.
+        loudness: Loudness to which each recording is brought, in LUFS, such as -16. Default: as it
+            is.
+        transcripts: Texts of an audio_folder: files (hello.txt beside hello.wav) or names of the
+            files. Default: none.
         download: Download the files of fashion_mnist.
     """
     options = {
@@ -97,6 +140,9 @@ def prepare(
         "documents": documents,
         "errors": errors,
         "split_by": split_by,
+        "seconds": seconds,
+        "loudness": loudness,
+        "transcripts": transcripts,
         "download": download or None,
     }
     if name.endswith(".py"):
@@ -117,9 +163,10 @@ def prepare(
             print(f"{name}: prepared; it has no feature named image with pictures")
             print(f"  list its columns in a config: TFDS(name={fields['name']!r}, {columns})")
             return 0
-    _report(name, getattr(data, cls)(**fields))
+    _report(name, build(getattr(data, cls), fields))
     line = " ".join(
-        f"--data.source.{key.replace('_', '-')}={shlex.quote(str(fields[key]))}" for key in fields
+        f"--data.source.{key.replace('_', '-')}={shlex.quote(_shown(fields[key]))}"
+        for key in fields
     )
     print(f"  train on it with: --data.source={cls} {line}".rstrip())
     return 0
@@ -177,8 +224,33 @@ def read(name: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
             flag = f"--{option.replace('_', '-')}"
             shown = f"path, got {options[option]!r}" if option == "path" else flag
             raise ValueError(f"{name} takes no {shown}; see --help")
-    if cls in ("ImageFolder", "Table", "TextFiles") and "path" not in options:
+    if cls in ("ImageFolder", "AudioFolder", "Table", "TextFiles") and "path" not in options:
         raise ValueError(f"vqdit prepare {name} needs a path, as in vqdit prepare {name} PATH")
     if cls == "TFDS":
         options = {"name": name.removeprefix("tfds:"), **options}
+    if cls in WITH_AUDIO:
+        nested = {f"audio.{name}" if name in OF_AUDIO else name: options[name] for name in options}
+        if "audio.samples" in nested:
+            if "audio.seconds" in nested:
+                raise ValueError("samples and seconds are two lengths; give --samples or --seconds")
+            nested["audio.seconds"] = ()
+        elif "audio.seconds" in nested:
+            bounds = [read_number("--seconds", w) for w in nested["audio.seconds"].split(",")]
+            nested["audio.seconds"] = bounds[0], bounds[-1]
+        options = nested
     return cls, options
+
+
+def build(cls: type[Any], fields: Mapping[str, Any]) -> Any:
+    """Returns a source with the fields of `read`; a dotted name is a field of a field."""
+    import dataclasses
+
+    source = cls(**{name: value for name, value in fields.items() if "." not in name})
+    if cls.__name__ not in WITH_AUDIO:
+        return source
+    inner = {name.partition(".")[2]: value for name, value in fields.items() if "." in name}
+    return dataclasses.replace(source, audio=dataclasses.replace(source.audio, **inner))
+
+
+def _shown(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

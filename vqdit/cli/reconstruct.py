@@ -6,7 +6,11 @@ from typing import Annotated, Any
 from vqdit.cli.options import FOLDER, Workdir, text
 
 SHOWN = 64
+HEARD = 16
+"""Number of sounds that are written."""
 RECORD = "metrics.json"
+EARLIER = r"(code_use|codebook)\.png|(original|reconstruction)_\d+\.wav"
+"""Pattern of results that another run may lack."""
 CODEBOOK = ("code_use.png", "codebook.png")
 SHOWS = (
     "originals above their reconstructions",
@@ -26,10 +30,12 @@ def reconstruct(
 
     Writes reconstructions.png (originals above their reconstructions), reconstructions.npz with
     original, reconstruction and codes or latents (and, if lengths vary, original_length and so on),
-    and metrics.json (PSNR in dB, usage and perplexity of the codebook). If there is a codebook, it
-    also writes code_use.png, the frequencies of its codes in the split, and codebook.png, which
-    shows each code decoded at all positions (of a large codebook only the most frequent codes; of
-    sounds the spectrograms).
+    and metrics.json (PSNR in dB, usage and perplexity of the codebook; for sounds also SI-SDR in
+    dB, distances of spectrograms, and kbit/s). The first 16 sounds are also written as
+    original_0000.wav, reconstruction_0000.wav and so on. If there is a codebook, it also writes
+    code_use.png, the frequencies of its codes in the split, and codebook.png, which shows each code
+    decoded at all positions (of a large codebook only the most frequent codes; of sounds the
+    spectrograms).
 
     Args:
         workdir: Workdir of a tokenizer; if the config has several experiments, the last tokenizer
@@ -46,6 +52,7 @@ def reconstruct(
     from vqdit.data.sources import check_split
     from vqdit.files import write_json
     from vqdit.inference.tokenizer import Tokenizer
+    from vqdit.modalities import Audio
     from vqdit.modalities.drawing import save_png, side_by_side
     from vqdit.ragged import cut, padded_columns
     from vqdit.runs import restoring
@@ -87,12 +94,13 @@ def reconstruct(
     arrays[kind] = tokens
     if task.modality.lengths:
         arrays = padded_columns(arrays)
+    is_sound = isinstance(task.modality, Audio)
     drawn = (task.modality.draw(x[:SHOWN]) for x in (originals, reconstructions))
     files = ["reconstructions.png"]
     sizes = task.quantizer.codebook_sizes if isinstance(task, TokenizerTask) else ()
     is_drawn = has_codes and max(sizes) <= measures.COUNTABLE
     record = {"workdir": str(run), "step": restored.step, "split": split, **numbers}
-    with replacing(folder, RECORD, r"(code_use|codebook)\.png") as new:
+    with replacing(folder, RECORD, EARLIER) as new:
         np.savez(new / "reconstructions.npz", **arrays)
         save_png(new / files[0], side_by_side(*drawn, columns=16))
         if is_drawn:
@@ -100,11 +108,16 @@ def reconstruct(
             counts = count_codes(np.concatenate(tokens), sizes)
             save_use(counts, new / CODEBOOK[0])
             save_png(new / CODEBOOK[1], appearance(tokenizer, counts))
+        if heard := is_sound * min(HEARD, len(originals)):
+            task.modality.write(originals[:heard], new, "original")
+            task.modality.write(reconstructions[:heard], new, "reconstruction")
         write_json(new / RECORD, record)
     print(f"{len(originals)} examples of the {split} split, {run} at step {restored.step}")
     print("  " + "  ".join(f"{name} {value:.4g}" for name, value in numbers.items()))
     for file, shows in zip(files, SHOWS, strict=False):
         print(f"  {folder / file}: {shows}")
+    if heard:
+        print(f"  {folder}/original_*.wav, reconstruction_*.wav: the first {heard} sounds")
     if not is_drawn:
         why = (
             (f"{max(sizes)} codes are too many to draw")

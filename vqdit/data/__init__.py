@@ -1,7 +1,11 @@
 """Data: sources of examples, augmentation, and the pipeline that makes batches."""
 
+from vqdit.data.asterisk_speech import AsteriskSpeech
+from vqdit.data.audio_folder import AudioFolder
 from vqdit.data.augment import Affine, Augmentation, HorizontalFlip
+from vqdit.data.augment_sounds import Crop, Gain, Mixing
 from vqdit.data.batch import Batch
+from vqdit.data.chorales import Chorales
 from vqdit.data.dialogues import Dialogues
 from vqdit.data.digits import Digits
 from vqdit.data.encoded import Encoded
@@ -13,6 +17,7 @@ from vqdit.data.mixture import Mixture
 from vqdit.data.pipeline import Data
 from vqdit.data.sources import Feature, Source
 from vqdit.data.spoken_fashion import SpokenFashion
+from vqdit.data.spoken_words import SpokenWords
 from vqdit.data.stock import TFDS
 from vqdit.data.table import Table
 from vqdit.data.text_files import TextFiles
@@ -21,20 +26,27 @@ __all__ = [
     "KJV",
     "TFDS",
     "Affine",
+    "AsteriskSpeech",
+    "AudioFolder",
     "Augmentation",
     "Batch",
+    "Chorales",
+    "Crop",
     "Data",
     "Dialogues",
     "Digits",
     "Encoded",
     "FashionMNIST",
     "Feature",
+    "Gain",
     "HorizontalFlip",
     "ImageFolder",
     "Missing",
+    "Mixing",
     "Mixture",
     "Source",
     "SpokenFashion",
+    "SpokenWords",
     "Table",
     "TextFiles",
 ]

@@ -15,6 +15,7 @@ import numpy as np
 
 from vqdit.data import workers
 from vqdit.data.augment import Augmentation, Pair, Pixels
+from vqdit.data.augment_sounds import SoundAugmentation, change_sounds, check_sounds
 from vqdit.data.batch import GIVEN, Batch
 from vqdit.data.buckets import MOST, Batches, Buckets
 from vqdit.data.digits import Digits
@@ -33,8 +34,9 @@ class Data(Component):
 
     Attributes:
         source: the examples.
-        augment: augmentations of the pictures of training examples, applied one after the other.
-            All pictures of an example get the same change, such as those before and after an edit.
+        augment: augmentations of the pictures and sounds of training examples, applied one after
+            the other. All pictures of an example get the same change, such as those before and
+            after an edit.
         augment_given: augmentations of a second view of each picture, `NAME_given`. A DiT sees this
             view where the picture is a condition. Conditions are thus augmented, but not the
             pictures that the DiT learns to generate.
@@ -74,7 +76,12 @@ class Data(Component):
                 augmentation that changes pixels.
             OSError: if the training or validation data are missing.
         """
-        changing = [one for one in (*self.augment, *self.augment_given) if not one.mirrors]
+        every = (*self.augment, *self.augment_given)
+        if any(isinstance(one, SoundAugmentation) for one in every):
+            check_sounds(self.augment, self.augment_given, self.features())
+        changing = [
+            one for one in every if not one.mirrors and not isinstance(one, SoundAugmentation)
+        ]
         if changing:
             found = self.source.split("train").take(np.arange(1))
             encoded = [name for name in self.features() if name + MIRRORED in found]
@@ -225,8 +232,15 @@ class _Assemble:
         index = np.arange(len(order))[self._rows]
         arrays = take(self._split, order[self._rows], self._features)
         lengths = self._sizes and self._sizes.of(order)
+        always, given = self._augment
+        sounding = [one for one in always if isinstance(one, SoundAugmentation)]
+        if sounding:
+            always = tuple(one for one in always if not isinstance(one, SoundAugmentation))
+            draws = (self._seed, step, index)
+            changed = change_sounds(self._split, self._features, arrays, sounding, draws, lengths)
+            arrays, lengths = changed
         batch = _batch(arrays, self._features, index, np.ones(len(index), bool), lengths)
-        (always, given), pictures = self._augment, {}
+        pictures = {}
         if not (always or given):
             return batch
         for name, feature in self._features.items():

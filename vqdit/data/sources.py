@@ -63,6 +63,12 @@ class Feature(NamedTuple):
         return len(self.shape) == 3 and self.stored == np.uint8 and not self.encoded
 
     @property
+    def is_sound(self) -> bool:
+        """Whether the column holds sounds: int16 [n] or [n, c], and no codes or tokens."""
+        has_codes = self.encoded or self.units or self.packed or self.classes
+        return len(self.shape) in (1, 2) and self.stored == np.int16 and not has_codes
+
+    @property
     def stored(self) -> np.dtype:
         """The NumPy data type of the column.
 

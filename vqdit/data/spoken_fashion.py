@@ -7,20 +7,17 @@ speed and pitch belongs to one split only.
 """
 
 import hashlib
-import io
 import itertools
 import logging
 import math
 import os
-import shutil
-import subprocess
-import wave
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from vqdit.data.espeak import VOICES, Way, check_speaker, speak
 from vqdit.data.fashion_mnist import GARMENTS, FashionMNIST
 from vqdit.data.recorded import Recorded
 from vqdit.data.sources import SPLITS, Arrays, Feature, Source, Split, check_split, divide
@@ -45,19 +42,6 @@ NOUNS = (
     "an ankle boot",
 )
 WORDINGS = ("{}", "i see {}", "show me {}", "look at {}")
-VOICES = (
-    "en-us",
-    "en-gb",
-    "en-gb-scotland",
-    "en-gb-x-rp",
-    "en-029",
-    "en-us+f3",
-    "en-us-nyc+m3",
-    "en-gb-scotland+f5",
-    "en-gb-x-rp+f2",
-    "en-gb-x-gbclan+m1",
-)
-"""Distinct voices of espeak-ng. For an unknown name it uses another voice without an error."""
 MANNERS = ((220, 50), (230, 25), (240, 75), (250, 40), (265, 60))
 """Pairs of speed in words per minute and pitch from 0 to 99; every utterance fits the audio."""
 PEAK = 0.8
@@ -106,7 +90,7 @@ class SpokenFashion(Source):
     def _prepare(self) -> None:
         """Checks that images and utterances can be prepared, then prepares both."""
         if not Utterances().is_prepared():
-            check_speaker()
+            check_speaker("SpokenFashion")
         self._garments().features()
         Utterances().features()
 
@@ -129,8 +113,8 @@ class Utterances(Recorded):
         )
 
     def examples(self) -> Mapping[str, Iterable[Mapping[str, Any]]]:
-        check_speaker()
-        ways = [_Way(voice, *manner) for voice, manner in itertools.product(VOICES, MANNERS)]
+        check_speaker("SpokenFashion")
+        ways = [Way(voice, *manner) for voice, manner in itertools.product(VOICES, MANNERS)]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             return {
                 split: list(pool.map(_example, _lines([ways[row] for row in rows])))
@@ -157,21 +141,13 @@ class _Spoken:
         return label * each + int(generator.integers(each))
 
 
-class _Way(NamedTuple):
-    """A way of speaking: a voice of espeak-ng, words per minute, and a pitch of 0 to 99."""
-
-    voice: str
-    speed: int
-    pitch: int
-
-
 class _Line(NamedTuple):
     label: int
     text: str
-    way: _Way
+    way: Way
 
 
-def _lines(ways: list[_Way]) -> list[_Line]:
+def _lines(ways: list[Way]) -> list[_Line]:
     return [
         _Line(label, wording.format(noun), way)
         for label, noun in enumerate(NOUNS)
@@ -181,35 +157,8 @@ def _lines(ways: list[_Way]) -> list[_Line]:
 
 
 def _example(line: _Line) -> dict[str, Any]:
-    audio = _fit(*_speak(line), line)
+    audio = _fit(*speak(line.text, line.way), line)
     return {"text": to_bytes(line.text, LENGTH), "audio": audio, "label": line.label}
-
-
-def check_speaker() -> None:
-    """Raises FileNotFoundError unless espeak-ng is installed."""
-    if shutil.which("espeak-ng") is None:
-        raise FileNotFoundError(
-            "SpokenFashion needs the program espeak-ng, which is not installed; "
-            "run `apt-get install espeak-ng`"
-        )
-
-
-def _speak(line: _Line) -> tuple[np.ndarray, int]:
-    """Returns the speech as int16 [n], and its sampling rate in Hz.
-
-    Raises:
-        OSError: if espeak-ng fails.
-    """
-    way = line.way
-    options = ["-z", "-v", way.voice, "-s", str(way.speed), "-p", str(way.pitch), "--stdout"]
-    done = subprocess.run(["espeak-ng", *options, line.text], capture_output=True, check=False)
-    try:
-        with wave.open(io.BytesIO(done.stdout)) as reader:
-            speech = reader.readframes(reader.getnframes())
-            return np.frombuffer(speech, "<i2"), reader.getframerate()
-    except (wave.Error, EOFError) as error:
-        said = done.stderr.decode(errors="replace").strip() or error
-        raise OSError(f"espeak-ng failed to speak {line.text!r} with {way}: {said}") from error
 
 
 def _fit(speech: np.ndarray, rate: int, line: _Line) -> np.ndarray:

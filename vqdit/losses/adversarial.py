@@ -11,7 +11,7 @@ Lim & Ye, arXiv:1705.02894, with the factor 1/2 of Esser et al. (VQGAN), arXiv:2
 other implementations omit; Goodfellow et al., arXiv:1406.2661; Mao et al., arXiv:1611.04076, eq. 2.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 import jax
@@ -67,6 +67,23 @@ def accuracy(kind: Kind, real: Logits, fake: Logits, mask: Mask = None) -> Float
     threshold = GAMES[kind].threshold
     right = (real > threshold).astype(jnp.float32), (fake < threshold).astype(jnp.float32)
     return 0.5 * (per_example(right[0], mask) + per_example(right[1], mask))
+
+
+def feature_matching(
+    real: Sequence[tuple[Array, Mask]], fake: Sequence[tuple[Array, Mask]]
+) -> Float[Array, " b"]:
+    """Returns mean_layers mean |D_l(x) - D_l(y)| / mean |D_l(x)| of each pair.
+
+    The features D_l are given with the masks of their first axis. Défossez et al., "EnCodec",
+    arXiv:2210.13438, section 3.4, but with the second mean over each example, so that the loss of
+    an example does not depend on the batch.
+    """
+    total = jnp.zeros(len(real[0][0]), jnp.float32)
+    for (first, mask), (second, _) in zip(real, fake, strict=True):
+        first, second = first.astype(jnp.float32), second.astype(jnp.float32)
+        size = jax.lax.stop_gradient(per_example(jnp.abs(first), mask))
+        total += per_example(jnp.abs(first - second), mask) / jnp.maximum(size, 1e-8)
+    return total / len(real)
 
 
 def lecam(

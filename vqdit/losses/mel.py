@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vqdit.losses.perceptual import Mask, Perceptual
+from vqdit.losses.stft import check_sound, frame_centres, magnitudes, of_each_channel
 from vqdit.masked_mean import mean_of_each
 from vqdit.nn.mel import mel_bands
 from vqdit.typing import Array, Float, Int, Params
@@ -22,9 +23,6 @@ FLOOR = 1e-3
 With a much smaller value, the silence around a word would dominate the loss.
 """
 
-EPSILON = 1e-8
-"""Added to powers in the square root."""
-
 
 class Mel(Perceptual):
     """The mean absolute error of log mel spectrograms, in several resolutions.
@@ -33,11 +31,15 @@ class Mel(Perceptual):
         rate: samples per second of the sounds, in Hz.
         windows: window lengths of the transforms, in samples; the hop is a quarter of each.
         weight: weight of the loss, relative to a waveform loss of weight 1; 15 in the paper.
+        bands: number of mel bands for each of the windows; if empty, a sixth of the window. The
+            published windows are (32, 64, 128, 256, 512, 1024, 2048) with
+            (5, 10, 20, 40, 80, 160, 320) bands.
     """
 
     rate: int = 8000
     windows: tuple[int, ...] = (64, 128, 256, 512, 1024)
     weight: float = 15.0
+    bands: tuple[int, ...] = ()
 
     any_length = True
 
@@ -45,13 +47,12 @@ class Mel(Perceptual):
         super().__post_init__()
         self.require("rate >= 1", self.rate >= 1)
         self.require("windows of at least 32 samples", min(self.windows, default=0) >= 32)
+        rule = "bands to be one number of at least 1 for each window, or none"
+        is_one_each = len(self.bands) == len(self.windows) and min(self.bands, default=0) >= 1
+        self.require(rule, not self.bands or is_one_each)
 
     def check(self, size: tuple[int, ...], channels: int) -> None:
-        if len(size) != 1 or channels != 1 or size[0] < max(self.windows):
-            raise ValueError(
-                f"Mel needs sounds with one channel and at least {max(self.windows)} samples, its "
-                f"longest window, got size {'x'.join(map(str, size))} with {channels} channels"
-            )
+        check_sound("Mel", self.windows, size)
 
     def load(self) -> Params:
         return {}
@@ -67,46 +68,34 @@ class Mel(Perceptual):
         mask: Mask = None,
     ) -> Float[Array, " b"]:
         del params
+        each = len(x)
+        x, y, mask = of_each_channel(x, y, mask)
         length = None if mask is None else jnp.sum(mask, axis=1)
         total = jnp.zeros(len(x), jnp.float32)
-        for window in self.windows:
-            first, second = (log_mel(sound[..., 0], self.rate, window, length) for sound in (x, y))
-            starts = jnp.asarray(_starts(x.shape[1], window))
+        for number, window in enumerate(self.windows):
+            bands = self.bands[number] if self.bands else 0
+            first, second = (log_mel(sound, self.rate, window, length, bands) for sound in (x, y))
+            starts = jnp.asarray(frame_centres(x.shape[1], window))
             is_real = None if length is None else starts <= length[:, None]
             total += mean_of_each(jnp.abs(first - second), is_real)
-        return total / len(self.windows)
+        return jnp.mean(total.reshape(each, -1), axis=1) / len(self.windows)
 
 
 def log_mel(
-    sounds: Float[Array, "b t"], rate: int, window: int, length: Int[Array, " b"] | None = None
+    sounds: Float[Array, "b t"],
+    rate: int,
+    window: int,
+    length: Int[Array, " b"] | None = None,
+    bands: int = 0,
 ) -> Float[Array, "b n m"]:
-    """Returns log10 of the mel magnitudes [b, frames, bands], with one band per three frequencies.
-
-    The frames of a sound are centred at 0, `window` / 4, and so on up to its end.
+    """Returns log10 of the mel magnitudes [b, frames, bands].
 
     Args:
-        sounds: waveforms in [-1, 1]; they are padded by reflection.
+        sounds: waveforms in [-1, 1].
         rate: samples per second, in Hz.
-        window: length of the Hann window, in samples.
-        length: length of each sound, at which it is reflected; None if all sounds fill the array.
+        window: length of the Hann window, in samples; see `magnitudes`.
+        length: length of each sound; None if all fill the array.
+        bands: number of bands; 0 for one per three frequencies.
     """
-    half = window // 2
-    if length is None:
-        padded = jnp.pad(sounds, ((0, 0), (half, half)), mode="reflect")
-    else:
-        last = jnp.maximum(length - 1, 0)[:, None]
-        place = last - jnp.abs(last - np.abs(np.arange(-half, sounds.shape[1] + half)))
-        padded = jnp.take_along_axis(sounds, jnp.maximum(place, 0), axis=1)
-    frames = padded[:, _starts(sounds.shape[1], window)[:, None] + np.arange(window)]
-    hann = np.hanning(window + 1)[:-1].astype(np.float32)
-    spectrum = jnp.fft.rfft(frames * hann)
-    power = jnp.real(spectrum) ** 2 + jnp.imag(spectrum) ** 2
-    # The square root has an infinite slope at 0, which occurs in silence.
-    magnitude = jnp.sqrt(power + EPSILON) * (2.0 / hann.sum())
-    bands = mel_bands(window, rate, window // 6).astype(np.float32)
-    return jnp.log10(magnitude @ bands + FLOOR)
-
-
-def _starts(length: int, window: int) -> np.ndarray:
-    """Returns the centres of the frames of a sound, which are their starts in the padded sound."""
-    return np.arange(0, length + 1, window // 4)
+    weights = mel_bands(window, rate, bands or window // 6).astype(np.float32)
+    return jnp.log10(magnitudes(sounds, window, length) @ weights + FLOOR)

@@ -98,3 +98,55 @@ def codebook_health(
         codebook_perplexity=jnp.mean(jnp.exp(entropy)),
         dead_codes=dead,
     )
+
+
+class BitRate(NamedTuple):
+    """The bits per second of the codes of sounds: as they are stored, and as their entropy allows.
+
+    Attributes:
+        counts: how often each code occurs, by codebook.
+        stored: bits of all codes, each with log2 of the size of its codebook.
+        seconds: duration of all sounds.
+    """
+
+    counts: Float[Array, "q k"]
+    stored: Float[Array, ""]
+    seconds: Float[Array, ""]
+
+    @classmethod
+    def of(
+        cls,
+        codes: Int[Array, "b l q"],
+        sizes: tuple[int, ...],
+        valid: Bool[Array, " b"],
+        tokens: Int[Array, ""],
+        seconds: float,
+    ) -> "BitRate":
+        """Counts the codes of valid examples, except -1 (no code).
+
+        Args:
+            codes: ids of codes.
+            sizes: sizes of the codebooks.
+            valid: False where an example is padding.
+            tokens: number of real positions of all valid examples.
+            seconds: duration of a position.
+        """
+        counts = CodeUse.of(codes, max(sizes), valid).counts
+        bits = jnp.log2(jnp.asarray(sizes, jnp.float32))
+        return cls(counts, jnp.sum(jnp.sum(counts, axis=1) * bits), tokens * seconds)
+
+    def compute(self, name: str) -> dict[str, float]:
+        """Returns two rates in kbit/s, or nothing without sounds.
+
+        Returns:
+            name: that of codes of log2 K bits each.
+            name_entropy: that of an ideal entropy coder which knows the histogram of each codebook
+                but no context, so it is an upper bound of what better coders need.
+        """
+        if not self.seconds:
+            return {}
+        counts = np.asarray(self.counts, np.float64)
+        share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1.0)
+        bits = -np.sum(counts * np.log2(np.where(share > 0, share, 1.0)))
+        scale = 1e-3 / float(self.seconds)
+        return {name: float(self.stored) * scale, f"{name}_entropy": float(bits) * scale}

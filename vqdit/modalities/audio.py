@@ -25,9 +25,10 @@ FULL_SCALE = 32768.0
 
 
 class Audio(Modality):
-    """Mono waveforms of one length, or of any length within bounds.
+    """Waveforms of one length, or of any length within bounds.
 
     Sound files of any rate, number of channels and format are read (`vqdit.modalities.sounds`).
+    Stored examples are int16 [n], or [n, 2] if they are stereo.
 
     Attributes:
         samples: length of every waveform, unless `seconds` is given.
@@ -37,18 +38,21 @@ class Audio(Modality):
         outside: treatment of recordings in a data set that are shorter or longer: "cut" cuts off
             the end of longer ones and appends silence to shorter ones; "skip" leaves the example
             out; "error" raises an error.
+        channels: 1 for mono, 2 for stereo.
     """
 
     samples: int = 8000
     rate: int = 8000
     seconds: tuple[float, ...] = ()
     outside: Literal["cut", "skip", "error"] = resumable("error")
+    channels: int = 1
 
     def __post_init__(self) -> None:
         if self.samples < 1 or self.rate < 1:
             raise ValueError(
                 f"Audio needs samples and rate >= 1, got samples={self.samples} rate={self.rate}"
             )
+        self.require("channels 1 (mono) or 2 (stereo)", self.channels in (1, 2))
         if self.seconds:
             is_range = len(self.seconds) == 2 and 0.0 <= self.seconds[0] <= self.seconds[1]
             rule = "seconds as a shortest and a longest duration of at least one sample"
@@ -68,7 +72,12 @@ class Audio(Modality):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return (self._longest,)
+        return (self._longest, *self._each)
+
+    @property
+    def _each(self) -> tuple[int, ...]:
+        """Shape of one stored sample."""
+        return () if self.channels == 1 else (self.channels,)
 
     @property
     def dtype(self) -> np.dtype:
@@ -76,13 +85,14 @@ class Audio(Modality):
 
     @property
     def grid(self) -> tuple[int, ...]:
-        return self.shape
+        return (self._longest,)
 
-    def standardize(self, raw: Int[Array, "b t"]) -> Float[Array, "b t 1"]:
-        return raw.astype(jnp.float32)[..., None] / FULL_SCALE
+    def standardize(self, raw: Int[Array, "b t *_"]) -> Float[Array, "b t c"]:
+        x = raw.astype(jnp.float32)
+        return (x if self._each else x[..., None]) / FULL_SCALE
 
-    def restore(self, x: Float[Array, "b t 1"]) -> Int[Array, "b t"]:
-        x = jnp.round(x[..., 0] * FULL_SCALE)
+    def restore(self, x: Float[Array, "b t c"]) -> Int[Array, "b t *_"]:
+        x = jnp.round((x if self._each else x[..., 0]) * FULL_SCALE)
         return jnp.clip(x, -FULL_SCALE, FULL_SCALE - 1).astype(jnp.int16)
 
     @property
@@ -90,7 +100,7 @@ class Audio(Modality):
         return True
 
     def read_cell(self, value: Value) -> Cell:
-        read = read_sound(as_file(value), self.rate, self._longest)
+        read = read_sound(as_file(value), self.rate, self._longest, self.channels)
         is_short = len(read.samples) < self._least
         if not (is_short or read.is_longer):
             return Cell(read.samples, read.changes)
@@ -108,7 +118,7 @@ class Audio(Modality):
 
     def read(self, value: str) -> list[np.ndarray]:
         files = find_files(value, SUFFIXES, "sound")
-        read = [read_sound(file, self.rate, self._longest) for file in files]
+        read = [read_sound(file, self.rate, self._longest, self.channels) for file in files]
         fitted = [self._fitted(recording.samples) for recording in read]
         changed = [
             file
@@ -119,12 +129,13 @@ class Audio(Modality):
             form = f"{self._duration(self._least)} to {self._duration(self._longest)}"
         else:
             form = f"{self._longest} samples at {self.rate} Hz"
-        report_fitted(changed, f"mono, {form}")
+        report_fitted(changed, f"{'stereo' if self._each else 'mono'}, {form}")
         return fitted
 
     def _fitted(self, sound: np.ndarray) -> np.ndarray:
         """Appends silence to a short waveform."""
-        return np.pad(sound, (0, max(0, self._least - len(sound))))
+        more = max(0, self._least - len(sound))
+        return np.pad(sound, ((0, more), *((0, 0),) * (sound.ndim - 1)))
 
     def _duration(self, samples: int) -> str:
         """Returns a length as text with a unit."""
@@ -162,7 +173,11 @@ class Audio(Modality):
 
 
 def spectrogram(sound: np.ndarray, edge: int = 64) -> np.ndarray:
-    """Returns the spectrogram of a waveform int16 [t] as a picture uint8 [edge, edge, 1]."""
+    """Returns the spectrogram of a waveform int16 [t] as a picture uint8 [edge, edge, 1].
+
+    That of a stereo sound [t, c] is the spectrogram of the mean over its channels.
+    """
+    sound = sound if sound.ndim == 1 else sound.mean(axis=1)
     window = 4 * edge
     sound = np.pad(sound / FULL_SCALE, (0, max(0, window - len(sound))))
     starts = np.linspace(0, len(sound) - window, edge).astype(int)

@@ -32,6 +32,10 @@ RATES = (100, 1_000_000)
 """Lowest and highest sampling rate that is resampled, in Hz."""
 BLOCK = 2**20
 """Number of values that are decoded at a time."""
+FULL = 32767 / 32768
+"""Full scale: the largest value of 16 bits."""
+CLIPPED = 3
+"""Number of samples at full scale in succession by which a clipped recording is known."""
 
 
 class Recording(NamedTuple):
@@ -48,8 +52,8 @@ class Recording(NamedTuple):
     changes: tuple[str, ...]
 
 
-def read_sound(file: Path | bytes, rate: int, most: int) -> Recording:
-    """Reads a sound, mixes it to mono and resamples it.
+def read_sound(file: Path | bytes, rate: int, most: int, channels: int = 1) -> Recording:
+    """Reads a sound, mixes it to the wanted channels and resamples it.
 
     Samples with more than 16 bits are rounded, and floating-point samples are clipped to [-1, 1].
     Sounds are resampled by soxr, in high quality.
@@ -58,6 +62,7 @@ def read_sound(file: Path | bytes, rate: int, most: int) -> Recording:
         file: the sound file, or its bytes.
         rate: sampling rate of the result in Hz.
         most: largest number of samples of the result.
+        channels: 1 (mono) or 2 (stereo); see `mixed`.
 
     Raises:
         ValueError: if the file cannot be decoded, is cut off, or has NaN or infinite samples; the
@@ -67,26 +72,110 @@ def read_sound(file: Path | bytes, rate: int, most: int) -> Recording:
     if isinstance(file, Path) and not file.is_file():
         raise FileNotFoundError(f"no sound {shown(file)}")
     with _opened(file) as sound:
-        found_rate, channels = sound.samplerate, sound.channels
-        is_other = found_rate != rate
-        if is_other and not RATES[0] <= found_rate <= RATES[1]:
-            raise ValueError(
-                f"the sound {_shown(file)} has a sampling rate of {found_rate} Hz; convert it to "
-                f"{rate} Hz"
-            )
+        found_rate, is_other = _rate(file, sound, rate), sound.samplerate != rate
         count = most + 1
         if is_other:  # half a second more for the filter
             count = math.ceil(count * found_rate / rate) + found_rate // 2
-        found = sound.read_mono(count)
-    if not np.isfinite(found).all():
-        raise ValueError(f"the sound {_shown(file)} has values that are not finite; replace it")
+        parts = [mixed(block, channels) for block in sound.blocks(count)]
+        changes = _changes(sound, rate, channels)
+    found = np.concatenate([np.zeros((0, channels)), *parts])
+    _check_finite(file, found)
     if is_other:
         import soxr
 
         found = soxr.resample(found, found_rate, rate)
-    changes = [f"resampled to {rate} Hz"] * is_other + ["mixed down to mono"] * (channels > 1)
-    stored = np.clip(np.round(found[:most] * 32768.0), -32768, 32767).astype(np.int16)
-    return Recording(stored, len(found) > most, tuple(changes))
+    return Recording(_stored(found[:most]), len(found) > most, changes)
+
+
+def read_recording(file: Path | bytes, rate: int, channels: int = 1) -> Recording:
+    """Reads all of a sound of any length, block by block; else as `read_sound`.
+
+    Only the result is in memory as a whole. `changes` also say if the file is clipped: if it has
+    `CLIPPED` samples at full scale in succession.
+    """
+    if isinstance(file, Path) and not file.is_file():
+        raise FileNotFoundError(f"no sound {shown(file)}")
+    parts, is_clipped, stream = [_stored(np.zeros((0, channels)))], False, None
+    with _opened(file) as sound:
+        found_rate = _rate(file, sound, rate)
+        if found_rate != rate:
+            import soxr
+
+            stream = soxr.ResampleStream(found_rate, rate, channels, dtype="float64")
+        for block in sound.blocks(None):
+            _check_finite(file, block)
+            is_clipped = is_clipped or _is_clipped(block)
+            block = mixed(block, channels)
+            parts.append(_stored(stream.resample_chunk(block) if stream else block))
+        if stream:
+            parts.append(_stored(stream.resample_chunk(np.zeros((0, channels)), last=True)))
+        changes = _changes(sound, rate, channels) + ("clipped already in the file",) * is_clipped
+    return Recording(np.concatenate(parts), False, changes)
+
+
+def resampled(sound: np.ndarray, found: int, rate: int) -> np.ndarray:
+    """Returns int16 [n] or [n, c] at another rate; `found` and `rate` are in Hz."""
+    if found == rate:
+        return sound
+    import soxr
+
+    return _rounded(soxr.resample(sound / 32768.0, found, rate))
+
+
+def mixed(block: np.ndarray, channels: int) -> np.ndarray:
+    """Returns samples [n, c] with 1 or 2 channels.
+
+    Mono is the mean over all channels. As stereo, a mono sound has two equal channels, and a sound
+    with more than two channels is mixed to mono first.
+    """
+    if block.shape[1] == channels:
+        return block
+    return np.repeat(block.mean(axis=1, keepdims=True), channels, axis=1)
+
+
+def _rate(file: Path | bytes, sound: "_Sound | _Decoded", rate: int) -> int:
+    """Returns the sampling rate of a sound, from which it can be resampled."""
+    found = sound.samplerate
+    if found != rate and not RATES[0] <= found <= RATES[1]:
+        raise ValueError(
+            f"the sound {_shown(file)} has a sampling rate of {found} Hz; convert it to {rate} Hz"
+        )
+    return found
+
+
+def _changes(sound: "_Sound | _Decoded", rate: int, channels: int) -> tuple[str, ...]:
+    found, changes = sound.channels, []
+    if sound.samplerate != rate:
+        changes.append(f"resampled to {rate} Hz")
+    if found > 1 and found != channels:
+        changes.append("mixed down to mono")
+    if found < channels:
+        changes.append("mono, stored as two equal channels")
+    return tuple(changes)
+
+
+def _check_finite(file: Path | bytes, found: np.ndarray) -> None:
+    if not np.isfinite(found).all():
+        raise ValueError(f"the sound {_shown(file)} has values that are not finite; replace it")
+
+
+def _stored(found: np.ndarray) -> np.ndarray:
+    """Returns samples [n, c] as int16: [n] if there is one channel, else [n, c]."""
+    stored = _rounded(found)
+    return stored[:, 0] if stored.shape[1] == 1 else stored
+
+
+def _rounded(found: np.ndarray) -> np.ndarray:
+    return np.clip(np.round(found * 32768.0), -32768, 32767).astype(np.int16)
+
+
+def _is_clipped(block: np.ndarray) -> bool:
+    """Returns whether `CLIPPED` samples of a channel in succession are at full scale."""
+    is_full = np.abs(block) >= FULL
+    runs = is_full[CLIPPED - 1 :]
+    for shift in range(1, CLIPPED):
+        runs = runs & is_full[CLIPPED - 1 - shift : len(is_full) - shift]
+    return bool(runs.any())
 
 
 class SoundForm(NamedTuple):
@@ -118,15 +207,17 @@ class _Sound:
         self.samplerate, self.channels = opened.samplerate, opened.channels
         self.frames = opened.frames
 
-    def read_mono(self, count: int) -> np.ndarray:
-        """Returns at most the first `count` samples, averaged over the channels, in [-1, 1]."""
+    def blocks(self, count: int | None) -> Iterator[np.ndarray]:
+        """Yields at most the first `count` samples as blocks float64 [n, c] in [-1, 1]."""
         # If a file of floats were read as integers, its scale would be ignored.
-        size, frames = max(1, BLOCK // self.channels), self._opened.frames
-        blocks = self._opened.blocks(size, frames=count, dtype="float64", always_2d=True)
-        found = np.concatenate([np.zeros(0), *(block.mean(axis=1) for block in blocks)])
-        if len(found) < min(count, frames) and self._opened.format not in ESTIMATED:
+        size, frames, found = max(1, BLOCK // self.channels), self._opened.frames, 0
+        most = -1 if count is None else count
+        for block in self._opened.blocks(size, frames=most, dtype="float64", always_2d=True):
+            found += len(block)
+            yield block
+        wanted = frames if count is None else min(count, frames)
+        if found < wanted and self._opened.format not in ESTIMATED:
             raise RuntimeError("the file is cut off")
-        return found
 
 
 class _Decoded:
@@ -139,22 +230,22 @@ class _Decoded:
         seconds = (container.duration or 0) / 1e6  # FFmpeg's unit is a microsecond
         self.frames = round(seconds * self.samplerate)
 
-    def read_mono(self, count: int) -> np.ndarray:
+    def blocks(self, count: int | None) -> Iterator[np.ndarray]:
         import av
         from av.error import FFmpegError
 
-        parts, left = [np.zeros(0)], count
+        left = count
         resampler = av.AudioResampler(format="dblp")  # changes only the values, not the rate
         try:
             for frame in self._container.decode(self._stream):
                 for part in resampler.resample(frame):
-                    parts.append(part.to_ndarray().mean(axis=0)[:left])  # c t
-                    left -= len(parts[-1])
-                if not left:
-                    break
+                    yield part.to_ndarray().T[:left]  # t c
+                    if left is not None:
+                        left = max(0, left - part.samples)
+                if left == 0:
+                    return
         except FFmpegError as error:
             raise RuntimeError(str(error)) from error
-        return np.concatenate(parts)
 
 
 @contextlib.contextmanager

@@ -5,11 +5,12 @@ from vqdit.models.base import Autoencoder
 from vqdit.models.codebook import Codebook
 from vqdit.models.discriminators import Discriminator, PatchGAN, StyleGAN
 from vqdit.models.dit import DiT, Tokens
+from vqdit.models.sound_discriminators import MultiPeriod, MultiSTFT, Together
 from vqdit.models.vit import TiTok, ViTTokenizer
 from vqdit.models.vqgan import VQGAN
 from vqdit.models.vqgan_plus import VQGANPlus
 
 __all__ = [
-    "VQGAN", "Autoencoder", "Codebook", "ConvAutoencoder", "DiT", "Discriminator", "PatchGAN",
-    "StyleGAN", "TiTok", "Tokens", "VQGANPlus", "ViTTokenizer",
+    "VQGAN", "Autoencoder", "Codebook", "ConvAutoencoder", "DiT", "Discriminator", "MultiPeriod",
+    "MultiSTFT", "PatchGAN", "StyleGAN", "TiTok", "Together", "Tokens", "VQGANPlus", "ViTTokenizer",
 ]  # fmt: skip

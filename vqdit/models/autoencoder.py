@@ -16,6 +16,8 @@ from vqdit.nn.patches import fold, unfold
 from vqdit.parallel.target_platform import platform
 from vqdit.typing import Array, Float
 
+NARROWEST = 16
+"""Least width of the layers that interpolate, unless the first level is narrower."""
 Grid = Float[Array, "b ... _"]
 """Activations on a grid with one, two or three axes."""
 
@@ -95,6 +97,12 @@ class LeveledAutoencoder(Autoencoder):
         """Applies the first convolutions of the decoder. Default: none."""
         return z
 
+    def to_data(self, h: Grid, channels: int, mask: Mask = None) -> Grid:
+        """Applies the last convolution of the decoder, which makes whole patches."""
+        axes = h.ndim - 2
+        out = nn.Conv(channels * self.patch**axes, (3,) * axes, name="out")
+        return _unfold(out(zero_behind(h, mask)), self.patch)
+
 
 class _Encoder(nn.Module):
     config: LeveledAutoencoder
@@ -136,9 +144,17 @@ class _Decoder(nn.Module):
                 up = Upsample(channels, axes, config.dtype, name=f"level_{level}_up")
                 h = up(h, masks[level])
         h = nn.silu(group_norm(h, "norm", config.groups, masks[0])).astype(jnp.float32)
-        out = nn.Conv(self.channels * config.patch**axes, kernel, name="out")
-        h = out(zero_behind(h, masks[0]))
-        return _unfold(h, config.patch)
+        return config.to_data(h, self.channels, masks[0])
+
+
+def doubled(x: Grid) -> Grid:
+    """Doubles every axis by linear interpolation, with zeros beyond the borders."""
+    for axis in range(1, x.ndim - 1):
+        x = jnp.repeat(x, 2, axis=axis)
+        before = jnp.roll(x, 1, axis=axis)
+        before = before.at[(slice(None),) * axis + (0,)].set(0.0)
+        x = 0.5 * (x + before)
+    return x
 
 
 def _masks(mask: Mask, levels: int) -> list[Any]:
@@ -167,13 +183,36 @@ class ConvAutoencoder(LeveledAutoencoder):
     Attributes:
         patch: edge of the patches that are folded into channels before the first level, which
             reduces the cost for long signals; must divide the size of the data.
+        upsampling: how the decoder makes the values of a patch. "fold": one convolution makes all
+            of them, each by weights of its own. What does not change in time then has the period
+            of a patch: sounds have constant tones at multiples of rate / patch. "linear": linear
+            interpolation by 2 and a convolution, again and again, so that what does not change is
+            constant; sounds have no such tones. Pons et al., "Upsampling artifacts in neural audio
+            synthesis", arXiv:2010.14356.
     """
 
     patch: int = 1
+    upsampling: Literal["fold", "linear"] = "fold"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require("patch >= 1", self.patch >= 1)
+        is_power = self.patch & (self.patch - 1) == 0
+        rule = "patch to be a power of 2 with upsampling='linear'"
+        self.require(rule, self.upsampling == "fold" or is_power)
+
+    def to_data(self, h: Grid, channels: int, mask: Mask = None) -> Grid:
+        if self.upsampling == "fold":
+            return super().to_data(h, channels, mask)
+        axes, width = h.ndim - 2, h.shape[-1]
+        for number in range(self.patch.bit_length() - 1):
+            width = max(width // 2, min(width, NARROWEST))
+            h = doubled(zero_behind(h, mask))
+            mask = None if mask is None else jnp.repeat(mask, 2, axis=1)
+            conv = nn.Conv(width, (3,) * axes, dtype=self.dtype, name=f"smooth_{number}")
+            h = nn.silu(conv(zero_behind(h, mask)))
+        out = nn.Conv(channels, (7,) * axes, name="out")
+        return out(zero_behind(h.astype(jnp.float32), mask))
 
     @property
     def downsampling(self) -> int:

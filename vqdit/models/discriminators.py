@@ -5,7 +5,7 @@ statistics, makes the logit of an image depend on the rest of the batch, and dif
 unless it is synchronised.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -17,10 +17,30 @@ SLOPE = 0.2
 """Negative slope of the leaky ReLUs, as published for both discriminators."""
 
 
+class Judgement(NamedTuple):
+    """What one network says about data.
+
+    Attributes:
+        logits: a high logit means original.
+        mask: which logits are of real positions, along their first axis; None if all are.
+        features: activations of the layers, each with the mask of its first axis; empty if the
+            network has none to compare.
+    """
+
+    logits: Float[Array, "b *grid"]
+    mask: Bool[Array, "b _"] | None
+    features: tuple[tuple[Array, Any], ...] = ()
+
+
 class Discriminator(Component):
     """Base class of discriminators, which map data to logits; a high logit means original."""
 
     any_length = False  # whether a batch may have sequences of different lengths
+
+    @property
+    def has_features(self) -> bool:
+        """Whether `judge` returns features."""
+        return False
 
     @property
     def smallest(self) -> int:
@@ -45,8 +65,19 @@ class Discriminator(Component):
         logits: Any = self._network().apply({"params": params}, *given)
         return logits
 
-    def real(self, mask: Bool[Array, "b n"]) -> Bool[Array, "b _"]:
-        """Returns which logits belong to positions without padding; the others are meaningless."""
+    def judge(
+        self, params: Params, x: Float[Array, "b *size c"], mask: Mask = None
+    ) -> list[Judgement]:
+        """Returns what each network of the discriminator says; by default there is one."""
+        real = None if mask is None else self.real(mask)
+        return [Judgement(self.apply(params, x, mask), real)]
+
+    def real(self, mask: Bool[Array, "b n"]) -> Any:
+        """Returns which logits belong to positions without padding; the others are meaningless.
+
+        Raises:
+            ValueError: the discriminator takes data of one size only.
+        """
         raise ValueError(
             f"{type(self).__name__} needs data of a fixed size; use PatchGAN for varying lengths"
         )

@@ -10,6 +10,7 @@ Esser et al., "Taming Transformers" (VQGAN), arXiv:2012.09841, section 3.1.
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -44,6 +45,9 @@ class Adversary(Component):
         discriminator: the network.
         loss: adversarial loss of discriminator and generator; see `vqdit.losses.adversarial`.
         weight: weight of the generator's loss; the reconstruction has weight 1.
+        matching: weight of the distance between the discriminator's features of original and
+            reconstruction (`feature_matching`), for discriminators that have features; 2 to 4 is
+            usual for sounds.
         start: first step in which the discriminator is trained and the generator's loss counts.
         adaptive: also scale the generator's loss so that its gradient at the decoder's last layer
             is as large as that of the reconstruction, as in VQGAN.
@@ -57,6 +61,7 @@ class Adversary(Component):
     discriminator: Discriminator = PatchGAN()
     loss: adversarial.Kind = "hinge"
     weight: float = 0.1
+    matching: float = 0.0
     start: int = 0
     adaptive: bool = False
     lecam: float = 0.0
@@ -71,6 +76,10 @@ class Adversary(Component):
             )
         if min(self.lecam, self.r1) < 0.0:
             raise ValueError(f"Adversary needs lecam and r1 >= 0, got {self.lecam} and {self.r1}")
+        self.require("matching >= 0", self.matching >= 0.0)
+        if self.matching and not self.discriminator.has_features:
+            name = type(self.discriminator).__name__
+            raise ValueError(f"{name} has no features; use matching=0, or MultiPeriod or MultiSTFT")
         if self.start < 0 or self.r1_every < 1:
             raise ValueError(
                 "Adversary needs start >= 0 and r1_every >= 1, got "
@@ -109,13 +118,28 @@ class Adversary(Component):
         mask: Mask = None,
     ) -> Float[Array, ""]:
         """Returns the unweighted loss of reconstructions; no gradient reaches `params`."""
-        logits = self.discriminator.apply(jax.lax.stop_gradient(params), y, mask)
-        real = self._real(mask)
-        return masked_mean(adversarial.generator_loss(self.loss, logits, real), valid)
+        fakes = self.discriminator.judge(jax.lax.stop_gradient(params), y, mask)
+        losses = [adversarial.generator_loss(self.loss, fake.logits, fake.mask) for fake in fakes]
+        return masked_mean(_mean(losses), valid)
 
-    def _real(self, mask: Mask) -> Bool[Array, "b _"] | None:
-        """Returns which logits belong to positions without padding; None if all do."""
-        return None if mask is None else self.discriminator.real(mask)
+    def matching_loss(
+        self,
+        params: Params,
+        x: Float[Array, "b *size c"],
+        y: Float[Array, "b *size c"],
+        valid: Weights,
+        mask: Mask = None,
+    ) -> Float[Array, ""]:
+        """Returns the distance of the features of y to those of x, as `feature_matching` has it.
+
+        It is a mean over networks. No gradient reaches `params`.
+        """
+        params = jax.lax.stop_gradient(params)
+        pairs = zip(*(self.discriminator.judge(params, data, mask) for data in (x, y)), strict=True)
+        return masked_mean(
+            _mean([adversarial.feature_matching(one.features, two.features) for one, two in pairs]),
+            valid,
+        )
 
     def discriminator_loss(
         self,
@@ -129,26 +153,31 @@ class Adversary(Component):
     ) -> tuple[Float[Array, ""], Named[Float[Array, ""]], Averages]:
         """Returns the loss, its metrics, and the next averages; no gradient reaches x and y."""
         x, y = jax.lax.stop_gradient((x, y))
-        real, fake = (self.discriminator.apply(params, data, mask) for data in (x, y))
-        within = self._real(mask)
-        loss = masked_mean(adversarial.discriminator_loss(self.loss, real, fake, within), valid)
-        logits = Averages(
-            *(
-                masked_mean(adversarial.per_example(jax.lax.stop_gradient(f), within), valid)
-                for f in (real, fake)
-            )
+        pairs = list(
+            zip(*(self.discriminator.judge(params, data, mask) for data in (x, y)), strict=True)
         )
+
+        def mean(loss: Callable[..., Float[Array, " b"]], *others: Any) -> Float[Array, ""]:
+            """Returns the mean of a loss over networks and examples."""
+            each = [loss(real.logits, fake.logits, *others, real.mask) for real, fake in pairs]
+            return masked_mean(_mean(each), valid)
+
+        loss = mean(functools.partial(adversarial.discriminator_loss, self.loss))
+        per_example = jax.lax.stop_gradient(
+            [
+                [adversarial.per_example(one.logits, one.mask) for one in judged]
+                for judged in zip(*pairs, strict=True)
+            ]
+        )
+        logits = Averages(*(masked_mean(_mean(means), valid) for means in per_example))
         metrics = {
             "discriminator": loss,
-            "discriminator_accuracy": masked_mean(
-                adversarial.accuracy(self.loss, real, fake, within), valid
-            ),
+            "discriminator_accuracy": mean(functools.partial(adversarial.accuracy, self.loss)),
             "logits_real": logits.real,
             "logits_fake": logits.fake,
         }
         if self.lecam > 0.0:
-            distance = adversarial.lecam(real, fake, *averages, within)
-            metrics["lecam"] = masked_mean(distance, valid)
+            metrics["lecam"] = mean(adversarial.lecam, *averages)
             loss = loss + self.lecam * metrics["lecam"]
         if self.r1 > 0.0:
             metrics["r1"] = self._r1(params, x, valid, step, mask)
@@ -166,8 +195,11 @@ class Adversary(Component):
         """Returns n times the penalty in every n-th step; returns 0 in others, at no cost."""
 
         def penalty(params: Params) -> Float[Array, ""]:
-            logits = functools.partial(self.discriminator.apply, params, mask=mask)
-            each = adversarial.r1(logits, x, self._real(mask))
+            def logits(x: Float[Array, "b *size c"]) -> Float[Array, " b"]:
+                judged = self.discriminator.judge(params, x, mask)
+                return _mean([adversarial.per_example(one.logits, one.mask) for one in judged])
+
+            each = adversarial.r1(logits, x)
             return self.r1_every * masked_mean(each, valid)
 
         due = (step - self.start) % self.r1_every == 0
@@ -180,6 +212,14 @@ class Adversary(Component):
     def build(self, steps: int) -> optax.GradientTransformation:
         """Returns the discriminator's optimizer, which begins at step `start` of a run."""
         return starting_at(self.start, self.optimizer.build(max(steps - self.start, 1)))
+
+
+def _mean(values: list[Float[Array, " b"]]) -> Float[Array, " b"]:
+    """Returns the mean over the networks of a discriminator."""
+    total = values[0]
+    for value in values[1:]:
+        total = total + value
+    return total / len(values) if len(values) > 1 else total
 
 
 class Waiting(NamedTuple):

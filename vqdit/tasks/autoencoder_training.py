@@ -28,6 +28,8 @@ from vqdit.typing import Array, Bool, Float, Int, Key, Named, Params, Stats
 T = TypeVar("T", bound="AutoencoderTrainingTask")
 DATA, TOKENS = "data", "tokens"
 """Names of the means in the loss: over values of the data, and over tokens."""
+TRAINING_ONLY = ("discriminator", "distillation")
+"""Names of parameters that only training needs."""
 
 
 class AutoencoderTrainingTask(ReconstructionTask):
@@ -35,25 +37,61 @@ class AutoencoderTrainingTask(ReconstructionTask):
 
     @property
     def without_training(self: T) -> T:
-        return dataclasses.replace(self, perceptual=(), adversary=None)
+        return dataclasses.replace(self, perceptual=(), adversary=None, balance=None)
+
+    @property
+    def _is_nested(self) -> bool:
+        """Whether the statistics of the bottleneck are one of several."""
+        return self.adversary is not None or self.balance is not None
 
     def bottleneck_stats(self, stats: Stats) -> Stats:
-        return stats if self.adversary is None else stats["bottleneck"]
+        return stats["bottleneck"] if self._is_nested else stats
 
     def for_inference(self: T, params: Params, stats: Stats) -> tuple[T, Params, Stats]:
-        return self.without_training, _without_discriminator(params), self.bottleneck_stats(stats)
+        return self.without_training, _for_inference(params), self.bottleneck_stats(stats)
 
     def warm_start(self, source: Task, params: Params, stats: Stats, load: Load) -> Trees:
-        """Starts from a run with or without an adversary; a new discriminator is not changed."""
-        has, source_has = (getattr(task, "adversary", None) is not None for task in (self, source))
-        if has == source_has:
+        """Starts from a run with other losses; parameters and statistics of new ones are fresh."""
+        mine, theirs = self.trained_losses, getattr(source, "trained_losses", {})
+        shared = {name: params[name] for name in params if name not in mine}
+        shared |= {name: params[name] for name in mine if mine[name] == theirs.get(name)}
+        nested = getattr(source, "_is_nested", False)
+        is_balanced = getattr(source, "balance", None) is not None
+        is_like = nested == self._is_nested and set(mine) == set(theirs)
+        if self.balance is not None:
+            names = getattr(source, "loss_names", ())
+            is_like = is_like and is_balanced and self.loss_names == names
+        if is_like and len(shared) == len(params):
             return load(params, stats)
-        bare = _without_discriminator(params)
-        if source_has:
-            found, nested = load(bare, {"bottleneck": stats})
-            return found, nested["bottleneck"]
-        found, bottleneck = load(bare, stats["bottleneck"])
-        return {**params, **found}, {**stats, "bottleneck": bottleneck}
+        bottleneck = self.bottleneck_stats(stats)
+        found, loaded = load(shared, {"bottleneck": bottleneck} if nested else bottleneck)
+        loaded = loaded["bottleneck"] if nested else loaded
+        return {**params, **found}, {**stats, "bottleneck": loaded} if self._is_nested else loaded
+
+    @property
+    def trained_losses(self) -> dict[str, Any]:
+        """The parts of the losses that have parameters, by the names of these."""
+        return {} if self.adversary is None else {"discriminator": self.adversary.discriminator}
+
+    def further_losses(
+        self,
+        params: Params,
+        stats: Stats,
+        frozen: Frozen,
+        x: Float[Array, "b *size c"],
+        update: Any,
+    ) -> dict[str, Float[Array, ""]]:
+        """Returns unweighted losses of the bottleneck's tokens that need the data; default: none.
+
+        Args:
+            params: parameters.
+            stats: statistics of the bottleneck.
+            frozen: frozen arrays.
+            x: data.
+            update: that of the bottleneck's output.
+        """
+        del params, stats, frozen, x, update
+        return {}
 
     def init(self, key: Key[Array, ""], frozen: Frozen, batch: Batch) -> tuple[Params, Stats]:
         del frozen
@@ -70,11 +108,13 @@ class AutoencoderTrainingTask(ReconstructionTask):
         if mask is None and self.modality.lengths:
             mask = jnp.ones(raw.shape[:2], bool)
         params, stats = self.start(key, params, x, mask)
+        stats = {"bottleneck": stats} if self._is_nested else stats
+        if self.balance is not None:
+            stats = {**stats, "balance": self.balance.init(self.loss_names)}
         if self.adversary is None:
             return params, stats
         discriminator, averages = self.adversary.init(stream(key, "discriminator"), x)
-        stats = {"bottleneck": stats, "adversary": averages}
-        return {**params, "discriminator": discriminator}, stats
+        return {**params, "discriminator": discriminator}, {**stats, "adversary": averages}
 
     def optimizer(self, optimizer: Optimizer, steps: int) -> optax.GradientTransformation:
         if self.adversary is None:
@@ -106,10 +146,15 @@ class AutoencoderTrainingTask(ReconstructionTask):
         batch_key = jax.random.fold_in(key, batch.index[0])
         out = self.bottleneck(params, self.bottleneck_stats(stats), h, batch_key, step, within)
         y = self.model.decode(params, out.z, x.shape[-1], mask)
-        loss, metrics = self.reconstruction_loss(params, frozen, out.z, x, y, valid, step, mask)
+        norms = stats["balance"] if self.balance is not None else None
+        loss, metrics, norms = self.reconstruction_loss(
+            params, frozen, out.z, x, y, valid, step, mask, norms
+        )
+        others = self.further_losses(params, self.bottleneck_stats(stats), frozen, x, out.update)
         loss = batch.weighted(DATA, loss)
         metrics = Named({name: batch.weighted(DATA, value) for name, value in metrics.items()})
-        losses = Named({name: batch.weighted(TOKENS, x) for name, x in out.losses.items()})
+        found = out.losses | others
+        losses = Named({name: batch.weighted(TOKENS, x) for name, x in found.items()})
         for name, value in losses.items():
             loss = loss + self.weights[name] * value
         metrics = metrics | losses | out.metrics
@@ -119,24 +164,25 @@ class AutoencoderTrainingTask(ReconstructionTask):
                 params["discriminator"], stats["adversary"], x, y, valid, step, mask
             )
             loss, metrics = loss + batch.weighted(DATA, discriminator), metrics | found
-            if batch.shares:
-                averages = jax.tree.map(
-                    lambda old, new: old + batch.weighted(DATA, new - old),
-                    stats["adversary"],
-                    averages,
-                )
+            averages = _weighted(batch, stats["adversary"], averages)
+        if self.balance is not None:
+            norms = _weighted(batch, stats["balance"], norms)
         counts = Named({DATA: jnp.sum(valid), TOKENS: jnp.sum(within)})
-        return loss, Aux(metrics, (out.update, averages), counts)
+        return loss, Aux(metrics, (out.update, averages, norms), counts)
 
     def update(
         self, params: Params, stats: Stats, aux: Any, key: Key[Array, ""], step: Int[Array, ""]
     ) -> tuple[Params, Stats]:
-        update, averages = aux
-        stats = self.bottleneck_stats(stats)
-        params, stats = self.update_bottleneck(params, stats, update, key, step)
-        if self.adversary is None:
-            return params, stats
-        return params, {"bottleneck": stats, "adversary": averages}
+        update, averages, norms = aux
+        bottleneck = self.bottleneck_stats(stats)
+        params, bottleneck = self.update_bottleneck(params, bottleneck, update, key, step)
+        if not self._is_nested:
+            return params, bottleneck
+        others = {"adversary": averages, "balance": norms}
+        return params, {
+            "bottleneck": bottleneck,
+            **{name: others[name] for name in others if name in stats},
+        }
 
     def evaluate(
         self, params: Params, stats: Stats, frozen: Frozen, batch: Batch, key: Key[Array, ""]
@@ -175,8 +221,15 @@ class AutoencoderTrainingTask(ReconstructionTask):
         return file
 
 
-def _without_discriminator(params: Params) -> Params:
-    return {name: part for name, part in params.items() if name != "discriminator"}
+def _weighted(batch: Batch, old: Any, new: Any) -> Any:
+    """Returns averages such that their mean over the parts of a batch is that of the batch."""
+    if not batch.shares:
+        return new
+    return jax.tree.map(lambda old, new: old + batch.weighted(DATA, new - old), old, new)
+
+
+def _for_inference(params: Params) -> Params:
+    return {name: part for name, part in params.items() if name not in TRAINING_ONLY}
 
 
 def at_positions(valid: Bool[Array, " b"], z: Float[Array, "b *grid d"]) -> Bool[Array, "b *grid"]:

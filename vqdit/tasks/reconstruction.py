@@ -7,7 +7,8 @@ Evaluation weights its means in the same way.
 """
 
 import functools
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 import jax
@@ -15,11 +16,12 @@ import jax.numpy as jnp
 
 from vqdit.data.batch import Batch
 from vqdit.data.sources import Feature
-from vqdit.losses import Perceptual, l1, l2
+from vqdit.losses import STFT, Mel, Perceptual, l1, l2
+from vqdit.losses.balance import Balance, Norms
 from vqdit.losses.gradients import adaptive_weight, at_output, shares, with_gradient
 from vqdit.losses.reconstruction import RECONSTRUCTION, accuracy, cross_entropy
 from vqdit.masked_mean import masked_mean
-from vqdit.metrics import SSIM_WINDOW, psnr, ssim
+from vqdit.metrics import SSIM_WINDOW, psnr, si_sdr, ssim
 from vqdit.tasks.adversary import Adversary, Weights
 from vqdit.tasks.autoencoder import AutoencoderTask, Mask
 from vqdit.tasks.base import Frozen, Resolve, require
@@ -34,11 +36,14 @@ class ReconstructionTask(AutoencoderTask):
             of standardised data; "cross_entropy" for data that are codes, such as text.
         perceptual: losses between features of original and reconstruction, such as `LPIPS`.
         adversary: discriminator that judges reconstructions; None trains without one.
+        balance: scales the gradient of each loss at the decoder's output to its share of the
+            weights, as EnCodec does; None adds the weighted losses.
     """
 
     reconstruction: Literal["l1", "l2", "huber", "cross_entropy"] = "l2"
     perceptual: tuple[Perceptual, ...] = ()
     adversary: Adversary | None = None
+    balance: Balance | None = None
 
     def __post_init__(self) -> None:
         names = [loss.name for loss in self.perceptual]
@@ -58,6 +63,11 @@ class ReconstructionTask(AutoencoderTask):
             raise ValueError(
                 f"{type(self).__name__} of {kind} has codes, which have no perceptual losses or "
                 "adversary; leave both out"
+            )
+        if self.balance and self.adversary and self.adversary.adaptive:
+            raise ValueError(
+                f"{type(self).__name__} has a balance and an adaptive adversary, which both scale "
+                "gradients; use one of them"
             )
 
     def load(
@@ -112,8 +122,9 @@ class ReconstructionTask(AutoencoderTask):
         valid: Weights,
         step: Int[Array, ""],
         mask: Mask,
-    ) -> tuple[Float[Array, ""], Named[Float[Array, ""]]]:
-        """Returns the weighted loss of the reconstruction y, and its parts."""
+        norms: Norms | None = None,
+    ) -> tuple[Float[Array, ""], Named[Float[Array, ""]], Norms | None]:
+        """Returns the weighted loss of the reconstruction y, its parts, and the balance's norms."""
         pixels = RECONSTRUCTION[self.reconstruction]
         losses = {"reconstruction": lambda y: masked_mean(pixels(x, y, mask), valid)}
         weights: dict[str, Any] = {"reconstruction": 1.0}
@@ -125,6 +136,11 @@ class ReconstructionTask(AutoencoderTask):
         if self.adversary is not None:
             adversary, discriminator = self.adversary, params["discriminator"]
             losses["generator"] = lambda y: adversary.generator_loss(discriminator, y, valid, mask)
+            if adversary.matching > 0.0:
+                losses["matching"] = lambda y: adversary.matching_loss(
+                    discriminator, x, y, valid, mask
+                )
+                weights["matching"] = adversary.matching * adversary.playing(step)
         values, gradients = at_output(losses, y)
         metrics = values
         if self.adversary is not None:
@@ -134,12 +150,23 @@ class ReconstructionTask(AutoencoderTask):
                 weight *= self._adaptive_weight(params, z, others, gradients["generator"], mask)
             weights["generator"] = weight
             metrics = metrics | {"generator_weight": weights["generator"]}
-        weighted = {name: weights[name] * gradients[name] for name in gradients}
+        scales: Mapping[str, Any] = weights
+        if self.balance is not None and norms is not None:
+            scales, norms = self.balance.scales(gradients, weights, norms)
+        weighted = {name: scales[name] * gradients[name] for name in gradients}
         total = sum((weights[name] * values[name] for name in losses), jnp.zeros(()))
         if len(weighted) > 1:
             parts = shares(weighted)
             metrics = metrics | {f"gradient_share_{name}": parts[name] for name in parts}
-        return total + with_gradient(y, sum(weighted.values(), jnp.zeros(()))), metrics
+        return total + with_gradient(y, sum(weighted.values(), jnp.zeros(()))), metrics, norms
+
+    @property
+    def loss_names(self) -> list[str]:
+        """Names of the losses of the reconstruction."""
+        names = ["reconstruction", *(loss.name for loss in self.perceptual)]
+        if self.adversary is not None:
+            names += ["generator"] + ["matching"] * (self.adversary.matching > 0.0)
+        return names
 
     def distances(
         self,
@@ -155,7 +182,27 @@ class ReconstructionTask(AutoencoderTask):
         found |= {"l1": l1(x, y, mask), "l2": l2(x, y, mask), "psnr": psnr(x, y, mask)}
         if len(self.modality.grid) == 2 and min(self.modality.grid) >= SSIM_WINDOW:
             found["ssim"] = ssim(x, y)
+        if rate := getattr(self.modality, "rate", 0):
+            found["si_sdr"] = si_sdr(x, y, mask)
+            found |= self._spectral(rate, x, y, mask)
         return found
+
+    def _spectral(
+        self, rate: int, x: Float[Array, "b n c"], y: Float[Array, "b n c"], mask: Mask
+    ) -> dict[str, Float[Array, " b"]]:
+        """Returns distances of spectrograms with windows of about 32 ms, whatever the losses are.
+
+        They are in log10 of mel magnitudes, and as `STFT` has it; there are none of sounds that may
+        be shorter than the window.
+        """
+        window = max(32, 2 ** round(math.log2(0.032 * rate)))
+        if window > (self.modality.lengths or self.modality.grid)[0]:
+            return {}
+        mel, stft = Mel(rate=rate, windows=(window,)), STFT(windows=(window,))
+        return {
+            "mel_distance": mel.distance({}, x, y, mask),
+            "stft_distance": stft.distance({}, x, y, mask),
+        }
 
     def _distance(
         self,

@@ -7,18 +7,22 @@ quantizer determines how the codebook learns: from the second term of eq. 3, or 
 """
 
 import dataclasses
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vqdit.data.batch import Batch
+from vqdit.losses import Distillation
 from vqdit.masked_mean import masked_mean, mean_of_each
-from vqdit.metrics import COUNTABLE, CodeUse, Mean, Metrics, codebook_health
+from vqdit.metrics import COUNTABLE, BitRate, CodeUse, Mean, Metrics, codebook_health
 from vqdit.quantizers import VQ, Quantized, Quantizer
 from vqdit.random import stream
 from vqdit.tasks.autoencoder import Mask
 from vqdit.tasks.autoencoder_training import AutoencoderTrainingTask
+from vqdit.tasks.base import Frozen, Resolve
 from vqdit.tasks.bottleneck import BottleneckOutput
 from vqdit.typing import Array, Bool, Float, Int, Key, Named, Params, Stats
 
@@ -28,13 +32,39 @@ class TokenizerTask(AutoencoderTrainingTask):
 
     Attributes:
         quantizer: the codebook; its `dim` is the width of the latents.
+        distillation: teaches the first codebooks what a frozen network knows of the data.
     """
 
     quantizer: Quantizer = VQ()
+    distillation: Distillation | None = None
 
     @property
     def weights(self) -> Named[float]:
-        return self.quantizer.weights
+        own = {} if self.distillation is None else {"distillation": self.distillation.weight}
+        return self.quantizer.weights | own
+
+    @property
+    def without_training(self) -> "TokenizerTask":
+        return dataclasses.replace(super().without_training, distillation=None)
+
+    @property
+    def trained_losses(self) -> dict[str, Any]:
+        own = {} if self.distillation is None else {"distillation": self.distillation}
+        return super().trained_losses | own
+
+    def load(
+        self, resolve: Resolve, batches: Callable[[], Iterable[Batch]]
+    ) -> "tuple[TokenizerTask, Frozen]":
+        _, frozen = super().load(resolve, batches)
+        if self.distillation is not None:
+            loaded = jax.tree.map(jnp.asarray, self.distillation.teacher.load())
+            frozen = {**frozen, "distillation": loaded}
+        return self, frozen
+
+    def frozen_like(self) -> Frozen:
+        own = self.distillation
+        teacher = {} if own is None else {"distillation": own.teacher.like()}
+        return {**super().frozen_like(), **teacher}
 
     @property
     def dim(self) -> int:
@@ -55,6 +85,9 @@ class TokenizerTask(AutoencoderTrainingTask):
         x: Float[Array, "b *size c"],
         mask: Mask = None,
     ) -> tuple[Params, Stats]:
+        if self.distillation is not None:
+            matrix = self.distillation.init(stream(key, "distillation"), self.dim, x)
+            params = {**params, "distillation": matrix}
         z, key = self.model.encode(params, x, self.width, mask), stream(key, "quantizer")
         if mask is None:
             learned, stats = self.quantizer.init(key, z)
@@ -78,6 +111,25 @@ class TokenizerTask(AutoencoderTrainingTask):
         return BottleneckOutput(
             quantized.z_q, quantized.losses, metrics, (h, quantized.codes, mask)
         )
+
+    def further_losses(
+        self,
+        params: Params,
+        stats: Stats,
+        frozen: Frozen,
+        x: Float[Array, "b *size c"],
+        update: Any,
+    ) -> dict[str, Float[Array, ""]]:
+        if self.distillation is None:
+            return {}
+        h, codes, within = update
+        is_first = jnp.arange(codes.shape[-1]) < self.distillation.codebooks
+        first = self.lookup(params, stats, jnp.where(is_first, codes, -1))
+        first = jax.lax.stop_gradient(first) + (h - jax.lax.stop_gradient(h))
+        first, within = first.reshape(len(x), -1, self.dim), within.reshape(len(x), -1)
+        learned, teacher = params["distillation"], frozen["distillation"]
+        each = self.distillation.loss(learned, teacher, x, first, within)
+        return {"distillation": masked_mean(each, jnp.sum(within, axis=1))}
 
     def _health(
         self,
@@ -144,6 +196,12 @@ class TokenizerTask(AutoencoderTrainingTask):
         size = max(self.quantizer.codebook_sizes)
         if size <= COUNTABLE:
             found["codebook"] = CodeUse.of(tokens, size, valid)
+            if rate := getattr(self.modality, "rate", 0):
+                positions = jnp.sum(weight if mask is not None else valid * tokens.shape[1])
+                duration = self.model.downsampling / rate
+                found["kbit_per_s"] = BitRate.of(
+                    tokens, self.quantizer.codebook_sizes, valid, positions, duration
+                )
         return Named(found)
 
     def decode_latents(

@@ -1,0 +1,122 @@
+"""Short-time Fourier transforms, and the multi-resolution loss between their magnitudes.
+
+With the magnitudes X and Y of original and reconstruction,
+
+    d(x, y) = mean over windows of  |X - Y|_F / |X|_F  +  mean |ln(X + e) - ln(Y + e)|,
+
+the spectral convergence and the distance of log magnitudes of Yamamoto et al., "Parallel WaveGAN",
+arXiv:1910.11480, eqs. 4 to 6.
+"""
+
+import jax.numpy as jnp
+import numpy as np
+
+from vqdit.losses.perceptual import Mask, Perceptual
+from vqdit.masked_mean import mean_of_each
+from vqdit.typing import Array, Bool, Float, Int, Params
+
+EPSILON = 1e-8
+"""Added to powers in the square root."""
+FLOOR = 1e-4
+"""e, 80 dB below the magnitude of a sine at full scale, which is 1."""
+
+
+class STFT(Perceptual):
+    """The distance of spectrograms in several resolutions: large components and all components.
+
+    Attributes:
+        windows: window lengths of the transforms, in samples; the hop is a quarter of each.
+        weight: weight of the loss, relative to a waveform loss of weight 1.
+    """
+
+    windows: tuple[int, ...] = (128, 256, 512, 1024)
+    weight: float = 1.0
+
+    any_length = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require("windows of at least 32 samples", min(self.windows, default=0) >= 32)
+
+    def check(self, size: tuple[int, ...], channels: int) -> None:
+        del channels
+        check_sound("STFT", self.windows, size)
+
+    def load(self) -> Params:
+        return {}
+
+    def like(self) -> Params:
+        return {}
+
+    def distance(
+        self,
+        params: Params,
+        x: Float[Array, "b t c"],
+        y: Float[Array, "b t c"],
+        mask: Mask = None,
+    ) -> Float[Array, " b"]:
+        del params
+        each = len(x)
+        x, y, mask = of_each_channel(x, y, mask)
+        length = None if mask is None else jnp.sum(mask, axis=1)
+        total = jnp.zeros(len(x), jnp.float32)
+        for window in self.windows:
+            first, second = (magnitudes(sound, window, length) for sound in (x, y))
+            centres = jnp.asarray(frame_centres(x.shape[1], window))
+            is_real = None if length is None else centres <= length[:, None]
+            error, power = (mean_of_each(part**2, is_real) for part in (first - second, first))
+            # Both roots have an infinite slope at 0, that is, if nothing differs.
+            total += jnp.sqrt(error + EPSILON) / jnp.sqrt(power + EPSILON)
+            logarithms = jnp.log(first + FLOOR) - jnp.log(second + FLOOR)
+            total += mean_of_each(jnp.abs(logarithms), is_real)
+        return jnp.mean(total.reshape(each, -1), axis=1) / len(self.windows)
+
+
+def check_sound(name: str, windows: tuple[int, ...], size: tuple[int, ...]) -> None:
+    """Raises ValueError unless data are sounds of at least the longest window."""
+    if len(size) != 1 or size[0] < max(windows):
+        raise ValueError(
+            f"{name} compares sounds of at least {max(windows)} samples, its longest window, got "
+            f"size {'x'.join(map(str, size))}"
+        )
+
+
+def of_each_channel(
+    x: Float[Array, "b t c"], y: Float[Array, "b t c"], mask: Mask
+) -> tuple[Float[Array, "m t"], Float[Array, "m t"], Bool[Array, "m t"] | None]:
+    """Returns the m = b c channels of sounds, those of one sound beside one another."""
+    channels = x.shape[-1]
+    x, y = (jnp.moveaxis(sound, -1, 1).reshape(-1, sound.shape[1]) for sound in (x, y))
+    return x, y, mask if mask is None else jnp.repeat(mask, channels, axis=0)
+
+
+def magnitudes(
+    sounds: Float[Array, "b t"], window: int, length: Int[Array, " b"] | None = None
+) -> Float[Array, "b n f"]:
+    """Returns the magnitudes of a short-time Fourier transform; 1 for a sine at full scale.
+
+    The frames of a sound are centred at 0, `window` / 4, and so on up to its end.
+
+    Args:
+        sounds: waveforms in [-1, 1]; they are padded by reflection.
+        window: length of the Hann window, in samples.
+        length: length of each sound, at which it is reflected; None if all fill the array.
+    """
+    half = window // 2
+    if length is None:
+        padded = jnp.pad(sounds, ((0, 0), (half, half)), mode="reflect")
+    else:
+        last = jnp.maximum(length - 1, 0)[:, None]
+        place = last - jnp.abs(last - np.abs(np.arange(-half, sounds.shape[1] + half)))
+        padded = jnp.take_along_axis(sounds, jnp.maximum(place, 0), axis=1)
+    frames = padded[:, frame_centres(sounds.shape[1], window)[:, None] + np.arange(window)]
+    hann = np.hanning(window + 1)[:-1].astype(np.float32)
+    spectrum = jnp.fft.rfft(frames * hann)
+    power = jnp.real(spectrum) ** 2 + jnp.imag(spectrum) ** 2
+    # The square root has an infinite slope at 0, that is, in silence.
+    return jnp.sqrt(power + EPSILON) * (2.0 / hann.sum())
+
+
+def frame_centres(length: int, window: int) -> np.ndarray:
+    """Returns the centres of the frames of a sound, which are their starts in the padded one."""
+    return np.arange(0, length + 1, window // 4)
