@@ -34,6 +34,7 @@ def config() -> Experiment:
                     process=Masked(schedule="cosine", weighting="uniform"),
                     # One unit a step: neighbours drawn in one step do not see each other.
                     sampler=Unmasking(steps=ANSWER, noise=0.0, temperature=0.3),
+                    length_share=0.3,
                 )
             ),
             conditions=Named(

@@ -310,7 +310,7 @@ class DiffusionTask(ScoringTask):
             key: key of the step.
         """
         keys = per_example(stream(key, lengths.of(name)), batch.index)
-        teaches = jax.vmap(jax.random.uniform)(keys) < lengths.SHARE
+        teaches = jax.vmap(jax.random.uniform)(keys) < self.targets[name].length_share
         length = self.space(name).token_lengths(jnp.sum(mask, axis=1))
         return jnp.where(is_unknown | teaches, lengths.UNKNOWN, length)
 

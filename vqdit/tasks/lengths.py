@@ -26,8 +26,6 @@ UNKNOWN = -1
 """The code of an unknown length."""
 PADDING = -2
 """The code of the padding of a condition of variable length."""
-SHARE = 0.2
-"""Fraction of the training examples in which the length is hidden."""
 
 
 def of(name: str) -> str:

@@ -32,6 +32,9 @@ class BaseTarget(Component):
         block: number of codes that are generated together, in reading order, given all codes before
             them; 0 generates all codes together. With blocks, `sampler` does all its steps for
             every block. Blocks need a process over codes; see `vqdit.tasks.blockwise`.
+        length_share: share of the training examples in which the length of a target of variable
+            length is hidden, so that the network learns to predict it. Those examples teach the
+            length alone. Short texts, whose length follows from the conditions, need more.
     """
 
     process: Process = Masked()
@@ -42,8 +45,10 @@ class BaseTarget(Component):
     uncertainty: bool = False
     patch: int = 0
     block: int = 0
+    length_share: float = 0.1
 
     def __post_init__(self) -> None:
+        self.require("length_share in [0, 1]", 0.0 <= self.length_share <= 1.0)
         self.sampler.check(self.process)
         start, end = self.reveal
         if not 0.0 <= start < end <= 1.0:
