@@ -48,7 +48,9 @@ optim runs.checkpoints runs.checkpoint_retention runs.checkpoint_verification
 tasks
 config
 runs.component_files runs.workdir runs.lock runs.frozen_arrays runs.restoring
-inference.requests inference.scoring inference.templates inference.tokenizer
+inference.requests inference.scoring inference.templates
+inference.examples inference.pieces inference.waveforms
+inference.tokenizer
 inference.generator inference.loading
 train
 pretrained

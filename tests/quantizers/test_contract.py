@@ -6,7 +6,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vqdit.quantizers import BSQ, FSQ, IBQ, LFQ, RVQ, VQ, GroupedVQ, GumbelVQ, SimVQ
+from vqdit.quantizers import (
+    BSQ,
+    FSQ,
+    IBQ,
+    LFQ,
+    RVQ,
+    VQ,
+    GroupedVQ,
+    GumbelVQ,
+    Projected,
+    SimVQ,
+    SplitVQ,
+)
 
 TABLE = [
     pytest.param(VQ(codebook_size=16, dim=4), id="VQ"),
@@ -15,6 +27,10 @@ TABLE = [
     pytest.param(VQ(codebook_size=2500, dim=4), id="VQ-chunked"),
     pytest.param(VQ(codebook_size=16, dim=4, learning="gradient"), id="VQ-gradient"),
     pytest.param(VQ(codebook_size=16, dim=4, code_dim=2), id="VQ-projected"),
+    pytest.param(
+        VQ(codebook_size=16, dim=4, code_dim=2, bias=True, distance="angle", learning="gradient"),
+        id="VQ-angle",
+    ),
     pytest.param(VQ(codebook_size=16, dim=4, heads=2, shards=2), id="VQ-heads-shards"),
     pytest.param(VQ(codebook_size=16, dim=4, estimator="rotation"), id="VQ-rotation"),
     pytest.param(
@@ -28,6 +44,16 @@ TABLE = [
     pytest.param(GroupedVQ(quantizer=VQ(codebook_size=16, dim=2), groups=2), id="GroupedVQ"),
     pytest.param(
         GroupedVQ(quantizer=RVQ(quantizer=VQ(codebook_size=9, dim=2), depth=2)), id="GroupedVQ-RVQ"
+    ),
+    pytest.param(
+        Projected(quantizer=RVQ(quantizer=FSQ(levels=(5, 3)), depth=2), dim=4), id="Projected-RFSQ"
+    ),
+    pytest.param(
+        SplitVQ(
+            semantic=VQ(codebook_size=9, dim=4),
+            acoustic=RVQ(quantizer=VQ(codebook_size=16, dim=4), depth=2, dropout=0.5),
+        ),
+        id="SplitVQ",
     ),
     pytest.param(FSQ(levels=(8, 5, 3, 2)), id="FSQ"),
     pytest.param(FSQ(levels=(8, 5, 3, 2), bound="atanh"), id="FSQ-atanh"),

@@ -1,5 +1,6 @@
-"""`vqdit import SOURCE --out=WORKDIR`: converts a public tokenizer or DiT to a workdir."""
+"""`vqdit import SOURCE --out=WORKDIR`: converts a public tokenizer, codec or DiT to a workdir."""
 
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,6 +19,7 @@ def import_(
     scaling_factor: Annotated[float | None, NUMBER] = None,
     kind: Annotated[Literal["dit", "sit"] | None, choice("dit", "sit")] = None,
     heads: Annotated[int | None, EDGE] = None,
+    seconds: Annotated[float | None, NUMBER] = None,
 ) -> int:
     """Convert a public tokenizer or DiT to a workdir.
 
@@ -29,15 +31,19 @@ def import_(
         source: A diffusers folder with a VQModel, an AutoencoderKL or a DiTTransformer2DModel
             (config.json and safetensors); a checkpoint (.ckpt) of taming-transformers or
             latent-diffusion, which may be a whole LDM; or a checkpoint (.pt) of LlamaGen's VQ
-            tokenizers, of DiT or of SiT.
+            tokenizers, of DiT or of SiT; a transformers folder with an EncodecModel, a DacModel or
+            a MimiModel; or a file (.pth) of DAC's own code.
         out: New folder.
         size: For tokenizers: edge of the images in pixels. Default: 256.
-        data: For tokenizers: folder of pictures for vqdit reconstruct. Default: pictures.
+        data: For tokenizers: folder of pictures or sounds for vqdit reconstruct. Default: pictures,
+            or recordings.
         tokenizer: For DiTs: workdir of the imported tokenizer on whose latents it was trained.
         scaling_factor: For DiTs: factor by which latents are multiplied. Default: 0.18215.
         kind: For DiT checkpoints: dit, or sit for SiT, which has the same parameter names. Default:
             dit.
         heads: For DiT checkpoints: number of attention heads, if the size is not a published one.
+        seconds: For codecs of sounds: longest recording of data sets, and of a DiT over the codes.
+            Default: 30.
     """
     for option, value in (("kind", kind), ("heads", heads)):
         if value is not None and Path(source).is_dir():
@@ -47,21 +53,33 @@ def import_(
             )
 
     from vqdit import pretrained
+    from vqdit.modalities import Audio
     from vqdit.pretrained import generator
+    from vqdit.pretrained.codec import SECONDS
 
     imported = pretrained.convert(
-        source, size=size or pretrained.SIZE, kind=kind or "dit", heads=heads or 0
+        source,
+        size=size or pretrained.SIZE,
+        kind=kind or "dit",
+        heads=heads or 0,
+        seconds=seconds or SECONDS,
     )
     is_dit = isinstance(imported, pretrained.Pretrained)
-    of_tokenizer = {"size": size, "data": data}
+    is_codec = not is_dit and isinstance(imported.task.modality, Audio)
+    for option, value, fits in (("size", size, not is_codec), ("seconds", seconds, is_codec)):
+        if value is not None and not fits and not is_dit:
+            kinds = ("pictures", "sounds")
+            of, found = kinds if option == "size" else kinds[::-1]
+            raise ValueError(f"--{option} is for a tokenizer of {of}, and {source} is of {found}")
+    of_tokenizer = {"size": size, "data": data, "seconds": seconds}
     of_dit = {"tokenizer": tokenizer, "scaling-factor": scaling_factor}
     wanted, found = ("tokenizer", "DiT") if is_dit else ("DiT", "tokenizer")
     for option, value in (of_tokenizer if is_dit else of_dit).items():
         if value is not None:
             raise ValueError(f"--{option} is only for a {wanted}, but {source} is a {found}")
-    folder, pictures = Path(out), data or "pictures"
+    folder = Path(out)
     if not isinstance(imported, pretrained.Pretrained):
-        pretrained.write(imported, folder, pictures=pictures, option="--out")
+        pretrained.write(imported, folder, pictures=data or "", option="--out")
         _print_tokenizer(imported)
     elif tokenizer is None:
         raise ValueError(
@@ -75,7 +93,7 @@ def import_(
             folder,
             tokenizer=tokenizer,
             scaling=scaling,
-            pictures=pictures,
+            pictures=data or "pictures",
             option="--out",
         )
         _print_dit(imported)
@@ -84,11 +102,22 @@ def import_(
 
 
 def _print_tokenizer(imported: Any) -> None:
+    from vqdit.modalities import Audio
+
     task = imported.task
     sizes = task.codebook_sizes
     tokens = f"codes of {sizes[0]:,}, {task.dim} dimensions" if sizes else ""
     tokens = tokens or f"latents of {task.dim} channels"
     print(f"{type(task.model).__name__}, {_count(imported.params):,} parameters: {tokens}")
+    if isinstance(task.modality, Audio):
+        rate, channels = task.modality.rate, "stereo" if task.channels > 1 else "mono"
+        bits = sum(math.log2(size) for size in sizes)
+        per_second = rate / task.model.downsampling
+        print(
+            f"  {rate:,} Hz, {channels}, {per_second:g} tokens per second of {len(sizes)} codes: "
+            f"{bits * per_second / 1000:.3g} kbit/s"
+        )
+        return
     print(
         f"  {'x'.join(map(str, task.modality.grid))} pixels, grid {'x'.join(map(str, task.grid))}"
     )

@@ -1,20 +1,27 @@
 """A trained tokenizer as a Python object, which encodes examples and decodes tokens."""
 
 import dataclasses
+import functools
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
 import numpy as np
 
+from vqdit.inference.examples import (
+    require_codebooks,
+    require_examples,
+    require_finite,
+    require_standardized,
+    with_all_codebooks,
+)
+from vqdit.inference.waveforms import Waveforms, is_waveform, is_waveform_tokens
 from vqdit.modalities import Image
 from vqdit.precision import in_32_bits
 from vqdit.ragged import cut, lengths, padded, ragged
 from vqdit.runs.restoring import Restored
 from vqdit.tasks.autoencoder import AutoencoderTask
 from vqdit.typing import Array, Bool
-
-SLACK = 1e-3
-"""Tolerance for standardised values outside [-1, 1], such as rounding errors."""
 
 
 class Tokenizer:
@@ -52,20 +59,80 @@ class Tokenizer:
         self._decode = jax.jit(self.task.decode)
         self._decode_standardized = jax.jit(self.task.decode_standardized)
 
+    @functools.cached_property
+    def _waveforms(self) -> Waveforms:
+        return Waveforms(self.task, self.params, self.stats)
+
+    @property
+    def rate(self) -> int:
+        """Samples per second of a tokenizer of sounds."""
+        return self._waveforms.rate
+
     @in_32_bits
-    def encode(self, x: Any) -> Array | np.ndarray:
+    def encode(
+        self, x: Any, *, codebooks: int | None = None, chunk: float | None = None
+    ) -> Array | np.ndarray:
         """Returns the tokens of stored or of standardised examples.
+
+        Args:
+            x: the examples; recordings may also be float32 arrays [b, t] or [b, t, c] of any length
+                t, whose tokens are one array too.
+            codebooks: number of codes per position, the first ones; None for all.
+            chunk: of such recordings: seconds that a codec encodes at a time, with the result of
+                the whole, in memory that does not grow with t. None encodes the whole at once.
 
         Raises:
             ValueError: there are no examples, shape and type match neither form, the model's
-                downsampling does not divide the size, or a standardised value is NaN or outside
-                [-1, 1].
+                downsampling does not divide the size, a standardised value is NaN or outside
+                [-1, 1], the model has fewer codebooks, or can only encode recordings as a whole.
         """
+        require_codebooks(codebooks, self.task.codebook_sizes)
+        if is_waveform(self.task, x):
+            tokens = self._waveforms.encode(x, chunk)
+        elif chunk is not None:
+            raise ValueError("chunk is for recordings as float32 arrays [b, t] or [b, t, c]")
+        else:
+            tokens = self._encode_examples(x)
+        if codebooks is None:
+            return tokens
+        if tokens.dtype == object:
+            return ragged(codes[:, :codebooks] for codes in tokens)
+        return tokens[..., :codebooks]
+
+    def encode_stream(
+        self, blocks: Iterable[Any], *, codebooks: int | None = None
+    ) -> Iterator[np.ndarray]:
+        """Yields the codes int32 [b, l, q] of recordings that come in blocks, by a causal codec.
+
+        All yielded codes together are those of the whole. A code is yielded with the block that has
+        its last sample, so the latency is that of one token; a codec that mirrors the start of a
+        recording (padding="reflect") yields the first codes together, a little later.
+
+        Args:
+            blocks: float32 [b, t] or [b, t, c] in [-1, 1], of any lengths t.
+            codebooks: number of codes per position, the first ones; None for all.
+
+        Raises:
+            ValueError: the tokenizer is no causal codec, or a block is not as `encode` takes it.
+        """
+        require_codebooks(codebooks, self.task.codebook_sizes)
+        found = self._waveforms.encode_stream(blocks)
+        return (codes[..., :codebooks] for codes in found)
+
+    def decode_stream(self, blocks: Iterable[Any]) -> Iterator[np.ndarray]:
+        """Yields the standardised samples [b, t, c] of codes that come in blocks [b, l, q].
+
+        Raises:
+            ValueError: the tokenizer is no causal codec, or a block is not as `decode` takes it.
+        """
+        return self._waveforms.decode_stream(blocks)
+
+    def _encode_examples(self, x: Any) -> Array | np.ndarray:
         modality = self.task.modality
         if modality.lengths:
             return self._encode_ragged(x)
         x = np.asarray(x)
-        _require_examples(x, "encode")
+        require_examples(x, "encode")
         if x.shape[1:] == modality.shape and x.dtype == modality.dtype:
             return self._encode(self.params, self.stats, x)
         standard = (*modality.grid, self.task.channels)
@@ -77,23 +144,15 @@ class Tokenizer:
                 f"got {x.dtype} {list(x.shape)}"
             )
         self.model.grid(x.shape[1:-1])  # raises ValueError if the size is not divisible
-        self._require_standardized(x)
+        require_standardized(x, self.task.modality)
         return self._encode_standardized(self.params, self.stats, x)
-
-    def _require_standardized(self, x: np.ndarray) -> None:
-        _require_finite(x, "encode")
-        if x.size and np.abs(x).max() > 1.0 + SLACK:
-            raise ValueError(
-                f"encode takes float32 in [-1, 1], got {x.min():.4g} to {x.max():.4g}; scale the "
-                f"data (x / 127.5 - 1 for 0 to 255) or convert them to {self.task.modality.dtype}"
-            )
 
     def _encode_ragged(self, x: Any) -> np.ndarray:
         task, encode = self.task, self._encode
         first = x[0] if len(x) else None
         if isinstance(first, np.ndarray) and first.dtype == np.float32 and first.ndim == 2:
             column, encode = ragged(x), self._encode_standardized
-            self._require_standardized(np.concatenate(column))
+            require_standardized(np.concatenate(column), task.modality)
         else:
             column = task.modality.pack(x)
         values, mask = in_bucket(task, column)
@@ -102,28 +161,45 @@ class Tokenizer:
 
     @in_32_bits
     def decode(
-        self, tokens: Any, *, standardized: bool | None = None, length: Any = None
+        self,
+        tokens: Any,
+        *,
+        standardized: bool | None = None,
+        length: Any = None,
+        chunk: float | None = None,
+        loudness: Any = None,
     ) -> Array | np.ndarray:
         """Decodes tokens to examples.
 
         Args:
-            tokens: tokens from `encode`, or generated tokens.
+            tokens: tokens from `encode`, or generated tokens; of the codes of a position the last
+                ones may be missing. Those of recordings may be one array [b, l, q] of any l, whose
+                result is one array too.
             standardized: True returns the decoder's output, not clipped to [-1, 1]; False returns
                 stored examples; None uses the attribute `standardized`.
             length: if the modality's lengths vary, the number of positions of each example; None
                 returns all decoded positions.
+            chunk: of recordings in one array: seconds that a codec decodes at a time; see `encode`.
+            loudness: of recordings in one array: the root mean square of each, for codecs that
+                normalise loudness; None for 0.1.
 
         Raises:
             ValueError: there are no tokens, the shape is wrong, a code is not in the codebook, a
                 latent is not finite, or a length does not match the tokens.
         """
+        if is_waveform_tokens(self.task, tokens):
+            found = self._waveforms.decode(tokens, length, chunk, loudness)
+            standardized = self.standardized if standardized is None else standardized
+            return found if standardized else self.task.modality.restore(found)
+        if chunk is not None or loudness is not None:
+            raise ValueError("chunk and loudness are for the tokens of recordings in one array")
         if self.task.modality.lengths:
             return self._decode_ragged(tokens, standardized, length)
         tokens = np.asarray(tokens)
-        _require_examples(tokens, "decode")
-        tokens = self._task_of(tokens).checked(tokens)
+        require_examples(tokens, "decode")
+        tokens = self._task_of(tokens).checked(with_all_codebooks(tokens, self.task.codebook_sizes))
         if tokens.dtype == np.float32:
-            _require_finite(tokens, "decode")
+            require_finite(tokens, "decode")
         return self._decoder(standardized)(self.params, self.stats, tokens)
 
     def _decoder(self, standardized: bool | None) -> Any:
@@ -132,12 +208,13 @@ class Tokenizer:
 
     def _decode_ragged(self, tokens: Any, standardized: bool | None, length: Any) -> np.ndarray:
         task = self.task
-        column = ragged(task.checked(np.asarray(item)[None])[0] for item in tokens)
+        items = (with_all_codebooks(np.asarray(item), task.codebook_sizes) for item in tokens)
+        column = ragged(task.checked(item[None])[0] for item in items)
         if not len(column):
             raise ValueError("decode needs at least one example, got none")
         for item in column:
             if item.dtype == np.float32:
-                _require_finite(item, "decode")
+                require_finite(item, "decode")
         whole = np.asarray(task.stored_lengths(lengths(column)))
         length = whole if length is None else np.asarray(length, np.int32)
         if not np.array_equal(task.token_lengths(length), lengths(column)):
@@ -173,18 +250,3 @@ def _bucket(task: AutoencoderTask, length: int) -> int:
     while most < length:
         most *= 2
     return min(most, longest)
-
-
-def _require_examples(x: np.ndarray, method: str) -> None:
-    if not x.size:
-        raise ValueError(f"{method} needs at least one example, got {x.dtype} {list(x.shape)}")
-
-
-def _require_finite(x: np.ndarray, method: str) -> None:
-    wrong = np.argwhere(~np.isfinite(x))
-    if len(wrong):
-        where = ", ".join(map(str, wrong[0]))
-        raise ValueError(
-            f"{method} needs finite numbers, got {x[tuple(wrong[0])]} at [{where}], the first of "
-            f"{len(wrong)}; check the code that made them"
-        )

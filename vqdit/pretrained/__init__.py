@@ -1,4 +1,4 @@
-"""Imports public tokenizers and DiTs, into memory or as a workdir.
+"""Imports public tokenizers, codecs of sounds and DiTs, into memory or as a workdir.
 
 >>> import vqdit
 >>> tokenizer = vqdit.pretrained.load("vae")  # a diffusers folder  # doctest: +SKIP
@@ -7,17 +7,30 @@
 >>> prediction = dit.apply(latents, 500, labels)  # doctest: +SKIP
 """
 
+import dataclasses
 from pathlib import Path
 from typing import get_args
 
 from vqdit import rules
 from vqdit.config import Experiment
-from vqdit.data import Data, ImageFolder
+from vqdit.data import AudioFolder, Data, ImageFolder, Source
 from vqdit.files import local_path
 from vqdit.inference.tokenizer import Tokenizer
+from vqdit.modalities import Audio, Modality
 from vqdit.precision import in_32_bits
-from vqdit.pretrained import diffusers, diffusers_config, diffusers_dit, dit, llamagen, taming
+from vqdit.pretrained import (
+    dac,
+    diffusers,
+    diffusers_config,
+    diffusers_dit,
+    dit,
+    llamagen,
+    taming,
+    torch_files,
+    transformers_codecs,
+)
 from vqdit.pretrained.archive import read_tensors
+from vqdit.pretrained.codec import SECONDS
 from vqdit.pretrained.dit import Kind
 from vqdit.pretrained.layout import Imported
 from vqdit.pretrained.mismatch import PretrainedMismatch
@@ -45,7 +58,12 @@ LARGEST = 2**14
 
 @in_32_bits
 def load(
-    path: str | Path, *, size: int = SIZE, kind: Kind = "dit", heads: int = 0
+    path: str | Path,
+    *,
+    size: int = SIZE,
+    kind: Kind = "dit",
+    heads: int = 0,
+    seconds: float = SECONDS,
 ) -> Tokenizer | Denoiser:
     """Returns a public tokenizer or a public DiT.
 
@@ -55,24 +73,31 @@ def load(
     mean [b, y, x, d]. `decode` returns float32 images in about [-1, 1], or uint8 images with
     `standardized=False`.
 
+    The `encode` of a codec of sounds takes recordings float32 [b, t] or [b, t, c] in [-1, 1], of
+    any length t, at `rate` samples per second, and returns int32 codes [b, l, q]; `decode` returns
+    float32 recordings [b, t, c].
+
     A DiT is returned as a `Denoiser`, whose `apply(x, t, labels)` is the forward pass of the
     original, with channels last.
 
     Args:
         path: a diffusers folder with a VQModel, an AutoencoderKL or a DiTTransformer2DModel; or a
             checkpoint of taming-transformers, latent-diffusion (including whole LDMs), LlamaGen's
-            VQ tokenizer, DiT or SiT.
+            VQ tokenizer, DiT, SiT or DAC; or a folder of transformers with an EncodecModel, a
+            DacModel or a MimiModel.
         size: edge of a tokenizer's images in pixels.
         kind: "sit" for a checkpoint of SiT, whose tensors have the same names as those of DiT.
         heads: number of attention heads of a DiT or SiT checkpoint; 0 infers it for published
             sizes.
+        seconds: longest recording of data sets, and of a DiT over the codes of a codec; arrays may
+            have any length.
 
     Raises:
         FileNotFoundError: if the path does not exist.
         PretrainedMismatch: if tensors are missing, unexpected or of another shape.
         ValueError: if the format is unknown, or the model cannot be imported.
     """
-    found = convert(path, size=size, kind=kind, heads=heads)
+    found = convert(path, size=size, kind=kind, heads=heads, seconds=seconds)
     if isinstance(found, Pretrained):
         return Denoiser(found)
     task, params, stats = found
@@ -82,13 +107,19 @@ def load(
 
 @in_32_bits
 def convert(
-    path: str | Path, *, size: int = SIZE, kind: Kind = "dit", heads: int = 0
+    path: str | Path,
+    *,
+    size: int = SIZE,
+    kind: Kind = "dit",
+    heads: int = 0,
+    seconds: float = SECONDS,
 ) -> Imported | Pretrained:
     """Returns a public tokenizer as task and arrays, or a public DiT; see `load`."""
     if kind not in get_args(Kind):
         raise ValueError(f"kind must be one of {', '.join(get_args(Kind))}, got {kind!r}")
     rules.check(rules.Integer(1, LARGEST), size=size)
     rules.check(rules.Integer(0), heads=heads)
+    rules.check(rules.finite, seconds=seconds)
     path = local_path(path)
     if not path.exists():
         raise FileNotFoundError(f"no file or folder {path}")
@@ -98,36 +129,48 @@ def convert(
             if diffusers_dit.is_dit(config):
                 return diffusers_dit.convert(path, config)
             return diffusers.convert(path, config, size)
+        codec = transformers_codecs.read(path)
+        if codec is not None:
+            return _up_to(seconds, transformers_codecs.convert(path, codec))
         inner = sorted(
             escaped(found.name) for found in path.glob("*/") if diffusers_config.read(found)
         )
         hint = f"choose one of its folders {', '.join(inner)}" if inner else "choose another folder"
         raise ValueError(
-            f"{path} is not a diffusers model: it has no config.json with a _class_name; {hint}"
+            f"{path} is not a model of diffusers or transformers: it has no config.json with a "
+            f"_class_name or a model_type; {hint}"
         )
     tensors = read_tensors(path)
     if dit.is_dit(tensors):
         return dit.convert(tensors, kind=kind, heads=heads)
+    if dac.is_dac(tensors):
+        return _up_to(seconds, dac.convert_original(tensors, torch_files.metadata(path)))
     for source, is_source in ((llamagen, llamagen.is_llamagen), (taming, taming.is_taming)):
         if is_source(tensors):
             return source.convert(tensors, size)
     names = ", ".join(list(tensors)[:3])
     raise ValueError(
         f"{path} has an unknown format: its tensors are called {names}, ...; use a checkpoint of "
-        "taming-transformers, latent-diffusion, LlamaGen, DiT or SiT, or a diffusers folder"
+        "taming-transformers, latent-diffusion, LlamaGen, DiT, SiT or DAC, or a folder of "
+        "diffusers or transformers"
     )
 
 
+def _up_to(seconds: float, imported: Imported) -> Imported:
+    """Returns a codec whose longest recording has this length."""
+    modality = dataclasses.replace(imported.task.modality, seconds=(0.0, seconds))
+    return imported._replace(task=dataclasses.replace(imported.task, modality=modality))
+
+
 @in_32_bits
-def write(
-    imported: Imported, folder: Path, *, pictures: str = "pictures", option: str = "folder"
-) -> Path:
+def write(imported: Imported, folder: Path, *, pictures: str = "", option: str = "folder") -> Path:
     """Writes a workdir for `vqdit.load`, `vqdit reconstruct` and the `tokenizer` field of a DiT.
 
     Args:
         imported: a tokenizer returned by `convert`.
         folder: a new or empty folder.
-        pictures: folder of images, which becomes the data of the workdir's experiment.
+        pictures: folder of images or of sounds, which becomes the data of the workdir's
+            experiment; empty for `pictures` or `recordings`.
         option: name of the option that sets the folder, for error messages.
 
     Raises:
@@ -135,12 +178,18 @@ def write(
         OSError: if the folder cannot be written.
     """
     task, params, stats = imported
-    source = ImageFolder(path=pictures, size=task.modality.grid[0], channels=task.modality.channels)
-    experiment = Experiment(task=task, data=Data(source=source))
+    experiment = Experiment(task=task, data=Data(source=_source(task.modality, pictures)))
     task, frozen = task.load(_nothing, lambda: ())
     run = Restored(experiment, task, params, stats, frozen, 0)
     restoring.write_run(folder, run, option=option)
     return folder
+
+
+def _source(modality: Modality, folder: str) -> Source:
+    if isinstance(modality, Audio):
+        return AudioFolder(path=folder or "recordings", audio=modality)
+    size, channels = modality.grid[0], modality.channels
+    return ImageFolder(path=folder or "pictures", size=size, channels=channels)
 
 
 def _nothing(name: str) -> Trained:

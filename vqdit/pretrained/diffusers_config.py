@@ -46,22 +46,25 @@ def positive(config: dict[str, Any], name: str, default: float) -> float:
     )
 
 
-def flag(config: dict[str, Any], name: str) -> bool:
-    """Returns a field that is true or false; the default is true."""
-    return _field(config, name, True, "true or false", lambda value: isinstance(value, bool))
+def flag(config: dict[str, Any], name: str, default: bool = True) -> bool:
+    """Returns a field that is true or false."""
+    return _field(config, name, default, "true or false", lambda value: isinstance(value, bool))
 
 
-def listed(config: dict[str, Any], name: str, kind: type, most: int) -> list[Any]:
+def listed(
+    config: dict[str, Any], name: str, kind: type, most: int, default: Any = MISSING
+) -> list[Any]:
     """Returns a field that is a list of 1 to `most` values of a type."""
+    kinds = (int, float) if kind is float else (kind,)
     return _field(
         config,
         name,
-        MISSING,
+        default,
         f"a list of 1 to {most} values of type {kind.__name__}",
         lambda value: (
             isinstance(value, list)
             and 1 <= len(value) <= most
-            and all(type(item) is kind for item in value)
+            and all(type(item) in kinds for item in value)
         ),
     )
 

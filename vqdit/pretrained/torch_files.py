@@ -63,6 +63,14 @@ def read(file: Path) -> dict[str, Stored]:
     raise ValueError(f"{file} has no named tensors; use a checkpoint with a state_dict")
 
 
+def metadata(file: Path) -> dict[str, Any]:
+    """Returns the integers and texts that a file states of its network, under "metadata"."""
+    found = _read_torch(file) if zipfile.is_zipfile(file) else None
+    for name in ("metadata", "kwargs"):
+        found = found.get(name) if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
 class _Unsupported(ValueError):
     """Raised for an archive that is not damaged, but of another kind."""
 

@@ -6,8 +6,10 @@ from vqdit.quantizers.grouped import GroupedVQ
 from vqdit.quantizers.gumbel import GumbelVQ
 from vqdit.quantizers.ibq import IBQ
 from vqdit.quantizers.lfq import BSQ, LFQ
+from vqdit.quantizers.projected import Projected
 from vqdit.quantizers.rvq import RVQ
 from vqdit.quantizers.simvq import SimVQ
+from vqdit.quantizers.split import SplitVQ
 from vqdit.quantizers.vq import VQ
 
 __all__ = [
@@ -19,7 +21,9 @@ __all__ = [
     "VQ",
     "GroupedVQ",
     "GumbelVQ",
+    "Projected",
     "Quantized",
     "Quantizer",
     "SimVQ",
+    "SplitVQ",
 ]

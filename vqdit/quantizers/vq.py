@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from vqdit.quantizers import averages
+from vqdit.quantizers import averages, projection
 from vqdit.quantizers.base import (
     Codes,
     Mask,
@@ -23,6 +23,7 @@ from vqdit.quantizers.base import (
     rows,
     rows_of,
     squared_error,
+    zero_without_code,
 )
 from vqdit.quantizers.gradients import Estimator, estimate, unit
 from vqdit.quantizers.nearest import nearest
@@ -52,8 +53,11 @@ class VQ(Quantizer):
         code_dim: width of the codes. z is projected to this width before the search, and back
             afterwards. With few dimensions, more codes are used (8 is usual). None means no
             projection.
+        bias: whether the two projections have a bias, as in DAC.
         heads: number of parts of z that are quantized separately with the same codebook.
-        distance: "euclidean", or "cosine", which normalizes z and the codes to unit length.
+        distance: "euclidean"; "cosine", which normalizes z and the codes to unit length; "angle",
+            which finds the code with the largest cosine, but keeps the lengths of z and the codes
+            (Kumar et al., "Improved RVQGAN", arXiv:2306.06546).
         learning: how the codebook is learned: "ema", or "gradient", which adds the loss "codebook".
         estimator: gradient estimator: "straight_through", "rotation", or "diveq", which trains the
             codebook by gradient without the loss "codebook".
@@ -71,8 +75,9 @@ class VQ(Quantizer):
     codebook_size: int = 1024
     dim: int = 64
     code_dim: int | None = None
+    bias: bool = False
     heads: int = 1
-    distance: Literal["euclidean", "cosine"] = "euclidean"
+    distance: Literal["euclidean", "cosine", "angle"] = "euclidean"
     learning: Literal["ema", "gradient"] = "ema"
     estimator: Estimator = "straight_through"
     decay: float = 0.99
@@ -104,6 +109,8 @@ class VQ(Quantizer):
                 "VQ needs revive_below in [0, 1), a multiple of the uniform frequency, got "
                 f"{self.revive_below}"
             )
+        if self.bias and self.code_dim is None:
+            raise ValueError("VQ has a bias in its projections only; set code_dim, or bias=False")
         require_weights("VQ", self.weights, ("commitment", "codebook"))
         if self.estimator == "diveq" and self.learning == "ema":
             raise ValueError(
@@ -135,11 +142,7 @@ class VQ(Quantizer):
         params: dict[str, Array] = {}
         if self.code_dim is not None:
             inner = self.heads * self.code_dim
-            lecun = jax.nn.initializers.lecun_normal()
-            params = {
-                "in": lecun(k_in, (self.dim, inner), jnp.float32),
-                "out": lecun(k_out, (inner, self.dim), jnp.float32),
-            }
+            params = projection.init(k_in, k_out, self.dim, inner, self.bias)
         if z is None:
             shape = self.codebook_size, self.width
             codebook = self._normalize(jax.random.normal(k_codes, shape, jnp.float32))
@@ -221,13 +224,16 @@ class VQ(Quantizer):
         return (step >= self.start) & jnp.any(stats.count > 0)
 
     def lookup(self, params: Params, stats: Stats, codes: Codes) -> Vectors:
-        return self._restore(params, rows_of(self._codebook(params, stats), codes))
+        z_q = self._restore(params, rows_of(self._codebook(params, stats), codes))
+        return zero_without_code(z_q, (codes >= 0).any(axis=-1)) if self.bias else z_q
 
     def use(self, stats: VQStats | VQUse) -> tuple[Float[Array, "*g k"], ...]:
         return (stats.count,)
 
     def _nearest(self, h: Float[Array, "*b q c"], codebook: Float[Array, "k c"]) -> Codes:
         h, codebook = jax.lax.stop_gradient((h, codebook))
+        if self.distance == "angle":
+            h, codebook = unit(h), unit(codebook)
         return nearest(rows(h), codebook, self.shards).reshape(h.shape[:-1])
 
     def _codebook(self, params: Params, stats: Stats) -> Float[Array, "k c"]:
@@ -245,15 +251,15 @@ class VQ(Quantizer):
 
     def _project(self, params: Params, z: Vectors) -> Float[Array, "*b q c"]:
         """Returns the vectors to be quantized, one per head."""
-        h = z if self.code_dim is None else _matmul(z, params["in"])
+        h = z if self.code_dim is None else projection.into(params, z)
         return self._normalize(h.reshape(*z.shape[:-1], self.heads, self.width))
 
     def _restore(self, params: Params, q: Float[Array, "*b q c"]) -> Vectors:
         q = q.reshape(*q.shape[:-2], self.heads * self.width)
-        return q if self.code_dim is None else _matmul(q, params["out"])
+        return q if self.code_dim is None else projection.back(params, q)
 
     def _normalize(self, z: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
-        return z if self.distance == "euclidean" else unit(z)
+        return unit(z) if self.distance == "cosine" else z
 
     def _kmeans(
         self, key: Key[Array, ""], vectors: Float[Array, "n c"], weight: Float[Array, " n"]
@@ -290,7 +296,3 @@ class VQ(Quantizer):
         if self.learning == "ema":
             return params, VQStats(codebook, count, total)
         return {**params, "codebook": codebook}, VQUse(count)
-
-
-def _matmul(z: Float[Array, "*b c"], kernel: Float[Array, "c d"]) -> Vectors:
-    return jnp.matmul(z, kernel, precision=jax.lax.Precision.HIGHEST)

@@ -1,0 +1,41 @@
+"""Import of neural audio codecs from folders that transformers writes (`save_pretrained`)."""
+
+from pathlib import Path
+from typing import Any
+
+from vqdit.files import read_json
+from vqdit.pretrained import dac, encodec, mimi
+from vqdit.pretrained.diffusers import weights
+from vqdit.pretrained.diffusers_config import NAME
+from vqdit.pretrained.layout import Imported
+from vqdit.pretrained.stored import escaped
+
+KIND = "model_type"
+SOURCES = {"dac": dac, "encodec": encodec, "mimi": mimi}
+"""The modules that import each model_type."""
+
+
+def read(folder: Path) -> dict[str, Any] | None:
+    """Returns the config of a folder, or None if it has none that names a model_type."""
+    try:
+        config = read_json(folder / NAME, {f"{KIND}?": str})
+    except OSError:
+        return None
+    return config if KIND in config else None
+
+
+def convert(folder: Path, config: dict[str, Any]) -> Imported:
+    """Returns the codec in a folder, whose config.json is given.
+
+    Raises:
+        FileNotFoundError: if there are no weights.
+        PretrainedMismatch: if tensors are missing, unexpected or of another shape.
+        ValueError: if the model is of another kind, or has what cannot be imported.
+    """
+    kind = config[KIND]
+    if kind not in SOURCES:
+        raise ValueError(
+            f"a model of transformers with {KIND}={escaped(kind)} cannot be imported; known are "
+            f"{', '.join(SOURCES)}"
+        )
+    return SOURCES[kind].convert(config, weights(folder))
