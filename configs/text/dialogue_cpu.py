@@ -1,9 +1,13 @@
-"""Answers to questions, on two CPU cores: 2,000 dialogues of the package chatterbot-corpus.
+"""Answers to questions, on two CPU cores: the dialogues of the package chatterbot-corpus.
 
 pip install chatterbot-corpus
 python train.py --config=configs/text/dialogue_cpu.py
 python sample.py --workdir=runs/dialogue_cpu --given question="How are you?" --want answer
 vqdit chat --workdir=runs/dialogue_cpu
+
+Of 100 training questions 97 are answered by one of their recorded answers, and of 50 questions that
+put a training question in other words 14 are (tests/test_dialogue.py). Most wrong answers to the
+latter have a wrong length. Answers above 32 units, such as those with code, are left out.
 """
 
 from vqdit.config import Experiment
@@ -34,7 +38,7 @@ def config() -> Experiment:
                     process=Masked(schedule="cosine", weighting="uniform"),
                     # One unit a step: neighbours drawn in one step do not see each other.
                     sampler=Unmasking(steps=ANSWER, noise=0.0, temperature=0.3),
-                    length_share=0.3,
+                    length_share=0.2,
                 )
             ),
             conditions=Named(

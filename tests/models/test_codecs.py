@@ -12,7 +12,7 @@ from vqdit.models.seanet import LOUDNESS, Mimi, loudness
 
 SMALL = {"channels": 4, "strides": (2, 3)}
 TABLE = {
-    "SEANet": SEANet(**SMALL, layers=1),
+    "SEANet": SEANet(**SMALL, layers=1, padding="constant"),
     "SEANet centred": SEANet(
         **SMALL, middle="attention", heads=2, window=3, causal=False, blocks=2, norm="none"
     ),

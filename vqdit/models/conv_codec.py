@@ -53,7 +53,8 @@ class ConvCodec(Codec):
         block_width: positions of the kernel of the first convolution of a block.
         conv_shortcut: whether a convolution of width 1 is applied to x in the blocks.
         causal: whether no layer sees later positions.
-        padding: what convolutions see beyond the ends.
+        padding: what convolutions see beyond the ends. With "reflect" the first tokens of a causal
+            codec depend on the later positions that are reflected.
         norm: normalisation: "weight_norm" of the kernels; "time_group_norm" of every layer's
             output over the whole recording and its channels.
         dtype: precision of the convolutions; parameters and the rest stay float32.
