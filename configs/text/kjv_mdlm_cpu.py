@@ -9,8 +9,8 @@ A code is a unit of a BPE with 2,048 units, 3.6 bytes on average, so that a wind
 460 bytes. The held-out chapters tell nothing that is in the training chapters.
 
 Bits per byte of the validation chapters (380,956 bytes), with 95 % interval: 1.433 [1.417, 1.450].
-Baselines (`python -m benchmarks.text --kjv --split=validation`): 1.689 for a 5-gram with Kneser-Ney
-smoothing, 1.493 for a 7-gram, 1.700 for xz -9e.
+Baselines by benchmarks/text.py on the same chapters: 1.689 for a 5-gram with Kneser-Ney smoothing,
+1.493 for a 7-gram, 1.700 for xz -9e.
 """
 
 from vqdit.config import Experiment
