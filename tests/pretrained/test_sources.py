@@ -237,7 +237,7 @@ def test_a_model_of_another_width_is_told_by_its_tensors(folder, tmp_path):
 def test_what_is_no_tokenizer_is_refused(folder, tmp_path):
     with pytest.raises(FileNotFoundError, match="no file or folder .*nothing"):
         pretrained.load(tmp_path / "nothing")
-    with pytest.raises(ValueError, match="is not a model of diffusers or transformers: it has no config.json"):
+    with pytest.raises(ValueError, match="is not a model of diffusers or transformers"):
         pretrained.load(tmp_path)
     pipeline = tmp_path / "pipeline"
     shutil.copytree(folder, pipeline / "vae")
