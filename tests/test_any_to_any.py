@@ -263,7 +263,7 @@ PICTURE = np.zeros((8, 8, 1), np.uint8)
         ),
         (
             {"given": {"text": "é"}},
-            "'text' holds 'é', which does not occur in the training data; use these characters: "
+            "'text' contains 'é', which does not occur in the training data; use these characters: "
             "'efghinorstuvwxz'",
         ),
         (
@@ -549,7 +549,7 @@ def test_what_cannot_be_scored_is_refused(given, candidates, more, message, mode
 def test_texts_are_checked_against_what_occurs(symbols):
     """Here the first half of all bytes, and no others."""
     assert symbols.pack("text", "Six!").shape == (1, 5)
-    with pytest.raises(ValueError, match="'text' holds 'é'"):
+    with pytest.raises(ValueError, match="'text' contains 'é'"):
         symbols.pack("text", "é")
     blank = dataclasses.replace(symbols.task.targets["text"].modality, length=2)
     assert blank.pack("ab").tolist() == [[97, 98]]

@@ -243,7 +243,11 @@ def shorten(file):
         ("_CHECKPOINT_METADATA", Path.unlink, "_CHECKPOINT_METADATA is missing"),
         ("commit_success.txt", Path.unlink, "commit_success.txt is missing"),
         ("state/manifest.ocdbt", Path.unlink, "state/manifest.ocdbt is missing"),
-        ("state/manifest.ocdbt", shorten, r"state/manifest.ocdbt has \d+ bytes, \d+ were saved"),
+        (
+            "state/manifest.ocdbt",
+            shorten,
+            r"state/manifest.ocdbt has \d+ bytes, but \d+ were saved",
+        ),
         ("manifest.json", shorten, "manifest.json is damaged"),
     ],
 )

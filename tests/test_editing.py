@@ -209,7 +209,7 @@ BLACK = np.zeros((8, 8, 1), np.uint8)
         ({"image": EditSpec(BLACK, np.ones((4, 4), bool))}, "the mask must"),
         (
             {"image": EditSpec(BLACK, np.zeros((8, 8), bool))},
-            "changes nothing",
+            "nothing would change",
         ),
     ],
 )

@@ -236,8 +236,8 @@ def test_the_command_writes_a_path_in_order(folder, codes, digits, tmp_path, cap
         ([f"--interpolate={a},{b}"], "--interpolate needs --strength=S"),
         ([f"--interpolate={a},{b}", "--strength=1.5"], r"strength must be in \[0, 1\], got 1.5"),
         ([f"--interpolate={a},{b}", "--strength=0.5", "--num=1"], "at least 2 samples, got 1"),
-        ([f"--interpolate={a},{b}", f"--init={a}", "--strength=0.5"], "leave out --init"),
-        ([f"--interpolate={a},{b}", f"--mask={a}", "--strength=0.5"], "leave out --mask"),
+        ([f"--interpolate={a},{b}", f"--init={a}", "--strength=0.5"], "so --init is impossible"),
+        ([f"--interpolate={a},{b}", f"--mask={a}", "--strength=0.5"], "so --mask is impossible"),
         ([f"--interpolate={a},{b}", "--strength=0.5", "--explain"], "leave out --interpolate"),
         ([f"--interpolate=label={a},{b}", "--strength=0.5"], "label"),
     ):

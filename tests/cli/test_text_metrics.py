@@ -178,7 +178,7 @@ def test_a_text_alone_has_no_exact_match():
     ("args", "message"),
     [
         (["--metrics=bits"], "unknown metric 'bits'; one of: bits_per_byte, distinct, verbatim, "
-         "exact_match, entropy, perplexity"),
+         "exact_match, entropy, perplexity, phrase_accuracy, note_f1"),
         (["--metrics=distinct,entropie"], "unknown metric 'entropie'; did you mean entropy?"),
         (["--metrics=coherence"], "coherence is not a metric of text; measure it with --coherence"),
         (["--metrics=perplexity"], "perplexity needs a model that scores the texts; name "

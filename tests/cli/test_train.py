@@ -339,10 +339,10 @@ def test_a_workdir_of_other_experiments_is_refused(trained, mine, refused, monke
     before, runs = made(trained / "runs"), trained / "runs"
     use = "; use another --workdir"
     assert refused("train", "--config=one.py", f"--workdir={runs}") == (
-        f"the workdir {runs} holds tokenizer, flow, generator, the config has a single one{use}"
+        f"the workdir {runs} has tokenizer, flow, generator, but the config has a single one{use}"
     )
     assert refused("train", "--config=pair.py", f"--workdir={runs}") == (
-        f"the workdir {runs} holds tokenizer, flow, generator, the config has tokenizer, "
+        f"the workdir {runs} has tokenizer, flow, generator, but the config has tokenizer, "
         f"generator{use}"
     )
     assert refused("train", "--config=pair.py", f"--workdir={runs}/flow") == (

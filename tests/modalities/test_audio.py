@@ -214,7 +214,7 @@ def test_stereo_sounds_have_two_channels_everywhere(tmp_path):
     )
     assert cell.changes == (
         "mono, stored as two equal channels",
-        "filled up with silence to 0.001 s",
+        "padded with silence to 0.001 s",
     )
     assert audio.draw(stored).shape == (1, 64, 64, 1)
     assert "audio/wav" in audio.html(stored[0])

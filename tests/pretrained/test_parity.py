@@ -230,7 +230,8 @@ def test_what_does_not_fit_is_named(taming):
     with pytest.raises(PretrainedMismatch) as error:
         load(changed(taming[1], change))
     assert str(error.value) == (
-        "the checkpoint does not fit the model: missing (1): encoder.down.0.block.0.conv1.weight; "
+        "the checkpoint does not match the model: "
+        "missing (1): encoder.down.0.block.0.conv1.weight; "
         "unexpected (1): decoder.extra.weight; "
         "of another shape (1): decoder.conv_out.bias: expected [3], found [4]"
     )

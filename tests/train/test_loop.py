@@ -376,7 +376,7 @@ def test_other_data_under_the_same_config_are_refused(trained, tmp_path, monkeyp
 def test_a_start_that_failed_leaves_the_workdir_free(trained, tmp_path):
     task = tiny.tokenizer().task
     wider = dataclasses.replace(task, model=dataclasses.replace(task.model, channels=(4, 12)))
-    with pytest.raises(ValueError, match="does not fit"):
+    with pytest.raises(ValueError, match="does not match the experiment"):
         tiny.run(tiny.tokenizer(task=wider, init_from=str(trained)), tmp_path)
     assert tiny.run(tiny.tokenizer(init_from=str(trained), steps=2), tmp_path).step == 2
     assert (tmp_path / "config.json").is_file()
