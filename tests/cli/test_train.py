@@ -346,7 +346,7 @@ def test_a_workdir_of_other_experiments_is_refused(trained, mine, refused, monke
         f"generator{use}"
     )
     assert refused("train", "--config=pair.py", f"--workdir={runs}/flow") == (
-        f"the workdir {runs}/flow holds a single experiment, the config has tokenizer, "
+        f"the workdir {runs}/flow has a single experiment, but the config has tokenizer, "
         f"generator{use}"
     )
     assert made(trained / "runs") == before
