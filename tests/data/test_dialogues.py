@@ -50,6 +50,14 @@ def test_units_are_learned_from_the_training_dialogues(tmp_path):
     assert max(map(len, found["answer"])) < len(b"Answer 10.")
 
 
+def test_units_are_learned_anew_from_files_that_change(tmp_path):
+    source = Dialogues(path=str(written(tmp_path)), units=BPE(size=300))
+    before = source.raw_features()["answer"].units
+    file = tmp_path / "talk.yml"
+    file.write_text(file.read_text().replace("Answer", "Reply to"))
+    assert source.raw_features()["answer"].units != before
+
+
 def test_what_is_too_long_is_left_out_and_said(tmp_path, caplog, monkeypatch):
     monkeypatch.setenv("VQDIT_DATA", str(tmp_path / "data"))
     source = Dialogues(path=str(written(tmp_path)), question=12, answer=9)

@@ -102,22 +102,22 @@ def test_long_recordings_are_divided_within_one_split(folder):
 
 def test_what_is_too_short_or_long_is_refused_left_out_or_fitted(folder):
     twenty(folder, lambda n: 400 if n == 3 else 1200 if n == 4 else 800)
-    short = Audio(rate=RATE, samples=800)
+    short = Audio(rate=RATE, seconds=(0.1, 0.1))
     with pytest.raises(ValueError, match=r"x/03.wav: the recording is shorter than 0.1 s; change"):
         source(folder, short).features()
-    skipping = Audio(rate=RATE, samples=800, outside="skip")
+    skipping = Audio(rate=RATE, seconds=(0.1, 0.1), outside="skip")
     found = source(folder, skipping, divide=False)
     assert sum(len(found.split(split)) for split in SPLITS) == 18
     assert remarks(found.prepare()) == [
         "left out, longer than 0.1 s: 1", "left out, shorter than 0.1 s: 1"
     ]  # fmt: skip
-    cutting = Audio(rate=RATE, samples=800, outside="cut")
+    cutting = Audio(rate=RATE, seconds=(0.1, 0.1), outside="cut")
     found = source(folder, cutting, divide=False)
     sounds = np.concatenate([everything(found, split)["audio"] for split in SPLITS])
     assert sounds.shape == (20, 800)
     (padded,) = [s for s in sounds if not s[400:].any()]
     np.testing.assert_allclose(padded[:400], np.round(tone(3, 400) * 32768), atol=1)
-    assert remarks(found.prepare()) == ["cut to 0.1 s: 1", "filled up with silence to 0.1 s: 1"]
+    assert remarks(found.prepare()) == ["cut to 0.1 s: 1", "padded with silence to 0.1 s: 1"]
 
 
 def test_rates_channels_and_formats_are_brought_to_one(folder):

@@ -87,8 +87,6 @@ def test_what_is_written_is_read_again(modality, stored, tmp_path):
         (file,) = tmp_path.iterdir()
         found = modality.read(",".join(file.read_text(encoding="utf-8").split()))
     elif isinstance(modality, Text):
-        stored = np.stack([row for row in stored if row.any()])  # a blank line is no text
-        modality.write(modality.unpack(stored), tmp_path)
         (file,) = tmp_path.iterdir()
         found = modality.read(str(file))
     else:

@@ -59,7 +59,7 @@ def test_the_loss_is_the_mean_over_the_documents_without_what_only_fills(params)
     key, frozen = jax.random.key(2), {"text": {}}
     loss = jax.jit(lambda batch: task.loss(params, {}, frozen, batch, key, jnp.asarray(0))[0])
     batch = batch_of(WINDOW)
-    x, t, states = task._noised(frozen, batch, key)
+    x, t, states = task.noised(frozen, batch, key)
     losses = task._losses(task._outputs(params, x, t, task._documents(batch)), states)["text"]
     np.testing.assert_allclose(loss(batch), losses[0, :12].mean(), rtol=1e-5)
     measured = task.evaluate(params, {}, frozen, batch, key)["loss_text"]

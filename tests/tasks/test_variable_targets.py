@@ -76,7 +76,7 @@ def test_the_loss_of_a_batch_is_that_of_its_examples_by_their_positions(block, p
 
     @jax.jit
     def summed(batch):
-        x, t, states = one._noised(frozen, batch._replace(size=SIZE), key)
+        x, t, states = one.noised(frozen, batch._replace(size=SIZE), key)
         losses = one._losses(one._outputs(params, x, t), states)["text"]
         real = one._counted("text", x, batch, losses.shape[1])
         return jnp.sum(jnp.where(real, losses, 0.0)), jnp.sum(real)

@@ -77,14 +77,14 @@ class Dialogues(Recorded):
         return f"dialogues_{digest.hexdigest()[:16]}"
 
     def raw_features(self) -> Named[Feature]:
-        units = _learned(self)
+        units = _learned(self, self.key())
         kind = {"dtype": str(units.dtype), "ragged": True, "units": units.learned}
         return Named(
             question=Feature((self.question,), **kind), answer=Feature((self.answer,), **kind)
         )
 
     def examples(self) -> Mapping[str, Iterable[Mapping[str, Any] | str]]:
-        units = _learned(self)
+        units = _learned(self, self.key())
         examples: dict[str, list[Mapping[str, Any] | str]] = {}
         for split, dialogues in self.dialogues().items():
             long = 0
@@ -143,8 +143,14 @@ class Dialogues(Recorded):
 
 
 @functools.lru_cache(maxsize=4)
-def _learned(source: Dialogues) -> Units:
-    """Returns the units after they have learned from the training dialogues of a source."""
+def _learned(source: Dialogues, key: str) -> Units:
+    """Returns the units after they have learned from the training dialogues of a source.
+
+    Args:
+        source: the source.
+        key: its key, which changes with the content of its files.
+    """
+    del key
     turns = source.dialogues()["train"]
     return source.units.learn(text for turn in turns for text in (turn.question, turn.answer))
 

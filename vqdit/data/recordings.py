@@ -185,26 +185,21 @@ class Recordings(Recorded):
 
     def _parts(self, sound: np.ndarray, counts: Counter[str], item: Item) -> list[np.ndarray]:
         """Returns the examples of a recording; none if it is left out."""
-        rate, (least, most) = self.audio.rate, _bounds(self.audio)
-        is_short = len(sound) < least
-        is_long = len(sound) > most and not self.divide
-        if is_short or is_long:
-            limit = f"{(least if is_short else most) / rate:.4g} s"
-            fault = f"{'shorter' if is_short else 'longer'} than {limit}"
-            if self.audio.outside == "error":
-                raise ValueError(
-                    f"{shown(item.file)}: the recording is {fault}; change the bounds, or set "
-                    "outside of its Audio to cut or skip"
-                )
-            if self.audio.outside == "skip":
-                counts[f"left out, {fault}"] += 1
-                return []
-            counts[f"{'filled up with silence' if is_short else 'cut'} to {limit}"] += 1
-            more = max(0, least - len(sound))
-            return [np.pad(sound[:most], ((0, more), *((0, 0),) * (sound.ndim - 1)))]
+        least, most = self.audio.lengths or (self.audio.shape[0], self.audio.shape[0])
+        try:
+            is_long = len(sound) > most and not self.divide
+            sound, changes = self.audio.within_bounds(sound, is_long)
+        except LeftOut as error:
+            counts[f"left out, {error}"] += 1
+            return []
+        except ValueError as error:
+            raise ValueError(f"{shown(item.file)}: {error}") from error
+        if changes:
+            counts.update(changes)
+            return [sound]
         parts = windows(len(sound), least, most)
         if len(parts) > 1:
-            counts[f"divided into parts of at most {most / rate:.4g} s"] += 1
+            counts[f"divided into parts of at most {most / self.audio.rate:.4g} s"] += 1
         return [sound[start:end] for start, end in parts]
 
 
@@ -218,10 +213,6 @@ def windows(length: int, least: int, most: int) -> list[tuple[int, int]]:
     found = [(start, min(start + most, length)) for start in starts]
     last, end = found[-1]
     return [*found[:-1], (max(0, min(last, end - least)), end)]
-
-
-def _bounds(audio: Audio) -> tuple[int, int]:
-    return audio.lengths or (audio.shape[0], audio.shape[0])
 
 
 def _feature(modality: Audio | Text) -> Feature:

@@ -58,12 +58,12 @@ class TextStream(Recorded):
         )
 
     def raw_features(self) -> Named[Feature]:
-        units = _learned(self)
+        units = _learned(self, self.key())
         dtype = str(units.dtype)
         return Named(text=Feature((self.length,), dtype=dtype, packed=True, units=units.learned))
 
     def examples(self) -> Mapping[str, Iterable[Example]]:
-        units = _learned(self)
+        units = _learned(self, self.key())
         return {s: windows(found, self.length, units) for s, found in self.streams().items()}
 
     def streams(self) -> Mapping[str, Iterable[bytes | str]]:
@@ -75,8 +75,14 @@ class TextStream(Recorded):
 
 
 @functools.lru_cache(maxsize=4)
-def _learned(source: TextStream) -> Units:
-    """Returns the units after they have learned from the training documents of a source."""
+def _learned(source: TextStream, key: str) -> Units:
+    """Returns the units after they have learned from the training documents of a source.
+
+    Args:
+        source: the source.
+        key: its key, which changes with the content of its files.
+    """
+    del key
     documents = (d.decode() for d in source.streams()["train"] if isinstance(d, bytes))
     return source.units.learn(documents)
 

@@ -129,7 +129,7 @@ def explain(
     count, size = min(first, num), min(batch_size, num)
     check_memory(task, wanted, count)
     index, run = np.arange(count), _compiled_trajectory(task, chosen, min(count, size))
-    inputs = generator.with_lengths(inputs, count, size, seed)
+    inputs = generator.with_lengths(inputs, chosen, count, size, seed)
     batches = inputs.batches(index, size, seed, whole=True)
     parts = [run(params, frozen, keys, request) for _, request, keys in batches]
     results, x_0, path = jax.tree.map(lambda *batches: jnp.concatenate(batches)[:count], *parts)

@@ -135,7 +135,8 @@ class Generator:
         task, params = (autoguide.task, autoguide.params) if autoguide else (None, None)
         mesh = parallel.of_process()
         size = parallel.divisible(min(batch_size, num), mesh)
-        run = self._compiled(self.samplers(samplers), task, mesh)
+        chosen = self.samplers(samplers)
+        run = self._compiled(chosen, task, mesh)
         found: dict[str, np.ndarray] = {}
         arrays = parallel.put_replicated((self.params, self.frozen, params), mesh)
         told = {
@@ -144,7 +145,7 @@ class Generator:
             if isinstance(edit, StoredEdit) and edit.lengths is not None
         }
         inputs = inputs._replace(counts={**inputs.counts, **told})
-        inputs = self.with_lengths(inputs, num, size, seed)
+        inputs = self.with_lengths(inputs, chosen, num, size, seed)
         for rows, request, keys in inputs.batches(np.arange(num), size, seed):
             edited = {name: edit.take(rows) for name, edit in stored_edits.items()}
             edited |= {
@@ -175,11 +176,14 @@ class Generator:
         return {name: self.modality(name).unpack(stored) for name, stored in found.items()}
 
     @in_32_bits
-    def with_lengths(self, inputs: Inputs, num: int, size: int, seed: int) -> Inputs:
+    def with_lengths(
+        self, inputs: Inputs, samplers: Named[Sampler], num: int, size: int, seed: int
+    ) -> Inputs:
         """Returns inputs with the lengths of all samples; draws unknown lengths.
 
         Args:
             inputs: inputs of `num` samples.
+            samplers: samplers of all targets.
             num: number of samples.
             size: number of samples in a batch.
             seed: seed of the samples.
@@ -190,7 +194,7 @@ class Generator:
             return inputs
         drawn = {name: np.zeros(num, np.int32) for name in unknown}
         arrays = parallel.put_replicated((self.params, self.frozen), mesh)
-        run = _compiled_lengths(self.task, mesh)
+        run = _compiled_lengths(self.task, samplers, mesh)
         for rows, request, keys in inputs.batches(np.arange(num), size, seed):
             found = run(*arrays, *parallel.put_examples((keys, request), size, mesh))
             for name in unknown:
@@ -340,10 +344,12 @@ class Generator:
 
 
 @functools.lru_cache(maxsize=8)
-def _compiled_lengths(task: DiffusionTask, mesh: jax.sharding.Mesh) -> Any:
+def _compiled_lengths(
+    task: DiffusionTask, samplers: Named[Sampler], mesh: jax.sharding.Mesh
+) -> Any:
     """Returns the compiled function that draws lengths, in tokens by name."""
 
     def run(params: Params, frozen: Any, keys: Any, request: Request) -> Any:
-        return task.draw_lengths(params, frozen, keys, request).lengths
+        return task.draw_lengths(params, frozen, keys, request, samplers).lengths
 
     return parallel.compile_on(run, mesh)

@@ -11,11 +11,10 @@ waveform. If the loss is only on the waveform, the decoder then tends to silence
 import jax.numpy as jnp
 import numpy as np
 
-from vqdit.losses.perceptual import Mask, Perceptual
-from vqdit.losses.stft import check_sound, frame_centres, magnitudes, of_each_channel
+from vqdit.losses.stft import Spectrograms, magnitudes
 from vqdit.masked_mean import mean_of_each
 from vqdit.nn.mel import mel_bands
-from vqdit.typing import Array, Float, Int, Params
+from vqdit.typing import Array, Bool, Float, Int
 
 FLOOR = 1e-3
 """e, 60 dB below the magnitude of a sine at full scale, which is 1.
@@ -24,7 +23,7 @@ With a much smaller value, the silence around a word would dominate the loss.
 """
 
 
-class Mel(Perceptual):
+class Mel(Spectrograms):
     """The mean absolute error of log mel spectrograms, in several resolutions.
 
     Attributes:
@@ -41,44 +40,23 @@ class Mel(Perceptual):
     weight: float = 15.0
     bands: tuple[int, ...] = ()
 
-    any_length = True
-
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require("rate >= 1", self.rate >= 1)
-        self.require("windows of at least 32 samples", min(self.windows, default=0) >= 32)
         rule = "bands to be one number of at least 1 for each window, or none"
         is_one_each = len(self.bands) == len(self.windows) and min(self.bands, default=0) >= 1
         self.require(rule, not self.bands or is_one_each)
 
-    def check(self, size: tuple[int, ...], channels: int) -> None:
-        check_sound("Mel", self.windows, size)
-
-    def load(self) -> Params:
-        return {}
-
-    def like(self) -> Params:
-        return {}
-
-    def distance(
+    def between(
         self,
-        params: Params,
-        x: Float[Array, "b t 1"],
-        y: Float[Array, "b t 1"],
-        mask: Mask = None,
+        x: Float[Array, "b n f"],
+        y: Float[Array, "b n f"],
+        number: int,
+        is_real: Bool[Array, "b n"] | None,
     ) -> Float[Array, " b"]:
-        del params
-        each = len(x)
-        x, y, mask = of_each_channel(x, y, mask)
-        length = None if mask is None else jnp.sum(mask, axis=1)
-        total = jnp.zeros(len(x), jnp.float32)
-        for number, window in enumerate(self.windows):
-            bands = self.bands[number] if self.bands else 0
-            first, second = (log_mel(sound, self.rate, window, length, bands) for sound in (x, y))
-            starts = jnp.asarray(frame_centres(x.shape[1], window))
-            is_real = None if length is None else starts <= length[:, None]
-            total += mean_of_each(jnp.abs(first - second), is_real)
-        return jnp.mean(total.reshape(each, -1), axis=1) / len(self.windows)
+        window, bands = self.windows[number], self.bands[number] if self.bands else 0
+        first, second = (log_bands(part, self.rate, window, bands) for part in (x, y))
+        return mean_of_each(jnp.abs(first - second), is_real)
 
 
 def log_mel(
@@ -97,5 +75,12 @@ def log_mel(
         length: length of each sound; None if all fill the array.
         bands: number of bands; 0 for one per three frequencies.
     """
+    return log_bands(magnitudes(sounds, window, length), rate, window, bands)
+
+
+def log_bands(
+    spectrum: Float[Array, "b n f"], rate: int, window: int, bands: int
+) -> Float[Array, "b n m"]:
+    """Returns log10 of the sums of magnitudes in mel bands; for the arguments see `log_mel`."""
     weights = mel_bands(window, rate, bands or window // 6).astype(np.float32)
-    return jnp.log10(magnitudes(sounds, window, length) @ weights + FLOOR)
+    return jnp.log10(spectrum @ weights + FLOOR)

@@ -21,8 +21,8 @@ FLOOR = 1e-4
 """e, 80 dB below the magnitude of a sine at full scale, which is 1."""
 
 
-class STFT(Perceptual):
-    """The distance of spectrograms in several resolutions: large components and all components.
+class Spectrograms(Perceptual):
+    """Base class of distances between spectrograms of several resolutions.
 
     Attributes:
         windows: window lengths of the transforms, in samples; the hop is a quarter of each.
@@ -40,7 +40,11 @@ class STFT(Perceptual):
 
     def check(self, size: tuple[int, ...], channels: int) -> None:
         del channels
-        check_sound("STFT", self.windows, size)
+        if len(size) != 1 or size[0] < max(self.windows):
+            raise ValueError(
+                f"{type(self).__name__} compares sounds of at least {max(self.windows)} samples, "
+                f"its longest window, got size {'x'.join(map(str, size))}"
+            )
 
     def load(self) -> Params:
         return {}
@@ -60,25 +64,47 @@ class STFT(Perceptual):
         x, y, mask = of_each_channel(x, y, mask)
         length = None if mask is None else jnp.sum(mask, axis=1)
         total = jnp.zeros(len(x), jnp.float32)
-        for window in self.windows:
-            first, second = (magnitudes(sound, window, length) for sound in (x, y))
+        for number, window in enumerate(self.windows):
             centres = jnp.asarray(frame_centres(x.shape[1], window))
             is_real = None if length is None else centres <= length[:, None]
-            error, power = (mean_of_each(part**2, is_real) for part in (first - second, first))
-            # Both roots have an infinite slope at 0, that is, if nothing differs.
-            total += jnp.sqrt(error + EPSILON) / jnp.sqrt(power + EPSILON)
-            logarithms = jnp.log(first + FLOOR) - jnp.log(second + FLOOR)
-            total += mean_of_each(jnp.abs(logarithms), is_real)
+            first, second = (magnitudes(sound, window, length) for sound in (x, y))
+            total += self.between(first, second, number, is_real)
         return jnp.mean(total.reshape(each, -1), axis=1) / len(self.windows)
 
+    def between(
+        self,
+        x: Float[Array, "b n f"],
+        y: Float[Array, "b n f"],
+        number: int,
+        is_real: Bool[Array, "b n"] | None,
+    ) -> Float[Array, " b"]:
+        """Returns the distance of magnitudes.
 
-def check_sound(name: str, windows: tuple[int, ...], size: tuple[int, ...]) -> None:
-    """Raises ValueError unless data are sounds of at least the longest window."""
-    if len(size) != 1 or size[0] < max(windows):
-        raise ValueError(
-            f"{name} compares sounds of at least {max(windows)} samples, its longest window, got "
-            f"size {'x'.join(map(str, size))}"
-        )
+        Args:
+            x: magnitudes of the originals.
+            y: magnitudes of the reconstructions.
+            number: number of the window.
+            is_real: False for frames that are padding; None if there are none.
+        """
+        raise TypeError(f"{type(self).__name__} must define the method between")
+
+
+class STFT(Spectrograms):
+    """The distance of spectrograms in several resolutions: large components and all components."""
+
+    def between(
+        self,
+        x: Float[Array, "b n f"],
+        y: Float[Array, "b n f"],
+        number: int,
+        is_real: Bool[Array, "b n"] | None,
+    ) -> Float[Array, " b"]:
+        del number
+        error, power = (mean_of_each(part**2, is_real) for part in (x - y, x))
+        logarithms = jnp.log(x + FLOOR) - jnp.log(y + FLOOR)
+        # Both roots have an infinite slope at 0, that is, if nothing differs.
+        convergence = jnp.sqrt(error + EPSILON) / jnp.sqrt(power + EPSILON)
+        return convergence + mean_of_each(jnp.abs(logarithms), is_real)
 
 
 def of_each_channel(

@@ -101,9 +101,25 @@ class Audio(Modality):
 
     def read_cell(self, value: Value) -> Cell:
         read = read_sound(as_file(value), self.rate, self._longest, self.channels)
-        is_short = len(read.samples) < self._least
-        if not (is_short or read.is_longer):
-            return Cell(read.samples, read.changes)
+        sound, changes = self.within_bounds(read.samples, read.is_longer)
+        return Cell(sound, (*read.changes, *changes))
+
+    def within_bounds(
+        self, sound: np.ndarray, is_longer: bool
+    ) -> tuple[np.ndarray, tuple[str, ...]]:
+        """Returns a recording as long as the bounds allow, and how it was changed.
+
+        Args:
+            sound: stored samples; those beyond the longest duration may be missing.
+            is_longer: whether the recording is longer than the longest duration.
+
+        Raises:
+            LeftOut: the recording is out of bounds, and `outside` is "skip".
+            ValueError: the recording is out of bounds, and `outside` is "error".
+        """
+        is_short = len(sound) < self._least
+        if not (is_short or is_longer):
+            return sound, ()
         limit = self._duration(self._least if is_short else self._longest)
         fault = f"{'shorter' if is_short else 'longer'} than {limit}"
         if self.outside == "skip":
@@ -114,7 +130,7 @@ class Audio(Modality):
                 "its Audio"
             )
         change = f"{'padded with silence' if is_short else 'cut'} to {limit}"
-        return Cell(self._fitted(read.samples), (*read.changes, change))
+        return self._fitted(sound[: self._longest]), (change,)
 
     def read(self, value: str) -> list[np.ndarray]:
         files = find_files(value, SUFFIXES, "sound")

@@ -4,7 +4,6 @@ Jegou et al., "Product Quantization for Nearest Neighbor Search", 2011; in token
 Yang et al., "HiFi-Codec", arXiv:2305.02765.
 """
 
-import dataclasses
 import functools
 
 import jax
@@ -12,10 +11,11 @@ import jax.numpy as jnp
 
 from vqdit.quantizers.base import Codes, Mask, Quantized, Quantizer, Vectors
 from vqdit.quantizers.vq import VQ
-from vqdit.typing import Array, Float, Int, Key, Named, Params, Stats
+from vqdit.quantizers.wrapper import Wrapper
+from vqdit.typing import Array, Float, Int, Key, Params, Stats
 
 
-class GroupedVQ(Quantizer):
+class GroupedVQ(Wrapper):
     """Splits the channels into groups and quantizes each group separately.
 
     Attributes:
@@ -37,17 +37,6 @@ class GroupedVQ(Quantizer):
     @property
     def codebook_sizes(self) -> tuple[int, ...]:
         return self.quantizer.codebook_sizes * self.groups
-
-    @property
-    def weights(self) -> Named[float]:
-        return self.quantizer.weights
-
-    @property
-    def start(self) -> int:
-        return self.quantizer.start
-
-    def started(self) -> "GroupedVQ":
-        return dataclasses.replace(self, quantizer=self.quantizer.started())
 
     @property
     def residual_scale(self) -> tuple[float, ...]:

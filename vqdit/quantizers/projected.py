@@ -4,17 +4,16 @@ One pair of matrices serves all levels of a residual quantizer, as in Mimi (Defo
 "Moshi", arXiv:2410.00037, section 3.3); `VQ.code_dim` projects in every level instead, as in DAC.
 """
 
-import dataclasses
-
 import jax
 
 from vqdit.quantizers import projection
 from vqdit.quantizers.base import Codes, Mask, Quantized, Quantizer, Vectors
 from vqdit.quantizers.rvq import RVQ
-from vqdit.typing import Array, Float, Int, Key, Named, Params, Stats
+from vqdit.quantizers.wrapper import Wrapper
+from vqdit.typing import Array, Float, Int, Key, Params, Stats
 
 
-class Projected(Quantizer):
+class Projected(Wrapper):
     """z W_in, a quantizer, and its z_q W_out.
 
     Attributes:
@@ -31,17 +30,6 @@ class Projected(Quantizer):
     @property
     def codebook_sizes(self) -> tuple[int, ...]:
         return self.quantizer.codebook_sizes
-
-    @property
-    def weights(self) -> Named[float]:
-        return self.quantizer.weights
-
-    @property
-    def start(self) -> int:
-        return self.quantizer.start
-
-    def started(self) -> "Projected":
-        return dataclasses.replace(self, quantizer=self.quantizer.started())
 
     def init(
         self, key: Key[Array, ""], z: Vectors | None = None, mask: Mask = None

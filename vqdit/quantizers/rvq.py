@@ -7,7 +7,6 @@ training, every prefix of the codes can be decoded (section III-C there; the num
 example, as in Kumar et al., "Improved RVQGAN", arXiv:2306.06546).
 """
 
-import dataclasses
 import functools
 from typing import Any
 
@@ -17,11 +16,12 @@ import numpy as np
 
 from vqdit.quantizers.base import Codes, Mask, Quantized, Quantizer, Vectors
 from vqdit.quantizers.vq import VQ
+from vqdit.quantizers.wrapper import Wrapper
 from vqdit.random import stream
-from vqdit.typing import Array, Bool, Float, Int, Key, Named, Params, Stats
+from vqdit.typing import Array, Bool, Float, Int, Key, Params, Stats
 
 
-class RVQ(Quantizer):
+class RVQ(Wrapper):
     """A stack of quantizers, each for the residual of the previous one.
 
     Attributes:
@@ -50,17 +50,6 @@ class RVQ(Quantizer):
     @property
     def codebook_sizes(self) -> tuple[int, ...]:
         return self.quantizer.codebook_sizes * self.depth
-
-    @property
-    def weights(self) -> Named[float]:
-        return self.quantizer.weights
-
-    @property
-    def start(self) -> int:
-        return self.quantizer.start
-
-    def started(self) -> "RVQ":
-        return dataclasses.replace(self, quantizer=self.quantizer.started())
 
     def init(
         self, key: Key[Array, ""], z: Vectors | None = None, mask: Mask = None

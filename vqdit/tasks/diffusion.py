@@ -2,8 +2,8 @@
 
 Every modality has its own time t (0: known, 1: unknown), process, sampler and head. Training draws
 the times from a joint distribution, noises every modality to its own time, and adds up their
-losses. Generation with the trained network is in `vqdit.tasks.generation`, scoring in
-`vqdit.tasks.scoring`.
+losses. Noising is in `vqdit.tasks.noising`; generation with the trained network is in
+`vqdit.tasks.generation`, scoring in `vqdit.tasks.scoring`.
 """
 
 from collections.abc import Callable, Iterable
@@ -14,20 +14,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vqdit.data.batch import GIVEN, Batch
+from vqdit.data.batch import Batch
 from vqdit.data.sources import Feature
 from vqdit.losses import REPA, uncertainty
 from vqdit.masked_mean import masked_mean
 from vqdit.metrics import Mean, Metrics
-from vqdit.processes import Independent, JointTimeDistribution
 from vqdit.processes.base import X
-from vqdit.random import per_example, stream, streams
-from vqdit.tasks import blockwise, lengths
+from vqdit.random import per_example, stream
+from vqdit.tasks import lengths
 from vqdit.tasks.base import Aux, Frozen, Resolve, Task
 from vqdit.tasks.documents import shown
-from vqdit.tasks.editing import some_tokens
+from vqdit.tasks.noising import NoisingTask
 from vqdit.tasks.previews import ROWS, draw_preview, preview_columns, preview_request
-from vqdit.tasks.scoring import ScoringTask
 from vqdit.typing import Array, Bool, Float, Int, Key, Named, Params, Stats
 
 ALIGNED = "repa"
@@ -36,32 +34,17 @@ UNCERTAINTY = "uncertainty"
 """Key of the learned loss weights among the parameters."""
 
 
-class DiffusionTask(ScoringTask):
+class DiffusionTask(NoisingTask):
     """A DiT over the tokens of one or more modalities.
 
     Attributes:
-        joint: joint distribution of the targets' times in training.
         repa: alignment of the network's tokens with a frozen encoder; None disables it.
     """
 
-    joint: JointTimeDistribution = Independent()
     repa: REPA | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        strange = sorted(set(self.joint.names) - set(self.targets))
-        if strange:
-            raise ValueError(
-                f"joint names {strange[0]!r}, which is not a target; the targets are "
-                f"{', '.join(self.targets)}"
-            )
-        for name, target in self.targets.items():
-            if target.inpaint_share and self.model.block in ("in_context", "cross_attention"):
-                raise ValueError(
-                    f"inpaint={target.inpaint_share} of {name!r} needs a time for every position, "
-                    f"but block={self.model.block!r} has one time per modality; use adaln_zero or "
-                    "mm_dit, or inpaint=0"
-                )
         if self.repa is not None:
             self._check_repa(self.repa)
 
@@ -147,7 +130,7 @@ class DiffusionTask(ScoringTask):
     ) -> tuple[Float[Array, ""], Aux]:
         del stats, step
         metrics, counts, loss = {}, {}, jnp.zeros(())
-        x, t, states = self._noised(frozen, batch, key)
+        x, t, states = self.noised(frozen, batch, key)
         documents = self._documents(batch)
         if self.repa is None:
             predictions = self._outputs(params, x, t, documents)
@@ -217,7 +200,7 @@ class DiffusionTask(ScoringTask):
         self, params: Params, stats: Stats, frozen: Frozen, batch: Batch, key: Key[Array, ""]
     ) -> Metrics:
         del stats
-        x, t, states = self._noised(frozen, batch, key)
+        x, t, states = self.noised(frozen, batch, key)
         found, predictions = {}, self._outputs(params, x, t, self._documents(batch))
         for name, losses in self._losses(predictions, states).items():
             valid = batch.valid & batch.present[name]
@@ -243,88 +226,6 @@ class DiffusionTask(ScoringTask):
         x_0 = self.modality(repa.target).standardize(batch.data[repa.target])
         losses = repa.loss(params[ALIGNED], h, repa.seen(frozen[ALIGNED], x_0))
         return _mean(losses, batch.valid & batch.present[repa.target])
-
-    def _noised(
-        self, frozen: Frozen, batch: Batch, key: Key[Array, ""]
-    ) -> tuple[Named[X], Named[Float[Array, "b _"]], dict[str, tuple[Any, ...]]]:
-        """Returns the network's inputs, their times, and (x_0, x_t, noise, t) of each target."""
-        x, states = {}, {}
-        distributions = Named({name: target.time for name, target in self.targets.items()})
-        present = Named({name: batch.present[name] for name in self.targets})
-        t = dict(self.joint.sample(key, batch.index, distributions, present, batch.size))
-        processes = self.processes
-        for name, process in processes.items():
-            raw, mask = batch.data[name], batch.mask.get(name)
-            if name + GIVEN in batch.data:
-                is_given = (t[name] == 0.0).reshape(-1, *(1,) * (raw.ndim - 1))
-                raw = jnp.where(is_given, batch.data[name + GIVEN], raw)
-            drawn = per_example(stream(key, f"{name}/posterior"), batch.index)
-            x_0 = jax.lax.stop_gradient(self.space(name).draw(frozen[name], raw, drawn, mask))
-            t[name] = self._partly_known(name, t[name], stream(key, f"{name}/inpaint"), batch)
-            block = self.targets[name].block
-            if block:
-                each = self.targets[name].time, batch.index, batch.size or len(batch.index)
-                shape = x_0.shape[1] // block, block
-                t[name] = blockwise.own_times(stream(key, f"{name}/blocks"), t[name], *each, shape)
-            keys = per_example(stream(key, f"{name}/noise"), batch.index)
-            x_t, noise = process.noise(keys, x_0, t[name])
-            # A missing modality is unknown: it is noise at t = 1 and has no loss.
-            unknown_keys = per_example(stream(key, f"{name}/unknown"), batch.index)
-            unknown = process.prior(unknown_keys, x_0.shape[1:])
-            x[name] = jnp.where(present[name][:, None, None], x_t, unknown)
-            if mask is not None:
-                is_unknown = jnp.max(t[name], axis=1) >= 1.0
-                length = self._length_shown(name, is_unknown | ~present[name], mask, batch, key)
-                x[lengths.of(name)] = lengths.codes(length)
-                t[lengths.of(name)] = (length == lengths.UNKNOWN).astype(jnp.float32)[:, None]
-            states[name] = (x_0, x[name], noise, t[name])
-            if block:
-                x[name], t[name] = blockwise.shown(x[name], x_0), t[name][:, ::block]
-        for name, condition in self.conditions.items():
-            codes = condition.codes(batch.data[name], batch.mask.get(name))
-            keys = per_example(stream(key, f"{name}/hidden"), batch.index)
-            codes = condition.partly_hidden(codes, keys)
-            keys = per_example(stream(key, f"{name}/drop"), batch.index)
-            dropped = jax.vmap(jax.random.uniform)(keys) < condition.drop
-            dropped = dropped | ~batch.present[name]
-            unknown = condition.unknown(*codes.shape[:2])
-            x[name] = jnp.where(dropped[:, None, None], unknown, codes)
-            t[name] = dropped.astype(jnp.float32)[:, None]
-        return Named(x), Named(t), states
-
-    def _length_shown(
-        self,
-        name: str,
-        is_unknown: Bool[Array, " b"],
-        mask: Bool[Array, "b n"],
-        batch: Batch,
-        key: Key[Array, ""],
-    ) -> Int[Array, " b"]:
-        """Returns the length that the network sees; some are hidden so that it learns lengths.
-
-        Args:
-            name: the target.
-            is_unknown: True where all of the target is unknown.
-            mask: True at stored positions that are not padding.
-            batch: the batch.
-            key: key of the step.
-        """
-        keys = per_example(stream(key, lengths.of(name)), batch.index)
-        teaches = jax.vmap(jax.random.uniform)(keys) < self.targets[name].length_share
-        length = self.space(name).token_lengths(jnp.sum(mask, axis=1))
-        return jnp.where(is_unknown | teaches, lengths.UNKNOWN, length)
-
-    def _partly_known(
-        self, name: str, t: Float[Array, "b 1"], key: Key[Array, ""], batch: Batch
-    ) -> Float[Array, "b #l"]:
-        """Sets t to 0 at random positions of random examples, to train in-painting."""
-        share = self.targets[name].inpaint_share
-        if not share:
-            return t
-        keys = per_example(key, batch.index)
-        chosen = jax.vmap(lambda k: jax.random.uniform(stream(k, "coin")))(keys) < share
-        known = some_tokens(streams(keys, "box"), self.space(name).grid)
-        return jnp.where(chosen[:, None] & known & batch.present[name][:, None], 0.0, t)
 
     def _losses(
         self, predictions: Named[Array], states: dict[str, tuple[Any, ...]]

@@ -130,13 +130,19 @@ class GenerationTask(MultimodalTask):
         return every, path
 
     def draw_lengths(
-        self, params: Params, frozen: Frozen, keys: Key[Array, " b"], request: Request
+        self,
+        params: Params,
+        frozen: Frozen,
+        keys: Key[Array, " b"],
+        request: Request,
+        samplers: Named[Sampler] | None = None,
     ) -> Request:
         """Returns the request with a drawn length for each wanted target whose length is unknown.
 
         Lengths are drawn one after the other, each given the previous ones, with the temperature of
-        the target's sampler.
+        the target's sampler; None uses the samplers of the config.
         """
+        samplers = samplers or self._samplers
         for name in self.variable:
             x = self.start(frozen, keys, request)
             t = {n: jnp.full((len(keys), 1), self._constant_time(request, n)) for n in self.targets}
@@ -146,7 +152,7 @@ class GenerationTask(MultimodalTask):
             low, _ = self.modality(name).lengths or (0, 0)
             least = -(-low // self.space(name).positions_per_token)
             logits = jnp.where(jnp.arange(logits.shape[-1]) >= least, logits, -jnp.inf)
-            temperature = self._samplers[name].length_temperature
+            temperature = samplers[name].length_temperature
             logits = tempered(logits[:, None, None], temperature, 1.0)
             drawn = draw(streams(keys, lengths.of(name)), logits)[:, 0, 0]
             told = request.lengths[name]
