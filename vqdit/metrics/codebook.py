@@ -37,13 +37,15 @@ class CodeUse(NamedTuple):
         return cls(jax.vmap(count)(columns, real.reshape(-1, codes.shape[-1]).T))
 
     def compute(self, name: str) -> dict[str, float]:
-        """Returns three metrics, each a mean over the codebooks.
+        """Returns three metrics.
 
         Returns:
-            name_usage: fraction of the codes that were used, in [0, 1].
-            name_perplexity: exp(H) of the histogram, in [1, k].
-            name_dead: fraction of the codes with less than a tenth of the uniform frequency, in [0,
-                1].
+            Means over the codebooks.
+
+            - `name_usage`: fraction of the codes that were used, in [0, 1].
+            - `name_perplexity`: exp(H) of the histogram, in [1, k].
+            - `name_dead`: fraction of the codes with less than a tenth of the uniform frequency, in
+              [0, 1].
         """
         counts = np.asarray(self.counts, np.float64)
         share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1.0)
@@ -136,12 +138,14 @@ class BitRate(NamedTuple):
         return cls(counts, jnp.sum(jnp.sum(counts, axis=1) * bits), tokens * seconds)
 
     def compute(self, name: str) -> dict[str, float]:
-        """Returns two rates in kbit/s, or nothing without sounds.
+        """Returns two rates, or nothing without sounds.
 
         Returns:
-            name: that of codes of log2 K bits each.
-            name_entropy: that of an ideal entropy coder which knows the histogram of each codebook
-                but no context, so it is an upper bound of what better coders need.
+            Rates in kbit/s.
+
+            - `name`: that of codes of log2 K bits each.
+            - `name_entropy`: that of an ideal entropy coder which knows the histogram of each
+              codebook but no context, so it is an upper bound of what better coders need.
         """
         if not self.seconds:
             return {}

@@ -14,8 +14,10 @@ from optax.contrib import MuonDimensionNumbers, scale_by_muon
 from vqdit.optim.optimizers import AdamW, clip_norm, is_matrix
 
 AXES_OF_KERNELS = {"blocks": 3, "last": 2}
-"""Names of the parameters of transformer blocks, and the number of axes of their kernels: those of
-a stack are [depth, inputs, outputs]; the last block of an MM-DiT is not part of a stack.
+"""Number of axes of the kernels below each name of a transformer's parameters.
+
+The kernels of a stack are [depth, inputs, outputs]; the last block of an MM-DiT is not part of a
+stack.
 """
 AXES = MuonDimensionNumbers(reduction_axis=-2, output_axis=-1)
 """The axes of inputs and outputs of a kernel."""

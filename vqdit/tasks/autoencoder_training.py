@@ -27,9 +27,9 @@ from vqdit.typing import Array, Bool, Float, Int, Key, Named, Params, Stats
 
 T = TypeVar("T", bound="AutoencoderTrainingTask")
 DATA, TOKENS = "data", "tokens"
-"""Names of the means in the loss: over values of the data, and over tokens."""
+"""The two means in the loss are over values of the data and over tokens."""
 TRAINING_ONLY = ("discriminator", "distillation")
-"""Names of parameters that only training needs."""
+"""These parameters are needed by training only."""
 
 
 class AutoencoderTrainingTask(ReconstructionTask):

@@ -101,16 +101,19 @@ class Performance:
             step: number of finished steps.
 
         Returns:
-            steps_per_second, examples_per_second: rates that include waiting for data, but not
-                compilation.
-            step_seconds: seconds per step, without waiting for data.
-            data_wait_seconds: time in which the devices were idle, waiting for data.
-            compile_seconds: time until the first step of this start was dispatched; 0 in later
-                lines.
-            elapsed_seconds: time of all starts so far; crashed starts count up to their last line.
-            goodput: fraction of `elapsed_seconds` that was spent on steps which were not lost.
-            memory_gb: peak memory of one device in 10^9 bytes, if the device reports it.
-            mfu: model FLOPs utilization, if the devices' peak FLOP/s are known.
+            Metrics by name.
+
+            - `steps_per_second`, `examples_per_second`: rates that include waiting for data, but
+              not compilation.
+            - `step_seconds`: seconds per step, without waiting for data.
+            - `data_wait_seconds`: time in which the devices were idle, waiting for data.
+            - `compile_seconds`: time until the first step of this start was dispatched; 0 in later
+              lines.
+            - `elapsed_seconds`: time of all starts so far; crashed starts count up to their last
+              line.
+            - `goodput`: fraction of `elapsed_seconds` that was spent on steps which were not lost.
+            - `memory_gb`: peak memory of one device in 10^9 bytes, if the device reports it.
+            - `mfu`: model FLOPs utilization, if the devices' peak FLOP/s are known.
         """
         spent = self._ledger.spent
         compiling, waiting, stepping = (
