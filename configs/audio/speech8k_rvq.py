@@ -16,10 +16,10 @@ from vqdit.config import Experiment
 from vqdit.data import AsteriskSpeech, Crop, Data, Gain
 from vqdit.losses import Balance, Mel
 from vqdit.modalities import Audio
-from vqdit.models import ConvAutoencoder, MultiPeriod, MultiSTFT, Together
+from vqdit.models import ConvAutoencoder
 from vqdit.optim import AdamW
 from vqdit.quantizers import RVQ, VQ
-from vqdit.tasks import Adversary, TokenizerTask
+from vqdit.tasks import TokenizerTask
 
 AUDIO = Audio(rate=8000, seconds=(0.2, 8.0), outside="skip")
 
@@ -36,18 +36,6 @@ def config() -> Experiment:
             ),
             reconstruction="l1",
             perceptual=(Mel(rate=8000, windows=(64, 128, 256, 512, 1024), weight=2.0),),
-            adversary=Adversary(
-                discriminator=Together(
-                    discriminators=(
-                        MultiPeriod(channels=4),
-                        MultiSTFT(windows=(512, 256, 128), channels=8),
-                    )
-                ),
-                weight=4.0,
-                matching=4.0,
-                start=2000,
-                optimizer=AdamW(learning_rate=5e-4, warmup=0, b1=0.5, b2=0.9),
-            ),
             # The weights above are shares of the gradient at the decoder's output.
             balance=Balance(),
         ),
@@ -57,7 +45,7 @@ def config() -> Experiment:
             batch_size=16,
         ),
         optimizer=AdamW(learning_rate=1e-3, warmup=100),
-        steps=4000,
+        steps=3500,
         evaluate_every=1000,
         preview_every=1000,
     )
