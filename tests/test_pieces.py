@@ -120,7 +120,7 @@ def test_what_cannot_be_done_in_pieces_is_refused_with_the_reason():
     for call, message in (
         (lambda: statistics.encode(X, chunk=0.1), "statistics of the whole recording"),
         (lambda: convolutional.encode(X, chunk=0.1), "ConvAutoencoder encodes recordings as a"),
-        (lambda: codec("DAC").encode_stream([X]), "DAC sees later samples too; use encode"),
+        (lambda: codec("DAC").encode_stream([X]), "DAC depend on later samples, too; use encode"),
         (lambda: model.encode(X, chunk=0.0), "chunk must be a number of seconds above 0"),
         (lambda: model.encode(X, codebooks=3), "codebooks=3, but .* trained with 2 codebooks"),
         (lambda: model.decode(np.zeros((1, 4, 3), np.int32)), r"takes integers \[b, 4, 2\]"),
@@ -128,7 +128,7 @@ def test_what_cannot_be_done_in_pieces_is_refused_with_the_reason():
         (lambda: model.encode(X * np.nan), "needs finite numbers"),
         (lambda: model.encode(2 * X), r"float32 in \[-1, 1\]"),
         (lambda: model.decode(whole("SEANet")[0], length=1), "fills 76 tokens, got 1"),
-        (lambda: model.decode(whole("SEANet")[0], loudness=[1.0]), "loudness is for codecs"),
+        (lambda: model.decode(whole("SEANet")[0], loudness=[1.0]), "loudness is only for codecs"),
     ):
         with pytest.raises(ValueError, match=message):
             call()

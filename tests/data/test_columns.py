@@ -411,7 +411,7 @@ def test_what_a_parquet_file_cannot_hold_is_refused_before_it_is_read(tmp_path, 
         use_dictionary=False,
         write_statistics=False,
     )
-    with pytest.raises(ValueError, match="claims 3,0.* compressed ones of its column 'title'"):
+    with pytest.raises(ValueError, match="claims 3,0.* compressed bytes of its column 'title'"):
         Table(path=str(file), columns=columns).split("train")
 
 

@@ -1,4 +1,4 @@
-"""Chooses the modality of each column with a reason, or gives the reason why it is not used."""
+"""Chooses the modality of each column and states the reason, also for unused columns."""
 
 from importlib.util import find_spec
 

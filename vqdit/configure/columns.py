@@ -30,7 +30,7 @@ DECODED = 2**27
 GREY = 2
 """Largest difference between the channels of a grey pixel; JPEG has rounding errors."""
 ORIENTATION = 0x0112
-"""EXIF tag; values of 5 and more exchange width and height."""
+"""EXIF tag of the orientation; values of 5 and more exchange width and height."""
 
 
 class Unreadable(NamedTuple):
@@ -41,18 +41,18 @@ class Unreadable(NamedTuple):
 
 
 File = Path | Embedded
-"""A file, or one within a Parquet table."""
+"""A file on disk, or the bytes of a file in a Parquet table."""
 
 
 class Pictures(NamedTuple):
-    """Pictures: height and width of each examined one (int [n, 2]), and whether all are grey."""
+    """Pictures: height and width of each examined picture (int [n, 2]); whether all are grey."""
 
     sizes: np.ndarray
     is_grey: bool
 
 
 class Sounds(NamedTuple):
-    """Sounds: number of samples and sampling rate of each (int [n]), and their channels."""
+    """Sounds: number of samples, sampling rate and channels of each sound (int [n])."""
 
     samples: np.ndarray
     rates: np.ndarray
@@ -127,8 +127,8 @@ class Found(NamedTuple):
         columns: the usable columns.
         unused: reasons why other columns are not used, by name.
         left_out: remarks about files that are not used.
-        table: the rows, if they must be written to a new table because the data are not a table, or
-            one that cannot be used unchanged.
+        table: the rows for a new table, which is needed if the data are not a table or vqdit cannot
+            use their table unchanged; otherwise empty.
         renamed: new names of columns, by their names in the data.
     """
 
@@ -227,7 +227,7 @@ def _size(content: Path | bytes) -> tuple[int, int]:
 
 
 def _unreadable(file: File, error: Exception) -> Unreadable:
-    """Returns a file with the reason of an error, from which the path is removed."""
+    """Returns a file with the message of an error, without the path of the file."""
     why = str(getattr(error, "why", None) or getattr(error, "strerror", None) or error)
     if isinstance(file, Embedded):
         return Unreadable(file.file, f"row {file.row + 1} of group {file.group + 1}: {why}")

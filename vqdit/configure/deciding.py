@@ -64,8 +64,8 @@ def plan(
     """Returns the plan of the training on inspected data.
 
     Args:
-        found: the data. want: columns to generate; the others are only given. () chooses them from
-            the data.
+        found: the data.
+        want: columns to generate; the others are only given. () chooses them from the data.
         machine: the machine that trains.
         minutes: available time in minutes.
         table: file to which the rows are written if the data cannot be read in place.
@@ -74,7 +74,7 @@ def plan(
         ValueError: the data are unsuitable for training.
     """
     others = [column for column in found.columns if not isinstance(column.facts, Classes)]
-    if not want:  # with one other column, classes are a condition
+    if not want:  # a single other column is generated, classes are given
         want = [c.name for c in (others if len(others) == 1 else found.columns)]
     chosen = {c.name: choose(c, found, machine, minutes, c.name in want) for c in found.columns}
     parts = [part for part in chosen.values() if isinstance(part, Part)]
@@ -83,7 +83,7 @@ def plan(
         reasons = "; ".join(f"{name}: {why}" for name, why in unused.items())
         raise ValueError(f"{found.path} has no column that can be generated ({reasons})")
     if [type(part.modality) for part in parts] == [Label]:
-        raise ValueError(f"{found.path} has only classes, and no data that belong to a class")
+        raise ValueError(f"{found.path} has only classes, but no pictures, sounds or texts of them")
     _check_names(parts)
     rows, is_written = _rows(found, parts)
     examples = _examples(found, parts, len(rows))

@@ -28,7 +28,7 @@ TOKENS = 4096
 
 
 def models_for(machine: Machine, examples: int, tokens: int, *, is_text: bool = False) -> list[DiT]:
-    """Returns the DiTs that suit the machine and the number of examples, from the largest on.
+    """Returns the DiTs that suit the machine and the number of examples, the largest first.
 
     Args:
         machine: the machine.

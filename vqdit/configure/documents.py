@@ -11,7 +11,7 @@ from vqdit.data.sources import SPLITS
 from vqdit.modalities.classes import shown
 
 ENOUGH = 50
-"""Smallest number of documents for a division by documents; fewer are divided by position."""
+"""Smallest number of documents that are split at random; fewer are split by position."""
 LONGEST_LINE = 400
 """Mean length of lines in bytes below which each line of a file is a document."""
 MOST_BYTES = 2**26

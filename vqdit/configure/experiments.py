@@ -60,7 +60,7 @@ def tokenizer(
     """Returns the experiment of a tokenizer.
 
     Args:
-        part: the part of the model that it tokenizes.
+        part: the column that the tokenizer encodes.
         source: the data.
         machine: the machine.
         examples: numbers of training and validation examples.

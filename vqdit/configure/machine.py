@@ -33,7 +33,7 @@ UTILISATION = {"tokenizer": 0.15, "generator": 0.35}
 0.45 for large DiTs on an H200.
 """
 EFFICIENCY = 0.3
-"""Rough FLOP/s of a step on a CPU, as a fraction of those of a large matrix product."""
+"""Rough FLOP/s of a step on a CPU, as a fraction of the FLOP/s of a large matrix product."""
 COMPILE = 90.0
 """Assumed seconds for compilation, evaluation and checkpoints if they are not measured."""
 

@@ -22,14 +22,14 @@ class Part(NamedTuple):
         is_wanted: whether it is generated; False if it is only given.
         tokens: number of its tokens in the DiT.
         shown: one line that describes the part for the user.
-        models: tokenizers, from the largest on; empty if the data are codes.
+        models: tokenizers, the largest first; empty if the data are codes.
         codes: number of codes of the tokenizer.
         perceptual: losses of the tokenizer.
         reconstruction: loss of the tokenizer.
         longest: largest length of a sound that is kept, in seconds; None keeps all.
         kept: fraction of the examples whose texts are short enough to be kept.
-        comments: comments on the tokenizer's fields, by path; the path "modality" is that on the
-            modality.
+        comments: comments on the tokenizer's fields, by path; "modality" is the path of the comment
+            on the modality.
     """
 
     column: Column

@@ -49,7 +49,7 @@ ALWAYS = {
     "Unmasking": ("steps",),
     "VQ": ("codebook_size", "dim"),
 }
-"""Fields that are written first, and even at their defaults, by component."""
+"""Fields that are written first, even with their default values, by component."""
 
 Comments = Mapping[str, str]
 """Comments on fields by the path of the field, such as "task.modality"."""
@@ -96,7 +96,7 @@ class Source:
     def _value(
         self, value: Any, path: str, comments: Comments, indent: int, before: int, after: int
     ) -> str:
-        """Returns a value as source; `before` and `after` characters share its first line."""
+        """Returns a value as source; `before` and `after` count other characters of its line."""
         if isinstance(value, Component | tuple) and value in self._names:
             return self._names[value]
         opening, items, closing = self._items(value)

@@ -180,13 +180,13 @@ def _readable(row: Row, columns: Sequence[Column], folder: Path) -> Row:
             if isinstance(file, Embedded):
                 if not column.unreadable:
                     raise ValueError(
-                        f"{shown(file.file)} contains files, so vqdit cannot write a changed "
-                        "copy: leave out long sounds"
+                        f"{shown(file.file)} contains its sounds, so vqdit cannot copy it without "
+                        "the sounds that are too long; remove their rows"
                     )
                 one = column.unreadable[0]
                 raise ValueError(
-                    f"{shown(one.file)} has files that cannot be read, such as that of {one.why}; "
-                    "leave them out"
+                    f"{shown(one.file)} contains files that cannot be read, such as in {one.why}; "
+                    "remove their rows"
                 )
             path = (folder / str(file)).absolute()
             is_bad = any(one.file.absolute() == path for one in column.unreadable)

@@ -31,7 +31,7 @@ MOST_CODES = {True: 256, False: 1024}
 def of_pictures(
     column: Column, facts: Pictures, found: Found, machine: Machine, minutes: float, wanted: bool
 ) -> Part:
-    """Chooses one size for all pictures: about that of most, or the largest for the machine."""
+    """Chooses one size for all pictures: about the most frequent, or what the machine allows."""
     edges = facts.sizes.min(axis=1)
     limit, why = _limit(machine, minutes)
     edge = min(limit, max(SMALLEST, int(np.percentile(edges, SMALLER))))
@@ -70,7 +70,7 @@ def of_pictures(
 
 
 def _rectangle(edge: int, factor: int, sizes: np.ndarray) -> tuple[int, int]:
-    """Returns height and width with about the area of a square and the most frequent aspect."""
+    """Returns height and width with the usual aspect ratio and an area of at most edge^2."""
     shapes = np.log(sizes[:, 1] / sizes[:, 0])
     usual = float(np.median(shapes))
     if abs(usual) < SQUARE or np.mean(np.abs(shapes - usual) < 0.05) < ALIKE:
@@ -201,7 +201,7 @@ def _why_rate(rates: Counter[int], rate: int) -> str:
     if rate not in rates:
         return "the highest for the machine; all sounds are resampled"
     return (
-        "that of all sounds"
+        "the rate of all sounds"
         if len(rates) == 1
         else ("the most frequent; other sounds are resampled")
     )

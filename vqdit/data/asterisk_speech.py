@@ -15,23 +15,23 @@ from vqdit.typing import resumable
 SOUNDS = "/usr/share/asterisk/sounds/en_US_f_Allison"
 TRANSCRIPTS = "/usr/share/doc/asterisk-core-sounds-en/core-sounds-en.txt.gz"
 LARGEST = 2**24
-"""Number of bytes that are read of the transcripts."""
+"""Only this many bytes of the transcripts are read."""
 REMARK = re.compile(r"\[[^]]*\]|<[^>]*>|\([^)]*\)")
-"""What a transcript says in brackets is not spoken."""
+"""Matches text in brackets, which is not spoken."""
 
 
 class AsteriskSpeech(Recordings):
     """English prompts, such as "Please hold.": `audio` at 8 kHz, mono, and `text`.
 
     Debian's package asterisk-core-sounds-en-wav has 568 recordings of one voice (Allison Smith,
-    CC-BY-SA-3.0), and asterisk-core-sounds-en their transcripts. Sounds without words, such as
-    tones and silence, are left out. A tenth of the different transcripts goes to validation and a
-    tenth to test, so that no text of one split is in another.
+    CC-BY-SA-3.0); the package asterisk-core-sounds-en has their transcripts. Sounds without words,
+    such as tones and silence, are left out. A tenth of the different transcripts goes to validation
+    and a tenth to test, so that no text of one split is in another.
 
     Attributes:
-        path: folder of the recordings; if empty, that of the Debian package.
-        transcripts: file of the transcripts, a line `NAME: text` for each recording `NAME.wav`,
-            which may be compressed by gzip; if empty, that of the Debian package.
+        path: folder of the recordings; if empty, the folder of the Debian package.
+        transcripts: file of the transcripts, plain or compressed by gzip, with a line `NAME: text`
+            for each recording `NAME.wav`; if empty, the file of the Debian package.
     """
 
     audio: Audio = Audio(rate=8000, seconds=(0.2, 8.0), outside="skip")
@@ -73,7 +73,7 @@ class AsteriskSpeech(Recordings):
         return [f"left out, without words: {wordless}"] if wordless else []
 
     def _found(self) -> dict[str, tuple[Path, str]]:
-        """Returns file and text of each recording by its name; an empty text has no words."""
+        """Returns file and text of each recording by name; the text is empty if it has no words."""
         folder = local_path(self.path or SOUNDS)
         files = sorted(folder.rglob("*.wav"))
         if not files:

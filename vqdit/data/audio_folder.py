@@ -19,23 +19,24 @@ class AudioFolder(Recordings):
     """A folder of sounds: `audio`, and `label` and `text` if there are classes and transcripts.
 
     WAV, FLAC, Ogg, Opus, MP3, AIFF and other files are read, and with the extra `av` also M4A, AAC,
-    WMA and others, at any rate and with any number of channels. Sub-folders are classes, as those
-    of an `ImageFolder`. If the folder has the sub-folders `train`, `validation` and `test`, these
-    are the splits; otherwise 10 % of the recordings of each class go to validation and 10 % to
-    test, and all parts of a recording are in one split. Hidden files are ignored, and symbolic
-    links are followed.
+    WMA and others, at any rate and with any number of channels. Sub-folders are classes, as in an
+    `ImageFolder`. If the folder has the sub-folders `train`, `validation` and `test`, these are the
+    splits; otherwise 10 % of the recordings of each class go to validation and 10 % to test, and
+    all parts of a recording are in one split. Hidden files are ignored, and symbolic links are
+    followed.
 
-    Whole recordings, of different lengths, are examples if `audio.seconds` has two different
-    bounds; with `augment=(Crop(...),)` of the data, random windows of them are trained on. With
-    `audio.samples`, or two equal bounds, examples are consecutive windows of one length.
+    If `audio.seconds` has two different bounds, examples are whole recordings, which differ in
+    length; `augment=(Crop(...),)` then trains on random windows of them. If the bounds are equal,
+    or `audio.samples` is set, examples are consecutive windows of one length.
 
     Attributes:
         path: the folder.
-        transcripts: "files": the transcript of `hello.wav` is in `hello.txt` beside it, in UTF-8;
-            "names": it is the name of the file, with blanks in the place of underscores; "none":
-            there are none. A recording without a transcript lacks `text`.
-        labels: "folders": sub-folders are classes; "none": they make no difference.
-        on_error: "error" refuses a folder with sounds that cannot be read; "skip" leaves them out.
+        transcripts: "files": the transcript of `hello.wav` is the UTF-8 file `hello.txt` beside it;
+            "names": the transcript is the name of the file, with underscores read as blanks;
+            "none": there are no transcripts. A recording without a transcript lacks `text`.
+        labels: "folders": sub-folders are classes; "none": there are no labels.
+        on_error: "error" raises ValueError for a sound that cannot be read; "skip" leaves such
+            sounds out.
     """
 
     path: str = resumable("recordings")
@@ -83,7 +84,7 @@ class AudioFolder(Recordings):
         more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
         named = f" (so are {', '.join(others[:NAMED])}{more})" if others else ""
         way_out = f"on-error=skip {OPTION.replace('path', 'on-error')}"
-        return ValueError(f"{error}{named}; or leave such sounds out by {way_out}")
+        return ValueError(f"{error}{named}; or leave such sounds out with {way_out}")
 
     @property
     def _has_files(self) -> bool:

@@ -15,7 +15,7 @@ LOUDEST = 32767
 class SoundAugmentation(Augmentation):
     """Base class of random changes to one stored sound, int16 [n] or [n, c].
 
-    Columns that are no sounds do not change.
+    Columns without sounds do not change.
     """
 
     def change(
@@ -39,7 +39,7 @@ class SoundAugmentation(Augmentation):
 class Crop(SoundAugmentation):
     """Takes a random window of each sound, so that a tokenizer trains on parts of whole recordings.
 
-    The data must have sounds of different lengths. Evaluation has the whole recordings.
+    The data must have sounds of different lengths. Evaluation uses the whole recordings.
 
     Attributes:
         samples: length of the window; shorter sounds stay as they are.
@@ -83,14 +83,14 @@ class Gain(SoundAugmentation):
 
 
 class Mixing(SoundAugmentation):
-    """Adds another training sound at random, so that a codec learns sounds at the same time.
+    """Adds another training sound at random, so that a codec learns mixtures of sounds.
 
     Labels and texts stay those of the first sound. Sums that would clip are scaled down.
 
     Attributes:
         probability: probability that a sound is mixed.
-        softest: smallest level of the other sound in dB, relative to its own level in the file.
-        loudest: its largest level.
+        softest: smallest gain of the added sound, in dB.
+        loudest: largest gain of the added sound, in dB.
     """
 
     probability: float = 0.25
@@ -132,8 +132,8 @@ def check_sounds(
             raise ValueError(f"{kind} changes sounds, but the data have none; remove it")
         if one.most is not None and fixed:
             raise ValueError(
-                f"{kind} makes sounds shorter, but those of {fixed[0]!r} have one length; give "
-                "their Audio two different seconds"
+                f"{kind} makes sounds shorter, but all sounds of {fixed[0]!r} have one length; "
+                "give their Audio two different seconds"
             )
 
 

@@ -20,9 +20,9 @@ from vqdit.modalities.sounds import Recording, read_recording
 from vqdit.typing import resumable
 
 SOUNDFONTS = ("TimGM6mb.sf2", "FluidR3_GM.sf2", "default-GM.sf2")
-"""Files in /usr/share/sounds/sf2, the first of which is used that exists."""
+"""Sound fonts in /usr/share/sounds/sf2; the first that exists is used."""
 INSTRUMENTS = {"piano": 0, "organ": 19, "strings": 48, "choir": 52}
-"""Classes, and their programs of General MIDI."""
+"""General MIDI programs of the instruments, which are the classes."""
 NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 SCALE = (0, 2, 4, 5, 7, 9, 11)
 """Semitones of a major scale."""
@@ -31,7 +31,7 @@ NEXT = ((3, 4, 5, 1), (4, 6), (5, 3), (4, 0, 1), (0, 5), (1, 3), (0,))
 RANGES = ((40, 60), (48, 67), (55, 72), (60, 79))
 """Lowest and highest note of bass, tenor, alto and soprano, as numbers of MIDI."""
 RELEASE = 0.5
-"""Seconds of sound behind the last chord."""
+"""Seconds of sound after the last chord."""
 TICKS = 480
 """Ticks of a MIDI file in a beat."""
 
@@ -40,7 +40,7 @@ Chord = tuple[int, ...]
 
 
 class Score(NamedTuple):
-    """A piece: chords of one beat each, the last of two, and the name of an instrument."""
+    """A piece: chords of one beat each, but two for the last one; the name of an instrument."""
 
     chords: tuple[Chord, ...]
     instrument: str
@@ -56,19 +56,18 @@ class Chorales(Recordings):
 
     Each piece has a random major key. Its chords follow one another as in simple tonal harmony and
     end with the dominant and the tonic; the voices of soprano, alto, tenor and bass stay in their
-    ranges, move as little as possible, and not in parallel fifths or octaves. The music is composed
-    by these rules, not taken from a collection, so any number of pieces has known notes and no
-    owner. Debian's fluidsynth plays it with a General MIDI sound font, such as
-    timgm6mb-soundfont.
+    ranges, move as little as possible, and avoid parallel fifths and octaves. As these rules
+    compose the music, any number of pieces has known notes and no copyright. Debian's fluidsynth
+    plays the pieces with a General MIDI sound font, such as timgm6mb-soundfont.
 
-    A chord takes `beat` seconds, the last one two beats, and half a second of release follows: with
-    the defaults 5 s, which `audio` must have.
+    Each chord lasts `beat` seconds, the last one two beats; then follows half a second of release.
+    `audio` must have this total length, which is 5 s with the defaults.
 
     Attributes:
         count: number of pieces.
         chords: chords of a piece.
         beat: seconds of a chord.
-        soundfont: a sound font (.sf2); if empty, that of the Debian package.
+        soundfont: a sound font (.sf2); if empty, the sound font of the Debian package.
         seed: seed of the pieces.
     """
 
@@ -113,7 +112,7 @@ class Chorales(Recordings):
         return True
 
     def score(self, row: int) -> Score:
-        """Returns the piece with a number."""
+        """Returns the piece with the number `row`."""
         generator = np.random.Generator(np.random.Philox([self.seed, row]))
         chords = compose(generator, self.chords)
         return Score(chords, self.classes()[row % len(INSTRUMENTS)])
@@ -130,7 +129,7 @@ class Chorales(Recordings):
             )
             if not wav.is_file():
                 said = done.stderr.decode(errors="replace").strip().splitlines() or ["no output"]
-                raise OSError(f"fluidsynth fails: {said[-1]}; check the sound font {font}")
+                raise OSError(f"fluidsynth failed: {said[-1]}; check the sound font {font}")
             read = read_recording(wav, self.audio.rate, self.audio.channels)
         sound = read.samples[:wanted]
         missing = ((0, wanted - len(sound)), *((0, 0),) * (sound.ndim - 1))
@@ -145,8 +144,8 @@ class Chorales(Recordings):
         if program is None or font is None:
             lacking = "the program fluidsynth" if program is None else f"a sound font ({known[0]})"
             raise FileNotFoundError(
-                f"Chorales needs {lacking}, which is not there; run `apt-get install fluidsynth "
-                "timgm6mb-soundfont`"
+                f"Chorales needs {lacking}, which is not installed; run `apt-get install "
+                "fluidsynth timgm6mb-soundfont`"
             )
         return program, font
 
@@ -202,7 +201,7 @@ def name_of(note: int) -> str:
 
 
 def notes_of(text: str) -> list[list[int]]:
-    """Returns the notes of each chord of a score's text; what is no note is passed over."""
+    """Returns the notes of each chord of a score's text; other words are ignored."""
     numbers = {name_of(note): note for note in range(12, 120)}
     return [[numbers[n] for n in part.split() if n in numbers] for part in text.split("|")]
 
@@ -213,7 +212,7 @@ def midi_file(score: Score, beat: float) -> bytes:
     events.append((0, bytes([0xC0, INSTRUMENTS[score.instrument]])))
     last = len(score.chords) - 1
     for number, chord in enumerate(score.chords):
-        end = (number + (2 if number == last else 1)) * TICKS - 10  # repeated notes are struck anew
+        end = (number + (2 if number == last else 1)) * TICKS - 10  # a repeated note sounds again
         for note in chord:
             events.append((number * TICKS, bytes([0x90, note, 90])))
             events.append((end, bytes([0x80, note, 0])))
@@ -228,7 +227,7 @@ def midi_file(score: Score, beat: float) -> bytes:
 
 
 def _variable(number: int) -> bytes:
-    """Returns a number in MIDI's form of variable length: 7 bits a byte."""
+    """Returns a number as a MIDI variable-length quantity: 7 bits in each byte."""
     parts = [number & 0x7F]
     while number := number >> 7:
         parts.append(number & 0x7F | 0x80)

@@ -22,10 +22,13 @@ PACKAGE = "chatterbot_corpus"
 MOST, DEEPEST = 2**24, 16
 """Largest size of a file in bytes, and largest depth of nested lists."""
 HELD_OUT = 0.05
-"""Fraction of the questions in validation, and in test; a split has all answers to a question."""
+"""Fraction of the questions in validation, and in test.
+
+All answers to a question are in the same split.
+"""
 
 IN_CONTEXT = 4
-"""One of this many pairs is used twice: alone, and after the pair before it."""
+"""One in this many pairs is used twice: alone, and after the previous pair."""
 
 
 class Turns(NamedTuple):
@@ -144,7 +147,7 @@ class Dialogues(Recorded):
 
 @functools.lru_cache(maxsize=4)
 def _learned(source: Dialogues, key: str) -> Units:
-    """Returns the units after they have learned from the training dialogues of a source.
+    """Returns the units, whose merges are learned from the training dialogues of a source.
 
     Args:
         source: the source.

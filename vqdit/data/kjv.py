@@ -25,9 +25,8 @@ class KJV(TextStream):
     """Chapters of the King James Bible, packed into windows: `text` [length].
 
     A document is a chapter, with one verse per line and without numbers. 80 % of the chapters are
-    for training, and 10 % each for validation and test. Chapters with largely the same words, such
-    as 2 Kings 19 and Isaiah 37, are in the same split. These are chapters that have a tenth of
-    their phrases of 8 words in common.
+    for training, and 10 % each for validation and test. Chapters that share at least a tenth of
+    their phrases of 8 words, such as 2 Kings 19 and Isaiah 37, are in the same split.
 
     Attributes:
         path: a file with the text as `bible -f Ge1:1-Rev22:21` prints it; if empty, the program
@@ -88,7 +87,7 @@ class KJV(TextStream):
         done = subprocess.run([program, "-f", VERSES], capture_output=True, check=False)
         if done.returncode:
             said = done.stderr.decode(errors="replace").strip().splitlines() or ["no output"]
-            raise OSError(f"`bible -f {VERSES}` fails: {said[-1]}; install bible-kjv again")
+            raise OSError(f"`bible -f {VERSES}` failed: {said[-1]}; install bible-kjv again")
         return done.stdout
 
 

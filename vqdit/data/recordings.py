@@ -1,4 +1,4 @@
-"""The base class of sources of recordings: reading, dividing, levelling, and counting all of it."""
+"""The base class of sources of recordings: reads, divides and levels them, and counts changes."""
 
 import itertools
 from collections import Counter
@@ -32,7 +32,7 @@ class Item(NamedTuple):
         file: the sound file, or a name for messages if there is none.
         label: number of its class.
         text: its transcript; empty if it has none.
-        how: what a source makes the sound from if there is no file.
+        how: what a source synthesizes the sound from if there is no file.
     """
 
     file: Path
@@ -42,22 +42,24 @@ class Item(NamedTuple):
 
 
 class Recordings(Recorded):
-    """Base class of sources of recordings: `audio`, and `text` and `label` if there are such.
+    """Base class of sources of recordings: `audio`, and `text` and `label` if they exist.
 
-    All recordings are converted to the rate and the channels of `audio`. Examples with less than
-    a thousandth of full scale (-60 dB) are left out as silent, and a constant offset (DC) is
-    removed. What was done is counted, and `vqdit prepare` prints it; it also counts recordings
-    that are clipped already in their files.
+    All recordings are converted to the rate and the channels of `audio`. Examples whose peak is
+    below a thousandth of full scale (-60 dB) are left out as silent, and a constant offset (DC) is
+    removed. `vqdit prepare` prints how many recordings each change affected, and how many were
+    already clipped in their files.
 
     Attributes:
-        audio: form of the sounds, the same that the task has. `outside` says what happens to
-            recordings that are shorter than it allows, and to longer ones unless they are divided.
-        divide: divide longer recordings into consecutive examples. The last one begins earlier if
-            less than the shortest duration would be left for it.
-        loudness: loudness of each recording in LUFS (ITU-R BS.1770), such as -16; a recording
-            that would clip becomes as loud as it can. None keeps the loudness of the files.
-        text: form of transcripts, the same that the task has. Its `outside` says what happens to
-            longer ones; parts of a divided recording have none.
+        audio: format of the sounds; the task must have the same `Audio`. Its `outside` determines
+            what happens to recordings that are too short, or too long and not divided.
+        divide: whether to divide longer recordings into consecutive examples. If less than the
+            shortest duration would remain for the last example, it begins earlier.
+        loudness: loudness of each recording in LUFS (ITU-R BS.1770), such as -16; a recording that
+            would clip becomes as loud as it can without clipping. None keeps the loudness of the
+            files.
+        text: format of the transcripts; the task must have the same `Text`. Its `outside`
+            determines what happens to longer transcripts. Parts of a divided recording have no
+            transcript.
     """
 
     audio: Audio = Audio(rate=16000, seconds=(0.5, 10.0), outside="skip")
@@ -79,7 +81,7 @@ class Recordings(Recorded):
         raise TypeError(f"{type(self).__name__} must define the method items")
 
     def classes(self) -> tuple[str, ...]:
-        """Returns the names of the classes; none if there is no label."""
+        """Returns the names of the classes; () if there is no label."""
         return ()
 
     @property
@@ -129,7 +131,7 @@ class Recordings(Recorded):
         found: dict[str, Iterable[Example]] = {
             split: self._read(order, ranges[split], counts) for split in SPLITS
         }
-        # A split is read to its end before the next one, so counts are complete behind the last.
+        # A split is read to its end before the next one, so counts are complete after the last one.
         found[SPLITS[0]] = itertools.chain(self.remarks(), found[SPLITS[0]])
         return found | {SPLITS[-1]: itertools.chain(found[SPLITS[-1]], _summary(counts))}
 
@@ -163,7 +165,7 @@ class Recordings(Recorded):
             parts = self._parts(sound, counts, item)
             if "text" in example and any(len(part) < len(sound) for part in parts):
                 del example["text"]
-                counts["without text, since it is that of a longer recording"] += 1
+                counts["without text, since the text belongs to a longer recording"] += 1
             for part in parts:
                 if np.abs(part.astype(np.int32)).max() < SILENT:
                     counts["left out, silent"] += 1
@@ -171,7 +173,7 @@ class Recordings(Recorded):
                     yield {"audio": part, **example}
 
     def _levelled(self, sound: np.ndarray, counts: Counter[str]) -> np.ndarray:
-        """Returns a recording without a constant offset, and as loud as wanted."""
+        """Returns a recording without a constant offset, with the wanted loudness."""
         offset = np.round(sound.mean(axis=0)) if len(sound) else np.zeros(())
         if np.abs(offset).max() > OFFSET:
             counts["a constant offset (DC) removed"] += 1
@@ -204,7 +206,7 @@ class Recordings(Recorded):
 
 
 def windows(length: int, least: int, most: int) -> list[tuple[int, int]]:
-    """Returns begin and end of the consecutive parts of a recording, each of `least` to `most`.
+    """Returns begin and end of consecutive parts of a recording, of `least` to `most` positions.
 
     All parts but the last have `most` positions. The last one has what remains, or begins earlier,
     within the part before it, if less than `least` would remain.

@@ -23,8 +23,8 @@ log = logging.getLogger(__name__)
 class RowSource(Recorded):
     """Base class of sources with rows; an optional column `split` assigns a row to a split.
 
-    A cell is a text, a number, or a file in the data, whose `read` returns the bytes, else the
-    path, else None.
+    A cell is a text, a number, or a file that the data contain. The method `read` of such a file
+    returns its bytes, or its path if it has no bytes, or None if it has neither.
     """
 
     @property

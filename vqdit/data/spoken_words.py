@@ -28,13 +28,13 @@ class SpokenWords(Recordings):
 
     Attributes:
         words: the words or phrases.
-        path: a file with one phrase a line, in UTF-8, in the place of `words`.
-        voices: voices of espeak-ng, such as "en-us" or "de+f2"; it substitutes others for unknown
-            ones without an error.
+        path: a UTF-8 file with one phrase per line, which replaces `words`.
+        voices: voices of espeak-ng, such as "en-us" or "de+f2"; espeak-ng silently substitutes
+            another voice for an unknown name.
         speeds: words per minute.
         pitches: pitches from 0 to 99.
-        held_out: what is divided into splits: "ways", so that each phrase is in all splits, in
-            other ways of speaking; or "words", so that the phrases of a split are in no other one.
+        held_out: what is divided into splits. "ways": every phrase is in all splits, but each way
+            of speaking is in only one; "words": every phrase is in only one split.
     """
 
     audio: Audio = Audio(rate=8000, seconds=(0.1, 4.0), outside="skip")
@@ -94,8 +94,8 @@ class SpokenWords(Recordings):
             file = local_path(self.path)
             if not file.is_file():
                 raise FileNotFoundError(
-                    f"no file of words {file}; give the path {OPTION} of a file with one phrase a "
-                    "line"
+                    f"no file of words {file}; give the path {OPTION} of a file with one phrase "
+                    "per line"
                 )
             try:
                 phrases = tuple(file.read_text(encoding="utf-8-sig").splitlines())

@@ -42,9 +42,9 @@ class Table(RowSource):
 
     Attributes:
         path: path of the table, or of a folder with its files.
-        columns: modality of every column, by the name of the column; must be that of the task.
-        headers: names in the file of columns that have another name there, such as
-            label_text="label text".
+        columns: modality of every column, by the name of the column; the task must have the same.
+        headers: names of columns in the file, where they differ from the names in `columns`, such
+            as label_text="label text".
         size: without `columns`: edge of the square to which each image is cropped and resized.
         channels: without `columns`: 1 for grey images, 3 for colour.
         samples: without `columns`: length of every sound in samples.

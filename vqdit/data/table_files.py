@@ -18,7 +18,7 @@ KNOWN = f"{', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}"
 
 
 def table_files(path: str) -> dict[Path, str]:
-    """Returns the ordered files of a table with their splits, from the names, or "".
+    """Returns the sorted files of a table, and the split that each name begins with, or "".
 
     Args:
         path: a file; or a folder of files, such as train.csv and test.csv, or
@@ -54,7 +54,7 @@ def is_sharded(files: Collection[Path]) -> bool:
 def read_table(
     files: dict[Path, str], wanted: Collection[str], split: str
 ) -> tuple[list[str], list[Row]]:
-    """Returns the names of all columns of a table, and its rows, which have the wanted columns.
+    """Returns the names of all columns of a table, and its rows with the wanted columns.
 
     Args:
         files: the files, and the split of each, or "".
@@ -95,7 +95,7 @@ def _shards(folder: Path) -> dict[Path, str]:
     if any(splits.values()) and not all(splits.values()):
         other = next(file for file, split in splits.items() if not split)
         raise ValueError(
-            f"the name of {other} has no split, but those of other files have; begin it with "
+            f"the name of {other} has no split, unlike the names of other files; begin it with "
             f"{', '.join(SPLITS[:-1])} or {SPLITS[-1]}, or move the file away"
         )
     _check_shards(files)
@@ -123,7 +123,7 @@ def _check_shards(files: Collection[Path]) -> None:
 
 
 def content(file: Path) -> bytes:
-    """Returns what identifies a version of a table; large Parquet files are not read for this."""
+    """Returns bytes that change with a file: its content, or size and time of Parquet files."""
     if file.suffix.lower() != ".parquet":
         return file.read_bytes()
     stat = file.stat()

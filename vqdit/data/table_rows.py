@@ -15,7 +15,7 @@ ENDINGS = (".jsonl", ".csv", ".parquet")
 LONGEST_PATH = 4096
 """Largest number of characters in the path of a file."""
 LARGEST_COLUMN, RATIO = 2**28, 1000
-"""Column chunks of more bytes than the first must not be compressed more than the second."""
+"""(size, ratio): larger column chunks must not be compressed by more than this ratio."""
 BYTES, PATH = "bytes", "path"
 """Fields of a Parquet column that holds files, as the data sets of the Hugging Face hub do."""
 
@@ -48,7 +48,7 @@ class Embedded(NamedTuple):
     row: int
 
     def read(self) -> bytes | str | None:
-        """Returns the bytes, else the path if there are no bytes, else None."""
+        """Returns the bytes; the path if there are no bytes; None if there is no path either."""
         value = _group(self.file, self.group, self.column)[self.row].as_py()
         if isinstance(value, Mapping):
             return value.get(BYTES) or value.get(PATH)
@@ -56,7 +56,7 @@ class Embedded(NamedTuple):
 
 
 def read_rows(file: Path, wanted: Collection[str]) -> tuple[list[str], list[Row]]:
-    """Returns the names of all columns of a table, and its rows, which have the wanted columns.
+    """Returns the names of all columns of a table, and its rows with the wanted columns.
 
     Raises:
         ValueError: the table or a wanted column cannot be read; the message names the line.
@@ -171,8 +171,8 @@ def _check_sizes(file: Path, metadata: Any, wanted: Collection[str]) -> None:
     size = file.stat().st_size
     if metadata.num_rows > size:
         raise ValueError(
-            f"{file} claims {metadata.num_rows:,} rows in {size:,} bytes, and a row takes at least "
-            "one; write the table again"
+            f"{file} claims {metadata.num_rows:,} rows in {size:,} bytes, but a row takes at least "
+            "one byte; write the table again"
         )
     for number in range(metadata.num_row_groups):
         group = metadata.row_group(number)
@@ -182,7 +182,7 @@ def _check_sizes(file: Path, metadata: Any, wanted: Collection[str]) -> None:
                 LARGEST_COLUMN, RATIO * stored
             ):
                 raise ValueError(
-                    f"{file} claims {claimed:,} bytes in {stored:,} compressed ones of its column "
+                    f"{file} claims {claimed:,} bytes in {stored:,} compressed bytes of its column "
                     f"{column.path_in_schema!a}; write the table again"
                 )
 
@@ -213,7 +213,7 @@ def _holds_files(file: Path, name: str, kind: Any) -> bool:
 
 
 def _present(name: str, kind: Any) -> str:
-    """Returns the part of a column that shows which rows have a value, without bytes of files."""
+    """Returns the path of a column's smallest part that shows which rows have a value."""
     from pyarrow import types
 
     return f"{name}.{PATH}" if types.is_struct(kind) and kind.num_fields > 1 else name
@@ -237,7 +237,7 @@ def _class_names(schema: Any) -> dict[str, dict[int, str]]:
 
 @functools.lru_cache(maxsize=4)
 def _group(file: Path, group: int, column: str) -> Any:
-    """Returns a column of one row group; caches few of them, as rows are read in order."""
+    """Returns a column of one row group; caches only a few, as rows are read in order."""
     from pyarrow import parquet
 
     return parquet.ParquetFile(file).read_row_group(group, [column])[column]

@@ -37,10 +37,10 @@ class TextFiles(TextStream):
     Attributes:
         path: a file, or a folder. The files of a folder and its sub-folders are read in the order
             of their names.
-        documents: "file": every file is a document; "line": every line; "blank_lines": the lines
-            between blank lines. Empty documents are left out.
-        errors: "strict": bytes that are not UTF-8, and byte 0, which ends documents, are an error;
-            "replace": they become the replacement character, U+FFFD.
+        documents: what a document is: "file": a file; "line": a line; "blank_lines": the lines
+            between two blank lines. Empty documents are left out.
+        errors: "strict": bytes that are not UTF-8, and byte 0, which ends documents, are errors;
+            "replace": these bytes are replaced by the character U+FFFD.
         letters: "all": the text as it is; "text8": 27 symbols, as in the benchmark of this name:
             letters a to z in lower case, digits spelled out, and one blank for anything else
             (Mahoney, "Large Text Compression Benchmark").
@@ -132,7 +132,7 @@ class _Survey(NamedTuple):
     """The results of one pass over all documents.
 
     Attributes:
-        numbers: number of every document, the same for equal ones.
+        numbers: number of every document, the same for equal documents.
         bytes: number of bytes of all documents.
         remarks: lines about what was left out or replaced.
     """

@@ -49,7 +49,7 @@ class TextStream(Recorded):
 
     @property
     def form(self) -> str:
-        """Length and units as a word, which is part of the key."""
+        """Length and units as a part of the key."""
         kind = type(self.units).__name__.lower()
         return (
             f"{self.length}"
@@ -76,7 +76,7 @@ class TextStream(Recorded):
 
 @functools.lru_cache(maxsize=4)
 def _learned(source: TextStream, key: str) -> Units:
-    """Returns the units after they have learned from the training documents of a source.
+    """Returns the units, whose merges are learned from the training documents of a source.
 
     Args:
         source: the source.
@@ -106,7 +106,7 @@ def document_numbers(windows: Codes, xp: ModuleType = np) -> Codes:
     """Returns the number of the document within its window at every position: int32 [b, l].
 
     The end code of a document belongs to the document. The padding after the last document of a
-    stream is -1. It is recognised as an end code that follows another one, as no document is empty.
+    stream is -1. Padding is recognised as an end code after an end code, as no document is empty.
 
     Args:
         windows: codes [b, l].

@@ -1,9 +1,9 @@
 """Agreement of modalities, measured by the classes that recognisers assign to samples.
 
 All modalities of an example, such as a picture, a tone and a word, have the same class. *Coherence*
-of text>image is the fraction of pictures, generated from texts, whose recognised class is that of
-the text. *Joint agreement* is the fraction of unconditional samples in which all recognisers return
-the same class (Shi et al., "Variational Mixture-of-Experts Autoencoders for Multi-Modal Deep
+of text>image is the fraction of pictures, generated from texts, in which the class of the text is
+recognised. *Joint agreement* is the fraction of unconditional samples in which all recognisers
+return the same class (Shi et al., "Variational Mixture-of-Experts Autoencoders for Multi-Modal Deep
 Generative Models", arXiv:1911.03393, section 4).
 """
 
@@ -22,7 +22,7 @@ def coherence(classes: Int[np.ndarray, " b"], wanted: Int[np.ndarray, " b"]) -> 
 
 
 def recognised(classes: Int[np.ndarray, " b"]) -> Estimate:
-    """Returns the fraction of samples whose class was recognised; for texts, of valid words."""
+    """Returns the fraction of samples with a recognised class, such as texts that are words."""
     return rate(classes != UNKNOWN)
 
 

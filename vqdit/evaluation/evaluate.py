@@ -20,7 +20,7 @@ MAX_CANDIDATES = 64
 
 
 def draw(source: Source, splits: tuple[str, ...], count: int) -> Values:
-    """Returns at most `count` stored examples of some splits; repeated calls return the same."""
+    """Returns at most `count` stored examples of some splits, the same in repeated calls."""
     random = np.random.default_rng(0)
     parts = [source.split(name) for name in splits]
     ends = np.cumsum([0, *map(len, parts)])
@@ -55,7 +55,7 @@ def measure_agreement(
         train: real training values by modality, and their `label`, in random order.
         held_out: held-out values and labels, which are given in turn.
         num: number of samples for each pair of modalities, and of unconditional samples.
-        guidance: scale of classifier-free guidance; None takes the model's own.
+        guidance: scale of classifier-free guidance; None uses the model's.
         seed: seed of the noise.
         batch_size: number of samples in a batch.
 

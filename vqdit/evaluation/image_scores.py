@@ -7,9 +7,9 @@ import numpy as np
 from vqdit.typing import Float, Int, UInt8
 
 MAX_FITTED = 10_000
-"""Classifiers of images and sounds are fitted on the first examples, up to this number.
+"""Largest number of training examples for classifiers of images and sounds.
 
-The cost of a kernel grows with the square of this number.
+The cost of fitting a kernel machine grows with the square of this number.
 """
 
 

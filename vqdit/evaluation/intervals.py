@@ -47,10 +47,10 @@ def ratio(
 ) -> Estimate:
     """Returns the sum of amounts divided by the sum of sizes, such as bits per byte.
 
-    The interval is over examples, which may differ in size. With R the ratio, its variance is the
-    variance of the mean of (amount - R size) divided by the square of the mean size. The quantile
-    is that of Student's t. Cochran, "Sampling Techniques", 3rd edition, 1977, sections 2.11 and
-    6.4.
+    The interval is over examples, which may differ in size. The variance of the ratio R is the
+    variance of the mean of (amount - R size), divided by the square of the mean size; the quantile
+    is from Student's t distribution. Cochran, "Sampling Techniques", 3rd edition, 1977, sections
+    2.11 and 6.4.
 
     Args:
         amounts: amount of each example, such as its bits; at least two examples.

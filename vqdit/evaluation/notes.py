@@ -1,12 +1,13 @@
-"""The notes of music: onsets by spectral flux, pitches by non-negative least squares, and their F1.
+"""Transcribes music: onsets by spectral flux, pitches by non-negative least squares; F1 score.
 
-A spectrum at an onset is explained as a sum of harmonic tones,
+The magnitude spectrum S after an onset is approximated by a sum of harmonic tones,
 
     min |S - sum_m a_m H_m|,  a_m >= 0,
 
 where the template H_m of note m has partials at k f_m with the amplitudes 1 / k. The notes are
-those whose a_m is at least a fixed share of the largest. The transcription knows no score, and errs
-on real music, too: a value for generated music is to be read beside that for the originals.
+those whose amplitude a_m is at least a fixed fraction of the largest. The transcription does not
+know the score, and makes errors on real music, too: compare the F1 score of generated music with
+the F1 score of the original recordings.
 """
 
 import itertools
@@ -18,18 +19,18 @@ import numpy as np
 from vqdit.typing import Float
 
 LOW, HIGH = 36, 88
-"""Lowest and highest note, as numbers of MIDI."""
+"""Lowest and highest note, as MIDI note numbers."""
 PARTIALS = 12
 SHARE = 0.2
-"""Least amplitude of a note, relative to the strongest one that begins with it."""
+"""Smallest amplitude of a note, relative to the strongest note with the same onset."""
 TOLERANCE = 0.05
-"""Largest difference of two onsets that match, in seconds; usual for this score."""
+"""Largest difference of two matching onsets, in seconds; 50 ms is usual for this score."""
 FRAME, HOP = 0.064, 0.016
 """Window and step of the spectral flux, in seconds."""
 
 
 class Note(NamedTuple):
-    """A note: its onset in seconds, and its number of MIDI."""
+    """A note: its onset in seconds, and its MIDI note number."""
 
     onset: float
     pitch: int
@@ -49,10 +50,11 @@ def transcribe(sound: np.ndarray, rate: int) -> list[Note]:
 
 
 def onsets(x: Float[np.ndarray, " n"], rate: int) -> list[float]:
-    """Returns the times at which something begins, in seconds.
+    """Returns the onsets of a sound, in seconds.
 
-    The flux is the sum of what rises in the spectrum's square root of magnitudes. Its peaks are
-    onsets if they are above 0.2 of the largest, and the largest within 80 ms.
+    The spectral flux is the sum over frequencies of the increase of the square root of the
+    magnitude from frame to frame. An onset is a peak of the flux that is the largest value within
+    80 ms and above 0.2 of the global maximum.
     """
     size, hop = round(FRAME * rate), round(HOP * rate)
     padded = np.pad(x, (size, size))
@@ -68,7 +70,7 @@ def onsets(x: Float[np.ndarray, " n"], rate: int) -> list[float]:
 
 
 def pitches(part: Float[np.ndarray, " n"], rate: int) -> list[int]:
-    """Returns the notes that sound together in a part, as numbers of MIDI."""
+    """Returns the notes that sound together in a part of a sound, as MIDI note numbers."""
     from scipy.optimize import nnls
 
     size = 2 ** int(np.ceil(np.log2(max(len(part), rate // 4))))
@@ -83,7 +85,7 @@ def pitches(part: Float[np.ndarray, " n"], rate: int) -> list[int]:
 
 
 def _templates(frequencies: Float[np.ndarray, " f"], width: float) -> Float[np.ndarray, "f m"]:
-    """Returns the spectrum of each note; `width` is that of a peak of the window in Hz."""
+    """Returns the spectrum of each note; `width` is the width of its peaks in Hz."""
     columns = []
     for note in range(LOW, HIGH + 1):
         first = 440.0 * 2.0 ** ((note - 69) / 12.0)
@@ -96,7 +98,7 @@ def _templates(frequencies: Float[np.ndarray, " f"], width: float) -> Float[np.n
 def f1(found: Sequence[Note], real: Sequence[Note]) -> float:
     """Returns the F1 score of notes with the right pitch and an onset within `TOLERANCE`.
 
-    Each note matches at most one other; 1 if there are no notes and none are found.
+    Each note matches at most one other. The score is 1 if both sequences are empty.
     """
     if not found and not real:
         return 1.0
@@ -110,5 +112,5 @@ def f1(found: Sequence[Note], real: Sequence[Note]) -> float:
 
 
 def score_notes(chords: Sequence[Sequence[int]], beat: float) -> list[Note]:
-    """Returns the notes of chords of one beat each."""
+    """Returns the notes of chords that last `beat` seconds each."""
     return [Note(n * beat, pitch) for n, chord in enumerate(chords) for pitch in chord]

@@ -1,7 +1,7 @@
-"""A recogniser of speech that knows no training data of ours: CMU PocketSphinx.
+"""A speech recogniser that is independent of the training data: CMU PocketSphinx.
 
-It chooses among known phrases by a grammar that has nothing else. Its acoustic model is of American
-English at 16 kHz; sounds of other rates are resampled.
+Its grammar contains only the known phrases, so it chooses among them. Its acoustic model is for
+American English at 16 kHz; sounds of other rates are resampled.
 """
 
 import re
@@ -18,16 +18,16 @@ RATE = 16_000
 """Sampling rate of the acoustic model in Hz."""
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 BEAMS = {"beam": 1e-80, "pbeam": 1e-80, "wbeam": 1e-60}
-"""Widths of the search, wider than the default, with which some sounds have no result."""
+"""Beam widths, wider than the defaults, with which the search finds no result for some sounds."""
 MARGIN = 0.25
-"""Seconds of silence before and behind each sound."""
+"""Seconds of silence before and after each sound."""
 
 
 class PhraseRecognizer(Recognizer):
     """Recognises which of some phrases is spoken.
 
     Phrases are compared by their words alone: in lower case, without punctuation, and with digits
-    spelled out one by one. Those with a word that the pronouncing dictionary lacks are not known.
+    spelled out one by one. A phrase with a word that the pronouncing dictionary lacks is not known.
 
     Attributes:
         classes: class of each known phrase, by its words.
@@ -67,7 +67,7 @@ class PhraseRecognizer(Recognizer):
         self._decoder.activate_search("phrases")
 
     def class_of(self, phrase: str) -> int:
-        """Returns the class of a phrase, which is that of the first one with equal words."""
+        """Returns the class of the first known phrase that has the same words."""
         return self.classes.get(words_of(phrase), UNKNOWN)
 
     def predict(self, values: Sequence[np.ndarray] | np.ndarray) -> Int[np.ndarray, " b"]:

@@ -92,7 +92,7 @@ class ToneRecognizer(Recognizer):
 
 
 class CaptionRecognizer(Recognizer):
-    """Looks captions up among the real ones; a caption that is not found has no class.
+    """Looks captions up among real captions; a caption that is not found has no class.
 
     Args:
         captions: real captions, at least one of each class.

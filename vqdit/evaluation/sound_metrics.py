@@ -1,9 +1,9 @@
-"""Metrics of the sounds that a generator makes of texts, beside the same of the real recordings.
+"""Metrics of sounds that are generated from texts, and of real sounds for comparison.
 
-* `phrase_accuracy`: the share of sounds in which an independent recogniser of speech finds the
-  phrase that was given, choosing among all phrases of the data (`PhraseRecognizer`).
-* `note_f1`: the F1 score of the notes that `vqdit.evaluation.notes` hears in the sound against
-  those of the score that was given, for `Chorales`.
+* `phrase_accuracy`: the fraction of sounds in which an independent speech recogniser finds the
+  given phrase, choosing among all phrases of the data (`PhraseRecognizer`).
+* `note_f1`: the F1 score of the notes that `vqdit.evaluation.notes` transcribes from the sound,
+  compared with the notes of the given score; only for `Chorales`.
 """
 
 from collections.abc import Collection, Sequence
@@ -26,7 +26,7 @@ METRICS = ("phrase_accuracy", "note_f1")
 
 
 def columns_of(task: Any, metrics: Collection[str], given: Collection[str]) -> tuple[str, str]:
-    """Returns the target that is a sound, and the text that says what it is.
+    """Returns the target that is a sound, and the text that describes the sound.
 
     Raises:
         ValueError: the task has no such target or text.
@@ -60,10 +60,10 @@ def measure_sounds(
         splits: splits whose texts are given.
         metrics: some of `METRICS`.
         settings: how they are measured; `given` names further columns that are given.
-        report: is told about the progress.
+        report: function that is called with the progress.
 
     Returns:
-        What can be written as JSON, by metric and name of the sound.
+        Results that can be written as JSON, by metric and name of the sound.
 
     Raises:
         ValueError: a metric cannot be measured with the model or the data.
@@ -101,12 +101,12 @@ def measure_sounds(
 def phrase_accuracy(
     phrases: Sequence[str], texts: Sequence[str], rate_of: int, pair: tuple[Any, Any]
 ) -> dict[str, Any]:
-    """Returns the share of sounds that are recognised as their texts, and that of real ones.
+    """Returns the fractions of generated and of real sounds that are recognised as their texts.
 
     Args:
         phrases: all phrases among which the recogniser chooses.
         texts: the text of each sound.
-        rate_of: sampling rate in Hz.
+        rate_of: sampling rate of the sounds in Hz.
         pair: generated and real sounds.
     """
     recognizer = PhraseRecognizer(phrases, rate_of)
@@ -121,7 +121,7 @@ def phrase_accuracy(
 
 
 def sound_table(found: dict[str, dict[str, Any]]) -> str:
-    """Returns what `measure_sounds` found as lines of text."""
+    """Returns the results of `measure_sounds` as lines of text."""
     lines = []
     for metric, values in found.items():
         for name, value in values.items():

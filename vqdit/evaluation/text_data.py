@@ -31,7 +31,7 @@ class Rows(NamedTuple):
 def rows(
     source: Source, splits: Collection[str], names: Collection[str], count: int | None
 ) -> Rows:
-    """Returns at most `count` random examples of some splits; repeated calls return the same.
+    """Returns at most `count` random examples of some splits, the same in repeated calls.
 
     Args:
         source: the data.

@@ -68,7 +68,7 @@ class Measurement(NamedTuple):
 
     @property
     def given(self) -> tuple[str, ...]:
-        """The given columns: those of the settings, and conditions that training never hid."""
+        """The given columns: `settings.given`, and the conditions that training never hid."""
         conditions = self.model.task.conditions.items()
         never_hidden = [name for name, condition in conditions if condition.drop == 0.0]
         return tuple(dict.fromkeys((*self.settings.given, *never_hidden)))

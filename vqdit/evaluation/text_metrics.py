@@ -189,7 +189,7 @@ def _compared(
 
 
 def _others(task: Any, name: str) -> list[str]:
-    """Returns the names of all modalities of a task but one."""
+    """Returns the names of all modalities of a task except `name`."""
     return [other for other in (*task.targets, *task.conditions) if other != name]
 
 

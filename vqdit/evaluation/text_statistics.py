@@ -26,7 +26,7 @@ class Distinct(NamedTuple):
 
 
 def distinct(texts: Iterable[bytes], n: int) -> Distinct | None:
-    """Returns distinct-n: the number of different n-grams of words divided by that of all.
+    """Returns distinct-n: the number of different n-grams of words divided by their total number.
 
     N-grams do not span texts. Distinct-n falls as the number of texts grows: compare only equal
     numbers of texts of similar lengths. Li et al., "A Diversity-Promoting Objective Function for
@@ -96,9 +96,9 @@ class Verbatim(NamedTuple):
 def verbatim(texts: Sequence[bytes], train: bytes, window: int) -> Verbatim | None:
     """Returns the proportions of texts that occur verbatim in training data.
 
-    A window begins at every byte of a text. Empty texts do not count. Windows of 50 units are those
-    of Lee et al., "Deduplicating Training Data Makes Language Models Better", arXiv:2107.06499,
-    section 5.1.
+    A window begins at every byte of a text. Empty texts do not count. Lee et al. use windows of
+    50 tokens: "Deduplicating Training Data Makes Language Models Better", arXiv:2107.06499, section
+    5.1.
 
     Args:
         texts: texts without end codes.
@@ -125,7 +125,7 @@ def verbatim(texts: Sequence[bytes], train: bytes, window: int) -> Verbatim | No
 
 
 def _share(counts: Float[np.ndarray, " b"], sizes: Float[np.ndarray, " b"]) -> Estimate | None:
-    """Returns the sum of counts divided by that of sizes; None for fewer than two texts."""
+    """Returns the sum of counts divided by the sum of sizes; None for fewer than two texts."""
     if len(sizes) < 2:
         return None
     found = ratio(counts, sizes)

@@ -1,7 +1,7 @@
 """Attribution by intervention: measures how each region of the given data supports a result.
 
-The contribution of a region r of the given data is the change of the model's loss for its own
-result if r is hidden,
+The contribution of a region r of the given data is the change of the loss of the model's own
+result when r is hidden,
 
     change(r) = L(result | given without r) - L(result | given),
 
@@ -67,7 +67,7 @@ class Attribution(NamedTuple):
 
 
 class _Hidden(NamedTuple):
-    """Masks that hide parts of one given example; the fields are those of `Attribution`."""
+    """Masks that hide parts of one given example; see `Attribution` for the fields."""
 
     sample: int
     source: str
@@ -185,7 +185,7 @@ def _compiled_loss(task: DiffusionTask, name: str, rounds: int) -> Any:
 def _regions(
     modality: Modality, stored: np.ndarray, grid: tuple[int, ...], real: np.ndarray
 ) -> tuple[tuple[str, ...], np.ndarray]:
-    """Returns names and positions of regions, bool [r, l]; those of large grids are blocks.
+    """Returns names and positions of regions, bool [r, l]; large grids are divided into blocks.
 
     Regions that are only padding are left out; `real`, bool [l], is False at padding.
     """

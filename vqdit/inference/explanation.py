@@ -171,7 +171,7 @@ def explain(
 
 
 def _is_given(inputs: Inputs, request: Request, name: str) -> bool:
-    """Returns whether any sample has a value of a condition, which labels have by default."""
+    """Returns whether any sample has a value of a condition; labels have one by default."""
     if inputs.task.modality(name).lengths:
         return name in inputs.stored
     return bool((np.asarray(request.given[name]) >= 0).any())
@@ -187,7 +187,7 @@ def _count(inputs: Inputs, name: str, index: np.ndarray) -> np.ndarray:
 
 @functools.lru_cache(maxsize=8)
 def _compiled_trajectory(task: DiffusionTask, samplers: Named[Sampler], keep: int) -> Any:
-    """Returns the compiled generation of results, tokens, and the first `keep` samples' paths."""
+    """Compiles the function that returns results, tokens, and the first `keep` samples' paths."""
 
     def run(
         params: Params, frozen: Frozen, keys: Key[Array, " b"], request: Request
@@ -202,7 +202,7 @@ def _compiled_trajectory(task: DiffusionTask, samplers: Named[Sampler], keep: in
 
 @functools.lru_cache(maxsize=8)
 def _compiled_attention(task: DiffusionTask) -> Any:
-    """Returns the compiled attention along a path, which processes one example at a time."""
+    """Compiles the function that returns the attention along a path, one example at a time."""
     spans = task.model.spans(task.inputs)
 
     def watch(

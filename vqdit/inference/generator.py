@@ -87,7 +87,7 @@ class Generator:
 
         Args:
             num: number of samples.
-            given: known values by name: one for all samples, or a stack of F values, of which
+            given: known values by name: one value for all samples, or a stack of F values, of which
                 sample i uses item i mod F. A label of -1 means no label. If a condition with
                 classes is not given, samples cycle through its classes, or have no label in an
                 interpolation.
@@ -103,9 +103,9 @@ class Generator:
             autoguide: a smaller or less trained model over the same tokens. Guidance, which must be
                 one scale, is then away from the prediction of this model. Karras et al.,
                 arXiv:2406.02507.
-            lengths: lengths of wanted targets of variable length by name: one for all samples, or a
-                list of F lengths, of which sample i uses item i mod F. The unit is bytes of texts
-                and seconds of sounds. The model draws the lengths of other targets.
+            lengths: lengths of wanted targets of variable length by name: one length for all
+                samples, or a list of F lengths, of which sample i uses item i mod F. The unit is
+                bytes of texts and seconds of sounds. The model draws the lengths of other targets.
             seed: seed of the noise.
             batch_size: number of samples in a batch, rounded up to a multiple of the number of
                 devices. The last batch is padded, so only one shape is compiled.
@@ -314,7 +314,7 @@ class Generator:
         return Inputs(self.task, stored, wanted, branches)
 
     def samplers(self, chosen: Mapping[str, Sampler] | None) -> Named[Sampler]:
-        """Returns the samplers of all targets: those of `chosen`, and the config's for the rest."""
+        """Returns the samplers of all targets, from `chosen` or else from the config."""
         own = {name: target.sampler for name, target in self.task.targets.items()}
         return Named({**own, **(chosen or {})})
 
@@ -326,7 +326,7 @@ class Generator:
         """Returns a modality of the model by name.
 
         Raises:
-            ValueError: the model has no modality of that name; the message lists those it has.
+            ValueError: the model has no modality of this name; the message lists its modalities.
         """
         return self.task.modality(name)
 

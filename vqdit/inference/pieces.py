@@ -1,8 +1,8 @@
-"""Recordings of any length through a codec, piece by piece, with the result of the whole.
+"""Encodes and decodes recordings piece by piece, with the same result as for the whole recording.
 
-Every stage of an encoder or decoder gets its inputs as they come. A windowed stage keeps as many of
-them as its outputs depend on, and computes these again; a recurrent stage keeps its state. Memory
-depends on the pieces, not on the recording.
+Every stage of an encoder or decoder receives its inputs as they arrive. A stage with a window keeps
+the last inputs, on which later outputs depend; a recurrent stage keeps its state. The memory
+depends on the size of the pieces, not on the length of the recording.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -27,7 +27,7 @@ class Pieces:
         model: the codec.
 
     Raises:
-        ValueError: the task's tokenizer can only encode recordings as a whole.
+        ValueError: the model of the task can only encode recordings as a whole.
     """
 
     def __init__(self, task: AutoencoderTask, params: Params, stats: Stats) -> None:
@@ -98,7 +98,7 @@ def in_tokens(blocks: Iterable[np.ndarray], hop: int) -> Iterator[np.ndarray]:
 
 
 def _jitted(function: Callable[..., Any]) -> Callable[..., Any]:
-    return in_32_bits(jax.jit(function))  # what is yielded is computed in the caller's context
+    return in_32_bits(jax.jit(function))  # a generator runs in the context of its caller
 
 
 def _compiled(stages: list[Stage], params: Params) -> list[Any]:
@@ -123,7 +123,7 @@ class _Windowed:
 
     def __call__(self, blocks: Iterable[Any]) -> Iterator[np.ndarray]:
         up, down = self._stage.rate.numerator, self._stage.rate.denominator
-        kept, start, done = None, 0, 0  # inputs, the place of the first, and those that are done
+        kept, start, done = None, 0, 0  # inputs, position of the first, and number that is done
         for block in blocks:
             block = np.asarray(block)
             kept = block if kept is None else np.concatenate([kept, block], axis=1)

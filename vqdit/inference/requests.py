@@ -47,8 +47,8 @@ class Inputs(NamedTuple):
 
         Args:
             index: indices of the samples, int [b].
-            whole: True pads modalities of variable length to their largest possible length, instead
-                of one of ROOMS lengths.
+            whole: whether modalities of variable length are padded to their largest possible
+                length; otherwise they are padded to one of `ROOMS` lengths.
         """
         positions = {
             n: int(lengths(rows).max()) for n, rows in self.stored.items() if is_ragged(rows)
@@ -84,7 +84,7 @@ class Inputs(NamedTuple):
             yield rows, self.request(index[rows], whole=whole), keys
 
     def cut(self, name: str, values: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Returns stored values of the samples `rows` without padding; ragged if lengths vary."""
+        """Returns stored values of samples `rows` without padding; ragged if lengths vary."""
         if not self.task.modality(name).lengths:
             return values
         if name in self.stored:
@@ -112,7 +112,7 @@ def _room(task: GenerationTask, name: str, positions: int) -> int:
 def with_candidates(
     task: GenerationTask, request: Request, name: str, rows: np.ndarray, longest: int
 ) -> Request:
-    """Returns the request in which one modality has the values to be scored.
+    """Returns the request with the values to be scored as one of its modalities.
 
     Args:
         task: the task of the model.
@@ -200,8 +200,7 @@ def told_lengths(
     """Converts requested lengths to numbers of tokens, int32 [num], by name.
 
     Raises:
-        ValueError: a name is not that of a wanted target of variable length, or a length is out of
-            range.
+        ValueError: a name is not a wanted target of variable length, or a length is out of range.
     """
     counts = {}
     for name, given in require_names("lengths", told).items():

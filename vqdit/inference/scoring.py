@@ -85,7 +85,8 @@ def score_candidates(
     for known, value in inputs.stored.items():
         if len(value) not in (1, items):
             raise ValueError(
-                f"{known} has {len(value)} given items, but another modality has {items}"
+                f"{known} has {len(value)} given items, but another modality has {items}; "
+                "give equal numbers"
             )
     item, candidate = (axis.ravel() for axis in np.indices((items, len(candidates))))
     scores = np.zeros(len(item), np.float32)

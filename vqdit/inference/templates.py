@@ -39,7 +39,7 @@ ROUNDS = 16
 """Number of network evaluations for each candidate length of a gap."""
 
 Bounds = Callable[[Sequence[Layout], int], Float[np.ndarray, " c"]]
-"""Function that returns bounds on -log p, in nats, of the known parts of layouts of sample i."""
+"""Returns a bound on -log p, in nats, of the known parts of each layout of sample i."""
 
 
 def read_template(
@@ -85,7 +85,7 @@ def _told(name: str, parts: Sequence[Piece], length: int) -> list[Piece]:
 
 
 def _filled(parts: Sequence[Piece], number: int, length: int) -> list[Piece]:
-    """Returns the pieces with a length for gap `number`, which may be 0 at the end."""
+    """Returns the pieces with this length for gap `number`; a gap at the end may have length 0."""
     return [*parts[:number], *([Gap(length)] if length else []), *parts[number + 1 :]]
 
 
@@ -115,7 +115,7 @@ def template_parts(
 def _layouts(
     modality: Text, parts: Sequence[Piece], bounds: Bounds, num: int, seed: int, period: int
 ) -> list[Layout]:
-    """Returns the layout of every sample; sample i is given item i mod `period`."""
+    """Returns the layout of every sample; sample i uses given item i mod `period`."""
     samples = [list(parts) for _ in range(num)]
     last, varies = len(parts) - 1, bool(modality.lengths)
     for number, part in enumerate(parts):
@@ -159,7 +159,7 @@ def _bounds(
 
 @functools.lru_cache(maxsize=8)
 def _compiled(task: DiffusionTask, name: str, mesh: jax.sharding.Mesh) -> Any:
-    """Returns the compiled function that bounds layouts, all with the same noise."""
+    """Compiles the function that returns the bound of each layout, all with the same noise."""
 
     def run(params: Params, frozen: Any, request: Request, codes: Array, keep: Array) -> Array:
         keys = per_example(jax.random.key(0), jnp.zeros(len(keep), jnp.int32))

@@ -75,11 +75,12 @@ class Tokenizer:
         """Returns the tokens of stored or of standardised examples.
 
         Args:
-            x: the examples; recordings may also be float32 arrays [b, t] or [b, t, c] of any length
-                t, whose tokens are one array too.
-            codebooks: number of codes per position, the first ones; None for all.
-            chunk: of such recordings: seconds that a codec encodes at a time, with the result of
-                the whole, in memory that does not grow with t. None encodes the whole at once.
+            x: the examples; recordings may also be one float32 array [b, t] or [b, t, c] of any
+                length t, whose tokens are then one array, too.
+            codebooks: number of codes per position; the first codebooks are used, None uses all.
+            chunk: seconds of such an array that a codec encodes at a time. The tokens equal the
+                tokens of the whole array, but the memory does not grow with t. None encodes all at
+                once.
 
         Raises:
             ValueError: there are no examples, shape and type match neither form, the model's
@@ -102,28 +103,29 @@ class Tokenizer:
     def encode_stream(
         self, blocks: Iterable[Any], *, codebooks: int | None = None
     ) -> Iterator[np.ndarray]:
-        """Yields the codes int32 [b, l, q] of recordings that come in blocks, by a causal codec.
+        """Yields the codes int32 [b, l, q] of recordings that arrive in blocks; for causal codecs.
 
-        All yielded codes together are those of the whole. A code is yielded with the block that has
-        its last sample, so the latency is that of one token; a codec that mirrors the start of a
-        recording (padding="reflect") yields the first codes together, a little later.
+        The yielded codes, concatenated, equal the codes of the whole recording. A code is yielded
+        once the last sample of its position has arrived, so the latency is one token. A codec that
+        mirrors the start of a recording (padding="reflect") yields its first codes a little later,
+        together.
 
         Args:
-            blocks: float32 [b, t] or [b, t, c] in [-1, 1], of any lengths t.
-            codebooks: number of codes per position, the first ones; None for all.
+            blocks: float32 [b, t] or [b, t, c] in [-1, 1], where t may differ between blocks.
+            codebooks: number of codes per position; the first codebooks are used, None uses all.
 
         Raises:
-            ValueError: the tokenizer is no causal codec, or a block is not as `encode` takes it.
+            ValueError: the tokenizer is not a causal codec, or `encode` does not accept a block.
         """
         require_codebooks(codebooks, self.task.codebook_sizes)
         found = self._waveforms.encode_stream(blocks)
         return (codes[..., :codebooks] for codes in found)
 
     def decode_stream(self, blocks: Iterable[Any]) -> Iterator[np.ndarray]:
-        """Yields the standardised samples [b, t, c] of codes that come in blocks [b, l, q].
+        """Yields the standardised samples [b, t, c] of codes that arrive in blocks [b, l, q].
 
         Raises:
-            ValueError: the tokenizer is no causal codec, or a block is not as `decode` takes it.
+            ValueError: the tokenizer is not a causal codec, or `decode` does not accept a block.
         """
         return self._waveforms.decode_stream(blocks)
 
@@ -172,16 +174,17 @@ class Tokenizer:
         """Decodes tokens to examples.
 
         Args:
-            tokens: tokens from `encode`, or generated tokens; of the codes of a position the last
-                ones may be missing. Those of recordings may be one array [b, l, q] of any l, whose
-                result is one array too.
+            tokens: tokens from `encode`, or generated tokens. Codes of the last codebooks may be
+                missing. The tokens of recordings may be one array [b, l, q] of any length l; then
+                the result is one array, too.
             standardized: True returns the decoder's output, not clipped to [-1, 1]; False returns
                 stored examples; None uses the attribute `standardized`.
             length: if the modality's lengths vary, the number of positions of each example; None
                 returns all decoded positions.
-            chunk: of recordings in one array: seconds that a codec decodes at a time; see `encode`.
-            loudness: of recordings in one array: the root mean square of each, for codecs that
-                normalise loudness; None for 0.1.
+            chunk: for recordings in one array: seconds that a codec decodes at a time; see
+                `encode`.
+            loudness: for recordings in one array, and codecs that normalise loudness: the root mean
+                square of each recording; None for 0.1.
 
         Raises:
             ValueError: there are no tokens, the shape is wrong, a code is not in the codebook, a
@@ -245,7 +248,7 @@ def in_bucket(
 
 
 def _bucket(task: AutoencoderTask, length: int) -> int:
-    """Returns the smallest sufficient length of 1, 2, 4, ... tokens, at most the largest."""
+    """Returns the smallest sufficient length among 1, 2, 4, ... tokens and the largest length."""
     longest, most = (task.modality.lengths or (0, length))[1], task.model.downsampling
     while most < length:
         most *= 2

@@ -1,4 +1,4 @@
-"""Recordings as arrays of numbers, float32 [b, t] or [b, t, c], through a tokenizer of sounds."""
+"""Encodes and decodes recordings that are one float32 array [b, t] or [b, t, c]."""
 
 import dataclasses
 import functools
@@ -28,12 +28,14 @@ class Waveforms:
     """Encodes and decodes recordings of any length, as a whole or piece by piece.
 
     Raises:
-        ValueError: the tokenizer is not one of sounds.
+        ValueError: the tokenizer does not encode sounds.
     """
 
     def __init__(self, task: AutoencoderTask, params: Params, stats: Stats) -> None:
         if not isinstance(task.modality, Audio):
-            raise ValueError(f"the tokenizer is one of {task.name}, not of sounds")
+            raise ValueError(
+                f"the tokenizer encodes {task.name}, not sounds; load a tokenizer of sounds"
+            )
         self._task, self._params, self._stats = task, params, stats
         self.rate = task.modality.rate
         self._encode = jax.jit(task.encode_standardized)
@@ -58,11 +60,14 @@ class Waveforms:
         tokens = self._checked(tokens)
         if length is not None and self._task.token_lengths(length) != tokens.shape[1]:
             raise ValueError(
-                f"decode takes a length that fills {tokens.shape[1]} tokens, got {length}"
+                f"decode needs a length that fills {tokens.shape[1]} tokens, got {length}"
             )
         normalizes = isinstance(self._task.model, SEANet) and self._task.model.normalize
         if loudness is not None and not normalizes:
-            raise ValueError("loudness is for codecs with normalize=True; others keep it in codes")
+            raise ValueError(
+                "loudness is only for codecs with normalize=True; other codecs encode it in their "
+                "codes; leave it out"
+            )
         if chunk is None:
             found = self._decode(self._params, self._stats, tokens)
         else:
@@ -74,12 +79,12 @@ class Waveforms:
         return found * (np.reshape(np.asarray(loudness, np.float32), (-1, 1, 1)) / LOUDNESS)
 
     def encode_stream(self, blocks: Iterable[Any]) -> Iterator[np.ndarray]:
-        """Yields the tokens of recordings that come in blocks, each with its first samples."""
+        """Yields the tokens of recordings that arrive in blocks, each as soon as it is known."""
         self._require_causal("encode_stream", "encode(audio, chunk=SECONDS)")
         return self._pieces.encode(in_tokens(map(self._standard, blocks), self._pieces.hop))
 
     def decode_stream(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """Yields the samples of tokens that come in blocks."""
+        """Yields the samples of tokens that arrive in blocks."""
         self._require_causal("decode_stream", "decode(tokens, chunk=SECONDS)")
         return self._pieces.decode(map(self._checked, blocks))
 
@@ -87,12 +92,12 @@ class Waveforms:
         model = self._pieces.model
         if not model.is_causal:
             raise ValueError(
-                f"{method} is for causal codecs, and this {type(model).__name__} sees later "
-                f"samples too; use {instead}"
+                f"{method} needs a causal codec, but the outputs of this {type(model).__name__} "
+                f"depend on later samples, too; use {instead}"
             )
 
     def _size(self, chunk: float) -> int:
-        """Returns the samples of a piece: whole tokens, at least one."""
+        """Returns the number of samples of a piece: a whole number of tokens, at least one."""
         rules.check(rules.finite, chunk=chunk)
         if chunk <= 0.0:
             raise ValueError(f"chunk must be a number of seconds above 0, got {chunk}")
@@ -113,7 +118,7 @@ class Waveforms:
         return x
 
     def _checked(self, tokens: Any) -> np.ndarray:
-        """Returns tokens of recordings of any length; levels without a code are -1."""
+        """Returns tokens of recordings of any length; codes of missing codebooks are -1."""
         task = self._task
         tokens = with_all_codebooks(np.asarray(tokens), task.codebook_sizes)
         require_examples(tokens, "decode")
@@ -131,6 +136,6 @@ def is_waveform(task: AutoencoderTask, x: Any) -> bool:
 
 
 def is_waveform_tokens(task: AutoencoderTask, tokens: Any) -> bool:
-    """Returns whether tokens are those of recordings in one array of numbers."""
+    """Returns whether tokens of recordings are one array of numbers."""
     is_array = isinstance(tokens, np.ndarray | jax.Array) and tokens.dtype != object
     return isinstance(task.modality, Audio) and is_array and tokens.ndim == 3

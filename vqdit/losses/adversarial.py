@@ -1,7 +1,7 @@
 """Losses of a generator and its discriminator, as functions of the discriminator's logits.
 
 With the logits r of real and f of generated data, the discriminator minimises
-mean d_real(r) + mean d_fake(f), and the generator mean g(f):
+mean d_real(r) + mean d_fake(f), and the generator minimises mean g(f):
 
     hinge            relu(1 - r) / 2     relu(1 + f) / 2     -f
     non_saturating   softplus(-r)        softplus(f)         softplus(-f)
@@ -26,7 +26,7 @@ Mask = Bool[Array, "b _"] | None
 
 
 class Game(NamedTuple):
-    """A row of the module's table, and the logit at which real and fake are equally probable."""
+    """A row of the module's table, and the logit that means real with probability 1/2."""
 
     d_real: Callable[[Array], Array]
     d_fake: Callable[[Array], Array]
@@ -50,7 +50,7 @@ GAMES: dict[Kind, Game] = {
 
 
 def generator_loss(kind: Kind, fake: Logits, mask: Mask = None) -> Float[Array, " b"]:
-    """Returns the generator's loss of each example; low if it is classified as real."""
+    """Returns the generator's loss of each example; low for a fake classified as real."""
     return per_example(GAMES[kind].g(fake), mask)
 
 

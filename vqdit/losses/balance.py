@@ -4,9 +4,10 @@ With the gradients g_i of the losses at the output and their weights w_i, the de
 
     g = R sum_i (w_i / sum_j w_j) g_i / <|g_i|>,
 
-with <|g_i|> a moving average of the norm of g_i. Without it, a loss with large gradients counts
-more than its weight says, and weights must be tuned anew whenever a loss changes. Défossez et al.,
-"High Fidelity Neural Audio Compression", arXiv:2210.13438, section 3.4, eq. 6.
+where <|g_i|> is a moving average of the norm of g_i. Without this division, a loss with large
+gradients has more influence than its weight suggests, and weights must be tuned again whenever a
+loss changes. Défossez et al., "High Fidelity Neural Audio Compression", arXiv:2210.13438, section
+3.4, eq. 6.
 """
 
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ Scalar = Float[Array, ""]
 
 
 class Norms(NamedTuple):
-    """Moving sums of the norms of the gradients, and of their number, by loss; they start at 0."""
+    """Moving sums of gradient norms and of their counts, by loss; initially 0."""
 
     total: Named[Scalar]
     count: Named[Scalar]
@@ -30,8 +31,8 @@ class Balance(Component):
     """The settings of the balancer.
 
     Attributes:
-        norm: norm R of the gradient of an example at the output, if all g_i had one direction.
-        decay: decay of the moving averages of norms, a step.
+        norm: norm R of the gradient of an example at the output, if all g_i are parallel.
+        decay: decay of the moving averages of norms per step.
     """
 
     norm: float = 1.0
@@ -52,7 +53,7 @@ class Balance(Component):
         weights: Mapping[str, Scalar | float],
         norms: Norms,
     ) -> tuple[Named[Scalar], Norms]:
-        """Returns what each gradient is multiplied by, and the next averages.
+        """Returns the factor of each gradient, and the new moving averages.
 
         Norms are means over the examples of a batch. A loss with weight 0 is not averaged.
         """

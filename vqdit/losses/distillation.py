@@ -1,10 +1,10 @@
-"""Semantic distillation: the first codes of a tokenizer carry what a frozen network knows.
+"""Semantic distillation: the first codebooks learn the features of a frozen network.
 
     loss = 1 - mean over tokens of cos(z_1 W, teacher(x)),
 
-with z_1 what the first codebooks alone look up, W a learned matrix, and the teacher's features
-resized linearly to one vector per token. Zhang et al., "SpeechTokenizer", arXiv:2308.16692, section
-3.2; Defossez et al., "Moshi" (Mimi), arXiv:2410.00037, section 3.3.3.
+where z_1 are the codebook vectors of the first codebooks alone, W is a learned matrix, and the
+teacher's features are resized linearly to one vector per token. Zhang et al., "SpeechTokenizer",
+arXiv:2308.16692, section 3.2; Defossez et al., "Moshi" (Mimi), arXiv:2410.00037, section 3.3.3.
 """
 
 import jax
@@ -15,11 +15,11 @@ from vqdit.typing import Array, Bool, Component, Float, Key, Params
 
 
 class Distillation(Component):
-    """The teacher, and what is compared with it.
+    """The settings of the distillation.
 
     Attributes:
         teacher: the frozen network; its last features are [b, m, e] for sounds of any length.
-        codebooks: number of the first codebooks that learn from it.
+        codebooks: number of the first codebooks that learn from the teacher.
         weight: weight of the loss.
     """
 
@@ -32,7 +32,7 @@ class Distillation(Component):
         self.require("weight > 0", self.weight > 0.0)
 
     def init(self, key: Key[Array, ""], dim: int, x: Float[Array, "b *size c"]) -> Params:
-        """Returns a fresh matrix W from `dim` to the teacher's width."""
+        """Returns the initial matrix W from `dim` to the teacher's width."""
         blank = jnp.zeros((1, *x.shape[1:]), jnp.float32)
         like = jax.eval_shape(lambda: self.teacher.apply(self.teacher.like(), blank)[-1])
         shape = (dim, like.shape[-1])
@@ -50,10 +50,10 @@ class Distillation(Component):
 
         Args:
             params: W.
-            frozen: parameters of the teacher, which gets no gradient, and x neither.
+            frozen: parameters of the teacher; neither they nor x receive a gradient.
             x: clean data in [-1, 1].
-            z: tokens of the first codebooks.
-            mask: real tokens of examples that differ in length.
+            z: quantized vectors of the first codebooks.
+            mask: False at padding of examples that differ in length.
         """
         seen = jax.lax.stop_gradient(self.teacher.apply(frozen, x)[-1])
         seen = seen.reshape(len(x), -1, seen.shape[-1]).astype(jnp.float32)

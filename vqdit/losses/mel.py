@@ -3,9 +3,9 @@
     d(x, y) = mean over windows w of mean |log10(M_w(x) + e) - log10(M_w(y) + e)|,
 
 where M_w are the magnitudes of a short-time Fourier transform with windows of w samples, summed in
-bands of equal width in mel. A few hundred bits per second of codes cannot represent the phases of a
-waveform. If the loss is only on the waveform, the decoder then tends to silence. Kumar et al.,
-"Improved RVQGAN", arXiv:2306.06546, section 3.4.
+bands of equal width in mel. Codes at a few hundred bits per second cannot represent the phases of a
+waveform; a decoder that is trained only on the error of the waveform then tends to output silence.
+Kumar et al., "Improved RVQGAN", arXiv:2306.06546, section 3.4.
 """
 
 import jax.numpy as jnp
@@ -29,9 +29,9 @@ class Mel(Spectrograms):
     Attributes:
         rate: samples per second of the sounds, in Hz.
         windows: window lengths of the transforms, in samples; the hop is a quarter of each.
-        weight: weight of the loss, relative to a waveform loss of weight 1; 15 in the paper.
-        bands: number of mel bands for each of the windows; if empty, a sixth of the window. The
-            published windows are (32, 64, 128, 256, 512, 1024, 2048) with
+        weight: weight of the loss if a loss of the waveform has weight 1; 15 in the paper.
+        bands: number of mel bands for each of the windows; if empty, window / 6 bands. The
+            published windows (32, 64, 128, 256, 512, 1024, 2048) have
             (5, 10, 20, 40, 80, 160, 320) bands.
     """
 
@@ -73,7 +73,7 @@ def log_mel(
         rate: samples per second, in Hz.
         window: length of the Hann window, in samples; see `magnitudes`.
         length: length of each sound; None if all fill the array.
-        bands: number of bands; 0 for one per three frequencies.
+        bands: number of bands; 0 means window / 6, a third of the frequencies.
     """
     return log_bands(magnitudes(sounds, window, length), rate, window, bands)
 

@@ -52,7 +52,7 @@ class Perceptual(Component):
     def check(self, size: tuple[int, ...], channels: int) -> None:
         """Raises ValueError unless the loss supports data of this size. Default: all sizes.
 
-        For sequences of different lengths, the size is that of the shortest sequence.
+        For sequences of different lengths, `size` is the size of the shortest sequence.
         """
         del size, channels
 
@@ -192,7 +192,7 @@ def _require_like(file: Path, found: Params, expected: Params) -> None:
 
 
 class _Arrays(pickle.Unpickler):
-    """Reads pickles of dicts of arrays, and rejects all others, so that no foreign code is run."""
+    """Reads pickles of dicts of arrays; rejects others, so that no code in a pickle runs."""
 
     KNOWN = {
         ("numpy", "ndarray"): np.ndarray,

@@ -4,8 +4,8 @@ With the magnitudes X and Y of original and reconstruction,
 
     d(x, y) = mean over windows of  |X - Y|_F / |X|_F  +  mean |ln(X + e) - ln(Y + e)|,
 
-the spectral convergence and the distance of log magnitudes of Yamamoto et al., "Parallel WaveGAN",
-arXiv:1910.11480, eqs. 4 to 6.
+the sum of the spectral convergence and of the distance of log magnitudes. Yamamoto et al.,
+"Parallel WaveGAN", arXiv:1910.11480, eqs. 4 to 6.
 """
 
 import jax.numpy as jnp
@@ -83,14 +83,14 @@ class Spectrograms(Perceptual):
         Args:
             x: magnitudes of the originals.
             y: magnitudes of the reconstructions.
-            number: number of the window.
+            number: index of the window length in `windows`.
             is_real: False for frames that are padding; None if there are none.
         """
         raise TypeError(f"{type(self).__name__} must define the method between")
 
 
 class STFT(Spectrograms):
-    """The distance of spectrograms in several resolutions: large components and all components."""
+    """The spectral convergence and the distance of log magnitudes, at several resolutions."""
 
     def between(
         self,
@@ -102,7 +102,7 @@ class STFT(Spectrograms):
         del number
         error, power = (mean_of_each(part**2, is_real) for part in (x - y, x))
         logarithms = jnp.log(x + FLOOR) - jnp.log(y + FLOOR)
-        # Both roots have an infinite slope at 0, that is, if nothing differs.
+        # Both roots have an infinite slope at 0, that is, where x and y are equal.
         convergence = jnp.sqrt(error + EPSILON) / jnp.sqrt(power + EPSILON)
         return convergence + mean_of_each(jnp.abs(logarithms), is_real)
 
@@ -110,7 +110,7 @@ class STFT(Spectrograms):
 def of_each_channel(
     x: Float[Array, "b t c"], y: Float[Array, "b t c"], mask: Mask
 ) -> tuple[Float[Array, "m t"], Float[Array, "m t"], Bool[Array, "m t"] | None]:
-    """Returns the m = b c channels of sounds, those of one sound beside one another."""
+    """Returns the m = b c channels of sounds; the channels of one sound are adjacent."""
     channels = x.shape[-1]
     x, y = (jnp.moveaxis(sound, -1, 1).reshape(-1, sound.shape[1]) for sound in (x, y))
     return x, y, mask if mask is None else jnp.repeat(mask, channels, axis=0)
@@ -144,5 +144,5 @@ def magnitudes(
 
 
 def frame_centres(length: int, window: int) -> np.ndarray:
-    """Returns the centres of the frames of a sound, which are their starts in the padded one."""
+    """Returns the centres of the frames of a sound, which are their starts in the padded sound."""
     return np.arange(0, length + 1, window // 4)

@@ -2,7 +2,7 @@
 
     L = l / exp(u(t)) + u(t),    minimal for exp(u(t)) = E[l | t].
 
-So times with large losses do not dominate, and no weighting needs to be tuned. Karras et al.,
+Times with large losses then do not dominate, and no weighting must be tuned. Karras et al.,
 "Analyzing and Improving the Training Dynamics of Diffusion Models" (EDM2), arXiv:2312.02696, eqs.
 21 and 22, with u linear in a sinusoid of t.
 """

@@ -17,17 +17,17 @@ def si_sdr(
 ) -> Float[Array, " b"]:
     """Returns the scale-invariant signal-to-distortion ratio of each sound in dB.
 
-    With x and y without their means,
+    After the means of x and y are subtracted,
 
         s = <x, y> / |x|^2 x,        SI-SDR = 10 log10 (|s|^2 / |y - s|^2).
 
-    Channels count as one long sound. Le Roux et al., "SDR - half-baked or well done?",
+    The channels are concatenated. Le Roux et al., "SDR - half-baked or well done?",
     arXiv:1811.02508, eqs. 3 to 5.
 
     Args:
         x: originals.
         y: reconstructions.
-        mask: real positions of sounds of different lengths.
+        mask: False at padding of sounds of different lengths.
     """
 
     def mean(values: Float[Array, "b n c"]) -> Float[Array, "b 1 1"]:
@@ -40,12 +40,12 @@ def si_sdr(
 
 
 def stride_tones(sound: Int[np.ndarray, "n *c"], stride: int, periods: int = 8) -> float:
-    """Returns how far constant tones at multiples of rate / stride rise above what is beside them.
+    """Returns the level in dB of tones at multiples of rate / stride, relative to the power beside.
 
-    A decoder that makes `stride` samples of each token by weights of its own has such tones, since
-    equal tokens give a signal of this period. It is 10 log10 of the median over the multiples of
-    the ratio of the mean power there to that half way to the next ones, in dB: about 0 for sounds
-    without them.
+    A decoder that computes the `stride` samples of each token with separate weights has such tones,
+    since equal tokens give a signal of this period. The level is 10 log10 of the median, over the
+    multiples, of the mean power at the multiple divided by the mean power half-way to its
+    neighbours: about 0 dB for sounds without such tones.
 
     Args:
         sound: int16 [n] or [n, c], of at least 2 * periods * stride samples.

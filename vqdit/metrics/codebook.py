@@ -103,7 +103,7 @@ def codebook_health(
 
 
 class BitRate(NamedTuple):
-    """The bits per second of the codes of sounds: as they are stored, and as their entropy allows.
+    """The bits per second of the codes of sounds: as stored, and after ideal entropy coding.
 
     Attributes:
         counts: how often each code occurs, by codebook.
@@ -143,9 +143,9 @@ class BitRate(NamedTuple):
         Returns:
             Rates in kbit/s.
 
-            - `name`: that of codes of log2 K bits each.
-            - `name_entropy`: that of an ideal entropy coder which knows the histogram of each
-              codebook but no context, so it is an upper bound of what better coders need.
+            - `name`: the rate of codes of log2 K bits each.
+            - `name_entropy`: the rate of an ideal entropy coder that knows the histogram of each
+              codebook, but no context; coders that use the context may need less.
         """
         if not self.seconds:
             return {}

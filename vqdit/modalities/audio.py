@@ -110,7 +110,7 @@ class Audio(Modality):
         """Returns a recording as long as the bounds allow, and how it was changed.
 
         Args:
-            sound: stored samples; those beyond the longest duration may be missing.
+            sound: stored samples; samples beyond the longest duration may be missing.
             is_longer: whether the recording is longer than the longest duration.
 
         Raises:
@@ -191,7 +191,7 @@ class Audio(Modality):
 def spectrogram(sound: np.ndarray, edge: int = 64) -> np.ndarray:
     """Returns the spectrogram of a waveform int16 [t] as a picture uint8 [edge, edge, 1].
 
-    That of a stereo sound [t, c] is the spectrogram of the mean over its channels.
+    A stereo sound [t, c] is first averaged over its channels.
     """
     sound = sound if sound.ndim == 1 else sound.mean(axis=1)
     window = 4 * edge

@@ -36,7 +36,7 @@ class Cell(NamedTuple):
 
 
 class LeftOut(ValueError):
-    """Raised by `read_cell` if the example must be left out; has the reason."""
+    """Raised by `read_cell` if the example must be left out; the message is the reason."""
 
 
 class Modality(Component):
@@ -61,8 +61,8 @@ class Modality(Component):
     def lengths(self) -> tuple[int, int] | None:
         """Smallest and largest length of a stored example's first axis; None if it is fixed.
 
-        Stored examples of variable length make a ragged column (see `vqdit.ragged`); `shape`
-        and `grid` are those of the longest.
+        Stored examples of variable length make a ragged column (see `vqdit.ragged`); `shape` and
+        `grid` are then for the longest example.
         """
         return None
 
@@ -112,7 +112,7 @@ class Modality(Component):
         """Reads one cell of a table.
 
         Args:
-            value: a file or the bytes of one if `reads_files`; else a text or a number.
+            value: a path or the bytes of a file if `reads_files`; else a text or a number.
 
         Raises:
             LeftOut: the example must be left out.
@@ -126,7 +126,7 @@ class Modality(Component):
         raise TypeError(f"{type(self).__name__} must define the method standardize")
 
     def restore(self, x: Array) -> Array:
-        """The inverse of `standardize`, rounded and clipped to the range of the stored type."""
+        """Inverts `standardize`; rounds and clips to the range of the stored type."""
         raise TypeError(f"{type(self).__name__} must define the method restore")
 
     def pack(self, values: Any) -> np.ndarray:
@@ -216,7 +216,7 @@ class Modality(Component):
             tokens: grid of its tokens.
 
         Returns:
-            A name for each region, and True at the tokens that belong to it: bool [l].
+            Pairs of a region's name and a mask bool [l], which is True at the region's tokens.
         """
         del stored
         cells = [np.unravel_index(number, tokens) for number in range(int(np.prod(tokens)))]

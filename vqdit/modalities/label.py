@@ -73,10 +73,10 @@ class Label(Modality):
     def complete(
         self, training: Iterable[tuple[str, Any]], others: Iterable[tuple[str, Any]] = ()
     ) -> "Label":
-        """Returns the label with names of classes; if it has none, they are taken from the cells.
+        """Returns the label with names of classes; if it has none, the cells determine them.
 
-        If all cells are valid numbers of classes, all these numbers are names, even if some do not
-        occur.
+        If all cells are valid numbers of classes, all numbers of classes become names, even
+        if some do not occur.
         """
         if self.names:
             return self

@@ -1,10 +1,10 @@
-"""Loudness of sounds: what people hear as loud, in LUFS.
+"""Perceived loudness of sounds, in LUFS.
 
     L = -0.691 + 10 log10 sum_channels mean (K * x)^2,
 
-with the K-weighting filter of ITU-R BS.1770-5, annex 1: a high shelf (the head) followed by a high
-pass. The mean is over blocks of 400 ms, every 100 ms, that are louder than -70 LUFS, and louder
-than the loudness of these blocks minus 10 LU: pauses do not count.
+with the K-weighting filter of ITU-R BS.1770-5, annex 1: a high shelf, which models the head,
+followed by a high pass. The mean is over blocks of 400 ms, one every 100 ms. Blocks below -70 LUFS
+are left out, and then also blocks below the loudness of the others minus 10 LU, which are pauses.
 """
 
 import math
@@ -47,7 +47,7 @@ def loudness(sound: np.ndarray, rate: int) -> float:
 
 
 def brought_to(sound: np.ndarray, rate: int, level: float) -> tuple[np.ndarray, bool]:
-    """Returns a sound with a loudness in LUFS, and whether it is softer, since it would clip.
+    """Returns a sound scaled to `level` LUFS, and whether it is softer, as it would clip.
 
     Silence stays silence.
     """
@@ -63,15 +63,15 @@ def brought_to(sound: np.ndarray, rate: int, level: float) -> tuple[np.ndarray, 
 def k_weighting(rate: int) -> Float[np.ndarray, "2 6"]:
     """Returns the K-weighting filter at a sampling rate as second-order sections.
 
-    The standard gives coefficients at 48 kHz. They are the bilinear transform of a high shelf of
-    4.000 dB at 1681.97 Hz and a high pass at 38.135 Hz, which gives those of other rates.
+    The standard gives coefficients at 48 kHz, which are the bilinear transform of a high shelf of
+    4.000 dB at 1681.97 Hz and a high pass at 38.135 Hz. Other rates use the same transform.
     """
     shelf = _section(rate, 1681.974450955533, 0.7071752369554196, gain=3.999843853973347)
     return np.stack([shelf, _section(rate, 38.13547087602444, 0.5003270373238773)])
 
 
 def _section(rate: int, frequency: float, quality: float, gain: float | None = None) -> np.ndarray:
-    """Returns a high shelf with a gain in dB, or a high pass."""
+    """Returns a high shelf with a gain in dB, or a high pass if `gain` is None."""
     k = math.tan(math.pi * frequency / rate)
     tail = np.asarray([1.0 + k / quality + k * k, 2.0 * (k * k - 1.0), 1.0 - k / quality + k * k])
     if gain is None:

@@ -1,4 +1,4 @@
-"""Reads sound files of any rate, number of channels and format; converts them to mono and one rate.
+"""Reads sound files of any rate, channels and format; converts them to one rate and format.
 
 libsndfile decodes the usual formats, and FFmpeg (PyAV, the extra `av`) all others. Headers are
 checked before decoding, and only the requested samples are decoded.
@@ -35,7 +35,7 @@ BLOCK = 2**20
 FULL = 32767 / 32768
 """Full scale: the largest value of 16 bits."""
 CLIPPED = 3
-"""Number of samples at full scale in succession by which a clipped recording is known."""
+"""A recording counts as clipped if it has this many samples in succession at full scale."""
 
 
 class Recording(NamedTuple):
@@ -88,10 +88,10 @@ def read_sound(file: Path | bytes, rate: int, most: int, channels: int = 1) -> R
 
 
 def read_recording(file: Path | bytes, rate: int, channels: int = 1) -> Recording:
-    """Reads all of a sound of any length, block by block; else as `read_sound`.
+    """Reads a whole sound of any length block by block, and converts it as `read_sound` does.
 
-    Only the result is in memory as a whole. `changes` also say if the file is clipped: if it has
-    `CLIPPED` samples at full scale in succession.
+    Only the result is in memory as a whole. `changes` also reports whether the file is clipped:
+    whether it has `CLIPPED` samples in succession at full scale.
     """
     if isinstance(file, Path) and not file.is_file():
         raise FileNotFoundError(f"no sound {shown(file)}")
@@ -134,7 +134,7 @@ def mixed(block: np.ndarray, channels: int) -> np.ndarray:
 
 
 def _rate(file: Path | bytes, sound: "_Sound | _Decoded", rate: int) -> int:
-    """Returns the sampling rate of a sound, from which it can be resampled."""
+    """Returns a sound's sampling rate; raises ValueError if it cannot be resampled."""
     found = sound.samplerate
     if found != rate and not RATES[0] <= found <= RATES[1]:
         raise ValueError(
@@ -170,7 +170,7 @@ def _rounded(found: np.ndarray) -> np.ndarray:
 
 
 def _is_clipped(block: np.ndarray) -> bool:
-    """Returns whether `CLIPPED` samples of a channel in succession are at full scale."""
+    """Returns whether a channel has `CLIPPED` samples in succession at full scale."""
     is_full = np.abs(block) >= FULL
     runs = is_full[CLIPPED - 1 :]
     for shift in range(1, CLIPPED):
