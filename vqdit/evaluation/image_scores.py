@@ -1,9 +1,8 @@
 """Diversity (coverage) and quality (Frechet distance) of generated images."""
 
-import math
-
 import numpy as np
 
+from vqdit.evaluation.frechet import Moments, frechet_distance
 from vqdit.typing import Float, Int, UInt8
 
 MAX_FITTED = 10_000
@@ -43,25 +42,13 @@ def coverage(
 def frechet(a: Float[np.ndarray, "b d"], b: Float[np.ndarray, "n d"]) -> float:
     """Returns the squared Frechet distance between Gaussians fitted to two sets of features.
 
-        d^2 = |mu_a - mu_b|^2 + tr(C_a) + tr(C_b) - 2 tr((C_a^1/2 C_b C_a^1/2)^1/2)
-
-    (Dowson and Landau, 1982; Heusel et al., arXiv:1706.08500.) With C = R^T R, the last trace is
-    the sum of the singular values of R_a R_b^T. This avoids squared matrices and roots of rounding
-    errors. It is also correct if features are constant or outnumber the examples.
+    See `vqdit.evaluation.frechet`.
     """
     if min(len(a), len(b)) < 2:
         raise ValueError(
             f"frechet needs at least two examples in each set, got {len(a)} and {len(b)}"
         )
-
-    def factor(x: np.ndarray) -> np.ndarray:
-        return np.asarray(np.linalg.qr(x - x.mean(axis=0), mode="r")) / math.sqrt(len(x) - 1)
-
-    first, second = factor(a), factor(b)
-    variances = (first**2).sum() + (second**2).sum()
-    shared = np.linalg.svd(first @ second.T, compute_uv=False).sum()
-    means = ((a.mean(axis=0) - b.mean(axis=0)) ** 2).sum()
-    return max(0.0, float(means + variances - 2.0 * shared))
+    return frechet_distance(Moments.of(a).gaussian(), Moments.of(b).gaussian())
 
 
 class ImageFeatures:
