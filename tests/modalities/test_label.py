@@ -118,6 +118,12 @@ def test_a_name_is_one_line(tmp_path):
     assert (tmp_path / "labels.txt").read_text() == "a\\nb\n\\x1b[2Jc\n"
 
 
+def test_a_file_of_several_is_named_by_the_plural(tmp_path):
+    for name in ("class", "colour"):
+        Label(classes=2).write(np.asarray([1]), tmp_path, name)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["classes.txt", "colours.txt"]
+
+
 def test_standardize_and_restore_are_inverse():
     raw = jnp.asarray([3, 0, 2])
     codes = ANIMALS.standardize(raw)

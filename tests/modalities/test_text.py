@@ -157,6 +157,7 @@ def test_long_texts_of_data_are_cut_behind_a_whole_character_or_left_out(variabl
     units = BPE(size=300, merges="a b\nĠ Ã\nĠÃ ©")
     short = Text(length=2, outside="cut", units=units, variable=variable)
     assert short.unpack(ragged([short.read_cell("ab éab").stored])).tolist() == ["ab é"]
+    assert short.read_cell("ab éab").changes == ("cut to 2 units",)
     with pytest.raises(LeftOut, match="longer than 4 bytes"):
         Text(length=4, outside="skip", variable=variable).read_cell("abcde")
     with pytest.raises(ValueError, match="has 5 bytes, more than the limit of 4"):

@@ -274,5 +274,10 @@ def report_fitted(files: list[Path], form: str) -> None:
         )
 
 
+def plural(name: str) -> str:
+    """Returns the plural of a modality's name, for the names of files with many values."""
+    return f"{name}es" if name.endswith("s") else f"{name}s"
+
+
 def _shown(shape: tuple[int | str, ...]) -> str:
     return f"[{', '.join(map(str, shape))}]"

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vqdit.escapes import escaped
-from vqdit.modalities.base import Cell, Modality, Value
+from vqdit.modalities.base import Cell, Modality, Value, plural
 from vqdit.modalities.classes import class_name, in_order, is_whole
 from vqdit.modalities.drawing import text_picture
 from vqdit.typing import Array, Int
@@ -161,7 +161,7 @@ class Label(Modality):
 
     def write(self, values: np.ndarray, folder: Path, name: str = "label") -> None:
         lines = "".join(f"{escaped(caption)}\n" for caption in self.captions(values))
-        (folder / f"{name}s.txt").write_text(lines, encoding="utf-8")
+        (folder / f"{plural(name)}.txt").write_text(lines, encoding="utf-8")
 
     def draw(self, stored: np.ndarray) -> np.ndarray:
         return np.stack([text_picture(self.name(label)) for label in stored])

@@ -12,7 +12,7 @@ import numpy as np
 
 from vqdit.escapes import escaped as without_controls
 from vqdit.files import local_path
-from vqdit.modalities.base import Cell, LeftOut, Modality, Value
+from vqdit.modalities.base import Cell, LeftOut, Modality, Value, plural
 from vqdit.modalities.drawing import text_picture
 from vqdit.modalities.texts import no_end
 from vqdit.modalities.units import END, Bytes, Units
@@ -59,7 +59,7 @@ class Text(Modality):
         return (0, self.length) if self.variable else None
 
     def shown_length(self, positions: int) -> str:
-        return f"{positions} bytes"
+        return f"{positions} {self.units.noun}"
 
     @property
     def grid(self) -> tuple[int, ...]:
@@ -179,7 +179,7 @@ class Text(Modality):
 
     def write(self, values: np.ndarray, folder: Path, name: str = "text") -> None:
         lines = "".join(f"{without_controls(text)}\n" for text in values)
-        (folder / f"{name}s.txt").write_text(lines, encoding="utf-8")
+        (folder / f"{plural(name)}.txt").write_text(lines, encoding="utf-8")
 
     def draw(self, stored: np.ndarray) -> np.ndarray:
         return np.stack([text_picture(str(text)) for text in self.unpack(stored)])

@@ -53,6 +53,11 @@ class Units(Component):
         """Whether `END` is also the code of byte 0 of a text."""
         return False
 
+    @property
+    def noun(self) -> str:
+        """Name of several units, for messages."""
+        return "bytes" if self.end_is_text else "units"
+
     def learn(self, texts: Iterable[str]) -> "Units":
         """Returns the units after they have learned from training texts."""
         del texts
