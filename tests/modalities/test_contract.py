@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vqdit.modalities import Audio, Image, Label, Modality, Text
+from vqdit.modalities import Audio, Image, Label, Modality, Text, Video
 from vqdit.modalities.texts import to_bytes
 
 LETTERS = ("seven", "", "né <b>&\"'", "漢字", "a b c", "exactly10b")
@@ -28,6 +28,8 @@ def sounds(samples):
 TABLE = {
     "Image": (Image(size=(4, 6), channels=3), pixels(4, 6, 3)),
     "Image-grey": (Image(size=(8, 8), channels=1), pixels(8, 8, 1)),
+    "Video": (Video(frames=3, size=(4, 6)), pixels(3, 4, 6, 3)),
+    "Video-grey": (Video(frames=1, size=(8, 8), channels=1), pixels(1, 8, 8, 1)),
     "Audio": (Audio(samples=400, rate=8000), sounds(400)),
     "Audio-44.1kHz": (Audio(samples=30, rate=44_100), sounds(30)),
     "Text": (Text(length=10), np.stack([to_bytes(text, 10) for text in LETTERS])),
@@ -39,7 +41,7 @@ every = pytest.mark.parametrize(
 )
 
 
-@pytest.mark.parametrize("kind", [Audio, Image, Label, Text])
+@pytest.mark.parametrize("kind", [Audio, Image, Label, Text, Video])
 def test_it_is_complete_by_default(kind):
     modality = kind()
     blank = np.zeros((2, *modality.shape), modality.dtype)
@@ -93,6 +95,9 @@ def test_what_is_written_is_read_again(modality, stored, tmp_path):
         assert len(list(tmp_path.iterdir())) == len(stored)
         found = modality.read(str(tmp_path))
         first, *_ = sorted(tmp_path.iterdir())
+        if isinstance(modality, Video):  # H.264 has losses
+            assert np.abs(np.stack(found).astype(int) - stored).mean() < 4.0
+            return
         np.testing.assert_array_equal(modality.read(str(first)), found[:1])
     assert len(found) == len(stored)
     np.testing.assert_array_equal(modality.pack(np.stack(found)), stored)
@@ -106,7 +111,7 @@ def test_files_have_the_name_of_their_column(modality, stored, tmp_path):
     if isinstance(modality, Text | Label):
         assert files == ["afters.txt", "befores.txt"]
     else:
-        ending = ".png" if isinstance(modality, Image) else ".wav"
+        ending = {Image: ".png", Audio: ".wav", Video: ".mp4"}[type(modality)]
         numbers = range(len(stored))
         names = ("after", "before")
         assert files == [f"{name}_{number:04}{ending}" for name in names for number in numbers]
@@ -132,7 +137,7 @@ class Elements(HTMLParser):
         assert not self.open
 
     def handle_starttag(self, tag, attrs):
-        assert tag in ("audio", "img", "q")
+        assert tag in ("audio", "img", "q", "video")
         self.tags.append(tag)
         self.sources += [value for name, value in attrs if name in ("src", "href")]
         if tag != "img":
@@ -152,7 +157,7 @@ def test_its_html_loads_nothing_from_elsewhere(modality, stored):
         found = Elements(html)
         assert "http" not in html
         assert all(source.startswith("data:") for source in found.sources)
-        if isinstance(modality, Image | Audio):
+        if isinstance(modality, Image | Audio | Video):
             assert len(found.sources) == 1 and not found.text
         else:
             assert not found.sources

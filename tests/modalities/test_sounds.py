@@ -1,7 +1,6 @@
 """Sound files of any kind are read as mono at one rate, or refused by what is wrong with them."""
 
 import io
-import sys
 import tracemalloc
 
 import numpy as np
@@ -99,13 +98,6 @@ def test_other_formats_are_decoded_by_ffmpeg(tmp_path, ending, codec):
         np.testing.assert_allclose(read.samples[100:-100] / 32768, tone()[100:-100], atol=2e-3)
     cut = read_sound(file.read_bytes() if codec else file, 8000, 100)
     assert cut.is_longer and len(cut.samples) == 100
-
-
-def test_without_ffmpeg_the_extra_is_named(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "av", None)
-    (tmp_path / "a.m4a").write_bytes(b"no sound at all")
-    with pytest.raises(ValueError, match=r"Format not recognised \(the extra av, vqdit\[av\]"):
-        read_sound(tmp_path / "a.m4a", 8000, 6)
 
 
 def test_a_playlist_names_no_other_file(tmp_path):

@@ -18,12 +18,11 @@ NAMED = 10
 class AudioFolder(Recordings):
     """A folder of sounds: `audio`, and `label` and `text` if there are classes and transcripts.
 
-    WAV, FLAC, Ogg, Opus, MP3, AIFF and other files are read, and with the extra `av` also M4A, AAC,
-    WMA and others, at any rate and with any number of channels. Sub-folders are classes, as in an
-    `ImageFolder`. If the folder has the sub-folders `train`, `validation` and `test`, these are the
-    splits; otherwise 10 % of the recordings of each class go to validation and 10 % to test, and
-    all parts of a recording are in one split. Hidden files are ignored, and symbolic links are
-    followed.
+    WAV, FLAC, Ogg, Opus, MP3, AIFF, M4A, AAC, WMA and other files are read, at any rate and with
+    any number of channels. Sub-folders are classes, as in an `ImageFolder`. If the folder has the
+    sub-folders `train`, `validation` and `test`, these are the splits; otherwise 10 % of the
+    recordings of each class go to validation and 10 % to test, and all parts of a recording are in
+    one split. Hidden files are ignored, and symbolic links are followed.
 
     If `audio.seconds` has two different bounds, examples are whole recordings, which differ in
     length; `augment=(Crop(...),)` then trains on random windows of them. If the bounds are equal,

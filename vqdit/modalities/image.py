@@ -16,10 +16,8 @@ from vqdit.modalities.base import (
     report_fitted,
 )
 from vqdit.modalities.drawing import picture_html, save_png
-from vqdit.modalities.pictures import SUFFIXES, fit, open_picture
+from vqdit.modalities.pictures import DONE, SUFFIXES, conversions, fit, open_picture
 from vqdit.typing import Array, Float, UInt8
-
-DONE = {"crop": "cropped", "pad": "padded", "stretch": "stretched"}
 
 
 class Image(Modality):
@@ -62,12 +60,8 @@ class Image(Modality):
 
     def read_cell(self, value: Value) -> Cell:
         picture = open_picture(as_file(value), self.channels)
-        factors = [new / old for new, old in zip(self.size, picture.shape, strict=False)]
-        ends = [
-            max(factors) * old - new for new, old in zip(self.size, picture.shape, strict=False)
-        ]
-        changes = [DONE[self.fit]] * (max(ends) >= 1.0) + ["enlarged"] * (max(factors) > 1.0)
-        return Cell(fit(picture, self.size, self.fit), tuple(changes))
+        changes = conversions(picture.shape, self.size, self.fit)
+        return Cell(fit(picture, self.size, self.fit), changes)
 
     def read(self, value: str) -> list[np.ndarray]:
         files = find_files(value, SUFFIXES, "picture")

@@ -36,6 +36,8 @@ CLUTTER = {
 """Lower-case names of files and folders that operating systems and network disks create."""
 ROWS = 256
 """Number of rows of pixels that are converted at once."""
+DONE = {"crop": "cropped", "pad": "padded", "stretch": "stretched"}
+"""Treatments of another aspect ratio, for messages."""
 SCALES = {"L;2": 85, "L;4": 17}
 """By Pillow's raw mode: conversion of a transparent value to 8 bits, as Pillow converts pixels."""
 
@@ -198,7 +200,7 @@ def _pixels(opened: Any, channels: int) -> np.ndarray:
     for top in range(0, opened.height, ROWS):
         rows = pixels[top : top + ROWS]
         part = opened.crop((0, top, opened.width, top + len(rows)))
-        rows[:] = np.asarray(_opaque(part, channels)).reshape(rows.shape)
+        rows[:] = np.asarray(opaque(part, channels)).reshape(rows.shape)
     return pixels
 
 
@@ -211,7 +213,7 @@ def _scale_transparency(image: Any, raw: str) -> None:
         image.info["transparency"] = tuple(part >> 8 for part in value)
 
 
-def _opaque(image: Any, channels: int) -> Any:
+def opaque(image: Any, channels: int) -> Any:
     """Returns an 8-bit picture in grey or colour, blended with white."""
     from PIL import Image
 
@@ -235,6 +237,13 @@ def _eight_bits(image: Any) -> Any:
     if (transparent := image.info.get("transparency")) is not None:
         scaled.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
     return scaled
+
+
+def conversions(found: tuple[int, ...], size: tuple[int, int], how: str) -> tuple[str, ...]:
+    """Returns what `fit` does to a picture of height and width `found`, such as "cropped"."""
+    factors = [new / old for new, old in zip(size, found, strict=False)]
+    ends = [max(factors) * old - new for new, old in zip(size, found, strict=False)]
+    return (DONE[how],) * (max(ends) >= 1.0) + ("enlarged",) * (max(factors) > 1.0)
 
 
 def fit(pixels: np.ndarray, size: tuple[int, int], how: str = "crop") -> np.ndarray:

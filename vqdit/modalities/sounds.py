@@ -1,6 +1,6 @@
 """Reads sound files of any rate, channels and format; converts them to one rate and format.
 
-libsndfile decodes the usual formats, and FFmpeg (PyAV, the extra `av`) all others. Headers are
+libsndfile decodes the usual formats, and FFmpeg (PyAV) all others. Headers are
 checked before decoding, and only the requested samples are decoded.
 """
 
@@ -274,11 +274,9 @@ def _opened(file: Path | bytes) -> Iterator[_Sound | _Decoded]:
 
 def _container(file: Path | bytes, why: str) -> Any:
     """Opens a sound with FFmpeg; raises RuntimeError if it cannot be opened."""
-    try:
-        import av
-        from av.error import FFmpegError
-    except ImportError:
-        raise RuntimeError(f"{why} (the extra av, vqdit[av], decodes more formats)") from None
+    import av
+    from av.error import FFmpegError
+
     try:
         container = av.open(_source(file), container_options={"format_whitelist": CONTAINERS})
     except (FFmpegError, ValueError):
