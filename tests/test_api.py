@@ -289,7 +289,7 @@ def test_guidance_without_a_condition_is_refused_unless_it_is_the_configs_own(
     with pytest.raises(ValueError) as error:
         generator.prepare({}, None, {}, 2.0)
     assert str(error.value) == (
-        "guidance 2.0 needs given values, and there are none; give a value, guide a pair such as "
+        "guidance 2.0 needs given values, but none are given; give a value, guide a pair such as "
         "image:text, or leave guidance at 1"
     )
 

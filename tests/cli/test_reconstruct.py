@@ -150,7 +150,10 @@ def test_what_cannot_be_reconstructed_is_refused(trained, refused, tmp_path, mon
     assert refused("reconstruct", "--workdir=nowhere").startswith(
         "no run in nowhere; a workdir holds"
     )
-    message = f"{runs}/flow is not the workdir of a tokenizer; give one of those it uses: tokenizer"
+    message = (
+        f"{runs}/flow is not the workdir of a tokenizer; give the workdir of a tokenizer that it "
+        "uses: tokenizer"
+    )
     assert refused("reconstruct", f"--workdir={runs}/flow") == message
     message = "unknown option '--num=3'; see --help"
     assert refused("reconstruct", f"--workdir={runs}", "--num=3") == message

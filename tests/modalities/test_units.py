@@ -112,7 +112,7 @@ def test_what_is_no_bpe_is_refused():
     for merges in ("th", "t h\n", "t  h", "t h i", "t \u4e00"):
         with pytest.raises(ValueError, match="the merges of a BPE are damaged"):
             BPE(merges=merges)
-    with pytest.raises(ValueError, match="size >= 257 and its 2 merges, got 258"):
+    with pytest.raises(ValueError, match=r"size >= 257 \+ 2 merges, got 258"):
         BPE(size=258, merges="t h\nth e")
     with pytest.raises(ValueError, match="damaged: 'th e' joins a unit that no earlier line makes"):
         BPE(size=260, merges="th e\nt h").decode(np.asarray([1]))

@@ -104,7 +104,7 @@ def test_its_heads_matter_and_must_be_known(original, file):
     x, t, labels = inputs()
     other = pretrained.load(file, heads=4).apply(x, t, labels)
     assert np.abs(other - expected(original, x, t, labels)).max() > 100 * ATOL
-    with pytest.raises(ValueError, match="2 blocks of width 24 is none of the published sizes"):
+    with pytest.raises(ValueError, match="unknown for a DiT of 2 blocks of width 24"):
         pretrained.load(file)
 
 

@@ -181,5 +181,5 @@ def test_every_loss_is_a_finite_scalar_with_a_weight(quantizer, key):
 @pytest.mark.parametrize("quantizer", TABLE)
 def test_another_width_is_refused_by_both_widths(quantizer, key):
     params, stats = quantizer.init(key)
-    with pytest.raises(ValueError, match="vectors of width 4, z has width 5"):
+    with pytest.raises(ValueError, match="vectors of width 4, got width 5"):
         quantizer.quantize(params, stats, jnp.zeros((2, 5)))

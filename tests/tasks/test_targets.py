@@ -75,7 +75,7 @@ def test_a_name_is_a_target_or_a_condition():
         DiffusionTask(
             targets=Named(label=CodeTarget()), conditions=Named(label=Condition(modality=Label()))
         )
-    assert str(error.value) == "'label' is a target and a condition; make it one of them"
+    assert str(error.value) == "'label' is both a target and a condition; remove one of them"
 
 
 def test_targets_of_any_kind_take_the_same_number_of_steps():

@@ -97,7 +97,9 @@ def test_a_condition_that_cannot_come_in_is_refused():
         Condition(modality=Text(length=3))
     with pytest.raises(ValueError, match=r"modality of codes \(Text, Label\), got Image"):
         Condition(modality=Image(), route="cross")
-    with pytest.raises(ValueError, match=r"hides units of a text, got hidden=0\.2 for a label"):
+    with pytest.raises(
+        ValueError, match=r"hidden=0\.2 of a Condition hides units of texts, not labels"
+    ):
         Condition(modality=Label(), hidden=0.2)
     tokens = CAPTION.tokens
     assert (tokens.route, tokens.grid, tokens.codes, tokens.output) == ("cross", (3,), 256, 0)

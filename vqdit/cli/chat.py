@@ -21,17 +21,17 @@ def chat(
     """Talk with a trained model.
 
     Every line of the input is a turn, and the model answers with one line. It sees all earlier
-    turns, each on a line of its own; if they are too long for the model, the oldest are dropped.
+    turns, each on a separate line; if they are too long for the model, the oldest are dropped.
     The end of the input (Ctrl-D) ends the conversation.
 
     Args:
         workdir: Workdir of a run; if the config has several experiments, the last one is used.
         question: Name of the text that is given. Default: the only text besides the answer.
         answer: Name of the text that is generated. Default: the only text target.
-        steps: Number of network evaluations. Default: that of the config.
+        steps: Number of network evaluations. Default: as in the config.
         temperature: Temperature of samplers of codes.
-        sampler: Sampler of the answer. Default: that of the config.
-        guidance: Guidance scale; 1 disables guidance. Default: that of the config.
+        sampler: Sampler of the answer. Default: as in the config.
+        guidance: Guidance scale; 1 disables guidance. Default: as in the config.
         seed: Seed of the first answer; it increases by one with every turn.
     """
     from vqdit.cli import given as arguments
@@ -80,7 +80,7 @@ def _lines() -> Iterator[str]:
 
 
 def fitting(turns: list[str], length: int) -> tuple[int, list[str]]:
-    """Returns how many of the oldest turns exceed a number of bytes, and the remaining turns.
+    """Returns the number of dropped oldest turns, and the others, which fit into `length` bytes.
 
     Questions and answers alternate, so turns are dropped in pairs.
 
@@ -89,7 +89,7 @@ def fitting(turns: list[str], length: int) -> tuple[int, list[str]]:
     """
     last = len(turns[-1].encode())
     if last > length:
-        raise ValueError(f"your turn has {last} bytes, more than the {length} of this model")
+        raise ValueError(f"your turn has {last} bytes, but this model takes at most {length}")
     forgotten = 0
     while len("\n".join(turns[forgotten:]).encode()) > length:
         forgotten += 2

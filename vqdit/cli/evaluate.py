@@ -54,8 +54,8 @@ def evaluate(
 
     Args:
         workdir: Workdir of a run; if the config has several experiments, the last one is used.
-        coherence: Measure whether modalities agree if each is generated from each other one, and if
-            all are generated together, unconditionally.
+        coherence: Measure whether modalities agree, both when each is generated from each of the
+            others, and when all are generated together, unconditionally.
         scoring: Measure whether the labels and texts with the best scores for held-out images are
             correct.
         metrics: Metrics of text: bits_per_byte (how well held-out texts are predicted), distinct,
@@ -73,7 +73,7 @@ def evaluate(
         window: Length of the windows of verbatim, in bytes.
         split: Split whose examples are given and scored. Default: validation and test. Metrics can
             also be measured on train.
-        guidance: Guidance scale; 1 disables guidance. Default: that of the config.
+        guidance: Guidance scale; 1 disables guidance. Default: as in the config.
         batch_size: Samples per batch.
         seed: Seed of the noise.
         out: Folder of evaluation.json.

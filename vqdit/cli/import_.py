@@ -41,9 +41,9 @@ def import_(
         scaling_factor: For DiTs: factor by which latents are multiplied. Default: 0.18215.
         kind: For DiT checkpoints: dit, or sit for SiT, which has the same parameter names. Default:
             dit.
-        heads: For DiT checkpoints: number of attention heads, if the size is not a published one.
-        seconds: For codecs of sounds: longest recording of data sets, and of a DiT over the codes.
-            Default: 30.
+        heads: For DiT checkpoints: number of attention heads, if the size is not published.
+        seconds: For audio codecs: duration of the longest recording in data sets, and for DiTs over
+            the codes. Default: 30.
     """
     for option, value in (("kind", kind), ("heads", heads)):
         if value is not None and Path(source).is_dir():

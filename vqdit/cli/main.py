@@ -123,7 +123,7 @@ def end(code: int) -> None:
 
 
 def function_of(name: str) -> Callable[..., int]:
-    """Returns the function of a command; that of `import`, a keyword of Python, is `import_`."""
+    """Returns the function of a command; `import_` for `import`, which is a Python keyword."""
     name = f"{name}_" if keyword.iskeyword(name) else name
     return getattr(importlib.import_module(f"vqdit.cli.{name}"), name)
 

@@ -31,8 +31,8 @@ def replacing(folder: Path, record: str, earlier: str = "") -> Iterator[Path]:
         folder: folder of the results; it is made if it is missing.
         record: name of the result that describes the others. It is removed first and written last,
             so if it exists, all results are from one run.
-        earlier: pattern of the paths of further earlier results. If the folder has a record, those
-            that no new file replaces are removed.
+        earlier: pattern of the paths of other results that an earlier run may have written. If the
+            folder has a record, these files are removed unless new files replace them.
 
     Raises:
         OSError: the folder cannot be written, or has a folder with the name of a result.

@@ -85,8 +85,8 @@ def prepare(
     asterisk_speech: recorded prompts and their texts, of Debian's packages
     asterisk-core-sounds-en-wav and asterisk-core-sounds-en.
 
-    spoken_words [WORDS.txt]: words or phrases, one a line, spoken by espeak-ng in several ways; by
-    default the names of the digits.
+    spoken_words [WORDS.txt]: words or phrases, one per line, spoken by espeak-ng in several ways;
+    by default the names of the digits.
 
     chorales: four-part progressions with known notes, played by FluidSynth.
 
@@ -123,8 +123,8 @@ def prepare(
             90 % of the bytes for training, 5 % for validation and 5 % for test. Default: documents.
         seconds: Shortest and longest duration of recordings, such as 0.5,10; longer ones of an
             audio_folder are divided. Default: 0.5,10, and 0.2,8 for asterisk_speech.
-        loudness: Loudness to which each recording is brought, in LUFS, such as -16. Default: as it
-            is.
+        loudness: Loudness to which each recording is scaled, in LUFS, such as -16. Default: no
+            scaling.
         transcripts: Texts of an audio_folder: files (hello.txt beside hello.wav) or names of the
             files. Default: none.
         download: Download the files of fashion_mnist.

@@ -7,10 +7,10 @@ from vqdit.cli.options import FOLDER, Workdir, text
 
 SHOWN = 64
 HEARD = 16
-"""Number of sounds that are written."""
+"""Largest number of sounds that are written."""
 RECORD = "metrics.json"
 EARLIER = r"(code_use|codebook)\.png|(original|reconstruction)_\d+\.wav"
-"""Pattern of results that another run may lack."""
+"""Pattern of results that an earlier run may have written, but this one may not."""
 CODEBOOK = ("code_use.png", "codebook.png")
 SHOWS = (
     "originals above their reconstructions",
@@ -140,7 +140,7 @@ def _last_tokenizer(folder: Path) -> Path:
         targets = [target for task in tasks.values() for target in task.targets.values()]
         used = {target.reference for target in targets if target.reference}
         raise ValueError(
-            f"{folder} is not the workdir of a tokenizer; give one of those it uses: "
-            f"{', '.join(sorted(used))}"
+            f"{folder} is not the workdir of a tokenizer; give the workdir of a tokenizer that it "
+            f"uses: {', '.join(sorted(used))}"
         )
     return found[-1]

@@ -59,18 +59,18 @@ def sample(
             without --mask. With --interpolate it is required and may be 0.
         interpolate: Two pictures A,B; the samples are on a path from A to B and have the same
             noise.
-        steps: Number of network evaluations. Default: that of the config.
-        guidance: Guidance scale; 1 disables guidance. Default: that of the config. Or a scale per
+        steps: Number of network evaluations. Default: as in the config.
+        guidance: Guidance scale; 1 disables guidance. Default: as in the config. Or a scale per
             pair of generated and given modality: image:text=3.
         autoguide: Workdir of a smaller or less trained run with the same tokens. Guidance, with one
             --guidance scale, moves away from its predictions.
         sampler: Sampler: for codes Unmasking, DiscreteAncestral, ReMDM, ...; for latents Euler,
-            DDIM, DPMSolver, UniPC, ... Default: that of the config. For one modality: image=Euler.
+            DDIM, DPMSolver, UniPC, ... Default: as in the config. For one modality: image=Euler.
         temperature: Temperature of samplers of codes. For one modality: text=0.5.
         length: NAME=VALUE, the length of a target of variable length: text=40 (bytes), audio=2.5
             (seconds). Default: the model draws the length.
-        explain: Also show attention, the order in which tokens were revealed, and which parts of
-            the given values the result depends on.
+        explain: Also show attention, the order in which tokens were revealed, and the influence of
+            the parts of the given values on the result.
         batch_size: Samples per batch.
         seed: Seed of the noise.
         out: Folder of the results.

@@ -9,7 +9,7 @@ KINDS = {
     ("likelihood", True): "lower bound on log p(candidate | given), nats",
     ("likelihood", False): "minus denoising error",
     ("information", True): "log p(candidate | given) - log p(candidate), nats",
-    ("information", False): "denoising error without the given values minus that with them",
+    ("information", False): "denoising error without the given values, minus with them",
 }
 """Descriptions of scores, by measure and by whether they bound log p."""
 

@@ -21,7 +21,7 @@ LARGEST = 2**20
 
 
 def _letters() -> list[str]:
-    """Returns the visible letter by which GPT-2 represents each byte."""
+    """Returns the printable character with which GPT-2 represents each byte."""
     visible = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = iter(range(256, 512))
     return [chr(byte if byte in visible else next(others)) for byte in range(256)]
@@ -45,7 +45,7 @@ class Units(Component):
 
     @property
     def learned(self) -> str:
-        """What was learned from the training texts; empty if nothing was (yet) learned."""
+        """Text form of what `learn` has learned, such as the merges of a `BPE`; empty before."""
         return ""
 
     @property
@@ -59,7 +59,7 @@ class Units(Component):
         return "bytes" if self.end_is_text else "units"
 
     def learn(self, texts: Iterable[str]) -> "Units":
-        """Returns the units after they have learned from training texts."""
+        """Returns these units with what they learn from training texts, such as merges."""
         del texts
         return self
 
@@ -114,7 +114,7 @@ class BPE(Units):
     `bpe`). Units do not cross the boundaries of words.
 
     Attributes:
-        size: number of codes; if the training texts have fewer pairs, some codes never occur.
+        size: number of codes; if the training texts have too few pairs, some codes never occur.
         merges: the pairs that are merged, one per line and in order, in GPT-2's spelling of bytes.
             Empty in a config; set when the data are prepared.
     """
@@ -127,8 +127,8 @@ class BPE(Units):
         pairs = self.merges.split("\n") if self.merges else []
         are_pairs = all(0 < pair.find(" ") == pair.rfind(" ") < len(pair) - 1 for pair in pairs)
         if not are_pairs or not set(self.merges) <= {" ", "\n", *LETTERS}:
-            raise ValueError("the merges of a BPE are damaged; put back a copy of the file")
-        self.require(f"size >= 257 and its {len(pairs)} merges", self.size >= 257 + len(pairs))
+            raise ValueError("the merges of a BPE are damaged; restore the file from a copy")
+        self.require(f"size >= 257 + {len(pairs)} merges", self.size >= 257 + len(pairs))
 
     def __repr__(self) -> str:
         learned = f", {len(self.merges.splitlines())} merges" if self.merges else ""

@@ -1,8 +1,9 @@
-"""The contract of neural audio codecs: autoencoders of waveforms that are chains of stages.
+"""The interface of neural audio codecs: autoencoders of waveforms that are chains of stages.
 
-A stage is either *windowed*, so that an output depends on inputs within a distance, or *recurrent*,
-so that what it has seen is a state. So a recording of any length can be encoded and decoded piece
-by piece, with the result of the whole (`vqdit.inference.pieces`).
+A stage is either *windowed*, so that an output depends only on inputs within a fixed distance, or
+*recurrent*, so that a state summarises all earlier inputs. A recording of any length can therefore
+be encoded and decoded piece by piece, with the same result as for the whole recording
+(`vqdit.inference.pieces`).
 """
 
 from fractions import Fraction
@@ -21,12 +22,13 @@ class Stage(NamedTuple):
     """A part of an encoder or a decoder.
 
     Attributes:
-        module: if windowed, maps activations and their lengths to those of the next stage; if
-            recurrent, activations and a state or None to activations and the next state.
-        before: inputs before its own that an output depends on.
-        after: inputs behind its own that an output depends on.
+        module: if windowed, maps activations and their lengths to the activations and lengths of
+            the next stage; if recurrent, maps activations and a state (None at the start) to
+            activations and the next state.
+        before: number of inputs before its own on which an output depends.
+        after: number of inputs after its own on which an output depends.
         rate: outputs per input.
-        mirrored: inputs that must be there before the first output, as the start is mirrored.
+        mirrored: number of inputs needed for the first output, as the start is mirrored.
         is_recurrent: whether the stage is recurrent.
     """
 
@@ -38,7 +40,7 @@ class Stage(NamedTuple):
     is_recurrent: bool = False
 
     def apply(self, params: Params, *arguments: Any) -> Any:
-        """Returns what the module returns, given the parameters of its encoder or decoder."""
+        """Applies the module, given the parameters of its encoder or decoder."""
         return self.module.apply({"params": params[self.module.name]}, *arguments)
 
 
@@ -47,17 +49,17 @@ class Codec(Autoencoder):
 
     @property
     def is_causal(self) -> bool:
-        """Whether codes depend on their own and earlier samples alone, and samples on codes."""
+        """Whether codes and decoded samples depend only on their own and earlier positions."""
         return False
 
     @property
     def whole_only(self) -> str:
-        """Why recordings can only be encoded as a whole; empty if they need not be."""
+        """Why recordings can only be encoded as a whole; empty if pieces are supported."""
         return ""
 
     @property
     def fills_tokens(self) -> bool:
-        """Whether silence is appended up to whole tokens, before the first layer."""
+        """Whether silence is appended to fill the last token, before the first layer."""
         return False
 
     def encoder_stages(self, width: int) -> list[Stage]:

@@ -14,15 +14,15 @@ from vqdit.typing import Array, Float
 
 
 class Step(NamedTuple):
-    """A layer of a chain.
+    """A layer of an encoder or a decoder.
 
     Attributes:
         name: name of its parameters.
         channels: width of its output.
         kind: "conv", "transposed", or a residual "block".
-        width: positions of its kernel.
+        width: size of its kernel in positions.
         stride: factor by which it changes the number of positions.
-        dilation: distance of the positions of its kernel.
+        dilation: distance between neighbouring positions of its kernel.
         is_first: whether no activation precedes it.
     """
 
@@ -38,25 +38,26 @@ class Step(NamedTuple):
 class ConvCodec(Codec):
     """Base class of convolutional codecs.
 
-    The encoder doubles its width at every stride, the decoder halves it. Every level has residual
-    blocks x + conv(act(conv(act(x)))), whose first convolution is dilated.
+    The encoder doubles its width at every stride, and the decoder halves it. Every level has
+    residual blocks x + conv(act(conv(act(x)))), whose first convolution is dilated.
 
     Attributes:
         channels: width of the encoder at the rate of the samples.
-        decoder_channels: width of the decoder at the rate of the tokens; 0 for that of the encoder.
-        strides: factors by which the encoder reduces the rate, the first one first.
+        decoder_channels: width of the decoder at the rate of the tokens; 0 uses the encoder's
+            width at this rate.
+        strides: factors by which the encoder reduces the rate, in the order of its layers.
         blocks: residual blocks per level; the dilation of block i is `dilation` to the power i.
         dilation: base of the dilations.
-        compress: factor by which the width within a block is smaller; must divide all widths.
-        width: positions of the kernel of the first layer of encoder and decoder.
-        last_width: positions of the kernel of the last layers of encoder and decoder.
-        block_width: positions of the kernel of the first convolution of a block.
+        compress: factor by which blocks reduce the width internally; must divide all widths.
+        width: kernel size of the first layer of encoder and decoder.
+        last_width: kernel sizes of the last layers of encoder and decoder.
+        block_width: kernel size of the first convolution of a block.
         conv_shortcut: whether a convolution of width 1 is applied to x in the blocks.
-        causal: whether no layer sees later positions.
-        padding: what convolutions see beyond the ends. With "reflect" the first tokens of a causal
-            codec depend on the later positions that are reflected.
-        norm: normalisation: "weight_norm" of the kernels; "time_group_norm" of every layer's
-            output over the whole recording and its channels.
+        causal: whether every output depends only on its own and earlier positions.
+        padding: values beyond the ends of a recording. With "reflect", the first tokens of a causal
+            codec depend on the later positions that are mirrored.
+        norm: normalisation: "weight_norm" of the kernels; or "time_group_norm" of every layer's
+            output, over all positions and channels of a recording.
         dtype: precision of the convolutions; parameters and the rest stay float32.
     """
 
@@ -85,7 +86,7 @@ class ConvCodec(Codec):
         for field in ("channels", "blocks", "dilation", "compress", "width", "block_width"):
             self.require(f"{field} >= 1", getattr(self, field) >= 1)
         self.require("strides of 1 or more", bool(self.strides) and min(self.strides) >= 1)
-        self.require("last_width as two widths >= 1", min(self.last_width) >= 1)
+        self.require("two widths >= 1 in last_width", min(self.last_width) >= 1)
         self.require("decoder_channels >= 0", self.decoder_channels >= 0)
         levels = 2 ** len(self.strides)
         rule = f"decoder_channels to be a multiple of {levels}, as each stride halves it"
@@ -106,8 +107,8 @@ class ConvCodec(Codec):
     def last_layer(self) -> tuple[str, ...]:
         if self.bounded:
             raise ValueError(
-                f"the decoder of {type(self).__name__} ends in tanh, so no adaptive weight can be "
-                "found from its last layer; give the weight as a number"
+                f"the decoder of {type(self).__name__} ends in tanh, so the adaptive weight cannot "
+                "be computed from its last layer; give the weight as a number"
             )
         return ("decoder", self.decoder_stages(1)[-1].module.name or "", "out", "kernel")
 
@@ -122,7 +123,7 @@ class ConvCodec(Codec):
         return "norm='time_group_norm' normalises by statistics of the whole recording"
 
     def encoder_steps(self) -> list[Step]:
-        """Returns the layers from samples to the rate of the tokens, without the last one."""
+        """Returns the layers of the encoder except the last."""
         steps = [Step("in", self.channels, width=self.width, is_first=True)]
         for level, stride in enumerate(self.strides):
             width = self.channels * 2**level
@@ -132,9 +133,9 @@ class ConvCodec(Codec):
         return steps
 
     def decoder_steps(self) -> list[Step]:
-        """Returns the layers behind the first one, from the rate of the tokens to that of samples.
+        """Returns the layers of the decoder except the first and the last.
 
-        They are without the last one; levels are numbered as in the encoder.
+        Levels are numbered as in the encoder, and come in decreasing order.
         """
         steps = []
         for level, stride in reversed(list(enumerate(self.strides))):
@@ -177,7 +178,7 @@ class ConvCodec(Codec):
         return [self.stage("convolutions", *steps, is_end=True)]
 
     def stage(self, name: str, *steps: Step, is_end: bool = False) -> Stage:
-        """Returns a windowed stage of these layers; `is_end`: they end in samples."""
+        """Returns these layers as a windowed stage; `is_end` is True if they end in samples."""
         before, after, rate = Fraction(0), Fraction(0), Fraction(1)
         for step in steps:
             is_up = step.kind == "transposed"

@@ -1,4 +1,4 @@
-"""The network of DAC: Snake activations, and residual blocks of growing dilation.
+"""The network of DAC: Snake activations, and residual blocks of increasing dilation.
 
 Kumar et al., "High-Fidelity Audio Compression with Improved RVQGAN", arXiv:2306.06546, section 3.
 `vqdit.pretrained` loads public weights into it.
@@ -11,14 +11,13 @@ from vqdit.nn.conv1d import Norm, Padding
 
 
 class DAC(ConvCodec):
-    """The encoder and decoder of DAC; the defaults are those of its model for 44.1 kHz.
+    """The encoder and decoder of DAC; the defaults are those of the published 44.1 kHz model.
 
-    Silence is appended to recordings up to whole tokens.
+    Silence is appended to recordings to fill the last token.
 
     Attributes:
-        cut_odd: whether transposed convolutions of an odd stride leave out their last output, as
-            the published code does. The samples at the end of a recording that depend on it are
-            then worse.
+        cut_odd: whether transposed convolutions with an odd stride omit their last output, as in
+            the published code. The last samples of a recording are then less accurate.
         bounded: whether the decoder ends in tanh.
     """
 

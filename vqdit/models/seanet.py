@@ -1,4 +1,4 @@
-"""SEANet, the network of EnCodec, and Mimi's, which has transformers in its middle.
+"""SEANet, the network of EnCodec; and the network of Mimi, which adds transformers.
 
 Tagliasacchi et al., "SEANet", arXiv:2009.02095; Defossez et al., "High Fidelity Neural Audio
 Compression" (EnCodec), arXiv:2210.13438, section 3.1; Defossez et al., "Moshi" (Mimi),
@@ -20,22 +20,22 @@ from vqdit.nn.lstm import LSTM
 from vqdit.typing import Array, Float, Params
 
 LOUDNESS = 0.1
-"""Root mean square of what a codec that normalises loudness decodes; 20 dB below full scale."""
+"""Root mean square of the output of codecs that normalise loudness; 20 dB below full scale."""
 
 
 class SEANet(ConvCodec):
-    """The encoder and decoder of EnCodec; the defaults are those of its model for 24 kHz.
+    """The encoder and decoder of EnCodec; the defaults are those of the published 24 kHz model.
 
     Attributes:
-        middle: what lies at the rate of the tokens, before the last layer of the encoder and behind
-            the first one of the decoder: an LSTM; causal attention over `window` tokens; nothing.
+        middle: layers at the rate of the tokens, before the last layer of the encoder and after the
+            first layer of the decoder: an LSTM; causal attention over `window` tokens; or none.
         layers: layers of the LSTM or of the attention.
         heads: attention heads.
-        window: tokens that attention sees.
-        trim_right: share of the surplus of a transposed convolution that is trimmed at the end.
-        normalize: the encoder divides every recording by its loudness, the root mean square, which
-            the codes then do not have; the decoder's output has a loudness of about `LOUDNESS`, as
-            training data must then have.
+        window: number of tokens to which a token attends.
+        trim_right: fraction of the surplus of a transposed convolution that is trimmed at the end.
+        normalize: whether the encoder divides every recording by its root mean square, so that the
+            codes do not contain the loudness. The decoder's output then has a root mean square of
+            about `LOUDNESS`; the training data must have it, too.
     """
 
     middle: Literal["lstm", "attention", "none"] = "lstm"
@@ -105,24 +105,24 @@ class SEANet(ConvCodec):
 
 
 class Mimi(ConvCodec):
-    """The encoder and decoder of Mimi; the defaults are the published ones, for 24 kHz.
+    """The encoder and decoder of Mimi; the defaults are those of the published 24 kHz model.
 
-    Behind the convolutions of the encoder are a causal transformer and a convolution of stride
-    `token_stride`; before those of the decoder their mirror images. Both are as wide as the
-    encoder's output.
+    The encoder ends in a causal transformer and a convolution of stride `token_stride`; the decoder
+    begins with a transposed convolution of this stride and a causal transformer. Both transformers
+    have the width of the encoder's output.
 
     Attributes:
-        token_stride: factor by which the rate is reduced behind the transformer.
+        token_stride: factor by which the convolution after the transformer reduces the rate.
         layers: layers of each transformer.
         heads: attention heads.
-        window: positions that attention sees.
+        window: number of positions to which a position attends.
         hidden: width of the MLPs of the transformers.
         base: ratio of the frequencies of the rotary positions.
-        layer_scale: initial scale of what each layer of the transformers adds.
-        epsilon: added to the variance by the norms of the transformers.
+        layer_scale: initial value of the learned scales of the transformers' residual branches.
+        epsilon: added to the variance in the norms of the transformers.
         token_groups: groups of channels of the transposed convolution of stride `token_stride`; 0
             for one per channel.
-        trim_right: share of the surplus of a transposed convolution that is trimmed at the end.
+        trim_right: fraction of the surplus of a transposed convolution that is trimmed at the end.
     """
 
     channels: int = 64
@@ -190,8 +190,8 @@ class Mimi(ConvCodec):
     def _check(self, width: int) -> None:
         if width % (2 * self.heads):
             raise ValueError(
-                f"Mimi's transformers have {self.heads} heads of an even width, and the width of "
-                f"its latents, {width}, must be a multiple of {2 * self.heads}"
+                f"Mimi's transformers have {self.heads} heads of even width, so the width of its "
+                f"latents must be a multiple of {2 * self.heads}, got {width}"
             )
 
 

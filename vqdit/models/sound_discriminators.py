@@ -1,7 +1,7 @@
-"""Discriminators of sounds: of every p-th sample, and of spectrograms in several resolutions.
+"""Discriminators of sounds: on every p-th sample, and on spectrograms at several resolutions.
 
-Their convolutions have weight norm and no other norm, as published, so the logits of a sound do not
-depend on the other sounds of a batch, nor on the padding behind its end.
+As in the publications, their convolutions have weight norm and no other norm, so the logits of a
+sound do not depend on the other sounds of a batch, nor on its padding.
 """
 
 from collections.abc import Callable
@@ -17,13 +17,13 @@ from vqdit.nn.conv import Mask, zero_behind
 from vqdit.typing import Array, Bool, Float, Key, Params
 
 SLOPE = 0.1
-"""Negative slope of the leaky ReLUs of `MultiPeriod`; those of `MultiSTFT` have 0.2 or 0.1."""
+"""Negative slope of the leaky ReLUs of `MultiPeriod`; `MultiSTFT` has 0.2 or 0.1."""
 
 
 class SoundDiscriminator(Discriminator):
     """Base class of discriminators that consist of several networks; their losses are averaged.
 
-    Networks take sounds [b, n, c] and judge them position by position.
+    Networks take sounds [b, n, c] and return logits at many positions.
 
     Attributes:
         channels: width of the first layer of each network.
@@ -54,7 +54,7 @@ class SoundDiscriminator(Discriminator):
         return found
 
     def real(self, mask: Bool[Array, "b n"]) -> None:
-        """Does nothing: `judge` says which logits are of real positions."""
+        """Returns None, as `judge` returns the masks of its logits."""
         del mask
 
     def apply(self, params: Params, x: Float[Array, "b n c"], mask: Mask = None) -> Array:
@@ -62,13 +62,13 @@ class SoundDiscriminator(Discriminator):
 
 
 class MultiPeriod(SoundDiscriminator):
-    """Judges every p-th sample, for several p: a sound is folded to [n / p, p].
+    """Classifies every p-th sample, for several p: a sound is reshaped to [n / p, p].
 
-    Kong et al., "HiFi-GAN", arXiv:2010.05646, section 2.3; DAC has the same. The layers have 1, 4,
-    16, 32 and 32 times `channels`.
+    Kong et al., "HiFi-GAN", arXiv:2010.05646, section 2.3; DAC has the same. The widths of the
+    layers are 1, 4, 16, 32 and 32 times `channels`.
 
     Attributes:
-        periods: the numbers p, prime to one another so that they see different samples.
+        periods: the numbers p, pairwise coprime, so that they select different samples.
     """
 
     periods: tuple[int, ...] = (2, 3, 5, 7, 11)
@@ -82,12 +82,12 @@ class MultiPeriod(SoundDiscriminator):
 
 
 class MultiSTFT(SoundDiscriminator):
-    """Judges complex spectrograms of several resolutions, as two channels each.
+    """Classifies complex spectrograms at several resolutions, as two channels each.
 
     The defaults are those of EnCodec (Défossez et al., arXiv:2210.13438, section 3.4). With
     `bands=(0.0, 0.1, 0.25, 0.5, 0.75, 1.0)`, `dilations=(1, 1, 1)` and three windows it is the
     multi-band discriminator of DAC (Kumar et al., arXiv:2306.06546, section 3.3): each band has
-    layers of its own, up to the last one.
+    its own layers except the last.
 
     Attributes:
         windows: window lengths of the transforms in samples; the hop is a quarter of each.
@@ -112,10 +112,10 @@ class MultiSTFT(SoundDiscriminator):
 
 
 class Together(Discriminator):
-    """Several discriminators of sounds as one, such as `MultiPeriod` and `MultiSTFT` (DAC).
+    """Combines discriminators of sounds, such as `MultiPeriod` and `MultiSTFT` (DAC).
 
     Attributes:
-        discriminators: the discriminators; all of their networks count equally.
+        discriminators: the discriminators; all their networks have equal weight.
     """
 
     discriminators: tuple[Discriminator, ...] = (MultiPeriod(), MultiSTFT())
@@ -164,7 +164,7 @@ class _Several(nn.Module):
 
 
 class _Layers(nn.Module):
-    """The convolutions of one network; `mask` is along the first axis of its grid."""
+    """The convolutions of one network; `mask` is for the first axis of the activations."""
 
     config: Any
 
@@ -178,7 +178,7 @@ class _Layers(nn.Module):
         dilation: int = 1,
         name: str = "out",
     ) -> tuple[Array, Any]:
-        """Applies a convolution; returns its result and the real positions of its first axis."""
+        """Applies a convolution; returns its result and the new mask of its first axis."""
         rows, columns = dilation * (kernel[0] // 2), kernel[1] // 2
         padding = [(rows, rows), (columns, columns)]
         conv = nn.Conv(
@@ -237,10 +237,11 @@ class _Spectrogram(_Layers):
 def spectrogram(
     x: Float[Array, "b n c"], window: int, mask: Mask = None
 ) -> tuple[Float[Array, "b m f e"], Any]:
-    """Returns real and imaginary parts of a short-time Fourier transform, and the real frames.
+    """Returns real and imaginary parts of a short-time Fourier transform, and the frames' mask.
 
-    Frames with a Hann window are centred at 0, `window` / 4, and so on up to the end; behind the
-    ends is silence. Values are divided by the root of the window's energy.
+    The frames have a Hann window and are centred at 0, `window` / 4, and so on up to the end.
+    Sounds are padded with silence at both ends. Values are divided by the root of the window's
+    energy.
     """
     half, hop = window // 2, window // 4
     starts = np.arange(0, x.shape[1] + 1, hop)
@@ -255,5 +256,5 @@ def spectrogram(
 
 
 def _behind(h: Float[Array, "b n p c"], mask: Mask) -> Float[Array, "b n p c"]:
-    """Returns h with zeros behind the end of each sound, along the first axis of its grid."""
+    """Returns h with zeros after the end of each sound, along the first axis."""
     return h if mask is None else jnp.where(mask[:, :, None, None], h, jnp.zeros((), h.dtype))

@@ -1,6 +1,6 @@
-"""A causal transformer over a window of positions, which continues from where it stopped.
+"""A causal transformer with a window and a state, so that it can process a sequence in parts.
 
-The transformer in the middle of Mimi: Defossez et al., "Moshi", arXiv:2410.00037, section 3.3.
+It is the transformer of Mimi: Defossez et al., "Moshi", arXiv:2410.00037, section 3.3.
 """
 
 from typing import NamedTuple
@@ -66,7 +66,7 @@ class CausalTransformer(nn.Module):
         for layer in range(self.layers):
             block = _Layer(self, name=f"layer_{layer}")
             x, k, v = block(x, turn, visible, state.keys[layer], state.values[layer])
-            missing = max(0, before - k.shape[1])  # at the start: places before 0 are not visible
+            missing = max(0, before - k.shape[1])  # at the start, as no position is below 0
             pads = ((0, 0), (missing, 0), (0, 0), (0, 0))
             keys.append(jnp.pad(k, pads)[:, k.shape[1] + missing - before :])
             values.append(jnp.pad(v, pads)[:, k.shape[1] + missing - before :])

@@ -1,8 +1,8 @@
-"""Convolutions along time whose output has one position per stride, and their inverses.
+"""Convolutions along time with one output per stride, and transposed convolutions.
 
 A convolution of stride s maps n positions to ceil(n / s); a transposed one maps n to n s. Sequences
-of a batch may differ in length: every layer takes and returns the number of real positions of each,
-pads each at its own end, and ignores what lies behind it.
+of a batch may differ in length: every layer takes and returns the length of each sequence, pads
+each sequence at its own end, and ignores what follows.
 
 Defossez et al., "High Fidelity Neural Audio Compression" (EnCodec), arXiv:2210.13438, section 3.1.
 """
@@ -19,16 +19,16 @@ from vqdit.nn.conv import zero_behind
 from vqdit.typing import Array, Float, Int
 
 Length = Int[Array, " b"] | int | None
-"""Real positions of the sequences, one number for all or one for each; None: all are real."""
+"""Length of the sequences, one number for all or one for each; None means no padding."""
 Padding = Literal["constant", "reflect", "replicate"]
-"""What a convolution sees beyond the ends: zeros, mirrored positions, or the outermost one."""
+"""Values beyond the ends of a sequence: zeros, mirrored values, or the outermost value."""
 Norm = Literal["none", "weight_norm", "time_group_norm"]
 """Normalisation of a layer: of its kernel, or of its output over time and channels."""
 DIMENSIONS = ("NWC", "WIO", "NWC")
 
 
 def cut_behind(x: Float[Array, "b n c"], length: Length) -> Float[Array, "b n c"]:
-    """Returns x with zeros behind the end of each sequence."""
+    """Returns x with zeros after the end of each sequence."""
     if length is None:
         return x
     real = jnp.arange(x.shape[1]) < jnp.asarray(length).reshape(-1, 1)
@@ -38,17 +38,17 @@ def cut_behind(x: Float[Array, "b n c"], length: Length) -> Float[Array, "b n c"
 def pad_ends(
     x: Float[Array, "b n c"], left: int, right: Any, size: int, mode: Padding, length: Length
 ) -> Float[Array, "b m c"]:
-    """Returns the positions -left to size - left - 1 of sequences.
+    """Returns the positions -left to size - left - 1 of sequences, with values beyond their ends.
 
-    A sequence that is too short to be mirrored is continued by zeros first.
+    A sequence that is too short to be mirrored is first extended by zeros.
 
     Args:
         x: sequences from position 0.
-        left: positions before the start.
-        right: positions behind the end of each sequence that are used, an int or an array [b].
+        left: number of positions before the start.
+        right: number of positions after the end of each sequence that are used, int or array [b].
         size: number of positions of the result.
-        mode: what is beyond the ends.
-        length: real positions.
+        mode: values beyond the ends.
+        length: length of the sequences.
     """
     if length is None or isinstance(length, int):
         x = x if length is None else x[:, :length]
@@ -82,18 +82,18 @@ def _pad_all(
 class Conv1d(nn.Module):
     """A convolution along time, causal or centred.
 
-    A causal one sees (width - 1) dilation + 1 - stride positions before its first one. A centred
-    one sees half of them behind the end instead.
+    A causal convolution pads (width - 1) dilation + 1 - stride positions before the first one. A
+    centred convolution pads half of them after the end instead.
 
     Attributes:
         channels: width of the output.
-        width: positions of the kernel.
+        width: size of the kernel.
         stride: input positions per output position; at most `width`.
-        dilation: distance of the positions of the kernel.
+        dilation: distance between neighbouring positions of the kernel.
         groups: number of groups of channels, each with its own kernel.
         bias: whether a bias is added.
-        causal: whether an output depends on its own and earlier positions alone.
-        padding: what the convolution sees beyond the ends.
+        causal: whether an output depends only on its own and earlier positions.
+        padding: values beyond the ends.
         norm: normalisation.
         dtype: precision of the products.
     """
@@ -140,20 +140,20 @@ class Conv1d(nn.Module):
 class ConvTranspose1d(nn.Module):
     """A transposed convolution along time, trimmed to `stride` outputs per input.
 
-    Every output is a sum over ceil(width / stride) inputs, so it is computed as a convolution of
-    that width with `stride` times the channels.
+    Every output is a sum over ceil(width / stride) inputs, so the layer is computed as a
+    convolution with a kernel of this size and `stride` times the channels.
 
     Attributes:
         channels: width of the output.
-        width: positions of the kernel; at least `stride`.
+        width: size of the kernel; at least `stride`.
         stride: output positions per input position.
         groups: number of groups of channels, each with its own kernel.
         bias: whether a bias is added.
-        causal: whether an output depends on its own and earlier positions alone.
-        trim_right: share of the surplus positions that a causal layer trims at the end; 1 makes
-            its output causal.
-        cut_odd: whether the last output of an odd stride is left out, as a layer without
-            output padding does.
+        causal: whether an output depends only on its own and earlier positions.
+        trim_right: fraction of the surplus positions that a causal layer trims at the end; with 1,
+            its output is causal.
+        cut_odd: whether the last output of an odd stride is omitted, as in a layer without output
+            padding.
         norm: normalisation.
         dtype: precision of the products.
     """
@@ -235,7 +235,7 @@ class Snake(nn.Module):
 
 
 def _kernel(layer: Any, shape: tuple[int, ...], over: tuple[int, ...]) -> Float[Array, "k i o"]:
-    """Returns the kernel of a layer; with weight norm, a direction times a length per channel.
+    """Returns the kernel of a layer; with weight norm, direction times length of each channel.
 
     Salimans and Kingma, "Weight Normalization", arXiv:1602.07868. The length is a norm over the
     axes `over`: per output channel of a convolution, per input channel of a transposed one.

@@ -1,4 +1,4 @@
-"""An LSTM along time that continues from where it stopped.
+"""An LSTM along time with a state, so that it can process a sequence in parts.
 
 Hochreiter and Schmidhuber, "Long Short-Term Memory", 1997.
 """
@@ -14,7 +14,7 @@ from vqdit.typing import Array, Float
 
 
 class LSTMState(NamedTuple):
-    """Output h and memory c of every layer behind the last position."""
+    """Output h and memory c of every layer after the last position."""
 
     h: Float[Array, "layers b c"]
     c: Float[Array, "layers b c"]

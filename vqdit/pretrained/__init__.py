@@ -1,4 +1,4 @@
-"""Imports public tokenizers, codecs of sounds and DiTs, into memory or as a workdir.
+"""Imports public image tokenizers, audio codecs and DiTs, into memory or as a workdir.
 
 >>> import vqdit
 >>> tokenizer = vqdit.pretrained.load("vae")  # a diffusers folder  # doctest: +SKIP
@@ -86,11 +86,11 @@ def load(
             VQ tokenizer, DiT, SiT or DAC; or a folder of transformers with an EncodecModel, a
             DacModel or a MimiModel.
         size: edge of a tokenizer's images in pixels.
-        kind: "sit" for a checkpoint of SiT, whose tensors have the same names as those of DiT.
+        kind: "sit" for a checkpoint of SiT, whose tensors have the same names as in DiT.
         heads: number of attention heads of a DiT or SiT checkpoint; 0 infers it for published
             sizes.
-        seconds: longest recording of data sets, and of a DiT over the codes of a codec; arrays may
-            have any length.
+        seconds: duration of the longest recording in data sets, and for DiTs over the codes of a
+            codec; arrays may have any length.
 
     Raises:
         FileNotFoundError: if the path does not exist.
@@ -114,7 +114,7 @@ def convert(
     heads: int = 0,
     seconds: float = SECONDS,
 ) -> Imported | Pretrained:
-    """Returns a public tokenizer as task and arrays, or a public DiT; see `load`."""
+    """Returns a public tokenizer as a task with arrays, or a public DiT; see `load`."""
     if kind not in get_args(Kind):
         raise ValueError(f"kind must be one of {', '.join(get_args(Kind))}, got {kind!r}")
     rules.check(rules.Integer(1, LARGEST), size=size)
@@ -135,7 +135,9 @@ def convert(
         inner = sorted(
             escaped(found.name) for found in path.glob("*/") if diffusers_config.read(found)
         )
-        hint = f"choose one of its folders {', '.join(inner)}" if inner else "choose another folder"
+        hint = (
+            f"choose one of its folders: {', '.join(inner)}" if inner else "choose another folder"
+        )
         raise ValueError(
             f"{path} is not a model of diffusers or transformers: it has no config.json with a "
             f"_class_name or a model_type; {hint}"
@@ -150,14 +152,14 @@ def convert(
             return source.convert(tensors, size)
     names = ", ".join(list(tensors)[:3])
     raise ValueError(
-        f"{path} has an unknown format: its tensors are called {names}, ...; use a checkpoint of "
+        f"{path} has an unknown format, with tensors such as {names}; use a checkpoint of "
         "taming-transformers, latent-diffusion, LlamaGen, DiT, SiT or DAC, or a folder of "
         "diffusers or transformers"
     )
 
 
 def _up_to(seconds: float, imported: Imported) -> Imported:
-    """Returns a codec whose longest recording has this length."""
+    """Returns a codec whose longest recording has this duration."""
     modality = dataclasses.replace(imported.task.modality, seconds=(0.0, seconds))
     return imported._replace(task=dataclasses.replace(imported.task, modality=modality))
 

@@ -16,7 +16,7 @@ OTHERS = {
     b"<": "a web page; download the file itself",
     b"\x1f\x8b": "compressed by gzip; unpack it",
 }
-"""Other kinds of files with names of weights, by their first bytes."""
+"""Kinds of files that are often saved in place of weights, by their first bytes."""
 COMPILED, PARALLEL = "_orig_mod.", "module."
 """Prefixes that `torch.compile` and data-parallel training add to names."""
 

@@ -1,4 +1,4 @@
-"""What the imports of neural audio codecs share: weight norm, names, and filling of parameters."""
+"""Shared code of the imports of audio codecs: weight norm, names, and filling of parameters."""
 
 import functools
 import re
@@ -22,20 +22,20 @@ from vqdit.typing import Params, Stats
 SECONDS = 30.0
 """Default length of the longest recording, in seconds, which cannot be inferred from weights."""
 CODEBOOKS = 256
-"""Largest number of codebooks that is imported; published models have at most 32."""
+"""Largest number of codebooks that can be imported; published models have at most 32."""
 RATES = 1_000_000
-"""Largest sampling rate that is imported, in Hz."""
+"""Largest sampling rate that can be imported, in Hz."""
 WEIGHT_NORM = (
     (".weight_g", ".weight_v"),
     (".parametrizations.weight.original0", ".parametrizations.weight.original1"),
 )
-"""Names of length and direction of a kernel, before and since torch 2.1."""
+"""Names of the length and the direction of a kernel, before and since torch 2.1."""
 
 Name = Callable[[str], str]
 
 
 def without_weight_norm(tensors: Mapping[str, Stored]) -> dict[str, Stored]:
-    """Returns tensors in which every length g and direction v are one `weight`, g v / |v|."""
+    """Returns tensors in which `weight` = g v / |v| replaces every length g and direction v."""
     found = dict(tensors)
     for length, direction in WEIGHT_NORM:
         for name in [name for name in tensors if name.endswith(length)]:
@@ -53,7 +53,7 @@ def _product(g: Stored, v: Stored) -> np.ndarray:
 
 
 def with_summed_biases(tensors: Mapping[str, Stored]) -> dict[str, Stored]:
-    """Returns tensors in which the two biases of every layer of an LSTM are their sum."""
+    """Returns tensors in which their sum replaces the two biases of every LSTM layer."""
     found = dict(tensors)
     for name in tensors:
         other = name.replace(".bias_ih_", ".bias_hh_")
@@ -69,7 +69,7 @@ def _sum(a: Stored, b: Stored) -> np.ndarray:
 
 
 def leaf_name(layer: str, leaf: str) -> str:
-    """Returns the name of a parameter of a layer in torch."""
+    """Returns torch's name of a parameter of a layer."""
     return f"{layer}.{ {'kernel': 'weight', 'scale': 'weight'}.get(leaf, leaf) }"
 
 
@@ -79,7 +79,7 @@ def fill(abstract: Params, name: Name, tensors: Mapping[str, Stored]) -> Params:
     Args:
         abstract: structure and shapes of the parameters.
         name: returns the name of a parameter in the checkpoint, given its path.
-        tensors: tensors of the checkpoint, without those that only training needs.
+        tensors: tensors of the checkpoint, without tensors that only training needs.
 
     Raises:
         PretrainedMismatch: if tensors are missing, unexpected or of another shape.
@@ -92,7 +92,7 @@ def fill(abstract: Params, name: Name, tensors: Mapping[str, Stored]) -> Params:
 
 
 def _axes(path: str, count: int) -> tuple[int, ...] | None:
-    """Returns the order of our axes in torch's tensor; None: the same order."""
+    """Returns the transposition from our axes to torch's; None if they are equal."""
     parts = path.split("/")
     is_transposed = parts[-2].endswith("_up") or parts[-3:-1] == ["up", "conv"]
     if parts[-1] == "kernel" and count == 3:
@@ -133,7 +133,7 @@ def build(
         model: the network.
         quantizer: the quantizer.
         stats: statistics of the quantizer.
-        tensors: tensors of the checkpoint, without those that only training needs.
+        tensors: tensors of the checkpoint, without tensors that only training needs.
         name: returns the name of a parameter in the checkpoint, given its path.
         rate: sampling rate in Hz.
         channels: 1 (mono) or 2 (stereo).

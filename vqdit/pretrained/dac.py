@@ -20,15 +20,15 @@ from vqdit.quantizers.vq import VQUse
 
 
 class Names(NamedTuple):
-    """Names of the layers in a project; {level} counts from the first layer of each side.
+    """Names of the layers in a project; {level} counts from the first one of encoder or decoder.
 
     Attributes:
         first: first layer of the encoder, and of the decoder.
         last: last layers; {end} is the number of levels plus 1.
-        last_activation: activations before them; {end} likewise.
-        block: levels.
+        last_activation: activations before the last layers, also with {end}.
+        block: blocks, one per level.
         resample: strided layers within a level.
-        activation: activations before them.
+        activation: activations before the strided layers.
         unit: residual units within a level; {number} counts from 1 in `unit_from` steps.
         unit_from: number of the first unit of a level of the encoder, and of the decoder.
         parts: the two activations and the two layers of a unit.
@@ -129,8 +129,8 @@ def convert_original(tensors: Mapping[str, Stored], metadata: Mapping[str, Any])
     """Returns the tokenizer of a file that DAC's own code has written.
 
     Args:
-        tensors: its tensors, from whose shapes the network follows.
-        metadata: arguments of the network that the file states, of which the rate is used.
+        tensors: tensors of the file; their shapes determine the network.
+        metadata: the file's metadata, of which only the sampling rate is used.
 
     Raises:
         PretrainedMismatch: if tensors are missing, unexpected or of another shape.

@@ -11,12 +11,12 @@ from vqdit.files import read_json
 NAME = "config.json"
 CLASS = "_class_name"
 LARGEST = 2**20
-"""Largest accepted width in a config, larger than that of any network."""
+"""Largest accepted width in a config, larger than in any known network."""
 MISSING = object()
 
 
 def read(folder: Path) -> dict[str, Any] | None:
-    """Returns the config of a folder; None if it has no config, or none with a class name."""
+    """Returns the config of a folder; None if it has no config with a class name."""
     try:
         config = read_json(folder / NAME, {f"{CLASS}?": str})
     except OSError:

@@ -67,8 +67,9 @@ def convert(tensors: Mapping[str, Stored], *, kind: Kind = "dit", heads: int = 0
     depth = _depth(tensors)
     if depth > DEPTH or min(channels, outputs, classes, side) < 1:
         raise PretrainedMismatch(
-            f"the checkpoint has {depth} blocks (at most {DEPTH} are imported), {channels} "
-            f"channels, {outputs} outputs, {classes} labels and {side}x{side} patches"
+            f"a DiT with {depth} blocks, {channels} channels, {outputs} outputs, {classes} labels "
+            f"and {side}x{side} patches cannot be imported; the limit is {DEPTH} blocks, and all "
+            "numbers must be at least 1"
         )
     model = DiT(
         depth=depth,
@@ -98,13 +99,13 @@ def _heads(depth: int, dim: int) -> int:
         if (size["depth"], size["dim"]) == (depth, dim):
             return size["heads"]
     raise ValueError(
-        f"a DiT of {depth} blocks of width {dim} is none of the published sizes, so its number of "
-        "attention heads is unknown; set heads (--heads)"
+        f"the number of attention heads is unknown for a DiT of {depth} blocks of width {dim}, "
+        "which is not a published size; set heads (--heads)"
     )
 
 
 def _cut(params: Params, channels: int, patch: int) -> Params:
-    """Returns the parameters with a head that has only the first `channels` outputs."""
+    """Returns the parameters, with the head reduced to the first `channels` outputs."""
     head = params[f"{IMAGE}_head"]
     shorter = {
         name: leaf.reshape(*leaf.shape[:-1], patch**2, -1)[..., :channels].reshape(

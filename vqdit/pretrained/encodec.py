@@ -27,7 +27,7 @@ from vqdit.quantizers import RVQ, VQ
 from vqdit.quantizers.vq import VQStats
 
 TRAINING = (".codebook.inited", ".codebook.cluster_size", ".codebook.embed_avg")
-"""Ends of the names of tensors that only training needs."""
+"""Suffixes of the names of tensors that only training needs."""
 BLOCK = {"conv_1": "block.1", "conv_2": "block.3", "shortcut": "shortcut"}
 """Layers of a residual block."""
 
@@ -88,7 +88,7 @@ def convert(config: Mapping[str, Any], tensors: Mapping[str, Stored]) -> Importe
 
 
 def convolutions(config: dict[str, Any]) -> dict[str, Any]:
-    """Returns the fields of a network that EnCodec and Mimi have in common."""
+    """Returns the fields of a network that the configs of EnCodec and Mimi share."""
     is_causal = flag(config, "use_causal_conv")
     return {
         "channels": whole(config, "num_filters", 32),
@@ -103,15 +103,15 @@ def convolutions(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def padding(config: dict[str, Any], default: str) -> Any:
-    """Returns the kind of padding of a config."""
+    """Returns the padding mode of a config."""
     same(config, "pad_mode", "reflect", "constant", "replicate")
     return config.get("pad_mode", default)
 
 
 def names(model: ConvCodec, *, has_lstm: bool) -> dict[str, str]:
-    """Returns the place of every layer in torch's lists, by the path of its parameters.
+    """Returns the name of every layer in torch, by the path of its parameters.
 
-    Activations take a place in these lists, and so does an LSTM.
+    Torch numbers all elements of a list of layers, including activations and an LSTM.
     """
     found: dict[str, str] = {}
     lstm = [None] if has_lstm else []
@@ -135,14 +135,14 @@ def names(model: ConvCodec, *, has_lstm: bool) -> dict[str, str]:
 
 
 def _depth(config: dict[str, Any], size: int, rate: int, model: SEANet) -> int:
-    """Returns the number of codebooks, as many as the largest bandwidth takes."""
+    """Returns the number of codebooks that the largest bandwidth needs."""
     default = [1.5, 3.0, 6.0, 12.0, 24.0]
     bandwidths = listed(config, "target_bandwidths", float, 64, default)
     frames = math.ceil(rate / model.downsampling)
     depth = int(1000 * bandwidths[-1] // (frames * math.ceil(math.log2(size))))
     if not 1 <= depth <= CODEBOOKS:
         raise ValueError(
-            f"target_bandwidths of up to {bandwidths[-1]} kbit/s are {depth} codebooks at "
-            f"{frames} tokens per second; 1 to {CODEBOOKS} can be imported"
+            f"target_bandwidths up to {bandwidths[-1]} kbit/s at {frames} tokens per second "
+            f"need {depth} codebooks, but only 1 to {CODEBOOKS} can be imported"
         )
     return depth

@@ -22,7 +22,7 @@ from vqdit.tasks.diffusion import ALIGNED, UNCERTAINTY
 from vqdit.typing import Named
 
 SCALING = 0.18215
-"""Factor on the latents of Stable Diffusion 1 and 2, `scaling_factor` in diffusers."""
+"""Factor of the latents of Stable Diffusion 1 and 2; `scaling_factor` in diffusers."""
 STEPS = 250
 """Number of sampling steps in the tables of both DiT and SiT."""
 
@@ -125,7 +125,7 @@ def _task(found: Pretrained, tokenizer: str, lent: Trained) -> DiffusionTask:
     if not isinstance(lent.task, KLTask):
         raise ValueError(
             f"{tokenizer} is a {type(lent.task).__name__}, but a public DiT needs a tokenizer with "
-            "latents; use one such as an imported AutoencoderKL"
+            "latents; use, for example, an imported AutoencoderKL"
         )
     steps = Ancestral(steps=STEPS) if isinstance(found.process, DDPM) else Euler(steps=STEPS)
     target = Target(tokenizer=tokenizer, process=found.process, sampler=steps, posterior="sample")

@@ -29,7 +29,7 @@ from vqdit.typing import Params, Stats
 
 ATTENTION_PARTS = ("norm", "q", "k", "v", "out")
 LEVELS, BLOCKS = 10, 16
-"""Largest number of levels and of blocks per level; published models have at most 6 and 4."""
+"""Largest number of levels, and of blocks per level; published models have at most 6 and 4."""
 
 
 class Imported(NamedTuple):
@@ -133,8 +133,8 @@ class Names(NamedTuple):
         levels, blocks = (len({pair[i] for pair in found}) for i in (0, 1))
         if levels > LEVELS or blocks > BLOCKS:
             raise ValueError(
-                f"the checkpoint has {levels} levels of {blocks} blocks; at most {LEVELS} of "
-                f"{BLOCKS} are imported"
+                f"the checkpoint has {levels} levels of {blocks} blocks, but at most {LEVELS} of "
+                f"{BLOCKS} can be imported"
             )
         attention = {level for level, _ in self._numbers(tensors, self.attention[0])}
 
@@ -175,7 +175,7 @@ def build(
     Args:
         model: the network.
         names: names of the modules in the checkpoint.
-        tensors: tensors of the checkpoint, without those that are used only in training.
+        tensors: tensors of the checkpoint, without tensors that only training uses.
         size: edge of the images in pixels.
         codebook: the quantizer; None for a model with a Gaussian posterior (KL).
         dim: width of the latents of a model with a Gaussian posterior.

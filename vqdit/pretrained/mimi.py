@@ -21,7 +21,7 @@ from vqdit.quantizers.vq import VQStats
 from vqdit.typing import Stats
 
 DEPTH = 64
-"""Largest number of layers of a transformer that is imported."""
+"""Largest number of layers of a transformer that can be imported."""
 PARTS = ("semantic", "acoustic")
 LAYERS = {
     "norm_1": "input_layernorm",
@@ -35,9 +35,9 @@ LAYERS = {
     "scale_1": "self_attn_layer_scale.scale",
     "scale_2": "mlp_layer_scale.scale",
 }
-"""Parts of a layer of the transformers, and their names."""
+"""Names of the parts of a transformer layer."""
 LEAST = 1e-5
-"""Least count by which the sum of the vectors of a code is divided."""
+"""Lower bound of the count that divides the sum of a code's vectors."""
 
 
 def convert(config: Mapping[str, Any], tensors: Mapping[str, Stored]) -> Imported:
@@ -104,13 +104,13 @@ def convert(config: Mapping[str, Any], tensors: Mapping[str, Stored]) -> Importe
 
 
 def _token_stride(config: dict[str, Any], rate: int, hop: int) -> int:
-    """Returns the ratio of the rates before and behind the last convolution of the encoder."""
+    """Returns the ratio of the rates before and after the last convolution of the encoder."""
     frames = positive(config, "frame_rate", rate / (2 * hop))
     stride = int(math.ceil(rate / hop) / frames)
     if stride < 2:
         raise ValueError(
-            f"a Mimi whose frame_rate {frames:g} is that of its convolutions cannot be imported; "
-            "the published one is half of it"
+            f"a Mimi whose frame_rate is {frames:g}, the rate of its convolutions, cannot be "
+            "imported; frame_rate must be at most half of it"
         )
     return stride
 
@@ -118,7 +118,7 @@ def _token_stride(config: dict[str, Any], rate: int, hop: int) -> int:
 def _quantizer(
     config: dict[str, Any], tensors: Mapping[str, Stored], dim: int
 ) -> tuple[Quantizer, Stats, set[str]]:
-    """Returns the quantizer, its statistics, and the names of the tensors that they came from."""
+    """Returns the quantizer, its statistics, and the names of the tensors that were used."""
     size, width = whole(config, "codebook_size", 2048), whole(config, "codebook_dim", 256)
     same(config, "vector_quantization_hidden_dimension", width)
     count = whole(config, "num_quantizers", 32, CODEBOOKS)

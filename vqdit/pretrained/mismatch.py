@@ -38,7 +38,7 @@ def mismatch(
     unexpected: list[str] | None = None,
     mismatched: list[str] | None = None,
 ) -> PretrainedMismatch:
-    """Returns an error that lists the tensors which do not match the model."""
+    """Returns an error that lists the tensors that do not match the model."""
     lines = []
     kinds = {"missing": missing, "unexpected": unexpected, "of another shape": mismatched}
     for kind, found in kinds.items():

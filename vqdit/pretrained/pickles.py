@@ -43,7 +43,7 @@ def read(
 ) -> Any:
     """Returns the object of a pickle; tuples in it become `Items`.
 
-    Dictionaries have only keys that are text; other items are left out.
+    Items of dictionaries whose key is not text are left out.
 
     Args:
         pickled: the bytes of the pickle.
@@ -134,7 +134,7 @@ class _Machine:
         return items
 
     def _ignore(self, opcode: pickletools.OpcodeInfo) -> None:
-        """Pops as many objects as the instruction does, and pushes `INERT` for each result."""
+        """Pops the operands of an instruction, and pushes `INERT` for each result."""
         taken = opcode.stack_before
         if pickletools.markobject in taken:
             self._since_mark()

@@ -64,7 +64,7 @@ def read(file: Path) -> dict[str, Stored]:
 
 
 def metadata(file: Path) -> dict[str, Any]:
-    """Returns the integers and texts that a file states of its network, under "metadata"."""
+    """Returns the integers and texts under the key "metadata" of a file."""
     found = _read_torch(file) if zipfile.is_zipfile(file) else None
     for name in ("metadata", "kwargs"):
         found = found.get(name) if isinstance(found, dict) else None
@@ -72,7 +72,7 @@ def metadata(file: Path) -> dict[str, Any]:
 
 
 class _Unsupported(ValueError):
-    """Raised for an archive that is not damaged, but of another kind."""
+    """Raised for an archive that is undamaged, but of an unsupported kind."""
 
 
 def _read_torch(file: Path) -> Any:
@@ -81,7 +81,7 @@ def _read_torch(file: Path) -> Any:
         claimed, size = sum(info.file_size for info in archive.infolist()), file.stat().st_size
         if claimed > size:
             raise ValueError(
-                f"its members declare {claimed:,} bytes, but the file has {size:,}; torch does "
+                f"its members declare {claimed:,} bytes, but the file has {size:,}, and torch does "
                 "not compress"
             )
         structure = next((name for name in members if name.endswith("/data.pkl")), None)

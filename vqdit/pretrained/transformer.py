@@ -199,7 +199,7 @@ def fill(model: DiT, inputs: Named[Tokens], names: Names, tensors: Mapping[str, 
 
 
 def spread(model: DiT, names: Names, params: Params) -> dict[str, Array]:
-    """Converts the parameters of a DiT to the tensors of another project; the inverse of `fill`."""
+    """Converts the parameters of a DiT to the tensors of another project; inverts `fill`."""
     tensors = {}
     for path, leaf in flatten(params).items():
         found = names.of(path)

@@ -16,7 +16,7 @@ SOURCES = {"dac": dac, "encodec": encodec, "mimi": mimi}
 
 
 def read(folder: Path) -> dict[str, Any] | None:
-    """Returns the config of a folder, or None if it has none that names a model_type."""
+    """Returns the config of a folder; None if it has no config with a model_type."""
     try:
         config = read_json(folder / NAME, {f"{KIND}?": str})
     except OSError:
@@ -25,12 +25,12 @@ def read(folder: Path) -> dict[str, Any] | None:
 
 
 def convert(folder: Path, config: dict[str, Any]) -> Imported:
-    """Returns the codec in a folder, whose config.json is given.
+    """Returns the codec in a folder; `config` is the content of its config.json.
 
     Raises:
         FileNotFoundError: if there are no weights.
         PretrainedMismatch: if tensors are missing, unexpected or of another shape.
-        ValueError: if the model is of another kind, or has what cannot be imported.
+        ValueError: if the kind of the model, or one of its options, cannot be imported.
     """
     kind = config[KIND]
     if kind not in SOURCES:

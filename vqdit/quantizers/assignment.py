@@ -1,7 +1,7 @@
 """Soft assignment of vectors to codes, p_t = softmax_k(logit_tk), in chunks of codes.
 
 The mean vector and the entropies of p are sums over k. They are accumulated chunk by chunk, and the
-backward pass recomputes the chunks. So no matrix of size tokens x K is stored; the memory is
+backward pass recomputes the chunks. No matrix of size tokens x K is stored, so the memory is
 proportional to tokens x CHUNK for any K.
 """
 
@@ -34,7 +34,7 @@ class CodeChunks(NamedTuple):
 
 
 class Logits(NamedTuple):
-    """Logits of n vectors over K codes, (z . row_k + bias_k + noise_k) / temperature.
+    """Logits of n vectors for K codes, (z . row_k + bias_k + noise_k) / temperature.
 
     Attributes:
         z: vectors.

@@ -28,7 +28,7 @@ Normalize = Callable[[Array], Array]
 def assigned(
     z: Float[Array, "n d"], codes: Int[Array, " n"], weight: Float[Array, " n"], size: int
 ) -> tuple[Float[Array, " k"], Float[Array, "k d"]]:
-    """Returns the number and the sum of each code's vectors. Padding has weight 0."""
+    """Returns the number and the sum of each code's vectors. `weight` is 0 for padding."""
     count = jax.ops.segment_sum(weight, codes, size)
     return count, jax.ops.segment_sum(jnp.where(weight[:, None] > 0, z, 0.0), codes, size)
 
@@ -69,7 +69,7 @@ def kmeans(
     normalize: Normalize,
     shards: int,
 ) -> tuple[Float[Array, "k d"], Float[Array, " k"]]:
-    """Lloyd's algorithm from random vectors of the batch.
+    """Runs Lloyd's algorithm, which starts from random vectors of the batch.
 
     Returns:
         Centroids, and the number of vectors of each. A centroid without vectors does not move.

@@ -112,7 +112,7 @@ class Quantizer(Component):
         raise TypeError(f"{type(self).__name__} must define the method quantize")
 
     def encode(self, params: Params, stats: Stats, z: Vectors) -> Codes:
-        """Returns only the codes of z: bitwise those of `quantize(params, stats, z)`.
+        """Returns only the codes of z, which equal the codes of `quantize(params, stats, z)`.
 
         Default: calls `quantize`. Quantizers override this method to avoid computing losses.
         """
@@ -157,7 +157,7 @@ class Quantizer(Component):
         """
         if z.shape[-1] != self.dim:
             raise ValueError(
-                f"{type(self).__name__} quantizes vectors of width {self.dim}, z has width "
+                f"{type(self).__name__} quantizes vectors of width {self.dim}, got width "
                 f"{z.shape[-1]}; make the encoder's output width equal to the quantizer's dim"
             )
         return z.astype(jnp.float32)
@@ -189,7 +189,7 @@ def require_size(name: str, size: int, what: str) -> None:
         raise ValueError(f"{name} needs at least 2 codes, {what} gives {size}")
     if size > LARGEST:
         raise ValueError(
-            f"{name} has int32 codes, so at most {LARGEST} of them; {what} gives {size}; use "
+            f"{name} has int32 codes, so at most {LARGEST} codes, but {what} gives {size}; use "
             "GroupedVQ, which has separate codes for groups of channels"
         )
 

@@ -35,10 +35,10 @@ class FSQ(Quantizer):
 
     Attributes:
         levels: number of values of each dimension, at least 2; 5 or more are recommended.
-        bound: function that bounds z before rounding. "tan", the published one, is
+        bound: function that bounds z before rounding. "tan", as published, is
             (L - 1)(1 - eps) / 2 tanh(z + tan(offset / half)). "atanh", which most public
             checkpoints use, has 1 + eps and the exact inverse of tanh, so that z = 0 is exactly
-            level 0. "symmetric" spaces even and odd numbers of levels evenly on [-1, 1] (Parker et
+            level 0. "symmetric" spaces the levels evenly on [-1, 1], for even and odd L (Parker et
             al., "Scaling Transformers for Low-Bitrate High-Quality Speech Coding",
             arXiv:2411.19842).
     """

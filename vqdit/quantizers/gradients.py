@@ -1,6 +1,6 @@
 """Gradient estimators dz_q/dz of quantizers. The value of z_q is bitwise q.
 
-Each has the form sg(q) + (f(z) - sg(f(z))), in which the second term is exactly 0 and has the
+Each estimator has the form sg(q) + (f(z) - sg(f(z))). The second term is exactly 0 and has the
 gradient of f. The usual form z + sg(q - z) has rounding errors, so its value would differ from the
 looked-up code vectors.
 """

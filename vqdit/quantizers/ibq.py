@@ -4,8 +4,8 @@ With p = softmax_k(z . e_k) and the one-hot vector h of its maximum,
 
     z_q = (h + p - sg(p)) E,
 
-whose value is a row of the codebook E and whose gradient is that of the mean row under p. Shi et
-al., "Scalable Image Tokenization with Index Backpropagation Quantization", arXiv:2412.02692,
+whose value is a row of the codebook E, and whose gradient is the gradient of the mean row p E. Shi
+et al., "Scalable Image Tokenization with Index Backpropagation Quantization", arXiv:2412.02692,
 algorithm 1 and eq. 5.
 """
 

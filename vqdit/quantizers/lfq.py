@@ -38,8 +38,8 @@ class LFQ(Quantizer):
     Attributes:
         bits: width of z, and bits of a code; the first dimension is the most significant bit.
         temperature: T of the entropy loss.
-        entropy_group: number of bits per group in the entropy of the mean distribution; needs
-            memory for tokens x 2^entropy_group probabilities.
+        entropy_group: number of bits per group in the entropy of the mean distribution. The memory
+            is proportional to tokens x 2^entropy_group.
         weights: weights of the losses.
     """
 

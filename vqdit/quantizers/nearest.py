@@ -108,7 +108,7 @@ def _search(
 def _blocks(search, z, rows, offset) -> Int[Array, " n"]:
     """Searches the blocks of tokens one after the other.
 
-    A block holds every m-th token instead of contiguous ones, so that sharded tokens stay on their
+    A block holds every m-th token instead of adjacent tokens, so that sharded tokens stay on their
     devices.
     """
     count = z.shape[0]

@@ -1,6 +1,6 @@
-"""Projected: a quantizer of vectors of another width, between two matrices.
+"""Projected: a quantizer of another width, between two learned matrices.
 
-One pair of matrices serves all levels of a residual quantizer, as in Mimi (Defossez et al.,
+With a residual quantizer, all its levels share these matrices, as in Mimi (Defossez et al.,
 "Moshi", arXiv:2410.00037, section 3.3); `VQ.code_dim` projects in every level instead, as in DAC.
 """
 
@@ -14,7 +14,7 @@ from vqdit.typing import Array, Float, Int, Key, Params, Stats
 
 
 class Projected(Wrapper):
-    """z W_in, a quantizer, and its z_q W_out.
+    """Multiplies z by W_in, quantizes the result, and multiplies the code vectors by W_out.
 
     Attributes:
         quantizer: the quantizer between the matrices.

@@ -22,13 +22,13 @@ def init(
 
 
 def into(params: Params, z: Float[Array, "*b d"]) -> Float[Array, "*b c"]:
-    """Returns vectors in the width of the codes."""
+    """Projects vectors to the width of the codes."""
     h = _matmul(z, params["in"])
     return h + params["in_bias"] if "in_bias" in params else h
 
 
 def back(params: Params, q: Float[Array, "*b c"]) -> Float[Array, "*b d"]:
-    """Returns code vectors in the width of the vectors."""
+    """Projects code vectors back to the width of the vectors."""
     z_q = _matmul(q, params["out"])
     return z_q + params["out_bias"] if "out_bias" in params else z_q
 

@@ -171,10 +171,10 @@ class RVQ(Wrapper):
         step: Int[Array, ""],
         mask: Bool[Array, "*b"],
     ) -> tuple[Params, Stats]:
-        """Updates once for all levels; an update per level would change codes of later levels."""
+        """Updates a shared codebook once: an update per level would change codes of later ones."""
         residuals, there = [], []
         for level, own in enumerate(per_level):
-            is_known = level == 0 or step + 1 != self.start  # k-means only on z
+            is_known = level == 0 or step + 1 != self.start  # k-means uses only z
             residuals.append(self._grown(residual, level))
             there.append(mask & (own >= 0).all(axis=-1) & is_known)
             residual = residual - self.quantizer.lookup(params, stats, own) * self._scale(level)
@@ -190,7 +190,7 @@ class RVQ(Wrapper):
         codes: Codes,
         step: Int[Array, ""],
     ) -> Vectors:
-        """Returns the z_q of a level, from the new codebook if k-means has just initialized it."""
+        """Returns z_q of a level; quantizes again if k-means has just made a new codebook."""
 
         def by_codes() -> Array:
             return self.quantizer.lookup(*old, codes) * self._scale(level)

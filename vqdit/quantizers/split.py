@@ -1,8 +1,8 @@
 """SplitVQ: two quantizers of the same vectors, whose results are added.
 
-The first one has the codes of what is said, the second those of how it sounds; only the first is
-taught by a model of speech. Unlike a residual quantizer, neither depends on the other. Defossez et
-al., "Moshi" (Mimi), arXiv:2410.00037, section 3.3.3.
+The first quantizer encodes what is said, and the second how it sounds: only the first is trained to
+predict the features of a speech model. Unlike the levels of a residual quantizer, they do not
+depend on each other. Defossez et al., "Moshi" (Mimi), arXiv:2410.00037, section 3.3.3.
 """
 
 import dataclasses
@@ -36,8 +36,8 @@ class SplitVQ(Quantizer):
             both = [getattr(part, field) for part in self._parts]
             if both[0] != both[1]:
                 raise ValueError(
-                    f"SplitVQ needs one {field} of both quantizers, got {both[0]} of semantic and "
-                    f"{both[1]} of acoustic"
+                    f"SplitVQ needs the same {field} in both quantizers, got {both[0]} in semantic "
+                    f"and {both[1]} in acoustic"
                 )
 
     @property
@@ -89,7 +89,7 @@ class SplitVQ(Quantizer):
         codes = jnp.concatenate([part.codes for part in found], axis=-1)
         losses = jax.tree.map(jnp.add, *(part.losses for part in found))
         z_q = found[0].z_q + found[1].z_q
-        if step is not None and self.start > 0:  # neither quantizes yet, and both give z
+        if step is not None and self.start > 0:  # before `start`, both return z unchanged
             z_q = jnp.where(step < self.start, z_q / 2.0, z_q)
         return Quantized(z_q, codes, losses)
 

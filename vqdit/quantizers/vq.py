@@ -110,7 +110,7 @@ class VQ(Quantizer):
                 f"{self.revive_below}"
             )
         if self.bias and self.code_dim is None:
-            raise ValueError("VQ has a bias in its projections only; set code_dim, or bias=False")
+            raise ValueError("only the projections of VQ have a bias; set code_dim, or bias=False")
         require_weights("VQ", self.weights, ("commitment", "codebook"))
         if self.estimator == "diveq" and self.learning == "ema":
             raise ValueError(
@@ -202,7 +202,7 @@ class VQ(Quantizer):
         weight = jnp.broadcast_to(mask[..., None], codes.shape).reshape(-1).astype(jnp.float32)
         vectors, codes = rows(h), codes.reshape(-1)
         weight = jnp.where(jnp.isfinite(vectors).all(axis=-1), weight, 0.0)
-        some = jnp.any(weight > 0)  # a batch of only padding changes nothing
+        some = jnp.any(weight > 0)  # a batch that is only padding changes nothing
         if self.start == 0:
             learned = self._learn(key, params, stats, vectors, codes, weight)
             return jax.tree.map(
@@ -220,7 +220,7 @@ class VQ(Quantizer):
         )
 
     def _has_started(self, stats: VQStats | VQUse, step: Int[Array, ""]) -> Bool[Array, ""]:
-        """Returns whether z is quantized: from `start` on, after the first batch with vectors."""
+        """Returns whether z is quantized: from `start` on, once a batch has had vectors."""
         return (step >= self.start) & jnp.any(stats.count > 0)
 
     def lookup(self, params: Params, stats: Stats, codes: Codes) -> Vectors:

@@ -11,7 +11,7 @@ T = TypeVar("T", bound="Wrapper")
 
 
 class Wrapper(Quantizer):
-    """A quantizer that applies another one, with its losses and its schedule.
+    """A quantizer that applies another quantizer, with the losses and the schedule of the latter.
 
     Attributes:
         quantizer: the other quantizer.

@@ -14,7 +14,7 @@ T = TypeVar("T", bound=Component)
 
 
 def with_adopted(part: T, feature: Feature | None) -> T:
-    """Returns a component whose field `modality` has the properties of its column of the data."""
+    """Returns a component whose `modality` has adopted the properties of its column of the data."""
     modality = getattr(part, "modality", None)
     if not isinstance(modality, Text) or feature is None:
         return part
@@ -38,6 +38,6 @@ def check_text(name: str, modality: Modality, feature: Feature) -> None:
         )
     if learned and learned != feature.units:
         raise ValueError(
-            f"the BPE of {name!r} in this run has other merges than the BPE of the data, which "
-            "were prepared from other texts; use the data with which the run began"
+            f"the BPE of {name!r} in this run has other merges than the BPE of the data, which was "
+            "learned from other texts; use the data with which the run began"
         )

@@ -49,8 +49,8 @@ class Adversary(Component):
             reconstruction (`feature_matching`), for discriminators that have features; 2 to 4 is
             usual for sounds.
         start: first step in which the discriminator is trained and the generator's loss counts.
-        adaptive: also scale the generator's loss so that its gradient at the decoder's last layer
-            is as large as that of the reconstruction, as in VQGAN.
+        adaptive: whether the generator's loss is also scaled so that its gradient at the decoder's
+            last layer is as large as the gradient of the reconstruction, as in VQGAN.
         lecam: weight of LeCAM regularisation, which keeps the logits near their moving averages;
             0.001 to 0.05 is usual.
         r1: gamma of the gradient penalty on originals; 10 is usual for `StyleGAN`.
@@ -87,7 +87,7 @@ class Adversary(Component):
             )
 
     def check(self, size: tuple[int, ...], varies: bool = False) -> None:
-        """Raises ValueError if the discriminator does not support data of that size.
+        """Raises ValueError if the discriminator does not support data of this size.
 
         Args:
             size: size of the data; if lengths vary, size of the shortest example.
@@ -103,11 +103,11 @@ class Adversary(Component):
             )
 
     def init(self, key: Key[Array, ""], x: Float[Array, "b *size c"]) -> tuple[Params, Averages]:
-        """Returns fresh parameters, and averages that start at 0."""
+        """Returns initial parameters, and averages that start at 0."""
         return self.discriminator.init(key, x), Averages(jnp.zeros(()), jnp.zeros(()))
 
     def playing(self, step: Int[Array, ""]) -> Float[Array, ""]:
-        """Returns 1 from step `start` on, and 0 before."""
+        """Returns 1 if adversarial training has begun (from step `start` on), else 0."""
         return (step >= self.start).astype(jnp.float32)
 
     def generator_loss(
@@ -130,9 +130,9 @@ class Adversary(Component):
         valid: Weights,
         mask: Mask = None,
     ) -> Float[Array, ""]:
-        """Returns the distance of the features of y to those of x, as `feature_matching` has it.
+        """Returns the feature matching distance of y from x, as a mean over networks.
 
-        It is a mean over networks. No gradient reaches `params`.
+        See `vqdit.losses.adversarial.feature_matching`. No gradient reaches `params`.
         """
         params = jax.lax.stop_gradient(params)
         pairs = zip(*(self.discriminator.judge(params, data, mask) for data in (x, y)), strict=True)
@@ -151,7 +151,7 @@ class Adversary(Component):
         step: Int[Array, ""],
         mask: Mask = None,
     ) -> tuple[Float[Array, ""], Named[Float[Array, ""]], Averages]:
-        """Returns the loss, its metrics, and the next averages; no gradient reaches x and y."""
+        """Returns the loss, its metrics, and the new averages; no gradient reaches x and y."""
         x, y = jax.lax.stop_gradient((x, y))
         pairs = list(
             zip(*(self.discriminator.judge(params, data, mask) for data in (x, y)), strict=True)
@@ -192,7 +192,7 @@ class Adversary(Component):
         step: Int[Array, ""],
         mask: Mask,
     ) -> Float[Array, ""]:
-        """Returns n times the penalty in every n-th step; returns 0 in others, at no cost."""
+        """Returns n times the penalty in every n-th step; else 0, without computing the penalty."""
 
         def penalty(params: Params) -> Float[Array, ""]:
             def logits(x: Float[Array, "b *size c"]) -> Float[Array, " b"]:

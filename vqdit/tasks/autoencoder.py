@@ -66,11 +66,11 @@ class AutoencoderTask(Bottleneck):
         return (self.token_lengths(self.modality.lengths[1]),)
 
     def token_lengths(self, lengths: Any) -> Any:
-        """Returns the number of tokens of examples with these numbers of stored positions."""
+        """Converts numbers of stored positions of examples to numbers of tokens."""
         return self.model.real(lengths)
 
     def stored_lengths(self, tokens: Any) -> Any:
-        """Returns the number of stored positions to which these numbers of tokens decode.
+        """Converts numbers of tokens to the numbers of stored positions that they decode to.
 
         This is a whole number of tokens, limited to the largest length of the modality.
         """

@@ -41,7 +41,7 @@ class AutoencoderTrainingTask(ReconstructionTask):
 
     @property
     def _is_nested(self) -> bool:
-        """Whether the statistics of the bottleneck are one of several."""
+        """Whether the task has statistics besides those of the bottleneck."""
         return self.adversary is not None or self.balance is not None
 
     def bottleneck_stats(self, stats: Stats) -> Stats:
@@ -51,7 +51,7 @@ class AutoencoderTrainingTask(ReconstructionTask):
         return self.without_training, _for_inference(params), self.bottleneck_stats(stats)
 
     def warm_start(self, source: Task, params: Params, stats: Stats, load: Load) -> Trees:
-        """Starts from a run with other losses; parameters and statistics of new ones are fresh."""
+        """Starts from a run that may have other losses; losses that it lacks are initialized."""
         mine, theirs = self.trained_losses, getattr(source, "trained_losses", {})
         shared = {name: params[name] for name in params if name not in mine}
         shared |= {name: params[name] for name in mine if mine[name] == theirs.get(name)}
@@ -70,7 +70,7 @@ class AutoencoderTrainingTask(ReconstructionTask):
 
     @property
     def trained_losses(self) -> dict[str, Any]:
-        """The parts of the losses that have parameters, by the names of these."""
+        """The losses that have parameters, by the name of their parameters."""
         return {} if self.adversary is None else {"discriminator": self.adversary.discriminator}
 
     def further_losses(
@@ -88,7 +88,7 @@ class AutoencoderTrainingTask(ReconstructionTask):
             stats: statistics of the bottleneck.
             frozen: frozen arrays.
             x: data.
-            update: that of the bottleneck's output.
+            update: `BottleneckOutput.update`.
         """
         del params, stats, frozen, x, update
         return {}
@@ -222,7 +222,7 @@ class AutoencoderTrainingTask(ReconstructionTask):
 
 
 def _weighted(batch: Batch, old: Any, new: Any) -> Any:
-    """Returns averages such that their mean over the parts of a batch is that of the batch."""
+    """Returns averages whose mean over the parts of a batch equals the average of the batch."""
     if not batch.shares:
         return new
     return jax.tree.map(lambda old, new: old + batch.weighted(DATA, new - old), old, new)

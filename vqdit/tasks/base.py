@@ -92,7 +92,7 @@ class Task(Component):
         return self
 
     def frozen_like(self) -> Frozen:
-        """Returns arrays with the structure of those that `load` returned, for `jax.eval_shape`."""
+        """Returns arrays with the structure of `load`'s arrays, for `jax.eval_shape`."""
         return {}
 
     def check(self, features: Named[Feature]) -> None:
@@ -100,7 +100,7 @@ class Task(Component):
         raise TypeError(f"{type(self).__name__} must define the method check")
 
     def init(self, key: Key[Array, ""], frozen: Frozen, batch: Batch) -> tuple[Params, Stats]:
-        """Returns fresh parameters and statistics."""
+        """Returns initial parameters and statistics."""
         raise TypeError(f"{type(self).__name__} must define the method init")
 
     def blank(self) -> tuple[Params, Stats]:
@@ -108,7 +108,7 @@ class Task(Component):
         raise TypeError(f"{type(self).__name__} must define the method blank")
 
     def continued(self) -> "Task":
-        """Returns the task for a run that starts from the arrays of another run."""
+        """Returns the task for a run that begins with trained arrays, such as a codebook."""
         return self
 
     def warm_start(self, source: "Task", params: Params, stats: Stats, load: Load) -> Trees:
@@ -116,8 +116,8 @@ class Task(Component):
 
         Args:
             source: task of the other run.
-            params: fresh parameters of this task.
-            stats: fresh statistics of this task.
+            params: newly initialized parameters of this task.
+            stats: newly initialized statistics of this task.
             load: reads the other run's arrays; its arguments are parameters and statistics with the
                 required structure, shapes and shardings.
         """
@@ -178,7 +178,7 @@ def require(
     Args:
         features: features of the data.
         name: name of the column.
-        shape: shape of one example, or of the longest one.
+        shape: shape of one example, or of the longest example.
         ragged: whether examples differ in length.
     """
     if name not in features:
@@ -191,6 +191,6 @@ def require(
     if features[name].ragged != ragged:
         kinds = {True: "of variable length", False: "of one length"}
         raise ValueError(
-            f"{name!r} is {kinds[features[name].ragged]} in the data and {kinds[ragged]} in the "
-            "config; make both the same modality"
+            f"{name!r} is {kinds[features[name].ragged]} in the data, but {kinds[ragged]} in the "
+            "config; give the data and the config the same modality"
         )

@@ -68,7 +68,7 @@ def shown(x_t: X, x_0: X) -> X:
 
 
 def surprise(process: Process, prediction: Prediction, x_0: Codes) -> Loss:
-    """Returns -log p(x_0) in nats for a block of a single code that is pure noise."""
+    """Returns -log p(x_0) in nats of blocks of one code, each predicted from pure noise."""
     if not isinstance(process, Categorical):
         raise TypeError(f"blocks need a process over codes, got {type(process).__name__}")
     log_p = jax.nn.log_softmax(process.logits(prediction, x_0.shape[-1]), axis=-1)
@@ -183,7 +183,7 @@ def generate_target(
         return cached(inputs=view.inputs).others(params, view.x, view.t, view.mask)
 
     def seen(own: X) -> NetworkView:
-        """Returns the network's input with clean codes of a block, for all branches."""
+        """Returns the network's input with the clean codes `own` of a block, for all branches."""
         return task.seen(*with_branches(x | {name: own}, clean, unknown, branches))
 
     def predict(kept: Kept, start: Int[Array, ""]) -> Predict:

@@ -7,7 +7,7 @@ from vqdit.typing import Array, Int
 
 
 def shown(numbers: Int[Array, "b l"]) -> Int[Array, "b l"]:
-    """Returns document numbers for the network: padding gets a number of its own instead of -1."""
+    """Returns document numbers for the network: padding gets a separate number instead of -1."""
     return jnp.where(numbers < 0, numbers.shape[1], numbers)
 
 

@@ -1,7 +1,7 @@
 """Editing: regenerates a part of an example (in- and out-painting), or varies the whole example.
 
-A user passes an `EditSpec`. `stored_edit` converts it to a `StoredEdit`. The `inputs` of this are
-`EditInputs`, which are part of the request that is passed to the compiled program.
+A user passes an `EditSpec`. `stored_edit` converts it to a `StoredEdit`, whose property `inputs` is
+an `EditInputs`: the part of the request that is passed to the compiled program.
 
 Kept tokens are known from the start. The others start at the time `strength` instead of 1, with the
 example noised to that time: Meng et al., "SDEdit", arXiv:2108.01073. If the network was not trained
@@ -47,7 +47,7 @@ class EditInputs(NamedTuple):
         value: stored examples.
         keep: True at tokens that are kept.
         strength: time at which the other tokens start, in (0, 1]; 1 is pure noise.
-        unended: True at tokens of a text that must not be the end code; None if there are none.
+        unended: True at tokens of a text that must not be the end code; None if all may be.
     """
 
     value: Array
@@ -80,7 +80,7 @@ class StoredEdit(NamedTuple):
         return self._each(lambda rows: rows[index % len(rows)])
 
     def cut(self, room: int) -> "StoredEdit":
-        """Returns the first `room` positions of examples that differ in length."""
+        """Returns the edit with the first `room` positions of examples that differ in length."""
         return self._each(lambda rows: rows[:, :room] if rows.ndim > 1 else rows)
 
     def _each(self, change: Callable[[np.ndarray], np.ndarray]) -> "StoredEdit":
@@ -90,7 +90,7 @@ class StoredEdit(NamedTuple):
 
     @property
     def inputs(self) -> EditInputs:
-        """The edit in the form that is part of a request."""
+        """The edit as a part of a request."""
         values, keep = jnp.asarray(self.values), jnp.asarray(self.keep)
         unended = None if self.unended is None else jnp.asarray(self.unended)
         return EditInputs(values, keep, jnp.float32(self.strength), unended)

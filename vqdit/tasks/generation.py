@@ -63,7 +63,7 @@ class GenerationTask(MultimodalTask):
             frozen: arrays of the tokenizers.
             keys: one key per sample; a sample depends only on its own key.
             request: what is given and wanted.
-            samplers: samplers of the targets; None uses those of the config.
+            samplers: samplers of the targets; None uses the config's.
             weak: network to guide away from, with the scale of the request's only branch; None
                 guides away from predictions in which the modalities of the branches are hidden.
 
@@ -223,7 +223,7 @@ class GenerationTask(MultimodalTask):
     ) -> Named[Float[Array, " times"]]:
         """Returns the times of every modality before and after each step of the samplers.
 
-        The reveal windows are stretched so that those of the wanted modalities fill all steps.
+        The reveal windows are stretched so that the wanted modalities together fill all steps.
         """
         samplers = samplers or self._samplers
         steps = self._steps(samplers)

@@ -46,7 +46,7 @@ def check_guidance(
         return
     if guidance not in (None, 1.0) and not given and not task.conditions:
         raise ValueError(
-            f"guidance {guidance} needs given values, and there are none; give a value, guide a "
+            f"guidance {guidance} needs given values, but none are given; give a value, guide a "
             "pair such as image:text, or leave guidance at 1"
         )
     if (task.guidance if guidance is None else guidance) != 1.0:

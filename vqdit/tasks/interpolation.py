@@ -10,10 +10,11 @@ Models", arXiv:2010.02502, appendix D.5,
 
 where theta is the angle between a and b, and s in [0, 1] the position on the path. Codes cannot be
 averaged. They are mixed before noise is added: a fraction s of the positions has the codes of b,
-and the others have those of a.
+and the other positions have the codes of a.
 
-A user passes an `Interpolation`. `stored_interpolation` converts it to a `StoredInterpolation`. The
-`inputs` of this are `InterpolationInputs`, which are part of the request.
+A user passes an `Interpolation`. `stored_interpolation` converts it to a `StoredInterpolation`,
+whose property `inputs` is an `InterpolationInputs`: the part of the request that is passed to the
+compiled program.
 """
 
 from collections.abc import Callable
@@ -86,13 +87,13 @@ class StoredInterpolation(NamedTuple):
     strength: float
 
     def take(self, index: np.ndarray) -> "StoredInterpolation":
-        """Returns the rows of the samples with these numbers."""
+        """Returns the rows of the samples with these indices."""
         first, second, share = (x[index % len(x)] for x in (self.first, self.second, self.share))
         return StoredInterpolation(first, second, share, self.strength)
 
     @property
     def inputs(self) -> InterpolationInputs:
-        """The interpolation in the form that is part of a request."""
+        """The interpolation as a part of a request."""
         first, second, share = (jnp.asarray(x) for x in self[:3])
         return InterpolationInputs(first, second, share, jnp.float32(self.strength))
 

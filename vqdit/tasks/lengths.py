@@ -1,14 +1,14 @@
 """Lengths of targets of variable length; the length is a separate modality.
 
 For a target NAME of variable length, the network has a second input, NAME.length: one code, which
-is the number of tokens, or -1 if the length is unknown. Of an example with length n, the network
-sees only the first n tokens. Of an example with unknown length, it sees no tokens. So it sees no
-tokens of a target that is missing, dropped, or hidden by guidance.
+is the number of tokens, or -1 if the length is unknown. If an example has length n, the network
+sees only its first n tokens; if the length is unknown, it sees no tokens. The network therefore
+sees no tokens of a target that is missing, dropped, or hidden by guidance.
 
 Generation first draws the length from p(length | known modalities), and then the tokens. In
-training, the length is hidden in some examples. From these the network learns p(length | rest), and
-from the others p(tokens | length, rest). The bound on -log p of an example is the sum of both
-losses.
+training, the length is hidden in some examples, from which the network learns p(length | rest); the
+other examples teach it p(tokens | length, rest). The bound on -log p of an example is the sum of
+both losses.
 """
 
 import dataclasses
@@ -66,7 +66,7 @@ def network_view(
     Args:
         x: tokens of every modality, padded to any number.
         t: times; this function scales those of lengths.
-        inputs: description of every modality; its grids are those of the longest examples.
+        inputs: description of every modality; its grids are for the longest examples.
         targets: names of the targets of variable length.
         conditions: names of the conditions of variable length.
     """

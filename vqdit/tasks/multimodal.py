@@ -57,7 +57,7 @@ class MultimodalTask(Task):
     def __post_init__(self) -> None:
         both = sorted(set(self.targets) & set(self.conditions))
         if both:
-            raise ValueError(f"{both[0]!r} is a target and a condition; make it one of them")
+            raise ValueError(f"{both[0]!r} is both a target and a condition; remove one of them")
 
     def adopt(self: T, features: Named[Feature]) -> T:
         def adopt(parts: Named[Any]) -> Named[Any]:
@@ -133,7 +133,7 @@ class MultimodalTask(Task):
         """Returns the modality of a target or condition.
 
         Raises:
-            ValueError: the model has no modality of that name; the message lists those it has.
+            ValueError: the model has no modality of this name; the message lists its modalities.
         """
         if name in self.conditions:
             return self.conditions[name].modality
@@ -153,7 +153,7 @@ class MultimodalTask(Task):
     def inputs(self) -> Named[Tokens]:
         """The network's inputs: every modality, and the length of each target of variable length.
 
-        The grids are those of the longest examples.
+        The grids are for the longest examples.
         """
         conditions = {name: condition.tokens for name, condition in self.conditions.items()}
         targets = {name: self.space(name).tokens for name in self.targets}
@@ -199,7 +199,7 @@ class MultimodalTask(Task):
                 )
 
     def check_encoded(self, name: str, feature: Feature) -> None:
-        """Raises ValueError unless the tokens in the data are those of the target's tokenizer.
+        """Raises ValueError unless the tokens in the data come from the target's tokenizer.
 
         Before `load` has set the fingerprints, only the shape of the tokens is checked.
         """
@@ -212,9 +212,9 @@ class MultimodalTask(Task):
         if feature.shape != shape or own not in ("", feature.encoded):
             raise ValueError(
                 f"{name!r} in the data was encoded by the tokenizer {feature.encoded} into "
-                f"{feature.shape}, and {self.targets[name].reference!r} is the tokenizer "
-                f"{f'{own}, of {shape}' if own else f'of {shape}'}; encode the data with this one "
-                "(vqdit encode), or name the one of the data"
+                f"{feature.shape}, but {self.targets[name].reference!r} is the tokenizer "
+                f"{f'{own}, of {shape}' if own else f'of {shape}'}; encode the data with it (vqdit "
+                "encode), or name the tokenizer of the data"
             )
 
     def predict(self, params: Params) -> Predict:

@@ -1,8 +1,8 @@
-"""Noising of a training batch: what the network sees of every modality, and at which times.
+"""Noising of a training batch: what the network sees of each modality, and at which time.
 
 The joint distribution draws a time for each target of each example. A target is noised by its
 process to that time, parts of it may be known, and its length may be hidden; a missing modality is
-unknown. Conditions are shown, shown in part, or dropped.
+unknown. A condition is shown, partly hidden, or dropped.
 """
 
 from typing import Any
@@ -102,7 +102,7 @@ class NoisingTask(ScoringTask):
         batch: Batch,
         key: Key[Array, ""],
     ) -> Int[Array, " b"]:
-        """Returns the length that the network sees; some are hidden so that it learns lengths.
+        """Returns the lengths that the network sees; hides some, so that it learns to predict them.
 
         Args:
             name: the target.

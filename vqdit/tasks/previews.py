@@ -37,7 +37,7 @@ def draw_preview(task: GenerationTask, preview: Named[np.ndarray], path: Path) -
 
 
 def cut_to_length(task: GenerationTask, padded: Named[np.ndarray]) -> Named[np.ndarray]:
-    """Returns stored examples; those of variable length become ragged columns without padding.
+    """Returns stored examples; modalities of variable length become ragged columns without padding.
 
     Args:
         task: the task of the model.

@@ -1,8 +1,8 @@
 """Losses of a reconstruction: distance to the data, perceptual losses, and a discriminator.
 
 If examples differ in length, every position that is not padding has the same weight. With L_i the
-loss of example i alone, the loss of a batch is sum_i n_i L_i / sum_i n_i. Here n_i is the number of
-stored positions in losses of the data, and the number of tokens in losses of the bottleneck.
+loss of example i alone, the loss of a batch is sum_i n_i L_i / sum_i n_i. For losses of the data,
+n_i is the number of stored positions; for losses of the bottleneck, it is the number of tokens.
 Evaluation weights its means in the same way.
 """
 
@@ -36,8 +36,8 @@ class ReconstructionTask(AutoencoderTask):
             of standardised data; "cross_entropy" for data that are codes, such as text.
         perceptual: losses between features of original and reconstruction, such as `LPIPS`.
         adversary: discriminator that judges reconstructions; None trains without one.
-        balance: scales the gradient of each loss at the decoder's output to its share of the
-            weights, as EnCodec does; None adds the weighted losses.
+        balance: scales the gradient of each loss at the decoder's output in proportion to its
+            weight, as EnCodec does; None adds the weighted losses.
     """
 
     reconstruction: Literal["l1", "l2", "huber", "cross_entropy"] = "l2"
@@ -50,7 +50,7 @@ class ReconstructionTask(AutoencoderTask):
         twice = [name for name in names if names.count(name) > 1]
         if twice:
             raise ValueError(
-                f"perceptual has {twice[0]!r} twice; use it once, with a larger weight"
+                f"perceptual has {twice[0]!r} twice; name it once, with a larger weight"
             )
         kind, are_codes = type(self.modality).__name__, bool(self.modality.vocabulary)
         if are_codes != (self.reconstruction == "cross_entropy"):
@@ -124,7 +124,7 @@ class ReconstructionTask(AutoencoderTask):
         mask: Mask,
         norms: Norms | None = None,
     ) -> tuple[Float[Array, ""], Named[Float[Array, ""]], Norms | None]:
-        """Returns the weighted loss of the reconstruction y, its parts, and the balance's norms."""
+        """Returns the weighted loss of a reconstruction y, its terms, and the balancer's norms."""
         pixels = RECONSTRUCTION[self.reconstruction]
         losses = {"reconstruction": lambda y: masked_mean(pixels(x, y, mask), valid)}
         weights: dict[str, Any] = {"reconstruction": 1.0}
@@ -192,8 +192,8 @@ class ReconstructionTask(AutoencoderTask):
     ) -> dict[str, Float[Array, " b"]]:
         """Returns distances of spectrograms with windows of about 32 ms, whatever the losses are.
 
-        They are in log10 of mel magnitudes, and as `STFT` has it; there are none of sounds that may
-        be shorter than the window.
+        These are the distance of log10 mel magnitudes and the `STFT` distance. Sounds that may be
+        shorter than the window have neither.
         """
         window = max(32, 2 ** round(math.log2(0.032 * rate)))
         if window > (self.modality.lengths or self.modality.grid)[0]:

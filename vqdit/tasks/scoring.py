@@ -56,8 +56,8 @@ class ScoringTask(GenerationTask):
         """Returns the scoring loss of a target, given the known modalities; lower is better.
 
         For a discrete process this is an upper bound on -log p(x | known) in nats, estimated at
-        `rounds` equally spaced times; for a continuous one the mean squared denoising error, which
-        is not a likelihood.
+        `rounds` equally spaced times; for a continuous process it is the mean squared denoising
+        error, which is not a likelihood.
 
         Args:
             params: parameters of the network.

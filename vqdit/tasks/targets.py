@@ -26,15 +26,15 @@ class BaseTarget(Component):
         reveal: (start, end) of the reveal window, as fractions of the sampling steps. Modalities
             that are revealed first guide those that are revealed later.
         weight: weight of the loss.
-        uncertainty: True divides the loss at each t by its expected value, which is learned; see
-            `vqdit.losses.uncertainty`. The logged loss is not divided.
+        uncertainty: whether the loss at each t is divided by its expected value, which is learned;
+            see `vqdit.losses.uncertainty`. The logged loss is not divided.
         patch: edge of the square of positions that becomes one token; 0 uses the DiT's patch.
         block: number of codes that are generated together, in reading order, given all codes before
             them; 0 generates all codes together. With blocks, `sampler` does all its steps for
             every block. Blocks need a process over codes; see `vqdit.tasks.blockwise`.
-        length_share: share of the training examples in which the length of a target of variable
-            length is hidden, so that the network learns to predict it. Those examples teach the
-            length alone. Short texts, whose length follows from the conditions, need more.
+        length_share: fraction of the training examples in which the length of a target of variable
+            length is hidden, so that the network learns to predict it. From these examples it
+            learns only the length. Short texts whose length follows from the conditions need more.
     """
 
     process: Process = Masked()
@@ -169,8 +169,8 @@ class CodeTarget(BaseTarget):
             )
         if self.block and self.modality.lengths:
             raise ValueError(
-                f"CodeTarget needs a modality of fixed length for block={self.block}, in which "
-                "code 0 ends a text, got one of variable length; use variable=False, or block=0"
+                f"CodeTarget with block={self.block} needs a modality of fixed length, in which "
+                "code 0 ends a text; use variable=False, or block=0"
             )
 
     def space(self, tokenizer: AutoencoderTask | None) -> TokenSpace:
@@ -213,7 +213,7 @@ class Condition(Component):
         self.require("hidden in [0, 1]", 0.0 <= self.hidden <= 1.0)
         if self.hidden and self.route == "adaln":
             raise ValueError(
-                f"Condition hides units of a text, got hidden={self.hidden} for a label; use drop"
+                f"hidden={self.hidden} of a Condition hides units of texts, not labels; use drop"
             )
 
     @property

@@ -1,17 +1,18 @@
 """Templates of texts: known parts, with gaps between them that are generated.
 
 A gap `___12` has twelve units. A gap `___` has any number n of units, which is drawn before the
-text. If the gap has n units, the positions of the known parts are determined. With everything else
-masked, the model gives a bound on -log p(known parts at these positions). With a uniform prior over
-n,
+text is generated. The number n determines the positions of the known parts after the gap. With all
+other positions masked, the model gives a bound on -log p(known parts at these positions). With a
+uniform prior over n,
 
     p(n | known parts) is proportional to p(known parts at the positions for n).
 
 The lengths of several gaps are drawn from left to right, each from the parts up to the next gap. A
 gap at the end needs no length: the text continues until the model ends it, as after a prompt.
 
-In a text of variable length, the length of a gap determines the length of the text. So one gap may
-have any length, even at the end, and p(n) is the model's probability of the whole length.
+In a text of variable length, the length of a gap determines the length of the text. Therefore only
+one gap may have any length, even at the end, and p(n) is the model's probability of the whole
+length.
 """
 
 import re
@@ -101,8 +102,8 @@ def pieces(modality: Text, spec: Template | Prompt) -> list[Piece]:
         )
     if modality.lengths and sum(map(is_open, found)) > 1:
         raise ValueError(
-            "a template of a text of variable length may have only one gap of any length; give "
-            "the other gaps a number of units, as in ___12"
+            "a template of a text of variable length may have only one gap of any length; write "
+            "the others with a number of units, as in ___12"
         )
     return found
 
@@ -128,9 +129,12 @@ def lengths_to_compare(
 def shares(
     lengths: Int[np.ndarray, " c"], bounds: Float[np.ndarray, " c"]
 ) -> Float[np.ndarray, " c"]:
-    """Returns p(length | known parts) from bounds on -log p(known parts at their positions).
+    """Returns p(length | known parts) for each candidate length.
 
-    Each candidate represents all lengths up to half-way to its neighbours.
+    Args:
+        lengths: increasing candidate lengths; each represents all lengths up to half-way to its
+            neighbours.
+        bounds: bound on -log p(known parts at their positions) for each candidate, in nats.
     """
     edges = np.concatenate(
         [[lengths[0] - 0.5], (lengths[1:] + lengths[:-1]) / 2, [lengths[-1] + 0.5]]

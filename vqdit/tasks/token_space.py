@@ -1,7 +1,7 @@
 """The tokens of one modality for a DiT: codes, or standardised latents.
 
-A discrete process takes codes: those of a tokenizer, or the data themselves if they are codes
-already, such as text (`CodeSpace`). A continuous process takes
+A discrete process takes codes: the codes of a tokenizer, or the data themselves if they are already
+codes, such as text (`CodeSpace`). A continuous process takes
 
     x_0 = (z - mean) / std,
 
@@ -116,7 +116,7 @@ class TokenSpace(Component):
         raise TypeError(f"{type(self).__name__} must define the method freeze")
 
     def frozen_like(self) -> Frozen:
-        """Returns arrays with the structure of those from `freeze`, for `jax.eval_shape`."""
+        """Returns arrays with the structure of the result of `freeze`, for `jax.eval_shape`."""
         raise TypeError(f"{type(self).__name__} must define the method frozen_like")
 
     def vectors(self, frozen: Frozen) -> Float[Array, "q k e"] | None:
@@ -212,7 +212,7 @@ class TokenizerSpace(TokenSpace):
         params, stats = frozen["params"], frozen["stats"]
         if mask is None:
             x_0 = x_0.reshape(x_0.shape[0], *self.tokenizer.grid, x_0.shape[-1])
-        else:  # of stored positions
+        else:  # a mask of stored positions
             mask = jnp.repeat(mask, self.positions_per_token, axis=1)
         if self.process.is_discrete:
             return self.tokenizer.decode(params, stats, x_0, mask)

@@ -32,7 +32,7 @@ class TokenizerTask(AutoencoderTrainingTask):
 
     Attributes:
         quantizer: the codebook; its `dim` is the width of the latents.
-        distillation: teaches the first codebooks what a frozen network knows of the data.
+        distillation: trains the first codebooks to predict the features of a frozen network.
     """
 
     quantizer: Quantizer = VQ()
@@ -75,7 +75,7 @@ class TokenizerTask(AutoencoderTrainingTask):
         return self.quantizer.codebook_sizes
 
     def continued(self) -> "TokenizerTask":
-        """Returns the task with a learned codebook, which quantizes from the first step on."""
+        """Returns the task for a learned codebook, which quantizes from the first step on."""
         return dataclasses.replace(self, quantizer=self.quantizer.started())
 
     def start(

@@ -58,7 +58,7 @@ def _explain(model: Any, num: int, why: Explanation, out: Path) -> list[Part]:
     count = len(next(iter(why.results.values())))
     which = f"all {num} samples" if count == num else f"the first {count} of {num} samples"
     parts: list[Part] = [
-        Heading("Why the samples became what they are"),
+        Heading("Explanation of the samples"),
         Paragraph(f"Of {which}."),
         Heading("Attention between modalities in every step", 3),
         show("attention", draw_attention(why), _attention_caption(model, why)),
@@ -168,8 +168,8 @@ def _attribution_method(found: Sequence[Attribution]) -> str:
             f"the {source} but this part (it alone)."
         )
     return (
-        f"{how} The numbers are the improvement of the model's prediction of its own result if it "
-        "sees the part, compared with not seeing it: red supports the result, blue opposes it. "
+        f"{how} The numbers show how much better the model predicts its own result if it sees the "
+        "part than if it does not: red supports the result, blue opposes it. "
         "If two parts have the same information, hiding one of them changes little, but each of "
         "them alone helps much."
     )
