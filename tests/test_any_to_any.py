@@ -351,7 +351,7 @@ def test_no_label_is_none_that_a_generated_label_could_have(symbols):
 
 
 def test_guidance_towards_nothing_is_refused(symbols):
-    with pytest.raises(ValueError, match="guidance 2.0 needs given values, and there are none"):
+    with pytest.raises(ValueError, match="guidance 2.0 needs given values, but none are given"):
         symbols.sample(2, guidance=2.0)
     symbols.prepare({"label": 1}, None, {}, 2.0)
     symbols.prepare({}, None, {}, {"text:label": 2.0})

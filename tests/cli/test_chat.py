@@ -62,7 +62,7 @@ def test_turns_are_context_until_they_are_too_long(talk):
 def test_a_turn_that_is_too_long_is_refused_and_the_talk_goes_on(talk):
     code, said, notes, _ = talk(f"{'x' * 37}\nhello\n")
     assert (code, said) == (0, ["1 hello"])
-    assert "your turn has 37 bytes, more than the 36 of this model" in notes
+    assert "your turn has 37 bytes, but this model takes at most 36" in notes
 
 
 def test_an_input_that_is_no_text_is_refused_in_one_line(talk, monkeypatch):

@@ -130,8 +130,11 @@ def test_mixtures_are_sums_with_another_sound_at_its_level():
     ("data", "message"),
     [
         (Data(source=Ramps(), augment_given=(Gain(),)), "give Gain to augment"),
-        (Data(source=Digits(), augment=(Affine(), Crop())), "those of 'audio' have one length"),
-        (Data(source=Ramps(), augment=(Crop(),)), "those of 'stereo' have one length"),
+        (
+            Data(source=Digits(), augment=(Affine(), Crop())),
+            "all sounds of 'audio' have one length",
+        ),
+        (Data(source=Ramps(), augment=(Crop(),)), "all sounds of 'stereo' have one length"),
     ],
 )
 def test_what_cannot_be_applied_is_refused(data, message):

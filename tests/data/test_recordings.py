@@ -169,7 +169,7 @@ def test_transcripts_are_beside_the_files_or_their_names(folder):
             assert is_there == (number not in (0, 5))
             assert bytes(letters).decode() == (f"Tone {number}." if is_there else "")
     lines = remarks(found.prepare())
-    assert "without text, since it is that of a longer recording: 1" in lines
+    assert "without text, since the text belongs to a longer recording: 1" in lines
     assert "left out, because of their endings: 19 .txt" not in lines
     key = found.key()
     (folder / "03.txt").write_text("new")

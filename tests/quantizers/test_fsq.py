@@ -90,7 +90,7 @@ def test_sizes_of_table_1():
     [
         ((8, 1), "at least two levels per dimension, got \\(8, 1\\)"),
         ((), "at least two levels per dimension, got \\(\\)"),
-        ((8,) * 11, "int32 codes, so at most 2147483647 of them; levels=.* gives 8589934592"),
+        ((8,) * 11, "int32 codes, so at most 2147483647 codes, but levels=.* gives 8589934592"),
     ],
 )
 def test_bad_levels_are_refused(levels, message):

@@ -350,7 +350,7 @@ def test_loss_and_evaluation_beside_other_modalities(text):
         ),
         (
             {"modality": Text(length=8, variable=True)},
-            "fixed length for block=4, .* variable=False",
+            "block=4 needs a modality of fixed length, .* variable=False",
         ),
     ],
 )
