@@ -3,14 +3,13 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-from vqdit.cli.options import FOLDER, Workdir, text
+from vqdit.cli import reconstruct_files
+from vqdit.cli.options import FOLDER, Workdir, integer, path, text
+from vqdit.rules import Integer
 
 SHOWN = 64
 HEARD = 16
 """Largest number of sounds that are written."""
-RECORD = "metrics.json"
-EARLIER = r"(code_use|codebook)\.png|(original|reconstruction)_\d+\.wav"
-"""Pattern of results that an earlier run may have written, but this one may not."""
 CODEBOOK = ("code_use.png", "codebook.png")
 SHOWS = (
     "originals above their reconstructions",
@@ -23,7 +22,9 @@ SHOWS = (
 def reconstruct(
     *,
     workdir: Workdir,
-    split: Annotated[str, text("{train,validation,test}")] = "test",
+    split: Annotated[str | None, text("{train,validation,test}")] = None,
+    input: Annotated[str | None, path("FILE|FOLDER")] = None,
+    codebooks: Annotated[int | None, integer(Integer(1))] = None,
     out: Annotated[str, FOLDER] = "reconstructions",
 ) -> int:
     """Show and measure the reconstructions of a tokenizer.
@@ -37,10 +38,19 @@ def reconstruct(
     decoded at all positions (of a large codebook only the most frequent codes; of sounds the
     spectrograms).
 
+    With --input, files are reconstructed instead of the data. Recordings may have any rate and
+    length. They are written as NAME_reconstruction.wav at the rate of the tokenizer, and as
+    NAME_mel.png, the log mel spectrograms of original and reconstruction. Pictures are brought to
+    the size of the tokenizer. metrics.json has the metrics of each file (SI-SDR in dB, distances of
+    spectrograms and kbit/s; PSNR, SSIM and bits per pixel) and the files that cannot be read, after
+    which the command ends with code 1.
+
     Args:
         workdir: Workdir of a tokenizer; if the config has several experiments, the last tokenizer
             is used.
-        split: Split of the data to reconstruct.
+        split: Split of the data to reconstruct. Default: test.
+        input: A recording or a picture, or a folder of them.
+        codebooks: Of --input: number of codes per token, the first ones. Default: all.
         out: Folder of the results.
     """
     import jax
@@ -59,6 +69,14 @@ def reconstruct(
     from vqdit.runs import workdir as runs
     from vqdit.tasks import TokenizerTask
 
+    if input is not None:
+        if split is not None:
+            raise ValueError("--split is a part of the data, and --input is used instead; give one")
+        run = _last_tokenizer(Path(workdir))
+        return reconstruct_files.reconstruct_files(run, input, codebooks, out)
+    if codebooks is not None:
+        raise ValueError("--codebooks is for files; give them with --input=FILE|FOLDER")
+    split = split or "test"
     check_split(split)
     folder, run = Path(out), _last_tokenizer(Path(workdir))
     restored = restoring.restore(run)
@@ -100,7 +118,7 @@ def reconstruct(
     sizes = task.quantizer.codebook_sizes if isinstance(task, TokenizerTask) else ()
     is_drawn = has_codes and max(sizes) <= measures.COUNTABLE
     record = {"workdir": str(run), "step": restored.step, "split": split, **numbers}
-    with replacing(folder, RECORD, EARLIER) as new:
+    with replacing(folder, reconstruct_files.RECORD, reconstruct_files.EARLIER) as new:
         np.savez(new / "reconstructions.npz", **arrays)
         save_png(new / files[0], side_by_side(*drawn, columns=16))
         if is_drawn:
@@ -111,7 +129,7 @@ def reconstruct(
         if heard := is_sound * min(HEARD, len(originals)):
             task.modality.write(originals[:heard], new, "original")
             task.modality.write(reconstructions[:heard], new, "reconstruction")
-        write_json(new / RECORD, record)
+        write_json(new / reconstruct_files.RECORD, record)
     print(f"{len(originals)} examples of the {split} split, {run} at step {restored.step}")
     print("  " + "  ".join(f"{name} {value:.4g}" for name, value in numbers.items()))
     for file, shows in zip(files, SHOWS, strict=False):

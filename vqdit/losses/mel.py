@@ -8,10 +8,12 @@ waveform; a decoder that is trained only on the error of the waveform then tends
 Kumar et al., "Improved RVQGAN", arXiv:2306.06546, section 3.4.
 """
 
+import math
+
 import jax.numpy as jnp
 import numpy as np
 
-from vqdit.losses.stft import Spectrograms, magnitudes
+from vqdit.losses.stft import STFT, Spectrograms, magnitudes
 from vqdit.masked_mean import mean_of_each
 from vqdit.nn.mel import mel_bands
 from vqdit.typing import Array, Bool, Float, Int
@@ -57,6 +59,19 @@ class Mel(Spectrograms):
         window, bands = self.windows[number], self.bands[number] if self.bands else 0
         first, second = (log_bands(part, self.rate, window, bands) for part in (x, y))
         return mean_of_each(jnp.abs(first - second), is_real)
+
+
+def spectral_distances(rate: int) -> dict[str, Mel | STFT]:
+    """Returns the losses by which sounds are evaluated, whatever they are trained with, by name.
+
+    Both have one window of about 32 ms.
+
+    Args:
+        rate: samples per second, in Hz.
+    """
+    window = max(32, 2 ** round(math.log2(0.032 * rate)))
+    mel, stft = Mel(rate=rate, windows=(window,)), STFT(windows=(window,))
+    return {"mel_distance": mel, "stft_distance": stft}
 
 
 def log_mel(

@@ -161,9 +161,10 @@ class Audio(Modality):
 
     def write(self, values: np.ndarray, folder: Path, name: str = "audio") -> None:
         for file, value in zip(numbered(name, ".wav", len(values)), values, strict=True):
-            (folder / file).write_bytes(self._wav(value))
+            (folder / file).write_bytes(self.wav(value))
 
-    def _wav(self, stored: np.ndarray) -> bytes:
+    def wav(self, stored: np.ndarray) -> bytes:
+        """Returns one waveform as the bytes of a WAV file of 16 bits."""
         import soundfile
 
         buffer = io.BytesIO()
@@ -184,7 +185,7 @@ class Audio(Modality):
         return [(name, belongs) for name, (_, belongs) in zip(names, cells, strict=True)]
 
     def html(self, stored: np.ndarray) -> str:
-        data = base64.b64encode(self._wav(stored)).decode()
+        data = base64.b64encode(self.wav(stored)).decode()
         return f'<audio controls src="data:audio/wav;base64,{data}"></audio>'
 
 

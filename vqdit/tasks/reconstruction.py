@@ -7,7 +7,6 @@ Evaluation weights its means in the same way.
 """
 
 import functools
-import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
@@ -16,9 +15,10 @@ import jax.numpy as jnp
 
 from vqdit.data.batch import Batch
 from vqdit.data.sources import Feature
-from vqdit.losses import STFT, Mel, Perceptual, l1, l2
+from vqdit.losses import Perceptual, l1, l2
 from vqdit.losses.balance import Balance, Norms
 from vqdit.losses.gradients import adaptive_weight, at_output, shares, with_gradient
+from vqdit.losses.mel import spectral_distances
 from vqdit.losses.reconstruction import RECONSTRUCTION, accuracy, cross_entropy
 from vqdit.masked_mean import masked_mean
 from vqdit.metrics import SSIM_WINDOW, psnr, si_sdr, ssim
@@ -190,19 +190,14 @@ class ReconstructionTask(AutoencoderTask):
     def _spectral(
         self, rate: int, x: Float[Array, "b n c"], y: Float[Array, "b n c"], mask: Mask
     ) -> dict[str, Float[Array, " b"]]:
-        """Returns distances of spectrograms with windows of about 32 ms, whatever the losses are.
-
-        These are the distance of log10 mel magnitudes and the `STFT` distance. Sounds that may be
-        shorter than the window have neither.
-        """
-        window = max(32, 2 ** round(math.log2(0.032 * rate)))
-        if window > (self.modality.lengths or self.modality.grid)[0]:
+        """Returns `spectral_distances`; none of sounds that may be shorter than the window."""
+        losses, shortest = (
+            spectral_distances(rate),
+            (self.modality.lengths or self.modality.grid)[0],
+        )
+        if any(max(loss.windows) > shortest for loss in losses.values()):
             return {}
-        mel, stft = Mel(rate=rate, windows=(window,)), STFT(windows=(window,))
-        return {
-            "mel_distance": mel.distance({}, x, y, mask),
-            "stft_distance": stft.distance({}, x, y, mask),
-        }
+        return {name: loss.distance({}, x, y, mask) for name, loss in losses.items()}
 
     def _distance(
         self,
