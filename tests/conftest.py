@@ -12,7 +12,10 @@ os.environ["JAX_COMPILATION_CACHE_DIR"] = str(CACHE)  # of the programs that tes
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # also where tests run under nohup
 # Tiny programs run once or twice: compiling them well takes longer than it saves.
-os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+if os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1") == "1":
+    # XLA's older code generator for fused operations compiles a training step in half the time.
+    fewer = "--xla_cpu_use_fusion_emitters=false"
+    os.environ["XLA_FLAGS"] = f"{fewer} {os.environ.get('XLA_FLAGS', '')}"
 
 import jax  # noqa: E402
 
