@@ -138,7 +138,7 @@ def _trusted(name: str) -> type[Component]:
 
 
 def _is_part(module: str) -> bool:
-    """Returns whether a module is part of vqdit or is listed in the environment variable."""
+    """Returns whether a module is part of vqdit, or of a module that VQDIT_PARTS lists."""
     own = _own(os.environ.get(PARTS, ""))
     return any(f"{module}.".startswith(f"{part}.") for part in ("vqdit", *own))
 

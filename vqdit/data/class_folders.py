@@ -25,7 +25,7 @@ class Grouped(NamedTuple):
 
 
 class ClassFolder(Component):
-    """A folder as its user gives it.
+    """A folder whose sub-folders may be splits and classes.
 
     Attributes:
         path: the folder.
@@ -81,7 +81,7 @@ class ClassFolder(Component):
         return found
 
     def classes(self, files: Sequence[Grouped]) -> tuple[str, ...]:
-        """Returns the names of the classes; none if no file is in a sub-folder."""
+        """Returns the names of the classes; () if no file is in a sub-folder."""
         classes = in_order((one.group for one in files), self.path)
         if classes == ("",):
             return ()
@@ -111,7 +111,7 @@ class ClassFolder(Component):
         return parts
 
     def remarks(self, classes: Sequence[str]) -> Iterator[str]:
-        """Yields lines about what is in the folder and is not read, and about a single class."""
+        """Yields lines about files that are not read, and a line if there is only one class."""
         found, folder = self.find(), self.place
         others = sorted(found.left_out.items())
         counts = [f"{count} {ending}" for ending, count in others if ending not in self.beside]
@@ -136,7 +136,7 @@ class ClassFolder(Component):
             )
 
     def _found_again(self) -> list[list[Path]]:
-        """Returns the paths of each file that has several."""
+        """Returns, for each file with several paths, these paths."""
         paths: dict[tuple[int, int], list[Path]] = {}
         for one in self.files():
             stat = one.file.stat()
@@ -145,7 +145,7 @@ class ClassFolder(Component):
         return [several for several in paths.values() if len(several) > 1]
 
     def digest(self, form: str, files: Sequence[Grouped]) -> str:
-        """Returns a word that differs whenever the files or the form of the data differ."""
+        """Returns a hash that differs whenever the files or the form of the data differ."""
         folder = self.place
         digest = hashlib.sha256(os.fsencode(folder.resolve()) + form.encode())
         for one in files:

@@ -1,6 +1,6 @@
 """The built-in data set: the 1,797 handwritten digits of 8 x 8 pixels that scikit-learn includes.
 
-Every digit comes with its telephone tone and its English name. The tone is that of dual-tone
+Every digit comes with its telephone tone and its English name. The tone is a signal of dual-tone
 multi-frequency signalling (ITU-T Q.23): one sine for the row of the key and one for its column.
 """
 

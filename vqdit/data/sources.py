@@ -34,7 +34,7 @@ class Feature(NamedTuple):
         dtype: "uint8", "int16", "int32" or "float32"; if empty, uint8 for arrays and int32 for
             scalars.
         encoded: fingerprint of the tokenizer if the column holds tokens, else empty.
-        ragged: True if examples differ in length; `shape` is then that of the longest possible
+        ragged: True if examples differ in length; `shape` is then the shape of the longest possible
             example, and columns are ragged (see `vqdit.ragged`).
         packed: True if the examples are windows of a stream of documents, see
             `vqdit.data.text_stream`.

@@ -36,7 +36,7 @@ def open_stock(name: str) -> Any:
 
 
 def records_of(name: str, split: str) -> Any:
-    """Returns the records of a split; if the split does not exist, 5 % of those of train.
+    """Returns the records of a split; 5 % of the training records if the split does not exist.
 
     Raises:
         ValueError: there is no training split.

@@ -15,7 +15,7 @@ ENDINGS = (".jsonl", ".csv", ".parquet")
 LONGEST_PATH = 4096
 """Largest number of characters in the path of a file."""
 LARGEST_COLUMN, RATIO = 2**28, 1000
-"""(size, ratio): larger column chunks must not be compressed by more than this ratio."""
+"""Column chunks of more than LARGEST_COLUMN bytes may be compressed at most by RATIO."""
 BYTES, PATH = "bytes", "path"
 """Fields of a Parquet column that holds files, as the data sets of the Hugging Face hub do."""
 

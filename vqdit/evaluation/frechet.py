@@ -32,7 +32,7 @@ class Gaussian(NamedTuple):
 class Moments(NamedTuple):
     """Count, mean and scatter of features that are seen in parts, in float64.
 
-    Parts of any sizes are merged in any order, as those of batches, devices and processes are. The
+    Parts of any sizes can be merged in any order: parts of batches, devices and processes. The
     sums are of deviations from the mean, so that a large mean costs no accuracy. Chan et al.,
     "Updating Formulae and a Pairwise Algorithm for Computing Sample Variances", 1979, eq. 2.1.
 
@@ -108,7 +108,7 @@ def frechet_estimate(
 
     The interval is value +- 1.96 s, where s is the bootstrap's standard error to first order (the
     infinitesimal jackknife: Efron, "The Jackknife, the Bootstrap and Other Resampling Plans", 1982,
-    chapter 6). If x has a share eps more of the samples, the distance changes by eps times
+    chapter 6). If the weight of sample x increases by eps, the distance changes by eps times
 
         2 (mu_a - mu_b) (x - mu_a) + |x - mu_a|^2 - (x - mu_a)^T T (x - mu_a) - its mean,
 

@@ -3,7 +3,7 @@
     IS = exp(E_x KL(p(y | x) || p(y)))
 
 Salimans et al., "Improved Techniques for Training GANs", arXiv:1606.03498, section 4. It is between
-1 and the number of classes, and needs no reference, so it does not see what is missing in a class.
+1 and the number of classes, and needs no reference, so it ignores missing variety in a class.
 """
 
 import math
@@ -21,9 +21,9 @@ def inception_score(
     """Returns the mean score of random parts of the samples, with its 95 % interval.
 
     Args:
-        logits: answers of a classifier before the softmax.
+        logits: logits of a classifier.
         splits: number of parts; 10 in the paper and in most reports.
-        seed: seed of the order of the samples, which is that of the package torch-fidelity.
+        seed: seed of the order of the samples; the default is torch-fidelity's.
 
     Raises:
         ValueError: there are fewer than two samples per part, or a logit is not finite.

@@ -40,7 +40,7 @@ def kid(
         reference: features of the reference.
         subsets: number of subsets.
         size: examples of each set in a subset; at most the number of examples.
-        seed: seed of the subsets; they are those of the package torch-fidelity.
+        seed: seed of the subsets; the default gives the subsets of the package torch-fidelity.
 
     Raises:
         ValueError: there are fewer than two examples, widths differ, or a feature is not finite.
@@ -106,7 +106,7 @@ class Discrepancy(NamedTuple):
 def mmd(
     x: Float[np.ndarray, "n d"], y: Float[np.ndarray, "m d"], kernel: Kernel, *, is_biased: bool
 ) -> Discrepancy:
-    """Returns MMD^2 of two sets; the memory is that of a block of rows of the kernel.
+    """Returns MMD^2 of two sets; needs memory for a block of rows of the kernel.
 
     Args:
         x: features of one set.

@@ -1,8 +1,9 @@
 """Fidelity and diversity by nearest neighbours: precision, recall, density and coverage.
 
-The manifold of a set is the union of balls around its examples, which reach to the k-th nearest
-neighbour. Kynkaanniemi et al., "Improved Precision and Recall Metric", arXiv:1904.06991; Naeem et
-al., "Reliable Fidelity and Diversity Metrics for Generative Models", arXiv:2002.09797.
+The manifold of a set is the union of balls around its examples; the radius of a ball is the
+distance to the k-th nearest neighbour. Kynkaanniemi et al., "Improved Precision and Recall
+Metric", arXiv:1904.06991; Naeem et al., "Reliable Fidelity and Diversity Metrics for Generative
+Models", arXiv:2002.09797.
 """
 
 import numpy as np
@@ -12,7 +13,7 @@ from vqdit.evaluation.rows import blocks, check_pair
 from vqdit.typing import Float
 
 K = 5
-"""Number of the neighbour at which a ball ends, as in the package prdc."""
+"""The radius of a ball is the distance to this nearest neighbour, as in the package prdc."""
 
 
 def manifolds(
@@ -21,20 +22,20 @@ def manifolds(
     """Returns four metrics, with their 95 % intervals.
 
     All of them depend on both numbers of examples: compare only equal numbers. Intervals are over
-    the examples that are counted, and take the balls as given.
+    the examples that are counted, and treat the balls as constant.
 
     Args:
         samples: features of samples.
         reference: features of real examples.
-        k: number of the neighbour at which a ball ends.
+        k: number of the nearest neighbour whose distance is the radius of a ball.
 
     Returns:
         Four estimates by name.
 
         - precision: fraction of the samples in the manifold of the reference.
         - recall: fraction of the reference in the manifold of the samples.
-        - density: mean number of balls of the reference in which a sample is, divided by k.
-        - coverage: fraction of the balls of the reference in which a sample is.
+        - density: mean number of balls of the reference that contain a sample, divided by k.
+        - coverage: fraction of the balls of the reference that contain a sample.
 
     Raises:
         ValueError: a set has at most k examples, widths differ, or a feature is not finite.

@@ -36,8 +36,8 @@ class Video(Modality):
     Attributes:
         frames: number of frames of every clip.
         size: height and width in pixels.
-        fps: frames per second. Of a file with another frame rate, or a variable one, the frames
-            nearest in time are taken.
+        fps: frames per second. If a file has another frame rate, or a variable one, the frames
+            nearest in time are used.
         channels: 1 for grey, 3 for colour.
         fit: treatment of another aspect ratio: "crop" cuts off both ends of the longer side, "pad"
             adds black bars on both sides of the shorter one, "stretch" distorts.

@@ -22,7 +22,7 @@ SUFFIXES = (
     *(".ts", ".mts", ".flv", ".wmv"),
 )
 PIXELS = 2**25
-"""Largest number of pixels of a frame; that of 8K has 33 million."""
+"""Largest number of pixels of a frame; an 8K frame has 33 million."""
 MOST = 10_000
 """Largest number of frames between two of the result, and of repetitions of a frame."""
 
@@ -84,8 +84,8 @@ def read_frames(file: Path | bytes, form: Form, changes: dict[str, None]) -> Gen
 
     Frame i of the result is the frame whose time is nearest to i / fps seconds after the first
     frame, so that videos of variable frame rate keep their speed; the last frame of the result is
-    before the end of the last frame. Frames are rotated as the file demands (phones), pixels that
-    are not square are made so, and transparent ones are blended with white.
+    before the end of the last frame. Frames are rotated as the file demands (phones), non-square
+    pixels are made square, and transparent pixels are blended with white.
 
     Args:
         file: the video file, or its bytes.
@@ -212,7 +212,7 @@ def _fitted(frame: Any, stream: Any, form: Form, changes: dict[str, None]) -> np
 
 
 def _resized(pixels: np.ndarray, form: Form) -> np.ndarray:
-    """Fits a frame; one with k times the height and width is averaged over k x k pixels.
+    """Fits a frame; a frame with k times the height and width is averaged over k x k pixels.
 
     Averages undo the enlargement of written clips.
     """

@@ -184,11 +184,11 @@ class ConvAutoencoder(LeveledAutoencoder):
         patch: edge of the patches that are folded into channels before the first level, which
             reduces the cost for long signals; must divide the size of the data.
         upsampling: how the decoder makes the values of a patch. "fold": one convolution makes all
-            of them, each by weights of its own. What does not change in time then has the period
-            of a patch: sounds have constant tones at multiples of rate / patch. "linear": linear
-            interpolation by 2 and a convolution, again and again, so that what does not change is
-            constant; sounds have no such tones. Pons et al., "Upsampling artifacts in neural audio
-            synthesis", arXiv:2010.14356.
+            values, each with separate weights. A constant input then gives a signal with the period
+            of a patch: sounds have constant tones at multiples of rate / patch. "linear": repeats
+            linear interpolation by 2 and a convolution, so that a constant input gives a constant
+            output, and sounds have no such tones. Pons et al., "Upsampling artifacts in neural
+            audio synthesis", arXiv:2010.14356.
     """
 
     patch: int = 1

@@ -2,7 +2,7 @@
 
 The tokens of a block attend to earlier blocks and other modalities. These do not attend to the
 block (`vqdit.models.visibility`), so their keys and values are constant and can be cached. The cost
-of a step is that of the tokens of one block, plus attention to all earlier tokens. Arriola et al.,
+of a step is the cost of one block's tokens, plus attention to all earlier tokens. Arriola et al.,
 "Block Diffusion", arXiv:2503.09573, section 3.2.
 """
 
@@ -21,7 +21,7 @@ from vqdit.typing import Array, Bool, Component, Float, Int, Named, Params
 
 
 class Kept(NamedTuple):
-    """Cached tokens: first those of the generated modality, then those of all others.
+    """Cached tokens: first of the generated modality, then of all others.
 
     Attributes:
         keys: keys and values [n, b, m, h, e] in each of the network's n transformer blocks.

@@ -86,7 +86,7 @@ class ConvCodec(Codec):
         for field in ("channels", "blocks", "dilation", "compress", "width", "block_width"):
             self.require(f"{field} >= 1", getattr(self, field) >= 1)
         self.require("strides of 1 or more", bool(self.strides) and min(self.strides) >= 1)
-        self.require("two widths >= 1 in last_width", min(self.last_width) >= 1)
+        self.require("last_width as two widths >= 1", min(self.last_width) >= 1)
         self.require("decoder_channels >= 0", self.decoder_channels >= 0)
         levels = 2 ** len(self.strides)
         rule = f"decoder_channels to be a multiple of {levels}, as each stride halves it"

@@ -18,13 +18,13 @@ SLOPE = 0.2
 
 
 class Judgement(NamedTuple):
-    """What one network says about data.
+    """The result of one network of a discriminator.
 
     Attributes:
         logits: a high logit means original.
-        mask: which logits are of real positions, along their first axis; None if all are.
+        mask: True at logits that are not of padding, along the first axis; None if all are real.
         features: activations of the layers, each with the mask of its first axis; empty if the
-            network has none to compare.
+            network has no features for feature matching.
     """
 
     logits: Float[Array, "b *grid"]
@@ -68,7 +68,7 @@ class Discriminator(Component):
     def judge(
         self, params: Params, x: Float[Array, "b *size c"], mask: Mask = None
     ) -> list[Judgement]:
-        """Returns what each network of the discriminator says; by default there is one."""
+        """Returns the result of each network of the discriminator; by default, of one network."""
         real = None if mask is None else self.real(mask)
         return [Judgement(self.apply(params, x, mask), real)]
 

@@ -151,7 +151,7 @@ class Network(Sequence):
     ) -> tuple[Float[Array, "b m d"], Any, Any]:
         """Returns the m tokens after the last block, additional results, and tokens at `taps`.
 
-        Attention weights and tokens at `taps` are those of the first `own` tokens.
+        Attention weights and tokens at `taps` are only for the first `own` tokens.
         """
         block = rematerialized(BLOCKS[self.config.block], self.remat)
         fields = (self.config, segments, self.record)

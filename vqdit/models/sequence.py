@@ -117,8 +117,7 @@ class Sequence(nn.Module):
     def of_all(self, name: str, c: Float[Array, "*n b _ d"]) -> Float[Array, "*n b 1 d"]:
         """Returns the row of c that represents a whole modality.
 
-        Other tokens see a modality with blocks either clean or not at all, so its row is that of t
-        = 0.
+        Other tokens see a modality with blocks either clean or not at all, so its row is for t = 0.
         """
         return c[..., -1:, :] if self.inputs[name].block else jnp.mean(c, axis=-2, keepdims=True)
 

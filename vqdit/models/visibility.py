@@ -21,7 +21,7 @@ from vqdit.nn.masks import Mask, Segments
 from vqdit.typing import Array, Bool, Int, Shaped
 
 FAR = np.iinfo(np.int32).max
-"""An index larger than that of any block."""
+"""An index larger than the index of any block."""
 NONE, OTHER = -1, -2
 """Document numbers of a position without document, and of a token that is not packed."""
 

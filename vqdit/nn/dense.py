@@ -1,6 +1,6 @@
 """Dense layers, x W + b, whose results `vqdit.nn.stack` can keep when it recomputes blocks.
 
-The parameters have the names and shapes of those of `flax.linen.Dense`.
+The parameters have the same names and shapes as in `flax.linen.Dense`.
 """
 
 import flax.linen as nn

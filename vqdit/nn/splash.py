@@ -1,8 +1,8 @@
 """Splash attention: flash attention for TPUs, with the kernel that JAX provides.
 
 The kernel needs lengths and head widths that are multiples of 128, so both are padded. Padded and
-hidden keys get a segment id that differs from that of the queries. XLA cannot partition the kernel,
-so each device runs it on its own examples. The kernel is
+hidden keys get a segment id that no query has. XLA cannot partition the kernel, so each device runs
+it on its own examples. The kernel is
 `jax.experimental.pallas.ops.tpu.splash_attention`; Dao et al., "FlashAttention", arXiv:2205.14135.
 """
 

@@ -1,4 +1,4 @@
-"""The platform for which programs are compiled: local devices, or those of `compiled_for`.
+"""The platform for which programs are compiled: local devices, or the devices of `compiled_for`.
 
 Networks choose their attention kernel and loop unrolling by this platform, so a laptop can compile
 for a TPU.

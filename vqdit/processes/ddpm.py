@@ -99,7 +99,7 @@ class DDPM(Gaussian):
         _, fraction = self.split(prediction)
         if fraction is None:
             return super().log_variance(prediction, t, s)
-        # The posterior variance at s = 0 is 0; it is replaced by that of the previous step, as
+        # The posterior variance at s = 0 is 0; it is replaced by the value of the previous step, as
         # published.
         is_last = s <= 0
         before = jnp.where(is_last, jnp.minimum(2.0 * t, 1.0), t)

@@ -6,7 +6,7 @@ On straight lines (rectified flow) alpha = 1 - t and sigma = t, so v = eps - x_0
 generalised variance-preserving) alpha = cos(pi t / 2) and sigma = sin(pi t / 2). The loss is the
 mean squared error of v. Lipman et al., "Flow Matching for Generative Modeling", arXiv:2210.02747;
 Liu et al., "Flow Straight and Fast", arXiv:2209.03003; gvp and the convention "noise_first" are
-those of Ma et al., "SiT", arXiv:2401.08740.
+from Ma et al., "SiT", arXiv:2401.08740.
 """
 
 from typing import Literal

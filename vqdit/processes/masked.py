@@ -9,7 +9,7 @@ The network predicts p(x_0 | x_t); with alpha = 1 - m the bound on -log p(x_0) i
     m'(t) / m(t) * sum over masked positions of -log p(x_0 | x_t).
 
 Sahoo et al., "Simple and Effective Masked Diffusion Language Models", arXiv:2406.07524, eq. 10;
-the cosine schedule is that of Chang et al., "MaskGIT", arXiv:2202.04200.
+the cosine schedule is from Chang et al., "MaskGIT", arXiv:2202.04200.
 """
 
 from typing import Literal

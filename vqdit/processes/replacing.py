@@ -7,7 +7,7 @@ infinitely many steps is the integral over t of
     rate * sum over codes y of g_y h(s_y / r_y - 1),        h(d) = d - log(1 + d) >= 0,
 
 where s_y / r_y is f_y / g_y if x_t is the mask, and (f_y / g_y) / (f_j / g_j) if x_t is the code j.
-The rate is that of jumps from y to x_t, divided by q(x_t | x_0). The bound thus compares the
+The rate is the rate of jumps from y to x_t, divided by q(x_t | x_0). The bound thus compares the
 network's rates of reverse jumps with the true rates. At t = 1 all codes are noise, so the bound has
 no term for the prior. Campbell et al., "A Continuous Time Framework for Discrete Denoising Models",
 arXiv:2205.14987; Lou et al., "Discrete Diffusion Modeling by Estimating the Ratios of the Data

@@ -1,6 +1,6 @@
 """Further distributions of training times; Uniform and LogitNormal are in `processes/base.py`.
 
-Mode and CosMap are those of Esser et al., "Scaling Rectified Flow Transformers", arXiv:2403.03206,
+Mode and CosMap are from Esser et al., "Scaling Rectified Flow Transformers", arXiv:2403.03206,
 section 3.1. `Shifted` moves any distribution towards noise.
 """
 

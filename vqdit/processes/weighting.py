@@ -22,9 +22,9 @@ class Weighting(Component):
 class MinSNR(Weighting):
     """w = min(snr, gamma), which limits the weight of the many easy steps with little noise.
 
-    The weight of the error of eps is min(1, gamma / snr); that of v, if alpha^2 + sigma^2 = 1, is
-    min(snr, gamma) / (snr + 1). Hang et al., "Efficient Diffusion Training via Min-SNR Weighting
-    Strategy", arXiv:2303.09556.
+    The weight of the error of eps is min(1, gamma / snr). If alpha^2 + sigma^2 = 1, the weight of
+    the error of v is min(snr, gamma) / (snr + 1). Hang et al., "Efficient Diffusion Training via
+    Min-SNR Weighting Strategy", arXiv:2303.09556.
 
     Attributes:
         gamma: the largest w; 5 in the paper.

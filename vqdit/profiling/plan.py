@@ -1,7 +1,7 @@
 """Memory, FLOPs, communication and time of a training step on accelerators of other machines.
 
 The training step is compiled by the compiler of the target, a TPU topology or GPUs, which need not
-be present. The time is that of a roofline model: the longest of arithmetic at the chip's peak,
+be present. The time follows a roofline model: the longest of arithmetic at the chip's peak,
 memory traffic of the program's instructions, and communication over the links. Williams et al.,
 "Roofline", Commun. ACM 52(4), 2009.
 """

@@ -23,7 +23,7 @@ SHOWN = 8
 
 
 class CheckpointMismatch(ValueError):
-    """The leaves of a checkpoint differ from those of the experiment."""
+    """The leaves of a checkpoint differ from the leaves of the experiment."""
 
 
 class CorruptCheckpoint(OSError):

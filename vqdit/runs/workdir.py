@@ -246,7 +246,7 @@ def runs_of(folder: Path) -> list[Path]:
 
 
 def experiment_names(folder: Path) -> list[str]:
-    """Returns the ordered names of a config's experiments in a folder; none if there are none.
+    """Returns the ordered names of a config's experiments in a folder; [] if there are none.
 
     Raises:
         ValueError: the file that lists them is damaged.

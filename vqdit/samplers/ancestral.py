@@ -2,7 +2,7 @@
 
     x_s = alpha_s x_0 + (alpha_t / alpha_s) (sigma_s^2 / sigma_t) eps + sqrt(v) z,
 
-where v is the variance of the process: that of the posterior q, or the learned one. Ho et al.,
+where v is the variance of the process, from the posterior q or learned. Ho et al.,
 "Denoising Diffusion Probabilistic Models", arXiv:2006.11239, eq. 6 and 11; Nichol & Dhariwal,
 "Improved DDPM", arXiv:2102.09672.
 """

@@ -69,7 +69,7 @@ class Sampler(Component):
 
     @property
     def length_temperature(self) -> float:
-        """Temperature for drawing lengths: that of the codes, or 1 for latents."""
+        """Temperature for drawing lengths: the temperature of codes, or 1 for latents."""
         return getattr(self, "temperature", 1.0)
 
     def times(self, process: Process, times: Float[Array, " times"]) -> Float[Array, " times"]:

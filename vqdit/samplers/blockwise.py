@@ -55,7 +55,7 @@ def generate_blocks(
     """Generates one modality block by block.
 
     Args:
-        keys: one per sample; a sample depends on its own key alone.
+        keys: one key per sample; a sample depends only on its own key.
         network: the network.
         name: the modality.
         sampler: sampler of each block.

@@ -5,7 +5,7 @@
 JAX's default float32 Gumbel noise has only 2^23 different values. Its upper tail is truncated,
 which has the effect of a lower temperature (Zheng et al., "Masked Diffusion Models are Secretly
 Time-Agnostic Masked Models", arXiv:2409.02908); `mode="high"` has the whole tail. The nucleus is
-that of Holtzman et al., "The Curious Case of Neural Text Degeneration", arXiv:1904.09751.
+from Holtzman et al., "The Curious Case of Neural Text Degeneration", arXiv:1904.09751.
 """
 
 import math

@@ -16,7 +16,7 @@ hidden, and w the prediction of a weak model for the same input. A scale of 1 di
 g is the guided prediction of the rows above; means, deviations and products are per example. Ho &
 Salimans, "Classifier-Free Diffusion Guidance", arXiv:2207.12598; several branches as in Li et al.,
 "OmniFlow", arXiv:2412.01169; Karras et al., "Guiding a Diffusion Model with a Bad Version of
-Itself", arXiv:2406.02507. A learned variance is not guided; that of c is used.
+Itself", arXiv:2406.02507. A learned variance is not guided; the variance of c is used.
 """
 
 from collections.abc import Iterable
@@ -40,7 +40,7 @@ class Guide(Component):
         interval: the first and the last t at which predictions are guided. Kynkaanniemi et al.,
             "Applying Guidance in a Limited Interval", arXiv:2404.07724.
         rescale: in [0, 1], weight with which the standard deviation of a guided prediction is reset
-            to that of the conditional one; 0.7 is usual. Lin et al., "Common Diffusion Noise
+            to the conditional prediction's; 0.7 is usual. Lin et al., "Common Diffusion Noise
             Schedules and Sample Steps are Flawed", arXiv:2305.08891, eq. 15 and 16.
         zero_star: whether to scale each unconditional prediction so that it is as near as possible
             to the conditional one. Fan et al., "CFG-Zero*", arXiv:2503.18886.

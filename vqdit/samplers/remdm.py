@@ -30,10 +30,10 @@ class ReMDM(MaskedSampler):
 
     Attributes:
         steps: number of network evaluations; more steps correct more mistakes.
-        temperature: temperature of the codes' distribution; 0 uses the most likely code. top_p:
-            nucleus of the codes' distribution, see `tempered`; 0.9 in the paper. variant: "cap":
-            sigma is eta, limited by the maximum of sigma. "rescale": sigma is eta times this
-            maximum. "confidence": as "rescale", but distributed over the revealed codes by the
+        temperature: temperature of the codes' distribution; 0 uses the most likely code.
+        top_p: nucleus of the codes' distribution, see `tempered`; 0.9 in the paper.
+        variant: "cap": sigma is eta, limited by the maximum of sigma. "rescale": sigma is eta times
+            this maximum. "confidence": as "rescale", but distributed over the revealed codes by the
             softmax of -p, where p is the probability with which a code was revealed; this remasks
             about eta codes.
         eta: in [0, 1]; usual values are 0.01 to 0.05 for "cap" and "rescale" (more for fewer

@@ -2,7 +2,7 @@
 
 By default, times fall from 1 to 0 in equal steps. A spacing changes all times but the end points.
 Karras et al., "Elucidating the Design Space of Diffusion-Based Generative Models",
-arXiv:2206.00364, eq. 5; the shift is that of Esser et al., "Scaling Rectified Flow Transformers",
+arXiv:2206.00364, eq. 5; the shift is from Esser et al., "Scaling Rectified Flow Transformers",
 arXiv:2403.03206, eq. 23.
 """
 

@@ -8,7 +8,7 @@ m(s) / m(t) of them again and keeps the others. It keeps the codes with the larg
 or the next positions in an order that does not depend on the codes: the Halton sequence over the
 grid, or a random order, which is ancestral sampling that reveals exactly the expected number of
 codes. Chang et al., "MaskGIT: Masked Generative Image Transformer", arXiv:2202.04200, section 3.2;
-the Halton order is that of Besnier et al., arXiv:2503.17076.
+the Halton order is from Besnier et al., arXiv:2503.17076.
 """
 
 import dataclasses

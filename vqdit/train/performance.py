@@ -149,7 +149,7 @@ def _peak(device: Any) -> int:
 
 
 def _history(path: Path) -> tuple[float, float]:
-    """Returns the seconds recorded in a file: the total, and those of steps."""
+    """Returns the seconds recorded in a file: the total, and the seconds of steps."""
     elapsed = useful = 0.0
     for line in read_lines(path, LINE):
         if "goodput" in line:

@@ -63,7 +63,7 @@ def write(source: Path, folder: Path, params: Params, step: int, *, option: str 
     Args:
         source: workdir of the run.
         folder: a new or empty folder.
-        params: parameters that replace those of the run.
+        params: parameters that replace the run's parameters.
         step: step of the new checkpoint.
         option: command-line option that selects another folder, for error messages.
 

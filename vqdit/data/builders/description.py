@@ -1,4 +1,4 @@
-"""The description of a prepared data set (`vqdit.json`), and the checks of it when it is read."""
+"""The description of a prepared data set (`vqdit.json`), and its checks."""
 
 import contextlib
 import math
