@@ -13,9 +13,9 @@ def masked_mean(
     """Returns the mean of the values where the mask is True; 0 if it is False everywhere.
 
     Args:
-        values: of any shape; masked values may be anything, even NaN.
-        mask: of the same shape; None averages all values. Integers are weights: if each value is
-            already a mean, the number of its positions, or 0 to ignore it.
+        values: an array of any shape; masked values may be anything, even NaN.
+        mask: an array of the same shape; None averages all values. An integer mask has weights,
+            such as the number of positions over which each value was averaged; 0 ignores a value.
     """
     if mask is None:
         return jnp.mean(values)
@@ -31,7 +31,7 @@ def mean_of_each(
     """Returns the mean of each example's values where the mask is True; 0 if it is all False.
 
     Args:
-        values: of any shape; masked values may be anything, even NaN.
+        values: values of any shape; masked values may be anything, even NaN.
         mask: mask of positions along the first axis of an example; None averages all.
     """
     axes = tuple(range(1, values.ndim))

@@ -85,7 +85,7 @@ def test_too_few_examples_are_refused(folder, refused):
     assert message.startswith(f"{folder / 'few.csv'} has 9 examples; at least 10 are needed")
     (folder / "kinds.csv").write_text("id,kind\n" + "".join(f"{n},{n % 2}\n" for n in range(40)))
     message = refused("configure", "kinds.csv", "--out=a.py")
-    assert message == "kinds.csv has only classes, but no pictures, sounds or texts of them"
+    assert message == "kinds.csv has only classes, but no pictures, sounds or texts"
     (folder / "kinds.csv").unlink()
     assert {file.name for file in folder.iterdir()} == {"pictures", "rows.jsonl", "few.csv"}
 

@@ -277,4 +277,4 @@ def test_the_command_makes_a_workdir_of_a_codec(imported, tmp_path, capsys):
     np.testing.assert_allclose(y / 32768, np.clip(expected, -1, 1), atol=1e-4)
     assert loaded.task.modality.lengths == (1, 6000)
     assert main(["import", str(folder), f"--out={tmp_path / 'b'}", "--size=64"]) == 2
-    assert "--size is for a tokenizer of pictures" in capsys.readouterr().err
+    assert "--size is for tokenizers of pictures" in capsys.readouterr().err

@@ -70,7 +70,7 @@ def import_(
         if value is not None and not fits and not is_dit:
             kinds = ("pictures", "sounds")
             of, found = kinds if option == "size" else kinds[::-1]
-            raise ValueError(f"--{option} is for a tokenizer of {of}, and {source} is of {found}")
+            raise ValueError(f"--{option} is for tokenizers of {of}, but {source} is for {found}")
     of_tokenizer = {"size": size, "data": data, "seconds": seconds}
     of_dit = {"tokenizer": tokenizer, "scaling-factor": scaling_factor}
     wanted, found = ("tokenizer", "DiT") if is_dit else ("DiT", "tokenizer")
@@ -83,8 +83,8 @@ def import_(
         _print_tokenizer(imported)
     elif tokenizer is None:
         raise ValueError(
-            f"{source} is a DiT and needs the tokenizer on whose latents it was trained: "
-            "--tokenizer=WORKDIR, from vqdit import VAE --out=WORKDIR"
+            f"{source} is a DiT and needs the tokenizer on whose latents it was trained; add "
+            "--tokenizer=WORKDIR, which `vqdit import VAE --out=WORKDIR` makes"
         )
     else:
         scaling = generator.SCALING if scaling_factor is None else scaling_factor

@@ -83,7 +83,7 @@ def plan(
         reasons = "; ".join(f"{name}: {why}" for name, why in unused.items())
         raise ValueError(f"{found.path} has no column that can be generated ({reasons})")
     if [type(part.modality) for part in parts] == [Label]:
-        raise ValueError(f"{found.path} has only classes, but no pictures, sounds or texts of them")
+        raise ValueError(f"{found.path} has only classes, but no pictures, sounds or texts")
     _check_names(parts)
     rows, is_written = _rows(found, parts)
     examples = _examples(found, parts, len(rows))

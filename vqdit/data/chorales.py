@@ -136,7 +136,7 @@ class Chorales(Recordings):
         return Recording(np.pad(sound, missing), False, ())
 
     def _player(self) -> tuple[str, Path]:
-        """Returns the program and the sound font."""
+        """Returns the paths of the program fluidsynth and of the sound font."""
         program = shutil.which("fluidsynth")
         folder = Path("/usr/share/sounds/sf2")
         known = [local_path(self.soundfont)] if self.soundfont else [folder / f for f in SOUNDFONTS]

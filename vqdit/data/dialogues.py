@@ -46,10 +46,10 @@ class Dialogues(Recorded):
     Each list of a file's `conversations` is a question and its answers. Lists without an answer and
     repeated pairs are skipped, and so are questions and answers that are too long. Every fourth
     pair is used a second time, as a longer conversation: its question then begins with the turns of
-    the previous pair. Each turn is on a line of its own, and the answer is to the last line.
+    the previous pair. Each turn is on a separate line; the answer belongs to the last line.
 
     Attributes:
-        path: a folder of .yml files, or one file; "" takes the installed package chatterbot-corpus.
+        path: a folder of .yml files, or one file; "" uses the installed package chatterbot-corpus.
         language: folder within the package.
         question: largest number of units of a question, including the turns before it.
         answer: largest number of units of an answer.

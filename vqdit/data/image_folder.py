@@ -41,8 +41,8 @@ class ImageFolder(Recorded):
         path: the folder.
         size: edge of the square to which each image is cropped and resized, in pixels.
         channels: 1 for grey, 3 for colour.
-        on_error: "error" refuses a folder with images that cannot be read, naming all of them;
-            "skip" leaves them out.
+        on_error: "error" raises an error that names all images that cannot be read; "skip" leaves
+            them out.
     """
 
     path: str = resumable("pictures")

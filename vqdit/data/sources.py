@@ -196,8 +196,8 @@ def divide(count: int, what: str, labels: Sequence[Hashable] = ()) -> dict[str, 
         parts = _stratified(order, labels)
         if not all(map(len, parts)):
             raise ValueError(
-                f"{what} has one example of each class, which is needed for training; add examples "
-                "for validation and test"
+                f"{what} has only one example of each class, which is needed for training; add "
+                "examples for validation and test"
             )
     return {name: np.sort(part) for name, part in zip(SPLITS, parts, strict=True)}
 

@@ -38,8 +38,8 @@ class TFDS(Source):
         image: name of the TFDS feature that holds the image.
         label: name of the TFDS feature that holds the label; empty for no label.
         columns: modality of every column by the name of its TFDS feature, such as
-            text=Text(length=512, outside="cut"). If it is not empty, only the field `name` is used
-            in addition.
+            text=Text(length=512, outside="cut"). If it is not empty, all other fields except
+            `name` are ignored.
     """
 
     name: str = "celeb_a"

@@ -60,7 +60,7 @@ class PhraseRecognizer(Recognizer):
             if phrase and not set(phrase.split()) & set(self.missing):
                 self.classes.setdefault(phrase, number)
         if not self.classes:
-            raise ValueError("no phrase has only words of the pronouncing dictionary of English")
+            raise ValueError("every phrase has a word that is not in the pronouncing dictionary")
         choices = " | ".join(self.classes)
         grammar = f"#JSGF V1.0;\ngrammar phrases;\npublic <phrase> = {choices};\n"
         self._decoder.add_jsgf_string("phrases", grammar)

@@ -53,7 +53,7 @@ def round_trip(
 class SoundDistances:
     """Measures SI-SDR in dB, and `mel_distance` and `stft_distance` with windows of about 32 ms.
 
-    The distances of spectrograms of a recording of more than `PIECE` seconds are means over its
+    If a recording is longer than `PIECE` seconds, its distances of spectrograms are means over
     pieces of this length.
 
     Args:

@@ -78,7 +78,7 @@ class Process(Component):
         raise TypeError(f"{type(self).__name__} must define the method noise")
 
     def network_input(self, x_t: X, t: Time) -> NetworkInput:
-        """Returns the input of the network. Default: x_t unscaled, and `TIME_SCALE` t."""
+        """Returns the input of the network. Default: x_t unscaled, and t times `TIME_SCALE`."""
         return NetworkInput(x_t, TIME_SCALE * t)
 
     def loss(self, prediction: Prediction, x_0: X, x_t: X, noise: Noise, t: Time) -> Loss:

@@ -171,7 +171,10 @@ class RVQ(Wrapper):
         step: Int[Array, ""],
         mask: Bool[Array, "*b"],
     ) -> tuple[Params, Stats]:
-        """Updates a shared codebook once: an update per level would change codes of later ones."""
+        """Updates a shared codebook once, with the vectors of all levels.
+
+        Separate updates would change the codes of later levels.
+        """
         residuals, there = [], []
         for level, own in enumerate(per_level):
             is_known = level == 0 or step + 1 != self.start  # k-means uses only z

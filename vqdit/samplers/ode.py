@@ -12,7 +12,7 @@ from vqdit.typing import Array, Float
 
 
 def slope(process: Gaussian, prediction: Prediction, x_t: Latents, t: Float[Array, ""]) -> Latents:
-    """Returns the slope at t > 0: of x in t for Flow, else of x / alpha in the noise level."""
+    """Returns dx / dt for Flow, else the derivative of x / alpha by the noise level, at t > 0."""
     x_0, eps = process.x_0_and_eps(prediction, x_t, t)
     if not isinstance(process, Flow):
         return eps
