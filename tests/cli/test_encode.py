@@ -122,8 +122,8 @@ def test_tokens_of_another_tokenizer_are_refused(encoded):
         task.check(features | {"image": wrong})
     assert str(error.value) == (
         "'image' in the data was encoded by the tokenizer 0123456789abcdef into (4, 4, 1), but "
-        f"'{encoded / 'codes'}' is the tokenizer {own}, of (4, 4, 1); encode the data with it "
-        "(vqdit encode), or name the tokenizer of the data"
+        f"'{encoded / 'codes'}' is the tokenizer {own} with tokens (4, 4, 1); encode the data with "
+        "it (vqdit encode), or name the tokenizer of the data"
     )
     with pytest.raises(ValueError, match="was encoded by the tokenizer .* into .4, 4, 6., but"):
         task.check(data(encoded, "latents").features())

@@ -40,7 +40,7 @@ def reconstruct(
 
     With --input, files are reconstructed instead of the data. Recordings may have any rate and
     length. They are written as NAME_reconstruction.wav at the rate of the tokenizer, and as
-    NAME_mel.png, the log mel spectrograms of original and reconstruction. Pictures are brought to
+    NAME_mel.png, the log mel spectrograms of original and reconstruction. Pictures are resized to
     the size of the tokenizer. metrics.json has the metrics of each file (SI-SDR in dB, distances of
     spectrograms and kbit/s; PSNR, SSIM and bits per pixel) and the files that cannot be read, after
     which the command ends with code 1.
@@ -50,7 +50,8 @@ def reconstruct(
             is used.
         split: Split of the data to reconstruct. Default: test.
         input: A recording or a picture, or a folder of them.
-        codebooks: Of --input: number of codes per token, the first ones. Default: all.
+        codebooks: With --input: number of codes per token; the first codebooks are used. Default:
+            all.
         out: Folder of the results.
     """
     import jax
@@ -71,7 +72,9 @@ def reconstruct(
 
     if input is not None:
         if split is not None:
-            raise ValueError("--split is a part of the data, and --input is used instead; give one")
+            raise ValueError(
+                "--split is for the data, which --input replaces; give only one of them"
+            )
         run = _last_tokenizer(Path(workdir))
         return reconstruct_files.reconstruct_files(run, input, codebooks, out)
     if codebooks is not None:

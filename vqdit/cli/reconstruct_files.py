@@ -1,4 +1,4 @@
-"""`vqdit reconstruct --input=FILE|FOLDER`: any recordings or pictures through a tokenizer."""
+"""`vqdit reconstruct --input=FILE|FOLDER`: reconstructs any recordings or pictures."""
 
 import math
 import sys
@@ -13,26 +13,26 @@ EARLIER = (
     r"(code_use|codebook|reconstructions)\.png|reconstructions\.npz|"
     rf"(original|reconstruction)_\d+\.wav|.*{SUFFIX}\.(wav|png)|.*_mel\.png"
 )
-"""Pattern of results of `vqdit reconstruct` that another run may lack."""
+"""Pattern of results that an earlier `vqdit reconstruct` may have written, but not this one."""
 
 
 def reconstruct_files(run: Path, source: str, codebooks: int | None, out: str) -> int:
     """Writes reconstructions of files, pictures of sounds, and their metrics; prints a table.
 
-    A file that cannot be read is named, and the others are reconstructed.
+    The names of files that cannot be read are printed, and the other files are reconstructed.
 
     Args:
         run: workdir of the tokenizer.
         source: a file, or a folder of files.
-        codebooks: number of codes per token, the first ones; None for all.
+        codebooks: number of codes per token; the first codebooks are used, None uses all.
         out: folder of the results.
 
     Returns:
         0, or 1 if a file could not be read.
 
     Raises:
-        ValueError: the tokenizer is not one of sounds or pictures, has fewer codebooks, or no file
-            can be read.
+        ValueError: the tokenizer does not encode sounds or pictures, has fewer codebooks, or no
+            file can be read.
         FileNotFoundError: there is no such file or folder.
     """
     from vqdit.cli.outputs import replacing
@@ -50,7 +50,7 @@ def reconstruct_files(run: Path, source: str, codebooks: int | None, out: str) -
     kind = next((kind for cls, kind in kinds if isinstance(task.modality, cls)), None)
     if kind is None:
         raise ValueError(
-            f"--input is for sounds and pictures, and {run} is a tokenizer of {task.name}"
+            f"--input is for sounds and pictures, but {run} is a tokenizer of {task.name}"
         )
     require_codebooks(codebooks, task.codebook_sizes)
     files = find_files(source, kind.suffixes(), kind.what)
@@ -108,7 +108,7 @@ class _Read(NamedTuple):
 
 
 class _Kind:
-    """Base class of kinds of files. `what` is their name, `shows` says what else is written."""
+    """Base class of kinds of files. `what` is their name, `shows` describes further results."""
 
     what = shows = ""
 

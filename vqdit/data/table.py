@@ -71,7 +71,7 @@ class Table(RowSource):
         for name in self.headers:
             if name not in (known := {*self.column_modalities(), SPLIT}):
                 raise ValueError(
-                    f"headers has the column {name!r}, which is not in columns; these are: "
+                    f"headers has the column {name!r}, which is not in columns; columns has: "
                     f"{', '.join(sorted(known))}"
                 )
 

@@ -15,7 +15,7 @@ from vqdit.models.seanet import LOUDNESS, SEANet, loudness
 from vqdit.typing import Float, Int
 
 PIECE = 10.0
-"""Seconds that a codec encodes and decodes at a time, and of which a distance is measured."""
+"""Duration in seconds of the pieces that a codec processes and that distances compare."""
 SMALLEST = 1024
 """Recordings are padded to 1, 2, 4, ... times this number of samples, which compile once each."""
 
@@ -25,13 +25,13 @@ def round_trip(
 ) -> tuple[Int[np.ndarray, "l q"] | Float[np.ndarray, "l d"], Float[np.ndarray, "n c"]]:
     """Returns the tokens and the standardised reconstruction of one recording of any length.
 
-    The result is that of the whole recording. Codecs get recordings of more than `PIECE` seconds
-    piece by piece if they can, and shorter ones are padded, so that few lengths are compiled.
+    Codecs that support it process recordings of more than `PIECE` seconds piece by piece, with the
+    result of the whole recording. Other recordings are padded, so that few lengths are compiled.
 
     Args:
         tokenizer: a tokenizer of sounds.
         x: the recording, float32 in [-1, 1] at the tokenizer's rate.
-        codebooks: number of codes per token, the first ones; None for all.
+        codebooks: number of codes per token; the first codebooks are used, None uses all.
     """
     model, bounds = tokenizer.model, tokenizer.task.modality.lengths
     in_pieces = isinstance(model, Codec) and not model.whole_only
@@ -113,7 +113,7 @@ class CodeRate:
 def _padded(
     x: Float[np.ndarray, "n c"], y: Float[np.ndarray, "n c"]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns both with silence behind their ends, as batches of one, and the mask."""
+    """Returns both padded with silence, as batches of one example, and the mask."""
     size = max(SMALLEST, 1 << (len(x) - 1).bit_length())
     pads = ((0, size - len(x)), (0, 0))
     mask = np.arange(size)[None] < len(x)

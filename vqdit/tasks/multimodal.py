@@ -213,8 +213,8 @@ class MultimodalTask(Task):
             raise ValueError(
                 f"{name!r} in the data was encoded by the tokenizer {feature.encoded} into "
                 f"{feature.shape}, but {self.targets[name].reference!r} is the tokenizer "
-                f"{f'{own}, of {shape}' if own else f'of {shape}'}; encode the data with it (vqdit "
-                "encode), or name the tokenizer of the data"
+                f"{f'{own} with tokens {shape}' if own else f'with tokens {shape}'}; encode the "
+                "data with it (vqdit encode), or name the tokenizer of the data"
             )
 
     def predict(self, params: Params) -> Predict:

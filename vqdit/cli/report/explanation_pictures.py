@@ -284,6 +284,9 @@ def _marks(model: Any, why: Explanation, name: str, sample: int) -> list[tuple[f
 
 
 def flat(values: np.ndarray, grid: tuple[int, ...]) -> np.ndarray:
-    """Returns values over a grid as a matrix: a sequence is a row; more axes are concatenated."""
+    """Returns values over a grid as a matrix.
+
+    A sequence is one row; the matrices of a grid with more than two axes are side by side.
+    """
     shaped = values.reshape(grid) if len(grid) > 1 else values.reshape(1, -1)
     return shaped if shaped.ndim == 2 else np.concatenate([*shaped.reshape(-1, *grid[-2:])], axis=1)

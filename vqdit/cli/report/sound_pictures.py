@@ -12,7 +12,7 @@ from vqdit.nn.mel import mel_bands
 from vqdit.typing import Float, Int
 
 COLUMNS = 1000
-"""Largest number of frames; those of longer sounds are equally spaced."""
+"""Largest number of frames; longer sounds have equally spaced frames."""
 RANGE = 80.0
 """Difference of the highest and the lowest colour in dB."""
 TICKS = (125, 250, 500, 1000, 2000, 4000, 8000, 16000)
@@ -35,7 +35,7 @@ def mel_levels(sound: Int[np.ndarray, "n *_"], rate: int) -> Float[np.ndarray, "
 
 
 def draw_mels(sounds: Mapping[str, Int[np.ndarray, "n *_"]], rate: int) -> Figure:
-    """Draws the spectrograms of sounds, the first on top, all in the colours of the first."""
+    """Draws the spectrograms of sounds, the first on top; the first determines the colour scale."""
     levels = {name: mel_levels(sound, rate) for name, sound in sounds.items()}
     top = float(next(iter(levels.values())).max())
     figure = new_figure(9.0, 0.3 + 2.2 * len(sounds))
