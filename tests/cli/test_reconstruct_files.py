@@ -102,7 +102,9 @@ def test_bad_input_is_refused_before_anything_is_computed(
     assert refused(*given, "--codebooks=1").startswith("--codebooks is for files; give them with")
     assert refused(*given, f"--input={tmp_path / 'none'}") == f"no sound {tmp_path / 'none'}"
     assert refused(*given, f"--input={tmp_path}").startswith(f"no sound in the folder {tmp_path}")
-    assert refused(*given, f"--input={recordings}", "--split=test").startswith("--split is a part")
+    assert refused(*given, f"--input={recordings}", "--split=test").startswith(
+        "--split is for the data"
+    )
     same = f"--out={recordings} is the folder of --input; choose another one"
     argv = ["reconstruct", f"--workdir={sounds}", f"--input={recordings}", f"--out={recordings}"]
     assert refused(*argv) == same
