@@ -42,8 +42,8 @@ def reconstruct(
     length. They are written as NAME_reconstruction.wav at the rate of the tokenizer, and as
     NAME_mel.png, the log mel spectrograms of original and reconstruction. Pictures are resized to
     the size of the tokenizer. metrics.json has the metrics of each file (SI-SDR in dB, distances of
-    spectrograms and kbit/s; PSNR, SSIM and bits per pixel) and the files that cannot be read, after
-    which the command ends with code 1.
+    spectrograms and kbit/s; PSNR, SSIM and bits per pixel). If files cannot be read, it lists them,
+    and the command ends with code 1.
 
     Args:
         workdir: Workdir of a tokenizer; if the config has several experiments, the last tokenizer

@@ -91,7 +91,7 @@ class Tokenizer:
         if is_waveform(self.task, x):
             tokens = self._waveforms.encode(x, chunk)
         elif chunk is not None:
-            raise ValueError("chunk is for recordings as float32 arrays [b, t] or [b, t, c]")
+            raise ValueError("chunk needs recordings as one float32 array [b, t] or [b, t, c]")
         else:
             tokens = self._encode_examples(x)
         if codebooks is None:
@@ -195,7 +195,7 @@ class Tokenizer:
             standardized = self.standardized if standardized is None else standardized
             return found if standardized else self.task.modality.restore(found)
         if chunk is not None or loudness is not None:
-            raise ValueError("chunk and loudness are for the tokens of recordings in one array")
+            raise ValueError("chunk and loudness need the tokens of sounds as one array [b, l, q]")
         if self.task.modality.lengths:
             return self._decode_ragged(tokens, standardized, length)
         tokens = np.asarray(tokens)
