@@ -14,8 +14,8 @@ from vqdit.config import Experiment
 from vqdit.data import AsteriskSpeech, Data
 from vqdit.modalities import Audio, Text
 from vqdit.models import DiT
-from vqdit.optim import AdamW
-from vqdit.processes import Independent, Masked
+from vqdit.optim import Muon
+from vqdit.processes import CoarseToFine, Independent, Masked
 from vqdit.samplers import Unmasking
 from vqdit.tasks import CodeTarget, DiffusionTask, Target
 from vqdit.typing import Named
@@ -30,14 +30,15 @@ def config() -> Experiment:
             targets=Named(
                 audio=Target(
                     tokenizer="runs/speech8k_rvq",
-                    process=Masked(weighting="uniform"),
-                    sampler=Unmasking(steps=32, temperature=0.7, noise=1.0),
-                    reveal=(0.4, 1.0),
+                    codebooks=6,  # 3 kbit/s
+                    process=CoarseToFine(weighting="uniform"),
+                    sampler=Unmasking(steps=48, temperature=0.7, noise=1.0),
+                    reveal=(0.2, 1.0),
                 ),
                 text=CodeTarget(
                     modality=TEXT,
                     process=Masked(weighting="uniform"),
-                    sampler=Unmasking(steps=32, temperature=0.5, noise=0.5),
+                    sampler=Unmasking(steps=48, temperature=0.5, noise=0.5),
                     reveal=(0.0, 0.6),
                 ),
             ),
@@ -47,9 +48,9 @@ def config() -> Experiment:
             ),
         ),
         data=Data(source=AsteriskSpeech(audio=audio, text=TEXT), batch_size=16, buckets=4),
-        optimizer=AdamW(learning_rate=2e-3, warmup=200),
+        optimizer=Muon(learning_rate=1e-2, warmup=100),
         ema=0.998,
-        steps=6000,
-        evaluate_every=2000,
-        preview_every=2000,
+        steps=3000,
+        evaluate_every=1500,
+        preview_every=1500,
     )

@@ -9,6 +9,7 @@ import pytest
 from vqdit.processes import (
     DDPM,
     EDM,
+    CoarseToFine,
     CosMap,
     EDMWeighting,
     Flow,
@@ -28,6 +29,8 @@ TABLE = [
     pytest.param(Masked(), id="Masked-linear"),
     pytest.param(Masked(schedule="cosine"), id="Masked-cosine"),
     pytest.param(Masked(weighting="uniform"), id="Masked-uniform"),
+    pytest.param(CoarseToFine(codebooks=2), id="CoarseToFine"),
+    pytest.param(CoarseToFine(codebooks=2, weighting="uniform"), id="CoarseToFine-uniform"),
     pytest.param(UniformState(codes=CODES), id="UniformState"),
     pytest.param(UniformState(codes=CODES, schedule="cosine"), id="UniformState-cosine"),
     pytest.param(MaskAndReplace(codes=CODES), id="MaskAndReplace"),

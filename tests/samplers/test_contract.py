@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vqdit.processes import DDPM, EDM, Flow, MaskAndReplace, Masked, UniformState
+from vqdit.processes import DDPM, EDM, CoarseToFine, Flow, MaskAndReplace, Masked, UniformState
 from vqdit.samplers import (
     DDIM,
     Ancestral,
@@ -34,6 +34,7 @@ TABLE = [
     pytest.param(Unmasking(steps=9, temperature=0.0, noise=0.0), Masked(), id="Unmasking-greedy"),
     pytest.param(Unmasking(steps=4, order="halton", grid=(2, 3)), Masked(), id="Unmasking-halton"),
     pytest.param(Unmasking(steps=4, order="random", top_p=0.5), Masked(), id="Unmasking-random"),
+    pytest.param(Unmasking(steps=4), CoarseToFine(codebooks=1), id="Unmasking-CoarseToFine"),
     pytest.param(DiscreteAncestral(steps=4), Masked(), id="DiscreteAncestral-Masked"),
     pytest.param(
         DiscreteAncestral(steps=4), UniformState(codes=CODES), id="DiscreteAncestral-UniformState"

@@ -1,6 +1,7 @@
 """Processes, which define how data become noise over t in [0, 1], and a network's target."""
 
 from vqdit.processes.base import LogitNormal, Process, TimeDistribution, Uniform
+from vqdit.processes.coarse_to_fine import CoarseToFine
 from vqdit.processes.ddpm import DDPM
 from vqdit.processes.edm import EDM
 from vqdit.processes.flow import Flow
@@ -19,7 +20,7 @@ from vqdit.processes.uniform_state import UniformState
 from vqdit.processes.weighting import EDMWeighting, MinSNR, Weighting
 
 __all__ = [
-    "DDPM", "EDM", "Conditional", "CosMap", "EDMWeighting", "Flow", "Gaussian", "Independent",
+    "DDPM", "EDM", "CoarseToFine", "Conditional", "CosMap", "EDMWeighting", "Flow", "Gaussian", "Independent",
     "JointTimeDistribution", "LogitNormal", "MaskAndReplace", "Masked", "MinSNR", "Mode", "Process",
     "Shared", "Shifted", "TimeDistribution", "Unbalanced", "Uniform", "Weighting", "UniformState",
 ]  # fmt: skip

@@ -111,6 +111,19 @@ class Process(Component):
         """Returns the t at which this fraction of codes is noise: the inverse of `noise_share`."""
         raise TypeError(f"{type(self).__name__} must define the method time_at")
 
+    def time_seen(self, t: Values, open_share: Values, noise: Values | float = 0.0) -> Values:
+        """Returns the time for the network if some positions do not follow the process.
+
+        It is the time at which the expected fraction of noise is that of these codes (discrete
+        processes only).
+
+        Args:
+            t: time of the positions that follow the process.
+            open_share: fraction of these positions.
+            noise: fraction of positions that are noise at every time; all others are known.
+        """
+        return self.time_at(noise + open_share * self.noise_share(t))
+
     def oracle(self, x_0: X, x_t: X, noise: Noise, t: Time, space: tuple[int, ...]) -> Prediction:
         """Returns the prediction that minimises the loss given x_0; tests use it as a network."""
         raise TypeError(f"{type(self).__name__} must define the method oracle")

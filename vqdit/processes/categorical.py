@@ -53,7 +53,11 @@ class Categorical(Process):
         return sum(space)
 
     def noise_share(self, t: Values) -> Values:
-        """Returns 1 - alpha(t), the fraction of codes that are masked or replaced."""
+        """Returns 1 - alpha(t), the expected fraction of codes that are masked or replaced."""
+        return self.scheduled(t)
+
+    def scheduled(self, t: Values) -> Values:
+        """Returns the probability that a code is masked or replaced at time t of its own."""
         return t if self.schedule == "linear" else jnp.sin(jnp.pi / 2 * t)
 
     def time_at(self, share: Values) -> Values:
@@ -76,7 +80,7 @@ class Categorical(Process):
         """
         k = logits.shape[-1]
         t, s = t[..., None], s[..., None]
-        alpha_t, alpha_s = 1.0 - self.noise_share(t), 1.0 - self.noise_share(s)
+        alpha_t, alpha_s = 1.0 - self.scheduled(t), 1.0 - self.scheduled(s)
         gamma_t, gamma_s = self.mask_probability(t), self.mask_probability(s)
         beta_s = jnp.maximum(1.0 - alpha_s - gamma_s, 0.0) / k
         # alpha and beta of the transition from s to t: alpha and 1 - gamma are multiplicative.

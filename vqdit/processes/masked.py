@@ -34,7 +34,11 @@ class Masked(Categorical):
     weighting: Literal["elbo", "uniform"] = "elbo"
 
     def mask_probability(self, t: Values) -> Values:
-        return self.noise_share(t)
+        return self.scheduled(t)
+
+    def code_times(self, t: Values) -> Float[Array, "*b q"]:
+        """Returns the time of each of the codes of a position. Default: one time t."""
+        return t[..., None]
 
     def weight(self, t: Values) -> Values:
         """Returns the weight of a masked position; 0 at t = 0, where nothing is masked."""
@@ -58,24 +62,26 @@ class Masked(Categorical):
         u = jax.vmap(lambda key: jax.random.uniform(key, x_0.shape[1:], jnp.float32))(
             keys
         )  # in [0, 1)
-        is_masked = u < self.mask_probability(t)[..., None]
+        is_masked = u < self.mask_probability(self.code_times(t))
         return Noised(jnp.where(is_masked, MASK, x_0), None)
 
     def loss(self, prediction: Prediction, x_0: X, x_t: X, noise: Noise, t: Time) -> Loss:
         del noise
-        return self.weight(t) * self._surprise(prediction, x_0, x_t)
+        return self.weight(t) * jnp.sum(self.surprise(prediction, x_0, x_t), axis=-1)
 
     def scoring_loss(self, prediction: Prediction, x_0: X, x_t: X, noise: Noise, t: Time) -> Loss:
         del noise
-        return self.rate(t) * self._surprise(prediction, x_0, x_t)
+        return self.rate(t) * jnp.sum(self.surprise(prediction, x_0, x_t), axis=-1)
 
-    def _surprise(self, prediction: Prediction, x_0: Codes, x_t: Codes) -> Loss:
-        """Returns -log p(x_0) of the masked codes of each position, in nats."""
+    def surprise(
+        self, prediction: Prediction, x_0: Codes, x_t: Codes
+    ) -> Float[Array, "b l q"]:
+        """Returns -log p(x_0) of every masked code in nats; 0 for codes that are not masked."""
         log_p = jax.nn.log_softmax(self.logits(prediction, x_0.shape[-1]), axis=-1)
         target = jnp.maximum(x_0, 0)[..., None]
         surprise = -jnp.take_along_axis(log_p, target, axis=-1)[..., 0]  # b l q
         counts = (x_t == MASK) & (x_0 != MASK)
-        return jnp.sum(jnp.where(counts, surprise, 0.0), axis=-1)
+        return jnp.where(counts, surprise, 0.0)
 
     def posterior(
         self, logits: Logits, x_t: Codes, t: Float[Array, "*#b"], s: Float[Array, "*#b"]

@@ -259,7 +259,7 @@ def _times_seen(
                 open_, real = ~known[name] & ~padding[name], ~padding[name]
                 count = jnp.maximum(jnp.sum(real, axis=1, keepdims=True), 1)
                 rest = jnp.sum(open_, axis=1, keepdims=True) / count
-            times[name] = processes[name].time_at(rest * processes[name].noise_share(t[name]))
+            times[name] = processes[name].time_seen(t[name], rest)
         else:
             times[name] = jnp.where(known[name], 0.0, t[name])
     return Named(times)

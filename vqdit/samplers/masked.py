@@ -1,12 +1,15 @@
 """Base class of samplers for the Masked process."""
 
 from vqdit.processes.base import Process
+from vqdit.processes.coarse_to_fine import CoarseToFine
 from vqdit.processes.masked import Masked
 from vqdit.samplers.base import Sampler
 
 
 class MaskedSampler(Sampler):
     """A sampler that reveals masked codes."""
+
+    each_codebook = False  # whether codebooks may have times of their own, as in CoarseToFine
 
     def check(self, process: Process) -> None:
         if not isinstance(process, Masked):
@@ -16,6 +19,11 @@ class MaskedSampler(Sampler):
             raise ValueError(
                 f"{type(self).__name__} decodes the Masked process, got {type(process).__name__}; "
                 f"use {other}"
+            )
+        if isinstance(process, CoarseToFine) and not self.each_codebook:
+            raise ValueError(
+                f"{type(self).__name__} needs one time for all codebooks, got CoarseToFine; use "
+                "Unmasking"
             )
 
 

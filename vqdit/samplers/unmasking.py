@@ -25,7 +25,7 @@ from vqdit.samplers.base import Carry, Step
 from vqdit.samplers.drawing import check_drawing, draw, gumbel, tempered
 from vqdit.samplers.halton import halton_order
 from vqdit.samplers.masked import MaskedSampler, masked
-from vqdit.typing import Array, Float, Key
+from vqdit.typing import Array, Bool, Float, Key
 
 
 class Unmasking(MaskedSampler):
@@ -52,6 +52,8 @@ class Unmasking(MaskedSampler):
     order: Literal["confidence", "halton", "random"] = "confidence"
     grid: tuple[int, ...] = ()
 
+    each_codebook = True
+
     def __post_init__(self) -> None:
         super().__post_init__()
         check_drawing("Unmasking", self.temperature, self.top_p)
@@ -66,23 +68,23 @@ class Unmasking(MaskedSampler):
         code_keys, order_keys = streams(step.keys, "code"), streams(step.keys, "order")
         drawn = draw(code_keys, tempered(logits, self.temperature, self.top_p))
         is_masked = x_t == MASK
+        # One time for all codes of a position, or one for each codebook.
+        t, s = process.code_times(t), process.code_times(s)
         first = jnp.where(is_masked, self._first(order_keys, logits, drawn, t), jnp.inf)
-
-        # The expected fraction stays masked, but every step reveals at least one code.
-        left = jnp.sum(is_masked, axis=(1, 2))
         share = process.mask_probability(s) / jnp.maximum(process.mask_probability(t), 1e-9)
-        stay = jnp.minimum(jnp.round(share * left), left - 1).astype(jnp.int32)
-        flat = first.reshape(x_t.shape[0], -1)
-        rank = jnp.argsort(jnp.argsort(flat, axis=-1), axis=-1).reshape(x_t.shape)
-        stays = is_masked & (rank < stay[:, None, None])
-        return jnp.where(is_masked & ~stays, drawn, x_t), step.carry
+        if len(share) == 1:
+            shape = len(x_t), -1
+            stays = _stay(is_masked.reshape(shape), first.reshape(shape), share[0])
+        else:
+            stays = jax.vmap(_stay, -1, -1)(is_masked, first, share)
+        return jnp.where(is_masked & ~stays.reshape(x_t.shape), drawn, x_t), step.carry
 
     def _first(
         self,
         keys: Key[Array, " b"],
         logits: Float[Array, "b l q k"],
         drawn: Codes,
-        t: Float[Array, ""],
+        t: Float[Array, " #q"],
     ) -> Float[Array, "#b l q"]:
         """Returns the priority of each code; codes with large priorities are revealed first."""
         if self.order == "halton":
@@ -94,3 +96,16 @@ class Unmasking(MaskedSampler):
             return noise
         log_p = jnp.take_along_axis(jax.nn.log_softmax(logits), drawn[..., None], axis=-1)[..., 0]
         return log_p + self.noise * t * noise
+
+
+def _stay(
+    is_masked: Bool[Array, "b n"], first: Float[Array, "b n"], share: Float[Array, ""]
+) -> Bool[Array, "b n"]:
+    """Returns the masked codes that stay masked: this share of them, those with low priorities.
+
+    At least one code is revealed if the share is below 1.
+    """
+    left = jnp.sum(is_masked, axis=1)
+    stay = jnp.minimum(jnp.round(share * left), left - (share < 1.0)).astype(jnp.int32)
+    rank = jnp.argsort(jnp.argsort(first, axis=-1), axis=-1)
+    return is_masked & (rank < stay[:, None])

@@ -196,5 +196,4 @@ def _time_seen(process: Process, scored: Scored, t: Float[Array, "b 1"]) -> Floa
     if scored.length is not None and scored.real is not None:
         count = jnp.maximum(jnp.sum(scored.real, axis=-1, keepdims=True), 1)
         none = jnp.sum(is_none & scored.real, axis=-1, keepdims=True) / count
-    share = none + (1.0 - none) * process.noise_share(t)
-    return jnp.where(none > 0.0, process.time_at(share), t)
+    return jnp.where(none > 0.0, process.time_seen(t, 1.0 - none, none), t)

@@ -97,14 +97,23 @@ class Target(BaseTarget):
             Processes over codes do not need this.
         posterior: latents for training if the tokenizer has a normal posterior: its mean, or a new
             sample in each step.
+        codebooks: number of codes per position that are generated, the first (coarsest) ones of a
+            residual quantizer, which decodes without the others; 0 generates all.
     """
 
     tokenizer: str = "tokenizer"
     inpaint: float = 0.0
     posterior: Literal["mean", "sample"] = "mean"
+    codebooks: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.require("codebooks >= 0", self.codebooks >= 0)
+        if self.codebooks and not self.process.is_discrete:
+            raise ValueError(
+                f"{type(self).__name__} needs a process over codes for codebooks={self.codebooks}, "
+                f"got {type(self.process).__name__}; use codebooks=0"
+            )
         if not 0.0 <= self.inpaint <= 1.0 or (self.inpaint and self.process.is_discrete):
             raise ValueError(
                 f"{type(self).__name__} needs inpaint in [0, 1], and 0 for a process over codes, "
@@ -127,6 +136,11 @@ class Target(BaseTarget):
                 f"latents, but {type(self.process).__name__} is a process over codes; use a "
                 "continuous process, such as Flow, or name the workdir of a tokenizer with codes"
             )
+        if self.codebooks > len(tokenizer.codebook_sizes):
+            raise ValueError(
+                f"codebooks={self.codebooks} of {name!r}, but its tokenizer {self.tokenizer!r} has "
+                f"{len(tokenizer.codebook_sizes)}"
+            )
         if self.posterior == "sample" and tokenizer.codebook_sizes:
             raise ValueError(
                 f"{self.tokenizer!r}, the tokenizer of {name!r}, is a {kind}, which has no "
@@ -142,6 +156,7 @@ class Target(BaseTarget):
             patch=self.patch,
             block=self.block,
             posterior=self.posterior,
+            codebooks=self.codebooks,
         )
 
 

@@ -151,10 +151,12 @@ class TokenizerSpace(TokenSpace):
     Attributes:
         tokenizer: the tokenizer.
         posterior: latents for training from a normal posterior: its mean, or a sample.
+        codebooks: number of codes per position, the first ones; 0 means all.
     """
 
     tokenizer: AutoencoderTask
     posterior: Literal["mean", "sample"] = "mean"
+    codebooks: int = 0
 
     @property
     def modality(self) -> Modality:
@@ -166,8 +168,8 @@ class TokenizerSpace(TokenSpace):
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        tokenizer = self.tokenizer
-        return tokenizer.codebook_sizes if self.process.is_discrete else (tokenizer.dim,)
+        sizes = self.tokenizer.codebook_sizes
+        return sizes[: self.codebooks or None] if self.process.is_discrete else (self.tokenizer.dim,)
 
     def freeze(self, trained: Trained | None, batches: Iterable[Batch], name: str) -> Frozen:
         """Returns the tokenizer's arrays, and the moments of latents for continuous processes."""
@@ -196,7 +198,8 @@ class TokenizerSpace(TokenSpace):
     def encode(self, frozen: Frozen, raw: Array, mask: Mask | None = None) -> X:
         tokens = self._tokens(frozen, raw, mask)
         if self.process.is_discrete:
-            return tokens.reshape(tokens.shape[0], -1, self.shape[1])
+            codes = tokens.reshape(tokens.shape[0], -1, tokens.shape[-1])
+            return codes[..., : self.shape[1]]
         return (self._embedded(frozen, tokens) - frozen["mean"]) / frozen["std"]
 
     def draw(
@@ -210,6 +213,9 @@ class TokenizerSpace(TokenSpace):
 
     def decode(self, frozen: Frozen, x_0: X, mask: Mask | None = None) -> Array:
         params, stats = frozen["params"], frozen["stats"]
+        if self.codebooks:  # the other codes are missing
+            more = len(self.tokenizer.codebook_sizes) - self.codebooks
+            x_0 = jnp.pad(x_0, ((0, 0), (0, 0), (0, more)), constant_values=-1)
         if mask is None:
             x_0 = x_0.reshape(x_0.shape[0], *self.tokenizer.grid, x_0.shape[-1])
         else:  # a mask of stored positions
@@ -223,10 +229,9 @@ class TokenizerSpace(TokenSpace):
     def vectors(self, frozen: Frozen) -> Float[Array, "q k e"] | None:
         if not self.process.is_discrete:
             return None
-        sizes = self.tokenizer.codebook_sizes
-        each = []
-        for number, size in enumerate(sizes):
-            codes = jnp.full((size, len(sizes)), -1).at[:, number].set(jnp.arange(size))
+        total, each = len(self.tokenizer.codebook_sizes), []
+        for number, size in enumerate(self.sizes):
+            codes = jnp.full((size, total), -1).at[:, number].set(jnp.arange(size))
             each.append(self.tokenizer.lookup(frozen["params"], frozen["stats"], codes))
         return jnp.stack(each)
 
