@@ -44,13 +44,13 @@ def config() -> Experiment:
             ),
             joint=Independent(p_one_known=0.7, p_known=0.1, p_dropped=0.1),
             model=DiT(
-                depth=6, dim=192, heads=6, patch=1, positions="rope", norm="rms", qk_norm=True
+                depth=4, dim=192, heads=6, patch=1, positions="rope", norm="rms", qk_norm=True
             ),
         ),
         data=Data(source=AsteriskSpeech(audio=audio, text=TEXT), batch_size=16, buckets=4),
         optimizer=Muon(learning_rate=1e-2, warmup=100),
         ema=0.998,
-        steps=3000,
-        evaluate_every=1500,
-        preview_every=1500,
+        steps=1600,
+        evaluate_every=800,
+        preview_every=800,
     )

@@ -38,14 +38,14 @@ def config() -> Experiment:
                     process=Masked(schedule="cosine", weighting="uniform"),
                     # One unit a step: neighbours drawn in one step do not see each other.
                     sampler=Unmasking(steps=ANSWER, noise=0.0, temperature=0.3),
-                    length_share=0.2,
+                    length_share=0.3,
                 )
             ),
             conditions=Named(
                 question=Condition(
                     modality=Text(length=QUESTION, variable=True, units=UNITS),
                     route="cross",
-                    hidden=0.4,  # so that a question may be put in other words
+                    hidden=0.8,  # so that a question may be put in other words
                 )
             ),
             model=DiT(
@@ -60,7 +60,7 @@ def config() -> Experiment:
             ),
         ),
         data=Data(
-            source=Dialogues(question=QUESTION, answer=ANSWER, units=UNITS),
+            source=Dialogues(question=QUESTION, answer=ANSWER, units=UNITS, respelled=True),
             batch_size=32,
             buckets=4,
         ),

@@ -56,6 +56,8 @@ class Dialogues(Recorded):
         units: what a code stands for: a byte, or a unit of a `BPE`, which is learned from the
             training dialogues when the data are prepared. The texts of the task must use the same
             units.
+        respelled: whether training has every question in up to two further spellings: without
+            capitals and final punctuation, and with both.
     """
 
     path: str = resumable("")
@@ -63,6 +65,7 @@ class Dialogues(Recorded):
     question: int = 256
     answer: int = 160
     units: Units = Bytes()
+    respelled: bool = False
 
     def __post_init__(self) -> None:
         self.require("question >= 1", self.question >= 1)
@@ -74,6 +77,7 @@ class Dialogues(Recorded):
 
     def key(self) -> str:
         form = f"{self.question} {self.answer} {type(self.units).__name__}{self.units.vocabulary}"
+        form += " respelled" * self.respelled
         digest = hashlib.sha256(f"{form}\n".encode())
         for file in self._files():
             digest.update(os.fsencode(file.name) + b"\n" + _content(file))
@@ -109,7 +113,7 @@ class Dialogues(Recorded):
         questions = sorted({turns.question for turns in found})
         if len(questions) < 10:
             raise ValueError(
-                f"{self._place()} has {len(questions)} questions; at least 10 are needed"
+                f"{self._corpus()} has {len(questions)} questions; at least 10 are needed"
             )
         order = np.random.Generator(np.random.Philox(0)).permutation(len(questions))
         count = max(1, int(HELD_OUT * len(questions)))
@@ -117,13 +121,21 @@ class Dialogues(Recorded):
         split_of = {
             questions[row]: split for split, part in zip(SPLITS, parts, strict=True) for row in part
         }
-        return {
+        parted = {
             split: _in_context([turns for turns in found if split_of[turns.question] == split])
             for split in SPLITS
         }
+        if self.respelled:
+            parted["train"] = [
+                other
+                for turns in parted["train"]
+                for other in _spellings(turns)
+                if split_of.get(other.question, "train") == "train"
+            ]
+        return parted
 
     def _files(self) -> list[Path]:
-        place = self._place()
+        place = self._corpus()
         there = [place] if place.is_file() else sorted(place.glob("*.yml"))
         files = [file for file in there if file.is_file()]  # reading a pipe would block
         if not files:
@@ -133,7 +145,7 @@ class Dialogues(Recorded):
             )
         return files
 
-    def _place(self) -> Path:
+    def _corpus(self) -> Path:
         if self.path:
             return local_path(self.path)
         found = importlib.util.find_spec(PACKAGE)
@@ -217,6 +229,14 @@ def _content(file: Path) -> bytes:
             f"{file} has {file.stat().st_size:,} bytes, more than the {MOST:,} allowed; divide it"
         )
     return file.read_bytes()
+
+
+def _spellings(turns: Turns) -> list[Turns]:
+    """Returns the turns as they are and in other spellings of the question that differ from it."""
+    bare = turns.question.rstrip(".?! ")
+    closed = bare[:1].upper() + bare[1:] + (turns.question[len(bare) :].strip() or "?")
+    questions = dict.fromkeys([turns.question, bare.lower(), closed])
+    return [turns._replace(question=question) for question in questions if question]
 
 
 def _in_context(pairs: list[Turns]) -> list[Turns]:

@@ -20,7 +20,8 @@ from vqdit.processes.uniform_state import UniformState
 from vqdit.processes.weighting import EDMWeighting, MinSNR, Weighting
 
 __all__ = [
-    "DDPM", "EDM", "CoarseToFine", "Conditional", "CosMap", "EDMWeighting", "Flow", "Gaussian", "Independent",
-    "JointTimeDistribution", "LogitNormal", "MaskAndReplace", "Masked", "MinSNR", "Mode", "Process",
-    "Shared", "Shifted", "TimeDistribution", "Unbalanced", "Uniform", "Weighting", "UniformState",
+    "DDPM", "EDM", "CoarseToFine", "Conditional", "CosMap", "EDMWeighting", "Flow", "Gaussian",
+    "Independent", "JointTimeDistribution", "LogitNormal", "MaskAndReplace", "Masked", "MinSNR",
+    "Mode", "Process", "Shared", "Shifted", "TimeDistribution", "Unbalanced", "Uniform",
+    "UniformState", "Weighting",
 ]  # fmt: skip

@@ -19,6 +19,8 @@ Time = Float[Array, "b #l"]
 """t in [0, 1]: one value per example, or one per token."""
 Values = Float[Array, "*b"]
 """Times of any shape, or a function of them, such as alpha(t)."""
+Share = Float[Array, "..."]
+"""Times or fractions of positions, of shapes that broadcast."""
 Loss = Float[Array, "b l"]
 """The loss of every token."""
 Prediction = Float[Array, "b l w"]
@@ -111,7 +113,7 @@ class Process(Component):
         """Returns the t at which this fraction of codes is noise: the inverse of `noise_share`."""
         raise TypeError(f"{type(self).__name__} must define the method time_at")
 
-    def time_seen(self, t: Values, open_share: Values, noise: Values | float = 0.0) -> Values:
+    def time_seen(self, t: Share, open_share: Share, noise: Share | float = 0.0) -> Share:
         """Returns the time for the network if some positions do not follow the process.
 
         It is the time at which the expected fraction of noise is that of these codes (discrete

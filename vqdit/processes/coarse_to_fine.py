@@ -6,9 +6,9 @@ are masked, and so a time of its own,
     t_l = clip((t - a_l) / (b_l - a_l), 0, 1),        p(mask) = m(t_l),
 
 with m and all formulas of `Masked`. The parts are disjoint and those of fine codes come first:
-sampling, for which t falls, reveals all coarse codes before the finer ones, which are conditioned on
-them; training noises one codebook at a time. Generating in this order is that of Borsos et al.,
-"SoundStorm", arXiv:2305.09636, section 3.2, and of Ziv et al., "MAGNeT", arXiv:2401.04577.
+sampling, for which t falls, reveals all coarse codes before the finer ones, which are conditioned
+on them; training noises one codebook at a time. Borsos et al., "SoundStorm", arXiv:2305.09636,
+section 3.2, and Ziv et al., "MAGNeT", arXiv:2401.04577, generate in this order.
 
 The part of codebook l is proportional to 1 / (l + 1), so that a sampler gives most of its steps to
 the coarse codes, on which all others depend. MAGNeT gives the first of four codebooks 40 %.
@@ -20,7 +20,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from vqdit.processes.base import Codes, Loss, Noise, Prediction, Time, Values, X
+from vqdit.processes.base import Codes, Loss, Noise, Prediction, Share, Time, Values, X
 from vqdit.processes.categorical import Logits
 from vqdit.processes.masked import Masked
 from vqdit.typing import Array, Float
@@ -60,7 +60,7 @@ class CoarseToFine(Masked):
         level = (self.codebooks - 1 - whole).astype(jnp.int32)
         return begin[level] + (end - begin)[level] * super().time_at(masked - whole)
 
-    def time_seen(self, t: Values, open_share: Values, noise: Values | float = 0.0) -> Values:
+    def time_seen(self, t: Share, open_share: Share, noise: Share | float = 0.0) -> Share:
         """Returns t, which says what codebook is generated, or 0 if all is known."""
         return jnp.where(open_share + noise > 0.0, t, 0.0)
 

@@ -73,9 +73,7 @@ class Masked(Categorical):
         del noise
         return self.rate(t) * jnp.sum(self.surprise(prediction, x_0, x_t), axis=-1)
 
-    def surprise(
-        self, prediction: Prediction, x_0: Codes, x_t: Codes
-    ) -> Float[Array, "b l q"]:
+    def surprise(self, prediction: Prediction, x_0: Codes, x_t: Codes) -> Float[Array, "b l q"]:
         """Returns -log p(x_0) of every masked code in nats; 0 for codes that are not masked."""
         log_p = jax.nn.log_softmax(self.logits(prediction, x_0.shape[-1]), axis=-1)
         target = jnp.maximum(x_0, 0)[..., None]

@@ -168,8 +168,9 @@ class TokenizerSpace(TokenSpace):
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        sizes = self.tokenizer.codebook_sizes
-        return sizes[: self.codebooks or None] if self.process.is_discrete else (self.tokenizer.dim,)
+        if not self.process.is_discrete:
+            return (self.tokenizer.dim,)
+        return self.tokenizer.codebook_sizes[: self.codebooks or None]
 
     def freeze(self, trained: Trained | None, batches: Iterable[Batch], name: str) -> Frozen:
         """Returns the tokenizer's arrays, and the moments of latents for continuous processes."""
