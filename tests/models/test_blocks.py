@@ -159,6 +159,7 @@ def beside(*dicts):
     return {name: np.concatenate([d[name] for d in dicts], axis=-1) for name in dicts[0]}
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize("is_last", [False, True])
 def test_mm_dit_is_the_published_one(is_last):
     """The block of Stable Diffusion 3, in diffusers: an image, and a text as context."""

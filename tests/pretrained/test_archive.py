@@ -316,6 +316,7 @@ def test_a_tensor_that_is_not_finite_is_named_when_it_is_read(wrong, tmp_path):
         tensors["bad"].read()
 
 
+@pytest.mark.peers
 def test_what_torch_saves_is_read(tmp_path):
     torch = pytest.importorskip("torch")
     base = torch.arange(24, dtype=torch.float32).reshape(4, 6)
@@ -337,6 +338,7 @@ def test_what_torch_saves_is_read(tmp_path):
             np.testing.assert_array_equal(found[name].read().astype(np.float32), expected)
 
 
+@pytest.mark.peers
 def test_averaged_weights_come_first(tmp_path):
     torch = pytest.importorskip("torch")
     torch.save({"model": {"a": torch.zeros(1)}, "ema": {"a": torch.ones(1)}}, tmp_path / "a.pt")

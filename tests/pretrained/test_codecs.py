@@ -15,6 +15,7 @@ from vqdit.cli.main import main
 from vqdit.pretrained import PretrainedMismatch
 
 torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.peers
 os.environ["HF_HUB_OFFLINE"] = "1"
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

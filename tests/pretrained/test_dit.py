@@ -24,6 +24,7 @@ from vqdit.tasks import KLTask
 from vqdit.typing import Named
 
 torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.peers
 
 from tests.pretrained import published_dit  # noqa: E402  (needs torch)
 

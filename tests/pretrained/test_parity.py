@@ -14,6 +14,7 @@ from vqdit.quantizers import GumbelVQ
 from vqdit.tasks import KLTask, TokenizerTask
 
 torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.peers
 
 from tests.pretrained import published  # noqa: E402  (needs torch)
 

@@ -20,6 +20,7 @@ def steps(*numbers):
     return (jnp.asarray(numbers, jnp.float32) + 1) / N
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize(("schedule", "fields"), SCHEDULES)
 def test_the_tables_are_those_of_diffusers(schedule, fields):
     diffusers = pytest.importorskip("diffusers")
@@ -32,6 +33,7 @@ def test_the_tables_are_those_of_diffusers(schedule, fields):
     )
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize(("schedule", "fields"), SCHEDULES)
 def test_respaced_learned_variances_are_those_of_diffusers(schedule, fields):
     diffusers, torch = pytest.importorskip("diffusers"), pytest.importorskip("torch")

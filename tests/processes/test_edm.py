@@ -23,6 +23,7 @@ def test_the_time_of_a_sigma_has_that_sigma():
     assert PAPER.time_of(jnp.float32(80.0)) == 1.0
 
 
+@pytest.mark.peers
 def test_karras_grid_is_had_by_its_times():
     diffusers = pytest.importorskip("diffusers")
     peer = diffusers.EDMEulerScheduler()
@@ -32,6 +33,7 @@ def test_karras_grid_is_had_by_its_times():
     np.testing.assert_allclose(PAPER.sigma(times), peer.sigmas[:-1].numpy(), rtol=2e-5)
 
 
+@pytest.mark.peers
 def test_preconditioning_is_that_of_diffusers():
     diffusers, torch = pytest.importorskip("diffusers"), pytest.importorskip("torch")
     peer = diffusers.EDMEulerScheduler(sigma_data=0.5)

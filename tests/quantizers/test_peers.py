@@ -9,6 +9,7 @@ from vqdit.quantizers import BSQ, FSQ, LFQ, RVQ, VQ, SimVQ
 from vqdit.quantizers.vq import VQStats
 
 pytest.importorskip("vector_quantize_pytorch")
+pytestmark = pytest.mark.peers
 import torch  # noqa: E402
 import vector_quantize_pytorch as peers  # noqa: E402
 

@@ -25,7 +25,10 @@ from vqdit.typing import Named
 torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
 # Schedulers make NumPy arrays of tensors.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+pytestmark = [
+    pytest.mark.peers,
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+]
 
 STEPS, BATCH, LENGTH, WIDTH = 20, 2, 3, 2
 QUICK = {"xla_backend_optimization_level": 0}
