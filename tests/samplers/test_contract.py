@@ -1,6 +1,7 @@
 """Every sampler with an oracle network gives the exact sample, and leaves the known alone."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -95,12 +96,17 @@ def run(sampler, process, predict, x_1, *, known=None):
     )["a"]
 
 
-@pytest.mark.parametrize(("sampler", "process"), TABLE)
-def test_an_oracle_network_gives_the_exact_sample(sampler, process):
+@functools.cache
+def sampled(sampler, process):
+    """Returns the sample of the oracle network, not compiled as a whole."""
     x_0, space = setting(process)
     x_1 = process.prior(keys(), x_0.shape[1:])
-    x = run(sampler, process, oracle(process, x_0, space), x_1)
-    np.testing.assert_allclose(x, x_0, atol=1e-5)
+    return run(sampler, process, oracle(process, x_0, space), x_1)
+
+
+@pytest.mark.parametrize(("sampler", "process"), TABLE)
+def test_an_oracle_network_gives_the_exact_sample(sampler, process):
+    np.testing.assert_allclose(sampled(sampler, process), setting(process)[0], atol=1e-5)
 
 
 @pytest.mark.parametrize(("sampler", "process"), TABLE)
@@ -118,7 +124,7 @@ def test_jit_changes_nothing(sampler, process):
     x_1 = process.prior(keys(), x_0.shape[1:])
     predict = oracle(process, x_0, space)
     jitted = jax.jit(lambda x_1: run(sampler, process, predict, x_1))(x_1)
-    np.testing.assert_allclose(jitted, run(sampler, process, predict, x_1), atol=1e-5)
+    np.testing.assert_allclose(jitted, sampled(sampler, process), atol=1e-5)
 
 
 @pytest.mark.parametrize(("sampler", "process"), TABLE)
