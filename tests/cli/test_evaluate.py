@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from vqdit.cli.evaluate import table
+from vqdit.cli.agreement import table
 from vqdit.cli.main import main
 from vqdit.data import Digits, FashionMNIST, ImageFolder, Missing, SpokenFashion
 from vqdit.evaluation.evaluate import measure_agreement

@@ -1,37 +1,41 @@
 """`vqdit evaluate --workdir=DIR`: measures agreement of modalities, and metrics of text."""
 
-import logging
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 from vqdit.cli.options import (
     BATCH,
     COUNT,
+    EDGE,
     FOLDER,
     NUMBER,
     ROUNDS,
     RUN,
     Repeated,
     Seed,
-    Workdir,
+    choice,
     integer,
     near,
+    several,
     text,
 )
 from vqdit.rules import SEVERAL
 
-log = logging.getLogger(__name__)
-
-REAL = 1000
-"""Number of held-out examples for recognisers and image metrics; more if `--num` is larger."""
 NUM = 500
 """Number of samples for each measurement of agreement."""
+SET, REPORTS = text("PATH"), several(2, "REPORT")
 
 
 def evaluate(
     *,
-    workdir: Workdir,
+    workdir: Annotated[str | None, FOLDER] = None,
+    samples: Annotated[str | None, SET] = None,
+    reference: Annotated[str | None, SET] = None,
+    features: Annotated[str | None, text("NAME|FILE")] = None,
+    preprocessing: Annotated[str | None, choice("clean", "pytorch", "tensorflow")] = None,
+    unknown_weights: bool = False,
+    size: Annotated[int | None, EDGE] = None,
+    compare: Annotated[tuple[str, str] | None, REPORTS] = None,
     coherence: bool = False,
     scoring: bool = False,
     metrics: Annotated[str | None, text("NAME,NAME")] = None,
@@ -46,7 +50,12 @@ def evaluate(
     seed: Seed = 0,
     out: Annotated[str, FOLDER] = "evaluation",
 ) -> int:
-    """Measure agreement between modalities, and metrics of texts and sounds.
+    """Measure sets of pictures, agreement of modalities, and metrics of texts and sounds.
+
+    Pictures of any program (--samples) are compared with a --reference; report.json and report.md
+    state the whole protocol. Both are a folder of files, an .npz or .npy file (arrays of ADM, of
+    vqdit and others; statistics of pytorch-fid and ADM as reference), WORKDIR:SPLIT, or
+    SOURCE:PATH such as image_folder:DIR.
 
     Agreement (coherence, scoring) uses recognisers that are fitted on real training data. Data sets
     with recognisers: Digits, FashionMNIST, SpokenFashion. Metrics are for targets that are texts
@@ -54,11 +63,26 @@ def evaluate(
 
     Args:
         workdir: Workdir of a run; if the config has several experiments, the last one is used.
+        samples: Pictures to be measured.
+        reference: Pictures or statistics with which they are compared.
+        features: Network in whose features pictures are compared: vgg-fd (the extra lpips), pixels,
+            recogniser (a classifier that is trained on the classes of the reference),
+            FILE.py:FUNCTION of yours, which maps uint8 [b, h, w, 3] to features [b, d], or the file
+            of the weights of FID's Inception, pt_inception-2015-12-05-6726825d.pth of pytorch-fid.
+            Default: vgg-fd.
+        preprocessing: How pictures are resized for Inception: as clean-fid, pytorch-fid or
+            TensorFlow do. Default: clean.
+        unknown_weights: Accept a file of weights whose checksum is not known.
+        size: Edge to which pictures of both sets are cropped and resized first. Default: pictures
+            of one size are needed and stay as they are.
+        compare: Two reports, or their folders: says what differs in the protocol, then compares.
         coherence: Measure whether modalities agree, both when each is generated from each of the
             others, and when all are generated together, unconditionally.
         scoring: Measure whether the labels and texts with the best scores for held-out images are
             correct.
-        metrics: Metrics of text: bits_per_byte (how well held-out texts are predicted), distinct,
+        metrics: Metrics of pictures: fd (Frechet distance), fid (fd in the features of Inception),
+            kid, mmd, precision, recall, density, coverage (or prdc, all four), is.
+            Metrics of text: bits_per_byte (how well held-out texts are predicted), distinct,
             verbatim, entropy (of generated and of held-out texts), exact_match (of texts generated
             from the other columns of held-out examples), perplexity (under --judge).
             Metrics of sounds that are generated from a text: phrase_accuracy (an independent speech
@@ -76,8 +100,9 @@ def evaluate(
         guidance: Guidance scale; 1 disables guidance. Default: as in the config.
         batch_size: Samples per batch.
         seed: Seed of the noise.
-        out: Folder of evaluation.json.
+        out: Folder of the results: evaluation.json, or report.json and report.md.
     """
+    from vqdit.cli import agreement, scores
     from vqdit.cli.given import load_generator
     from vqdit.cli.report.text_metrics import Countdown, text_table
     from vqdit.evaluation import sound_metrics
@@ -88,6 +113,31 @@ def evaluate(
     from vqdit.files import write_json
     from vqdit.runs import workdir as runs
 
+    if compare:
+        print(scores.compare(compare))
+        return 0
+    if samples or reference or features or scores.are_of_pictures(metrics):
+        if coherence or scoring:
+            raise ValueError(
+                "distances of pictures are measured alone; omit --coherence, --scoring"
+            )
+        return scores.run(
+            workdir=workdir,
+            samples=samples,
+            reference=reference,
+            metrics=metrics,
+            features=features,
+            preprocessing=preprocessing,
+            unknown_weights=unknown_weights,
+            num=num,
+            size=size,
+            guidance=guidance,
+            batch_size=batch_size,
+            seed=seed,
+            out=out,
+        )
+    if workdir is None:
+        raise ValueError("--workdir is missing; give --workdir=DIR; see --help")
     names = read_metrics(metrics, judge)
     is_agreement = coherence or scoring
     if not is_agreement and not names:
@@ -118,7 +168,7 @@ def evaluate(
         check_metrics(model, names, given, weigher)
     if heard:
         sound_metrics.columns_of(model.task, heard, given)
-    recognized = _modalities(model, source) if is_agreement else {}
+    recognized = agreement.modalities(model, source) if is_agreement else {}
     record: dict[str, Any] = {
         "workdir": str(run),
         "step": model.step,
@@ -134,12 +184,12 @@ def evaluate(
     if is_agreement:
         settings = {"num": record["num"], "guidance": guidance, "seed": seed}
         settings["batch_size"] = batch_size
-        record |= _measure(model, recognized, source, splits, settings, coherence, scoring)
+        record |= agreement.measure(model, recognized, source, splits, settings, coherence, scoring)
         print(f"{shown}: {record['num']} samples per line\n")
     if coherence:
-        print(table(record))
+        print(agreement.table(record))
     for name, rate in record.get("scoring", {}).items():
-        print(f"the best scored {name} of a held-out image is correct: {share(rate)}")
+        print(f"the best scored {name} of a held-out image is correct: {agreement.share(rate)}")
     how = Settings(tuple(given), num, rounds, guidance, window, seed, batch_size)
     if heard:
         with Countdown() as countdown:
@@ -184,89 +234,3 @@ def read_metrics(metrics: str | None, judge: str | None) -> list[str]:
     if judge and "perplexity" not in names:
         raise ValueError("--judge is an option for the metric perplexity; add --metrics=perplexity")
     return names
-
-
-def _measure(
-    model: Any,
-    fit: Mapping[str, Any],
-    source: Any,
-    splits: tuple[str, ...],
-    settings: dict[str, Any],
-    coherence: bool,
-    scoring: bool,
-) -> dict[str, Any]:
-    """Fits the recognisers, and evaluates the model with them."""
-    from vqdit.evaluation.evaluate import draw, measure_agreement, score_images
-    from vqdit.evaluation.image_scores import MAX_FITTED
-
-    def real(splits: tuple[str, ...], count: int) -> dict[str, Any]:
-        stored = draw(source, splits, count)
-        values = {name: model.modality(name).unpack(stored[name]) for name in fit}
-        return {**values, "label": stored["label"]}
-
-    train, held_out = real(("train",), MAX_FITTED), real(splits, max(REAL, settings["num"]))
-    fitted = {name: fit_one(train) for name, fit_one in fit.items()}
-    log.info("fitted recognisers of %s", ", ".join(fit))
-    found: dict[str, Any] = {}
-    if coherence:
-        found |= measure_agreement(model, fitted, train, held_out, **settings)
-    if scoring:
-        drawn = {name: settings[name] for name in ("seed", "batch_size")}
-        found["scoring"] = score_images(model, fitted, train, held_out, **drawn)
-    return found
-
-
-def _modalities(model: Any, source: Any) -> dict[str, Any]:
-    """Returns the functions that fit the recognisers of all modalities of a model."""
-    from vqdit.evaluation.recognizers import recognizers_for
-
-    fit = recognizers_for(source)
-    names = [*model.task.targets, *model.task.conditions]
-    for name in names:
-        if name not in fit:
-            raise ValueError(
-                f"{type(source).__name__} has no recogniser for {name!r}; it has recognisers for "
-                f"{', '.join(fit)}"
-            )
-    return {name: fit[name] for name in names}
-
-
-def table(record: Mapping[str, Any]) -> str:
-    """Returns the results of `measure_agreement` as text: rates with their 95 % intervals."""
-
-    def line(*cells: str) -> str:
-        return f"{cells[0]:16} {cells[1]:22} {cells[2]:22} {cells[3]}".rstrip()
-
-    real, joint = record["recognisers"], record["joint"]
-    lines = [line("given>generated", "coherent", "recognised", "the recogniser on real data")]
-    for pair, rates in record["pairs"].items():
-        judge = real[pair.partition(">")[2]]
-        lines.append(line(pair, share(rates["coherent"]), share(rates["recognised"]), share(judge)))
-    for name, rate in joint["recognised"].items():
-        lines.append(line(f">{name}", "", share(rate), share(real[name])))
-    lines.append("")
-    if "agree" in joint:
-        names = ", ".join(joint["recognised"])
-        lines.append(f"given nothing, {names} agree: {share(joint['agree'])}")
-    if "text" in joint["recognised"]:
-        lines.append(f"given nothing, valid texts: {share(joint['recognised']['text'])}")
-    if "images" in record:
-        images = record["images"]
-        beside = f"(by {images['count']} training images: "
-        if "coverage" in images:
-            found = images["coverage"]
-            lines.append(
-                f"coverage of held-out images by {found['of']}: {found['samples']:.3f} "
-                f"{beside}{found['training']:.3f})"
-            )
-        found = images["frechet"]
-        lines.append(
-            f"Frechet distance of images, given nothing, in a classifier's features: "
-            f"{found['samples']:.3g} {beside}{found['training']:.3g})"
-        )
-    return "\n".join(lines)
-
-
-def share(rate: Mapping[str, Any]) -> str:
-    """Returns a rate with its interval, as text."""
-    return f"{rate['value']:.3f} [{rate['low']:.3f}, {rate['high']:.3f}]"

@@ -67,6 +67,17 @@ def text(metavar: str) -> PrimitiveConstructorSpec[Any]:
     return parsed_by(str, metavar)
 
 
+def several(count: int, metavar: str) -> PrimitiveConstructorSpec[Any]:
+    """Returns the parser of an option with `count` values, which becomes a tuple of texts."""
+    return PrimitiveConstructorSpec(
+        nargs=count,
+        metavar=" ".join([metavar] * count),
+        instance_from_str=tuple,
+        is_instance=lambda value: value is None or isinstance(value, tuple),
+        str_from_instance=lambda value: list(value or ["None"] * count),
+    )
+
+
 def path(metavar: str) -> PrimitiveConstructorSpec[Any]:
     """Returns the parser of a local path whose placeholder in the help is `metavar`."""
     return parsed_by(lambda word: str(local_path(word)), metavar)

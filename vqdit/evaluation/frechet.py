@@ -163,11 +163,12 @@ class _Coupling:
         """Returns the variance of the distance that is due to a's examples, to first order."""
         own, other = self.roots
         inverse = own / np.maximum((own**2).sum(axis=0), np.finfo(float).tiny)
-        step, rotation = self.a.mean - self.b.mean, self.left @ self.right
+        transport = inverse @ (self.left @ self.right) @ other.T
+        step = self.a.mean - self.b.mean
         influence = np.empty(len(features))
         for rows, block in blocks(features):
             x = block - self.a.mean
-            moved = ((x @ inverse @ rotation) * (x @ other)).sum(axis=1)
+            moved = ((x @ transport) * x).sum(axis=1)
             influence[rows] = 2.0 * x @ step + (x**2).sum(axis=1) - moved
         return float(influence.var(ddof=1)) / len(features)
 

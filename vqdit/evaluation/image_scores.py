@@ -69,8 +69,20 @@ class ImageFeatures:
             (64,), learning_rate_init=3e-3, early_stopping=True, max_iter=1000, random_state=0
         )
         model.fit(pixels(images[:MAX_FITTED]), labels[:MAX_FITTED])
+        self._model = model
         self._weight, self._bias = model.coefs_[0], model.intercepts_[0]
 
     def __call__(self, images: UInt8[np.ndarray, "b *size"]) -> Float[np.ndarray, "b d"]:
         """Returns the features of pictures."""
         return np.maximum(pixels(images) @ self._weight + self._bias, 0.0)
+
+    def logits(self, features: Float[np.ndarray, "b d"]) -> Float[np.ndarray, "b k"]:
+        """Returns the classifier's answers before the softmax, given the features of pictures."""
+        found = features @ self._model.coefs_[1] + self._model.intercepts_[1]
+        if found.shape[1] == 1:  # of two classes, which have one logistic unit
+            return np.concatenate([np.zeros_like(found), found], axis=1)
+        return found
+
+    def predict(self, images: UInt8[np.ndarray, "b *size"]) -> Int[np.ndarray, " b"]:
+        """Returns the most probable class of each picture."""
+        return self._model.classes_[self.logits(self(images)).argmax(axis=1)]

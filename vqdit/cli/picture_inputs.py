@@ -1,0 +1,184 @@
+"""Sets of pictures, feature networks and metrics, as the options of `vqdit evaluate` name them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from vqdit.cli.options import near
+
+GROUPS = {"prdc": ("precision", "recall", "density", "coverage")}
+"""Names of several metrics together."""
+NETWORKS = ("vgg-fd", "pixels", "recogniser")
+"""Names of feature networks that need no file."""
+
+
+def read_names(metrics: str) -> list[str]:
+    """Returns the names of metrics of sets.
+
+    Raises:
+        ValueError: a name is unknown.
+    """
+    from vqdit.evaluation.set_metrics import METRICS
+
+    names: list[str] = []
+    for name in (word.strip() for word in metrics.split(",")):
+        if name not in METRICS and name not in GROUPS:
+            hint = near(name, METRICS) or f"; one of: {', '.join((*METRICS, *GROUPS))}"
+            raise ValueError(f"unknown metric of pictures {name!r}{hint}")
+        names += [n for n in GROUPS.get(name, (name,)) if n not in names]
+    return names
+
+
+def network_of(
+    features: str, preprocessing: Any, unknown_weights: bool, reference: Any = None
+) -> Any:
+    """Returns the feature network that --features names.
+
+    Args:
+        features: the value of the option.
+        preprocessing: how pictures are resized for Inception, or None.
+        unknown_weights: whether weights with an unknown checksum are accepted.
+        reference: the `Reference`, on whose classes a recogniser is trained.
+
+    Raises:
+        ValueError: there is no such network, or it does not take an option.
+    """
+    from vqdit.evaluation import feature_networks as networks
+    from vqdit.files import local_path
+
+    if features in NETWORKS:
+        if preprocessing:
+            raise ValueError(f"{features} has a preprocessing of its own; omit --preprocessing")
+        if features == "recogniser":
+            if reference is None or reference.pictures is None:
+                raise ValueError("a recogniser needs labelled pictures; give --reference=PATH")
+            return networks.recogniser_network(reference.pictures)
+        return networks.vgg_network() if features == "vgg-fd" else networks.pixels_network()
+    if ".py:" in features:
+        return networks.function_network(features)
+    if (file := local_path(features)).is_file():
+        return networks.inception_network(file, preprocessing or "clean", unknown_weights)
+    raise ValueError(
+        f"unknown features {features!r}{near(features, NETWORKS)}; give {', '.join(NETWORKS)}, or "
+        "FILE.py:FUNCTION, or the file of Inception's weights"
+    )
+
+
+def read_set(path: str, size: int | None) -> Any:
+    """Reads a set: a folder, a file, DIR:SPLIT of a workdir, or a source such as image_folder:DIR.
+
+    Args:
+        path: the set.
+        size: edge to which pictures are cropped and resized, or None.
+
+    Raises:
+        ValueError: it is none of these, or cannot be read.
+    """
+    from vqdit.cli import prepare
+    from vqdit.evaluation import picture_sets as sets
+    from vqdit.files import local_path
+    from vqdit.runs import workdir as runs
+
+    place = local_path(path)
+    if place.is_file():
+        found = sets.read_file(place)
+        return found._replace(pictures=_fitted(found.pictures, size))
+    if (place / "samples.npz").is_file():  # the other pictures there are a grid and previews
+        return read_set(str(place / "samples.npz"), size)
+    before, _, split = path.rpartition(":")
+    folder, kind = local_path(before or path), path.partition(":")[0]
+    if place.is_dir():
+        if (place / runs.CONFIG).is_file() or (place / runs.ORDER).is_file():
+            raise ValueError(f"{path} is a workdir; name one of its splits, as in {path}:train")
+        return sets.Reference(sets.read_folder(place, size))
+    if folder.is_dir() and split in ("train", "validation", "test"):
+        source = runs.read_experiment(runs.find_run(folder)).data.source
+        return sets.Reference(_fitted(sets.read_source(path, source, split), size))
+    if kind in prepare.SOURCES or kind == "tfds":
+        return sets.Reference(_fitted(_read_source(path, size), size))
+    raise FileNotFoundError(
+        f"no set of pictures {path}; name a folder, an .npz or .npy file, WORKDIR:SPLIT, or "
+        "SOURCE:PATH such as image_folder:DIR"
+    )
+
+
+def _fitted(pictures: Any, size: int | None) -> Any:
+    return pictures.fitted(size) if pictures is not None and size else pictures
+
+
+def _read_source(path: str, size: int | None) -> Any:
+    """Reads SOURCE[:PATH][:SPLIT]; the split is train unless it is named."""
+    from vqdit import data
+    from vqdit.cli import prepare
+    from vqdit.evaluation.picture_sets import read_source
+
+    rest, _, split = path.rpartition(":")
+    if split not in ("train", "validation", "test"):
+        rest, split = path, "train"
+    name, _, place = rest.partition(":")
+    if name == "tfds":
+        name, place = rest, ""
+    takes_size = "size" in prepare.SOURCES.get(name, ("", ("size",)))[1]
+    if takes_size and not size:
+        raise ValueError(f"{path} needs --size=N, the edge to which its pictures are resized")
+    options = {"path": place or None, "size": size if takes_size else None}
+    cls, fields = prepare.read(name, options)
+    return read_source(path, prepare.build(getattr(data, cls), fields), split)
+
+
+def check_reference(names: Sequence[str], reference: str | None, network: Any) -> None:
+    """Raises ValueError if metrics need another feature network, or a reference."""
+    if "fid" in names and not network.is_inception:
+        raise ValueError(
+            f"fid is the distance in the features of Inception, and {network.name} is not; measure "
+            "fd, or give the file of Inception's weights with --features=FILE"
+        )
+    if "is" in names and not network.has_classes:
+        raise ValueError(
+            "is needs the answers of a classifier; give --features=FILE of Inception's weights, or "
+            "--features=recogniser"
+        )
+    compared = [name for name in names if name != "is"]
+    if compared and not reference:
+        raise ValueError(f"{compared[0]} needs a reference; give --reference=PATH")
+
+
+def check_sets(
+    names: Sequence[str],
+    samples: Any,
+    other: Any,
+    reference: str | None,
+    network: Any,
+    num: int | None,
+    settings: Any,
+) -> None:
+    """Raises ValueError for what cannot be measured, before features are computed."""
+    if num is not None and num > samples.count:
+        raise ValueError(f"--num={num}, but {samples.name} has {samples.count} pictures")
+    compared = [name for name in names if name != "is"]
+    of_pictures = [name for name in compared if name not in ("fid", "fd")]
+    if of_pictures and other.pictures is None:
+        raise ValueError(
+            f"{reference} has statistics only, and {of_pictures[0]} needs the pictures of the "
+            "reference; name a set of pictures, or measure fid and fd only"
+        )
+    if other.network and other.network != network.identity:
+        raise ValueError(
+            f"the statistics of {reference} are of the features {other.network!r}, but --features "
+            f"are {network.identity!r}; use the same features"
+        )
+    count = samples.count if num is None else num
+    least = {name: 2 for name in compared} | {"is": 2 * settings.splits}
+    least |= dict.fromkeys(GROUPS["prdc"], settings.k + 1)
+    for name in names:
+        sizes = [("samples", count)]
+        if name != "is" and other.pictures is not None:
+            sizes.append(("pictures of the reference", other.pictures.count))
+        for what, found in sizes:
+            if found < least[name]:
+                raise ValueError(f"{name} needs at least {least[name]} {what}, got {found}")
+    if compared and other.pictures is not None and other.pictures.size != samples.size:
+        (h, w), (height, width) = samples.size, other.pictures.size
+        raise ValueError(
+            f"samples have {w}x{h} pixels and the reference {width}x{height}; give --size=N to "
+            "crop and resize both to NxN"
+        )

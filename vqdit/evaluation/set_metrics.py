@@ -1,0 +1,103 @@
+"""Metrics of a set of samples against a reference, by their features."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from vqdit.evaluation.extraction import Features
+from vqdit.evaluation.frechet import Gaussian, frechet_estimate
+from vqdit.evaluation.inception_score import inception_score
+from vqdit.evaluation.intervals import Estimate
+from vqdit.evaluation.mmd import SCALE, SIGMA, SUBSET_SIZE, SUBSETS, gaussian_mmd, kid
+from vqdit.evaluation.neighbours import K, manifolds
+
+MANIFOLDS = ("precision", "recall", "density", "coverage")
+METRICS = {
+    "fid": "Frechet distance in the features of Inception",
+    "fd": "Frechet distance in any features",
+    "kid": "kernel distance: MMD^2 with a polynomial kernel",
+    "mmd": "MMD^2 with a Gaussian kernel, times 1000",
+    "precision": "fraction of samples near the reference",
+    "recall": "fraction of the reference near samples",
+    "density": "mean number of reference balls with a sample, over k",
+    "coverage": "fraction of reference balls with a sample",
+    "is": "Inception Score",
+}
+"""Names of the metrics, and what they are."""
+BETTER = {"fid": "lower", "fd": "lower", "kid": "lower", "mmd": "lower"}
+"""Direction of improvement; higher for all other metrics."""
+
+
+class Settings(NamedTuple):
+    """Numbers that metrics depend on, and which reports state.
+
+    Attributes:
+        subsets: number of random subsets of KID.
+        subset_size: examples of each set in a subset; fewer if there are fewer.
+        k: number of the neighbour at which a ball of precision to coverage ends.
+        sigma: bandwidth of the Gaussian kernel.
+        splits: parts of the Inception Score; fewer if there are fewer than 20 samples.
+        seed: seed of subsets and parts.
+    """
+
+    subsets: int = SUBSETS
+    subset_size: int = SUBSET_SIZE
+    k: int = K
+    sigma: float = SIGMA
+    splits: int = 10
+    seed: int = 2020
+
+
+def measure_sets(
+    metrics: Sequence[str],
+    samples: Features,
+    reference: Features | None,
+    statistics: Gaussian | None = None,
+    settings: Settings = Settings(),  # noqa: B008
+    report: Callable[[str], None] = lambda name: None,
+) -> dict[str, dict[str, Any]]:
+    """Returns the value, the 95 % interval and the settings of each metric.
+
+    Args:
+        metrics: names of `METRICS`.
+        samples: features of the samples.
+        reference: features of the reference; None if there are only statistics.
+        statistics: mean and covariance of the reference, which Frechet distances use if given.
+        settings: numbers that the metrics depend on.
+        report: called with the name of each metric before it is measured.
+
+    Raises:
+        ValueError: there are too few examples, or features of two networks.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    x = samples.values
+    for name in metrics:
+        report(name)
+        if name in found:
+            continue
+        if name == "is":
+            if samples.logits is None:
+                raise ValueError("is (Inception Score) needs features with the answers of classes")
+            logits, seed = samples.logits, settings.seed
+            score = inception_score(logits, settings.splits, seed)
+            found[name] = _record(score, splits=settings.splits, classes=logits.shape[1])
+        elif name in ("fid", "fd") and statistics is not None:
+            found[name] = _record(frechet_estimate(x, statistics), reference="statistics")
+        elif reference is None:
+            raise ValueError(f"{name} needs the pictures of the reference, not only statistics")
+        elif name in ("fid", "fd"):
+            found[name] = _record(frechet_estimate(x, reference.values))
+        elif name == "kid":
+            size = min(settings.subset_size, len(x), len(reference.values))
+            value = kid(x, reference.values, settings.subsets, size, settings.seed)
+            found[name] = _record(value, subsets=settings.subsets, subset_size=size)
+        elif name == "mmd":
+            value = gaussian_mmd(x, reference.values, settings.sigma)
+            found[name] = _record(value, sigma=settings.sigma, scale=SCALE)
+        else:
+            every = manifolds(x, reference.values, settings.k)
+            found |= {n: _record(every[n], k=settings.k) for n in MANIFOLDS if n in metrics}
+    return {name: found[name] for name in metrics}
+
+
+def _record(estimate: Estimate, **settings: Any) -> dict[str, Any]:
+    return {**estimate._asdict(), "settings": settings}
