@@ -19,7 +19,7 @@ from vqdit.config import Experiment
 from vqdit.data import Batch, Data, Feature, Source
 from vqdit.data.sources import PRESENT
 from vqdit.losses import LPIPS, Mel
-from vqdit.modalities import BPE, Audio, Image, Label, Modality, Text
+from vqdit.modalities import BPE, Audio, Image, Label, Modality, Text, Video
 from vqdit.models import (
     ConvAutoencoder,
     DiT,
@@ -285,8 +285,9 @@ def shrunk(experiment: Experiment, tokenizers: dict[str, TokenizerTask], **field
         Audio: lambda audio: (
             {"seconds": (edges[Audio] / audio.rate / 2, edges[Audio] / audio.rate)}
             if audio.seconds
-            else {"samples": edges[Audio]}
+            else {"samples": edges.get(Audio, audio.samples)}
         ),
+        Video: lambda _: {"size": (edges[Video],) * 2},
         Text: lambda text: {"length": edges.get(Text, min(text.length, 16))},
         BPE: lambda _: {"size": 300},
         FSQ: lambda _: {"levels": (3, 3)},

@@ -239,11 +239,13 @@ def test_a_part_of_a_class_is_no_choice():
         "KJV",
         "Missing",
         "Mixture",
+        "MovingFashion",
         "SpokenFashion",
         "SpokenWords",
         "TFDS",
         "Table",
         "TextFiles",
+        "VideoFolder",
     }
 
 

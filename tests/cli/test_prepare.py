@@ -12,8 +12,9 @@ from PIL import Image
 from vqdit.cli.main import main
 from vqdit.cli.overrides import override
 from vqdit.config import Experiment
-from vqdit.data import AudioFolder, ImageFolder, Table, TextFiles
-from vqdit.modalities import Audio
+from vqdit.data import AudioFolder, ImageFolder, Table, TextFiles, VideoFolder
+from vqdit.modalities import Audio, Video
+from vqdit.modalities.video_files import gif
 
 
 @pytest.fixture
@@ -60,6 +61,24 @@ def test_a_folder_is_prepared_and_the_printed_options_name_it(folder, capsys):
     ]
     assert source_of(lines[5]) == ImageFolder(path="my pictures", size=8, channels=1)
     assert [path.name.split("_")[0] for path in (folder / "data").iterdir()] == ["image"]
+
+
+def test_videos_are_prepared_in_a_form_of_the_options(folder, capsys):
+    for number in range(10):
+        level = (10 * number + np.arange(3))[:, None, None, None]
+        clip = np.broadcast_to(level, (3, 8, 8, 3)).astype(np.uint8)
+        (folder / "clips").mkdir(exist_ok=True)
+        (folder / "clips" / f"{number}.gif").write_bytes(gif(clip, 4.0))
+    options = ["--size=8", "--channels=1", "--frames=3", "--fps=4", "--captions=names"]
+    assert main(["prepare", "video_folder", "clips", *options]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:3] == [
+        "video_folder: 8 train, 1 validation, 1 test",
+        "  text: at most [256]",
+        "  video: [3, 8, 8, 1]",
+    ]
+    video = Video(frames=3, size=(8, 8), fps=4.0, channels=1, outside="skip")
+    assert source_of(lines[-1]) == VideoFolder(path="clips", video=video, captions="names")
 
 
 def test_what_is_left_out_is_said(folder, capsys, refused):

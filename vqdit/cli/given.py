@@ -193,7 +193,7 @@ def read_edits(
 def _read_edit(model: Any, options: Mapping[str, Any]) -> dict[str, Any]:
     import numpy as np
 
-    from vqdit.modalities import Image
+    from vqdit.modalities import Image, Video
     from vqdit.tasks.editing import EditSpec
 
     if "mask" not in options and "strength" not in options:
@@ -205,14 +205,28 @@ def _read_edit(model: Any, options: Mapping[str, Any]) -> dict[str, Any]:
     modality = model.modality(name)
     mask = None
     if "mask" in options:
-        if not isinstance(modality, Image):
+        if not isinstance(modality, Image | Video):
             raise ValueError(
                 f"--mask is for pictures, and {name!r} is not a picture; use only --strength, or "
                 "a template of a text, as in --given='text=In ___'"
             )
-        grey = dataclasses.replace(modality, channels=1)
-        mask = np.stack(grey.read(options["mask"]))[..., 0] >= WHITE
+        mask = _read_mask(modality, options["mask"])
     return {name: EditSpec(np.stack(modality.read(value)), mask, options.get("strength", 1.0))}
+
+
+def _read_mask(modality: Any, file: str) -> Any:
+    """Reads where data are regenerated; a picture as the mask of a clip is that of every frame."""
+    import numpy as np
+
+    from vqdit.modalities import Image, Video
+    from vqdit.modalities.videos import SUFFIXES
+
+    grey = dataclasses.replace(modality, channels=1)
+    if isinstance(modality, Video) and not file.lower().endswith(SUFFIXES):
+        picture = Image(size=modality.size, channels=1, fit=modality.fit)
+        white = np.stack(picture.read(file))[..., 0] >= WHITE
+        return np.repeat(white[:, None], modality.frames, axis=1)
+    return np.stack(grey.read(file))[..., 0] >= WHITE
 
 
 def _read_interpolation(model: Any, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -247,18 +261,18 @@ def _split_pair(value: str) -> tuple[str, str]:
 
 
 def _split_name(model: Any, word: str, option: str, value: str) -> tuple[str, str]:
-    """Splits NAME=VALUE; the name may be omitted if the model generates one kind of picture.
+    """Splits NAME=VALUE; the name may be omitted if the model generates one picture or clip.
 
     The text before an equals sign is a name only if the model has a modality of this name;
     otherwise it is a part of a file name.
     """
-    from vqdit.modalities import Image
+    from vqdit.modalities import Image, Video
 
     name, equals, text = word.partition("=")
     if equals and (name in model.task.modalities or not local_path(word).exists()):
         model.modality(name)  # raises an error that lists the known names
         return name, text
-    found = [n for n in model.task.targets if isinstance(model.modality(n), Image)]
+    found = [n for n in model.task.targets if isinstance(model.modality(n), Image | Video)]
     if len(found) != 1:
         known = ", ".join(model.task.targets)
         raise ValueError(f"{option} needs a name, as in {option}=NAME={value}; one of: {known}")

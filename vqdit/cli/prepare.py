@@ -25,12 +25,18 @@ Errors = Annotated[str | None, choice("strict", "replace")]
 SplitBy = Annotated[str | None, choice("documents", "position")]
 Seconds = Annotated[str | None, text("LOW,HIGH")]
 Loudness = Annotated[float | None, NUMBER]
+Fps = Annotated[float | None, NUMBER]
 Transcripts = Annotated[str | None, choice("files", "names")]
 SOURCES = {
     "digits": ("Digits", ()),
     "fashion_mnist": ("FashionMNIST", ("path", "download")),
     "spoken_fashion": ("SpokenFashion", ("path",)),
     "image_folder": ("ImageFolder", ("path", "size", "channels", "on_error")),
+    "moving_fashion": ("MovingFashion", ("path", "size", "channels", "frames", "fps")),
+    "video_folder": (
+        "VideoFolder",
+        ("path", "size", "channels", "frames", "fps", "captions", "on_error"),
+    ),
     "table": ("Table", ("path", "size", "channels", "samples", "rate", "length")),
     "text_files": ("TextFiles", ("path", "length", "documents", "errors", "split_by")),
     "audio_folder": (
@@ -46,6 +52,9 @@ SOURCES = {
 """The class of each data set, and its options."""
 OF_AUDIO = ("rate", "channels", "samples", "seconds")
 """Options that are fields of the `audio` of sources that have one."""
+OF_VIDEO = ("size", "channels", "frames", "fps")
+"""Options that are fields of the `video` of sources of clips."""
+WITH_VIDEO = ("MovingFashion", "VideoFolder")
 WITH_AUDIO = ("AudioFolder", "AsteriskSpeech", "SpokenWords", "Chorales")
 
 
@@ -65,6 +74,9 @@ def prepare(
     seconds: Seconds = None,
     loudness: Loudness = None,
     transcripts: Transcripts = None,
+    captions: Transcripts = None,
+    frames: Length = None,
+    fps: Fps = None,
     download: bool = False,
 ) -> int:
     """Prepare a data set for training, without TensorFlow.
@@ -81,6 +93,10 @@ def prepare(
     image_folder PATH: a folder of PNG, JPEG, WebP, GIF, BMP or TIFF files; sub-folders are classes.
 
     audio_folder PATH: a folder of WAV, FLAC, Ogg, MP3 or other sounds; sub-folders are classes.
+
+    video_folder PATH: a folder of MP4, WebM, MOV, GIF or other videos; sub-folders are classes.
+
+    moving_fashion [PATH]: fashion_mnist in motion: clips with captions and tones.
 
     asterisk_speech: recorded prompts and their texts, of Debian's packages
     asterisk-core-sounds-en-wav and asterisk-core-sounds-en.
@@ -105,16 +121,17 @@ def prepare(
     Args:
         name: Name of a data set, or a config.
         path: File or folder of the data set.
-        size: Edge in pixels of the squares to which pictures are cropped and resized. Default: 64.
-        channels: 1 for grey, 3 for colour; default 3. For an audio_folder: 1 for mono, 2 for
-            stereo; default 1.
+        size: Edge in pixels of the squares to which pictures are cropped and resized. Default: 64;
+            32 for clips.
+        channels: 1 for grey, 3 for colour; default 3, and 1 for moving_fashion. For an
+            audio_folder: 1 for mono, 2 for stereo; default 1.
         samples: Length of a table's sounds, in samples; default 8000. For an audio_folder: length
             of its consecutive windows.
         rate: Sampling rate of sounds, in Hz. Default: 8000; 16000 for audio_folder and chorales.
         length: For a table: largest length of a text in bytes; default 64. For text_files and kjv:
             length of a window; default 1024.
-        on_error: For an image_folder or an audio_folder, what to do if files cannot be decoded:
-            "error" stops and names all of them, "skip" leaves them out. Default: error.
+        on_error: For an image_folder, audio_folder or video_folder, what to do if files cannot be
+            decoded: "error" stops and names them, "skip" leaves them out. Default: error.
         documents: The documents of text_files: files, lines, or blocks between blank lines.
             Default: file.
         errors: For text_files, what to do with bytes that are not UTF-8: "strict" stops, "replace"
@@ -127,6 +144,10 @@ def prepare(
             scaling.
         transcripts: Texts of an audio_folder: files (hello.txt beside hello.wav) or names of the
             files. Default: none.
+        captions: Texts of a video_folder: files (dog.txt beside dog.mp4) or names of the files.
+            Default: none.
+        frames: Number of frames of clips. Default: 17.
+        fps: Frames per second of clips. Default: 8.
         download: Download the files of fashion_mnist.
     """
     options = {
@@ -143,6 +164,9 @@ def prepare(
         "seconds": seconds,
         "loudness": loudness,
         "transcripts": transcripts,
+        "captions": captions,
+        "frames": frames,
+        "fps": fps,
         "download": download or None,
     }
     if name.endswith(".py"):
@@ -224,7 +248,10 @@ def read(name: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
             flag = f"--{option.replace('_', '-')}"
             shown = f"path, got {options[option]!r}" if option == "path" else flag
             raise ValueError(f"{name} takes no {shown}; see --help")
-    if cls in ("ImageFolder", "AudioFolder", "Table", "TextFiles") and "path" not in options:
+    if (
+        cls in ("ImageFolder", "AudioFolder", "VideoFolder", "Table", "TextFiles")
+        and "path" not in options
+    ):
         raise ValueError(f"vqdit prepare {name} needs a path, as in vqdit prepare {name} PATH")
     if cls == "TFDS":
         options = {"name": name.removeprefix("tfds:"), **options}
@@ -238,6 +265,10 @@ def read(name: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
             bounds = [read_number("--seconds", w) for w in nested["audio.seconds"].split(",")]
             nested["audio.seconds"] = bounds[0], bounds[-1]
         options = nested
+    if cls in WITH_VIDEO:
+        if "size" in options:
+            options["size"] = options["size"], options["size"]
+        options = {f"video.{name}" if name in OF_VIDEO else name: options[name] for name in options}
     return cls, options
 
 
@@ -246,10 +277,13 @@ def build(cls: type[Any], fields: Mapping[str, Any]) -> Any:
     import dataclasses
 
     source = cls(**{name: value for name, value in fields.items() if "." not in name})
-    if cls.__name__ not in WITH_AUDIO:
-        return source
-    inner = {name.partition(".")[2]: value for name, value in fields.items() if "." in name}
-    return dataclasses.replace(source, audio=dataclasses.replace(source.audio, **inner))
+    inner: dict[str, dict[str, Any]] = {}
+    for name, value in fields.items():
+        part, _, field = name.partition(".")
+        if field:
+            inner.setdefault(part, {})[field] = value
+    parts = {part: dataclasses.replace(getattr(source, part), **inner[part]) for part in inner}
+    return dataclasses.replace(source, **parts)
 
 
 def _shown(value: Any) -> str:

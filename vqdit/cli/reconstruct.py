@@ -8,8 +8,8 @@ from vqdit.cli.options import FOLDER, Workdir, integer, path, text
 from vqdit.rules import Integer
 
 SHOWN = 64
-HEARD = 16
-"""Largest number of sounds that are written."""
+PLAYED = 16
+"""Largest number of sounds or clips that are written."""
 CODEBOOK = ("code_use.png", "codebook.png")
 SHOWS = (
     "originals above their reconstructions",
@@ -32,8 +32,9 @@ def reconstruct(
     Writes reconstructions.png (originals above their reconstructions), reconstructions.npz with
     original, reconstruction and codes or latents (and, if lengths vary, original_length and so on),
     and metrics.json (PSNR in dB, usage and perplexity of the codebook; for sounds also SI-SDR in
-    dB, distances of spectrograms, and kbit/s). The first 16 sounds are also written as
-    original_0000.wav, reconstruction_0000.wav and so on. If there is a codebook, it also writes
+    dB, distances of spectrograms, and kbit/s; for clips the means over frames, and flicker in
+    levels of 8 bits). The first 16 sounds or clips are also written as original_0000.wav or .mp4,
+    reconstruction_0000.wav or .mp4 and so on. If there is a codebook, it also writes
     code_use.png, the frequencies of its codes in the split, and codebook.png, which shows each code
     decoded at all positions (of a large codebook only the most frequent codes; of sounds the
     spectrograms).
@@ -41,15 +42,16 @@ def reconstruct(
     With --input, files are reconstructed instead of the data. Recordings may have any rate and
     length. They are written as NAME_reconstruction.wav at the rate of the tokenizer, and as
     NAME_mel.png, the log mel spectrograms of original and reconstruction. Pictures are resized to
-    the size of the tokenizer. metrics.json has the metrics of each file (SI-SDR in dB, distances of
-    spectrograms and kbit/s; PSNR, SSIM and bits per pixel). If files cannot be read, it lists them,
-    and the command ends with code 1.
+    the size of the tokenizer, and videos are cut to its clips, too (NAME_reconstruction.mp4, and
+    NAME_frames.png with both). metrics.json has the metrics of each file (SI-SDR in dB, distances
+    of spectrograms and kbit/s; PSNR, SSIM, flicker and bits per pixel). If files cannot be read, it
+    lists them, and the command ends with code 1.
 
     Args:
         workdir: Workdir of a tokenizer; if the config has several experiments, the last tokenizer
             is used.
         split: Split of the data to reconstruct. Default: test.
-        input: A recording or a picture, or a folder of them.
+        input: A recording, a picture or a video, or a folder of them.
         codebooks: With --input: number of codes per token; the first codebooks are used. Default:
             all.
         out: Folder of the results.
@@ -63,7 +65,7 @@ def reconstruct(
     from vqdit.data.sources import check_split
     from vqdit.files import write_json
     from vqdit.inference.tokenizer import Tokenizer
-    from vqdit.modalities import Audio
+    from vqdit.modalities import Audio, Video
     from vqdit.modalities.drawing import save_png, side_by_side
     from vqdit.ragged import cut, padded_columns
     from vqdit.runs import restoring
@@ -115,7 +117,7 @@ def reconstruct(
     arrays[kind] = tokens
     if task.modality.lengths:
         arrays = padded_columns(arrays)
-    is_sound = isinstance(task.modality, Audio)
+    is_played = isinstance(task.modality, Audio | Video)
     drawn = (task.modality.draw(x[:SHOWN]) for x in (originals, reconstructions))
     files = ["reconstructions.png"]
     sizes = task.quantizer.codebook_sizes if isinstance(task, TokenizerTask) else ()
@@ -129,16 +131,17 @@ def reconstruct(
             counts = count_codes(np.concatenate(tokens), sizes)
             save_use(counts, new / CODEBOOK[0])
             save_png(new / CODEBOOK[1], appearance(tokenizer, counts))
-        if heard := is_sound * min(HEARD, len(originals)):
-            task.modality.write(originals[:heard], new, "original")
-            task.modality.write(reconstructions[:heard], new, "reconstruction")
+        if played := is_played * min(PLAYED, len(originals)):
+            task.modality.write(originals[:played], new, "original")
+            task.modality.write(reconstructions[:played], new, "reconstruction")
         write_json(new / reconstruct_files.RECORD, record)
     print(f"{len(originals)} examples of the {split} split, {run} at step {restored.step}")
     print("  " + "  ".join(f"{name} {value:.4g}" for name, value in numbers.items()))
     for file, shows in zip(files, SHOWS, strict=False):
         print(f"  {folder / file}: {shows}")
-    if heard:
-        print(f"  {folder}/original_*.wav, reconstruction_*.wav: the first {heard} sounds")
+    if played:
+        ending, what = (".mp4", "clips") if isinstance(task.modality, Video) else (".wav", "sounds")
+        print(f"  {folder}/original_*{ending}, reconstruction_*{ending}: the first {played} {what}")
     if not is_drawn:
         why = (
             (f"{max(sizes)} codes are too many to draw")

@@ -1,5 +1,6 @@
-"""`vqdit reconstruct --input=FILE|FOLDER`: reconstructs any recordings or pictures."""
+"""`vqdit reconstruct --input=FILE|FOLDER`: reconstructs any recordings, pictures or videos."""
 
+import dataclasses
 import math
 import sys
 from collections import Counter
@@ -11,7 +12,7 @@ RECORD = "metrics.json"
 SUFFIX = "_reconstruction"
 EARLIER = (
     r"(code_use|codebook|reconstructions)\.png|reconstructions\.npz|"
-    rf"(original|reconstruction)_\d+\.wav|.*{SUFFIX}\.(wav|png)|.*_mel\.png"
+    rf"(original|reconstruction)_\d+\.(wav|mp4)|.*{SUFFIX}\.(wav|png|mp4)|.*_(mel|frames)\.png"
 )
 """Pattern of results that an earlier `vqdit reconstruct` may have written, but not this one."""
 
@@ -31,26 +32,26 @@ def reconstruct_files(run: Path, source: str, codebooks: int | None, out: str) -
         0, or 1 if a file could not be read.
 
     Raises:
-        ValueError: the tokenizer does not encode sounds or pictures, has fewer codebooks, or no
-            file can be read.
+        ValueError: the tokenizer does not encode sounds, pictures or clips, has fewer codebooks, or
+            no file can be read.
         FileNotFoundError: there is no such file or folder.
     """
     from vqdit.cli.outputs import replacing
     from vqdit.files import write_json
     from vqdit.inference.examples import require_codebooks
     from vqdit.inference.tokenizer import Tokenizer
-    from vqdit.modalities import Audio, Image
+    from vqdit.modalities import Audio, Image, Video
     from vqdit.modalities.base import find_files
     from vqdit.modalities.classes import shown
     from vqdit.runs import restoring
     from vqdit.runs import workdir as runs
 
     task: Any = runs.read_experiment(run).task
-    kinds: tuple[tuple[type, type[_Kind]], ...] = ((Audio, _Sounds), (Image, _Pictures))
-    kind = next((kind for cls, kind in kinds if isinstance(task.modality, cls)), None)
+    kinds: dict[type, type[_Kind]] = {Audio: _Sounds, Image: _Pictures, Video: _Clips}
+    kind = next((kind for cls, kind in kinds.items() if isinstance(task.modality, cls)), None)
     if kind is None:
         raise ValueError(
-            f"--input is for sounds and pictures, but {run} is a tokenizer of {task.name}"
+            f"--input is for sounds, pictures and videos, but {run} is a tokenizer of {task.name}"
         )
     require_codebooks(codebooks, task.codebook_sizes)
     files = find_files(source, kind.suffixes(), kind.what)
@@ -215,4 +216,39 @@ class _Pictures(_Kind):
         if self._sizes:
             positions = math.prod(tokens.shape[1:-1])
             numbers["bits_per_pixel"] = self._bits * positions / math.prod(stored.shape[:2])
+        return numbers
+
+
+class _Clips(_Kind):
+    what, shows = "video", " and frames of originals above those of reconstructions"
+
+    @staticmethod
+    def suffixes() -> tuple[str, ...]:
+        from vqdit.modalities.videos import SUFFIXES
+
+        return SUFFIXES
+
+    def read(self, file: Path) -> _Read:
+        cell = dataclasses.replace(self._modality, outside="cut").read_cell(file)
+        return _Read(cell.stored, cell.changes)
+
+    def reconstruct(self, stored: Any, folder: Path, name: str) -> dict[str, float]:
+        import jax.numpy as jnp
+        import numpy as np
+
+        from vqdit.metrics import SSIM_WINDOW, flicker, frame_psnr, frame_ssim
+        from vqdit.modalities.drawing import save_png, side_by_side
+        from vqdit.modalities.video_files import mp4
+
+        tokens = self._tokenizer.encode(stored[None], codebooks=self._given)
+        result = np.asarray(self._tokenizer.decode(tokens, standardized=False))
+        (folder / f"{name}{SUFFIX}.mp4").write_bytes(mp4(result[0], self._modality.fps))
+        save_png(folder / f"{name}_frames.png", side_by_side(stored, result[0]))
+        x, y = (self._modality.standardize(jnp.asarray(part)) for part in (stored[None], result))
+        numbers = {"psnr": float(frame_psnr(x, y)[0]), "flicker": float(flicker(x, y)[0])}
+        if min(self._modality.size) >= SSIM_WINDOW:
+            numbers["ssim"] = float(frame_ssim(x, y)[0])
+        if self._sizes:
+            positions = math.prod(tokens.shape[1:-1])
+            numbers["bits_per_pixel"] = self._bits * positions / math.prod(stored.shape[:3])
         return numbers

@@ -41,20 +41,23 @@ def sample(
     """Generate from a trained model.
 
     Writes index.html (open it in a browser), samples.npz (one array per modality), grid.png, one
-    file per sample, and samples.json (the settings).
+    file per sample, and samples.json (the settings). Clips are MP4 files, with the sounds of their
+    samples, and one GIF of all.
 
     Args:
         workdir: Workdir of a run; if the config has several experiments, the last one is used.
         num: Number of samples. Default: 16, or one per given item if several items are given.
         given: NAME=VALUE, a known modality: text=seven, text=LINES.txt, label=7, label=3,5,
-            image=FILE.png, audio=FILE.wav, or a folder of files. Sample i uses item i mod n. A
-            label that is only a condition may be "none" or -1; if it is not given, samples cycle
-            through the classes. "text=In the ___ created" is a template, whose gap is filled in
-            (___12 has twelve units, such as bytes). "text^=In the" is the beginning of a text.
+            image=FILE.png, audio=FILE.wav, video=FILE.mp4, or a folder of files. Sample i uses item
+            i mod n. A label that is only a condition may be "none" or -1; if it is not given,
+            samples cycle through the classes. "text=In the ___ created" is a template, whose gap is
+            filled in (___12 has twelve units, such as bytes). "text^=In the" is the beginning of a
+            text.
         want: Name of a modality to generate. Default: all that are not given. A modality that is
             neither given nor wanted stays unknown.
-        init: Picture to edit; for another modality NAME=VALUE, as in --given.
-        mask: Picture: white areas are regenerated, black areas are unchanged bit for bit.
+        init: Picture or clip to edit; for another modality NAME=VALUE, as in --given.
+        mask: Picture: white areas are regenerated, black areas are unchanged bit for bit. For a
+            clip also a clip.
         strength: Time to which --init is noised, in (0, 1]; 1 is pure noise. Default: 1. Required
             without --mask. With --interpolate it is required and may be 0.
         interpolate: Two pictures A,B; the samples are on a path from A to B and have the same

@@ -14,6 +14,7 @@ from vqdit.data.image_folder import ImageFolder
 from vqdit.data.kjv import KJV
 from vqdit.data.missing import Missing
 from vqdit.data.mixture import Mixture
+from vqdit.data.moving_fashion import MovingFashion
 from vqdit.data.pipeline import Data
 from vqdit.data.sources import Feature, Source
 from vqdit.data.spoken_fashion import SpokenFashion
@@ -21,6 +22,7 @@ from vqdit.data.spoken_words import SpokenWords
 from vqdit.data.stock import TFDS
 from vqdit.data.table import Table
 from vqdit.data.text_files import TextFiles
+from vqdit.data.video_folder import VideoFolder
 
 __all__ = [
     "KJV",
@@ -44,9 +46,11 @@ __all__ = [
     "Missing",
     "Mixing",
     "Mixture",
+    "MovingFashion",
     "Source",
     "SpokenFashion",
     "SpokenWords",
     "Table",
     "TextFiles",
+    "VideoFolder",
 ]

@@ -3,10 +3,9 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
-from vqdit.data.class_folders import ClassFolder, Grouped
+from vqdit.data.class_folders import ClassFolder, Grouped, text_beside
 from vqdit.data.recordings import Item, Recordings
 from vqdit.data.sources import OPTION, SPLITS
-from vqdit.escapes import escaped
 from vqdit.modalities.classes import shown
 from vqdit.modalities.sounds import SUFFIXES, read_form
 from vqdit.typing import resumable
@@ -92,16 +91,7 @@ class AudioFolder(Recordings):
     def _text(self, one: Grouped) -> str:
         if self.transcripts == "names":
             return " ".join(one.file.stem.replace("_", " ").split())
-        file = one.file.with_suffix(".txt")
-        if not self._has_files or not file.is_file():
-            return ""
-        try:
-            return " ".join(file.read_text(encoding="utf-8-sig").split())
-        except UnicodeDecodeError as error:
-            raise ValueError(
-                f"the transcript {shown(file)} is not UTF-8 ({escaped(str(error))}); save it as "
-                "UTF-8"
-            ) from error
+        return text_beside(one.file) if self._has_files else ""
 
     @property
     def _folder(self) -> ClassFolder:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vqdit.data.sources import OPTION, SPLITS, divide
+from vqdit.escapes import escaped
 from vqdit.files import local_path
 from vqdit.modalities.classes import class_name, in_order, shown
 from vqdit.modalities.pictures import Found, find_pictures, is_clutter
@@ -152,3 +153,20 @@ class ClassFolder(Component):
             stat, name = one.file.stat(), one.file.relative_to(folder)
             digest.update(os.fsencode(name) + f" {stat.st_size} {stat.st_mtime_ns}\n".encode())
         return digest.hexdigest()[:16]
+
+
+def text_beside(file: Path) -> str:
+    """Returns the text in the .txt file beside a file, in one line; empty if there is none.
+
+    Raises:
+        ValueError: the text is not UTF-8.
+    """
+    file = file.with_suffix(".txt")
+    if not file.is_file():
+        return ""
+    try:
+        return " ".join(file.read_text(encoding="utf-8-sig").split())
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"the text {shown(file)} is not UTF-8 ({escaped(str(error))}); save it as UTF-8"
+        ) from error

@@ -10,6 +10,7 @@ import numpy as np
 
 from vqdit.data.builders.records import Example
 from vqdit.data.recorded import Recorded
+from vqdit.data.row_source import feature_of, summary
 from vqdit.data.row_source import form as set_fields
 from vqdit.data.sources import SPLITS, Feature
 from vqdit.modalities import Audio, Text
@@ -112,9 +113,9 @@ class Recordings(Recorded):
         return error
 
     def raw_features(self) -> Named[Feature]:
-        columns = {"audio": _feature(self.audio)}
+        columns = {"audio": feature_of(self.audio)}
         if self.has_text:
-            columns["text"] = _feature(self.text)
+            columns["text"] = feature_of(self.text)
         if classes := self.classes():
             columns["label"] = Feature((), len(classes), classes)
         return Named(columns)
@@ -133,7 +134,7 @@ class Recordings(Recorded):
         }
         # A split is read to its end before the next one, so counts are complete after the last one.
         found[SPLITS[0]] = itertools.chain(self.remarks(), found[SPLITS[0]])
-        return found | {SPLITS[-1]: itertools.chain(found[SPLITS[-1]], _summary(counts))}
+        return found | {SPLITS[-1]: itertools.chain(found[SPLITS[-1]], summary(counts))}
 
     def _read(
         self, items: list[Item], numbers: range, counts: Counter[str]
@@ -215,14 +216,3 @@ def windows(length: int, least: int, most: int) -> list[tuple[int, int]]:
     found = [(start, min(start + most, length)) for start in starts]
     last, end = found[-1]
     return [*found[:-1], (max(0, min(last, end - least)), end)]
-
-
-def _feature(modality: Audio | Text) -> Feature:
-    dtype = "" if modality.dtype == np.uint8 else modality.dtype.name
-    return Feature(modality.shape, dtype=dtype, ragged=modality.lengths is not None)
-
-
-def _summary(counts: Counter[str]) -> Iterator[str]:
-    """Yields a line for everything that was done to recordings."""
-    for change, count in sorted(counts.items()):
-        yield f"{change}: {count:,}"

@@ -56,7 +56,7 @@ class RowSource(Recorded):
 
     def raw_features(self) -> Named[Feature]:
         modalities = self._complete(self._divided(self.rows()[0]))
-        return Named({name: _feature(modality) for name, modality in modalities.items()})
+        return Named({name: feature_of(modality) for name, modality in modalities.items()})
 
     def examples(self) -> Mapping[str, Iterable[Mapping[str, Any] | str]]:
         rows, empty = self.rows()
@@ -73,7 +73,7 @@ class RowSource(Recorded):
                 self._miss(column, split, refuse=is_divided and not is_label)
         changes: Counter[str] = Counter()
         found = {split: self._read(part, modalities, changes) for split, part in parts.items()}
-        return found | {SPLITS[-1]: itertools.chain(found[SPLITS[-1]], _summary(changes))}
+        return found | {SPLITS[-1]: itertools.chain(found[SPLITS[-1]], summary(changes))}
 
     def _divided(self, rows: list[Row]) -> dict[str, list[Row]]:
         """Divides rows by the column `split`, or at random if this column does not exist."""
@@ -164,7 +164,7 @@ class RowSource(Recorded):
         return dict(Named(found))
 
 
-def _summary(changes: Counter[str]) -> Iterator[str]:
+def summary(changes: Counter[str]) -> Iterator[str]:
     """Yields a line for each kind of conversion of values, with its count."""
     for change, count in sorted(changes.items()):
         yield f"{change}: {count:,}"
@@ -178,7 +178,8 @@ def form(modality: Modality) -> str:
     return f"{type(modality).__name__}({', '.join(given)})"
 
 
-def _feature(modality: Modality) -> Feature:
+def feature_of(modality: Modality) -> Feature:
+    """Returns the feature of a column of a modality."""
     feature = Feature(modality.shape, ragged=modality.lengths is not None)
     if isinstance(modality, Label):
         feature = feature._replace(classes=modality.classes, names=modality.names)

@@ -13,7 +13,7 @@ import numpy as np
 from vqdit.files import write_whole
 
 EDGE = 64
-"""Edge in pixels of the square of each modality in an `overview`."""
+"""Least edge in pixels of the square of each modality in an `overview`."""
 GREY = 127
 """Colour between and around pictures."""
 
@@ -61,17 +61,18 @@ def overview(drawn: Mapping[str, np.ndarray], columns: int = 0) -> np.ndarray:
         columns: number of samples in a row; 0 makes the picture about square.
     """
     channels = max(pictures.shape[-1] for pictures in drawn.values())
-    parts = [_square(pictures, channels) for pictures in drawn.values()]
+    edge = max(EDGE, *(pictures.shape[2] for pictures in drawn.values()))
+    parts = [_square(pictures, channels, edge) for pictures in drawn.values()]
     samples = np.concatenate(parts, axis=1)
     columns = columns or math.ceil(math.sqrt(len(samples) * len(parts)))
     return tile(samples, min(columns, len(samples)), edge=1)
 
 
-def _square(pictures: np.ndarray, channels: int) -> np.ndarray:
-    """Enlarges pictures by integer factors and pads them to squares of about EDGE pixels."""
-    factor = max(1, EDGE // max(pictures.shape[1:3]))
+def _square(pictures: np.ndarray, channels: int, edge: int) -> np.ndarray:
+    """Enlarges pictures by integer factors and pads them to squares, or to higher pictures."""
+    factor = max(1, edge // max(pictures.shape[1:3]))
     pictures = pictures.repeat(factor, axis=1).repeat(factor, axis=2)
-    height, width = (max(EDGE, size) for size in pictures.shape[1:3])
+    height, width = max(edge, pictures.shape[1]), edge
     canvas = np.full((len(pictures), height, width, channels), GREY, np.uint8)
     top, left = (height - pictures.shape[1]) // 2, (width - pictures.shape[2]) // 2
     canvas[:, top : top + pictures.shape[1], left : left + pictures.shape[2]] = pictures

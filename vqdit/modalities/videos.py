@@ -96,21 +96,37 @@ def read_frames(file: Path | bytes, form: Form, changes: dict[str, None]) -> Gen
         ValueError: if the file cannot be decoded or has no frames; the message has the path.
         FileNotFoundError: if there is no such file.
     """
-    from av.error import FFmpegError
-
     if isinstance(file, Path) and not file.is_file():
         raise FileNotFoundError(f"no video {shown(file)}")
     before, picture = None, np.zeros(())
+    with _naming(file), _container(file) as container:
+        stream = _stream(container)
+        _compare_rate(stream, form.fps, changes)
+        for frame in _at_rate(_timed(container, stream), form.fps):
+            if frame is not before:
+                before, picture = frame, _fitted(frame, stream, form, changes)
+            yield picture
+        if before is None:
+            raise RuntimeError("it has no frames")
+
+
+def has_sound(file: Path) -> bool:
+    """Returns whether a video file has a sound.
+
+    Raises:
+        ValueError: if the file cannot be opened; the message has the path.
+    """
+    with _naming(file), _container(file) as container:
+        return bool(container.streams.audio)
+
+
+@contextlib.contextmanager
+def _naming(file: Path | bytes) -> Iterator[None]:
+    """Converts decoding errors to a ValueError that names the file."""
+    from av.error import FFmpegError
+
     try:
-        with _container(file) as container:
-            stream = _stream(container)
-            _compare_rate(stream, form.fps, changes)
-            for frame in _at_rate(_timed(container, stream), form.fps):
-                if frame is not before:
-                    before, picture = frame, _fitted(frame, stream, form, changes)
-                yield picture
-            if before is None:
-                raise RuntimeError("it has no frames")
+        yield
     except (FFmpegError, RuntimeError, OSError) as error:
         why = error.strerror if isinstance(error, FFmpegError) else str(error)
         raise ValueError(

@@ -21,7 +21,8 @@ from vqdit.losses.gradients import adaptive_weight, at_output, shares, with_grad
 from vqdit.losses.mel import spectral_distances
 from vqdit.losses.reconstruction import RECONSTRUCTION, accuracy, cross_entropy
 from vqdit.masked_mean import masked_mean
-from vqdit.metrics import SSIM_WINDOW, psnr, si_sdr, ssim
+from vqdit.metrics import SSIM_WINDOW, flicker, frame_psnr, frame_ssim, psnr, si_sdr, ssim
+from vqdit.modalities import Video
 from vqdit.tasks.adversary import Adversary, Weights
 from vqdit.tasks.autoencoder import AutoencoderTask, Mask
 from vqdit.tasks.base import Frozen, Resolve, require
@@ -86,7 +87,8 @@ class ReconstructionTask(AutoencoderTask):
         require(features, self.name, self.modality.shape, ragged=lengths is not None)
         size = self.modality.grid if lengths is None else (lengths[0],)
         for loss in self.perceptual:
-            loss.check(size, self.modality.channels)
+            edges = self.modality.size if isinstance(self.modality, Video) else size
+            loss.check(edges, self.modality.channels)
             if lengths and not loss.any_length:
                 raise ValueError(
                     f"{type(loss).__name__} needs data of a fixed length; remove it, or cut "
@@ -182,6 +184,10 @@ class ReconstructionTask(AutoencoderTask):
         found |= {"l1": l1(x, y, mask), "l2": l2(x, y, mask), "psnr": psnr(x, y, mask)}
         if len(self.modality.grid) == 2 and min(self.modality.grid) >= SSIM_WINDOW:
             found["ssim"] = ssim(x, y)
+        if isinstance(self.modality, Video):
+            found |= {"psnr": frame_psnr(x, y), "flicker": flicker(x, y)}
+            if min(self.modality.size) >= SSIM_WINDOW:
+                found["ssim"] = frame_ssim(x, y)
         if rate := getattr(self.modality, "rate", 0):
             found["si_sdr"] = si_sdr(x, y, mask)
             found |= self._spectral(rate, x, y, mask)
@@ -207,6 +213,9 @@ class ReconstructionTask(AutoencoderTask):
         y: Float[Array, "b *size c"],
         mask: Mask,
     ) -> Float[Array, " b"]:
+        if isinstance(self.modality, Video):  # the mean over frames
+            frames = (data.reshape(-1, *data.shape[2:]) for data in (x, y))
+            return loss.distance(frozen[loss.name], *frames).reshape(x.shape[:2]).mean(axis=1)
         given = (x, y) if mask is None else (x, y, mask)
         return loss.distance(frozen[loss.name], *given)
 

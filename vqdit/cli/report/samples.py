@@ -9,17 +9,19 @@ import numpy as np
 from markupsafe import Markup
 
 from vqdit.cli.outputs import replacing
+from vqdit.cli.report.clips import Sounds, write_clips
 from vqdit.cli.report.page import Cards, Part, write_page
 from vqdit.files import write_json
+from vqdit.modalities import Video
 from vqdit.modalities.drawing import overview, save_png, tile
 from vqdit.ragged import is_ragged, padded_columns
 
 RECORD = "samples.json"
 """File with the settings; a folder with this file contains samples."""
-KINDS = ("image", "audio", "label", "text")
+KINDS = ("image", "audio", "video", "label", "text")
 """Common names of modalities."""
 EARLIER = (
-    r"({names})_\d{{4,}}\.(png|wav)|({names})s\.txt|"
+    r"({names})_\d{{4,}}\.(png|wav|mp4)|({names})_grid\.gif|({names})s\.txt|"
     r"explanation/(attention|order|looked_\d+|because_of_.+)\.png"
 )
 """Pattern of the files that earlier samples may have but new samples may not."""
@@ -37,6 +39,8 @@ def write_samples(
 ) -> None:
     """Writes samples.npz, one file per sample, grid.png, index.html and samples.json.
 
+    Clips are also written as a GIF of all, NAME_grid.gif.
+
     Args:
         model: the Generator that made the samples.
         samples: values by modality.
@@ -48,8 +52,13 @@ def write_samples(
     earlier = EARLIER.format(names="|".join(map(re.escape, {*KINDS, *samples})))
     with replacing(out, RECORD, earlier) as new:
         np.savez(new / "samples.npz", **_dense(samples))  # pyright: ignore[reportArgumentType]
+        sounds, clips = Sounds(model, samples), {}
         for name, values in samples.items():
-            model.modality(name).write(values, new, name)
+            modality = model.modality(name)
+            if isinstance(modality, Video):
+                clips[name] = write_clips(modality, values, sounds, new, name, SHOWN)
+            else:
+                modality.write(values, new, name)
         stored = {
             name: model.modality(name).repack(values[:SHOWN]) for name, values in samples.items()
         }
@@ -62,7 +71,11 @@ def write_samples(
         single = next(iter(drawn.values()))
         save_png(new / "grid.png", tile(single) if len(drawn) == 1 else overview(drawn))
         columns = {
-            name: [Markup(model.modality(name).html(one)) for one in stored[name]] for name in order
+            name: [
+                Markup(html)
+                for html in clips.get(name) or map(model.modality(name).html, stored[name])
+            ]
+            for name in order
         }
         parts: list[Part] = [Cards(columns, given)]
         if explained is not None:
