@@ -129,7 +129,7 @@ def test_tokens_of_another_tokenizer_are_refused(encoded):
         task.check(data(encoded, "latents").features())
     # Before the tokenizer is loaded, its shape is all that is known of it.
     found = dataclasses.replace(task, fingerprints=Named())
-    with pytest.raises(ValueError, match=r"' is the tokenizer of \(4, 4, 1\); encode the data"):
+    with pytest.raises(ValueError, match=r"' is the tokenizer with tokens \(4, 4, 1\); encode the"):
         found.check(data(encoded, "latents").features())
 
 
