@@ -10,7 +10,8 @@ import pytest
 
 CACHE = Path(tempfile.gettempdir()) / f"vqdit-test-jax-{os.getuid()}"
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(CACHE)  # of the programs that tests start too
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+# Reading a small program takes half as long as compiling it; workers compile many of the same.
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # also where tests run under nohup
 # Tiny programs run once or twice: compiling them well takes longer than it saves.
 if os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1") == "1":
