@@ -1,6 +1,7 @@
 """The training loop: exact resume, determinism, devices, one trace, and what it writes."""
 
 import dataclasses
+import functools
 import json
 import os
 import shutil
@@ -13,10 +14,12 @@ import numpy as np
 import pytest
 
 from tests import tiny
+from tests.cli import trained as helper
 from vqdit import parallel
 from vqdit.config import Profile, differences
 from vqdit.data import Digits
 from vqdit.models import PatchGAN
+from vqdit.optim.ema import PosthocEMA
 from vqdit.parallel import Mesh
 from vqdit.quantizers import RVQ, VQ, GroupedVQ
 from vqdit.runs import frozen_arrays, lock, restoring, workdir
@@ -49,9 +52,29 @@ def _raw(leaf):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("trained")
-    tiny.run(tiny.tokenizer(), folder / "tokenizer")
-    return folder / "tokenizer"
+    """A copy of the session's tokenizer, as tests of other files read that one."""
+    folder = tmp_path_factory.mktemp("trained") / "tokenizer"
+    shutil.copytree(helper.runs(tmp_path_factory) / "runs/tokenizer", folder)
+    return folder
+
+
+def finished(trained, folder):
+    """Returns the outcome of `trained` and a copy of its workdir, whose run is complete."""
+    shutil.copytree(trained, folder, dirs_exist_ok=True)
+    return tiny.run(tiny.tokenizer(), folder)
+
+
+@pytest.fixture(scope="module")
+def straight(trained, tmp_path_factory):
+    """Returns a function that trains an experiment by its kind, once: its outcome and workdir."""
+
+    @functools.cache
+    def run(kind):
+        folder = tmp_path_factory.mktemp(kind) / "run"
+        with helper.one_device():
+            return tiny.run(EXPERIMENTS[kind](), folder, tokenizer=trained), folder
+
+    return run
 
 
 EXPERIMENTS = {
@@ -82,10 +105,11 @@ class StopAt(Interrupts):
 
 
 @pytest.mark.parametrize("kind", QUICK_AND_SLOW)
-def test_interrupted_and_resumed_is_bitwise_the_straight_run(kind, trained, tmp_path, monkeypatch):
+def test_interrupted_and_resumed_is_bitwise_the_straight_run(
+    kind, trained, straight, tmp_path, monkeypatch
+):
     experiment = EXPERIMENTS[kind]()
-    straight, broken = tmp_path / "straight", tmp_path / "broken"
-    tiny.run(experiment, straight, tokenizer=trained)
+    (_, straight), broken = straight(kind), tmp_path / "broken"
     monkeypatch.setattr(loop, "Interrupts", StopAt)
     for stop in (2, 4, 5):  # before, at and after a periodic checkpoint
         StopAt.at = stop
@@ -100,12 +124,12 @@ def test_interrupted_and_resumed_is_bitwise_the_straight_run(kind, trained, tmp_
 
 
 @pytest.mark.parametrize("kind", QUICK_AND_SLOW)
-def test_same_seed_gives_identical_metrics(kind, trained, tmp_path):
+def test_same_seed_gives_identical_metrics(kind, trained, straight, tmp_path):
     experiment = EXPERIMENTS[kind]()
-    first = tiny.run(experiment, tmp_path / "a", tokenizer=trained)
+    first, folder = straight(kind)
     second = tiny.run(experiment, tmp_path / "b", tokenizer=trained)
     assert first.metrics == second.metrics
-    a, b = ((tmp_path / name / "metrics.jsonl").read_bytes() for name in "ab")
+    a, b = ((each / "metrics.jsonl").read_bytes() for each in (folder, tmp_path / "b"))
     assert a == b
     other = tiny.run(tiny.changed(experiment, seed=1), tmp_path / "c", tokenizer=trained)
     assert other.metrics != first.metrics
@@ -168,19 +192,23 @@ def test_training_lowers_the_loss(tmp_path):
     assert np.mean(losses[-5:]) < 0.5 * losses[0]
 
 
-def test_a_finished_run_is_skipped_and_a_longer_one_goes_on(tmp_path, monkeypatch, caplog):
-    experiment = tiny.tokenizer()
-    first = tiny.run(experiment, tmp_path)
+def test_a_finished_run_is_skipped_and_a_longer_one_goes_on(
+    trained, straight, tmp_path, monkeypatch, caplog
+):
+    experiment, (first, folder) = tiny.generator(), straight("masked")
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     monkeypatch.setattr(loop, "Run", None)  # whoever builds the run fails
     with caplog.at_level("INFO", "vqdit"):
-        assert tiny.run(experiment, tmp_path) == first
-    assert f"{tmp_path} is already done: it has 8 steps" in caplog.text
+        again = tiny.run(experiment, tmp_path, tokenizer=trained)
+    assert again == first._replace(preview=tmp_path / first.preview.relative_to(folder))
+    assert f"{tmp_path} is already done: it has 6 steps" in caplog.text
     monkeypatch.undo()
-    longer = tiny.run(tiny.changed(experiment, steps=10), tmp_path)
-    assert longer.step == 10
+    with helper.one_device():
+        longer = tiny.run(tiny.changed(experiment, steps=8), tmp_path, tokenizer=trained)
+    assert longer.step == 8
     steps = [line["step"] for line in lines(tmp_path) if "loss" in line]
-    assert steps == list(range(1, 11))
-    assert "steps: 8 -> 10" in (tmp_path / "log.txt").read_text()
+    assert steps == list(range(1, 9))
+    assert "steps: 6 -> 8" in (tmp_path / "log.txt").read_text()
 
 
 def test_the_workdir_holds_what_is_promised(trained):
@@ -271,6 +299,10 @@ def test_fine_tuning_over_another_tokenizer_is_refused_unless_it_is_asked_for(tr
     [
         (tiny.tokenizer(steps=3), "task.quantizer.start=3 is not reached in 3 steps: nothing is"),
         (tiny.gan(steps=2), "task.adversary.start=2 is not reached in 2 steps: it is never"),
+        (
+            tiny.tokenizer(posthoc=PosthocEMA(every=9)),
+            "posthoc.every=9 is more than all 8 steps: no average will be saved",
+        ),
         (tiny.tokenizer(), ""),
     ],
 )
@@ -400,8 +432,8 @@ def test_two_runs_in_one_workdir_are_refused(tmp_path):
         pass  # free again
 
 
-def test_a_begun_run_does_not_go_on_without_its_frozen_arrays(trained, tmp_path):
-    tiny.run(tiny.generator(), tmp_path, tokenizer=trained)
+def test_a_begun_run_does_not_go_on_without_its_frozen_arrays(trained, straight, tmp_path):
+    shutil.copytree(straight("masked")[1], tmp_path, dirs_exist_ok=True)
     shutil.rmtree(tmp_path / "frozen")
     with pytest.raises(ValueError, match="frozen is missing"):
         tiny.run(tiny.generator(steps=8), tmp_path, tokenizer=trained)
@@ -409,8 +441,8 @@ def test_a_begun_run_does_not_go_on_without_its_frozen_arrays(trained, tmp_path)
         restoring.restore(tmp_path)
 
 
-def test_a_finished_run_without_checkpoints_trains_again_if_told(tmp_path, monkeypatch):
-    first = tiny.run(tiny.tokenizer(), tmp_path)
+def test_a_finished_run_without_checkpoints_trains_again_if_told(trained, tmp_path, monkeypatch):
+    first = finished(trained, tmp_path)
     shutil.rmtree(tmp_path / "checkpoints")
     for name in ("saved.json", "result.json"):
         with pytest.raises(ValueError, match=f"{name}, the run was saved at step 8"):
@@ -425,23 +457,23 @@ def test_a_finished_run_without_checkpoints_trains_again_if_told(tmp_path, monke
 
 
 @pytest.mark.parametrize("harm", ["checkpoint", "result"])
-def test_a_finished_run_that_is_damaged_goes_on_instead(tmp_path, caplog, harm):
-    first = tiny.run(tiny.tokenizer(checkpoint_every=6), tmp_path)
+def test_a_finished_run_that_is_damaged_goes_on_instead(trained, tmp_path, caplog, harm):
+    first = finished(trained, tmp_path)
     if harm == "result":
         os.truncate(tmp_path / "result.json", 10)
     else:
         largest = max((tmp_path / "checkpoints/8").rglob("*"), key=lambda path: path.stat().st_size)
         largest.write_bytes(largest.read_bytes()[:-1])
         with pytest.raises(CorruptCheckpoint, match="checkpoint 8 .* is damaged"):
-            loop.train(tiny.tokenizer(checkpoint_every=6), tmp_path, tiny.resolver({}), strict=True)
-    assert tiny.run(tiny.tokenizer(checkpoint_every=6), tmp_path) == first
+            loop.train(tiny.tokenizer(), tmp_path, tiny.resolver({}), strict=True)
+    assert tiny.run(tiny.tokenizer(), tmp_path) == first
     assert "is not treated as complete" in caplog.text
-    assert workdir.finished(tmp_path, tiny.tokenizer(checkpoint_every=6)) is not None
+    assert workdir.finished(tmp_path, tiny.tokenizer()) is not None
     assert (tmp_path / "checkpoints/damaged-8").exists() == (harm == "checkpoint")
 
 
-def test_checkpoints_whose_config_is_missing_are_not_taken_over(tmp_path):
-    tiny.run(tiny.tokenizer(), tmp_path)
+def test_checkpoints_whose_config_is_missing_are_not_taken_over(trained, tmp_path):
+    finished(trained, tmp_path)
     (tmp_path / "config.json").unlink()
     with pytest.raises(ValueError, match="config.json is missing: it defines the experiment"):
         tiny.run(tiny.tokenizer(), tmp_path)

@@ -32,6 +32,7 @@ def test_a_kept_average_is_given_back(run):
     chex.assert_trees_all_close(found, wide, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_run_too_short_to_keep_one_says_so(tmp_path):
     tiny.run(tiny.tokenizer(posthoc=PosthocEMA(every=9), steps=8), tmp_path / "run")
     said = (tmp_path / "run/log.txt").read_text()
