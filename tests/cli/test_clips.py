@@ -17,6 +17,11 @@ from vqdit.cli.report.samples import write_samples
 from vqdit.data import Data, MovingFashion
 from vqdit.modalities import Audio, Label, Text, Video
 from vqdit.modalities.drawing import save_png
+from vqdit.models import ConvAutoencoder, DiT
+from vqdit.quantizers import VQ
+from vqdit.samplers import Unmasking
+from vqdit.tasks import CodeTarget, Condition, DiffusionTask, Target, TokenizerTask
+from vqdit.typing import Named
 
 MODALITIES = {
     "video": Video(frames=8, size=(16, 16)),
