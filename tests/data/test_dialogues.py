@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from vqdit.data import Dialogues
-from vqdit.data.dialogues import Turns, _spellings
 from vqdit.data.sources import take
 from vqdit.modalities import BPE
 
@@ -40,32 +39,10 @@ def test_pairs_stand_alone_and_behind_other_turns(tmp_path):
     assert not turns[0] & turns[1]  # those before a question neither
 
 
-def test_training_questions_have_other_spellings_if_wanted(tmp_path):
+def test_two_sources_of_one_corpus_have_their_own_data(tmp_path):
     folder = written(tmp_path)
-    plain, more = (Dialogues(path=str(folder), respelled=wanted) for wanted in (False, True))
-    assert plain.key() != more.key()
-    for split in ("validation", "test"):
-        assert rows(more, split) == rows(plain, split)
-    bare = [(question.replace("Question", "question").rstrip("?"), answer)
-            for question, answer in rows(plain, "train") if "\n" not in question]  # fmt: skip
-    alone = [row for row in rows(more, "train") if "\n" not in row[0]]
-    assert sorted(alone) == sorted(
-        bare + [row for row in rows(plain, "train") if "\n" not in row[0]]
-    )
-
-
-@pytest.mark.parametrize(
-    ("question", "others"),
-    [
-        ("how far is the moon", ["How far is the moon?"]),
-        ("My screen is flickering.", ["my screen is flickering"]),
-        ("What is AI", ["what is ai", "What is AI?"]),
-        ("...", ["..."]),
-    ],
-)
-def test_spellings_differ_in_capitals_and_final_punctuation(question, others):
-    found = [turns.question for turns in _spellings(Turns(question, "a", "b\nc\n"))]
-    assert found == list(dict.fromkeys([question, *others]))
+    every, short = (Dialogues(path=str(folder), question=most) for most in (256, 12))
+    assert len(rows(every, "train")) > len(rows(short, "train"))
 
 
 def test_units_are_learned_from_the_training_dialogues(tmp_path):

@@ -56,8 +56,6 @@ class Dialogues(Recorded):
         units: what a code stands for: a byte, or a unit of a `BPE`, which is learned from the
             training dialogues when the data are prepared. The texts of the task must use the same
             units.
-        respelled: whether training has every question in up to two further spellings: without
-            capitals and final punctuation, and with both.
     """
 
     path: str = resumable("")
@@ -65,7 +63,6 @@ class Dialogues(Recorded):
     question: int = 256
     answer: int = 160
     units: Units = Bytes()
-    respelled: bool = False
 
     def __post_init__(self) -> None:
         self.require("question >= 1", self.question >= 1)
@@ -77,7 +74,6 @@ class Dialogues(Recorded):
 
     def key(self) -> str:
         form = f"{self.question} {self.answer} {type(self.units).__name__}{self.units.vocabulary}"
-        form += " respelled" * self.respelled
         digest = hashlib.sha256(f"{form}\n".encode())
         for file in self._files():
             digest.update(os.fsencode(file.name) + b"\n" + _content(file))
@@ -121,18 +117,10 @@ class Dialogues(Recorded):
         split_of = {
             questions[row]: split for split, part in zip(SPLITS, parts, strict=True) for row in part
         }
-        parted = {
+        return {
             split: _in_context([turns for turns in found if split_of[turns.question] == split])
             for split in SPLITS
         }
-        if self.respelled:
-            parted["train"] = [
-                other
-                for turns in parted["train"]
-                for other in _spellings(turns)
-                if split_of.get(other.question, "train") == "train"
-            ]
-        return parted
 
     def _files(self) -> list[Path]:
         place = self._corpus()
@@ -229,14 +217,6 @@ def _content(file: Path) -> bytes:
             f"{file} has {file.stat().st_size:,} bytes, more than the {MOST:,} allowed; divide it"
         )
     return file.read_bytes()
-
-
-def _spellings(turns: Turns) -> list[Turns]:
-    """Returns the turns as they are and in other spellings of the question that differ from it."""
-    bare = turns.question.rstrip(".?! ")
-    closed = bare[:1].upper() + bare[1:] + (turns.question[len(bare) :].strip() or "?")
-    questions = dict.fromkeys([turns.question, bare.lower(), closed])
-    return [turns._replace(question=question) for question in questions if question]
 
 
 def _in_context(pairs: list[Turns]) -> list[Turns]:
