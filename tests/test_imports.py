@@ -50,7 +50,7 @@ tasks
 config
 runs.component_files runs.workdir runs.lock runs.frozen_arrays runs.restoring
 inference.requests inference.scoring inference.templates
-inference.examples inference.pieces inference.waveforms
+inference.examples inference.clips inference.pieces inference.waveforms
 inference.tokenizer
 inference.generator inference.loading
 train

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from vqdit.models import Codebook, ConvAutoencoder
-from vqdit.models.autoencoder import _fold, _unfold, doubled
+from vqdit.models.autoencoder import doubled, folded, unfolded
 from vqdit.quantizers import VQ
 
 MODEL = ConvAutoencoder(channels=(4, 8), blocks=1)
@@ -58,19 +58,19 @@ def test_a_patch_of_positions_is_folded_into_channels_first(size, channels, patc
 )
 def test_folding_loses_nothing_and_keeps_neighbours_together(size, patch):
     x = np.arange(2 * np.prod(size) * 3, dtype=np.float32).reshape(2, *size, 3)
-    folded = _fold(jnp.asarray(x), patch)
+    patches = folded(jnp.asarray(x), patch)
     part = tuple(edge // patch for edge in size)
-    assert folded.shape == (2, *part, 3 * patch ** len(size))
-    np.testing.assert_array_equal(_unfold(folded, patch), x)
+    assert patches.shape == (2, *part, 3 * patch ** len(size))
+    np.testing.assert_array_equal(unfolded(patches, patch), x)
     cell = tuple(edge - 1 for edge in part)  # the last one
     block = x[(1, *(slice(c * patch, (c + 1) * patch) for c in cell))]
-    np.testing.assert_array_equal(folded[(1, *cell)], block.ravel())
+    np.testing.assert_array_equal(patches[(1, *cell)], block.ravel())
 
 
 def test_a_patch_of_one_position_is_no_patch():
     x = jax.random.normal(jax.random.key(0), (2, 8, 8, 1))
     assert ConvAutoencoder(channels=(4, 8), blocks=1, patch=1) == MODEL
-    np.testing.assert_array_equal(_fold(x, 1), x)
+    np.testing.assert_array_equal(folded(x, 1), x)
 
 
 def test_a_patched_model_can_learn_what_it_is_given():

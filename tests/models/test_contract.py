@@ -9,7 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vqdit.models import VQGAN, Autoencoder, Codec, ConvAutoencoder, TiTok, ViTTokenizer, VQGANPlus
+from vqdit.models import (
+    VQGAN,
+    Autoencoder,
+    Codec,
+    ConvAutoencoder,
+    TiTok,
+    VideoAutoencoder,
+    ViTTokenizer,
+    VQGANPlus,
+)
 from vqdit.models.autoencoder import LeveledAutoencoder
 from vqdit.models.vit import PatchTransformers
 
@@ -25,18 +34,36 @@ TABLE = {
     "ViTTokenizer": ViTTokenizer(**VIT),
     "ViTTokenizer swiglu": ViTTokenizer(**VIT, mlp="swiglu"),
     "TiTok": TiTok(**VIT, size=(8, 12), tokens=3),
+    "VideoAutoencoder": VideoAutoencoder(
+        channels=(4, 8), blocks=1, middle_attention=True, norm="rms", padding="zeros",
+    ),
+    "VideoAutoencoder full": VideoAutoencoder(
+        channels=(4, 8), blocks=1, convolutions="full", attention=(1,), norm="layer",
+        middle_blocks=1, upsampling="linear", z_channels=6,
+    ),
 }  # fmt: skip
 SIZE, DIM, CHANNELS = (8, 12), 5, 3
-DATA = jnp.asarray(np.random.default_rng(0).normal(size=(3, *SIZE, CHANNELS)), jnp.float32)
 GRIDS = {"ViTTokenizer": (2, 3), "ViTTokenizer swiglu": (2, 3), "TiTok": (3,)}
 NAMES = list(TABLE)
+VIDEO = [name for name in NAMES if name.startswith("Video")]
+FRAMES = 5
 # Everything runs once or twice: compiling well takes longer than that.
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
+def size_of(name, size=SIZE):
+    return (FRAMES, *size) if name in VIDEO else size
+
+
+@functools.cache
+def data(name):
+    size = (3, *size_of(name), CHANNELS)
+    return jnp.asarray(np.random.default_rng(0).normal(size=size), jnp.float32)
+
+
 @functools.cache
 def initialised(name):
-    return jit(lambda key: TABLE[name].init(key, DATA, DIM))(jax.random.key(1))
+    return jit(lambda key: TABLE[name].init(key, data(name), DIM))(jax.random.key(1))
 
 
 def there_and_back(model, params, x):
@@ -51,7 +78,7 @@ def compiled(name):
 
 @functools.cache
 def outputs(name):
-    return compiled(name)(initialised(name), DATA)
+    return compiled(name)(initialised(name), data(name))
 
 
 def test_the_table_has_every_autoencoder():
@@ -77,9 +104,10 @@ def test_it_can_be_made_without_arguments(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_shapes_and_types(name):
     model, (z, y) = TABLE[name], outputs(name)
-    assert z.shape == (3, *GRIDS.get(name, (4, 6)), DIM)
-    assert z.shape[1:-1] == model.grid(SIZE)
-    assert y.shape == DATA.shape
+    grid = (3, 4, 6) if name in VIDEO else GRIDS.get(name, (4, 6))
+    assert z.shape == (3, *grid, DIM)
+    assert z.shape[1:-1] == model.grid(size_of(name))
+    assert y.shape == data(name).shape
     assert z.dtype == y.dtype == jnp.float32
     assert set(initialised(name)) == {"encoder", "decoder"}
     assert {leaf.dtype for leaf in jax.tree.leaves(initialised(name))} == {jnp.dtype("float32")}
@@ -101,7 +129,7 @@ def test_the_last_layer_is_linear_in_the_output(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_one_example_not_compiled_equals_that_of_a_compiled_batch(name):
-    alone = there_and_back(TABLE[name], initialised(name), DATA[1:2])
+    alone = there_and_back(TABLE[name], initialised(name), data(name)[1:2])
     chex.assert_trees_all_close(alone, tuple(out[1:2] for out in outputs(name)), atol=2e-5)
 
 
@@ -125,7 +153,7 @@ def gradient(model):
 
 @functools.cache
 def gradients(name):
-    return gradient(TABLE[name])(residuals_awake(initialised(name)), DATA)
+    return gradient(TABLE[name])(residuals_awake(initialised(name)), data(name))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -138,22 +166,24 @@ def test_gradients_are_finite_and_reach_every_parameter(name):
             assert jnp.abs(leaf).max() > 1e-7, words
 
 
-@pytest.mark.parametrize("name", ["VQGAN", "VQGANPlus", "TiTok"])
+@pytest.mark.parametrize("name", ["VQGAN", "VQGANPlus", "TiTok", "VideoAutoencoder"])
 def test_recomputing_changes_neither_parameters_nor_gradients(name):
     again = dataclasses.replace(TABLE[name], remat=True)
-    init = jax.eval_shape(lambda: again.init(jax.random.key(1), DATA, DIM))
+    init = jax.eval_shape(lambda: again.init(jax.random.key(1), data(name), DIM))
     chex.assert_trees_all_equal_shapes(init, initialised(name))
     params = residuals_awake(initialised(name))
-    assert "remat" in str(jax.make_jaxpr(functools.partial(there_and_back, again))(params, DATA))
-    chex.assert_trees_all_close(gradient(again)(params, DATA), gradients(name), atol=1e-5)
+    assert "remat" in str(
+        jax.make_jaxpr(functools.partial(there_and_back, again))(params, data(name))
+    )
+    chex.assert_trees_all_close(gradient(again)(params, data(name)), gradients(name), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_bfloat16_computes_and_float32_comes_out(name):
     model = dataclasses.replace(TABLE[name], dtype="bfloat16")
-    shapes = jax.eval_shape(lambda: model.init(jax.random.key(1), DATA, DIM))
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(1), data(name), DIM))
     chex.assert_trees_all_equal_shapes_and_dtypes(shapes, initialised(name))
-    z, y = jit(functools.partial(there_and_back, model))(initialised(name), DATA)
+    z, y = jit(functools.partial(there_and_back, model))(initialised(name), data(name))
     assert z.dtype == y.dtype == jnp.float32
     assert 0 < jnp.abs(z - outputs(name)[0]).max() < 0.1
     assert 0 < jnp.abs(y - outputs(name)[1]).max() < 0.2
@@ -162,14 +192,15 @@ def test_bfloat16_computes_and_float32_comes_out(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_sizes_that_do_not_divide_are_refused(name):
     with pytest.raises(ValueError, match="9x12"):
-        TABLE[name].grid((9, 12))
+        TABLE[name].grid(size_of(name, (9, 12)))
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "TiTok"])
 def test_any_size_that_divides_goes_through_the_same_parameters(name):
     """Made at 8x12; nothing is computed."""
-    x = jnp.zeros((2, 16, 8, CHANNELS))
+    x = jnp.zeros((2, *size_of(name, (16, 8)), CHANNELS))
     run = functools.partial(there_and_back, TABLE[name])
     z, y = jax.eval_shape(run, initialised(name), x)
-    assert z.shape == (2, *TABLE[name].grid((16, 8)), DIM)
+    assert z.shape == (2, *TABLE[name].grid(x.shape[1:-1]), DIM)
     assert y.shape == x.shape
+    assert TABLE[name].size(z.shape[1:-1]) == x.shape[1:-1]

@@ -20,6 +20,7 @@ def import_(
     kind: Annotated[Literal["dit", "sit"] | None, choice("dit", "sit")] = None,
     heads: Annotated[int | None, EDGE] = None,
     seconds: Annotated[float | None, NUMBER] = None,
+    frames: Annotated[int | None, EDGE] = None,
 ) -> int:
     """Convert a public tokenizer or DiT to a workdir.
 
@@ -28,15 +29,15 @@ def import_(
     vqdit.load and --init-from. Files are read without torch, and no code in them is run.
 
     Args:
-        source: A diffusers folder with a VQModel, an AutoencoderKL or a DiTTransformer2DModel
-            (config.json and safetensors); a checkpoint (.ckpt) of taming-transformers or
-            latent-diffusion, which may be a whole LDM; or a checkpoint (.pt) of LlamaGen's VQ
-            tokenizers, of DiT or of SiT; a transformers folder with an EncodecModel, a DacModel or
-            a MimiModel; or a file (.pth) of DAC's own code.
+        source: A diffusers folder with a VQModel, an AutoencoderKL, a causal AutoencoderVidTok or a
+            DiTTransformer2DModel (config.json and safetensors); a checkpoint (.ckpt) of
+            taming-transformers or latent-diffusion, which may be a whole LDM; or a checkpoint (.pt)
+            of LlamaGen's VQ tokenizers, of DiT or of SiT; a transformers folder with an
+            EncodecModel, a DacModel or a MimiModel; or a file (.pth) of DAC's own code.
         out: New folder.
-        size: For tokenizers: edge of the images in pixels. Default: 256.
-        data: For tokenizers: folder of pictures or sounds for vqdit reconstruct. Default: pictures,
-            or recordings.
+        size: For tokenizers: edge of the images or frames in pixels. Default: 256.
+        data: For tokenizers: folder of pictures, sounds or videos for vqdit reconstruct. Default:
+            pictures, recordings, or videos.
         tokenizer: For DiTs: workdir of the imported tokenizer on whose latents it was trained.
         scaling_factor: For DiTs: factor by which latents are multiplied. Default: 0.18215.
         kind: For DiT checkpoints: dit, or sit for SiT, which has the same parameter names. Default:
@@ -44,6 +45,7 @@ def import_(
         heads: For DiT checkpoints: number of attention heads, if the size is not published.
         seconds: For audio codecs: duration of the longest recording in data sets, and for DiTs over
             the codes. Default: 30.
+        frames: For video tokenizers: number of frames of each clip in data sets. Default: 17.
     """
     for option, value in (("kind", kind), ("heads", heads)):
         if value is not None and Path(source).is_dir():
@@ -53,9 +55,10 @@ def import_(
             )
 
     from vqdit import pretrained
-    from vqdit.modalities import Audio
+    from vqdit.modalities import Audio, Video
     from vqdit.pretrained import generator
     from vqdit.pretrained.codec import SECONDS
+    from vqdit.pretrained.vidtok import FRAMES
 
     imported = pretrained.convert(
         source,
@@ -63,15 +66,23 @@ def import_(
         kind=kind or "dit",
         heads=heads or 0,
         seconds=seconds or SECONDS,
+        frames=frames or FRAMES,
     )
     is_dit = isinstance(imported, pretrained.Pretrained)
-    is_codec = not is_dit and isinstance(imported.task.modality, Audio)
-    for option, value, fits in (("size", size, not is_codec), ("seconds", seconds, is_codec)):
-        if value is not None and not fits and not is_dit:
-            kinds = ("pictures", "sounds")
-            of, found = kinds if option == "size" else kinds[::-1]
-            raise ValueError(f"--{option} is for tokenizers of {of}, but {source} is for {found}")
-    of_tokenizer = {"size": size, "data": data, "seconds": seconds}
+    if not is_dit:
+        modality = imported.task.modality
+        found = {Audio: "sounds", Video: "videos"}.get(type(modality), "pictures")
+        for option, value, kinds in (
+            ("size", size, ("pictures", "videos")),
+            ("seconds", seconds, ("sounds",)),
+            ("frames", frames, ("videos",)),
+        ):
+            if value is not None and found not in kinds:
+                of = " or ".join(kinds)
+                raise ValueError(
+                    f"--{option} is for tokenizers of {of}, but {source} is for {found}"
+                )
+    of_tokenizer = {"size": size, "data": data, "seconds": seconds, "frames": frames}
     of_dit = {"tokenizer": tokenizer, "scaling-factor": scaling_factor}
     wanted, found = ("tokenizer", "DiT") if is_dit else ("DiT", "tokenizer")
     for option, value in (of_tokenizer if is_dit else of_dit).items():
@@ -118,9 +129,9 @@ def _print_tokenizer(imported: Any) -> None:
             f"{bits * per_second / 1000:.3g} kbit/s"
         )
         return
-    print(
-        f"  {'x'.join(map(str, task.modality.grid))} pixels, grid {'x'.join(map(str, task.grid))}"
-    )
+    *frames, height, width = task.modality.grid
+    clip = f"{frames[0]} frames of " if frames else ""
+    print(f"  {clip}{height}x{width} pixels, grid {'x'.join(map(str, task.grid))}")
 
 
 def _print_dit(imported: Any) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from vqdit.inference.clips import Chunks
 from vqdit.inference.examples import (
     require_codebooks,
     require_examples,
@@ -16,7 +17,7 @@ from vqdit.inference.examples import (
     with_all_codebooks,
 )
 from vqdit.inference.waveforms import Waveforms, is_waveform, is_waveform_tokens
-from vqdit.modalities import Image
+from vqdit.modalities import Image, Video
 from vqdit.precision import in_32_bits
 from vqdit.ragged import cut, lengths, padded, ragged
 from vqdit.runs.restoring import Restored
@@ -27,12 +28,13 @@ from vqdit.typing import Array, Bool
 class Tokenizer:
     """A trained tokenizer. Its methods are jitted; each new batch shape compiles once.
 
-    Standardised images may have any size that the model's downsampling divides.
+    Standardised images may have any size that the model's downsampling divides. The same applies to
+    clips, stored or standardised, whose number of frames must be 1 + n s for a time stride of s.
 
     *Tokens* are codes int32 [b, *grid, q], or float32 latents [b, *grid, d] of a `KLTask`. *Stored*
-    examples have the form of data sets: uint8 images [b, h, w, c], int16 audio [b, t].
-    *Standardised* examples are float32 in [-1, 1] with channels last: images [b, h, w, c], audio
-    [b, t, 1].
+    examples have the form of data sets: uint8 images [b, h, w, c], uint8 clips [b, f, h, w, c],
+    int16 audio [b, t]. *Standardised* examples are float32 in [-1, 1] with channels last: images
+    [b, h, w, c], clips [b, f, h, w, c], audio [b, t, 1].
 
     If the modality's lengths vary, examples and tokens are ragged columns or lists of arrays. Each
     example [n, ...] has its own length, and its tokens [l, q] or [l, d] do not depend on the other
@@ -63,6 +65,10 @@ class Tokenizer:
     def _waveforms(self) -> Waveforms:
         return Waveforms(self.task, self.params, self.stats)
 
+    @functools.cached_property
+    def _chunks(self) -> Chunks:
+        return Chunks(self.task, self.params, self.stats)
+
     @property
     def rate(self) -> int:
         """Samples per second of a tokenizer of sounds."""
@@ -70,7 +76,7 @@ class Tokenizer:
 
     @in_32_bits
     def encode(
-        self, x: Any, *, codebooks: int | None = None, chunk: float | None = None
+        self, x: Any, *, codebooks: int | None = None, chunk: int | float | None = None
     ) -> Array | np.ndarray:
         """Returns the tokens of stored or of standardised examples.
 
@@ -78,9 +84,9 @@ class Tokenizer:
             x: the examples; recordings may also be one float32 array [b, t] or [b, t, c] of any
                 length t, whose tokens are then one array, too.
             codebooks: number of codes per position; the first codebooks are used, None uses all.
-            chunk: seconds of such an array that a codec encodes at a time. The tokens equal the
-                tokens of the whole array, but the memory does not grow with t. None encodes all at
-                once.
+            chunk: amount that is encoded at a time: seconds of such an array for codecs, frames of
+                tokens for clips and causal autoencoders. The tokens equal the tokens of the whole,
+                but the memory does not grow with the length. None encodes all at once.
 
         Raises:
             ValueError: there are no examples, shape and type match neither form, the model's
@@ -91,7 +97,7 @@ class Tokenizer:
         if is_waveform(self.task, x):
             tokens = self._waveforms.encode(x, chunk)
         elif chunk is not None:
-            raise ValueError("chunk needs recordings as one float32 array [b, t] or [b, t, c]")
+            tokens = np.concatenate(list(self._chunks.encode([x], chunk)), axis=1)
         else:
             tokens = self._encode_examples(x)
         if codebooks is None:
@@ -103,31 +109,42 @@ class Tokenizer:
     def encode_stream(
         self, blocks: Iterable[Any], *, codebooks: int | None = None
     ) -> Iterator[np.ndarray]:
-        """Yields the codes int32 [b, l, q] of recordings that arrive in blocks; for causal codecs.
+        """Yields the tokens of recordings or clips that arrive in blocks; for causal tokenizers.
 
-        The yielded codes, concatenated, equal the codes of the whole recording. A code is yielded
-        once the last sample of its position has arrived, so the latency is one token. A codec that
-        mirrors the start of a recording (padding="reflect") yields its first codes a little later,
+        The yielded tokens, concatenated, equal the tokens of the whole: codes int32 [b, l, q] of
+        recordings, and [b, 1, y, x, q] of clips, one frame of tokens at a time. A token is yielded
+        once its last sample or frame has arrived, so the latency is one token. A codec that mirrors
+        the start of a recording (padding="reflect") yields its first codes a little later,
         together.
 
         Args:
-            blocks: float32 [b, t] or [b, t, c] in [-1, 1], where t may differ between blocks.
+            blocks: float32 [b, t] or [b, t, c] in [-1, 1], where t may differ between blocks; or
+                clips [b, f, h, w, c], where f may differ.
             codebooks: number of codes per position; the first codebooks are used, None uses all.
 
         Raises:
-            ValueError: the tokenizer is not a causal codec, or `encode` does not accept a block.
+            ValueError: the tokenizer is not causal, or `encode` does not accept a block.
         """
         require_codebooks(codebooks, self.task.codebook_sizes)
-        found = self._waveforms.encode_stream(blocks)
+        stream = self._chunks.encode if self._is_of_clips else self._waveforms.encode_stream
+        found = stream(blocks)
         return (codes[..., :codebooks] for codes in found)
 
     def decode_stream(self, blocks: Iterable[Any]) -> Iterator[np.ndarray]:
         """Yields the standardised samples [b, t, c] of codes that arrive in blocks [b, l, q].
 
+        For the tokens of clips [b, n, y, x, q], it yields frames [b, f, h, w, c].
+
         Raises:
-            ValueError: the tokenizer is not a causal codec, or `decode` does not accept a block.
+            ValueError: the tokenizer is not causal, or `decode` does not accept a block.
         """
+        if self._is_of_clips:
+            return self._chunks.decode(map(self._checked_tokens, blocks))
         return self._waveforms.decode_stream(blocks)
+
+    @property
+    def _is_of_clips(self) -> bool:
+        return isinstance(self.task.modality, Video)
 
     def _encode_examples(self, x: Any) -> Array | np.ndarray:
         modality = self.task.modality
@@ -138,14 +155,18 @@ class Tokenizer:
         if x.shape[1:] == modality.shape and x.dtype == modality.dtype:
             return self._encode(self.params, self.stats, x)
         standard = (*modality.grid, self.task.channels)
-        may_differ = isinstance(modality, Image) and x.ndim == 4 and x.shape[-1] == standard[-1]
-        if x.dtype != np.float32 or not (may_differ or x.shape[1:] == standard):
+        may_differ = isinstance(modality, Image | Video) and x.ndim == len(standard) + 1
+        may_differ = may_differ and x.shape[-1] == standard[-1]
+        is_stored = self._is_of_clips and x.dtype == modality.dtype
+        if not (x.dtype == np.float32 or is_stored) or not (may_differ or x.shape[1:] == standard):
             raise ValueError(
                 f"encode takes {modality.dtype} [b, {', '.join(map(str, modality.shape))}] or "
                 f"float32 [b, {', '.join(map(str, standard))}] in [-1, 1], "
                 f"got {x.dtype} {list(x.shape)}"
             )
         self.model.grid(x.shape[1:-1])  # raises ValueError if the size is not divisible
+        if is_stored:
+            return self._encode(self.params, self.stats, x)
         require_standardized(x, self.task.modality)
         return self._encode_standardized(self.params, self.stats, x)
 
@@ -168,7 +189,7 @@ class Tokenizer:
         *,
         standardized: bool | None = None,
         length: Any = None,
-        chunk: float | None = None,
+        chunk: int | float | None = None,
         loudness: Any = None,
     ) -> Array | np.ndarray:
         """Decodes tokens to examples.
@@ -181,8 +202,8 @@ class Tokenizer:
                 stored examples; None uses the attribute `standardized`.
             length: if the modality's lengths vary, the number of positions of each example; None
                 returns all decoded positions.
-            chunk: for recordings in one array: seconds that a codec decodes at a time; see
-                `encode`.
+            chunk: amount that is decoded at a time: seconds for recordings in one array, frames of
+                tokens for clips; see `encode`.
             loudness: for recordings in one array, and codecs that normalise loudness: the root mean
                 square of each recording; None for 0.1.
 
@@ -194,16 +215,24 @@ class Tokenizer:
             found = self._waveforms.decode(tokens, length, chunk, loudness)
             standardized = self.standardized if standardized is None else standardized
             return found if standardized else self.task.modality.restore(found)
-        if chunk is not None or loudness is not None:
+        if loudness is not None or (chunk is not None and not self._is_of_clips):
             raise ValueError("chunk and loudness need the tokens of sounds as one array [b, l, q]")
         if self.task.modality.lengths:
             return self._decode_ragged(tokens, standardized, length)
+        tokens = self._checked_tokens(tokens)
+        if chunk is not None:
+            found: Any = np.concatenate(list(self._chunks.decode([tokens], chunk)), axis=1)
+            standardized = self.standardized if standardized is None else standardized
+            return found if standardized else self.task.modality.restore(found)
+        return self._decoder(standardized)(self.params, self.stats, tokens)
+
+    def _checked_tokens(self, tokens: Any) -> np.ndarray:
         tokens = np.asarray(tokens)
         require_examples(tokens, "decode")
         tokens = self._task_of(tokens).checked(with_all_codebooks(tokens, self.task.codebook_sizes))
         if tokens.dtype == np.float32:
             require_finite(tokens, "decode")
-        return self._decoder(standardized)(self.params, self.stats, tokens)
+        return tokens
 
     def _decoder(self, standardized: bool | None) -> Any:
         standardized = self.standardized if standardized is None else standardized
@@ -232,11 +261,15 @@ class Tokenizer:
         return cut(found, length)
 
     def _task_of(self, tokens: np.ndarray) -> AutoencoderTask:
-        """Returns the task for images of the size to which this grid of tokens decodes."""
-        size = tuple(axis * self.model.downsampling for axis in tokens.shape[1:-1])
-        modality = self.task.modality
-        if not isinstance(modality, Image) or len(size) != 2 or min(size) < 1:
+        """Returns the task for images or clips of the size to which this grid of tokens decodes."""
+        grid, modality = tokens.shape[1:-1], self.task.modality
+        is_other = isinstance(modality, Image | Video) and len(grid) == len(modality.grid)
+        if not is_other or min(grid) < 1:
             return self.task
+        size = self.model.size(grid)
+        if isinstance(modality, Video):
+            modality = dataclasses.replace(modality, frames=size[0], size=size[1:])
+            return dataclasses.replace(self.task, modality=modality)
         return dataclasses.replace(self.task, modality=dataclasses.replace(modality, size=size))
 
 

@@ -72,6 +72,29 @@ class LeveledAutoencoder(Autoencoder):
 
     # The methods below apply layers. Compact methods of encoder and decoder call them.
 
+    def fold(self, x: Grid) -> Grid:
+        """Folds patches of the data into channels."""
+        return folded(x, self.patch)
+
+    def first(self, x: Grid, width: int, use_bias: bool = True) -> Grid:
+        """Applies the first convolution of the encoder or of the decoder."""
+        kernel = (3,) * (x.ndim - 2)
+        return nn.Conv(width, kernel, dtype=self.dtype, use_bias=use_bias, name="in")(x)
+
+    def down(self, h: Grid, level: int, mask: Mask = None) -> Grid:
+        """Applies the layers behind a level of the encoder that reduce the resolution."""
+        name = f"level_{level}_down"
+        return Downsample(h.shape[-1], h.ndim - 2, self.dtype, name=name)(h, mask)
+
+    def up(self, h: Grid, level: int, mask: Mask = None) -> Grid:
+        """Applies the layers behind a level of the decoder that increase the resolution."""
+        name = f"level_{level}_up"
+        return Upsample(h.shape[-1], h.ndim - 2, self.dtype, name=name)(h, mask)
+
+    def normalize(self, h: Grid, mask: Mask = None) -> Grid:
+        """Applies the norm before the last convolutions."""
+        return group_norm(h, "norm", self.groups, mask)
+
     def block(self, h: Grid, width: int, name: str, mask: Mask = None) -> Grid:
         """Applies a residual block."""
         cls = nn.remat(ResidualBlock) if self.remat and not platform().is_counted else ResidualBlock
@@ -101,7 +124,7 @@ class LeveledAutoencoder(Autoencoder):
         """Applies the last convolution of the decoder, which makes whole patches."""
         axes = h.ndim - 2
         out = nn.Conv(channels * self.patch**axes, (3,) * axes, name="out")
-        return _unfold(out(zero_behind(h, mask)), self.patch)
+        return unfolded(out(zero_behind(h, mask)), self.patch)
 
 
 class _Encoder(nn.Module):
@@ -112,16 +135,14 @@ class _Encoder(nn.Module):
     def __call__(
         self, x: Float[Array, "b *size c"], mask: Mask = None
     ) -> Float[Array, "b *grid w"]:
-        config, axes = self.config, x.ndim - 2
+        config = self.config
         masks = _masks(mask, len(config.channels))
-        fields = {"dtype": config.dtype, "use_bias": config.use_bias, "name": "in"}
-        h = nn.Conv(config.channels[0], (3,) * axes, **fields)(_fold(x, config.patch))
-        for level, channels in enumerate(config.channels):
+        h = config.first(config.fold(x), config.channels[0], config.use_bias)
+        for level in range(len(config.channels)):
             h = config.level(h, level, config.blocks, masks[level])
             if level < len(config.channels) - 1:
-                down = Downsample(channels, axes, config.dtype, name=f"level_{level}_down")
-                h = down(h, masks[level])
-        h = nn.silu(group_norm(config.middle(h, mask), "norm", config.groups, mask))
+                h = config.down(h, level, masks[level])
+        h = nn.silu(config.normalize(config.middle(h, mask), mask))
         return config.to_latents(h.astype(jnp.float32), self.width, mask)
 
 
@@ -133,17 +154,15 @@ class _Decoder(nn.Module):
     def __call__(
         self, z: Float[Array, "b *grid d"], mask: Mask = None
     ) -> Float[Array, "b *size c"]:
-        config, axes, kernel = self.config, z.ndim - 2, (3,) * (z.ndim - 2)
+        config = self.config
         masks = _masks(mask, len(config.channels))
         z = zero_behind(config.from_latents(z), mask)
-        h = nn.Conv(config.channels[-1], kernel, dtype=config.dtype, name="in")(z)
-        h = config.middle(h, mask)
-        for level, channels in reversed(list(enumerate(config.channels))):
+        h = config.middle(config.first(z, config.channels[-1]), mask)
+        for level in reversed(range(len(config.channels))):
             h = config.level(h, level, config.blocks + config.extra_blocks, masks[level])
             if level > 0:
-                up = Upsample(channels, axes, config.dtype, name=f"level_{level}_up")
-                h = up(h, masks[level])
-        h = nn.silu(group_norm(h, "norm", config.groups, masks[0])).astype(jnp.float32)
+                h = config.up(h, level, masks[level])
+        h = nn.silu(config.normalize(h, masks[0])).astype(jnp.float32)
         return config.to_data(h, self.channels, masks[0])
 
 
@@ -164,13 +183,15 @@ def _masks(mask: Mask, levels: int) -> list[Any]:
     return [jnp.repeat(mask, 2**level, axis=1) for level in reversed(range(levels))]
 
 
-def _fold(x: Grid, patch: int) -> Grid:
+def folded(x: Grid, patch: int) -> Grid:
+    """Folds patches of a grid into channels."""
     size = x.shape[1:-1]
     h = fold(x.reshape(len(x), -1, x.shape[-1]), size, patch)
     return h.reshape(len(x), *(edge // patch for edge in size), -1)
 
 
-def _unfold(x: Grid, patch: int) -> Grid:
+def unfolded(x: Grid, patch: int) -> Grid:
+    """Inverts `folded`."""
     size = tuple(edge * patch for edge in x.shape[1:-1])
     return unfold(x.reshape(len(x), -1, x.shape[-1]), size, patch).reshape(len(x), *size, -1)
 

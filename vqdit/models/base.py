@@ -52,6 +52,10 @@ class Autoencoder(Component):
             )
         return tuple(axis // factor for axis in size)
 
+    def size(self, grid: tuple[int, ...]) -> tuple[int, ...]:
+        """Returns the size of the data to which a grid of latents decodes."""
+        return tuple(axis * self.downsampling for axis in grid)
+
     def real(self, length: Any) -> Any:
         """Returns the number of tokens of sequences with `length` positions, an int or an array.
 

@@ -6,13 +6,18 @@ see zeros after the end, and norms and attention ignore positions after the end.
 """
 
 import functools
+from typing import Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from vqdit.nn.attention import attention
+from vqdit.nn.norms import ScaledNorm
 from vqdit.typing import Array, Bool, Float
+
+GridNorm = Literal["group", "layer", "rms"]
+"""Norm over the groups of a grid, see `group_norm`, or over the channels of each position."""
 
 Mask = Bool[Array, "b n"] | None
 """True at the positions of sequences, False at the padding after them; None without padding."""
@@ -70,13 +75,14 @@ class AttentionBlock(nn.Module):
 
     dtype: str = "float32"
     groups: int = 0
+    norm: GridNorm = "group"
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "b *grid c"], mask: Mask = None
     ) -> Float[Array, "b *grid c"]:
         channels = x.shape[-1]
-        h = group_norm(x, name="norm", groups=self.groups, mask=mask)
+        h = grid_norm(x, "norm", self.norm, self.groups, mask)
         h = h.reshape(h.shape[0], -1, channels)  # b l c
         q, k, v = (nn.Dense(channels, dtype=self.dtype, name=name)(h) for name in "qkv")
         h = attention(*(part[:, :, None] for part in (q, k, v)), mask=mask)[:, :, 0]
@@ -147,6 +153,13 @@ def blur_pool(x: Float[Array, "b *grid c"], mask: Mask = None) -> Float[Array, "
             x, kernel, strides, "VALID", dimension_numbers=layout, feature_group_count=channels
         )
     return x
+
+
+def grid_norm(x: Array, name: str, norm: GridNorm, groups: int = 0, mask: Mask = None) -> Array:
+    """Applies group norm, or a norm over the channels of each position, in float32."""
+    if norm == "group":
+        return group_norm(x, name, groups, mask)
+    return ScaledNorm(norm, name=name)(x).astype(x.dtype)
 
 
 def group_norm(x: Array, name: str, groups: int = 0, mask: Mask = None) -> Array:

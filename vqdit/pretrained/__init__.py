@@ -28,6 +28,7 @@ from vqdit.pretrained import (
     taming,
     torch_files,
     transformers_codecs,
+    vidtok,
 )
 from vqdit.pretrained.archive import read_tensors
 from vqdit.pretrained.codec import SECONDS
@@ -64,6 +65,7 @@ def load(
     kind: Kind = "dit",
     heads: int = 0,
     seconds: float = SECONDS,
+    frames: int = vidtok.FRAMES,
 ) -> Tokenizer | Denoiser:
     """Returns a public tokenizer or a public DiT.
 
@@ -71,7 +73,8 @@ def load(
     float32 images [b, h, w, c] in [-1, 1] of any size that is a multiple of the downsampling
     factor, or uint8 images of `size`. It returns int32 codes [b, y, x, 1] or the float32 posterior
     mean [b, y, x, d]. `decode` returns float32 images in about [-1, 1], or uint8 images with
-    `standardized=False`.
+    `standardized=False`. A tokenizer of clips takes float32 [b, f, h, w, c] and has tokens
+    [b, g, y, x, 1] or [b, g, y, x, d]; f is 1 + n s for a stride of s in time.
 
     The `encode` of a codec of sounds takes recordings float32 [b, t] or [b, t, c] in [-1, 1], of
     any length t, at `rate` samples per second, and returns int32 codes [b, l, q]; `decode` returns
@@ -81,7 +84,8 @@ def load(
     original, with channels last.
 
     Args:
-        path: a diffusers folder with a VQModel, an AutoencoderKL or a DiTTransformer2DModel; or a
+        path: a diffusers folder with a VQModel, an AutoencoderKL, a causal AutoencoderVidTok or a
+            DiTTransformer2DModel; or a
             checkpoint of taming-transformers, latent-diffusion (including whole LDMs), LlamaGen's
             VQ tokenizer, DiT, SiT or DAC; or a folder of transformers with an EncodecModel, a
             DacModel or a MimiModel.
@@ -91,13 +95,14 @@ def load(
             sizes.
         seconds: duration of the longest recording in data sets, and for DiTs over the codes of a
             codec; arrays may have any length.
+        frames: number of frames of each clip in data sets; arrays may have other numbers.
 
     Raises:
         FileNotFoundError: if the path does not exist.
         PretrainedMismatch: if tensors are missing, unexpected or of another shape.
         ValueError: if the format is unknown, or the model cannot be imported.
     """
-    found = convert(path, size=size, kind=kind, heads=heads, seconds=seconds)
+    found = convert(path, size=size, kind=kind, heads=heads, seconds=seconds, frames=frames)
     if isinstance(found, Pretrained):
         return Denoiser(found)
     task, params, stats = found
@@ -113,12 +118,14 @@ def convert(
     kind: Kind = "dit",
     heads: int = 0,
     seconds: float = SECONDS,
+    frames: int = vidtok.FRAMES,
 ) -> Imported | Pretrained:
     """Returns a public tokenizer as a task with arrays, or a public DiT; see `load`."""
     if kind not in get_args(Kind):
         raise ValueError(f"kind must be one of {', '.join(get_args(Kind))}, got {kind!r}")
     rules.check(rules.Integer(1, LARGEST), size=size)
     rules.check(rules.Integer(0), heads=heads)
+    rules.check(rules.Integer(1, LARGEST), frames=frames)
     rules.check(rules.finite, seconds=seconds)
     path = local_path(path)
     if not path.exists():
@@ -128,6 +135,8 @@ def convert(
         if config is not None:
             if diffusers_dit.is_dit(config):
                 return diffusers_dit.convert(path, config)
+            if vidtok.is_vidtok(config):
+                return vidtok.convert(path, config, size, frames)
             return diffusers.convert(path, config, size)
         codec = transformers_codecs.read(path)
         if codec is not None:
@@ -171,8 +180,8 @@ def write(imported: Imported, folder: Path, *, pictures: str = "", option: str =
     Args:
         imported: a tokenizer returned by `convert`.
         folder: a new or empty folder.
-        pictures: folder of images or of sounds, which becomes the data of the workdir's
-            experiment; empty for `pictures` or `recordings`.
+        pictures: folder of images, sounds or videos, which becomes the data of the workdir's
+            experiment; empty for `pictures`, `recordings` or `videos`.
         option: name of the option that sets the folder, for error messages.
 
     Raises:

@@ -60,8 +60,8 @@ def _model(config: dict[str, Any]) -> VQGAN:
     kind = config[CLASS]
     if kind not in ("VQModel", "AutoencoderKL"):
         raise ValueError(
-            f"a {escaped(kind)} of diffusers cannot be imported; use a VQModel, an AutoencoderKL "
-            "or a DiTTransformer2DModel"
+            f"a {escaped(kind)} of diffusers cannot be imported; use a VQModel, an AutoencoderKL, "
+            "an AutoencoderVidTok or a DiTTransformer2DModel"
         )
     if config.get("norm_type", "group") != "group":
         raise ValueError(

@@ -5,6 +5,7 @@ y = D(b(E(x))),        L = |x - y|  +  losses of the bottleneck b  +  perceptual
 """
 
 import dataclasses
+import functools
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +18,7 @@ import optax
 from vqdit.data.batch import Batch
 from vqdit.metrics import Mean, Metrics
 from vqdit.modalities.drawing import save_png, side_by_side
+from vqdit.models.inflation import can_inflate, inflated
 from vqdit.optim import Optimizer
 from vqdit.ragged import cut
 from vqdit.random import stream
@@ -28,6 +30,7 @@ from vqdit.typing import Array, Bool, Float, Int, Key, Named, Params, Stats
 T = TypeVar("T", bound="AutoencoderTrainingTask")
 DATA, TOKENS = "data", "tokens"
 """The two means in the loss are over values of the data and over tokens."""
+SIDES = ("encoder", "decoder")
 TRAINING_ONLY = ("discriminator", "distillation")
 """These parameters are needed by training only."""
 
@@ -51,8 +54,13 @@ class AutoencoderTrainingTask(ReconstructionTask):
         return self.without_training, _for_inference(params), self.bottleneck_stats(stats)
 
     def warm_start(self, source: Task, params: Params, stats: Stats, load: Load) -> Trees:
-        """Starts from a run that may have other losses; losses that it lacks are initialized."""
+        """Starts from a run that may have other losses; losses that it lacks are initialized.
+
+        An autoencoder of clips may start from an autoencoder of images.
+        """
         mine, theirs = self.trained_losses, getattr(source, "trained_losses", {})
+        if isinstance(source, AutoencoderTrainingTask) and can_inflate(self.model, source.model):
+            load, theirs = functools.partial(self._load_images, source, params, load), {}
         shared = {name: params[name] for name in params if name not in mine}
         shared |= {name: params[name] for name in mine if mine[name] == theirs.get(name)}
         nested = getattr(source, "_is_nested", False)
@@ -67,6 +75,23 @@ class AutoencoderTrainingTask(ReconstructionTask):
         found, loaded = load(shared, {"bottleneck": bottleneck} if nested else bottleneck)
         loaded = loaded["bottleneck"] if nested else loaded
         return {**params, **found}, {**stats, "bottleneck": loaded} if self._is_nested else loaded
+
+    def _load_images(
+        self,
+        source: "AutoencoderTrainingTask",
+        fresh: Params,
+        load: Load,
+        params: Params,
+        stats: Stats,
+    ) -> Trees:
+        """Loads a run on images, and returns its arrays for an autoencoder of clips."""
+        images = jax.eval_shape(source.blank)[0]
+        found, stats = load({**params, **{side: images[side] for side in SIDES}}, stats)
+        sides = {side: fresh[side] for side in SIDES}
+        taken = {side: found[side] for side in SIDES}
+        mine = inflated(self.model, source.model, sides, taken)
+        placed = jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), mine, sides)
+        return {**found, **placed}, stats
 
     @property
     def trained_losses(self) -> dict[str, Any]:

@@ -1,0 +1,117 @@
+"""Clips of any length through a causal autoencoder, chunk by chunk, with the result of the whole.
+
+Memory depends on the chunks, not on the clip.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from vqdit import rules
+from vqdit.inference.examples import require_standardized
+from vqdit.models import VideoAutoencoder
+from vqdit.precision import in_32_bits
+from vqdit.tasks.autoencoder import AutoencoderTask
+from vqdit.typing import Params, Stats
+
+
+class Chunks:
+    """The compiled steps of a causal autoencoder of clips.
+
+    Raises:
+        ValueError: the task's tokenizer is another one.
+    """
+
+    def __init__(self, task: AutoencoderTask, params: Params, stats: Stats) -> None:
+        model = task.model
+        if not isinstance(model, VideoAutoencoder):
+            raise ValueError(
+                f"the tokenizer is one of {task.name} ({type(model).__name__}); chunk and streams "
+                "are for recordings as float32 arrays [b, t] or [b, t, c], and for clips"
+            )
+        self._task, self._model, self._arrays = task, model, (params, stats)
+
+        def encode(params: Params, stats: Stats, x: Any, cache: Any) -> Any:
+            x = x if x.dtype == np.float32 else task.input(x)
+            z, cache = model.encode_chunk(params, x, task.width, cache, last=False)
+            return task.tokens(params, stats, z), cache
+
+        def decode(params: Params, stats: Stats, tokens: Any, cache: Any, last: bool) -> Any:
+            z = task.lookup(params, stats, tokens)
+            return model.decode_chunk(params, z, task.channels, cache, last)
+
+        self._encode = in_32_bits(jax.jit(encode))
+        self._decode = in_32_bits(jax.jit(decode, static_argnums=4))
+
+    def encode(self, blocks: Iterable[np.ndarray], chunk: int | float = 1) -> Iterator[np.ndarray]:
+        """Yields the tokens of stored or standardised frames [b, n, h, w, c] of any n.
+
+        Args:
+            blocks: the frames.
+            chunk: number of frames of tokens that are computed at a time.
+
+        Raises:
+            ValueError: chunk is no positive integer, or sizes or values are not allowed.
+        """
+        size, step, cache = _whole(chunk), self._model.time_stride, None
+        parts = _regrouped(map(self._checked, blocks), 1 + (size - 1) * step, size * step)
+        count = 0
+        for x in parts:
+            count += x.shape[1]
+            self._model.grid((count, *x.shape[2:4]))
+            tokens, cache = self._encode(*self._arrays, x, cache)
+            yield np.asarray(tokens)
+
+    def decode(self, blocks: Iterable[np.ndarray], chunk: int | float = 1) -> Iterator[np.ndarray]:
+        """Yields the standardised frames [b, n, h, w, c] of tokens [b, m, y, x, q] of any m."""
+        size, cache = _whole(chunk), None
+        parts = ((part, False) for part in _regrouped(blocks, size, size))
+        for tokens, last in parts if self._model.is_causal else _with_last(parts):
+            y, cache = self._decode(*self._arrays, tokens, cache, last)
+            yield np.asarray(y)
+
+    def _checked(self, block: Any) -> np.ndarray:
+        x, modality = np.asarray(block), self._task.modality
+        is_clip = x.ndim == 5 and x.shape[-1] == self._task.channels and x.size
+        if not is_clip or x.dtype not in (np.float32, modality.dtype):
+            raise ValueError(
+                f"encode takes clips {modality.dtype} or float32 in [-1, 1], [b, f, h, w, "
+                f"{self._task.channels}], got {x.dtype} {list(x.shape)}"
+            )
+        if x.dtype == np.float32:
+            require_standardized(x, modality)
+        return x
+
+
+def _whole(chunk: int | float) -> int:
+    rules.check(rules.finite, chunk=chunk)
+    if chunk < 1 or chunk != int(chunk):
+        raise ValueError(
+            f"chunk of clips must be a number of frames of tokens, 1 or more, got {chunk}"
+        )
+    return int(chunk)
+
+
+def _regrouped(blocks: Iterable[np.ndarray], first: int, size: int) -> Iterator[np.ndarray]:
+    """Yields blocks of `first` and then of `size` positions of the second axis, and the rest."""
+    kept, wanted = None, first
+    for block in blocks:
+        kept = block if kept is None else np.concatenate([kept, block], axis=1)
+        while kept.shape[1] >= wanted:
+            yield kept[:, :wanted]
+            kept, wanted = kept[:, wanted:], size
+    if kept is not None and kept.shape[1]:
+        yield kept
+
+
+def _with_last(parts: Iterator[tuple[np.ndarray, bool]]) -> Iterator[tuple[np.ndarray, bool]]:
+    """Marks the last part as the last one."""
+    before = None
+    for part, _ in parts:
+        if before is not None:
+            yield before, False
+        before = part
+    if before is not None:
+        yield before, True
