@@ -25,8 +25,6 @@ TABLE = {
         groups=1,
         padding="zeros",
         attention=(2,),
-        middle_blocks=1,
-        middle_attention=True,
         time_strides=(1, 2),
         decoder_time_strides=(2, 1),
     ),

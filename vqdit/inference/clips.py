@@ -1,6 +1,7 @@
-"""Clips of any length through a causal autoencoder, chunk by chunk, with the result of the whole.
+"""Encodes and decodes clips of any length in chunks, with a causal autoencoder.
 
-Memory depends on the chunks, not on the clip.
+The result equals the result for the whole clip. The memory depends on the size of the chunks, not
+on the length of the clip.
 """
 
 from collections.abc import Iterable, Iterator
@@ -21,15 +22,15 @@ class Chunks:
     """The compiled steps of a causal autoencoder of clips.
 
     Raises:
-        ValueError: the task's tokenizer is another one.
+        ValueError: the task's tokenizer is not a causal autoencoder of clips.
     """
 
     def __init__(self, task: AutoencoderTask, params: Params, stats: Stats) -> None:
         model = task.model
         if not isinstance(model, VideoAutoencoder):
             raise ValueError(
-                f"the tokenizer is one of {task.name} ({type(model).__name__}); chunk and streams "
-                "are for recordings as float32 arrays [b, t] or [b, t, c], and for clips"
+                f"chunk needs recordings as one float32 array [b, t] or [b, t, c], or clips, but "
+                f"the tokenizer is for {task.name} ({type(model).__name__}); leave chunk out"
             )
         self._task, self._model, self._arrays = task, model, (params, stats)
 
@@ -44,6 +45,12 @@ class Chunks:
 
         self._encode = in_32_bits(jax.jit(encode))
         self._decode = in_32_bits(jax.jit(decode, static_argnums=4))
+
+    def encode_whole(self, x: Any, chunk: int | float) -> np.ndarray:
+        """Returns the tokens of clips in one array; see `encode`."""
+        x = self._checked(x)
+        self._model.grid(x.shape[1:-1])  # raises ValueError if the size does not fit
+        return np.concatenate(list(self.encode([x], chunk)), axis=1)
 
     def encode(self, blocks: Iterable[np.ndarray], chunk: int | float = 1) -> Iterator[np.ndarray]:
         """Yields the tokens of stored or standardised frames [b, n, h, w, c] of any n.

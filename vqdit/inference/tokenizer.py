@@ -97,7 +97,7 @@ class Tokenizer:
         if is_waveform(self.task, x):
             tokens = self._waveforms.encode(x, chunk)
         elif chunk is not None:
-            tokens = np.concatenate(list(self._chunks.encode([x], chunk)), axis=1)
+            tokens = self._chunks.encode_whole(x, chunk)
         else:
             tokens = self._encode_examples(x)
         if codebooks is None:

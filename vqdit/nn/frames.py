@@ -1,8 +1,9 @@
 """Layers for clips [b, f, h, w, c] in which no frame depends on a later one.
 
-A clip may be given in chunks along time. A layer then keeps what its later outputs need in the Flax
-collection "cache". Without a cache, a chunk is the first one of its clip. If the collection is not
-mutable, a chunk is the last one. All results together are those of the whole clip:
+A clip may be processed in chunks along time. Each layer then stores the frames that its later
+outputs need in the Flax collection "cache". A missing cache means that the chunk is the first one;
+an immutable collection means that it is the last one. The concatenated results equal the result for
+the whole clip::
 
     y_0, cache = module.apply({"params": params}, x_0, mutable="cache")
     y_1, cache = module.apply({"params": params, **cache}, x_1, mutable="cache")
@@ -24,7 +25,7 @@ from vqdit.typing import Array, Float
 Clips = Float[Array, "b _ _ _ _"]
 """Activations on clips, [b, f, h, w, c], with any number of frames."""
 TimePadding = Literal["repeat", "zeros"]
-"""What convolutions see before the first frame: the first frame again, or zeros."""
+"""Frames before the first one, as convolutions see them. "repeat" repeats the first frame."""
 CACHE = "cache"
 MIX = 2.0
 """Initial logit of the share of the mean, or of the repeated frames, when time is resampled."""
@@ -44,9 +45,9 @@ def identity_kernel(key: Any, shape: tuple[int, ...], dtype: Any = jnp.float32) 
 
 
 def with_past(module: nn.Module, x: Clips, first: int, later: int, padding: TimePadding) -> Clips:
-    """Returns x behind `first` frames of padding in the first chunk, or `later` earlier frames.
+    """Returns x with `first` frames of padding before it, or with frames of the previous chunk.
 
-    Called by a module that has no other state; it stores what the next chunk needs.
+    The last `later` frames are stored for the next chunk. A module may call this once.
     """
     if module.has_variable(CACHE, "past"):
         x = jnp.concatenate([module.get_variable(CACHE, "past"), x], axis=1)
@@ -59,16 +60,16 @@ def with_past(module: nn.Module, x: Clips, first: int, later: int, padding: Time
 
 
 class CausalConv(nn.Module):
-    """A convolution over time and space that sees a frame and those before it.
+    """A convolution over time and space whose outputs depend only on present and earlier frames.
 
-    It is the sum over the positions of the kernel in time of convolutions of frames, which is
-    several times faster on a CPU than a convolution with three axes.
+    It is computed as a sum of convolutions of frames, one for each position of the kernel in time,
+    which is several times faster on a CPU than a convolution with three axes.
 
     Attributes:
         channels: width of the result.
         kernel: size of the kernel in frames, rows and columns; odd in space.
         stride: stride in time, 1 or 2.
-        padding: what it sees before the first frame; zeros in space.
+        padding: frames before the first one; rows and columns are padded with zeros.
         dtype: precision.
         use_bias: whether there is a bias.
         kernel_init: initialiser of the kernel [t, h, w, c, e].
@@ -115,7 +116,7 @@ class CausalBlock(nn.Module):
     Attributes:
         channels: width of the result; if x has another width, the shortcut is a 1x1 convolution.
         kernel: size of the kernels: (3, 3, 3), (1, 3, 3) for space alone, (3, 1, 1) for time.
-        padding: what the convolutions see before the first frame.
+        padding: see `CausalConv`.
         norm: normalisation of each frame or position, see `grid_norm`.
         groups: number of groups of "group".
         dtype: precision of the convolutions.
@@ -173,14 +174,16 @@ class TimeDownsample(nn.Module):
 
 
 class TimeUpsample(nn.Module):
-    """Doubles the number of frames, 1 + n to 1 + 2 n: s up(x) + (1 - s) conv(up(x)).
+    """Doubles the number of frames, 1 + n to 1 + 2 n.
 
-    VidTok, section 3.1. With "linear", the last new frame of a chunk waits for the next chunk.
+    s up(x) + (1 - s) conv(up(x)), with a learned share s. VidTok, section 3.1. With "linear", the
+    last new frame of a chunk is returned with the next chunk.
 
     Attributes:
-        upsampling: "repeat" copies frames, and no frame depends on a later one. "linear"
-            interpolates between frames behind the first one, as published, so that a frame depends
-            on the next one too.
+        upsampling: "repeat" copies frames, which is causal. "linear" interpolates between the
+            frames after the first one, as published; a frame then also depends on the next one.
+        padding: see `CausalConv`.
+        dtype: precision of the convolution.
     """
 
     upsampling: Literal["repeat", "linear"] = "repeat"
