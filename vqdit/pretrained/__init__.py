@@ -13,10 +13,10 @@ from typing import get_args
 
 from vqdit import rules
 from vqdit.config import Experiment
-from vqdit.data import AudioFolder, Data, ImageFolder, Source
+from vqdit.data import AudioFolder, Data, ImageFolder, Source, VideoFolder
 from vqdit.files import local_path
 from vqdit.inference.tokenizer import Tokenizer
-from vqdit.modalities import Audio, Modality
+from vqdit.modalities import Audio, Modality, Video
 from vqdit.precision import in_32_bits
 from vqdit.pretrained import (
     dac,
@@ -199,6 +199,8 @@ def write(imported: Imported, folder: Path, *, pictures: str = "", option: str =
 def _source(modality: Modality, folder: str) -> Source:
     if isinstance(modality, Audio):
         return AudioFolder(path=folder or "recordings", audio=modality)
+    if isinstance(modality, Video):
+        return VideoFolder(path=folder or "videos", video=modality)
     size, channels = modality.grid[0], modality.channels
     return ImageFolder(path=folder or "pictures", size=size, channels=channels)
 
