@@ -1,4 +1,4 @@
-"""Text to speech and back: masked diffusion over the codes of speech8k_rvq, on two CPU cores.
+"""Text to speech and back: masked diffusion over the codes of speech8k_rvq. For one GPU.
 
 vqdit prepare asterisk_speech
 python train.py --config=configs/audio/speech8k_rvq.py
@@ -8,6 +8,9 @@ python sample.py --workdir=runs/speech8k_dit --given text="Please hold." --want 
 Both text and audio are targets, so either is generated from the other, or both from nothing; the
 length of what is generated is drawn first. The metric phrase_accuracy of `vqdit evaluate` asks an
 independent recogniser of speech (the extra `speech`) for the phrases of generated recordings.
+
+Codebooks are generated one after the other, the coarsest first. A CPU core takes two seconds a
+step; 800 steps of a smaller network gave no words yet.
 """
 
 from vqdit.config import Experiment
@@ -44,13 +47,13 @@ def config() -> Experiment:
             ),
             joint=Independent(p_one_known=0.7, p_known=0.1, p_dropped=0.1),
             model=DiT(
-                depth=4, dim=192, heads=6, patch=1, positions="rope", norm="rms", qk_norm=True
+                depth=6, dim=192, heads=6, patch=1, positions="rope", norm="rms", qk_norm=True
             ),
         ),
         data=Data(source=AsteriskSpeech(audio=audio, text=TEXT), batch_size=16, buckets=4),
         optimizer=Muon(learning_rate=1e-2, warmup=100),
         ema=0.998,
-        steps=1600,
-        evaluate_every=800,
-        preview_every=800,
+        steps=20000,
+        evaluate_every=4000,
+        preview_every=4000,
     )
