@@ -90,6 +90,7 @@ def test_inception_score_written_out(random):
     assert inception_score(logits, 3).value == pytest.approx(np.mean(expected))
 
 
+@pytest.mark.peers
 def test_manifolds_are_those_of_prdc(random):
     prdc = pytest.importorskip("prdc")
     a, b = random.standard_normal((70, 12)), random.standard_normal((90, 12)) * 1.2 + 0.3

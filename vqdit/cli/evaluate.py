@@ -92,7 +92,7 @@ def evaluate(
             Default: none; for exact_match, all other columns.
         judge: Workdir of the model that measures the perplexity of generated texts.
         num: Number of samples per measurement. Default: 500; all held-out examples for
-            bits_per_byte.
+            bits_per_byte; for metrics of pictures all --samples, and 50,000 of a --workdir.
         rounds: Network evaluations for the likelihood of an example.
         window: Length of the windows of verbatim, in bytes.
         split: Split whose examples are given and scored. Default: validation and test. Metrics can
