@@ -1,12 +1,13 @@
 """`vqdit evaluate --samples`: sets of pictures, what is written, resumed and refused."""
 
+import functools
 import json
 
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from vqdit.cli import picture_inputs
+from vqdit.cli import given, picture_inputs
 from vqdit.cli.main import main
 from vqdit.data import Digits
 from vqdit.evaluation import feature_networks, picture_sets
@@ -85,6 +86,22 @@ def test_statistics_of_other_programs_give_the_distance_of_their_pictures(there,
     said = report["protocol"]["reference"]["statistics"]
     assert said["network"] == "not stated by the file" and len(said["sha256"]) == 64
     assert "does not say which network" in report["warnings"][1]
+
+
+def test_statistics_of_a_report_are_a_reference_for_the_same_features(there, tmp_path, refused):
+    args = ["--samples=a", "--metrics=fd", f"--out={tmp_path}"]
+    values = []
+    for reference in ("b", tmp_path / "reference.npz"):
+        assert main(["evaluate", *args, PIXELS, f"--reference={reference}"]) == 0
+        report = json.loads((tmp_path / "report.json").read_text())
+        values.append(report["metrics"]["fd"]["value"])
+    assert values[0] == pytest.approx(values[1], rel=1e-9)
+    assert report["protocol"]["reference"]["statistics"]["network"] == "pixels none"
+    (tmp_path / "f.py").write_text("def f(x):\n    return x.mean(axis=(1, 2)) / 255\n")
+    other = f"--features={tmp_path}/f.py:f"
+    message = refused("evaluate", *args, other, f"--reference={tmp_path}/reference.npz")
+    assert "are of the features 'pixels none', but --features are" in message
+    assert message.endswith("; use the same features") and "f.py:f " in message
 
 
 def test_splits_sources_and_sizes(there, tmp_path):
@@ -217,6 +234,7 @@ def test_a_run_is_sampled_and_continued(trained, tmp_path, monkeypatch, refused)
     args = [f"--workdir={trained}/runs", "--metrics=fd,kid", PIXELS, "--reference=digits:test"]
     args += ["--num=14", "--batch-size=8", f"--out={tmp_path}"]
     draw, calls = Generator.sample, []
+    monkeypatch.setattr(given, "load_generator", functools.cache(given.load_generator))
 
     def sample(self, num, **options):
         if len(calls) == 1:

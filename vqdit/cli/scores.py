@@ -18,8 +18,10 @@ from vqdit.cli.picture_inputs import (
 )
 from vqdit.cli.sampled_set import sample_set
 
-REPORT, PAGE, FEATURES = "report.json", "report.md", "features"
-"""Names of the files and the folder in the folder of results."""
+REPORT, PAGE, STATISTICS = "report.json", "report.md", "reference.npz"
+"""Names of the files of results; the statistics are those of the reference's features."""
+FEATURES = "features"
+"""Name of the folder of features in the folder of results."""
 
 
 def are_of_pictures(metrics: str | None) -> bool:
@@ -128,6 +130,7 @@ def evaluate_sets(
     from vqdit.cli.report import scores as report
     from vqdit.cli.report.text_metrics import Countdown
     from vqdit.evaluation.extraction import extract
+    from vqdit.evaluation.frechet import Moments
     from vqdit.evaluation.picture_sets import Reference
     from vqdit.evaluation.set_metrics import Settings, measure_sets
     from vqdit.files import write_json, write_whole
@@ -168,6 +171,9 @@ def evaluate_sets(
             settings,
             lambda name: countdown.update("metrics", names.index(name), count),
         )
+    if real is not None and not {"fid", "fd"}.isdisjoint(names):
+        mean, covariance = Moments.of(real.values).gaussian()
+        np.savez(folder / STATISTICS, mu=mean, sigma=covariance, network=network.identity)
     width = own.values.shape[1]
     protocol = {
         "samples": {**_described(samples, own, len(rows)), **about},

@@ -54,7 +54,7 @@ class FeatureNetwork(NamedTuple):
     @property
     def identity(self) -> str:
         """Name, checksum and preprocessing: features of equal networks can be compared."""
-        return f"{self.name} {self.checksum} {self.preprocessing}"
+        return " ".join(filter(None, (self.name, self.checksum, self.preprocessing)))
 
 
 def pixels_network() -> FeatureNetwork:
