@@ -12,7 +12,7 @@ import numpy as np
 from vqdit.typing import Bool, UInt8
 
 NAMES = ("arr_0", "image", "images", "samples")
-"""Names of arrays of pictures, by priority: ADM's, vqdit's and others'."""
+"""Names of arrays of pictures in files of ADM, vqdit and others, by priority."""
 LABELS = ("arr_1", "label", "labels")
 STATISTICS = ("mu", "sigma")
 """Names of the mean and the covariance of features in the files of ADM and pytorch-fid."""
