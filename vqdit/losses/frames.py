@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 
 from vqdit.losses.perceptual import Data, Perceptual
-from vqdit.typing import Float, Params
+from vqdit.typing import Array, Float, Params
 
 
 class PerFrame(Perceptual):
