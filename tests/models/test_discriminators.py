@@ -122,12 +122,12 @@ def test_sequences_of_different_lengths_have_the_logits_that_each_has_alone(blur
     """Behind their ends is noise."""
     discriminator = PatchGAN(channels=4, layers=2, blur=blur)
     x = jax.random.normal(jax.random.key(0), (4, 45, 2))
-    params = discriminator.init(jax.random.key(1), x)
+    params, apply = jax.jit(discriminator.init)(jax.random.key(1), x), jax.jit(discriminator.apply)
     lengths = (45, 24, 31, 30)
     mask = jnp.arange(45) < jnp.asarray(lengths)[:, None]
-    logits, real = discriminator.apply(params, x, mask), discriminator.real(mask)
+    logits, real = apply(params, x, mask), discriminator.real(mask)
     assert logits.shape == real.shape
     for row, length in enumerate(lengths):
-        alone = discriminator.apply(params, x[row : row + 1, :length])[0]
+        alone = apply(params, x[row : row + 1, :length])[0]
         assert real[row].sum() == len(alone)
         np.testing.assert_allclose(logits[row, : len(alone)], alone, atol=1e-5)

@@ -101,7 +101,7 @@ def test_padding_is_not_seen(discriminator):
     x, lengths = sounds(90), (90, 61)
     judge = jax.jit(discriminator.judge, compiler_options=QUICK)
     mask = jnp.arange(90) < jnp.asarray(lengths)[:, None]
-    params = moved(discriminator.init(jax.random.key(0), x))
+    params = moved(jax.jit(discriminator.init)(jax.random.key(0), x))
     together = judge(params, x, mask)
     assert len(together) == len(discriminator.parts())
     for row, length in enumerate(lengths):
