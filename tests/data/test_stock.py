@@ -2,14 +2,18 @@
 
 import io
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from PIL import Image as Pillow
+from tensorflow_datasets.proto import tf_example_pb2
 
 from vqdit.data import TFDS, Data, stock
 from vqdit.data.sources import SPLITS, Feature, root
+from vqdit.data.stock_builders import plain_sounds
+from vqdit.data.stock_rows import StockSound
 from vqdit.modalities import Audio, Image, Label, Text, pictures
 from vqdit.modalities.pictures import fit
 from vqdit.typing import Named
@@ -32,6 +36,16 @@ def png(pixels):
     Pillow.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(buffer, "PNG")
     buffer.seek(0)
     return buffer
+
+
+def sound(row, feature):
+    """A tone of a length of its own."""
+    times = np.arange(400 + 10 * row) / 4000
+    tone = np.round(9000 * np.sin(2 * np.pi * 200 * times))
+    if len(feature.shape) == 2:
+        tone = np.stack([tone, tone], axis=1)
+    is_float = np.issubdtype(feature.np_dtype, np.floating)
+    return (tone / 32768 if is_float else tone).astype(feature.np_dtype)
 
 
 def prepare(name="tiny_pictures", sizes=None, channels=3, **features):
@@ -61,6 +75,8 @@ def prepare(name="tiny_pictures", sizes=None, channels=3, **features):
                 for column, feature in columns.items():
                     if isinstance(feature, tfds.features.ClassLabel):
                         example[column] = row % 3 if row % 7 else -1
+                    elif isinstance(feature, tfds.features.Audio):
+                        example[column] = sound(row, feature)
                     elif column != "image":
                         example[column] = text(row)
                     else:
@@ -68,8 +84,11 @@ def prepare(name="tiny_pictures", sizes=None, channels=3, **features):
                 yield row, example
 
     Builder.name = name
-    builder = Builder(data_dir=root() / "tfds")
-    builder.download_and_prepare(file_format="array_record")
+    with pytest.MonkeyPatch.context() as patch, plain_sounds():
+        # Writing, not reading, the type of a sound needs TensorFlow otherwise.
+        patch.setattr(tfds.features.Audio, "dtype", property(lambda feature: feature.np_dtype))
+        builder = Builder(data_dir=root() / "tfds")
+        builder.download_and_prepare(file_format="array_record")
 
 
 def everything(source, split):
@@ -350,11 +369,53 @@ def test_texts_may_be_beside_pictures():
 
 
 @pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"dtype": np.float32},
+        {"shape": (None, 2)},
+        {"dtype": np.int16},
+    ],
+)
+def test_sounds_are_columns_in_whatever_form_they_are_stored(fields):
+    with plain_sounds():
+        kind = tfds.features.Audio(**{"sample_rate": 4000, **fields})
+        plain = sound(3, tfds.features.Audio(dtype=np.int16))
+    prepare("tones", sizes={"train": 20}, channels=0, sound=kind, label=CLASSES)
+    audio = Audio(rate=4000, seconds=(0.1, 0.12), outside="cut")
+    source = TFDS(name="tones", columns=Named(sound=audio, label=Label(classes=3)))
+    found = everything(source, "train")["sound"]
+    np.testing.assert_array_equal(found[3], plain)
+    assert [len(one) for one in found[:8]] == [400, 410, 420, 430, 440, 450, 460, 470]
+    assert len(found[9]) == 480  # cut
+
+
+def test_a_sound_without_a_rate_has_that_of_its_column_and_others_are_resampled():
+    for rate, expected in ((None, 400), (8000, 200)):
+        name = f"tones_{rate or 0}"
+        with plain_sounds():
+            kind = tfds.features.Audio(sample_rate=rate)
+        prepare(name, sizes={"train": 20}, channels=0, sound=kind)
+        source = TFDS(name=name, columns=Named(sound=Audio(rate=4000, seconds=(0.01, 1.0))))
+        assert len(everything(source, "train")["sound"][0]) == expected
+    assert stock.lacks_pictures("tones_8000").startswith("columns=Named(sound=Audio(rate=8000, ")
+
+
+def test_a_sound_that_is_stored_as_a_file_is_read_as_it_is():
+    content = Audio(rate=4000).wav(np.arange(9, dtype=np.int16))
+    record = tf_example_pb2.Example()
+    record.features.feature["sound"].bytes_list.value.append(content)
+    records = SimpleNamespace(__getitems__=lambda rows: [record.SerializeToString()])
+    lazy = SimpleNamespace(_lazy_decode=True)
+    assert StockSound(records, 0, "sound", lazy, 8000).read() == content
+
+
+@pytest.mark.parametrize(
     ("columns", "message"),
     [
         ({"storry": Text()}, "letters has no feature 'storry'; nearest: 'story'; it has: animal, "),
         ({"story": Label(classes=2)}, "'story' of letters is a Text, not a class label"),
-        ({"animal": Audio()}, "'animal' is of type Audio"),
+        ({"animal": Audio()}, "'animal' of letters is a ClassLabel, not a sound"),
         ({"story": Text(length=3)}, "letters, train 4, story: the text 'éab' has 4 bytes, more"),
     ],
 )

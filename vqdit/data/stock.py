@@ -21,8 +21,8 @@ CLASSES = 2**20
 class TFDS(Source):
     """A TFDS data set: `image` uint8 [size, size, channels], and `label` if the data set has one.
 
-    With `columns`, the columns are instead any of the texts, classes and pictures of the data set.
-    They are converted once, like those of a `Table`.
+    With `columns`, the columns are instead any of the texts, classes, pictures and sounds of the
+    data set. They are converted once, like those of a `Table`.
 
     `vqdit prepare tfds:NAME` must have prepared the data set in the array_record format. If the
     data set has no validation or test split, 5 % of its training split is used for each. Labels
@@ -39,7 +39,8 @@ class TFDS(Source):
         label: name of the TFDS feature that holds the label; empty for no label.
         columns: modality of every column by the name of its TFDS feature, such as
             text=Text(length=512, outside="cut"). If it is not empty, all other fields except
-            `name` are ignored.
+            `name` are ignored. Sounds are resampled to the rate of their `Audio`, which is also
+            used as the rate of a feature that has none.
     """
 
     name: str = "celeb_a"
@@ -167,6 +168,9 @@ def lacks_pictures(name: str) -> str:
     for column, feature in sorted(features.items()):
         if isinstance(feature, tfds.features.Text):
             found.append(f'{column}=Text(length=512, outside="cut")')
+        if isinstance(feature, tfds.features.Audio):
+            rate = feature.sample_rate or 16000
+            found.append(f'{column}=Audio(rate={rate}, seconds=(0.5, 10.0), outside="cut")')
         if isinstance(feature, tfds.features.ClassLabel):
             found.append(f"{column}=Label(classes={feature.num_classes})")
     if not found:

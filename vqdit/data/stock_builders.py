@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import importlib.util
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -78,7 +79,7 @@ def make_builder(name: str) -> Any:
             f"{name!r} is not the name of a TFDS data set; write it like celeb_a or mnist:3.0.1"
         )
     try:
-        with _only_known_features():
+        with _only_known_features(), plain_sounds():
             return tfds.builder(name, data_dir=root() / "tfds", file_format="array_record")
     except tfds.core.DatasetNotFoundError as error:
         known = tfds.list_builders(with_community_datasets=False)  # listing those needs TensorFlow
@@ -111,6 +112,26 @@ def _only_known_features() -> Iterator[None]:
         yield
     finally:
         FeatureConnector.cls_from_name = importing
+
+
+@contextlib.contextmanager
+def plain_sounds() -> Iterator[None]:
+    """Prevents TFDS from importing TensorFlow, if it is missing, for the type of stored samples."""
+    from tensorflow_datasets.core.features import audio_feature
+
+    decoder: Any = audio_feature._AudioDecoder
+
+    def init(self: Any, file_format: str | None, np_dtype: Any, shape: Any) -> None:
+        self._file_format, self._np_dtype, self._shape = file_format, np_dtype, shape
+        self._channels = shape[1] if len(shape) > 1 else 1
+
+    original = decoder.__init__
+    if importlib.util.find_spec("tensorflow") is None:
+        decoder.__init__ = init
+    try:
+        yield
+    finally:
+        decoder.__init__ = original
 
 
 def needs_tensorflow(name: str, error: ImportError) -> ImportError:

@@ -1,8 +1,10 @@
-"""Columns of a TFDS data set: texts, classes and pictures, which are read by modalities."""
+"""Columns of a TFDS data set: texts, classes, pictures and sounds, which modalities read."""
 
 import hashlib
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from vqdit.data.builders.description import reading
 from vqdit.data.row_source import RowSource, form
@@ -28,6 +30,41 @@ class StockPicture(NamedTuple):
         """Returns the bytes of the file."""
         (record,) = self.records.__getitems__([self.row])
         return _stored(record)[self.feature].bytes_list.value[0]
+
+
+class StockSound(NamedTuple):
+    """A sound in a record of a TFDS data set, which is read on demand.
+
+    Attributes:
+        records: the records.
+        row: number of the record.
+        name: name of the feature.
+        feature: the feature, `tfds.features.Audio`.
+        rate: samples per second in Hz, if the feature has none.
+    """
+
+    records: Any
+    row: int
+    name: str
+    feature: Any
+    rate: int
+
+    def read(self) -> bytes:
+        """Returns the bytes of a sound file; decoded samples become those of a WAV file."""
+        import tensorflow_datasets as tfds
+
+        (record,) = self.records.__getitems__([self.row])
+        if self.feature._lazy_decode:  # the file itself is stored
+            return _stored(record)[self.name].bytes_list.value[0]
+        only = tfds.features.FeaturesDict({self.name: self.feature})
+        decoded: Any = only.deserialize_example_np(record)
+        found = np.asarray(decoded[self.name])
+        if np.issubdtype(found.dtype, np.floating):
+            found = np.clip(np.round(found * 32768.0), -32768, 32767)
+        elif len(found) and np.abs(found.astype(np.int64)).max() > 32768:
+            raise ValueError(f"the samples of {self.name!r} have more than 16 bits")
+        modality = Audio(rate=self.feature.sample_rate or self.rate)
+        return modality.wav(found.astype(np.int16))
 
 
 class StockRows(RowSource):
@@ -72,14 +109,20 @@ class StockRows(RowSource):
                 with reading(f"the {split} split of {self.name}"):
                     found = [_stored(one) for one in records.__getitems__([*numbers])]
                 for number, record in zip(numbers, found, strict=True):
-                    cells = {n: self._cell(records, number, n, record[n]) for n in self.columns}
+                    cells = {
+                        column: self._cell(records, number, column, features, record[column])
+                        for column in self.columns
+                    }
                     place = f"{self.name}, {split} {number}"
                     rows.append(Row(place, {**_decoded(cells, features, place), SPLIT: split}))
         return rows, 0
 
-    def _cell(self, records: Any, row: int, column: str, value: Any) -> Any:
-        if isinstance(self.columns[column], Image):
+    def _cell(self, records: Any, row: int, column: str, features: Any, value: Any) -> Any:
+        modality = self.columns[column]
+        if isinstance(modality, Image):
             return StockPicture(records, row, column)
+        if isinstance(modality, Audio):
+            return StockSound(records, row, column, features[column], modality.rate)
         found = value.bytes_list.value or value.int64_list.value
         return found[0] if found else None
 
@@ -114,6 +157,7 @@ def _check_kind(name: str, column: str, feature: Any, modality: Modality) -> Non
         (Text, tfds.features.Text, "a text"),
         (Label, tfds.features.ClassLabel, "a class label"),
         (Image, tfds.features.Image, "a picture"),
+        (Audio, tfds.features.Audio, "a sound"),
     )
     for kind, wanted, what in kinds:
         if isinstance(modality, kind) and not isinstance(feature, wanted):
@@ -121,8 +165,8 @@ def _check_kind(name: str, column: str, feature: Any, modality: Modality) -> Non
                 f"the feature {column!r} of {name} is a {type(feature).__name__}, not {what}; "
                 "give it another modality, or leave it out"
             )
-    if isinstance(modality, Audio) or not isinstance(modality, Text | Label | Image):
+    if not isinstance(modality, Text | Label | Image | Audio):
         raise ValueError(
-            f"a column of a TFDS data set must be a Text, a Label or an Image, but {column!r} is "
-            f"of type {type(modality).__name__}"
+            f"a column of a TFDS data set must be a Text, a Label, an Image or an Audio, but "
+            f"{column!r} is of type {type(modality).__name__}"
         )
