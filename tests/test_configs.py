@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -21,16 +22,20 @@ from vqdit.data.sources import PRESENT
 from vqdit.losses import LPIPS, Mel
 from vqdit.modalities import BPE, Audio, Image, Label, Modality, Text, Video
 from vqdit.models import (
+    DAC,
+    Codec,
     ConvAutoencoder,
     DiT,
+    Mimi,
     MultiPeriod,
     MultiSTFT,
     PatchGAN,
+    SEANet,
     TiTok,
     Tokens,
     VQGANPlus,
 )
-from vqdit.quantizers import FSQ, RVQ, VQ
+from vqdit.quantizers import FSQ, RVQ, VQ, Projected
 from vqdit.ragged import ragged
 from vqdit.samplers import Sampler
 from vqdit.tasks import (
@@ -53,6 +58,8 @@ EXPERIMENTS = {
     for name, (_, found) in ((name, config.load(name)) for name in CONFIGS)
     for part, experiment in (found if isinstance(found, dict) else {"": found}).items()
 }
+LARGE = ("audio/dac44k", "audio/encodec24k", "audio/mimi24k")
+"""Configs whose step takes longer to trace than a quick test may, though nothing is computed."""
 GENERATORS = [name for name, e in EXPERIMENTS.items() if isinstance(e.task, DiffusionTask)]
 
 
@@ -156,11 +163,17 @@ def grid_of(model, size):
     """The grid of codes, by the fields of the model."""
     if isinstance(model, TiTok):
         return (model.tokens,)
+    if isinstance(model, Codec):
+        down = math.prod(model.strides) * getattr(model, "token_stride", 1)
+        return tuple(-(-edge // down) for edge in size)
     down = getattr(model, "patch", 1) * 2 ** (len(getattr(model, "channels", (1,))) - 1)
     return tuple(-(-edge // down) for edge in size)
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(one, marks=[pytest.mark.slow] * (one in LARGE)) for one in EXPERIMENTS],
+)
 def test_at_full_size_the_shapes_of_step_evaluation_and_preview_are_right(name):
     """Nothing is computed."""
     experiment = EXPERIMENTS[name]
@@ -300,6 +313,10 @@ def shrunk(experiment: Experiment, tokenizers: dict[str, TokenizerTask], **field
             "blocks": 1,
             "groups": 2,
         },
+        SEANet: lambda _: {"channels": 4, "layers": 1},
+        DAC: lambda _: {"channels": 4, "decoder_channels": 16, "blocks": 1},
+        Mimi: lambda _: {"channels": 4, "layers": 1, "heads": 2, "window": 4, "hidden": 8},
+        Projected: lambda _: {"dim": 8},
         TiTok: lambda _: {
             "size": (edges[Image],) * 2,
             "tokens": 3,
@@ -313,7 +330,7 @@ def shrunk(experiment: Experiment, tokenizers: dict[str, TokenizerTask], **field
         MultiSTFT: lambda _: {"channels": 2, "windows": (32, 64)},
         RVQ: lambda rvq: {"depth": min(rvq.depth, 3)},
         Adversary: lambda _: {"start": 0},
-        Mel: lambda _: {"windows": (32, 64)},
+        Mel: lambda mel: {"windows": (32, 64), "bands": mel.bands[:2]},
         DiT: lambda _: {"depth": 2, "dim": 16, "heads": 2},
         Sampler: lambda _: {"steps": 2},
         Label: lambda _: {"classes": CLASSES, "names": ()},
