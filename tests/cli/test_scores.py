@@ -224,7 +224,7 @@ def test_a_function_of_ones_own(there, tmp_path, refused):
     assert report["protocol"]["features"]["name"] == "mine.py:means"
     assert report["protocol"]["features"]["width"] == 2
     message = refused("evaluate", *args, f"{mine}:broken")
-    assert message.startswith("the features of 40 or more examples are not finite, first those of")
+    assert message.startswith("the features of at least 40 examples are not finite, the first")
     message = refused("evaluate", *args, f"{mine}:flat")
     assert message == "the features of mine.py:flat must be [40, d] for 40 pictures, got [40]"
     assert refused("evaluate", *args, f"{mine}:none").startswith("cannot get 'none' from")

@@ -163,8 +163,8 @@ def check_sets(
         )
     if other.network and other.network != network.identity:
         raise ValueError(
-            f"the statistics of {reference} are of the features {other.network!r}, but --features "
-            f"are {network.identity!r}; use the same features"
+            f"the statistics {reference} were computed with the features {other.network!r}, but "
+            f"--features names {network.identity!r}; use the same features"
         )
     count = samples.count if num is None else num
     least = {name: 2 for name in compared} | {"is": 2 * settings.splits}

@@ -48,7 +48,7 @@ def check_finite(features: Float[np.ndarray, "n d"], start: int = 0) -> None:
         bad = ~np.isfinite(block).all(axis=1)
         if bad.any():
             raise ValueError(
-                f"the features of {bad.sum()} or more examples are not finite, first those of "
+                f"the features of at least {bad.sum()} examples are not finite, the first being "
                 f"example {start + rows.start + int(bad.argmax())}; check the feature network and "
                 "the range of its input"
             )

@@ -130,7 +130,7 @@ class PatchGAN(Discriminator):
         return last if self.blur else last[:, 1:]
 
     def masks(self, mask: Mask) -> list[Any]:
-        """Returns the masks of padding of the input of every layer but the first, and of `out`."""
+        """Returns the padding masks of the inputs of the second and later layers and of `out`."""
         masks: list[Any] = []
         for layer in range(self.layers + 1):
             if mask is not None:
