@@ -130,7 +130,7 @@ def test_a_model_of_clips_is_trained_sampled_and_reconstructed(tmp_path, monkeyp
             text=CodeTarget(modality=Text(length=40), sampler=Unmasking(steps=2)),
         ),
         conditions=Named(label=Condition(modality=Label(classes=10))),
-        model=DiT(depth=1, dim=16, heads=2, patch=1),
+        model=DiT(depth=1, dim=24, heads=2, patch=1),
     )
     tiny.run(tiny.generator(task=generator, data=data), Path("runs/dit"), clips=Path("runs/clips"))
     assert main(["reconstruct", "--workdir=runs/clips", "--out=shown"]) == 0
