@@ -51,10 +51,16 @@ def size_of(name, size=SIZE):
     return (FRAMES, *size) if name in VIDEO else size
 
 
-@functools.cache
+DATA = {
+    name: jnp.asarray(
+        np.random.default_rng(0).normal(size=(3, *size_of(name), CHANNELS)), "float32"
+    )
+    for name in TABLE
+}
+
+
 def data(name):
-    size = (3, *size_of(name), CHANNELS)
-    return jnp.asarray(np.random.default_rng(0).normal(size=size), jnp.float32)
+    return DATA[name]
 
 
 @functools.cache
