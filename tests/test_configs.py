@@ -170,10 +170,31 @@ def grid_of(model, size):
     return tuple(-(-edge // down) for edge in size)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(one, marks=[pytest.mark.slow] * (one in LARGE)) for one in EXPERIMENTS],
-)
+def choices(value: Any) -> Any:
+    """All parts and their choices; of numbers, whether they are 0 or 1."""
+    if isinstance(value, Named):
+        return tuple((name, choices(item)) for name, item in value.items())
+    if isinstance(value, tuple):
+        return tuple(map(choices, value))
+    if isinstance(value, Component):
+        fields = [getattr(value, field.name) for field in dataclasses.fields(value)]
+        return type(value), *map(choices, fields)
+    return "any" if isinstance(value, int | float) and value not in (0, 1) else value
+
+
+def by_choices():
+    """Every experiment; slow are large ones, and those whose task differs in sizes alone."""
+    seen, found = set(), []
+    for name in EXPERIMENTS:
+        task = choices(connected(name) if name in GENERATORS else EXPERIMENTS[name].task)
+        is_slow = name in LARGE or task in seen
+        found.append(pytest.param(name, marks=[pytest.mark.slow] * is_slow))
+        if not is_slow:
+            seen.add(task)
+    return found
+
+
+@pytest.mark.parametrize("name", by_choices())
 def test_at_full_size_the_shapes_of_step_evaluation_and_preview_are_right(name):
     """Nothing is computed."""
     experiment = EXPERIMENTS[name]
