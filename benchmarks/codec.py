@@ -7,10 +7,11 @@
 
 Both networks have the same shape and the same random weights, which are imported as those of a
 public codec are, so they must find the same codes. They encode and decode the same recording in one
-process, in turns; times are medians over the rounds. The package transformers, with torch, is
-needed. --workdir measures a trained tokenizer instead, beside nothing. --chunk encodes and decodes
-one recording piece by piece, and prints the largest memory of the process. The quality of
-tokenizers is measured by `benchmarks.bitrates`.
+process, in turns; times are medians over the rounds. On a machine that does other work, run it on
+one core (taskset -c 1), since torch's threads wait for each other. The package transformers, with
+torch, is needed. --workdir measures a trained tokenizer instead, beside nothing. --chunk encodes
+and decodes one recording piece by piece, and prints the largest memory of the process. The quality
+of tokenizers is measured by `benchmarks.bitrates`.
 """
 
 import argparse
