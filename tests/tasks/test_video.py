@@ -59,7 +59,7 @@ def test_a_step_keeps_the_state_and_gives_metrics(name):
         lambda x: (x.shape, x.dtype), state
     )
     assert "reconstruction" in metrics
-    found = jax.eval_shape(task.evaluate, state.params, state.stats, {}, batch(), None)
+    found = jax.eval_shape(task.evaluate, state.params, state.stats, {}, batch(), jax.random.key(0))
     assert {"psnr", "l1"} <= set(found)
 
 
