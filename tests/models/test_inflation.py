@@ -41,8 +41,9 @@ def test_a_frame_has_the_tokens_and_pixels_of_the_image(name):
 
     @jit
     def run(key):
-        found = residuals_awake(image.init(key, IMAGE, 5))
-        params = inflated(video, image, video.init(key, STILL, 5), found)
+        of_image, of_video = jax.random.split(key)
+        found = residuals_awake(image.init(of_image, IMAGE, 5))
+        params = inflated(video, image, video.init(of_video, STILL, 5), found)
         return (
             results(image, found, IMAGE),
             results(video, params, STILL[:, :1]),
@@ -68,7 +69,7 @@ def zeros(model, x):
         ({"channels": (4, 6)}, r"needs channels=\(4, 8\), got \(4, 6\)"),
         ({"norm": "rms"}, "needs norm='group', got 'rms'"),
         ({"space_strides": (1,)}, r"needs space_strides=\(2,\), got \(1,\)"),
-        ({"attention": (1,)}, "layer encoder/level_1_attention_0 has another place or size"),
+        ({"attention": (1,)}, "coder/level_1_attention_0 has another place or size"),
         ({"z_channels": 3}, "has another place or size"),
     ],
 )

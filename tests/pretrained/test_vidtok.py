@@ -87,7 +87,7 @@ def test_tokens_and_pixels_are_those_of_diffusers(pairs, name):
     found = tokenizer.encode(x)
     if found.dtype == np.int32:
         np.testing.assert_array_equal(found, tokens)
-        assert len(np.unique(found)) > 10
+        assert len(np.unique(found)) > 5
     else:
         np.testing.assert_allclose(found, tokens, atol=1e-4)
         assert tokens.std() > 0.1

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from vqdit.inference.clips import Chunks
@@ -214,7 +215,7 @@ class Tokenizer:
         if is_waveform_tokens(self.task, tokens):
             found = self._waveforms.decode(tokens, length, chunk, loudness)
             standardized = self.standardized if standardized is None else standardized
-            return found if standardized else self.task.modality.restore(found)
+            return found if standardized else self.task.modality.restore(jnp.asarray(found))
         if loudness is not None or (chunk is not None and not self._is_of_clips):
             raise ValueError("chunk and loudness need the tokens of sounds as one array [b, l, q]")
         if self.task.modality.lengths:
@@ -223,7 +224,7 @@ class Tokenizer:
         if chunk is not None:
             found: Any = np.concatenate(list(self._chunks.decode([tokens], chunk)), axis=1)
             standardized = self.standardized if standardized is None else standardized
-            return found if standardized else self.task.modality.restore(found)
+            return found if standardized else self.task.modality.restore(jnp.asarray(found))
         return self._decoder(standardized)(self.params, self.stats, tokens)
 
     def _checked_tokens(self, tokens: Any) -> np.ndarray:
