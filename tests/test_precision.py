@@ -48,12 +48,13 @@ def test_processes(process):
         keys, others = processes.keys(), processes.keys(1)
         t = jnp.full((len(keys), 1), 0.5, jnp.float32)
         x_0, space = data(process, len(keys), 5)
-        x_t, noise = process.noise(keys, x_0, t)
-        oracle = process.oracle(x_0, x_t, noise, t, space)
-        losses = process.loss(oracle, x_0, x_t, noise, t)
-        scores = process.scoring_loss(oracle, x_0, x_t, noise, t)
-        inputs = tuple(process.network_input(x_t, t))
-        return x_t, noise, oracle, losses, scores, inputs, process.prior(others, x_0.shape[1:])
+        bound = process.bind(space)
+        x_t, noise = bound.noise(keys, x_0, t)
+        oracle = bound.oracle(x_0, x_t, noise, t, space)
+        losses = bound.loss(oracle, x_0, x_t, noise, t)
+        scores = bound.scoring_loss(oracle, x_0, x_t, noise, t)
+        inputs = tuple(bound.network_input(x_t, t))
+        return x_t, noise, oracle, losses, scores, inputs, bound.prior(others, x_0.shape[1:])
 
     assert kinds(use) <= {"float32", "int32"}
 

@@ -109,7 +109,7 @@ def config():
     again = ["train", f"--config={config}", f"--workdir={tmp_path / 'again'}"]
     message = refused(*again, f"--task.targets.image.tokenizer={other}")
     assert "'image' in the data was encoded by the tokenizer" in message
-    assert f"and '{other}' is the tokenizer" in message
+    assert f"but '{other}' is the tokenizer" in message
 
 
 def test_tokens_of_another_tokenizer_are_refused(encoded):

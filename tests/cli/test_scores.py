@@ -100,7 +100,7 @@ def test_statistics_of_a_report_are_a_reference_for_the_same_features(there, tmp
     (tmp_path / "f.py").write_text("def f(x):\n    return x.mean(axis=(1, 2)) / 255\n")
     other = f"--features={tmp_path}/f.py:f"
     message = refused("evaluate", *args, other, f"--reference={tmp_path}/reference.npz")
-    assert "are of the features 'pixels none', but --features are" in message
+    assert "with the features 'pixels none', but --features names" in message
     assert message.endswith("; use the same features") and "f.py:f " in message
 
 
@@ -285,7 +285,10 @@ def test_a_run_is_sampled_and_continued(trained, tmp_path, monkeypatch, refused)
         (["--samples=statistics.npz", "--metrics=fd"], "statistics.npz has statistics only; --sam"),
         (["--samples=a", "--metrics=kid", "--reference=statistics.npz"], "statistics.npz has stat"),
         (["--samples=a", "--metrics=fd", "--reference=two.npz"], "the statistics of the reference"),
-        (["--samples=a", "--metrics=fd", "--reference=named.npz"], "the statistics of named.npz a"),
+        (
+            ["--samples=a", "--metrics=fd", "--reference=named.npz"],
+            "the statistics named.npz were computed with",
+        ),
         (
             ["--samples=a", "--metrics=fd", "--reference=odd.npz"],
             "samples have 8x8 pixels and the ",

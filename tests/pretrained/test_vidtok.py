@@ -21,6 +21,8 @@ with warnings.catch_warnings():
     pytest.importorskip("diffusers")
     from diffusers import AutoencoderVidTok
 
+pytestmark = pytest.mark.peers
+
 SMALL = {"ch": 4, "ch_mult": [1, 2, 2], "num_res_blocks": 1, "z_channels": 3}
 SMALL |= {"tempo_ds": [0, 1], "tempo_us": [1, 2]}
 TABLE = {

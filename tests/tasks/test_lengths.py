@@ -192,7 +192,7 @@ def test_what_needs_one_length_is_refused_before_training():
     for change, message in (
         (
             {"modality": Audio(samples=LONGEST, rate=RATE), "model": ConvAutoencoder(patch=1)},
-            "'audio' is of variable length in the data and of one length in the config",
+            "'audio' is of variable length in the data, but of one length in the config",
         ),
         ({"model": TiTok(size=(96,), patch=8)}, "TiTok has 32 tokens for every length"),
         ({"adversary": Adversary(discriminator=StyleGAN())}, "use PatchGAN for varying lengths"),

@@ -192,7 +192,7 @@ def test_a_condition_of_variable_length_does_not_depend_on_its_padding():
 
 def test_data_and_config_must_agree_on_what_is_variable():
     fixed = dataclasses.replace(task(), targets=Named(text=CodeTarget(modality=Text(length=24))))
-    with pytest.raises(ValueError, match="'text' is of variable length in the data and of one"):
+    with pytest.raises(ValueError, match="'text' is of variable length in the data, but of one"):
         fixed.check(Phrases().features())
     task().check(Phrases().features())
     with pytest.raises(ValueError, match=r"needs one token per position, but its patch is 2"):
