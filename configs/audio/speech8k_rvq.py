@@ -10,6 +10,15 @@ modality.
 A token stands for 16 ms and has up to 12 codes of 8 bits; each further code adds 0.5 kbit/s.
 Half of the training examples keep a random number of them, so that the first codes alone can be
 decoded. Training sees random windows of one second; evaluation has whole recordings, of 0.2 to 8 s.
+
+Training takes about half an hour. The reconstructions of the test split are not yet intelligible:
+
+    kbit/s               1.5      3      6     Opus at 5.4   originals
+    SI-SDR in dB        6.42   7.11   7.28         9.14
+    mel distance       0.241  0.236  0.234        0.106
+    phrases recognised  6 %    2 %    4 %          71 %         82 %
+
+    python -m benchmarks.bitrates --workdir=runs/speech8k_rvq --codebooks 3 6 12 --opus
 """
 
 from vqdit.config import Experiment
