@@ -214,18 +214,21 @@ class Tokenizer:
         """
         if is_waveform_tokens(self.task, tokens):
             found = self._waveforms.decode(tokens, length, chunk, loudness)
-            standardized = self.standardized if standardized is None else standardized
-            return found if standardized else self.task.modality.restore(jnp.asarray(found))
+            return self._in_form(found, standardized)
         if loudness is not None or (chunk is not None and not self._is_of_clips):
             raise ValueError("chunk and loudness need the tokens of sounds as one array [b, l, q]")
         if self.task.modality.lengths:
             return self._decode_ragged(tokens, standardized, length)
         tokens = self._checked_tokens(tokens)
         if chunk is not None:
-            found: Any = np.concatenate(list(self._chunks.decode([tokens], chunk)), axis=1)
-            standardized = self.standardized if standardized is None else standardized
-            return found if standardized else self.task.modality.restore(jnp.asarray(found))
+            found = np.concatenate(list(self._chunks.decode([tokens], chunk)), axis=1)
+            return self._in_form(found, standardized)
         return self._decoder(standardized)(self.params, self.stats, tokens)
+
+    def _in_form(self, x: Array | np.ndarray, standardized: bool | None) -> Array | np.ndarray:
+        """Returns standardised data, or their stored form; see `decode`."""
+        standardized = self.standardized if standardized is None else standardized
+        return x if standardized else self.task.modality.restore(jnp.asarray(x))
 
     def _checked_tokens(self, tokens: Any) -> np.ndarray:
         tokens = np.asarray(tokens)

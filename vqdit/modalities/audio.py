@@ -10,7 +10,6 @@ import numpy as np
 
 from vqdit.modalities.base import (
     Cell,
-    LeftOut,
     Modality,
     Value,
     as_file,
@@ -122,13 +121,7 @@ class Audio(Modality):
             return sound, ()
         limit = self._duration(self._least if is_short else self._longest)
         fault = f"{'shorter' if is_short else 'longer'} than {limit}"
-        if self.outside == "skip":
-            raise LeftOut(fault)
-        if self.outside == "error":
-            raise ValueError(
-                f"the recording is {fault}; change the bounds, or set outside='cut' or 'skip' in "
-                "its Audio"
-            )
+        self.require_cut(self.outside, "the recording", fault, "change the bounds")
         change = f"{'padded with silence' if is_short else 'cut'} to {limit}"
         return self._fitted(sound[: self._longest]), (change,)
 

@@ -121,6 +121,27 @@ class Modality(Component):
         """
         raise TypeError(f"{type(self).__name__} must define the method read_cell")
 
+    def require_cut(self, outside: str, subject: str, fault: str, remedy: str) -> None:
+        """Raises an error unless an example that is too short or too long shall be cut or padded.
+
+        Args:
+            outside: the modality's field of this name: "cut", "skip" or "error".
+            subject: the example, for the message.
+            fault: what is wrong with it.
+            remedy: the fields to change, for the message.
+
+        Raises:
+            LeftOut: `outside` is "skip".
+            ValueError: `outside` is "error".
+        """
+        if outside == "skip":
+            raise LeftOut(fault)
+        if outside == "error":
+            raise ValueError(
+                f"{subject} is {fault}; {remedy}, or set outside='cut' or 'skip' in its "
+                f"{type(self).__name__}"
+            )
+
     def standardize(self, raw: Array) -> Array:
         """Converts stored examples to float32 [b, *grid, channels], or to codes [b, *grid, 1]."""
         raise TypeError(f"{type(self).__name__} must define the method standardize")

@@ -3,12 +3,10 @@
 from pathlib import Path
 from typing import Literal
 
-import jax.numpy as jnp
 import numpy as np
 
 from vqdit.modalities.base import (
     Cell,
-    Modality,
     Value,
     as_file,
     find_files,
@@ -17,10 +15,10 @@ from vqdit.modalities.base import (
 )
 from vqdit.modalities.drawing import picture_html, save_png
 from vqdit.modalities.pictures import DONE, SUFFIXES, conversions, fit, open_picture
-from vqdit.typing import Array, Float, UInt8
+from vqdit.modalities.pixels import Pixels
 
 
-class Image(Modality):
+class Image(Pixels):
     """Images of one size.
 
     Attributes:
@@ -47,16 +45,6 @@ class Image(Modality):
     @property
     def grid(self) -> tuple[int, ...]:
         return self.size
-
-    def standardize(self, raw: UInt8[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-        return (2.0 * raw.astype(jnp.float32) - 255.0) / 255.0  # stays <= 1, jitted or not
-
-    def restore(self, x: Float[Array, "b h w c"]) -> UInt8[Array, "b h w c"]:
-        return jnp.clip(jnp.round((x + 1.0) * 127.5), 0, 255).astype(jnp.uint8)
-
-    @property
-    def reads_files(self) -> bool:
-        return True
 
     def read_cell(self, value: Value) -> Cell:
         picture = open_picture(as_file(value), self.channels)

@@ -3,14 +3,11 @@
 from pathlib import Path
 from typing import Literal
 
-import jax.numpy as jnp
 import numpy as np
 
 from vqdit.files import write_whole
 from vqdit.modalities.base import (
     Cell,
-    LeftOut,
-    Modality,
     Value,
     as_file,
     find_files,
@@ -19,15 +16,16 @@ from vqdit.modalities.base import (
 )
 from vqdit.modalities.drawing import tile
 from vqdit.modalities.pictures import DONE
+from vqdit.modalities.pixels import Pixels
 from vqdit.modalities.video_files import mp4, video_html
 from vqdit.modalities.videos import SUFFIXES, Form, read_clip
-from vqdit.typing import Array, Float, UInt8, resumable
+from vqdit.typing import resumable
 
 SHEET = 9
 """Largest number of frames of a clip on its contact sheet."""
 
 
-class Video(Modality):
+class Video(Pixels):
     """Clips of one number of frames, one frame rate and one size.
 
     MP4, WebM, MOV, GIF and other files are read at any frame rate and size
@@ -72,16 +70,6 @@ class Video(Modality):
         """The form of frames that are read."""
         return Form(self.size, self.channels, self.fps, self.fit)
 
-    def standardize(self, raw: UInt8[Array, "b f h w c"]) -> Float[Array, "b f h w c"]:
-        return (2.0 * raw.astype(jnp.float32) - 255.0) / 255.0  # stays <= 1, jitted or not
-
-    def restore(self, x: Float[Array, "b f h w c"]) -> UInt8[Array, "b f h w c"]:
-        return jnp.clip(jnp.round((x + 1.0) * 127.5), 0, 255).astype(jnp.uint8)
-
-    @property
-    def reads_files(self) -> bool:
-        return True
-
     def read_cell(self, value: Value) -> Cell:
         read = read_clip(as_file(value), self.frames, self.form)
         clip, changes = self.within_bounds(read.frames, read.is_longer)
@@ -105,13 +93,7 @@ class Video(Modality):
             return clip, ()
         limit = f"{self.frames} frames at {self.fps:g} per second"
         fault = f"{'shorter' if is_short else 'longer'} than {limit}"
-        if self.outside == "skip":
-            raise LeftOut(fault)
-        if self.outside == "error":
-            raise ValueError(
-                f"the video is {fault}; change frames or fps, or set outside='cut' or 'skip' in "
-                "its Video"
-            )
+        self.require_cut(self.outside, "the video", fault, "change frames or fps")
         change = f"{'last frame repeated up' if is_short else 'cut'} to {limit}"
         return self._fitted(clip), (change,)
 

@@ -57,7 +57,7 @@ class Categorical(Process):
         return self.scheduled(t)
 
     def scheduled(self, t: Values) -> Values:
-        """Returns the probability that a code is masked or replaced at time t of its own."""
+        """Returns the probability that a code is masked or replaced, at the time t of this code."""
         return t if self.schedule == "linear" else jnp.sin(jnp.pi / 2 * t)
 
     def time_at(self, share: Values) -> Values:

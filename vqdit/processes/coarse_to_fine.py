@@ -15,7 +15,6 @@ the coarse codes, on which all others depend. MAGNeT gives the first of four cod
 """
 
 import dataclasses
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -65,15 +64,14 @@ class CoarseToFine(Masked):
         return jnp.where(open_share + noise > 0.0, t, 0.0)
 
     def loss(self, prediction: Prediction, x_0: X, x_t: X, noise: Noise, t: Time) -> Loss:
-        del noise
-        weight = self._in_part(t) * self.weight(self.code_times(t))
         if self.weighting == "elbo":
-            weight = weight / self._widths()
-        return jnp.sum(weight * self.surprise(prediction, x_0, x_t), axis=-1)
+            return self.scoring_loss(prediction, x_0, x_t, noise, t)
+        return jnp.sum(self._in_part(t) * self.surprise(prediction, x_0, x_t), axis=-1)
 
     def scoring_loss(self, prediction: Prediction, x_0: X, x_t: X, noise: Noise, t: Time) -> Loss:
         del noise
-        weight = self._in_part(t) * self.rate(self.code_times(t)) / self._widths()
+        begin, end = self.parts()
+        weight = self._in_part(t) * self.rate(self.code_times(t)) / (end - begin)
         return jnp.sum(weight * self.surprise(prediction, x_0, x_t), axis=-1)
 
     def posterior(
@@ -86,7 +84,3 @@ class CoarseToFine(Masked):
         """Returns 1 for the codebook in whose part t is, and 0 for all others."""
         begin, end = self.parts()
         return ((t[..., None] > begin) & (t[..., None] <= end)).astype(jnp.float32)
-
-    def _widths(self) -> Any:
-        begin, end = self.parts()
-        return end - begin

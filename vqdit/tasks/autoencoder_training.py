@@ -29,10 +29,10 @@ from vqdit.typing import Array, Bool, Float, Int, Key, Named, Params, Stats
 
 T = TypeVar("T", bound="AutoencoderTrainingTask")
 DATA, TOKENS = "data", "tokens"
-"""The two means in the loss are over values of the data and over tokens."""
+"""Names of the means over values of the data and over tokens, of which the loss consists."""
 SIDES = ("encoder", "decoder")
 TRAINING_ONLY = ("discriminator", "distillation")
-"""These parameters are needed by training only."""
+"""Names of parameters that only training needs."""
 
 
 class AutoencoderTrainingTask(ReconstructionTask):
