@@ -1,5 +1,6 @@
 """The folder of a run."""
 
+import dataclasses
 import errno
 import os
 import shutil
@@ -10,6 +11,7 @@ import pytest
 
 from tests import tiny
 from vqdit.files import write_json
+from vqdit.modalities import Image
 from vqdit.modalities.drawing import save_png
 from vqdit.runs import logs, workdir
 from vqdit.runs.component_files import write_component
@@ -17,6 +19,7 @@ from vqdit.runs.frozen_arrays import read_frozen, write_frozen
 from vqdit.runs.lock import locked
 from vqdit.runs.workdir import make_folder, refuse_links
 from vqdit.train.jsonl_writer import JsonlWriter
+from vqdit.typing import Named
 
 
 def test_a_folder_is_made_with_its_parents(tmp_path):
@@ -206,3 +209,17 @@ def test_frozen_arrays_of_another_run_are_refused(tmp_path, monkeypatch):
         read_frozen(tmp_path / "one")
     write_component(one / "task.json", task)
     assert read_frozen(tmp_path / "one")[1]["table"].tolist() == [2.0] * 3
+
+
+def test_a_description_whose_parts_do_not_fit_is_refused(tmp_path):
+    whole = tiny.generator().task
+    tokenizer = tiny.tokenizer().task
+    wrong = dataclasses.replace(tokenizer, modality=Image(size=(5, 8)))
+    for tokenizers, why in (
+        (Named(), "the tokenizer of the target 'image' is missing from the task"),
+        (Named(image=wrong), "size 5x8 is not divisible .*"),
+    ):
+        task = dataclasses.replace(whole, tokenizers=tokenizers)
+        write_frozen(tmp_path, task, {})
+        with pytest.raises(ValueError, match=f"task.json is damaged: {why}; restore all of"):
+            read_frozen(tmp_path)

@@ -72,7 +72,12 @@ def read_frozen(folder: Path) -> tuple[Task, Frozen]:
             "train; put it back, or train again in another --workdir"
         )
     task = read_component(kept / "task.json", Task)
-    abstract = jax.eval_shape(task.frozen_like)
+    try:
+        abstract = jax.eval_shape(task.frozen_like)
+    except ValueError as error:
+        raise ValueError(
+            f"{kept / 'task.json'} is damaged: {error}; restore all of {kept} from a copy"
+        ) from error
     if not jax.tree.leaves(abstract):
         return task, abstract
     arrays = kept / "arrays"

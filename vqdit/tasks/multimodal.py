@@ -117,7 +117,13 @@ class MultimodalTask(Task):
         )
 
     def space(self, name: str) -> TokenSpace:
-        """Returns the token space of a target; needs the target's tokenizer, which `load` reads."""
+        """Returns the token space of a target.
+
+        Raises:
+            ValueError: the tokenizer of the target is missing; `load` reads it.
+        """
+        if name not in self._spaces and name in self.targets:
+            raise ValueError(f"the tokenizer of the target {name!r} is missing from the task")
         return self._spaces[name]
 
     @functools.cached_property
