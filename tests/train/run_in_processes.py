@@ -49,7 +49,7 @@ def main() -> int:
     fields = {"mesh": mesh, "steps": int(steps), "checkpoint_every": 4, "optimizer": optimizer}
     experiment = tiny.tokenizer(**fields)
     if table:
-        from tests.test_lengths import experiment as of_texts
+        from tests.test_variable_texts import experiment as of_texts
 
         experiment = of_texts(table[0], buckets=2, **fields)
     outcome = train(experiment, Path(folder), resolver({}))
