@@ -55,3 +55,12 @@ def speech(data_folder):
             text = f"recording {number}\n" if number > 2 else " \n"
             (data_folder / f"speech/part/{number:02d}.txt").write_text(text)
     return data_folder / "speech"
+
+
+@pytest.fixture
+def words(data_folder):
+    """A folder of 20 sounds of 0.1 to 0.48 s, with transcripts."""
+    for number in range(20):
+        sound(data_folder / f"words/{number:02d}.wav", samples=400 + 80 * number, seed=number)
+        (data_folder / f"words/{number:02d}.txt").write_text(f"word {number}\n")
+    return data_folder / "words"

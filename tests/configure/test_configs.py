@@ -171,8 +171,25 @@ def test_a_folder_of_speech(speech, data_folder):
     assert checked(loaded) == ["audio", "generator"]
 
 
+def test_recordings_of_different_lengths_are_not_padded_with_silence(words, data_folder):
+    sized, loaded = configured(words, data_folder)
+    audio = loaded["generator"].data.source.columns["audio"]
+    assert audio == Audio(rate=4000, seconds=(0.1, 0.48), outside="cut")
+    assert audio.lengths == (400, 1920)
+    assert loaded["audio"].task.modality == audio
+    assert [one.data.buckets for one in loaded.values()] == [4, 4]
+    # Quarters of the 20 lengths 400, 480, ..., 1920 end at the sixth, eleventh, 16th and last.
+    (part,) = (part for part in sized.planned.parts if part.name == "audio")
+    assert part.fill == pytest.approx(np.mean([800, 1200, 1600, 1920]) / 1920)
+    assert "shortest has 0.1 s" in (data_folder / "written.py").read_text().replace("\n# ", " ")
+    assert checked(loaded) == ["audio", "generator"]
+    split = loaded["audio"].data.source.split("train")
+    lengths = [len(sound) for sound in split.take(np.arange(len(split)))["audio"]]
+    assert len(set(lengths)) == len(lengths) and set(lengths) <= set(range(400, 1921, 80))
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["classes", "table", "speech"])
+@pytest.mark.parametrize("kind", ["classes", "table", "speech", "words"])
 def test_each_trains_two_steps(kind, data_folder, request):
     _, loaded = configured(request.getfixturevalue(kind), data_folder)
     assert list(trained(loaded)) == list(loaded)

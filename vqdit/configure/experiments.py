@@ -9,7 +9,7 @@ from vqdit.config import Experiment
 from vqdit.configure.columns import Documents
 from vqdit.configure.dits import batch_of, generator_batch, learning_rate, models_for
 from vqdit.configure.machine import Find, Machine
-from vqdit.configure.parts import Part
+from vqdit.configure.parts import BUCKETS, Part
 from vqdit.configure.targets import targets_of
 from vqdit.data import Data, HorizontalFlip, Source
 from vqdit.modalities import Image, Text
@@ -83,7 +83,10 @@ def tokenizer(
                 perceptual=part.perceptual,
             ),
             data=Data(
-                source=source, augment=(HorizontalFlip(),) if flips else (), batch_size=batch
+                source=source,
+                augment=(HorizontalFlip(),) if flips else (),
+                batch_size=batch,
+                buckets=_buckets([part]),
             ),
             optimizer=AdamW(
                 learning_rate=2e-3 if machine.is_cpu else 5e-4, warmup=min(500, steps // 20)
@@ -92,7 +95,7 @@ def tokenizer(
         )
 
     effort = Effort(seconds, 1000 if machine.is_cpu else 5000, 300)
-    sized = _fit(build, part.models, machine, _no_task, examples, effort)
+    sized = _fit(build, part.models, machine, _no_task, examples, effort, fill=part.fill)
     comments = {**sized.comments, **dict(part.comments)}
     comments["task.model"] += f" {sized.parameters:,} parameters."
     if flips:
@@ -139,6 +142,7 @@ def generator(
                 source=source,
                 augment=(HorizontalFlip(),) if flips else (),
                 batch_size=generator_batch(model, tokens, machine, examples[0]),
+                buckets=_buckets(parts),
             ),
             optimizer=AdamW(learning_rate=learning_rate(model), warmup=min(1000, steps // 20)),
             ema=_decay(steps),
@@ -149,7 +153,8 @@ def generator(
         return tokenizers[name].task
 
     effort = Effort(seconds, 1500 if machine.is_cpu else 20_000, 400)
-    sized = _fit(build, models, machine, find, examples, effort, is_generator=True)
+    fill = sum(part.tokens * part.fill for part in parts) / tokens
+    sized = _fit(build, models, machine, find, examples, effort, fill=fill, is_generator=True)
     comments = {"task.model": f"{tokens} tokens per example, {sized.parameters:,} parameters."}
     if len(targets) > 1:
         comments["task.targets"] = (
@@ -175,14 +180,19 @@ def _fit(
     examples: tuple[int, int],
     effort: Effort,
     *,
+    fill: float,
     is_generator: bool = False,
 ) -> Sized:
-    """Returns the experiment of the largest model that can do enough steps in the time."""
+    """Returns the experiment of the largest model that can do enough steps in the time.
+
+    `fill` is the mean padded length as a fraction of the largest length, at which steps are timed.
+    """
     at = _first(build, models, machine, find, effort)
     while True:
         model = models[at]
         trial = build(model, 1000)
         cost = machine.cost(trial, find)
+        cost = cost._replace(step=cost.step * fill, start=cost.start * trial.data.buckets)
         batch = trial.data.batch_size
         passes = math.ceil(examples[1] / batch) / 3  # a forward pass is a third of a step
         if is_generator:
@@ -218,6 +228,11 @@ def _first(
         if machine.guess(build(model, 1000), find) * effort.least < effort.seconds:
             return number
     return len(models) - 1
+
+
+def _buckets(parts: Sequence[Part]) -> int:
+    """Returns the number of padded lengths; a step is compiled for each."""
+    return BUCKETS if any(part.modality.lengths for part in parts) else 1
 
 
 def _intervals(steps: int) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from vqdit.models import ConvAutoencoder
 
 BYTES_OF_UNIT = 3.5
 """Rough mean number of bytes in a unit of a BPE."""
+BUCKETS = 4
+"""Number of padded lengths of batches, if examples differ in length."""
 
 
 class Part(NamedTuple):
@@ -28,6 +30,7 @@ class Part(NamedTuple):
         reconstruction: loss of the tokenizer.
         longest: largest length of a sound that is kept, in seconds; None keeps all.
         kept: fraction of the examples whose texts are short enough to be kept.
+        fill: mean padded length in a batch as a fraction of the largest length.
         comments: comments on the tokenizer's fields, by path; "modality" is the path of the comment
             on the modality.
     """
@@ -43,6 +46,7 @@ class Part(NamedTuple):
     reconstruction: str = "l2"
     longest: float | None = None
     kept: float = 1.0
+    fill: float = 1.0
     comments: tuple[tuple[str, str], ...] = ()
 
     @property

@@ -7,7 +7,7 @@ import numpy as np
 
 from vqdit.configure.columns import SMALLEST, Column, Found, Pictures, Sounds
 from vqdit.configure.machine import Machine
-from vqdit.configure.parts import Part
+from vqdit.configure.parts import BUCKETS, Part
 from vqdit.losses import Mel
 from vqdit.modalities import Audio, Image
 from vqdit.models import ConvAutoencoder
@@ -24,6 +24,10 @@ MOST_SECONDS = 2.0
 """Length in seconds that is never too long."""
 LONGEST_SOUND = {True: 5.0, False: 15.0}
 """Largest length of sounds in seconds, by whether the machine is a CPU."""
+ALMOST = 0.9
+"""Sounds are padded to one length if the shortest has at least this fraction of it."""
+LEAST_SECONDS = 0.1
+"""Shortest sounds in seconds; the spectra of the loss need about as much."""
 MOST_CODES = {True: 256, False: 1024}
 """Largest number of codes of a sound, by whether the machine is a CPU."""
 
@@ -132,8 +136,9 @@ def _why_codes(codes: int, vectors: int) -> str:
 
 
 def of_sounds(column: Column, facts: Sounds, found: Found, machine: Machine, wanted: bool) -> Part:
-    """Chooses rate and length of sounds; if the lengths differ, short sounds are padded."""
+    """Chooses rate and length of sounds, or the range of their lengths if these differ."""
     rates, seconds, longest = Counter(facts.rates.tolist()), facts.seconds, None
+    fill = 1.0
     rate = min(rates.most_common(1)[0][0], FASTEST[machine.is_cpu])
     if len(set(facts.samples.tolist())) == len(rates) == 1 and rate == facts.rates[0]:
         samples, why = int(facts.samples[0]), "the length of all sounds"
@@ -145,18 +150,23 @@ def of_sounds(column: Column, facts: Sounds, found: Found, machine: Machine, wan
         most = min(float(most), LONGEST_SOUND[machine.is_cpu])
         patch = _patch(round(most * rate), rate, machine)
         samples = -(-round(most * rate) // patch) * patch
-        longer = int((seconds * rate > samples).sum())
-        why = f"{longer} of {len(seconds)} sounds are longer and are left out"
-        why = (
-            f"{why}; shorter ones are padded with silence"
-            if longer
-            else "the longest; others are padded with silence"
-        )
-        modality = Audio(rate=rate, seconds=(samples / rate, samples / rate), outside="cut")
-        shown = f"up to {samples / rate:.3g} s at {rate:,} Hz"
+        kept = seconds[seconds * rate <= samples]
+        longer = len(seconds) - len(kept)
         longest = samples / rate if longer else None
+        why = f"{longer} of {len(seconds)} sounds are longer and are left out"
+        why = why if longer else "the longest"
+        shown = f"up to {samples / rate:.3g} s at {rate:,} Hz"
+        least = max(LEAST_SECONDS, math.floor(100 * kept.min()) / 100)
+        if least >= ALMOST * samples / rate:
+            least = samples / rate
+            why = f"{why}; shorter ones are padded with silence"
+        else:
+            why = f"{why}; the shortest has {kept.min():.2g} s"
+            shown = f"{least:.2g} to {samples / rate:.3g} s at {rate:,} Hz"
+            fill = _fill(kept * rate / samples)
+        modality = Audio(rate=rate, seconds=(least, samples / rate), outside="cut")
     steps = samples // patch
-    vectors = found.train * column.given // max(1, found.rows) * steps
+    vectors = int(found.train * column.given // max(1, found.rows) * steps * fill)
     codes = _codes(vectors, machine)
     if machine.is_cpu:
         models = [ConvAutoencoder(channels=(w,), patch=patch, blocks=2) for w in (192, 128, 64)]
@@ -167,7 +177,8 @@ def of_sounds(column: Column, facts: Sounds, found: Found, machine: Machine, wan
             )
             for w in (192, 128, 64)
         ]
-    windows = tuple(w for w in (64, 128, 256, 512, 1024) if w <= samples)
+    shortest = modality.lengths[0] if modality.lengths else samples
+    windows = tuple(w for w in (64, 128, 256, 512, 1024) if w <= shortest)
     comments = {
         "modality": f"{samples / rate:.3g} s: {why}. {rate:,} Hz: {_why_rate(rates, rate)}.",
         "task.model": f"{patch} samples become a code: {steps} codes for {samples / rate:.3g} s.",
@@ -187,8 +198,15 @@ def of_sounds(column: Column, facts: Sounds, found: Found, machine: Machine, wan
         (Mel(rate=rate, windows=windows),) if windows else (),
         "l2",
         longest,
+        fill=fill,
         comments=tuple(comments.items()),
     )
+
+
+def _fill(lengths: np.ndarray) -> float:
+    """Returns the mean padded length in a batch, for lengths as fractions of the longest."""
+    bounds = np.quantile(lengths, np.arange(1, BUCKETS + 1) / BUCKETS, method="higher")
+    return float(bounds.mean())
 
 
 def _patch(samples: int, rate: int, machine: Machine) -> int:
