@@ -1,5 +1,6 @@
 """Settings of all tests: 8 fake devices, a compilation cache, data in a folder of their own."""
 
+import gc
 import os
 import re
 import signal
@@ -12,6 +13,9 @@ CACHE = Path(tempfile.gettempdir()) / f"vqdit-test-jax-{os.getuid()}"
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(CACHE)  # of the programs that tests start too
 # Reading a small program takes half as long as compiling it; workers compile many of the same.
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+# A full collection visits all that JAX has traced so far: with the defaults, collecting grows to a
+# third of a worker's time.
+gc.set_threshold(100_000, 50, 1000)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # also where tests run under nohup
 # Tiny programs run once or twice: compiling them well takes longer than it saves.
 if os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1") == "1":

@@ -34,7 +34,9 @@ def results(model, params, x):
     return z, model.decode(params, z, 3)
 
 
-@pytest.mark.parametrize("name", list(TABLE))
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name == "full")) for name in TABLE]
+)
 def test_a_frame_has_the_tokens_and_pixels_of_the_image(name):
     image, video = TABLE[name]
     assert can_inflate(video, image) and not can_inflate(image, video)
