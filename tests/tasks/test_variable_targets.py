@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests import chain
 from tests.phrases import LONGEST, Phrases, phrase
 from vqdit.config import Experiment
 from vqdit.data import Data
@@ -171,6 +172,61 @@ def test_the_bound_of_a_text_is_that_of_its_length_and_of_its_tokens():
     of_length = lengths.surprise(outputs, jnp.asarray([3, 0]))
     assert np.isclose(bound(3)[1], of_length[1], atol=1e-5)  # an empty text is its length alone
     assert bound(3)[0] > of_length[0]
+
+
+class Letters(Text):
+    """Texts of at most as many letters as the chain has."""
+
+    @property
+    def vocabulary(self):
+        return chain.CODES
+
+
+class Oracle(DiffusionTask):
+    """A task over the beginnings of the chain's sequences, whose network is perfect."""
+
+    def _outputs(self, params, x, t, documents=None):
+        length, at = x["text.length"][:, 0], t["text"]
+        is_hidden = ~lengths.real(length[:, 0], chain.LENGTH)
+        times = jnp.broadcast_to(at, is_hidden.shape)
+        pi = chain.belief(self.process("text"), x["text"], times, False, is_hidden)
+        of_length = jnp.broadcast_to(jnp.log(P_LENGTH), (len(pi), 1, len(P_LENGTH)))
+        return Named({"text": pi, "text.length": of_length})
+
+
+P_LENGTH = np.asarray([0.05, 0.15, 0.4, 0.3, 0.1])
+"""Probabilities of the lengths 0 to 4."""
+
+
+def entropy_of_beginnings():
+    """Nats of a sequence of the chain of which a random number of codes is kept."""
+    total = 0.0
+    for length, p_length in enumerate(P_LENGTH):
+        _, group = np.unique(chain.SEQUENCES[:, :length], axis=0, return_inverse=True)
+        p = p_length * np.bincount(group.ravel(), chain.P)
+        total -= np.sum(p * np.log(p))
+    return total
+
+
+@pytest.mark.parametrize("process", [Masked(), UniformState()], ids=["masked", "uniform"])
+def test_the_bound_of_the_oracle_is_the_entropy_of_lengths_and_texts(process):
+    """Its estimate is within its own interval of 95 %; the bound of a perfect network is tight."""
+    modality = Letters(length=chain.LENGTH, variable=True)
+    target = CodeTarget(modality=modality, process=process, sampler=DiscreteAncestral(steps=2))
+    one = Oracle(targets=Named(text=target), model=DiT(depth=1, dim=16, heads=2))
+    count = 4000
+    kept = np.random.default_rng(5).choice(len(P_LENGTH), size=count, p=P_LENGTH)
+    rows = np.asarray(chain.drawn(count, seed=1))[..., 0].astype(np.uint8)
+    texts = ragged([row[:length] for row, length in zip(rows, kept, strict=True)])
+    room = {"text": chain.LENGTH}
+    request = make_request(one, np.arange(count), {"text": texts}, [], room=room)
+    request = request._replace(known=Named(text=jnp.asarray(False)))
+    keys = per_example(jax.random.key(0), jnp.arange(count))
+    scored = functools.partial(one.scoring_loss, name="text", rounds=8, random_times=True)
+    losses = np.asarray(jax.jit(scored)(None, one.frozen_like(), keys, request), np.float64)
+    error = losses.std(ddof=1) / np.sqrt(count)
+    assert abs(losses.mean() - entropy_of_beginnings()) < 1.96 * error
+    assert error < 0.1
 
 
 def test_a_condition_of_variable_length_does_not_depend_on_its_padding():
