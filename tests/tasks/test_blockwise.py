@@ -9,7 +9,10 @@ import pytest
 
 import vqdit
 from tests import chain, joint, tiny
+from vqdit.cli import given
+from vqdit.cli.main import main
 from vqdit.data.batch import Batch
+from vqdit.inference.explanation import explain
 from vqdit.modalities import Label, Text
 from vqdit.models import DiT
 from vqdit.nn.embeddings import positions
@@ -305,6 +308,17 @@ def test_what_is_wanted_beside_a_text_comes_first_and_guides_it(text):
     assert (np.abs(difference) > 1e-3).all()  # the text depends on the label
     labels = request(task, text, known=("text",), wanted=("label",), **given)
     np.testing.assert_array_equal(run(params, labels)["text"], text)
+
+
+def test_an_explanation_is_refused_before_anything_is_generated(monkeypatch, tmp_path, capsys):
+    model, message = joint.generator(alone(4)), "'text' is generated block by block, which cannot"
+    with pytest.raises(ValueError, match=message):
+        explain(model, 1)
+    monkeypatch.setattr(given, "load_generator", lambda workdir: model)
+    options = ["sample", "--workdir=any", "--explain", f"--out={tmp_path / 'out'}"]
+    assert main(options) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_training_draws_a_time_for_each_block(text):

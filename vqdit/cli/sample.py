@@ -80,6 +80,7 @@ def sample(
     """
     from vqdit.cli import given as arguments
     from vqdit.cli.report import samples as report
+    from vqdit.inference.explanation import check_explained
     from vqdit.inference.requests import check_edited
     from vqdit.runs.workdir import make_folder
 
@@ -106,6 +107,8 @@ def sample(
         known, settings["want"], settings["samplers"], settings["guidance"], weak
     )
     check_edited(inputs.wanted, edits)
+    if explain:
+        check_explained(inputs.task, inputs.wanted)
     folder = Path(out)
     make_folder(folder, "--out")
     num = num or (longest if longest > 1 else 16)

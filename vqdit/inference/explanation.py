@@ -118,12 +118,7 @@ def explain(
     inputs = generator.prepare(given, want, samplers, guidance)
     task, stored, wanted = inputs.task, inputs.stored, inputs.wanted
     inputs = inputs._replace(counts=told_lengths(task, wanted, lengths, num))
-    blocks = [name for name in wanted if task.targets[name].block]
-    if blocks:
-        raise ValueError(
-            f"{blocks[0]!r} is generated block by block, which cannot be explained; generate "
-            f"other targets than {blocks[0]}"
-        )
+    check_explained(task, wanted)
     params, frozen, chosen = generator.params, generator.frozen, generator.samplers(samplers)
 
     count, size = min(first, num), min(batch_size, num)
@@ -168,6 +163,16 @@ def explain(
             inputs, params, frozen, x_0, seed=seed, batch_size=batch_size, rounds=rounds
         ),
     )
+
+
+def check_explained(task: DiffusionTask, wanted: Iterable[str]) -> None:
+    """Raises ValueError if one of the wanted targets is generated block by block."""
+    for name in wanted:
+        if task.targets[name].block:
+            raise ValueError(
+                f"{name!r} is generated block by block, which cannot be explained; generate "
+                f"other targets than {name}"
+            )
 
 
 def _is_given(inputs: Inputs, request: Request, name: str) -> bool:
