@@ -33,6 +33,7 @@ from vqdit.models import (
     SEANet,
     TiTok,
     Tokens,
+    VideoAutoencoder,
     VQGANPlus,
 )
 from vqdit.quantizers import FSQ, RVQ, VQ, Projected
@@ -166,6 +167,9 @@ def grid_of(model, size):
     if isinstance(model, Codec):
         down = math.prod(model.strides) * getattr(model, "token_stride", 1)
         return tuple(-(-edge // down) for edge in size)
+    if isinstance(model, VideoAutoencoder):
+        stride = 2 ** (len(model.channels) - 1)
+        return (1 + (size[0] - 1) // stride, *(edge // stride // model.patch for edge in size[1:]))
     down = getattr(model, "patch", 1) * 2 ** (len(getattr(model, "channels", (1,))) - 1)
     return tuple(-(-edge // down) for edge in size)
 
@@ -216,7 +220,8 @@ def test_at_full_size_the_shapes_of_step_evaluation_and_preview_are_right(name):
         assert task.grid == grid_of(task.model, task.modality.grid)
         sizes = task.quantizer.codebook_sizes
         assert measured["codebook"].counts.shape == (len(sizes), max(sizes))
-        assert preview["result"].shape == (16, *task.modality.shape)
+        shown = min(16, experiment.data.batch_size)
+        assert preview["result"].shape == (shown, *task.modality.shape)
     else:
         classes = [c.modality.classes for c in task.conditions.values() if c.classes]
         columns = min(10, min(classes)) if classes else 8
@@ -321,11 +326,15 @@ def shrunk(experiment: Experiment, tokenizers: dict[str, TokenizerTask], **field
             if audio.seconds
             else {"samples": edges.get(Audio, audio.samples)}
         ),
-        Video: lambda _: {"size": (edges[Video],) * 2},
+        Video: lambda _: {"frames": 5, "size": (edges[Video],) * 2},
         Text: lambda text: {"length": edges.get(Text, min(text.length, 16))},
         BPE: lambda _: {"size": 300},
         FSQ: lambda _: {"levels": (3, 3)},
         ConvAutoencoder: lambda model: {
+            "channels": tuple(4 if c == model.channels[0] else 8 for c in model.channels),
+            "blocks": 1,
+        },
+        VideoAutoencoder: lambda model: {
             "channels": tuple(4 if c == model.channels[0] else 8 for c in model.channels),
             "blocks": 1,
         },

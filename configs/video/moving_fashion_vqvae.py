@@ -1,8 +1,9 @@
-"""A VQ-VAE of clips of moving garments: 16 frames of 32x32 become 4x8x8 codes of 9 bits.
+"""A VQ-VAE of clips of moving garments: 17 frames of 32x32 become 5x8x8 codes of 9 bits.
 
 vqdit prepare moving_fashion
 python train.py --config=configs/video/moving_fashion_vqvae.py
 
+Causal in time: the first frame becomes one frame of codes, every four further frames become another.
 Small enough for two CPU cores. For videos of your own, give --data.source=VideoFolder and
 --data.source.path=VIDEOS, and the same video.* to source and modality.
 """
@@ -10,12 +11,12 @@ Small enough for two CPU cores. For videos of your own, give --data.source=Video
 from vqdit.config import Experiment
 from vqdit.data import Data, MovingFashion
 from vqdit.modalities import Video
-from vqdit.models import ConvAutoencoder
+from vqdit.models import VideoAutoencoder
 from vqdit.optim import AdamW
 from vqdit.quantizers import VQ
 from vqdit.tasks import TokenizerTask
 
-VIDEO = Video(frames=16, size=(32, 32), channels=1)
+VIDEO = Video(frames=17, size=(32, 32), channels=1)
 
 
 def config() -> Experiment:
@@ -23,13 +24,13 @@ def config() -> Experiment:
         task=TokenizerTask(
             name="video",
             modality=VIDEO,
-            model=ConvAutoencoder(channels=(32, 64), patch=2, blocks=1),
-            quantizer=VQ(codebook_size=512, dim=32, start=200),
+            model=VideoAutoencoder(channels=(16, 32, 64), blocks=1, middle_blocks=1),
+            quantizer=VQ(codebook_size=512, dim=32, start=100),
         ),
-        data=Data(source=MovingFashion(video=VIDEO, columns=("video",)), batch_size=16),
-        optimizer=AdamW(learning_rate=1e-3, warmup=100),
-        steps=2000,
-        evaluate_every=1000,
-        preview_every=1000,
-        checkpoint_every=500,
+        data=Data(source=MovingFashion(video=VIDEO, columns=("video",)), batch_size=8),
+        optimizer=AdamW(learning_rate=2e-3, warmup=50),
+        steps=900,
+        evaluate_every=450,
+        preview_every=450,
+        checkpoint_every=150,
     )
