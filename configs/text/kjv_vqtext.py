@@ -3,10 +3,16 @@
     apt-get install bible-kjv
     python train.py --config=configs/text/kjv_vqtext.py
     python sample.py --workdir=runs/kjv_vqtext/generator
+    vqdit reconstruct --workdir=runs/kjv_vqtext/tokenizer
 
-Windows of 256 bytes become 64 positions with two codes of 10 bits each, by finite scalar
-quantization. Of the bytes of held-out chapters 95.0 % come back after 1,200 steps of the tokenizer
-and 96.8 % at its end, after a quarter of an hour on one CPU core.
+Windows of 256 bytes become 64 positions with three codes of 10 bits each, by finite scalar
+quantization. After a quarter of an hour on one CPU core, 99.68 % of the 432,128 bytes of the test
+split come back (held-out chapters; "accuracy" of the last command), and 51 % of its windows without
+any fault. Of the bytes of the validation split 98.6 % come back after 1,200 steps, 99.5 % after
+2,400, and 99.65 % at the end.
+
+Bits and learning rate decide how fast it learns. After 300 steps, two codes of 12 bits reach 89.5 %
+at the learning rate 3e-3, three codes of 10 bits 93.3 %, and the same three codes at 8e-3 95.2 %.
 """
 
 from vqdit.config import Experiment
@@ -30,12 +36,12 @@ def config() -> dict[str, Experiment]:
             name="text",
             modality=Text(length=LENGTH),
             model=ConvAutoencoder(channels=(128,), patch=4, blocks=2),
-            quantizer=GroupedVQ(quantizer=FSQ(levels=(4, 4, 4, 4, 4)), groups=2),
+            quantizer=GroupedVQ(quantizer=FSQ(levels=(4, 4, 4, 4, 4)), groups=3),
             reconstruction="cross_entropy",
         ),
         data=Data(source=KJV(length=LENGTH), batch_size=32),
-        optimizer=AdamW(learning_rate=3e-3, warmup=100),
-        steps=2400,
+        optimizer=AdamW(learning_rate=8e-3, warmup=100),
+        steps=3600,
         evaluate_every=1200,
         preview_every=1200,
     )
