@@ -13,6 +13,8 @@ any fault. Of the bytes of the validation split 98.6 % come back after 1,200 ste
 
 Bits and learning rate decide how fast it learns. After 300 steps, two codes of 12 bits reach 89.5 %
 at the learning rate 3e-3, three codes of 10 bits 93.3 %, and the same three codes at 8e-3 95.2 %.
+
+After 1,000 steps of the DiT, 128 of 128 samples are valid UTF-8; their words are not yet English.
 """
 
 from vqdit.config import Experiment
