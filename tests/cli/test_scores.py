@@ -335,3 +335,38 @@ def test_what_cannot_be_measured_is_refused(there, refused, args, message, tmp_p
     is_named = any(arg.startswith(("--reference", "--compare")) for arg in args)
     rest += [] if is_named or "needs a reference" in message else ["--reference=b"]
     assert refused("evaluate", *args, *rest).startswith(message)
+
+
+def test_copies_of_training_pictures_are_found_and_shown(there, digits, tmp_path, capsys):
+    training, held_out, new = np.split(digits["image"][:340], [200, 320])
+    which = np.asarray([150, 7, 31])
+    samples = np.concatenate([new[:5], training[which], new[5:]])
+    for name, pictures in (("training", training), ("new", held_out), ("mixed", samples)):
+        np.save(tmp_path / f"{name}.npy", np.repeat(pictures, 3, axis=-1))
+    args = [f"--samples={tmp_path}/mixed.npy", f"--reference={tmp_path}/training.npy", PIXELS]
+    args += ["--metrics=fd,copies", f"--out={tmp_path}/out"]
+    assert main(["evaluate", *args, f"--held-out={tmp_path}/new.npy"]) == 0
+    assert "closest.png" in capsys.readouterr().out
+    report = json.loads((tmp_path / "out/report.json").read_text())
+    found = report["metrics"]["copies"]
+    assert 3 / 23 <= found["value"] <= 4 / 23 and found["settings"]["held_out"] == 120
+    assert report["protocol"]["held_out"]["count"] == 120
+    pairs = [(pair["sample"], pair["nearest"], pair["distance"]) for pair in found["pairs"]]
+    assert sorted(pairs[:3]) == [(5, 150, 0.0), (6, 7, 0.0), (7, 31, 0.0)] and len(pairs) == 16
+    drawn = np.asarray(Image.open(tmp_path / "out/closest.png"))
+    scale = drawn.shape[1] // (8 * 9 + 1)
+    tiles = drawn[scale // 2 :: scale, scale // 2 :: scale, :3]  # one pixel of each, gaps included
+    above, below = tiles[1:9, 1:9], tiles[10:18, 1:9]
+    np.testing.assert_array_equal(above, below)
+    np.testing.assert_array_equal(above[..., :1], samples[pairs[0][0]])
+
+
+def test_copies_need_held_out_pictures(there, capsys):
+    args = ["evaluate", "--samples=a", "--reference=b", PIXELS]
+    for more, message in (
+        (["--metrics=copies"], "copies needs pictures that were not trained on; give --held-out"),
+        (["--metrics=fd", "--held-out=b"], "--held-out is an option for the metric copies"),
+        (["--metrics=copies", "--held-out=b"], "at least 100 held-out pictures, got 50"),
+    ):
+        assert main([*args, *more]) == 2
+        assert message in capsys.readouterr().err

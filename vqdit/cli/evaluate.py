@@ -31,6 +31,7 @@ def evaluate(
     workdir: Annotated[str | None, FOLDER] = None,
     samples: Annotated[str | None, SET] = None,
     reference: Annotated[str | None, SET] = None,
+    held_out: Annotated[str | None, SET] = None,
     features: Annotated[str | None, text("NAME|FILE")] = None,
     preprocessing: Annotated[str | None, choice("clean", "pytorch", "tensorflow")] = None,
     unknown_weights: bool = False,
@@ -65,6 +66,8 @@ def evaluate(
         workdir: Workdir of a run; if the config has several experiments, the last one is used.
         samples: Pictures to be measured.
         reference: Pictures or statistics with which they are compared.
+        held_out: Pictures of the same kind that were not trained on, for the metric copies; the
+            reference is then the training set.
         features: Network in whose features pictures are compared: vgg-fd (the extra lpips), pixels,
             recogniser (a classifier that is trained on the classes of the reference),
             FILE.py:FUNCTION of yours, which maps uint8 [b, h, w, 3] to features [b, d], or the file
@@ -81,7 +84,8 @@ def evaluate(
         scoring: Measure whether the labels and texts with the best scores for held-out images are
             correct.
         metrics: Metrics of pictures: fd (Frechet distance), fid (fd in the features of Inception),
-            kid, mmd, precision, recall, density, coverage (or prdc, all four), is.
+            kid, mmd, precision, recall, density, coverage (or prdc, all four), is, copies (fraction of
+            samples nearer to the reference than 99 % of the --held-out pictures are).
             Metrics of text: bits_per_byte (how well held-out texts are predicted), distinct,
             verbatim, entropy (of generated and of held-out texts), exact_match (of texts generated
             from the other columns of held-out examples), perplexity (under --judge).
@@ -116,7 +120,7 @@ def evaluate(
     if compare:
         print(scores.compare(compare))
         return 0
-    if samples or reference or features or scores.are_of_pictures(metrics):
+    if samples or reference or held_out or features or scores.are_of_pictures(metrics):
         if coherence or scoring:
             raise ValueError(
                 "distances of pictures are measured alone; omit --coherence, --scoring"
@@ -125,6 +129,7 @@ def evaluate(
             workdir=workdir,
             samples=samples,
             reference=reference,
+            held_out=held_out,
             metrics=metrics,
             features=features,
             preprocessing=preprocessing,

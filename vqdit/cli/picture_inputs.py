@@ -101,6 +101,27 @@ def read_set(path: str, size: int | None) -> Any:
     )
 
 
+def read_held_out(names: Sequence[str], path: str | None, size: int | None) -> Any:
+    """Reads the held-out pictures that copies are judged by; None if they are not needed.
+
+    Raises:
+        ValueError: they are missing, not needed, or no pictures.
+    """
+    if "copies" not in names:
+        if path:
+            raise ValueError("--held-out is an option for the metric copies; omit it")
+        return None
+    if not path:
+        raise ValueError(
+            "copies needs pictures that were not trained on; give --held-out=PATH, and the training "
+            "set as --reference"
+        )
+    pictures = read_set(path, size).pictures
+    if pictures is None:
+        raise ValueError(f"{path} has statistics only; --held-out must be pictures")
+    return pictures
+
+
 def _fitted(pictures: Any, size: int | None) -> Any:
     return pictures.fitted(size) if pictures is not None and size else pictures
 
@@ -150,8 +171,11 @@ def check_sets(
     network: Any,
     num: int | None,
     settings: Any,
+    held_out: Any,
 ) -> None:
     """Raises ValueError for what cannot be measured, before features are computed."""
+    from vqdit.evaluation.memorisation import NEAR
+
     if num is not None and num > samples.count:
         raise ValueError(f"--num={num}, but {samples.name} has {samples.count} pictures")
     compared = [name for name in names if name != "is"]
@@ -168,7 +192,7 @@ def check_sets(
         )
     count = samples.count if num is None else num
     least = {name: 2 for name in compared} | {"is": 2 * settings.splits}
-    least |= dict.fromkeys(GROUPS["prdc"], settings.k + 1)
+    least |= dict.fromkeys(GROUPS["prdc"], settings.k + 1) | {"copies": 1}
     for name in names:
         sizes = [("samples", count)]
         if name != "is" and other.pictures is not None:
@@ -176,9 +200,14 @@ def check_sets(
         for what, found in sizes:
             if found < least[name]:
                 raise ValueError(f"{name} needs at least {least[name]} {what}, got {found}")
-    if compared and other.pictures is not None and other.pictures.size != samples.size:
-        (h, w), (height, width) = samples.size, other.pictures.size
+    if held_out is not None and held_out.count < 1 / NEAR:
         raise ValueError(
-            f"samples have {w}x{h} pixels and the reference {width}x{height}; give --size=N to "
-            "crop and resize both to NxN"
+            f"copies needs at least {round(1 / NEAR)} held-out pictures, got {held_out.count}"
         )
+    for what, pictures in (("the reference", other.pictures), ("--held-out", held_out)):
+        if compared and pictures is not None and pictures.size != samples.size:
+            (h, w), (height, width) = samples.size, pictures.size
+            raise ValueError(
+                f"samples have {w}x{h} pixels and {what} {width}x{height}; give --size=N to crop "
+                "and resize all to NxN"
+            )

@@ -13,6 +13,7 @@ from vqdit.cli.picture_inputs import (
     check_reference,
     check_sets,
     network_of,
+    read_held_out,
     read_names,
     read_set,
 )
@@ -20,6 +21,8 @@ from vqdit.cli.sampled_set import sample_set
 
 REPORT, PAGE, STATISTICS = "report.json", "report.md", "reference.npz"
 """Names of the files of results; the statistics are those of the reference's features."""
+CLOSEST = "closest.png"
+"""Name of the picture of the samples nearest to the training set, above their neighbours."""
 FEATURES = "features"
 """Name of the folder of features in the folder of results."""
 
@@ -37,6 +40,7 @@ def run(
     workdir: str | None,
     samples: str | None,
     reference: str | None,
+    held_out: str | None,
     metrics: str | None,
     features: str | None,
     preprocessing: str | None,
@@ -67,6 +71,7 @@ def run(
     other = read_set(reference, size) if reference else None
     network = network_of(features or "vgg-fd", preprocessing, unknown_weights, other)
     check_reference(names, reference, network)
+    new = read_held_out(names, held_out, size)
     if workdir:
         expected = other.pictures.size if other and other.pictures and not size else None
         own, about = sample_set(workdir, num, guidance, batch_size, seed, Path(out), expected)
@@ -79,6 +84,7 @@ def run(
         samples=own,
         reference=reference,
         other=other,
+        held_out=new,
         names=names,
         network=network,
         num=num,
@@ -90,7 +96,8 @@ def run(
     print(f"{own.name} against {reference}, features {network.name}\n\n{report.table(record)}")
     for text in record["warnings"]:
         print(f"note: {text}")
-    print(f"\n{Path(out) / REPORT}, {PAGE}")
+    pictures = f", {CLOSEST}" if new else ""
+    print(f"\n{Path(out) / REPORT}, {PAGE}{pictures}")
     return 0
 
 
@@ -99,6 +106,7 @@ def evaluate_sets(
     samples: Any,
     reference: str | None,
     other: Any,
+    held_out: Any,
     names: Sequence[str],
     network: Any,
     num: int | None,
@@ -113,6 +121,7 @@ def evaluate_sets(
         samples: a `PictureSet`.
         reference: the reference as the user gave it.
         other: the `Reference` itself; None if the metrics need none.
+        held_out: the `PictureSet` that "copies" needs, or None.
         names: names of metrics.
         network: the feature network.
         num: number of samples that are drawn from the set; None takes all.
@@ -139,7 +148,7 @@ def evaluate_sets(
     started, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
     settings = Settings()
     other = other or Reference(None)
-    check_sets(names, samples, other, reference, network, num, settings)
+    check_sets(names, samples, other, reference, network, num, settings, held_out)
     make_folder(folder / FEATURES, "--out")
     rows = np.arange(samples.count)
     if num is not None:
@@ -162,6 +171,7 @@ def evaluate_sets(
         real = None
         if other.pictures is not None and set(names) - without_pictures:
             real = features("reference", other.pictures, np.arange(other.pictures.count))
+        new = held_out and features("held-out", held_out, np.arange(held_out.count))
         count = len(names)
         metrics = measure_sets(
             names,
@@ -170,7 +180,10 @@ def evaluate_sets(
             other.gaussian if uses_statistics else None,
             settings,
             lambda name: countdown.update("metrics", names.index(name), count),
+            new,
         )
+    if "copies" in metrics:
+        _draw_closest(metrics["copies"]["pairs"], samples, rows, other.pictures, folder / CLOSEST)
     if real is not None and not {"fid", "fd"}.isdisjoint(names):
         mean, covariance = Moments.of(real.values).gaussian()
         np.savez(folder / STATISTICS, mu=mean, sigma=covariance, network=network.identity)
@@ -178,6 +191,7 @@ def evaluate_sets(
     protocol = {
         "samples": {**_described(samples, own, len(rows)), **about},
         "reference": _of_reference(reference, other, real, uses_statistics),
+        **({"held_out": _described(held_out, new, held_out.count)} if held_out else {}),
         "features": {
             "name": network.name,
             "sha256": network.checksum or "none",
@@ -205,6 +219,23 @@ def evaluate_sets(
     write_whole(folder / PAGE, report.markdown(record).encode())
     write_json(folder / REPORT, record)
     return record
+
+
+def _draw_closest(
+    pairs: Sequence[Mapping[str, Any]], samples: Any, rows: Any, training: Any, file: Path
+) -> None:
+    """Draws the samples nearest to the training set, each above its nearest training picture."""
+    import numpy as np
+
+    from vqdit.modalities.drawing import save_png, side_by_side
+
+    def pictures(of: Any, wanted: Any) -> Any:
+        different, places = np.unique(wanted, return_inverse=True)
+        return np.concatenate(list(of.batches(different, len(different))))[places]
+
+    drawn = pictures(samples, rows[[pair["sample"] for pair in pairs]])
+    nearest = pictures(training, [pair["nearest"] for pair in pairs])
+    save_png(file, side_by_side(drawn, nearest))
 
 
 def _described(pictures: Any, features: Any, count: int) -> dict[str, Any]:

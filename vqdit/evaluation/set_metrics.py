@@ -7,6 +7,7 @@ from vqdit.evaluation.extraction import Features
 from vqdit.evaluation.frechet import Gaussian, frechet_estimate
 from vqdit.evaluation.inception_score import inception_score
 from vqdit.evaluation.intervals import Estimate
+from vqdit.evaluation.memorisation import copies
 from vqdit.evaluation.mmd import SCALE, SIGMA, SUBSET_SIZE, SUBSETS, gaussian_mmd, kid
 from vqdit.evaluation.neighbours import K, manifolds
 
@@ -21,10 +22,13 @@ METRICS = {
     "density": "mean number of reference balls with a sample, over k",
     "coverage": "fraction of reference balls with a sample",
     "is": "Inception Score",
+    "copies": "fraction of samples nearer to the reference than 99 % of held-out pictures",
 }
 """Names of the metrics, and what they are."""
-BETTER = {"fid": "lower", "fd": "lower", "kid": "lower", "mmd": "lower"}
+BETTER = dict.fromkeys(("fid", "fd", "kid", "mmd", "copies"), "lower")
 """Direction of improvement; higher for all other metrics."""
+PAIRS = 16
+"""Number of pairs of a sample and its nearest training example that are listed."""
 
 
 class Settings(NamedTuple):
@@ -54,6 +58,7 @@ def measure_sets(
     statistics: Gaussian | None = None,
     settings: Settings = Settings(),  # noqa: B008
     report: Callable[[str], None] = lambda name: None,
+    held_out: Features | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Returns the value, the 95 % interval and the settings of each metric.
 
@@ -64,6 +69,8 @@ def measure_sets(
         statistics: mean and covariance of the reference, which Frechet distances use if given.
         settings: numbers that the metrics depend on.
         report: called with the name of each metric before it is measured.
+        held_out: features of examples that were not trained on, which "copies" needs; the reference
+            is then the training set.
 
     Raises:
         ValueError: there are too few examples, or features of two networks.
@@ -93,6 +100,20 @@ def measure_sets(
         elif name == "mmd":
             value = gaussian_mmd(x, reference.values, settings.sigma)
             found[name] = _record(value, sigma=settings.sigma, scale=SCALE)
+        elif name == "copies":
+            if held_out is None:
+                raise ValueError("copies needs features of held-out pictures")
+            near = copies(x, reference.values, held_out.values)
+            found[name] = _record(
+                near.share,
+                held_out=near.of_held_out.count,
+                of_held_out=near.of_held_out.value,
+                limit=near.limit,
+            )
+            found[name]["pairs"] = [
+                {"sample": int(n), "nearest": int(near.nearest[n]), "distance": near.distances[n]}
+                for n in near.closest(PAIRS)
+            ]
         else:
             every = manifolds(x, reference.values, settings.k)
             found |= {n: _record(every[n], k=settings.k) for n in MANIFOLDS if n in metrics}
