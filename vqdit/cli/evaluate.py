@@ -1,7 +1,6 @@
-"""`vqdit evaluate --workdir=DIR`: measures agreement of modalities, and metrics of text."""
+"""`vqdit evaluate`: measures sets of pictures, agreement of modalities, and texts and sounds."""
 
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from vqdit.cli.options import (
     BATCH,
@@ -15,14 +14,11 @@ from vqdit.cli.options import (
     Seed,
     choice,
     integer,
-    near,
     several,
     text,
 )
 from vqdit.rules import SEVERAL
 
-NUM = 500
-"""Number of samples for each measurement of agreement."""
 SET, REPORTS = text("PATH"), several(2, "REPORT")
 
 
@@ -84,8 +80,8 @@ def evaluate(
         scoring: Measure whether the labels and texts with the best scores for held-out images are
             correct.
         metrics: Metrics of pictures: fd (Frechet distance), fid (fd in the features of Inception),
-            kid, mmd, precision, recall, density, coverage (or prdc, all four), is, copies (fraction of
-            samples nearer to the reference than 99 % of the --held-out pictures are).
+            kid, mmd, precision, recall, density, coverage (or prdc, all four), is, copies (fraction
+            of samples nearer to the reference than 99 % of the --held-out pictures are).
             Metrics of text: bits_per_byte (how well held-out texts are predicted), distinct,
             verbatim, entropy (of generated and of held-out texts), exact_match (of texts generated
             from the other columns of held-out examples), perplexity (under --judge).
@@ -106,16 +102,7 @@ def evaluate(
         seed: Seed of the noise.
         out: Folder of the results: evaluation.json, or report.json and report.md.
     """
-    from vqdit.cli import agreement, scores
-    from vqdit.cli.given import load_generator
-    from vqdit.cli.report.text_metrics import Countdown, text_table
-    from vqdit.evaluation import sound_metrics
-    from vqdit.evaluation.evaluate import HELD_OUT
-    from vqdit.evaluation.recognizers import complete_source
-    from vqdit.evaluation.text_measurement import Settings
-    from vqdit.evaluation.text_metrics import check_metrics, measure_text
-    from vqdit.files import write_json
-    from vqdit.runs import workdir as runs
+    from vqdit.cli import run_metrics, scores
 
     if compare:
         print(scores.compare(compare))
@@ -141,101 +128,19 @@ def evaluate(
             seed=seed,
             out=out,
         )
-    if workdir is None:
-        raise ValueError("--workdir is missing; give --workdir=DIR; see --help")
-    names = read_metrics(metrics, judge)
-    is_agreement = coherence or scoring
-    if not is_agreement and not names:
-        raise ValueError(
-            "nothing to evaluate; add --coherence (agreement of modalities), --scoring "
-            "(classification of images by likelihood), or --metrics=bits_per_byte (prediction of "
-            "texts)"
-        )
-    if split is not None and is_agreement and split not in HELD_OUT:
-        raise ValueError(
-            f"--split must be a held-out split ({' or '.join(HELD_OUT)}), got {split!r}; omit it "
-            "to evaluate on both"
-        )
-    if split not in (None, "train", *HELD_OUT):
-        raise ValueError(f"--split must be one of train, validation, test, got {split!r}")
-    if given and not names:
-        raise ValueError(
-            "--given is an option for --metrics; --coherence gives each modality in turn"
-        )
-    model = load_generator(workdir)
-    weigher = load_generator(judge) if judge else None
-    run, folder = runs.find_run(Path(workdir)), Path(out)
-    source = complete_source(runs.read_experiment(run).data.source)
-    splits = (split,) if split else HELD_OUT
-    heard = [name for name in names if name in sound_metrics.METRICS]
-    names = [name for name in names if name not in heard]
-    if names:
-        check_metrics(model, names, given, weigher)
-    if heard:
-        sound_metrics.columns_of(model.task, heard, given)
-    recognized = agreement.modalities(model, source) if is_agreement else {}
-    record: dict[str, Any] = {
-        "workdir": str(run),
-        "step": model.step,
-        "source": type(source).__name__,
-        "splits": list(splits),
-        "num": NUM if num is None and is_agreement else num,
-        "guidance": model.task.guidance if guidance is None else guidance,
-        "seed": seed,
-        "batch_size": batch_size,
-    }
-    runs.make_folder(folder, "--out")
-    shown = f"{run} at step {model.step}, {record['source']}"
-    if is_agreement:
-        settings = {"num": record["num"], "guidance": guidance, "seed": seed}
-        settings["batch_size"] = batch_size
-        record |= agreement.measure(model, recognized, source, splits, settings, coherence, scoring)
-        print(f"{shown}: {record['num']} samples per line\n")
-    if coherence:
-        print(agreement.table(record))
-    for name, rate in record.get("scoring", {}).items():
-        print(f"the best scored {name} of a held-out image is correct: {agreement.share(rate)}")
-    how = Settings(tuple(given), num, rounds, guidance, window, seed, batch_size)
-    if heard:
-        with Countdown() as countdown:
-            sounds = sound_metrics.measure_sounds(
-                model, source, splits, heard, how, countdown.update
-            )
-        record |= {"sounds": sounds, "given": given}
-        print(f"{shown}, {' and '.join(splits)}\n\n{sound_metrics.sound_table(sounds)}")
-    if names:
-        with Countdown() as countdown:
-            found = measure_text(
-                model, source, splits, names, how, judge=weigher, report=countdown.update
-            )
-        record |= {"metrics": found, "rounds": rounds, "given": given, "judge": judge}
-        print(f"{shown}, {' and '.join(splits)}\n\n{text_table(found, judge or '')}")
-    write_json(folder / "evaluation.json", record)
-    print(f"\n{folder / 'evaluation.json'}")
-    return 0
-
-
-def read_metrics(metrics: str | None, judge: str | None) -> list[str]:
-    """Returns the names of metrics of text and of sounds.
-
-    Raises:
-        ValueError: a name is unknown, or only one of the judge and its metric is given.
-    """
-    from vqdit.evaluation import sound_metrics
-    from vqdit.evaluation.text_metrics import METRICS
-
-    known = (*METRICS, *sound_metrics.METRICS)
-    names = [name.strip() for name in metrics.split(",")] if metrics else []
-    for name in names:
-        if name in ("coherence", "scoring"):
-            raise ValueError(f"{name} is not a metric of text; measure it with --{name}")
-        if name not in known:
-            hint = near(name, known) or f"; one of: {', '.join(known)}"
-            raise ValueError(f"unknown metric {name!r}{hint}")
-    if "perplexity" in names and not judge:
-        raise ValueError(
-            "perplexity needs a model that scores the texts; name its workdir with --judge=DIR"
-        )
-    if judge and "perplexity" not in names:
-        raise ValueError("--judge is an option for the metric perplexity; add --metrics=perplexity")
-    return names
+    return run_metrics.run(
+        workdir=workdir,
+        coherence=coherence,
+        scoring=scoring,
+        metrics=metrics,
+        given=given,
+        judge=judge,
+        num=num,
+        rounds=rounds,
+        window=window,
+        split=split,
+        guidance=guidance,
+        batch_size=batch_size,
+        seed=seed,
+        out=out,
+    )

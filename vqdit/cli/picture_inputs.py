@@ -113,8 +113,8 @@ def read_held_out(names: Sequence[str], path: str | None, size: int | None) -> A
         return None
     if not path:
         raise ValueError(
-            "copies needs pictures that were not trained on; give --held-out=PATH, and the training "
-            "set as --reference"
+            "copies needs pictures that were not trained on; give --held-out=PATH, and the "
+            "training set as --reference"
         )
     pictures = read_set(path, size).pictures
     if pictures is None:
