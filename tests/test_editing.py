@@ -204,7 +204,7 @@ BLACK = np.zeros((8, 8, 1), np.uint8)
 @pytest.mark.parametrize(
     ("edits", "message"),
     [
-        ({"label": EditSpec(3)}, "'label' is edited, but it is not generated"),
+        ({"label": EditSpec(3)}, "the request edits 'label', but does not generate it"),
         ({"image": EditSpec(np.zeros((4, 4, 1), np.uint8))}, "must have the shape"),
         ({"image": EditSpec(BLACK, np.ones((4, 4), bool))}, "the mask must"),
         (

@@ -207,7 +207,7 @@ def test_only_pictures_that_are_generated_are_interpolated(codes):
     path = Interpolation(sound, sound, 0.5)
     with pytest.raises(ValueError, match="only images can be interpolated, got Audio"):
         stored_interpolation(path, sound, sound, Audio(samples=8, rate=8000), 4)
-    with pytest.raises(ValueError, match="'label' is edited, but it is not generated"):
+    with pytest.raises(ValueError, match="the request edits 'label', but does not generate it"):
         codes.sample(4, edits={"label": Interpolation(3, 4, 0.5)})
     blank = np.zeros((1, 8, 8, 1), np.uint8)
     assert (

@@ -505,7 +505,7 @@ def test_samplers_are_changed_one_by_one(asked, joint, tmp_path):
         ),
         (
             ["--given=text^=s", "--want=image"],
-            "'text' is edited, but it is not generated; generated: image",
+            "the request edits 'text', but does not generate it; it generates image",
         ),
         (["--guidance=image:text"], "--guidance must be a number, got 'image:text'"),
         (["--guidance=image:text=much"], "--guidance must be a number, got 'much'"),

@@ -42,7 +42,7 @@ def held_out():
 
 
 def test_a_judge_must_define_predict():
-    with pytest.raises(TypeError, match="Recognizer must define the method predict"):
+    with pytest.raises(TypeError, match="Recognizer must define the method 'predict'"):
         Recognizer().predict(CLASSES)
 
 

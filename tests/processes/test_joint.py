@@ -276,5 +276,5 @@ def test_shares_out_of_range_are_refused_by_value(joint, field, value):
 def test_the_share_of_shared_times_is_one_too():
     with pytest.raises(ValueError, match=r"Unbalanced needs shared in \[0, 1\], got 2.0"):
         Unbalanced(shared=2.0)
-    with pytest.raises(TypeError, match="JointTimeDistribution must define the method together"):
+    with pytest.raises(TypeError, match="JointTimeDistribution must define the method 'together'"):
         draw(JointTimeDistribution())

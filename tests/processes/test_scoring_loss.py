@@ -140,5 +140,5 @@ def test_of_a_flow_it_is_the_squared_error_of_the_velocity():
 
 
 def test_every_process_must_say_what_it_is():
-    with pytest.raises(TypeError, match="Process must define the method scoring_loss"):
+    with pytest.raises(TypeError, match="Process must define the method 'scoring_loss'"):
         Process().scoring_loss(jnp.zeros((1, 1, 1)), None, None, None, jnp.ones((1, 1)))

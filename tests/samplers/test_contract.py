@@ -405,11 +405,11 @@ def _oracle(name, x_1):
 
 
 def test_every_sampler_must_say_how_it_steps():
-    with pytest.raises(TypeError, match="Sampler must define the method step"):
+    with pytest.raises(TypeError, match="Sampler must define the method 'step'"):
         several(Named(a=Sampler(steps=6)))
-    with pytest.raises(TypeError, match="Sampler must define the method check"):
+    with pytest.raises(TypeError, match="Sampler must define the method 'check'"):
         Sampler().check(Masked())
-    with pytest.raises(TypeError, match="Sampler must define the method correct"):
+    with pytest.raises(TypeError, match="Sampler must define the method 'correct'"):
         zeros = jnp.zeros((BATCH, 1, 1))
         step = Step(keys(), Flow(), zeros, zeros, jnp.float32(1.0), jnp.float32(0.5), ())
         Sampler().correct(step, zeros, zeros)

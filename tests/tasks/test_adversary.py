@@ -241,7 +241,7 @@ def test_padding_takes_no_part(full, batch):
     ("fields", "message"),
     [
         ({"weight": 0.0}, "needs weight > 0, got 0.0; use adversary=None for none"),
-        ({"lecam": -1.0}, "needs lecam and r1 >= 0, got -1.0 and 0.0"),
+        ({"lecam": -1.0}, "needs lecam >= 0 and r1 >= 0, got lecam=-1.0 and"),
         ({"start": -1}, "needs start >= 0 and r1_every >= 1, got -1 and 16"),
     ],
 )

@@ -122,14 +122,14 @@ class _Kind:
 
     @staticmethod
     def suffixes() -> tuple[str, ...]:
-        raise TypeError("a kind of files must define the method suffixes")
+        raise TypeError("a kind of files must define the method 'suffixes'")
 
     def read(self, file: Path) -> _Read:
-        raise TypeError(f"{type(self).__name__} must define the method read")
+        raise TypeError(f"{type(self).__name__} must define the method 'read'")
 
     def reconstruct(self, stored: Any, folder: Path, name: str) -> dict[str, float]:
         """Writes the reconstruction of one file; returns its metrics."""
-        raise TypeError(f"{type(self).__name__} must define the method reconstruct")
+        raise TypeError(f"{type(self).__name__} must define the method 'reconstruct'")
 
     def together(self) -> dict[str, float]:
         """Returns metrics of all files together."""

@@ -153,10 +153,11 @@ def _check_options(
 
 
 def read_metrics(metrics: str | None, judge: str | None) -> list[str]:
-    """Returns the names of metrics of text and of sounds.
+    """Returns the names in a list of metrics, which are metrics of texts or of sounds.
 
     Raises:
-        ValueError: a name is unknown, or only one of the judge and its metric is given.
+        ValueError: a name is unknown, or the metric perplexity is without a judge, or a judge
+            without the metric.
     """
     from vqdit.evaluation import sound_metrics
     from vqdit.evaluation.text_metrics import METRICS

@@ -91,9 +91,10 @@ class AsteriskSpeech(Recordings):
     def _texts(self) -> dict[str, str]:
         file = local_path(self.transcripts or TRANSCRIPTS)
         if not file.is_file():
+            option = OPTION.replace("path", "transcripts")
             raise FileNotFoundError(
-                f"no transcripts {file}; run `apt-get install asterisk-core-sounds-en`, or give "
-                f"their file {OPTION.replace('path', 'transcripts')}"
+                f"the file of transcripts {file} does not exist; run `apt-get install "
+                f"asterisk-core-sounds-en`, or give its path with {option}"
             )
         with file.open("rb") as opened:
             is_compressed = opened.read(2) == b"\x1f\x8b"

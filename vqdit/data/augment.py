@@ -13,7 +13,7 @@ class Augmentation(Component):
 
     def apply(self, image: Pixels, generator: np.random.Generator) -> Pixels:
         """Returns the augmented image; all randomness comes from `generator`."""
-        raise TypeError(f"{type(self).__name__} must define the method apply")
+        raise TypeError(f"{type(self).__name__} must define the method 'apply'")
 
     def exchange(self, pair: Pair, generator: np.random.Generator) -> Pair:
         """Applies a mirroring augmentation to encoded images, with the same draws as `apply`.

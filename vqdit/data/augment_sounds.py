@@ -28,7 +28,7 @@ class SoundAugmentation(Augmentation):
             generator: source of the randomness.
             another: returns another sound of the training data, given an integer of 63 bits.
         """
-        raise TypeError(f"{type(self).__name__} must define the method change")
+        raise TypeError(f"{type(self).__name__} must define the method 'change'")
 
     @property
     def most(self) -> int | None:

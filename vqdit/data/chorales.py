@@ -88,6 +88,9 @@ class Chorales(Recordings):
 
     def key(self) -> str:
         form = f"{self.form} {self.count} {self.chords} {self.beat} {self.seed} 1\n"
+        if self.soundfont:
+            stat = self._player()[1].stat()
+            form += f"{stat.st_size} {stat.st_mtime_ns}\n"
         return f"chorales_{hashlib.sha256(form.encode()).hexdigest()[:16]}"
 
     def items(self) -> Mapping[str, Sequence[Item]]:

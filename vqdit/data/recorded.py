@@ -20,18 +20,18 @@ class Recorded(Source):
 
     def key(self) -> str:
         """Returns the folder name of the prepared data; it differs if the content differs."""
-        raise TypeError(f"{type(self).__name__} must define the method key")
+        raise TypeError(f"{type(self).__name__} must define the method 'key'")
 
     def raw_features(self) -> Named[Feature]:
         """Returns the features of the columns, read from the raw data."""
-        raise TypeError(f"{type(self).__name__} must define the method raw_features")
+        raise TypeError(f"{type(self).__name__} must define the method 'raw_features'")
 
     def examples(self) -> Mapping[str, Iterable[records.Example]]:
         """Returns the examples of every split, read from the raw data.
 
         A string in place of an example is a remark, such as what was left out and why.
         """
-        raise TypeError(f"{type(self).__name__} must define the method examples")
+        raise TypeError(f"{type(self).__name__} must define the method 'examples'")
 
     def prepare(self, *, quiet: bool = False) -> Path:
         """Prepares the raw data unless they are already prepared; returns the folder.

@@ -79,7 +79,7 @@ class Recordings(Recorded):
 
     def items(self) -> Mapping[str, Sequence[Item]]:
         """Returns the recordings of every split."""
-        raise TypeError(f"{type(self).__name__} must define the method items")
+        raise TypeError(f"{type(self).__name__} must define the method 'items'")
 
     def classes(self) -> tuple[str, ...]:
         """Returns the names of the classes; () if there is no label."""

@@ -30,7 +30,7 @@ class RowSource(Recorded):
     @property
     def shown(self) -> str:
         """Name of the data, for messages."""
-        raise TypeError(f"{type(self).__name__} must define the property shown")
+        raise TypeError(f"{type(self).__name__} must define the property 'shown'")
 
     @property
     def needs_all(self) -> bool:
@@ -44,15 +44,15 @@ class RowSource(Recorded):
 
     def column_modalities(self) -> dict[str, Modality]:
         """Returns the modality of every possible column."""
-        raise TypeError(f"{type(self).__name__} must define the method column_modalities")
+        raise TypeError(f"{type(self).__name__} must define the method 'column_modalities'")
 
     def rows(self) -> tuple[list[Row], int]:
         """Returns the rows that have a value, and the number of empty rows."""
-        raise TypeError(f"{type(self).__name__} must define the method rows")
+        raise TypeError(f"{type(self).__name__} must define the method 'rows'")
 
     def file_of(self, name: str) -> Path:
         """Returns the file that a cell names."""
-        raise TypeError(f"{type(self).__name__} must define the method file_of")
+        raise TypeError(f"{type(self).__name__} must define the method 'file_of'")
 
     def raw_features(self) -> Named[Feature]:
         modalities = self._complete(self._divided(self.rows()[0]))

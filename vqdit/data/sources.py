@@ -77,7 +77,7 @@ class Feature(NamedTuple):
         """
         if self.dtype not in ("", *DTYPES):
             raise ValueError(
-                f"a column cannot be stored as {self.dtype!r}; one of: {', '.join(DTYPES)}"
+                f"a column cannot be stored as {self.dtype!r}; use one of {', '.join(DTYPES)}"
             )
         return np.dtype(self.dtype or ("uint8" if self.shape else "int32"))
 
@@ -139,7 +139,7 @@ class Source(Component):
 
     def features(self) -> Named[Feature]:
         """Returns the feature of every column."""
-        raise TypeError(f"{type(self).__name__} must define the method features")
+        raise TypeError(f"{type(self).__name__} must define the method 'features'")
 
     def announced(self) -> Named[Feature]:
         """Returns the features that are known without preparing data. Default: all."""
@@ -152,11 +152,11 @@ class Source(Component):
             ValueError: if there are too few examples, or an example is invalid.
             OSError: if the data cannot be found or written.
         """
-        raise TypeError(f"{type(self).__name__} must define the method split")
+        raise TypeError(f"{type(self).__name__} must define the method 'split'")
 
     def fingerprint(self) -> dict[str, Any]:
         """Returns a value that identifies the prepared data and can be written as JSON."""
-        raise TypeError(f"{type(self).__name__} must define the method fingerprint")
+        raise TypeError(f"{type(self).__name__} must define the method 'fingerprint'")
 
 
 def root() -> Path:

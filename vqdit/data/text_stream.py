@@ -71,7 +71,7 @@ class TextStream(Recorded):
 
         A str in place of a document is a remark, such as what was left out and why.
         """
-        raise TypeError(f"{type(self).__name__} must define the method streams")
+        raise TypeError(f"{type(self).__name__} must define the method 'streams'")
 
 
 @functools.lru_cache(maxsize=4)

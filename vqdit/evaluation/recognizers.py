@@ -25,7 +25,7 @@ class Recognizer:
 
     def predict(self, values: np.ndarray) -> Int[np.ndarray, " b"]:
         """Returns the class of each example; -1 where no class is recognised."""
-        raise TypeError(f"{type(self).__name__} must define the method predict")
+        raise TypeError(f"{type(self).__name__} must define the method 'predict'")
 
 
 class ImageRecognizer(Recognizer):
@@ -202,7 +202,9 @@ def complete_source(source: Source) -> Source:
 
 
 def recognizers_for(source: Source) -> dict[str, Callable[[Values], Recognizer]]:
-    """Returns functions that fit a data set's recognisers on training values, by modality.
+    """Returns a function for each modality of a data set that fits its recogniser.
+
+    The functions take training values of all modalities.
 
     Raises:
         ValueError: the data set has no recognisers.

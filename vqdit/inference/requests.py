@@ -171,7 +171,8 @@ def check_edited(wanted: Collection[str], edited: Iterable[str]) -> None:
     for name in edited:
         if name not in wanted:
             raise ValueError(
-                f"{name!r} is edited, but it is not generated; generated: {', '.join(wanted)}"
+                f"the request edits {name!r}, but does not generate it; it generates "
+                f"{', '.join(wanted)}"
             )
 
 
@@ -197,7 +198,10 @@ def check_memory(task: GenerationTask, names: Collection[str], num: int) -> None
 def told_lengths(
     task: GenerationTask, wanted: Collection[str], told: Mapping[str, Any] | None, num: int
 ) -> dict[str, np.ndarray]:
-    """Converts requested lengths to numbers of tokens, int32 [num], by name.
+    """Converts requested lengths to numbers of tokens.
+
+    Returns:
+        A dictionary from the target to its numbers, int32 [num].
 
     Raises:
         ValueError: a name is not a wanted target of variable length, or a length is out of range.

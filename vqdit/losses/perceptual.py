@@ -58,11 +58,11 @@ class Perceptual(Component):
 
     def load(self) -> Params:
         """Returns the parameters of the features; called once, before training."""
-        raise TypeError(f"{type(self).__name__} must define the method load")
+        raise TypeError(f"{type(self).__name__} must define the method 'load'")
 
     def like(self) -> Params:
         """Returns arrays with the structure and shapes of `load`, for `jax.eval_shape`."""
-        raise TypeError(f"{type(self).__name__} must define the method like")
+        raise TypeError(f"{type(self).__name__} must define the method 'like'")
 
     def distance(self, params: Params, x: Data, y: Data) -> Float[Array, " b"]:
         """Returns the distance of each pair of examples, whose data are in [-1, 1].
@@ -70,7 +70,7 @@ class Perceptual(Component):
         In a subclass with `any_length` True, the fourth argument is the mask of sequences of
         different lengths, and the result is the distance of the sequences without padding.
         """
-        raise TypeError(f"{type(self).__name__} must define the method distance")
+        raise TypeError(f"{type(self).__name__} must define the method 'distance'")
 
 
 class LPIPS(Perceptual):

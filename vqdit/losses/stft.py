@@ -86,7 +86,7 @@ class Spectrograms(Perceptual):
             number: index of the window length in `windows`.
             is_real: False for frames that are padding; None if there are none.
         """
-        raise TypeError(f"{type(self).__name__} must define the method between")
+        raise TypeError(f"{type(self).__name__} must define the method 'between'")
 
 
 class STFT(Spectrograms):

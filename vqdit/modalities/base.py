@@ -45,7 +45,7 @@ class Modality(Component):
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of one stored example."""
-        raise TypeError(f"{type(self).__name__} must define the property shape")
+        raise TypeError(f"{type(self).__name__} must define the property 'shape'")
 
     @property
     def dtype(self) -> np.dtype:
@@ -55,7 +55,7 @@ class Modality(Component):
     @property
     def grid(self) -> tuple[int, ...]:
         """Number of positions (pixels, samples) along each axis of standardized data."""
-        raise TypeError(f"{type(self).__name__} must define the property grid")
+        raise TypeError(f"{type(self).__name__} must define the property 'grid'")
 
     @property
     def lengths(self) -> tuple[int, int] | None:
@@ -119,7 +119,7 @@ class Modality(Component):
             ValueError: the value is not of this modality.
             FileNotFoundError: there is no such file.
         """
-        raise TypeError(f"{type(self).__name__} must define the method read_cell")
+        raise TypeError(f"{type(self).__name__} must define the method 'read_cell'")
 
     def require_cut(self, outside: str, subject: str, fault: str, remedy: str) -> None:
         """Raises an error unless an example that is too short or too long shall be cut or padded.
@@ -144,11 +144,11 @@ class Modality(Component):
 
     def standardize(self, raw: Array) -> Array:
         """Converts stored examples to float32 [b, *grid, channels], or to codes [b, *grid, 1]."""
-        raise TypeError(f"{type(self).__name__} must define the method standardize")
+        raise TypeError(f"{type(self).__name__} must define the method 'standardize'")
 
     def restore(self, x: Array) -> Array:
         """Inverts `standardize`; rounds and clips to the range of the stored type."""
-        raise TypeError(f"{type(self).__name__} must define the method restore")
+        raise TypeError(f"{type(self).__name__} must define the method 'restore'")
 
     def pack(self, values: Any) -> np.ndarray:
         """Returns the stored form of one value or of a stack of values.
@@ -207,7 +207,7 @@ class Modality(Component):
             ValueError: the argument is not of this modality.
             FileNotFoundError: there is no such file.
         """
-        raise TypeError(f"{type(self).__name__} must define the method read")
+        raise TypeError(f"{type(self).__name__} must define the method 'read'")
 
     def write(self, values: np.ndarray, folder: Path, name: str = "") -> None:
         """Writes one file per value, or one file with all values; `read` can read them.
@@ -217,15 +217,15 @@ class Modality(Component):
             folder: folder of the files.
             name: name of the column, which is the beginning of the files' names.
         """
-        raise TypeError(f"{type(self).__name__} must define the method write")
+        raise TypeError(f"{type(self).__name__} must define the method 'write'")
 
     def draw(self, stored: np.ndarray) -> np.ndarray:
         """Returns a picture of every stored example: uint8 [n, h, w, c]."""
-        raise TypeError(f"{type(self).__name__} must define the method draw")
+        raise TypeError(f"{type(self).__name__} must define the method 'draw'")
 
     def html(self, stored: np.ndarray | np.generic) -> str:
         """Returns one stored example as self-contained HTML, such as an audio player."""
-        raise TypeError(f"{type(self).__name__} must define the method html")
+        raise TypeError(f"{type(self).__name__} must define the method 'html'")
 
     def regions(
         self, stored: np.ndarray | np.generic, tokens: tuple[int, ...]

@@ -41,7 +41,7 @@ def in_order(names: Iterable[str], place: str) -> tuple[str, ...]:
     """Sorts distinct class names: as numbers if all are whole numbers, else as text.
 
     Raises:
-        ValueError: if two names look the same.
+        ValueError: two distinct names would be shown alike.
     """
     found = sorted(set(names))
     seen: dict[str, str] = {}

@@ -71,7 +71,10 @@ def k_weighting(rate: int) -> Float[np.ndarray, "2 6"]:
 
 
 def _section(rate: int, frequency: float, quality: float, gain: float | None = None) -> np.ndarray:
-    """Returns a high shelf with a gain in dB, or a high pass if `gain` is None."""
+    """Returns the coefficients [6] of a high-shelf filter, or of a high-pass one without a gain.
+
+    `gain` is in dB.
+    """
     k = math.tan(math.pi * frequency / rate)
     tail = np.asarray([1.0 + k / quality + k * k, 2.0 * (k * k - 1.0), 1.0 - k / quality + k * k])
     if gain is None:

@@ -36,12 +36,12 @@ class Units(Component):
     @property
     def vocabulary(self) -> int:
         """Number of codes."""
-        raise TypeError(f"{type(self).__name__} must define the property vocabulary")
+        raise TypeError(f"{type(self).__name__} must define the property 'vocabulary'")
 
     @property
     def dtype(self) -> np.dtype:
         """Data type of stored codes."""
-        raise TypeError(f"{type(self).__name__} must define the property dtype")
+        raise TypeError(f"{type(self).__name__} must define the property 'dtype'")
 
     @property
     def learned(self) -> str:
@@ -70,7 +70,7 @@ class Units(Component):
             ValueError: there are more than `length` codes (if it is given), or the text cannot be
                 written as UTF-8.
         """
-        raise TypeError(f"{type(self).__name__} must define the method encode")
+        raise TypeError(f"{type(self).__name__} must define the method 'encode'")
 
     def encode_invalid(self, text: str, strange: str) -> Shaped[np.ndarray, " n"]:
         """Returns the codes of a text in which `strange` replaces bytes that were not UTF-8."""
@@ -78,8 +78,8 @@ class Units(Component):
         return self.encode(text)
 
     def decode(self, codes: Shaped[np.ndarray, " n"]) -> bytes:
-        """Returns the bytes of codes; for codes from `encode`, they are UTF-8."""
-        raise TypeError(f"{type(self).__name__} must define the method decode")
+        """Returns the bytes that codes stand for; codes from `encode` give valid UTF-8."""
+        raise TypeError(f"{type(self).__name__} must define the method 'decode'")
 
 
 class Bytes(Units):

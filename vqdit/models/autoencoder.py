@@ -117,7 +117,7 @@ class LeveledAutoencoder(Autoencoder):
         return nn.Conv(width, (1,) * (h.ndim - 2), name="out")(h)
 
     def from_latents(self, z: Grid) -> Grid:
-        """Applies the first convolutions of the decoder. Default: none."""
+        """Applies the first convolutions of the decoder. Default: returns z unchanged."""
         return z
 
     def to_data(self, h: Grid, channels: int, mask: Mask = None) -> Grid:

@@ -26,12 +26,12 @@ class Autoencoder(Component):
     @property
     def downsampling(self) -> int:
         """Factor by which the encoder reduces each axis of the data."""
-        raise TypeError(f"{type(self).__name__} must define the property downsampling")
+        raise TypeError(f"{type(self).__name__} must define the property 'downsampling'")
 
     @property
     def reason(self) -> str:
         """Explanation of the downsampling factor, for error messages."""
-        raise TypeError(f"{type(self).__name__} must define the property reason")
+        raise TypeError(f"{type(self).__name__} must define the property 'reason'")
 
     @property
     def last_layer(self) -> tuple[str, ...]:
@@ -69,14 +69,14 @@ class Autoencoder(Component):
 
         The module's second argument, `mask`, is None, or False at tokens that are padding.
         """
-        raise TypeError(f"{type(self).__name__} must define the method encoder")
+        raise TypeError(f"{type(self).__name__} must define the method 'encoder'")
 
     def decoder(self, channels: int) -> nn.Module:
         """Returns a module that maps latents [b, *grid, d] to float32 [b, *size, channels].
 
         The module's second argument, `mask`, is None, or False at tokens that are padding.
         """
-        raise TypeError(f"{type(self).__name__} must define the method decoder")
+        raise TypeError(f"{type(self).__name__} must define the method 'decoder'")
 
     def init(
         self, key: Key[Array, ""], x: Float[Array, "b *size c"], dim: int, width: int = 0

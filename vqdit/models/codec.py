@@ -64,11 +64,11 @@ class Codec(Autoencoder):
 
     def encoder_stages(self, width: int) -> list[Stage]:
         """Returns the stages from samples [b, n, c] to vectors [b, l, width]."""
-        raise TypeError(f"{type(self).__name__} must define the method encoder_stages")
+        raise TypeError(f"{type(self).__name__} must define the method 'encoder_stages'")
 
     def decoder_stages(self, channels: int) -> list[Stage]:
         """Returns the stages from vectors [b, l, d] to samples [b, n, channels]."""
-        raise TypeError(f"{type(self).__name__} must define the method decoder_stages")
+        raise TypeError(f"{type(self).__name__} must define the method 'decoder_stages'")
 
     def encoder(self, width: int) -> nn.Module:
         return _Chain(self, width, is_encoder=True)

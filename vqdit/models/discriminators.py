@@ -83,7 +83,7 @@ class Discriminator(Component):
         )
 
     def _network(self) -> nn.Module:
-        raise TypeError(f"{type(self).__name__} must define the method _network")
+        raise TypeError(f"{type(self).__name__} must define the method '_network'")
 
 
 class PatchGAN(Discriminator):

@@ -19,15 +19,15 @@ class Features(Component):
 
     def load(self) -> Params:
         """Returns the parameters as NumPy or JAX arrays; called once, before training."""
-        raise TypeError(f"{type(self).__name__} must define the method load")
+        raise TypeError(f"{type(self).__name__} must define the method 'load'")
 
     def like(self) -> Params:
         """Returns arrays with the structure and shapes of `load`, for `jax.eval_shape`."""
-        raise TypeError(f"{type(self).__name__} must define the method like")
+        raise TypeError(f"{type(self).__name__} must define the method 'like'")
 
     def apply(self, params: Params, x: Float[Array, "b *size c"]) -> Sequence[Array]:
         """Returns features [b, ...], such as logits, or the activations of several layers."""
-        raise TypeError(f"{type(self).__name__} must define the method apply")
+        raise TypeError(f"{type(self).__name__} must define the method 'apply'")
 
 
 class VGG16(nn.Module):

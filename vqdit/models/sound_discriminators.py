@@ -44,7 +44,7 @@ class SoundDiscriminator(Discriminator):
 
     def parts(self) -> list[Callable[[], nn.Module]]:
         """Returns the networks."""
-        raise TypeError(f"{type(self).__name__} must define the method parts")
+        raise TypeError(f"{type(self).__name__} must define the method 'parts'")
 
     def _network(self) -> nn.Module:
         return _Several(self)

@@ -12,7 +12,7 @@ class Optimizer(Component):
 
     def build(self, steps: int) -> optax.GradientTransformation:
         """Returns the transformation for a run with this number of steps."""
-        raise TypeError(f"{type(self).__name__} must define the method build")
+        raise TypeError(f"{type(self).__name__} must define the method 'build'")
 
 
 class AdamW(Optimizer):

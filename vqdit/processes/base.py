@@ -56,7 +56,7 @@ class Process(Component):
     @property
     def is_discrete(self) -> bool:
         """True if x holds codes, False if x holds latents."""
-        raise TypeError(f"{type(self).__name__} must define the property is_discrete")
+        raise TypeError(f"{type(self).__name__} must define the property 'is_discrete'")
 
     def width(self, space: tuple[int, ...]) -> int:
         """Returns the number of network outputs per position.
@@ -64,7 +64,7 @@ class Process(Component):
         Args:
             space: sizes of the q codebooks for discrete processes, (d,) for continuous ones.
         """
-        raise TypeError(f"{type(self).__name__} must define the method width")
+        raise TypeError(f"{type(self).__name__} must define the method 'width'")
 
     def bind(self, space: tuple[int, ...]) -> "Process":
         """Returns the process for tokens of this space (see `width`). Default: no change."""
@@ -73,11 +73,11 @@ class Process(Component):
 
     def prior(self, keys: Key[Array, " b"], shape: tuple[int, ...]) -> X:
         """Draws x at t = 1; `shape` is the shape of one example."""
-        raise TypeError(f"{type(self).__name__} must define the method prior")
+        raise TypeError(f"{type(self).__name__} must define the method 'prior'")
 
     def noise(self, keys: Key[Array, " b"], x_0: X, t: Time) -> Noised:
         """Draws x_t given x_0."""
-        raise TypeError(f"{type(self).__name__} must define the method noise")
+        raise TypeError(f"{type(self).__name__} must define the method 'noise'")
 
     def network_input(self, x_t: X, t: Time) -> NetworkInput:
         """Returns the input of the network. Default: x_t unscaled, and t times `TIME_SCALE`."""
@@ -89,11 +89,11 @@ class Process(Component):
         Args:
             prediction: the network's prediction at t.
             x_0: the data.
-            x_t: the noisy data, as `noise` drew them.
-            noise: the noise in x_t, from `noise`.
+            x_t: the noisy data, which the method `noise` returned.
+            noise: the noise in x_t, which the same call returned.
             t: the times.
         """
-        raise TypeError(f"{type(self).__name__} must define the method loss")
+        raise TypeError(f"{type(self).__name__} must define the method 'loss'")
 
     def scoring_loss(self, prediction: Prediction, x_0: X, x_t: X, noise: Noise, t: Time) -> Loss:
         """Returns the loss of every token for scores, without weighting; lower is better.
@@ -103,15 +103,15 @@ class Process(Component):
         error, the squared error of the prediction averaged over channels, which is not a
         likelihood.
         """
-        raise TypeError(f"{type(self).__name__} must define the method scoring_loss")
+        raise TypeError(f"{type(self).__name__} must define the method 'scoring_loss'")
 
     def noise_share(self, t: Values) -> Values:
         """Returns the expected fraction of codes that are noise (discrete processes only)."""
-        raise TypeError(f"{type(self).__name__} must define the method noise_share")
+        raise TypeError(f"{type(self).__name__} must define the method 'noise_share'")
 
     def time_at(self, share: Values) -> Values:
         """Returns the t at which this fraction of codes is noise: the inverse of `noise_share`."""
-        raise TypeError(f"{type(self).__name__} must define the method time_at")
+        raise TypeError(f"{type(self).__name__} must define the method 'time_at'")
 
     def time_seen(self, t: Share, open_share: Share, noise: Share | float = 0.0) -> Share:
         """Returns the time for the network if some positions do not follow the process.
@@ -128,7 +128,7 @@ class Process(Component):
 
     def oracle(self, x_0: X, x_t: X, noise: Noise, t: Time, space: tuple[int, ...]) -> Prediction:
         """Returns the prediction that minimises the loss given x_0; tests use it as a network."""
-        raise TypeError(f"{type(self).__name__} must define the method oracle")
+        raise TypeError(f"{type(self).__name__} must define the method 'oracle'")
 
 
 class TimeDistribution(Component):
@@ -146,7 +146,7 @@ class TimeDistribution(Component):
 
     def quantile(self, u: Values) -> Values:
         """Returns the u-quantile of t, u in (0, 1]; strictly increasing in u."""
-        raise TypeError(f"{type(self).__name__} must define the method quantile")
+        raise TypeError(f"{type(self).__name__} must define the method 'quantile'")
 
 
 class Uniform(TimeDistribution):

@@ -1,6 +1,7 @@
-"""Base class of processes over codes, which keep, mask or replace every code independently.
+"""Base class of processes over codes.
 
-With alpha + K beta + gamma = 1,
+A process keeps, masks or replaces every code independently. For K codes, one position and
+alpha + K beta + gamma = 1,
 
     q(x_t = y | x_0) = alpha(t) [y = x_0] + beta(t),        q(x_t = mask | x_0) = gamma(t).
 
@@ -12,8 +13,8 @@ distribution of x_0 given the codes at other positions, but not x_t itself. Ther
 and p(x_s, x_t) = sum over x_0 of pi(x_0) q(x_s, x_t | x_0) gives the step from t to s < t. So the
 network need not learn the probability that a code was kept, nor the amount of noise at t. Where x_t
 is the mask, pi is p(x_0 | x_t). Austin et al., "Structured Denoising Diffusion Models in Discrete
-State-Spaces" (D3PM), arXiv:2107.03006; pi as in Schiff et al., "Simple Guidance Mechanisms for
-Discrete Diffusion Models" (UDLM), arXiv:2412.10193.
+State-Spaces" (D3PM), arXiv:2107.03006. The role of pi is that in Schiff et al., "Simple Guidance
+Mechanisms for Discrete Diffusion Models" (UDLM), arXiv:2412.10193.
 """
 
 from typing import Literal
@@ -65,7 +66,7 @@ class Categorical(Process):
 
     def mask_probability(self, t: Values) -> Values:
         """Returns gamma(t), the probability of the mask."""
-        raise TypeError(f"{type(self).__name__} must define the method mask_probability")
+        raise TypeError(f"{type(self).__name__} must define the method 'mask_probability'")
 
     def logits(self, prediction: Prediction, q: int) -> Logits:
         """Returns the network's output as float32 logits of each of the q codebooks."""

@@ -41,15 +41,15 @@ class Gaussian(Process):
 
     def alpha(self, t: Values) -> Values:
         """Returns the scale of the data: 1 at t = 0."""
-        raise TypeError(f"{type(self).__name__} must define the method alpha")
+        raise TypeError(f"{type(self).__name__} must define the method 'alpha'")
 
     def sigma(self, t: Values) -> Values:
         """Returns the scale of the noise: 0 at t = 0, increasing in t."""
-        raise TypeError(f"{type(self).__name__} must define the method sigma")
+        raise TypeError(f"{type(self).__name__} must define the method 'sigma'")
 
     def coefficients(self, t: Values) -> tuple[Values, Values]:
         """Returns a and b of the target a x_0 + b eps."""
-        raise TypeError(f"{type(self).__name__} must define the method coefficients")
+        raise TypeError(f"{type(self).__name__} must define the method 'coefficients'")
 
     def split(self, prediction: Prediction) -> tuple[Latents, Latents | None]:
         """Splits a prediction into the target and, if it is learned, the variance."""

@@ -82,7 +82,7 @@ class JointTimeDistribution(Component):
         self, key: Key[Array, ""], index: Index, distributions: Distributions, size: int
     ) -> Times:
         """Draws the times of all modalities that are neither known nor unknown; see `sample`."""
-        raise TypeError(f"{type(self).__name__} must define the method together")
+        raise TypeError(f"{type(self).__name__} must define the method 'together'")
 
     def sample(
         self,

@@ -50,7 +50,7 @@ class Replacing(Categorical):
     @property
     def mask_share(self) -> float:
         """The fraction of the noise that is the mask, in [0, 1)."""
-        raise TypeError(f"{type(self).__name__} must define the property mask_share")
+        raise TypeError(f"{type(self).__name__} must define the property 'mask_share'")
 
     def width(self, space: tuple[int, ...]) -> int:
         width = super().width(space)

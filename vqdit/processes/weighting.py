@@ -16,7 +16,7 @@ class Weighting(Component):
 
     def weight(self, alpha: Values, sigma: Values) -> Values:
         """Returns sigma^2 w(snr), which is finite at t = 0 and at t = 1."""
-        raise TypeError(f"{type(self).__name__} must define the method weight")
+        raise TypeError(f"{type(self).__name__} must define the method 'weight'")
 
 
 class MinSNR(Weighting):

@@ -147,8 +147,9 @@ def choose(
 ) -> tuple[Int[Array, " n"], Float[Array, " n"], Float[Array, "n d"]]:
     """Returns each vector's best code, the code's logit, and z_q = (onehot + p - sg(p)) E.
 
-    The value of z_q is a row of the codebook. Gradients flow to the logits through p, and to the
-    chosen row of the codebook.
+    p is the softmax of the logits, sg stops the gradient, E is the codebook. The value of z_q is a
+    row of the codebook. Gradients flow to the logits through p, and to the chosen row of the
+    codebook.
     """
     codes, largest = best(logits)
     mean = mean_row(logits, normalizer(logits, largest), codebook)

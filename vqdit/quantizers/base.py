@@ -47,12 +47,12 @@ class Quantizer(Component):
     @property
     def dim(self) -> int:
         """Width d of the vectors; a field in quantizers that support any width."""
-        raise TypeError(f"{type(self).__name__} must define the property dim")
+        raise TypeError(f"{type(self).__name__} must define the property 'dim'")
 
     @property
     def codebook_sizes(self) -> tuple[int, ...]:
         """Number of codes of each of the q codebooks."""
-        raise TypeError(f"{type(self).__name__} must define the property codebook_sizes")
+        raise TypeError(f"{type(self).__name__} must define the property 'codebook_sizes'")
 
     @property
     def weights(self) -> Named[float]:
@@ -87,7 +87,7 @@ class Quantizer(Component):
             z: a batch of vectors from which the codes are initialized, or None.
             mask: False for vectors that are padding.
         """
-        raise TypeError(f"{type(self).__name__} must define the method init")
+        raise TypeError(f"{type(self).__name__} must define the method 'init'")
 
     def quantize(
         self,
@@ -109,7 +109,7 @@ class Quantizer(Component):
             step: training step, for schedules; None means fully trained.
             mask: False for vectors that are padding, which do not contribute to the losses.
         """
-        raise TypeError(f"{type(self).__name__} must define the method quantize")
+        raise TypeError(f"{type(self).__name__} must define the method 'quantize'")
 
     def encode(self, params: Params, stats: Stats, z: Vectors) -> Codes:
         """Returns only the codes of z, which equal the codes of `quantize(params, stats, z)`.
@@ -138,7 +138,7 @@ class Quantizer(Component):
 
     def lookup(self, params: Params, stats: Stats, codes: Codes) -> Vectors:
         """Returns the vectors of the codes; the vector of the code -1 is 0."""
-        raise TypeError(f"{type(self).__name__} must define the method lookup")
+        raise TypeError(f"{type(self).__name__} must define the method 'lookup'")
 
     def use(self, stats: Stats) -> tuple[Float[Array, "*g k"], ...]:
         """Returns the moving averages of the codes' counts from `stats`. Default: none.

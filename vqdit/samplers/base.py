@@ -55,7 +55,7 @@ class Sampler(Component):
 
     def check(self, process: Process) -> None:
         """Raises ValueError if this sampler does not support the process."""
-        raise TypeError(f"{type(self).__name__} must define the method check")
+        raise TypeError(f"{type(self).__name__} must define the method 'check'")
 
     def bind(self, grid: tuple[int, ...]) -> "Sampler":
         """Returns the sampler for tokens on this grid. Default: the sampler itself."""
@@ -88,7 +88,7 @@ class Sampler(Component):
 
     def step(self, step: Step) -> tuple[X, Carry]:
         """Returns x_s and the next carry. `generate` then restores the known positions."""
-        raise TypeError(f"{type(self).__name__} must define the method step")
+        raise TypeError(f"{type(self).__name__} must define the method 'step'")
 
     def correct(self, step: Step, x_s: X, prediction_at_s: Prediction) -> tuple[X, Carry]:
         """Returns a better x_s, and the next carry, after a second network evaluation.
@@ -100,7 +100,7 @@ class Sampler(Component):
             x_s: the result of `Sampler.step`.
             prediction_at_s: the network's prediction for x_s at s.
         """
-        raise TypeError(f"{type(self).__name__} must define the method correct")
+        raise TypeError(f"{type(self).__name__} must define the method 'correct'")
 
 
 def shared_steps(samplers: Named[Sampler]) -> int:

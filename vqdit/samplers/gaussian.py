@@ -48,7 +48,9 @@ class GaussianSampler(Sampler):
 def gaussian(process: Process) -> Gaussian:
     """Casts a process that `GaussianSampler.check` accepted to `Gaussian`."""
     if not isinstance(process, Gaussian):
-        raise TypeError(f"expected a Gaussian process, got {type(process).__name__}")
+        raise TypeError(
+            f"this sampler needs a process with Gaussian noise, got {type(process).__name__}"
+        )
     return process
 
 

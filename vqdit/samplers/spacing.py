@@ -24,7 +24,7 @@ class Spacing(Component):
 
     def times(self, process: Gaussian, times: Float[Array, " times"]) -> Float[Array, " times"]:
         """Returns the spaced times; see `Sampler.times`."""
-        raise TypeError(f"{type(self).__name__} must define the method times")
+        raise TypeError(f"{type(self).__name__} must define the method 'times'")
 
 
 class Even(Spacing):

@@ -75,7 +75,9 @@ class Adversary(Component):
                 f"Adversary needs weight > 0, got {self.weight}; use adversary=None for none"
             )
         if min(self.lecam, self.r1) < 0.0:
-            raise ValueError(f"Adversary needs lecam and r1 >= 0, got {self.lecam} and {self.r1}")
+            raise ValueError(
+                f"Adversary needs lecam >= 0 and r1 >= 0, got lecam={self.lecam} and r1={self.r1}"
+            )
         self.require("matching >= 0", self.matching >= 0.0)
         if self.matching and not self.discriminator.has_features:
             name = type(self.discriminator).__name__

@@ -85,7 +85,10 @@ class AutoencoderTask(Bottleneck):
 
     @property
     def encoded_shape(self) -> tuple[int, ...]:
-        """Shape of an encoded example: its codes, or mean and standard deviation of its latents."""
+        """Shape of an encoded example.
+
+        It consists of the codes, or of the mean and standard deviation of the latents.
+        """
         return *self.grid, len(self.codebook_sizes) or 2 * self.dim
 
     @property
@@ -142,7 +145,7 @@ class AutoencoderTask(Bottleneck):
         self, params: Params, stats: Stats, z: Float[Array, "b *grid d"], mask: Mask = None
     ) -> Array:
         """Returns stored examples from generated latents."""
-        raise TypeError(f"{type(self).__name__} must define the method decode_latents")
+        raise TypeError(f"{type(self).__name__} must define the method 'decode_latents'")
 
     def decode_standardized(
         self, params: Params, stats: Stats, tokens: Array, mask: Mask = None

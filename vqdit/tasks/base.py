@@ -55,7 +55,7 @@ class Task(Component):
     @property
     def modalities(self) -> Named[Modality]:
         """Modalities that the task reads from the data, by name of the column."""
-        raise TypeError(f"{type(self).__name__} must define the property modalities")
+        raise TypeError(f"{type(self).__name__} must define the property 'modalities'")
 
     def load(
         self, resolve: Resolve, batches: Callable[[], Iterable[Batch]]
@@ -97,15 +97,15 @@ class Task(Component):
 
     def check(self, features: Named[Feature]) -> None:
         """Raises ValueError if this task cannot be trained on data with these columns."""
-        raise TypeError(f"{type(self).__name__} must define the method check")
+        raise TypeError(f"{type(self).__name__} must define the method 'check'")
 
     def init(self, key: Key[Array, ""], frozen: Frozen, batch: Batch) -> tuple[Params, Stats]:
         """Returns initial parameters and statistics."""
-        raise TypeError(f"{type(self).__name__} must define the method init")
+        raise TypeError(f"{type(self).__name__} must define the method 'init'")
 
     def blank(self) -> tuple[Params, Stats]:
         """Returns parameters and statistics with the structure of `init`, for `jax.eval_shape`."""
-        raise TypeError(f"{type(self).__name__} must define the method blank")
+        raise TypeError(f"{type(self).__name__} must define the method 'blank'")
 
     def continued(self) -> "Task":
         """Returns the task for a run that begins with trained arrays, such as a codebook."""
@@ -144,7 +144,7 @@ class Task(Component):
         step: Int[Array, ""],
     ) -> tuple[Float[Array, ""], Aux]:
         """Returns the loss of a batch; gradients are taken with respect to `params`."""
-        raise TypeError(f"{type(self).__name__} must define the method loss")
+        raise TypeError(f"{type(self).__name__} must define the method 'loss'")
 
     def update(
         self, params: Params, stats: Stats, aux: Any, key: Key[Array, ""], step: Int[Array, ""]
@@ -157,17 +157,17 @@ class Task(Component):
         self, params: Params, stats: Stats, frozen: Frozen, batch: Batch, key: Key[Array, ""]
     ) -> Metrics:
         """Returns accumulators over the valid examples of a batch."""
-        raise TypeError(f"{type(self).__name__} must define the method evaluate")
+        raise TypeError(f"{type(self).__name__} must define the method 'evaluate'")
 
     def preview(
         self, params: Params, stats: Stats, frozen: Frozen, batch: Batch, key: Key[Array, ""]
     ) -> Named[Array]:
         """Returns a few results in stored form, for visual inspection."""
-        raise TypeError(f"{type(self).__name__} must define the method preview")
+        raise TypeError(f"{type(self).__name__} must define the method 'preview'")
 
     def write_preview(self, preview: Named[np.ndarray], path: Path) -> Path:
         """Writes the result of `preview` to `path` plus a suffix; returns the file."""
-        raise TypeError(f"{type(self).__name__} must define the method write_preview")
+        raise TypeError(f"{type(self).__name__} must define the method 'write_preview'")
 
 
 def require(

@@ -98,7 +98,7 @@ def with_blocks(
     known: Named[Bool[Array, "b _"]],
     guide: Guide,
 ) -> Named[X]:
-    """Generates the targets with blocks one after the other, and returns all targets.
+    """Generates the targets that are divided into blocks, block by block; returns all targets.
 
     Args:
         task: the task of the model.
@@ -107,7 +107,7 @@ def with_blocks(
         request: the given values and the wanted targets.
         samplers: samplers of the targets.
         x: all modalities, after the targets without blocks have been generated.
-        unknown: all modalities at t = 1, for guidance.
+        unknown: all modalities as pure noise (t = 1), for guidance.
         known: True at positions of edited targets that are kept.
         guide: options of guidance.
     """
@@ -166,7 +166,7 @@ def generate_target(
         x: all modalities: noise, or known codes, of the target.
         t: times of the other modalities, which are constant.
         times: times before and after each step of a block.
-        unknown: all modalities at t = 1, for guidance.
+        unknown: all modalities as pure noise (t = 1), for guidance.
         branches: branches of guidance.
         guide: options of guidance.
         known: True at codes that are given.

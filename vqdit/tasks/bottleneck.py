@@ -38,12 +38,12 @@ class Bottleneck(Task):
     @property
     def weights(self) -> Named[float]:
         """Weight of each of the bottleneck's losses."""
-        raise TypeError(f"{type(self).__name__} must define the property weights")
+        raise TypeError(f"{type(self).__name__} must define the property 'weights'")
 
     @property
     def dim(self) -> int:
         """Width d of the latents that the decoder takes."""
-        raise TypeError(f"{type(self).__name__} must define the property dim")
+        raise TypeError(f"{type(self).__name__} must define the property 'dim'")
 
     @property
     def codebook_sizes(self) -> tuple[int, ...]:
@@ -86,15 +86,15 @@ class Bottleneck(Task):
 
         Losses and statistics are over the positions where `mask` is True.
         """
-        raise TypeError(f"{type(self).__name__} must define the method bottleneck")
+        raise TypeError(f"{type(self).__name__} must define the method 'bottleneck'")
 
     def tokens(self, params: Params, stats: Stats, h: Float[Array, "b *grid w"]) -> Array:
         """Returns the tokens of the encoder's output."""
-        raise TypeError(f"{type(self).__name__} must define the method tokens")
+        raise TypeError(f"{type(self).__name__} must define the method 'tokens'")
 
     def lookup(self, params: Params, stats: Stats, tokens: Array) -> Float[Array, "b *grid d"]:
         """Returns the decoder's input for tokens."""
-        raise TypeError(f"{type(self).__name__} must define the method lookup")
+        raise TypeError(f"{type(self).__name__} must define the method 'lookup'")
 
     def checked(self, tokens: np.ndarray) -> np.ndarray:
         """Checks tokens from a user, and returns them in the type that `decode` expects.
@@ -102,7 +102,7 @@ class Bottleneck(Task):
         Raises:
             ValueError: shape, type or values are not valid for tokens of this task.
         """
-        raise TypeError(f"{type(self).__name__} must define the method checked")
+        raise TypeError(f"{type(self).__name__} must define the method 'checked'")
 
     def measure(
         self,
@@ -123,7 +123,7 @@ class Bottleneck(Task):
             valid: True for examples that are not padding.
             mask: True at tokens that are not padding, for examples that differ in length.
         """
-        raise TypeError(f"{type(self).__name__} must define the method measure")
+        raise TypeError(f"{type(self).__name__} must define the method 'measure'")
 
     def update_bottleneck(
         self, params: Params, stats: Stats, update: Any, key: Key[Array, ""], step: Int[Array, ""]

@@ -84,7 +84,7 @@ class BaseTarget(Component):
         Args:
             tokenizer: the tokenizer that `reference` names, or None.
         """
-        raise TypeError(f"{type(self).__name__} must define the method space")
+        raise TypeError(f"{type(self).__name__} must define the method 'space'")
 
 
 class Target(BaseTarget):
@@ -138,8 +138,8 @@ class Target(BaseTarget):
             )
         if self.codebooks > len(tokenizer.codebook_sizes):
             raise ValueError(
-                f"codebooks={self.codebooks} of {name!r}, but its tokenizer {self.tokenizer!r} has "
-                f"{len(tokenizer.codebook_sizes)}"
+                f"{name!r} has codebooks={self.codebooks}, but its tokenizer {self.tokenizer!r} "
+                f"has {len(tokenizer.codebook_sizes)} codebooks"
             )
         if self.posterior == "sample" and tokenizer.codebook_sizes:
             raise ValueError(

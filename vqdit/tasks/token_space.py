@@ -49,12 +49,12 @@ class TokenSpace(Component):
     @property
     def modality(self) -> Modality:
         """The modality of the stored examples."""
-        raise TypeError(f"{type(self).__name__} must define the property modality")
+        raise TypeError(f"{type(self).__name__} must define the property 'modality'")
 
     @property
     def grid(self) -> tuple[int, ...]:
         """Number of positions along each axis."""
-        raise TypeError(f"{type(self).__name__} must define the property grid")
+        raise TypeError(f"{type(self).__name__} must define the property 'grid'")
 
     @property
     def longest(self) -> int:
@@ -67,17 +67,17 @@ class TokenSpace(Component):
         Args:
             lengths: stored positions of each example.
         """
-        raise TypeError(f"{type(self).__name__} must define the method token_lengths")
+        raise TypeError(f"{type(self).__name__} must define the method 'token_lengths'")
 
     @property
     def positions_per_token(self) -> int:
         """Number of stored positions per token, for examples of variable length."""
-        raise TypeError(f"{type(self).__name__} must define the property positions_per_token")
+        raise TypeError(f"{type(self).__name__} must define the property 'positions_per_token'")
 
     @property
     def sizes(self) -> tuple[int, ...]:
         """Sizes of the codebooks for a discrete process, (d,) for a continuous one."""
-        raise TypeError(f"{type(self).__name__} must define the property sizes")
+        raise TypeError(f"{type(self).__name__} must define the property 'sizes'")
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -113,11 +113,11 @@ class TokenSpace(Component):
             batches: one pass over the training data.
             name: the column of the modality in the data.
         """
-        raise TypeError(f"{type(self).__name__} must define the method freeze")
+        raise TypeError(f"{type(self).__name__} must define the method 'freeze'")
 
     def frozen_like(self) -> Frozen:
         """Returns arrays with the structure of the result of `freeze`, for `jax.eval_shape`."""
-        raise TypeError(f"{type(self).__name__} must define the method frozen_like")
+        raise TypeError(f"{type(self).__name__} must define the method 'frozen_like'")
 
     def vectors(self, frozen: Frozen) -> Float[Array, "q k e"] | None:
         """Returns the embedding of every code; None if there are no codes or no embeddings."""
@@ -131,7 +131,7 @@ class TokenSpace(Component):
             raw: stored examples, or tokens.
             mask: for examples of variable length, True at stored positions that are not padding.
         """
-        raise TypeError(f"{type(self).__name__} must define the method encode")
+        raise TypeError(f"{type(self).__name__} must define the method 'encode'")
 
     def draw(
         self, frozen: Frozen, raw: Array, keys: Key[Array, " b"], mask: Mask | None = None
@@ -142,7 +142,7 @@ class TokenSpace(Component):
 
     def decode(self, frozen: Frozen, x_0: X, mask: Mask | None = None) -> Array:
         """Returns stored examples from tokens; `mask` is False at padding."""
-        raise TypeError(f"{type(self).__name__} must define the method decode")
+        raise TypeError(f"{type(self).__name__} must define the method 'decode'")
 
 
 class TokenizerSpace(TokenSpace):
@@ -175,7 +175,9 @@ class TokenizerSpace(TokenSpace):
     def freeze(self, trained: Trained | None, batches: Iterable[Batch], name: str) -> Frozen:
         """Returns the tokenizer's arrays, and the moments of latents for continuous processes."""
         if trained is None:
-            raise ValueError(f"the tokens of {name!r} need the arrays of their tokenizer")
+            raise ValueError(
+                f"the tokenizer of {name!r} must be trained, but its parameters are missing"
+            )
         frozen = {"params": trained.params, "stats": trained.stats}
         if not self.process.is_discrete:
             frozen |= self._moments(frozen, batches, name)

@@ -307,5 +307,5 @@ class _Loop:
 
 
 def _shapes(batch: Batch) -> tuple[tuple[int, ...], ...]:
-    """Returns the shapes of a batch, for each of which a step is compiled."""
+    """Returns the shapes of a batch's arrays; each distinct result compiles the step once."""
     return tuple(leaf.shape for leaf in jax.tree.leaves(batch))

@@ -1,4 +1,4 @@
-"""Records of a run in training: metrics, performance, advice, progress bar and profiler trace."""
+"""What a training run reports: metrics, performance, advice, progress, and a profiler trace."""
 
 import logging
 from collections.abc import Iterable

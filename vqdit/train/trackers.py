@@ -93,7 +93,9 @@ class Wandb:
         if not name.is_file():
             write_whole(name, secrets.token_hex(8).encode())
         if not re.fullmatch(rb"\w{1,64}", identity := _identity(name)):
-            raise ValueError(f"{name} must have 1 to 64 letters and digits; restore it from a copy")
+            raise ValueError(
+                f"{name} must contain 1 to 64 letters or digits; restore it from a backup"
+            )
         self._run = _load("wandb").init(
             project=os.environ.get("WANDB_PROJECT", "vqdit"),
             id=identity.decode(),
