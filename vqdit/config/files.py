@@ -20,7 +20,7 @@ Config = Experiment | dict[str, Experiment]
 
 
 def shipped() -> dict[str, Path]:
-    """Returns the configs that come with vqdit, by name."""
+    """Returns the configs that come with vqdit, keyed by name."""
     here = Path(__file__).parent.parent
     for folder in (here / "configs", here.parent / "configs"):  # in a wheel, or in a checkout
         if folder.is_dir():

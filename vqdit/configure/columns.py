@@ -125,7 +125,7 @@ class Found(NamedTuple):
         rows: number of examples.
         train: number of examples in the training split.
         columns: the usable columns.
-        unused: reasons why other columns are not used, by name.
+        unused: reasons why other columns are not used, keyed by name.
         left_out: remarks about files that are not used.
         table: the rows for a new table, which is needed if the data are not a table or vqdit cannot
             use their table unchanged; otherwise empty.

@@ -31,7 +31,7 @@ class Planned(NamedTuple):
     Attributes:
         found: the data.
         parts: the columns as parts of the model.
-        unused: reasons why columns are not used, by name.
+        unused: reasons why columns are not used, keyed by name.
         source: the source that reads the data.
         examples: numbers of training and validation examples.
         table: the file to which the rows were written; None if the data are read in place.

@@ -31,8 +31,8 @@ class Part(NamedTuple):
         longest: largest length of a sound that is kept, in seconds; None keeps all.
         kept: fraction of the examples whose texts are short enough to be kept.
         fill: mean padded length in a batch as a fraction of the largest length.
-        comments: comments on the tokenizer's fields, by path; "modality" is the path of the comment
-            on the modality.
+        comments: comments on the tokenizer's fields, keyed by path; "modality" is the path of the
+            comment on the modality.
     """
 
     column: Column

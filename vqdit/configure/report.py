@@ -26,7 +26,7 @@ def described(found: Found, unused: Mapping[str, str] | None = None) -> list[str
 
     Args:
         found: the data.
-        unused: reasons why further columns are not used, by name.
+        unused: reasons why further columns are not used, keyed by name.
     """
     lines = [f"{shown(found.path)}: {FORMS[found.form]}"]
     if found.form != "texts":

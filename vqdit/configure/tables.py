@@ -58,7 +58,7 @@ def inspect_rows(
         form: kind of the data, see `Found`.
         names: names of the columns.
         rows: the rows.
-        unused: reasons why other columns are not used, by name.
+        unused: reasons why other columns are not used, keyed by name.
     """
     cells = {name: [row[name] for row in rows if _is_given(row.get(name))] for name in names}
     splits = set(map(str, cells.get("split", ())))

@@ -21,8 +21,8 @@ class Batch(NamedTuple):
             random key of an example is derived from the step and this index.
         valid: False for rows that only pad the last batch of an evaluation.
         size: size of the global batch if this batch is a part of one, else None.
-        shares: if this batch is a part of a batch: for each mean in the loss, by name, the number
-            of its values divided by the average of this number over the parts.
+        shares: if this batch is a part of a batch: for each mean in the loss, keyed by name, the
+            number of its values divided by the average of this number over the parts.
         documents: for packed modalities, the number of the document at every position; -1 where
             there is none. Attention and losses do not cross documents.
     """

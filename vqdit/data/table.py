@@ -42,7 +42,8 @@ class Table(RowSource):
 
     Attributes:
         path: path of the table, or of a folder with its files.
-        columns: modality of every column, by the name of the column; the task must have the same.
+        columns: modality of every column, keyed by the name of the column; the task must have the
+            same.
         headers: names of columns in the file, where they differ from the names in `columns`, such
             as label_text="label text".
         size: without `columns`: edge of the square to which each image is cropped and resized.

@@ -141,7 +141,7 @@ def _read_parquet(file: Path, wanted: Collection[str]) -> tuple[list[str], list[
 
 
 def unusable(file: Path) -> dict[str, str]:
-    """Returns the reasons why columns of a Parquet file cannot be used, by name."""
+    """Returns the reasons why columns of a Parquet file cannot be used, keyed by name."""
     from pyarrow import parquet
 
     found, schema = {}, parquet.ParquetFile(file).schema_arrow

@@ -30,7 +30,7 @@ def agreement(classes: Mapping[str, Int[np.ndarray, " b"]]) -> Estimate:
     """Returns the fraction of samples in which all modalities have the same recognised class.
 
     Args:
-        classes: the class recognised in each sample, by modality; at least two modalities.
+        classes: the class recognised in each sample, keyed by modality; at least two modalities.
     """
     if len(classes) < 2:
         raise ValueError(f"agreement needs at least two modalities, got {', '.join(classes)!r}")

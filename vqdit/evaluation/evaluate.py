@@ -203,7 +203,7 @@ def score_images(
         batch_size: number of scores in a batch.
 
     Returns:
-        Accuracy, by modality of the candidates.
+        Accuracy, keyed by modality of the candidates.
     """
     found = {}
     for name in ("label", "text"):

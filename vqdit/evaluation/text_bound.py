@@ -50,7 +50,7 @@ def bound(
         model: a generator.
         name: name of the text.
         stored: at least two texts, in stored form.
-        given: conditions in stored form, by name; item i belongs to text i.
+        given: conditions in stored form, keyed by name; item i belongs to text i.
         settings: rounds, seed and batch size.
         report: called with the number of texts that are finished.
     """

@@ -20,7 +20,7 @@ class Rows(NamedTuple):
     """Examples that have all wanted columns.
 
     Attributes:
-        stored: columns in stored form, by name.
+        stored: columns in stored form, keyed by name.
         count: number of examples.
     """
 

@@ -47,8 +47,8 @@ class Explanation(NamedTuple):
         grids: grid of every target's tokens.
         spans: positions of each modality's tokens in the sequence, for the m modalities in this
             order.
-        counts: number of tokens of every sample without padding, int [b], by target of variable
-            length.
+        counts: number of tokens of every sample without padding, int [b], keyed by target of
+            variable length.
         times: times of every target, float32 [n + 1]. A target is generated in the steps in which
             its time falls.
         attention: by generated modality, the fraction of its tokens' attention to each modality,

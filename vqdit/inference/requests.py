@@ -32,8 +32,8 @@ class Inputs(NamedTuple):
         stored: given values in stored form by name; sample i has item i mod F.
         wanted: names of the targets to generate.
         branches: branches of guidance.
-        counts: number of tokens of every sample, int [n], by name of a wanted target of variable
-            length; the lengths of other targets are unknown.
+        counts: number of tokens of every sample, int [n], keyed by name of a wanted target of
+            variable length; the lengths of other targets are unknown.
     """
 
     task: DiffusionTask

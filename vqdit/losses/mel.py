@@ -62,7 +62,7 @@ class Mel(Spectrograms):
 
 
 def spectral_distances(rate: int) -> dict[str, Mel | STFT]:
-    """Returns the losses by which sounds are evaluated, whatever they are trained with, by name.
+    """Returns the losses with which all sounds are evaluated, keyed by name.
 
     Both have one window of about 32 ms.
 

@@ -125,7 +125,7 @@ class Label(Modality):
 
     @functools.cached_property
     def _numbers(self) -> dict[str, int]:
-        """The number of every class, by name."""
+        """The number of every class, keyed by name."""
         return {name: number for number, name in enumerate(self.names)}
 
     @functools.cached_property

@@ -136,7 +136,7 @@ class Program:
         return found
 
     def kernels(self) -> dict[str, int]:
-        """Returns the number of calls, by name, of kernels that the compiler did not generate."""
+        """Counts the calls of kernels that the compiler did not generate, keyed by name."""
         found: dict[str, int] = defaultdict(int)
         for name, instructions in self.computations.items():
             for one in instructions:

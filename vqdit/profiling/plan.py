@@ -44,8 +44,8 @@ class Plan(NamedTuple):
         flops: FLOPs of a step, including recomputation.
         traffic: bytes read from and written to memory.
         exchanges: communication by kind of collective.
-        kernels: number of calls, by name, of kernels that the compiler did not generate, such as
-            attention.
+        kernels: number of calls, keyed by name, of kernels that the compiler did not generate, such
+            as attention.
         bounds: seconds of a step by each limit of the roofline model.
     """
 

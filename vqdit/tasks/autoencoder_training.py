@@ -95,7 +95,7 @@ class AutoencoderTrainingTask(ReconstructionTask):
 
     @property
     def trained_losses(self) -> dict[str, Any]:
-        """The losses that have parameters, by the name of their parameters."""
+        """The losses that have parameters, keyed by the name of their parameters."""
         return {} if self.adversary is None else {"discriminator": self.adversary.discriminator}
 
     def further_losses(

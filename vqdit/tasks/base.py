@@ -25,8 +25,8 @@ class Aux(NamedTuple):
         metrics: scalars to log.
         update: argument of `Task.update`: arrays with a row per example, and scalars that are means
             over examples, so that the parts of a batch can be merged into the whole.
-        counts: for each mean in the loss, by name, its number of values. It may depend on the batch
-            and the key, but not on the network. See `Batch.weighted`.
+        counts: for each mean in the loss, keyed by name, its number of values. It may depend on the
+            batch and the key, but not on the network. See `Batch.weighted`.
     """
 
     metrics: Named[Float[Array, ""]]
@@ -54,7 +54,7 @@ class Task(Component):
 
     @property
     def modalities(self) -> Named[Modality]:
-        """Modalities that the task reads from the data, by name of the column."""
+        """Modalities that the task reads from the data, keyed by name of the column."""
         raise TypeError(f"{type(self).__name__} must define the property 'modalities'")
 
     def load(

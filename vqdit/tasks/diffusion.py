@@ -230,7 +230,7 @@ class DiffusionTask(NoisingTask):
     def _losses(
         self, predictions: Named[Array], states: dict[str, tuple[Any, ...]]
     ) -> dict[str, Float[Array, "b _"]]:
-        """Returns the loss of each example at each position, by target."""
+        """Returns the loss of each example at each position, keyed by target."""
         return {
             name: process.loss(predictions[name], *states[name])
             for name, process in self.processes.items()

@@ -39,8 +39,9 @@ class MultimodalTask(Task):
     """The modalities of a DiT, the spaces of their tokens, and the network over them.
 
     Attributes:
-        targets: modalities that can be generated or given, by name of the column in the data.
-        conditions: labels and texts that can only be given, by name of the column in the data.
+        targets: modalities that can be generated or given, keyed by name of the column in the data.
+        conditions: labels and texts that can only be given, keyed by name of the column in the
+            data.
         model: the network.
         tokenizers: tokenizers of the targets, set by `load`; empty in a config.
         fingerprints: fingerprints of the tokenizers' arrays, set by `load`; empty in a config.

@@ -58,8 +58,8 @@ def make_request(
             classes that is not given cycles through its classes.
         wanted: names of the targets to generate.
         branches: branches of guidance.
-        room: number of stored positions to which modalities of variable length are padded, by name;
-            the default is the largest length.
+        room: number of stored positions to which modalities of variable length are padded, keyed by
+            name; the default is the largest length.
     """
     given, mask, room = {}, {}, room or {}
     for name in (*task.targets, *task.conditions):

@@ -71,7 +71,7 @@ CONDITIONS = (
 
 
 def diagnose(recent: Sequence[Numbers]) -> dict[str, str]:
-    """Returns advice, by name, for each failure that all of the last `WINDOW` log lines show.
+    """Returns advice, keyed by name, for each failure that all of the last `WINDOW` log lines show.
 
     Args:
         recent: training metrics of the last log lines, in order.

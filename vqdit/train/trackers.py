@@ -19,7 +19,7 @@ from vqdit.files import open_own, read_json, write_whole
 log = logging.getLogger(__name__)
 
 MODULES = {"tensorboard": "tensorboardX", "wandb": "wandb"}
-"""Module of each tracker, by name in `Experiment.log_to`, which is also the name of the extra."""
+"""Modules of the trackers, keyed by their names in `Experiment.log_to` and among the extras."""
 
 
 class TensorBoard:
