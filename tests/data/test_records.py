@@ -143,7 +143,9 @@ def test_data_prepared_without_dtypes_are_read_and_known_as_before(tmp_path):
 def test_stored_dtypes_are_the_usual_ones_or_those_given():
     assert Feature((3,)).stored == np.uint8 and Feature(()).stored == np.int32
     assert Feature((3,), dtype="int16").stored == np.int16
-    with pytest.raises(ValueError, match="stored as 'float64'; one of: uint8, int16, int32, float"):
+    with pytest.raises(
+        ValueError, match="stored as 'float64'; use one of uint8, int16, int32, float"
+    ):
         Feature((3,), dtype="float64").stored  # noqa: B018
 
 

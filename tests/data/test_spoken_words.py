@@ -81,7 +81,7 @@ def test_words_that_cannot_be_spoken_are_refused(tmp_path, monkeypatch):
         SpokenWords(words=(" ",)).key()
     with pytest.raises(ValueError, match=r"words: the phrase .* must be printable"):
         SpokenWords(words=("a\x07b",)).key()
-    with pytest.raises(FileNotFoundError, match="no file of words"):
+    with pytest.raises(FileNotFoundError, match="the list of words .* does not exist"):
         SpokenWords(path=str(tmp_path / "none.txt")).key()
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(FileNotFoundError, match="SpokenWords needs the program espeak-ng"):

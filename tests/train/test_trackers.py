@@ -169,7 +169,7 @@ def test_of_several_processes_only_the_first_tells_them(tmp_path, wandb, tensorb
 def test_a_workdir_does_not_choose_where_wandb_sends_what_it_gets(tmp_path, wandb):
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "wandb_id").write_text("../../elsewhere")
-    with pytest.raises(ValueError, match="wandb_id must have 1 to 64 letters and digits"):
+    with pytest.raises(ValueError, match="wandb_id must contain 1 to 64 letters or digits"):
         Wandb(tmp_path).cut(0)
     (tmp_path / "wandb").mkdir()
     (tmp_path / "wandb" / "settings").write_text("[default]\nbase_url = https://example.org\n")

@@ -94,8 +94,8 @@ class SpokenWords(Recordings):
             file = local_path(self.path)
             if not file.is_file():
                 raise FileNotFoundError(
-                    f"no file of words {file}; give the path {OPTION} of a file with one phrase "
-                    "per line"
+                    f"the list of words {file} does not exist; give {OPTION} the path of a file "
+                    "with one phrase per line"
                 )
             try:
                 phrases = tuple(file.read_text(encoding="utf-8-sig").splitlines())

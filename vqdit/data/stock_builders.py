@@ -94,7 +94,7 @@ def make_builder(name: str) -> Any:
 
 @contextlib.contextmanager
 def _only_known_features() -> Iterator[None]:
-    """Prevents TFDS from importing feature modules that prepared data name."""
+    """Prevents TFDS from importing a module because the files of prepared data name it."""
     from tensorflow_datasets.core.features.feature import FeatureConnector
 
     def known(cls: Any, name: str) -> Any:

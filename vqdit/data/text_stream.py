@@ -76,7 +76,7 @@ class TextStream(Recorded):
 
 @functools.lru_cache(maxsize=4)
 def _learned(source: TextStream, key: str) -> Units:
-    """Returns the units, whose merges are learned from the training documents of a source.
+    """Returns the units of a source's text, with merges learned from its training documents.
 
     Args:
         source: the source.

@@ -24,7 +24,7 @@ from vqdit.typing import Named, resumable
 
 
 class VideoFolder(Recorded):
-    """A folder of videos: `video`, and `label`, `text` and `audio` if there are such.
+    """A folder of videos: `video`, and `label`, `text` and `audio` where the folder has them.
 
     MP4, WebM, MOV, GIF and other files are read, at any frame rate, size and aspect ratio.
     Sub-folders are classes, as in an `ImageFolder`. If the folder has the sub-folders `train`,
@@ -39,7 +39,7 @@ class VideoFolder(Recorded):
             that are shorter, and to longer ones unless they are divided.
         divide: divide longer videos into consecutive clips. The last one begins earlier, so that it
             is as long as the others.
-        audio: form of the sound of a clip, as long as the clip if its seconds are; None leaves
+        audio: form of the sound of a clip; its length should be that of a clip. None leaves
             sounds out. The sound is that of the video, or of a sound file of the same name beside
             it (`dog.wav` beside `dog.mp4`), which takes precedence; a clip without one lacks
             `audio`.
@@ -47,7 +47,7 @@ class VideoFolder(Recorded):
             is the name of the file, with blanks in the place of underscores; "none": there are
             none. All clips of a video have its caption; a video without one lacks `text`.
         text: form of captions, the same that the task has.
-        labels: "folders": sub-folders are classes; "none": they make no difference.
+        labels: "folders": sub-folders are classes; "none": there are no labels.
         on_error: "error" refuses a folder with videos that cannot be read; "skip" leaves them out.
     """
 

@@ -7,7 +7,7 @@ from vqdit.typing import Array, Float, Params
 
 
 class PerFrame(Perceptual):
-    """The mean over the frames of a loss between images.
+    """Applies a loss between images to each frame, and averages over the frames.
 
     Attributes:
         loss: the loss, whose own weight is ignored.

@@ -36,7 +36,7 @@ def whole(config: dict[str, Any], name: str, default: Any = MISSING, most: int =
 
 
 def positive(config: dict[str, Any], name: str, default: float) -> float:
-    """Returns a field that is a finite number above 0."""
+    """Returns the field `name`, or the default; it must be a finite number above 0."""
     return _field(
         config,
         name,

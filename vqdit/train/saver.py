@@ -149,7 +149,7 @@ class Saver:
 
 
 def _identity(folder: Path) -> tuple[int, int] | None:
-    """Returns an identity of a folder that differs for a new folder of the same path, or None."""
+    """Returns what distinguishes a folder from a later one at the same path; None if it is gone."""
     try:
         found = folder.stat()
     except OSError:
