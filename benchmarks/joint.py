@@ -26,8 +26,8 @@ from vqdit.config import Experiment
 from vqdit.data import Missing
 from vqdit.evaluation.agreement import coherence
 from vqdit.evaluation.evaluate import HELD_OUT, draw
+from vqdit.evaluation.general_recognizers import fitting
 from vqdit.evaluation.image_scores import MAX_FITTED, ImageFeatures, frechet
-from vqdit.evaluation.recognizers import recognizers_for
 from vqdit.inference.generator import Generator
 from vqdit.inference.loading import load, resolver
 from vqdit.processes import Conditional, Independent
@@ -69,7 +69,7 @@ class Bench:
         if not isinstance(model, Generator):
             raise SystemExit(f"{folder} holds no generator")
         self.model, source = model, self.experiment.data.source
-        fit = recognizers_for(source)
+        fit = fitting(model, source).fit
         self.names = [name for name in ("text", "audio", "image") if name in model.task.targets]
         self.train = self._values(draw(source, ("train",), MAX_FITTED))
         self.held_out = self._values(draw(source, HELD_OUT, num))

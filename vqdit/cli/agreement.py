@@ -1,6 +1,7 @@
 """Agreement of modalities for `vqdit evaluate`: fits recognisers, measures, shows a table."""
 
 import logging
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,29 +9,51 @@ log = logging.getLogger(__name__)
 
 REAL = 1000
 """Number of held-out examples for recognisers and image metrics; more if `--num` is larger."""
+LEAST = 6
+"""Least number of labelled examples of training and of held-out data, for coverage of images."""
+MEMORY = 2**30
+"""Bytes that the examples for recognisers may need, if there are more than `REAL`."""
 
 
 def measure(
     model: Any,
-    fit: Mapping[str, Any],
+    fitting: Any,
     source: Any,
     splits: tuple[str, ...],
     settings: dict[str, Any],
     coherence: bool,
     scoring: bool,
 ) -> dict[str, Any]:
-    """Fits the recognisers, and evaluates the model with them."""
+    """Fits the recognisers, and evaluates the model with them.
+
+    Raises:
+        ValueError: there are too few labelled examples.
+    """
+    import numpy as np
+
     from vqdit.evaluation.evaluate import draw, measure_agreement, score_images
+    from vqdit.evaluation.general_recognizers import labelled
     from vqdit.evaluation.image_scores import MAX_FITTED
+    from vqdit.evaluation.recognizers import CLASSES
+
+    features = source.features().values()
+    size = sum(math.prod(feature.shape) * feature.stored.itemsize for feature in features)
+    most = max(REAL, MEMORY // size)
 
     def real(splits: tuple[str, ...], count: int) -> dict[str, Any]:
-        stored = draw(source, splits, count)
-        values = {name: model.modality(name).unpack(stored[name]) for name in fit}
-        return {**values, "label": stored["label"]}
+        values = labelled(draw(source, splits, count), fitting, model)
+        found, kinds = len(values[CLASSES]), len(np.unique(values[CLASSES]))
+        if kinds < 2 or found < LEAST:
+            raise ValueError(
+                f"coherence and scoring need at least {LEAST} labelled examples of two classes in "
+                f"{' and '.join(splits)}, got {found} of {kinds}"
+            )
+        return values
 
-    train, held_out = real(("train",), MAX_FITTED), real(splits, max(REAL, settings["num"]))
-    fitted = {name: fit_one(train) for name, fit_one in fit.items()}
-    log.info("fitted recognisers of %s", ", ".join(fit))
+    train = real(("train",), min(most, MAX_FITTED))
+    held_out = real(splits, min(most, max(REAL, settings["num"])))
+    fitted = {name: fit_one(train) for name, fit_one in fitting.fit.items()}
+    log.info("fitted recognisers of %s", ", ".join(fitted))
     found: dict[str, Any] = {}
     if coherence:
         found |= measure_agreement(model, fitted, train, held_out, **settings)
@@ -38,21 +61,6 @@ def measure(
         drawn = {name: settings[name] for name in ("seed", "batch_size")}
         found["scoring"] = score_images(model, fitted, train, held_out, **drawn)
     return found
-
-
-def modalities(model: Any, source: Any) -> dict[str, Any]:
-    """Returns the functions that fit the recognisers of all modalities of a model."""
-    from vqdit.evaluation.recognizers import recognizers_for
-
-    fit = recognizers_for(source)
-    names = [*model.task.targets, *model.task.conditions]
-    for name in names:
-        if name not in fit:
-            raise ValueError(
-                f"{type(source).__name__} has no recogniser for {name!r}; it has recognisers for "
-                f"{', '.join(fit)}"
-            )
-    return {name: fit[name] for name in names}
 
 
 def table(record: Mapping[str, Any]) -> str:

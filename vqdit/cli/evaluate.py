@@ -54,9 +54,9 @@ def evaluate(
     vqdit and others; statistics of pytorch-fid and ADM as reference), WORKDIR:SPLIT, or
     SOURCE:PATH such as image_folder:DIR.
 
-    Agreement (coherence, scoring) uses recognisers that are fitted on real training data. Data sets
-    with recognisers: Digits, FashionMNIST, SpokenFashion. Metrics are for targets that are texts
-    or sounds, of any data set.
+    Agreement (coherence, scoring) uses recognisers of pictures, sounds and texts that are fitted on
+    the training data of the run, which need classes; their accuracy on held-out data is stated.
+    Metrics are for targets that are texts or sounds, of any data set.
 
     Args:
         workdir: Workdir of a run; if the config has several experiments, the last one is used.

@@ -36,6 +36,7 @@ def run(
     from vqdit.cli.given import load_generator
     from vqdit.evaluation import sound_metrics
     from vqdit.evaluation.evaluate import HELD_OUT
+    from vqdit.evaluation.general_recognizers import fitting
     from vqdit.evaluation.recognizers import complete_source
     from vqdit.evaluation.text_measurement import Settings
     from vqdit.evaluation.text_metrics import check_metrics
@@ -57,7 +58,7 @@ def run(
         check_metrics(model, of_texts, given, weigher)
     if of_sounds:
         sound_metrics.columns_of(model.task, of_sounds, given)
-    recognized = agreement.modalities(model, source) if is_agreement else {}
+    recognizers = fitting(model, source) if is_agreement else None
     record: dict[str, Any] = {
         "workdir": str(place),
         "step": model.step,
@@ -73,7 +74,9 @@ def run(
     if is_agreement:
         settings = {"num": record["num"], "guidance": guidance, "seed": seed}
         settings["batch_size"] = batch_size
-        record |= agreement.measure(model, recognized, source, splits, settings, coherence, scoring)
+        record |= agreement.measure(
+            model, recognizers, source, splits, settings, coherence, scoring
+        )
         print(f"{shown}: {record['num']} samples per line\n")
     if coherence:
         print(agreement.table(record))

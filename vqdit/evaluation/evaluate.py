@@ -10,7 +10,7 @@ from vqdit import rules
 from vqdit.data import Source
 from vqdit.evaluation.agreement import agreement, coherence, recognised
 from vqdit.evaluation.image_scores import ImageFeatures, coverage, frechet, pixels
-from vqdit.evaluation.recognizers import Recognizer, Values
+from vqdit.evaluation.recognizers import Recognizer, Values, classes_of
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,8 @@ def measure_agreement(
     Args:
         generator: has `sample` and `task` as `vqdit.inference.generator.Generator` does.
         recognizers: a recogniser for each modality of the model.
-        train: real training values by modality, and their `label`, in random order.
+        train: real training values by modality, and their `label`, in random order; if the values
+            of the label are not the numbers of classes, also these, under `CLASSES`.
         held_out: held-out values and labels, which are given in turn.
         num: number of samples for each pair of modalities, and of unconditional samples.
         guidance: scale of classifier-free guidance; None uses the model's.
@@ -68,7 +69,7 @@ def measure_agreement(
     pairs, conditional = _pairs(sampling, recognizers)
     joint, samples = _joint(sampling, recognizers)
     real = {
-        name: coherence(recognizer.predict(held_out[name]), held_out["label"])._asdict()
+        name: coherence(recognizer.predict(held_out[name]), classes_of(held_out))._asdict()
         for name, recognizer in recognizers.items()
     }
     record = {"recognisers": real, "pairs": pairs, "joint": joint}
@@ -126,7 +127,7 @@ def _pairs(
                 continue
             values = sampling.draw(given, [want])[want]
             classes = recognizers[want].predict(values)
-            coherent = coherence(classes, np.resize(sampling.held_out["label"], sampling.num))
+            coherent = coherence(classes, np.resize(classes_of(sampling.held_out), sampling.num))
             pairs[f"{given}>{want}"] = {
                 "coherent": coherent._asdict(),
                 "recognised": recognised(classes)._asdict(),
@@ -172,7 +173,7 @@ def _images(
             "samples": coverage(real, pixels(conditional[given][:count])),
             "training": coverage(real, pixels(train["image"][:count])),
         }
-    features = ImageFeatures(train["image"], train["label"])
+    features = ImageFeatures(train["image"], classes_of(train))
     real = features(held_out["image"])
     record["frechet"] = {
         "samples": frechet(features(joint[:count]), real),
@@ -221,6 +222,6 @@ def score_images(
             batch_size=batch_size,
         )
         best = recognizers[name].predict(candidates[scores.argmax(axis=1)])
-        found[name] = coherence(best, held_out["label"])._asdict()
+        found[name] = coherence(best, classes_of(held_out))._asdict()
         log.info("image>%s by score: %.3f", name, found[name]["value"])
     return found

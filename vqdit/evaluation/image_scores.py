@@ -1,8 +1,11 @@
 """Diversity (coverage) and quality (Frechet distance) of generated images."""
 
+import math
+
 import numpy as np
 
 from vqdit.evaluation.frechet import Moments, frechet_distance
+from vqdit.evaluation.resizing import resize
 from vqdit.typing import Float, Int, UInt8
 
 MAX_FITTED = 10_000
@@ -10,10 +13,14 @@ MAX_FITTED = 10_000
 
 The cost of fitting a kernel machine grows with the square of this number.
 """
+MAX_EDGE = 32
+"""Largest edge in pixels of the pictures that classifiers and coverage see."""
 
 
 def pixels(images: UInt8[np.ndarray, "b *size"]) -> Float[np.ndarray, "b d"]:
-    """Returns pictures as rows of pixels in [0, 1]."""
+    """Returns pictures as rows of pixels in [0, 1]; large pictures are resized to `MAX_EDGE`."""
+    if images.ndim == 4 and max(images.shape[1:3]) > MAX_EDGE:
+        return resize(images, MAX_EDGE, "clean").reshape(len(images), -1) / 255.0
     return images.reshape(len(images), -1) / 255.0
 
 
@@ -54,7 +61,9 @@ def frechet(a: Float[np.ndarray, "b d"], b: Float[np.ndarray, "n d"]) -> float:
 class ImageFeatures:
     """The hidden layer of a classifier of real pictures, as features for `frechet`.
 
-    A perceptron with 64 rectified units, trained with early stopping on a tenth of its pictures.
+    A perceptron with 64 rectified units, trained with early stopping on a tenth of its pictures; if
+    these are too few for one of each class, until its loss no longer falls. Classes of one picture
+    are left out.
     Distances in the features of different classifiers cannot be compared.
 
     Args:
@@ -65,10 +74,19 @@ class ImageFeatures:
     def __init__(self, images: UInt8[np.ndarray, "b *size"], labels: Int[np.ndarray, " b"]) -> None:
         from sklearn.neural_network import MLPClassifier
 
+        images, labels = images[:MAX_FITTED], labels[:MAX_FITTED]
+        _, places, counts = np.unique(labels, return_inverse=True, return_counts=True)
+        if (counts > 1).sum() > 1:  # a class of one picture cannot be in both parts
+            images, labels = images[counts[places] > 1], labels[counts[places] > 1]
+        stops = math.ceil(len(labels) / 10) >= (counts > 1).sum() > 1
         model = MLPClassifier(
-            (64,), learning_rate_init=3e-3, early_stopping=True, max_iter=1000, random_state=0
+            (64,),
+            learning_rate_init=3e-3,
+            early_stopping=bool(stops),
+            max_iter=1000,
+            random_state=0,
         )
-        model.fit(pixels(images[:MAX_FITTED]), labels[:MAX_FITTED])
+        model.fit(pixels(images), labels)
         self._model = model
         self._weight, self._bias = model.coefs_[0], model.intercepts_[0]
 
