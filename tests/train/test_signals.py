@@ -375,9 +375,11 @@ def test_an_error_in_a_worker_process_ends_the_run(tmp_path):
         picture(tmp_path / f"pictures/{number:02d}.png")
     source = ImageFolder(path=str(tmp_path / "pictures"), size=8, channels=1)
     data = Data(source=source, batch_size=8, workers=1)
-    for file in sorted((tmp_path / "pictures").iterdir())[40:50]:
-        file.write_bytes(b"no picture")
-    with pytest.raises(Exception, match="cannot decode the picture"):
+    for file in source.prepare().rglob("*train.array_record*"):
+        content = bytearray(file.read_bytes())
+        content[2000] ^= 1  # noticed when the record is read
+        file.write_bytes(content)
+    with pytest.raises(Exception, match="damaged"):
         tiny.run(tiny.tokenizer(data=data, steps=50), tmp_path / "run")
 
 

@@ -48,8 +48,9 @@ def load_frozen(
 def write_frozen(folder: Path, task: Task, frozen: Frozen) -> None:
     """Copies a task and its frozen arrays into a workdir."""
     kept = folder / FROZEN
-    if kept.is_dir():
+    if parallel.process()[0] == 0 and kept.is_dir():
         shutil.rmtree(kept)  # from a start that was killed
+    parallel.together("frozen arrays")  # no process may see what another one already writes
     arrays = kept / "arrays"
     if jax.tree.leaves(frozen):
         save_tree(arrays, parallel.host(frozen))  # every process has all of them
