@@ -13,7 +13,7 @@ from vqdit import metrics as measures
 from vqdit.data.batch import Batch
 from vqdit.losses import Mel
 from vqdit.modalities import Audio
-from vqdit.models import ConvAutoencoder, PatchGAN, StyleGAN, TiTok
+from vqdit.models import ConvAutoencoder, PatchGAN, StyleGAN, TiTok, VideoAutoencoder
 from vqdit.quantizers import BSQ, FSQ, IBQ, LFQ, RVQ, VQ, GroupedVQ, GumbelVQ, SimVQ
 from vqdit.ragged import padded, ragged
 from vqdit.regularizers import KL
@@ -195,6 +195,7 @@ def test_what_needs_one_length_is_refused_before_training():
             "'audio' is of variable length in the data, but of one length in the config",
         ),
         ({"model": TiTok(size=(96,), patch=8)}, "TiTok has 32 tokens for every length"),
+        ({"model": VideoAutoencoder()}, "takes clips .*, got sequences of varying lengths; use a"),
         ({"adversary": Adversary(discriminator=StyleGAN())}, "use PatchGAN for varying lengths"),
         ({"perceptual": (Mel(rate=RATE, windows=(64,)),)}, "at least 64 samples"),
     ):

@@ -11,8 +11,9 @@ import pytest
 
 from tests import tiny
 from vqdit.files import write_json
-from vqdit.modalities import Image
+from vqdit.modalities import Audio, Image
 from vqdit.modalities.drawing import save_png
+from vqdit.models import TiTok, VideoAutoencoder
 from vqdit.runs import logs, workdir
 from vqdit.runs.component_files import write_component
 from vqdit.runs.frozen_arrays import read_frozen, write_frozen
@@ -212,14 +213,18 @@ def test_frozen_arrays_of_another_run_are_refused(tmp_path, monkeypatch):
 
 
 def test_a_description_whose_parts_do_not_fit_is_refused(tmp_path):
-    whole = tiny.generator().task
-    tokenizer = tiny.tokenizer().task
-    wrong = dataclasses.replace(tokenizer, modality=Image(size=(5, 8)))
-    for tokenizers, why in (
-        (Named(), "the tokenizer of the target 'image' is missing from the task"),
-        (Named(image=wrong), "size 5x8 is not divisible .*"),
+    image, audio = tiny.tokenizer().task, tiny.audio_tokenizer().task
+    varying = dataclasses.replace(audio, modality=Audio(rate=8000, seconds=(0.01, 0.1)))
+    missing = "the tokenizer of the target 'image' is missing from the task"
+    for task, changes, why in (
+        (None, {}, missing),
+        (image, {"modality": Image(size=(5, 8))}, "size 5x8 is not divisible .*"),
+        (audio, {"modality": Audio(samples=1, rate=8000)}, "size 1 is not divisible .* 160 .*"),
+        (varying, {"model": VideoAutoencoder()}, "a VideoAutoencoder takes clips .*"),
+        (varying, {"model": TiTok(size=(800,), patch=8)}, "TiTok has 32 tokens for every .*"),
     ):
-        task = dataclasses.replace(whole, tokenizers=tokenizers)
-        write_frozen(tmp_path, task, {})
+        tokenizers = {} if task is None else {"image": dataclasses.replace(task, **changes)}
+        whole = dataclasses.replace(tiny.generator().task, tokenizers=Named(**tokenizers))
+        write_frozen(tmp_path, whole, {})
         with pytest.raises(ValueError, match=f"task.json is damaged: {why}; restore all of"):
             read_frozen(tmp_path)

@@ -118,12 +118,18 @@ class VideoAutoencoder(LeveledAutoencoder):
         """Whether no decoded frame depends on a later frame of tokens; tokens never do."""
         return self.upsampling == "repeat" or self.time_stride == 1
 
+    def real(self, length: Any) -> Any:
+        raise self._not_clips("sequences of varying lengths")
+
+    def _not_clips(self, got: str) -> ValueError:
+        return ValueError(
+            f"a {type(self).__name__} takes clips of frames, rows and columns, got {got}; use a "
+            "ConvAutoencoder for data with other axes"
+        )
+
     def grid(self, size: tuple[int, ...]) -> tuple[int, ...]:
         if len(size) != 3:
-            raise ValueError(
-                f"a {type(self).__name__} takes clips of frames, rows and columns, got the size "
-                f"{'x'.join(map(str, size))}; use a ConvAutoencoder for data with other axes"
-            )
+            raise self._not_clips(f"the size {'x'.join(map(str, size))}")
         (frames, *edges), step, factor = size, self.time_stride, self.downsampling
         if frames % step != 1 % step or frames < 1 or any(edge % factor for edge in edges):
             low = max(frames - 1, 0) // step * step + 1

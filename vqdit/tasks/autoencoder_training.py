@@ -123,8 +123,7 @@ class AutoencoderTrainingTask(ReconstructionTask):
         return self._init(key, batch.data[self.name], batch.mask.get(self.name))
 
     def blank(self) -> tuple[Params, Stats]:
-        if self.modality.lengths is None:
-            self.model.grid(self.modality.grid)  # raises ValueError if the size does not fit
+        _ = self.grid  # raises ValueError if the model does not fit the sizes of the modality
         return self._init(
             jax.random.key(0), jnp.zeros((1, *self.modality.shape), self.modality.dtype)
         )
