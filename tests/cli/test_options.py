@@ -89,6 +89,14 @@ def test_a_bad_option_is_refused(argv, message):
     assert str(error.value) == message
 
 
+def test_a_file_whose_name_begins_like_an_option_is_told_how_to_give(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "-x").mkdir()
+    message = "^unknown option '-x'; write ./-x for the file or folder$"
+    with pytest.raises(ValueError, match=message):
+        bind(tool, ["--out=x", "-x"], "tool")
+
+
 def test_help_comes_from_the_signature_and_its_docstring(capsys):
     with pytest.raises(SystemExit):
         bind(tool, ["--num=x", "-h"], "tool")

@@ -15,6 +15,7 @@ from PIL import Image
 from tests.cli.trained import CONFIG
 from vqdit.cli.invocation import command
 from vqdit.cli.main import main
+from vqdit.data.workers import LostWorker
 from vqdit.train import loop
 from vqdit.train.signals import Interrupts
 
@@ -371,6 +372,15 @@ def test_the_code_of_an_interruption_ends_the_whole(mine, monkeypatch, capsys):
     monkeypatch.setattr(loop, "train", lambda *args, strict: loop.Outcome(3, {}, None, 130))
     assert main(["train", "--config=pair.py"]) == 130
     assert capsys.readouterr().out == ""
+
+
+def test_a_killed_worker_ends_with_the_code_that_starts_again(mine, monkeypatch, capsys):
+    def lost(*_, strict):
+        raise LostWorker("a data worker was killed by SIGKILL")
+
+    monkeypatch.setattr(loop, "train", lost)
+    assert main(["train", "--config=one.py"]) == 75
+    assert capsys.readouterr().err.endswith(": a data worker was killed by SIGKILL\n")
 
 
 @pytest.mark.slow

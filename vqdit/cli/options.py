@@ -3,6 +3,7 @@
 import difflib
 import functools
 import inspect
+import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any, get_type_hints
@@ -194,7 +195,7 @@ def _check(argv: Sequence[str], kinds: dict[str, Any]) -> None:
 def _message(event: events.ParseErrorEvent, names: Sequence[str]) -> str:
     """Returns a one-line description of a parsing error of tyro."""
     if isinstance(event, events.UnrecognizedArgs):
-        hint = _hint(event.tokens[0], names) or "; see --help"
+        hint = _hint(event.tokens[0], names) or _path_hint(event.tokens[0]) or "; see --help"
         return f"unknown option {event.tokens[0]!r}{hint}"
     if isinstance(event, events.MissingArgs):
         for token in event.unrecognized_tokens:
@@ -220,6 +221,10 @@ def _message(event: events.ParseErrorEvent, names: Sequence[str]) -> str:
 
 def _hint(token: str, names: Sequence[str]) -> str:
     return near(token.partition("=")[0].lstrip("-").replace("_", "-"), names, "--")
+
+
+def _path_hint(token: str) -> str:
+    return f"; write ./{token} for the file or folder" if os.path.lexists(token) else ""
 
 
 def _shown(argument: Any) -> str:
