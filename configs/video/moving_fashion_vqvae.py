@@ -4,8 +4,9 @@ vqdit prepare moving_fashion
 python train.py --config=configs/video/moving_fashion_vqvae.py
 
 Causal in time: the first frame is coded alone, and every four further frames become one frame of
-codes. Small enough for two CPU cores. For videos of your own, give --data.source=VideoFolder and
---data.source.path=VIDEOS, and the same video.* to source and modality.
+codes. A step takes about two seconds on one CPU core; no training has been measured yet. For
+videos of your own, give --data.source=VideoFolder and --data.source.path=VIDEOS, and the same
+video.* to source and modality.
 """
 
 from vqdit.config import Experiment

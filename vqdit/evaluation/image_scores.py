@@ -64,6 +64,7 @@ class ImageFeatures:
     A perceptron with 64 rectified units, trained with early stopping on a tenth of its pictures; if
     these are too few for one of each class, until its loss no longer falls. Classes of one picture
     are left out.
+
     Distances in the features of different classifiers cannot be compared.
 
     Args:
