@@ -240,6 +240,12 @@ def test_slurm_passes_the_signal_on_and_waits_until_the_run_is_saved(tools):
     assert tools.calls == [["scontrol", "requeue", "17"]]
 
 
+@pytest.mark.parametrize("name", ["slurm.sh", "again.sh"])
+def test_signals_are_kept_from_before_the_command_starts(name):
+    script = (LAUNCH / name).read_text()
+    assert script.index("trap ") < script.index("&\n")
+
+
 @pytest.mark.parametrize(
     ("codes", "last", "starts"),
     [
@@ -261,6 +267,14 @@ def test_again_starts_again_only_where_that_helps(tools, codes, last, starts):
 def test_again_passes_the_signal_on_and_ends_with_the_code_of_the_run(tools):
     (tools.bin / "python").write_text(SAVES)
     assert stopped(tools, "bash", LAUNCH / "again.sh", "python") == 75
+
+
+def test_again_does_not_start_again_after_a_signal(tools):
+    (tools.bin / "python").write_text(
+        """#!/bin/bash\ntrap '' TERM\necho >> "$HOME/starts"\nkill -TERM $PPID\nexit 124\n"""
+    )
+    assert tools.run("bash", LAUNCH / "again.sh", "python").returncode == 124
+    assert (tools.folder / "starts").read_text() == "\n"
 
 
 def sky(tools, rank):

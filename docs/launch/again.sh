@@ -9,19 +9,29 @@
 set -um # -m: a process group of its own, so that Ctrl-C reaches the command once, from here
 left=10
 
+# A signal to this script is one to the command, whose exit code is then waited for; one that comes
+# before the command has started is kept for it.
+signal=
+child=
+pass_on() {
+  signal=$1
+  heard=yes # which ends the wait below before the command has ended
+  [ -z "$child" ] || kill -"$1" "$child"
+}
+trap 'pass_on TERM' TERM
+trap 'pass_on INT' INT
+
 while true; do
   "$@" &
   child=$!
-  # A signal to this script is one to the command, whose exit code is then waited for.
-  trap 'told=yes; kill -TERM "$child"' TERM
-  trap 'told=yes; kill -INT "$child"' INT
-  told=yes
-  while [ "$told" = yes ]; do
-    told=no
+  [ -z "$signal" ] || kill -"$signal" "$child"
+  heard=yes
+  while [ "$heard" = yes ]; do
+    heard=no
     wait "$child"
     code=$?
   done
-  if { [ "$code" != 124 ] && [ "$code" != 134 ]; } || [ "$left" = 0 ]; then
+  if [ -n "$signal" ] || { [ "$code" != 124 ] && [ "$code" != 134 ]; } || [ "$left" = 0 ]; then
     exit "$code"
   fi
   left=$((left - 1))

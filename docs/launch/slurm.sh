@@ -16,15 +16,20 @@
 set -u
 most=20 # restarts
 
+# B:TERM comes to this script alone, 120 seconds before the end. srun passes it on; one that comes
+# before srun has started is kept for it.
+told=
+child=
+trap 'told=yes; [ -z "$child" ] || kill -TERM "$child"' TERM
+
 # Every task sees all GPUs of its node and takes the one of its number: no --gpus-per-task.
 # The first task that ends does not end the others, which may still be saving; --wait does.
 srun --kill-on-bad-exit=0 --wait=60 --cpus-per-task="$SLURM_CPUS_PER_TASK" \
   .venv/bin/python train.py "$@" &
 child=$!
+[ -z "$told" ] || kill -TERM "$child"
 
-# B:TERM comes to this script alone, 120 seconds before the end. srun passes it on.
-trap 'told=yes; kill -TERM "$child"' TERM
-told=yes
+told=yes # a signal ends the wait before srun has ended
 while [ "$told" = yes ]; do
   told=no
   wait "$child"
