@@ -306,7 +306,7 @@ PICTURE = np.zeros((8, 8, 1), np.uint8)
         (
             {"samplers": {"audio": Euler(steps=9)}},
             "samplers of targets that are generated together must take the same number of steps; "
-            "got audio 9, image 4, text 4",
+            "got audio 9, image 4, text 4; give them the same number",
         ),
     ],
 )

@@ -50,5 +50,5 @@ def test_memory_does_not_grow_with_the_codebook():
 def test_chunks_are_filled_up_and_shards_must_divide():
     view = chunked(jnp.arange(10.0), 2, 3, fill=-1.0)
     np.testing.assert_array_equal(view, [[[0, 1, 2], [5, 6, 7]], [[3, 4, -1], [8, 9, -1]]])
-    with pytest.raises(ValueError, match="10 codes are not a multiple of 3 shards"):
+    with pytest.raises(ValueError, match="10 codes cannot be divided equally among 3 shards"):
         chunked(jnp.arange(10.0), 3, 3)

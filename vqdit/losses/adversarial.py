@@ -74,9 +74,9 @@ def feature_matching(
 ) -> Float[Array, " b"]:
     """Returns mean_layers mean |D_l(x) - D_l(y)| / mean |D_l(x)| of each pair.
 
-    The features D_l are given with the masks of their first axis. Défossez et al., "EnCodec",
-    arXiv:2210.13438, section 3.4, but with the second mean over each example, so that the loss of
-    an example does not depend on the batch.
+    Each layer l gives its features D_l [b, n, ...] and their mask [b, n]. Défossez et al.,
+    "EnCodec", arXiv:2210.13438, section 3.4; but the mean |D_l(x)| is taken over each example, not
+    over the batch, so that the loss of an example does not depend on the batch.
     """
     total = jnp.zeros(len(real[0][0]), jnp.float32)
     for (first, mask), (second, _) in zip(real, fake, strict=True):
@@ -117,7 +117,7 @@ def r1(
 
 
 def per_example(values: Logits, mask: Mask = None) -> Float[Array, " b"]:
-    """Returns the mean over positions that are not padding."""
+    """Returns the mean of each example over the positions that are not padding."""
     if mask is not None:
         return mean_of_each(values, mask)
     return jnp.mean(values.reshape(values.shape[0], -1), axis=-1)

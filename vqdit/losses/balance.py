@@ -4,10 +4,10 @@ With the gradients g_i of the losses at the output and their weights w_i, the de
 
     g = R sum_i (w_i / sum_j w_j) g_i / <|g_i|>,
 
-where <|g_i|> is a moving average of the norm of g_i. Without this division, a loss with large
-gradients has more influence than its weight suggests, and weights must be tuned again whenever a
-loss changes. Défossez et al., "High Fidelity Neural Audio Compression", arXiv:2210.13438, section
-3.4, eq. 6.
+where <|g_i|> is a moving average of the norm of g_i, and R is `Balance.norm`. Without this
+division, a loss with large gradients has more influence than its weight suggests, and weights must
+be tuned again whenever a loss changes. Défossez et al., "High Fidelity Neural Audio Compression",
+arXiv:2210.13438, section 3.4, eq. 6.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ Scalar = Float[Array, ""]
 
 
 class Norms(NamedTuple):
-    """Moving sums of gradient norms and of their counts, by loss; initially 0."""
+    """For each loss, the moving sum of gradient norms, and of their number; initially 0."""
 
     total: Named[Scalar]
     count: Named[Scalar]
@@ -55,7 +55,8 @@ class Balance(Component):
     ) -> tuple[Named[Scalar], Norms]:
         """Returns the factor of each gradient, and the new moving averages.
 
-        Norms are means over the examples of a batch. A loss with weight 0 is not averaged.
+        The norm of a gradient is the mean over the examples of a batch. The moving average of a
+        loss with weight 0 does not change.
         """
         total, count, scales = {}, {}, {}
         share = sum(weights.values(), jnp.zeros((), jnp.float32))

@@ -10,7 +10,7 @@ class PerFrame(Perceptual):
     """Applies a loss between images to each frame, and averages over the frames.
 
     Attributes:
-        loss: the loss, whose own weight is ignored.
+        loss: the loss between images; its `weight` is ignored, the weight of `PerFrame` is used.
     """
 
     loss: Perceptual
@@ -37,7 +37,7 @@ class PerFrame(Perceptual):
 class TemporalDifference(Perceptual):
     """The mean absolute error of the change from frame to frame, |(y_t+1 - y_t) - (x_t+1 - x_t)|.
 
-    It is 0 if y differs from x by the same image in every frame, and high if y flickers.
+    It is 0 if y - x is the same image in every frame, and high if y flickers.
     """
 
     @property

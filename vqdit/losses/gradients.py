@@ -25,7 +25,7 @@ def at_output(
 
 
 def with_gradient(y: Y, gradient: Y) -> Float[Array, ""]:
-    """Returns 0 with the given gradient with respect to y."""
+    """Returns 0, whose derivative with respect to y is `gradient`."""
     return jnp.sum(jax.lax.stop_gradient(gradient) * (y - jax.lax.stop_gradient(y)))
 
 

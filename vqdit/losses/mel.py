@@ -3,9 +3,10 @@
     d(x, y) = mean over windows w of mean |log10(M_w(x) + e) - log10(M_w(y) + e)|,
 
 where M_w are the magnitudes of a short-time Fourier transform with windows of w samples, summed in
-bands of equal width in mel. Codes at a few hundred bits per second cannot represent the phases of a
-waveform; a decoder that is trained only on the error of the waveform then tends to output silence.
-Kumar et al., "Improved RVQGAN", arXiv:2306.06546, section 3.4.
+bands of equal width in mel, and e is a small constant. Codes at a few hundred bits per second
+cannot represent the phases of a waveform; a decoder that is trained only on the error of the
+waveform then tends to output silence. Kumar et al., "Improved RVQGAN", arXiv:2306.06546, section
+3.4.
 """
 
 import math
@@ -62,9 +63,9 @@ class Mel(Spectrograms):
 
 
 def spectral_distances(rate: int) -> dict[str, Mel | STFT]:
-    """Returns the losses with which all sounds are evaluated, keyed by name.
+    """Returns the mel and the STFT distance with which all sounds are evaluated, keyed by name.
 
-    Both have one window of about 32 ms.
+    Both have one window, of about 32 ms.
 
     Args:
         rate: samples per second, in Hz.

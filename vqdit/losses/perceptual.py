@@ -1,6 +1,7 @@
 """Losses between the features of an original and of its reconstruction.
 
-LPIPS, with f_l the activations of layer l, scaled to unit length at each position, is
+LPIPS, with the activations f_l of layer l, scaled to unit length at each position, and a learned
+weight w_lc of each channel c, is
 
     d(x, y) = sum_l mean_positions sum_c w_lc (f_l(x) - f_l(y))_c^2.
 
@@ -61,14 +62,14 @@ class Perceptual(Component):
         raise TypeError(f"{type(self).__name__} must define the method 'load'")
 
     def like(self) -> Params:
-        """Returns arrays with the structure and shapes of `load`, for `jax.eval_shape`."""
+        """Returns parameters with the structure and shapes of `load()`, for `jax.eval_shape`."""
         raise TypeError(f"{type(self).__name__} must define the method 'like'")
 
     def distance(self, params: Params, x: Data, y: Data) -> Float[Array, " b"]:
         """Returns the distance of each pair of examples, whose data are in [-1, 1].
 
-        In a subclass with `any_length` True, the fourth argument is the mask of sequences of
-        different lengths, and the result is the distance of the sequences without padding.
+        In a subclass with `any_length` True, a fourth argument is the mask of sequences of
+        different lengths, False at padding, which the distance ignores.
         """
         raise TypeError(f"{type(self).__name__} must define the method 'distance'")
 

@@ -58,12 +58,16 @@ class REPA(Component):
     def loss(
         self, params: Params, h: Float[Array, "b l d"], seen: Float[Array, "b l e"]
     ) -> Float[Array, " b"]:
-        """Returns the negative mean cosine of each example, from -1 (aligned tokens) to 1."""
+        """Returns the negative mean cosine of each example, from -1 (aligned tokens) to 1.
+
+        h are the hidden tokens of the DiT, and `seen` the encoder's features (from the method
+        `seen`).
+        """
         projected: Any = Projector(self.hidden, seen.shape[-1]).apply({"params": params}, h)
         return -jnp.mean(jnp.sum(_unit(projected) * _unit(seen), axis=-1), axis=-1)
 
 
 def _unit(x: Array) -> Array:
-    """Normalizes the last axis in float32; squares of small values underflow in float16."""
+    """Scales the last axis to unit length, in float32: small squares underflow in float16."""
     x = x.astype(jnp.float32)
     return x * jax.lax.rsqrt(jnp.sum(x**2, axis=-1, keepdims=True) + 1e-12)

@@ -1,6 +1,6 @@
 """Short-time Fourier transforms, and the multi-resolution loss between their magnitudes.
 
-With the magnitudes X and Y of original and reconstruction,
+With the magnitudes X and Y of original and reconstruction, and a small constant e,
 
     d(x, y) = mean over windows of  |X - Y|_F / |X|_F  +  mean |ln(X + e) - ln(Y + e)|,
 
@@ -110,7 +110,10 @@ class STFT(Spectrograms):
 def of_each_channel(
     x: Float[Array, "b t c"], y: Float[Array, "b t c"], mask: Mask
 ) -> tuple[Float[Array, "m t"], Float[Array, "m t"], Bool[Array, "m t"] | None]:
-    """Returns the m = b c channels of sounds; the channels of one sound are adjacent."""
+    """Returns x, y and mask with each channel as a separate example; m = b c.
+
+    The channels of one sound are adjacent.
+    """
     channels = x.shape[-1]
     x, y = (jnp.moveaxis(sound, -1, 1).reshape(-1, sound.shape[1]) for sound in (x, y))
     return x, y, mask if mask is None else jnp.repeat(mask, channels, axis=0)
@@ -126,7 +129,8 @@ def magnitudes(
     Args:
         sounds: waveforms in [-1, 1]; they are padded by reflection.
         window: length of the Hann window, in samples.
-        length: length of each sound, at which it is reflected; None if all fill the array.
+        length: length of each sound in samples, at which it is reflected; None if all fill the
+            array.
     """
     half = window // 2
     if length is None:
@@ -144,5 +148,5 @@ def magnitudes(
 
 
 def frame_centres(length: int, window: int) -> np.ndarray:
-    """Returns the centres of the frames of a sound, which are their starts in the padded sound."""
+    """Returns the centres of a sound's frames, in samples: their starts in the padded sound."""
     return np.arange(0, length + 1, window // 4)

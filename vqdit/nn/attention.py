@@ -42,7 +42,7 @@ def attention(
 ) -> Queries:
     """Returns the attended values, in the precision of v; keys whose mask is False are hidden.
 
-    A query without any key whose mask is True gets a finite but meaningless result.
+    A query for which the mask hides all keys gets a finite but meaningless result.
 
     Raises:
         ValueError: if the implementation does not support the current platform or the mask.
@@ -56,8 +56,8 @@ def attention(
             implementation = "xla"
     if implementation == "splash" and is_of_pairs(mask):
         raise ValueError(
-            "attention='splash' supports masks of keys or segments, got a mask of pairs; use "
-            "attention='auto'"
+            "attention='splash' supports masks of keys or segments, got a mask of pairs of a "
+            "query and a key; use attention='auto'"
         )
     if implementation == "cudnn":
         out = _cudnn(q, k, v, mask)
@@ -98,7 +98,7 @@ def chosen(platform: str, dtype: jnp.dtype, lengths: tuple[int, int], width: int
 
 
 def shares(q: Queries, k: Keys, *, mask: Mask | None = None) -> Float[Array, "b h l m"]:
-    """Returns the attention weights of each query over the keys; rows sum to 1."""
+    """Returns the attention weights [b, h, l, m] of l queries over m keys; each row sums to 1."""
     q = jnp.swapaxes(q, 1, 2) * q.shape[-1] ** -0.5
     return jax.nn.softmax(_scores(q, jnp.swapaxes(k, 1, 2), mask), axis=-1)
 
@@ -151,7 +151,7 @@ def _parts(batch: T) -> list[T]:
 
 
 def _products(q: Queries, k: Keys, v: Keys, mask: Mask | None) -> tuple[Queries, Residuals]:
-    """Returns the result, and the residuals of the gradient with the layout [b, h, l, d].
+    """Returns the result, and the residuals for the gradient, which have the layout [b, h, l, d].
 
     The softmax is normalised after the product with v, which has fewer columns than the scores.
     """
@@ -170,7 +170,8 @@ def _products(q: Queries, k: Keys, v: Keys, mask: Mask | None) -> tuple[Queries,
 def _gradients(kept: Residuals, g: Queries) -> tuple[Float[Array, "b _ h d"], ...]:
     """Returns the gradients of q, k and v.
 
-    With the attention weights P = power / total, dV = P^T g and dS = P (g v^T - sum_d g out). The
+    The attention weights are P = power / total, where `power` is exp(scores - maximum) and `total`
+    its sum over the keys. The gradients are dV = P^T g and dS = P (g v^T - sum_d g out). The
     division by total is applied to g, which has fewer columns than P.
     """
     q, k, v, power, total, out = kept

@@ -25,17 +25,20 @@ class CausalState(NamedTuple):
 
 
 class CausalTransformer(nn.Module):
-    """Layers x + s attention(norm(x)), x + s mlp(norm(x)), with a learned scale s per channel.
+    """Applies x + s attention(norm(x)), then x + s mlp(norm(x)), in each layer; s is learned.
+
+    Each of the two sums of a layer has its own scale s per channel.
 
     A position attends to itself and to the window - 1 positions before it.
 
     Attributes:
         layers: number of layers.
-        heads: number of attention heads; must divide the width, into even parts.
-        window: number of positions that are attended to.
+        heads: number of attention heads; the width divided by it must be an even integer.
+        window: number of positions that a position attends to, including itself.
         hidden: width within the MLP.
-        base: ratio of the frequencies of the rotary positions.
-        scale: initial value of the scales.
+        base: base of the rotary frequencies, base^(-2 i / d) for channel pair i of a head of width
+            d.
+        scale: initial value of s.
         epsilon: added to the variance by the norms.
     """
 

@@ -29,7 +29,7 @@ def zero_behind(x: Float[Array, "b *grid c"], mask: Mask) -> Float[Array, "b *gr
 
 
 def never_empty(mask: Bool[Array, "b n"]) -> Bool[Array, "b n"]:
-    """Sets the mask of empty sequences to True, so that statistics are never over no positions."""
+    """Sets the mask of empty sequences to True, so that every mean has at least one position."""
     return mask | ~jnp.any(mask, axis=1, keepdims=True)
 
 
@@ -92,8 +92,8 @@ class AttentionBlock(nn.Module):
 class Downsample(nn.Module):
     """Halves every axis by a convolution of width 3 with stride 2.
 
-    An axis of even length is padded only at its end, as published. Sequences with a mask must have
-    even lengths.
+    An axis of even length is padded only at its end, as in the published VQGAN. Sequences with a
+    mask must have even lengths.
     """
 
     channels: int
@@ -112,7 +112,7 @@ class Downsample(nn.Module):
 class Upsample(nn.Module):
     """Doubles every axis by repetition and a convolution, which avoids checkerboard artifacts.
 
-    The mask is for the input.
+    The mask has the length of the input.
     """
 
     channels: int

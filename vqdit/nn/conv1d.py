@@ -45,9 +45,9 @@ def pad_ends(
     Args:
         x: sequences from position 0.
         left: number of positions before the start.
-        right: number of positions after the end of each sequence that are used, int or array [b].
+        right: number of positions that are needed after the end of each sequence, int or array [b].
         size: number of positions of the result.
-        mode: values beyond the ends.
+        mode: kind of the values beyond the ends: "constant" (zeros), "reflect" or "replicate".
         length: length of the sequences.
     """
     if length is None or isinstance(length, int):
@@ -92,9 +92,9 @@ class Conv1d(nn.Module):
         dilation: distance between neighbouring positions of the kernel.
         groups: number of groups of channels, each with its own kernel.
         bias: whether a bias is added.
-        causal: whether an output depends only on its own and earlier positions.
-        padding: values beyond the ends.
-        norm: normalisation.
+        causal: whether an output depends only on inputs at its own and at earlier positions.
+        padding: kind of the values beyond the ends: "constant" (zeros), "reflect" or "replicate".
+        norm: "weight_norm" of the kernel, "time_group_norm" of the output, or "none".
         dtype: precision of the products.
     """
 
@@ -152,9 +152,9 @@ class ConvTranspose1d(nn.Module):
         causal: whether an output depends only on its own and earlier positions.
         trim_right: fraction of the surplus positions that a causal layer trims at the end; with 1,
             its output is causal.
-        cut_odd: whether the last output of an odd stride is omitted, as in a layer without output
-            padding.
-        norm: normalisation.
+        cut_odd: whether the last output is omitted if the stride is odd, as in a layer without
+            output padding.
+        norm: "weight_norm" of the kernel, "time_group_norm" of the output, or "none".
         dtype: precision of the products.
     """
 
@@ -238,7 +238,8 @@ def _kernel(layer: Any, shape: tuple[int, ...], over: tuple[int, ...]) -> Float[
     """Returns the kernel of a layer; with weight norm, direction times length of each channel.
 
     Salimans and Kingma, "Weight Normalization", arXiv:1602.07868. The length is a norm over the
-    axes `over`: per output channel of a convolution, per input channel of a transposed one.
+    axes `over`: per output channel of a convolution, and per input channel of a transposed
+    convolution.
     """
     inputs = int(np.prod(shape[:2])) if over == (0, 1) else shape[1] * shape[0] // layer.stride
     kernel = layer.param("kernel", symmetric(inputs**-0.5), shape)

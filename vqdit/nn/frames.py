@@ -45,9 +45,10 @@ def identity_kernel(key: Any, shape: tuple[int, ...], dtype: Any = jnp.float32) 
 
 
 def with_past(module: nn.Module, x: Clips, first: int, later: int, padding: TimePadding) -> Clips:
-    """Returns x with `first` frames of padding before it, or with frames of the previous chunk.
+    """Returns x, preceded by the previous chunk's stored frames or by `first` padding frames.
 
-    The last `later` frames are stored for the next chunk. A module may call this once.
+    The last `later` frames of the result are stored for the next chunk. A module may call this
+    function only once.
     """
     if module.has_variable(CACHE, "past"):
         x = jnp.concatenate([module.get_variable(CACHE, "past"), x], axis=1)
@@ -118,7 +119,7 @@ class CausalBlock(nn.Module):
         kernel: size of the kernels: (3, 3, 3), (1, 3, 3) for space alone, (3, 1, 1) for time.
         padding: see `CausalConv`.
         norm: normalisation of each frame or position, see `grid_norm`.
-        groups: number of groups of "group".
+        groups: number of groups of each norm if `norm` is "group"; 0 computes it from the width.
         dtype: precision of the convolutions.
     """
 

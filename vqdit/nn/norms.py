@@ -40,7 +40,10 @@ def _normalized_forward(x: Rows, norm: Norm, eps: float) -> tuple[Rows, Residual
 
 
 def _normalized_backward(norm: Norm, eps: float, kept: Residuals, g: Rows) -> tuple[Rows]:
-    """Returns r (g - mean(g) - y mean(g y)), with y = r (x - mean(x)); "rms" has no mean terms."""
+    """Returns r (g - mean(g) - y mean(g y)), y = r (x - mean(x)), r = 1 / sqrt(var(x) + eps).
+
+    For "rms", mean(x) and mean(g) are left out, and r = 1 / sqrt(mean(x^2) + eps).
+    """
     x, mean, scale = kept
     h = x.astype(jnp.float32)
     y = (h if mean is None else h - mean) * scale

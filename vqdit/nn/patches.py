@@ -6,7 +6,7 @@ from vqdit.typing import Array
 
 
 def nearest(size: tuple[int, ...], factor: int) -> str:
-    """Returns the nearest sizes that are divisible by a factor, such as "8x8 or 10x8"."""
+    """Returns, as text, the nearest sizes that a factor divides, such as "8x8 or 10x8"."""
     choices = zip(
         *((edge // factor * factor or factor, -(-edge // factor) * factor) for edge in size),
         strict=True,
@@ -15,7 +15,10 @@ def nearest(size: tuple[int, ...], factor: int) -> str:
 
 
 def fold(x: Array, grid: tuple[int, ...], patch: int) -> Array:
-    """Folds each patch of a grid of n axes into one token: [b, l, c] -> [b, l / p^n, p^n c]."""
+    """Folds each patch of a grid of n axes into one token: [b, l, c] -> [b, l / p^n, p^n c].
+
+    p is `patch`, the edge of a patch in positions.
+    """
     shape = [part for size in grid for part in (size // patch, patch)]
     x = x.reshape(x.shape[0], *shape, x.shape[-1])
     axes = len(grid)

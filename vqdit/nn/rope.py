@@ -17,7 +17,7 @@ from vqdit.typing import Array, Float
 
 
 def rotation(grids: tuple[tuple[int, ...], ...], width: int) -> Float[np.ndarray, "2 l p"]:
-    """Returns cosine and sine of the angle of every pair of channels p at every token l.
+    """Returns [2, l, p]: cosine and sine of the angles of p channel pairs at each of l tokens.
 
     Args:
         grids: grid of every modality, in the order of their tokens. An axis with one position gets

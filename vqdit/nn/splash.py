@@ -32,7 +32,7 @@ def splash(
     *,
     interpret: bool = False,
 ) -> Heads:
-    """Returns the attended values; an interpreted kernel is slow but works on any device."""
+    """Returns the attended values; interpret=True is slow, but works on any device."""
     if isinstance(mask, Segments):
         ids = mask.queries + 1, mask.keys + 1
     else:

@@ -57,7 +57,7 @@ class Transformer(nn.Module):
 
 
 class Block(nn.Module):
-    """One block; returns a pair because `nn.scan` requires it."""
+    """One block; returns the pair (x, None), as `nn.scan` requires."""
 
     heads: int
     hidden: int

@@ -20,7 +20,7 @@ CHUNK = 1024
 
 
 class CodeChunks(NamedTuple):
-    """The codes in chunks to scan over; the last chunk is padded.
+    """The codes, divided into chunks for `lax.scan`; the last chunk is padded.
 
     Attributes:
         ids: ids of the codes.
@@ -172,7 +172,7 @@ def entropy_of_mean(
 
 
 def _accumulate(part: Callable[..., Any], *chunks: Any) -> Any:
-    """Returns the sum of `part` over the chunks; the backward pass recomputes the chunks."""
+    """Returns the sum of part(chunk) over the chunks; the backward pass recomputes each part."""
     remade = jax.checkpoint(part)
     shapes = jax.eval_shape(part, *jax.tree.map(lambda array: array[0], chunks))
     zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)

@@ -53,7 +53,7 @@ def dead(count: Float[Array, " k"], below: float) -> Bool[Array, " k"]:
 def draw(
     key: Key[Array, ""], z: Float[Array, "n d"], count: int, weight: Float[Array, " n"]
 ) -> Float[Array, "k d"]:
-    """Draws vectors of the batch, excluding padding, without repetition if there are enough."""
+    """Draws `count` vectors that are not padding, without repetition if there are enough."""
     order = jnp.where(weight > 0, jax.random.uniform(key, weight.shape, jnp.float32), jnp.inf)
     real = jnp.maximum(jnp.sum(weight > 0), 1)  # padding comes last
     return z[jnp.argsort(order)[jnp.arange(count) % real]]
@@ -69,7 +69,9 @@ def kmeans(
     normalize: Normalize,
     shards: int,
 ) -> tuple[Float[Array, "k d"], Float[Array, " k"]]:
-    """Runs Lloyd's algorithm, which starts from random vectors of the batch.
+    """Runs Lloyd's algorithm, which starts from `size` random vectors of the batch.
+
+    `weight` is 0 for padding. `normalize` is applied to all centroids after every iteration.
 
     Returns:
         Centroids, and the number of vectors of each. A centroid without vectors does not move.

@@ -84,7 +84,7 @@ class Quantizer(Component):
 
         Args:
             key: random key.
-            z: a batch of vectors from which the codes are initialized, or None.
+            z: a batch of vectors from which the codes are initialized; None draws them at random.
             mask: False for vectors that are padding.
         """
         raise TypeError(f"{type(self).__name__} must define the method 'init'")
@@ -210,5 +210,6 @@ def require_weights(name: str, weights: Named[float], losses: tuple[str, ...]) -
     """Raises ValueError unless `weights` has exactly these losses, with values >= 0."""
     if set(weights) != set(losses) or any(weight < 0.0 for weight in weights.values()):
         raise ValueError(
-            f"{name} needs weights >= 0 of its losses, {', '.join(losses)}; got {weights}"
+            f"{name} needs one weight >= 0 for each of its losses ({', '.join(losses)}), got "
+            f"{weights}"
         )

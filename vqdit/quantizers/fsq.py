@@ -35,12 +35,11 @@ class FSQ(Quantizer):
 
     Attributes:
         levels: number of values of each dimension, at least 2; 5 or more are recommended.
-        bound: function that bounds z before rounding. "tan", as published, is
-            (L - 1)(1 - eps) / 2 tanh(z + tan(offset / half)). "atanh", which most public
-            checkpoints use, has 1 + eps and the exact inverse of tanh, so that z = 0 is exactly
-            level 0. "symmetric" spaces the levels evenly on [-1, 1], for even and odd L (Parker et
-            al., "Scaling Transformers for Low-Bitrate High-Quality Speech Coding",
-            arXiv:2411.19842).
+        bound: function that bounds z before rounding. "tan", as published, is (L - 1)(1 - eps) / 2
+            tanh(z + tan(offset / half)). "atanh", which most public checkpoints use, has 1 + eps
+            instead of 1 - eps and atanh instead of tan, so that z = 0 is exactly level 0.
+            "symmetric" spaces the levels evenly on [-1, 1], for even and odd L (Parker et al.,
+            "Scaling Transformers for Low-Bitrate High-Quality Speech Coding", arXiv:2411.19842).
     """
 
     levels: tuple[int, ...] = (8, 5, 5, 5)

@@ -64,7 +64,9 @@ def chunked(
     """
     size = rows.shape[0]
     if size % shards:
-        raise ValueError(f"{size} codes are not a multiple of {shards} shards; change one of them")
+        raise ValueError(
+            f"{size} codes cannot be divided equally among {shards} shards; change either number"
+        )
     own = size // shards
     chunk = min(chunk, own)
     chunks = math.ceil(own / chunk)

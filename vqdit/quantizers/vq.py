@@ -65,7 +65,8 @@ class VQ(Quantizer):
         revive_below: a code whose average frequency falls below this multiple of the uniform
             frequency (1 / K) is replaced by a random vector of the batch; 0 disables this.
         start: first step that quantizes. Before it, z_q is z, so encoder and decoder are trained
-            first. Then k-means initializes the codebook from the first batch with vectors.
+            first. Then k-means initializes the codebook from the first batch that is not all
+            padding.
         kmeans_iterations: number of Lloyd iterations of this k-means, and of `init` with data.
         shards: number of devices that share the codebook; see `nearest`.
         weights: weights of the losses "commitment" and "codebook"; both must be given. "codebook"
@@ -110,7 +111,10 @@ class VQ(Quantizer):
                 f"{self.revive_below}"
             )
         if self.bias and self.code_dim is None:
-            raise ValueError("only the projections of VQ have a bias; set code_dim, or bias=False")
+            raise ValueError(
+                "VQ got bias=True, but only its projections have a bias, and it has none without "
+                "code_dim; set code_dim, or bias=False"
+            )
         require_weights("VQ", self.weights, ("commitment", "codebook"))
         if self.estimator == "diveq" and self.learning == "ema":
             raise ValueError(
@@ -220,7 +224,7 @@ class VQ(Quantizer):
         )
 
     def _has_started(self, stats: VQStats | VQUse, step: Int[Array, ""]) -> Bool[Array, ""]:
-        """Returns whether z is quantized: from `start` on, once a batch has had vectors."""
+        """Returns whether z is quantized: from `start` on, once the codebook is initialized."""
         return (step >= self.start) & jnp.any(stats.count > 0)
 
     def lookup(self, params: Params, stats: Stats, codes: Codes) -> Vectors:

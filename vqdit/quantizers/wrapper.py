@@ -11,7 +11,7 @@ T = TypeVar("T", bound="Wrapper")
 
 
 class Wrapper(Quantizer):
-    """A quantizer that applies another quantizer, with the losses and the schedule of the latter.
+    """A quantizer that applies another quantizer, and has the losses and `start` of that one.
 
     Attributes:
         quantizer: the other quantizer.

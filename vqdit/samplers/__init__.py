@@ -1,4 +1,4 @@
-"""Samplers, which step from x_t to x_s, s < t, by a network's prediction; `generate` runs them."""
+"""Samplers turn noise into data in steps from time t to a time s < t; `generate` runs them."""
 
 from vqdit.samplers.ancestral import Ancestral
 from vqdit.samplers.base import Sampler, Step, generate, trajectory

@@ -2,9 +2,9 @@
 
     x_s = alpha_s x_0 + (alpha_t / alpha_s) (sigma_s^2 / sigma_t) eps + sqrt(v) z,
 
-where v is the variance of the process, from the posterior q or learned. Ho et al.,
-"Denoising Diffusion Probabilistic Models", arXiv:2006.11239, eq. 6 and 11; Nichol & Dhariwal,
-"Improved DDPM", arXiv:2102.09672.
+where z ~ N(0, I), and v is the variance of the posterior q or, if the network learned it, the
+predicted variance. Ho et al., "Denoising Diffusion Probabilistic Models", arXiv:2006.11239, eq. 6
+and 11; Nichol & Dhariwal, "Improved DDPM", arXiv:2102.09672.
 """
 
 import jax.numpy as jnp
@@ -20,7 +20,8 @@ class Ancestral(GaussianSampler):
 
     Attributes:
         steps: number of network evaluations; 250 are usual.
-        spacing: spacing of the times; Respaced gives the grids of published tables.
+        spacing: spacing of the times; `Respaced` gives the times that published results of DDPMs
+            use.
     """
 
     steps: int = 250

@@ -58,7 +58,7 @@ class Sampler(Component):
         raise TypeError(f"{type(self).__name__} must define the method 'check'")
 
     def bind(self, grid: tuple[int, ...]) -> "Sampler":
-        """Returns the sampler for tokens on this grid. Default: the sampler itself."""
+        """Returns this sampler, set up for tokens on this grid. Default: the sampler unchanged."""
         del grid
         return self
 
@@ -69,7 +69,7 @@ class Sampler(Component):
 
     @property
     def length_temperature(self) -> float:
-        """Temperature for drawing lengths: the temperature of codes, or 1 for latents."""
+        """Temperature for drawing the lengths of sequences: the one for codes, or 1 for latents."""
         return getattr(self, "temperature", 1.0)
 
     def times(self, process: Process, times: Float[Array, " times"]) -> Float[Array, " times"]:
@@ -104,7 +104,7 @@ class Sampler(Component):
 
 
 def shared_steps(samplers: Named[Sampler]) -> int:
-    """Returns the number of steps of samplers that run together.
+    """Returns the number of steps, which must be the same for all samplers that run together.
 
     Raises:
         ValueError: there are no samplers, or their numbers of steps differ.
@@ -114,7 +114,7 @@ def shared_steps(samplers: Named[Sampler]) -> int:
         shown = ", ".join(f"{name} {count}" for name, count in steps.items()) or "no sampler"
         raise ValueError(
             "samplers of targets that are generated together must take the same number of steps; "
-            f"got {shown}"
+            f"got {shown}; give them the same number"
         )
     return next(iter(steps.values()))
 
@@ -134,19 +134,19 @@ def generate(
 
     Args:
         keys: one key per sample; a sample depends only on its own key.
-        predict: the network.
+        predict: the network: maps x and t of all modalities to predictions.
         samplers: one sampler for each modality that may be generated.
         processes: the processes of these modalities.
         x_1: initial value of every input of the network: noise at unknown positions, data at known
             positions.
         times: n + 1 non-increasing times for every modality in `x_1`. A modality is generated in
-            the steps in which its time falls, and is unchanged in the others. A constant time of 0
-            means that the modality is given, and a constant time of 1 that it stays unknown.
+            the steps in which its time falls, and is unchanged in all other steps. A constant time
+            of 0 means that the modality is given, and a constant time of 1 that it stays unknown.
         known: True at given positions, which never change. The network sees known latents at t = 0.
-            It sees all codes of an example at one time, for which the expected fraction of noise
-            equals the actual fraction.
-        noised: modalities whose known positions get the same noise level as the others, for
-            networks that were not trained with clean latents among noisy ones.
+            All codes of an example share one time, chosen so that the expected fraction of noised
+            codes equals the actual fraction.
+        noised: modalities whose known positions get the same noise level as their unknown
+            positions, for networks that were not trained with clean latents among noisy ones.
 
     Returns:
         The modalities of `samplers` at the last time.
@@ -233,7 +233,7 @@ def _step_keys(keys: Key[Array, " b"], name: str, number: Int[Array, ""]) -> Key
 
 
 def _corrects(t: Float[Array, ""], s: Float[Array, ""]) -> Bool[Array, ""]:
-    """Returns whether a step is corrected, which needs s > 0: at s = 0 there is no noise."""
+    """Returns whether a step from t to s is corrected: s < t, and s > 0, as s = 0 has no noise."""
     return (s < t) & (s > 0.0)
 
 
@@ -248,7 +248,7 @@ def _times_seen(
     known: Named[Bool[Array, "b _"]],
     padding: Named[Bool[Array, "b _"]],
 ) -> Named[Float[Array, "b _"]]:
-    """Returns the times for the network; see `known` and `padding` of `trajectory`."""
+    """Returns the times that the network gets; see `known` of `generate` for given positions."""
     times = {}
     for name in x:
         if name not in known:

@@ -27,10 +27,11 @@ class BlockNetwork(NamedTuple):
     """A network over the codes of one block.
 
     Attributes:
-        others: returns the cache with the other modalities.
-        predict: returns the network for the block that starts at a position, given the cache.
-        keep: adds a finished block, which starts at a position, to the cache.
-        with_room: enlarges the cache from one number of codes to another.
+        others: () -> cache; returns a cache that holds all modalities except the generated one.
+        predict: (cache, start) -> network; returns the network for the block whose first code has
+            the position `start`.
+        keep: (cache, codes, start) -> cache; adds a finished block at the position `start`.
+        with_room: (cache, old, new) -> cache; enlarges the cache from `old` to `new` codes.
     """
 
     others: Callable[[], Kept]
@@ -57,12 +58,13 @@ def generate_blocks(
     Args:
         keys: one key per sample; a sample depends only on its own key.
         network: the network.
-        name: the modality.
+        name: name of the modality to generate.
         sampler: sampler of each block.
         process: the process of the modality.
-        x_1: all modalities; for the generated one, noise or known codes.
-        times: the times before and after each step of a block; those of other modalities are
-            constant.
+        x_1: values of all modalities; the generated one has noise at unknown positions and codes at
+            known positions.
+        times: n + 1 times of every modality for the n steps of a block; the times of all modalities
+            except the generated one are constant.
         block: number of codes in a block.
         known: True at given codes, which never change. Blocks do not see known codes of later
             blocks.
@@ -70,7 +72,7 @@ def generate_blocks(
             `end`. Blocks after the ends of all samples are not computed.
 
     Returns:
-        The codes.
+        The codes of the generated modality.
     """
     whole, sampler = x_1[name], sampler.bind((block,))
     count = whole.shape[1] // block
@@ -115,7 +117,7 @@ def generate_blocks(
 def _ended(
     x_0: Codes, is_known: Bool[Array, "b l"], ended: Bool[Array, " b"], end: int
 ) -> tuple[Codes, Bool[Array, " b"]]:
-    """Fills a block's codes after the first end with `end`; also returns which samples ended."""
+    """Sets unknown codes after the first `end` to `end`; also returns which samples ended."""
     is_end = jnp.all(x_0 == end, axis=-1) & ~is_known
     is_after = ended[:, None] | (jnp.cumsum(is_end, axis=1) > 0)
     filled = jnp.where((is_after & ~is_known)[..., None], end, x_0)

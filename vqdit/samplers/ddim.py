@@ -1,4 +1,4 @@
-"""DDIM: estimates x_0 from x_t and adds noise for time s, a part of which is newly drawn.
+"""DDIM: estimates x_0 from x_t, and adds the noise of time s, of which a part is newly drawn.
 
 Song et al., "Denoising Diffusion Implicit Models", arXiv:2010.02502; the formula is in
 `vqdit.samplers.gaussian`.

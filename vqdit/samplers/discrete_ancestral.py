@@ -19,8 +19,8 @@ class DiscreteAncestral(Sampler):
 
     Attributes:
         steps: number of network evaluations; 64 or more are usual.
-        temperature: temperature of the network's distribution of x_0; 0 uses the most likely code.
-            The times at which codes change stay random.
+        temperature: temperature of the network's distribution of x_0; 0 uses the most likely code,
+            but the times at which codes change are still random.
         top_p: codes are drawn from the most likely codes that together have this probability; 1
             keeps all codes.
     """

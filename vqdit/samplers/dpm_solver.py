@@ -10,9 +10,8 @@ and order 3 computes D_1 and D_2 from all three. Lu et al., "DPM-Solver++", arXi
 algorithm 2 and appendix B. For the SDE (section 5 there), h is replaced by 2 h in the factors of
 x_0, and added noise compensates for the smaller factor of x_t.
 
-In the paper and in other libraries, D_2 has half the value of the second derivative that the
-formula needs, so "3M" converges only with order 2. With the doubled value it converges with order
-3.
+In the paper and in other libraries, D_2 is half the second derivative that the formula needs, so
+"3M" converges only with order 2. With the doubled value it converges with order 3.
 """
 
 from typing import Literal
@@ -36,11 +35,10 @@ class DPMSolver(GaussianSampler):
     Attributes:
         steps: number of network evaluations; 20 are usual.
         spacing: spacing of the times.
-        order: 2, or 3, which is recommended without guidance.
-        stochastic: whether to solve the SDE, which draws the noise of the posterior, instead of the
-            ODE.
-        corrected: whether to use the value of D_2 that converges with order 3, instead of the
-            published one; needs order=3.
+        order: 2 or 3; 3 is recommended for sampling without guidance.
+        stochastic: True solves the SDE, whose steps draw the noise of the posterior; False solves
+            the ODE.
+        corrected: True doubles the published D_2, with which order 3 is reached; needs order=3.
     """
 
     steps: int = 20

@@ -48,10 +48,10 @@ def tempered(
 
 
 def draw(keys: Key[Array, " b"], logits: Float[Array, "b l q k"]) -> Int[Array, "b l q"]:
-    """Draws one code per position."""
+    """Draws one code per position and codebook."""
     return jnp.argmax(logits + gumbel(keys, logits.shape[1:]), axis=-1).astype(jnp.int32)
 
 
 def gumbel(keys: Key[Array, " b"], shape: tuple[int, ...]) -> Float[Array, "b ..."]:
-    """Draws Gumbel noise of full float32 range, `shape` for every key."""
+    """Draws Gumbel noise [b, *shape] that has the whole upper tail; one key per example."""
     return jax.vmap(lambda key: jax.random.gumbel(key, shape, jnp.float32, mode="high"))(keys)

@@ -49,7 +49,7 @@ def gaussian(process: Process) -> Gaussian:
     """Casts a process that `GaussianSampler.check` accepted to `Gaussian`."""
     if not isinstance(process, Gaussian):
         raise TypeError(
-            f"this sampler needs a process with Gaussian noise, got {type(process).__name__}"
+            f"this sampler needs a Gaussian process (Flow, DDPM), got {type(process).__name__}"
         )
     return process
 

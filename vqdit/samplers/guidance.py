@@ -13,9 +13,9 @@ hidden, and w the prediction of a weak model for the same input. A scale of 1 di
     zero-init                        `Guide`       0 for t > 1 - zero_init
     first channels only              `Guide`       c in the other channels
 
-g is the guided prediction of the rows above; means, deviations and products are per example. Ho &
-Salimans, "Classifier-Free Diffusion Guidance", arXiv:2207.12598; several branches as in Li et al.,
-"OmniFlow", arXiv:2412.01169; Karras et al., "Guiding a Diffusion Model with a Bad Version of
+g is the guided prediction of the rows above; standard deviations and dot products are per example.
+Ho & Salimans, "Classifier-Free Diffusion Guidance", arXiv:2207.12598; several branches as in Li et
+al., "OmniFlow", arXiv:2412.01169; Karras et al., "Guiding a Diffusion Model with a Bad Version of
 Itself", arXiv:2406.02507. A learned variance is not guided; the variance of c is used.
 """
 
@@ -32,18 +32,18 @@ from vqdit.typing import Array, Bool, Component, Float, Named
 
 
 class Guide(Component):
-    """Options of guidance: the times at which it is used, and limits against overshooting.
+    """Options of guidance: when it is used, how predictions are corrected, and on which channels.
 
     All options except `interval` are for predictions of Gaussian processes, not for logits.
 
     Attributes:
         interval: the first and the last t at which predictions are guided. Kynkaanniemi et al.,
             "Applying Guidance in a Limited Interval", arXiv:2404.07724.
-        rescale: in [0, 1], weight with which the standard deviation of a guided prediction is reset
-            to the conditional prediction's; 0.7 is usual. Lin et al., "Common Diffusion Noise
-            Schedules and Sample Steps are Flawed", arXiv:2305.08891, eq. 15 and 16.
-        zero_star: whether to scale each unconditional prediction so that it is as near as possible
-            to the conditional one. Fan et al., "CFG-Zero*", arXiv:2503.18886.
+        rescale: in [0, 1]; 0 leaves the standard deviation of a guided prediction unchanged, 1
+            replaces it by that of the conditional prediction; 0.7 is usual. Lin et al., "Common
+            Diffusion Noise Schedules and Sample Steps are Flawed", arXiv:2305.08891, eq. 15 and 16.
+        zero_star: whether to scale each unconditional prediction by the factor that brings it
+            nearest to the conditional prediction. Fan et al., "CFG-Zero*", arXiv:2503.18886.
         zero_init: in [0, 1], length of the interval of t, ending at t = 1, in which the velocity is
             set to 0; only for Flow, where 0.02 or 0.04 are usual. From the same paper.
         channels: number of channels, from the first, that are guided; 0 guides all. Published DiT
@@ -95,7 +95,8 @@ class Guide(Component):
         Args:
             process: the modality's process; None treats the predictions as logits.
             conditional: the prediction to be guided.
-            unconditional: predictions to guide away from: unconditional ones, or a weak model's.
+            unconditional: predictions to guide away from: unconditional predictions, or the
+                prediction of a weak model.
             scales: one guidance scale for each of these predictions.
             t: the modality's times.
         """
@@ -131,13 +132,13 @@ class Guide(Component):
 
 
 def optimal_scale(conditional: Latents, unconditional: Latents) -> Float[Array, "b 1 1"]:
-    """Returns, per example, the factor of `unconditional` that is nearest to `conditional`."""
+    """Returns, per example, the factor that brings `unconditional` nearest to `conditional`."""
     dot = jnp.sum(conditional * unconditional, axis=(1, 2), keepdims=True)
     return dot / (jnp.sum(unconditional**2, axis=(1, 2), keepdims=True) + 1e-8)
 
 
 def rescaled(guided: Latents, conditional: Latents, share: float) -> Latents:
-    """Returns `guided` with its standard deviation, per example, moved towards `conditional`'s."""
+    """Scales each example by rescale std(c) / std(g) + 1 - rescale, where rescale = `share`."""
     old, new = (jnp.std(x, axis=(1, 2), keepdims=True) for x in (conditional, guided))
     return share * guided * (old / jnp.maximum(new, 1e-8)) + (1.0 - share) * guided
 
@@ -166,7 +167,7 @@ def guided(
     Args:
         predict: the network. It runs once, on a batch with a copy of the examples for each branch
             and the conditional prediction.
-        unknown: the value of every modality at t = 1, for hidden ones.
+        unknown: values of all modalities at t = 1; they replace the values of hidden modalities.
         branches: the directions; if there are none, `predict` is returned unchanged.
         guide: the options of guidance.
         processes: processes of the targets; predictions of other targets are treated as logits.
@@ -191,7 +192,7 @@ def guided(
 def with_branches(
     x: Named[X], t: Named[Float[Array, "b _"]], unknown: Named[X], branches: tuple[Branch, ...]
 ) -> tuple[Named[X], Named[Float[Array, "n _"]]]:
-    """Returns a batch of x and t, followed by a copy per branch with hidden modalities."""
+    """Returns x and t with one copy per branch appended to the batch; a copy hides modalities."""
     parts = [(x, t), *(_hide(x, t, unknown, branch.hidden) for branch in branches)]
     xs, ts = zip(*parts, strict=True)
     return _stack(xs), _stack(ts)

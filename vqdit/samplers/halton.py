@@ -18,7 +18,7 @@ BASES = (2, 3, 5)
 
 
 def radical_inverse(index: Int[np.ndarray, " n"], base: int) -> Float[np.ndarray, " n"]:
-    """Returns phi_b, b = `base`, of every index; in [0, 1)."""
+    """Returns phi_b of every index for b = `base`; the results are in [0, 1)."""
     result, scale, rest = np.zeros(len(index)), 1.0, index.copy()
     while rest.any():
         scale /= base
@@ -35,7 +35,9 @@ def halton_order(grid: tuple[int, ...]) -> Int[np.ndarray, " l"]:
         ValueError: the grid has more than three axes.
     """
     if len(grid) > len(BASES):
-        raise ValueError(f"a Halton order has at most {len(BASES)} axes, got the grid {grid}")
+        raise ValueError(
+            f"the Halton order is only for grids of 1 to {len(BASES)} axes, got {grid}"
+        )
     length, count = math.prod(grid), 4 * math.prod(grid)
     while True:
         index = np.arange(1, count + 1)

@@ -22,8 +22,8 @@ class MaskedSampler(Sampler):
             )
         if isinstance(process, CoarseToFine) and not self.each_codebook:
             raise ValueError(
-                f"{type(self).__name__} needs one time for all codebooks, got CoarseToFine; use "
-                "Unmasking"
+                f"{type(self).__name__} needs one time for all codebooks, but CoarseToFine has "
+                "one time per codebook; use Unmasking"
             )
 
 

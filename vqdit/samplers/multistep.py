@@ -63,8 +63,8 @@ class History(NamedTuple):
 def phi(number: int, h: Float[Array, "*b"]) -> Float[Array, "*b"]:
     """Returns phi_n(h), the sum over k >= 1 of h^k / (k + n - 1)!; phi_1(h) = e^h - 1.
 
-    For large h, it is computed by phi_(n+1)(h) = phi_n(h) / h - 1 / n!, which would suffer from
-    cancellation for small h.
+    n is `number`. For large h, phi_n is computed with the recurrence phi_(n+1)(h) = phi_n(h) / h -
+    1 / n!. For small h, where the recurrence suffers from cancellation, the sum is used.
     """
     near = jnp.clip(h, -1.0, 1.0)
     series = sum(near**k / float(math.factorial(k + number - 1)) for k in range(1, TERMS))

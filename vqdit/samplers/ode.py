@@ -12,7 +12,7 @@ from vqdit.typing import Array, Float
 
 
 def slope(process: Gaussian, prediction: Prediction, x_t: Latents, t: Float[Array, ""]) -> Latents:
-    """Returns dx / dt for Flow, else the derivative of x / alpha by the noise level, at t > 0."""
+    """Returns dx / dt for Flow, and d(x / alpha) / d(sigma / alpha) for other processes; t > 0."""
     x_0, eps = process.x_0_and_eps(prediction, x_t, t)
     if not isinstance(process, Flow):
         return eps
@@ -27,7 +27,7 @@ def along(
     t: Float[Array, ""],
     s: Float[Array, ""],
 ) -> Latents:
-    """Returns x_s on the straight line through x_t with the given slope."""
+    """Returns x_s after a step from t to s with the constant slope `direction`."""
     if isinstance(process, Flow):
         return x_t + (s - t) * direction
     scale = process.alpha(s) / process.alpha(t)

@@ -4,10 +4,10 @@ A revealed code is masked again with probability sigma, and a masked one is reve
 
     (m(t) - m(s) + sigma (1 - m(t))) / m(t),
 
-so that at every time the expected fraction of masked codes is the same as in training. sigma is at
-most min(1, m(s) / (1 - m(t))); sigma = 0 is ancestral sampling. Wang et al., "Remasking Discrete
-Diffusion Models with Inference-Time Scaling", arXiv:2503.00307, section 4.1. Their ReMDM-loop
-remasks codes only in a phase with a constant fraction of masked codes.
+so that the expected fraction m(t) of masked codes is the same as in training at every time t. sigma
+is at most min(1, m(s) / (1 - m(t))); sigma = 0 is ancestral sampling. Wang et al., "Remasking
+Discrete Diffusion Models with Inference-Time Scaling", arXiv:2503.00307, section 4.1. Their
+ReMDM-loop remasks codes only in a phase with a constant fraction of masked codes.
 """
 
 from typing import Literal
@@ -78,7 +78,7 @@ class ReMDM(MaskedSampler):
         confidence: Float[Array, "b l q"],
         is_masked: Bool[Array, "b l q"],
     ) -> Float[Array, "*b"]:
-        """Returns the probability of remasking: one number, or one per code."""
+        """Returns the probability sigma of remasking: one number for all codes, or one per code."""
         most = _most(m_t, m_s)
         if self.variant == "cap":
             return jnp.minimum(self.eta, most)
@@ -94,8 +94,8 @@ class ReMDMLoop(MaskedSampler):
 
     A clock falls from 1 to 0 in equal steps. Before it reaches `loop_from`, codes are revealed
     until only the fraction `hold` is masked. From `loop_from` to `loop_to`, codes are remasked and
-    revealed at this fraction (which falls by 1 %, as a modality is generated only while its time
-    falls). After `loop_to`, the remaining codes are revealed.
+    revealed at this fraction. (The fraction falls by 1 % in the loop, because `generate` changes a
+    modality only while its time falls.) After `loop_to`, the remaining codes are revealed.
 
     Attributes:
         steps: number of network evaluations; more steps correct more mistakes.
@@ -169,7 +169,7 @@ def _remask(
     m_s: Float[Array, ""],
     sigma: Float[Array, "*b"],
 ) -> tuple[Codes, Codes]:
-    """Returns x_s, with codes remasked at rate sigma, and the codes drawn for every position."""
+    """Remasks codes with probability sigma; returns x_s, and the codes drawn for all positions."""
     drawn, is_masked = draw(streams(keys, "code"), logits), x_t == MASK
     reveal = (m_t - m_s + sigma * (1.0 - m_t)) / jnp.maximum(m_t, TINY)
     u = jax.vmap(lambda key: jax.random.uniform(key, x_t.shape[1:], jnp.float32))(

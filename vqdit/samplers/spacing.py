@@ -86,7 +86,7 @@ class Karras(Spacing):
 
 
 class Respaced(Spacing):
-    """Rounded, evenly spaced indices of a DDPM's table of betas, including first and last.
+    """The times of evenly spaced, rounded indices of a DDPM's betas, with the first and last index.
 
     This is the respacing of published results of DDPMs ("linspace" in other libraries).
     """
@@ -123,7 +123,10 @@ def time_of(process: Gaussian, level: Float[Array, "*b"]) -> Float[Array, "*b"]:
 
 
 def numbered(times: Float[Array, " times"]) -> tuple[Int[Array, " times"], Int[Array, ""]]:
-    """Returns, for each time, the number of earlier steps that decrease t; and their total."""
+    """Returns the number of falling steps before each time, and the number of all falling steps.
+
+    In a falling step, the time at the end is less than the time at the start.
+    """
     falls = jnp.cumsum(times[1:] < times[:-1])
     number = jnp.concatenate([jnp.zeros(1, falls.dtype), falls])
     return number, number[-1]

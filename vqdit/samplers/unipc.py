@@ -7,7 +7,8 @@ r_k = (lambda_k - lambda_t) / h,
 
 with weights for which the step is exact for polynomials. The predictor uses earlier times. After
 the network's evaluation at s, the corrector repeats the step, now also with the new estimate, and
-the next step starts from its result. Zhao et al., "UniPC", arXiv:2302.04867, with its B_2(h).
+the next step starts from its result. Zhao et al., "UniPC", arXiv:2302.04867, with B(h) = B_2(h) =
+e^h - 1.
 """
 
 import math
@@ -43,7 +44,7 @@ class UniPC(GaussianSampler):
     Attributes:
         steps: number of network evaluations; 10 to 20 are usual.
         spacing: spacing of the times.
-        order: 2, or 3, which is recommended without guidance.
+        order: 2 or 3; 3 is recommended for sampling without guidance.
     """
 
     steps: int = 20
@@ -95,7 +96,7 @@ def _move(
 def _weights(
     ratios: Float[Array, " m"], h: Float[Array, ""], used: Int[Array, ""]
 ) -> Float[Array, " m"]:
-    """Returns weights of the first `used` differences that make a step exact for polynomials."""
+    """Returns the weights w_k of the first `used` differences; the other weights are 0."""
     size = len(ratios)
     is_used = jnp.arange(size) < used
     rows = jnp.stack([ratios**power for power in range(size)])

@@ -1,14 +1,15 @@
 """Unmasking: iterative parallel decoding of masked codes.
 
 Every step draws codes for all masked positions from the network's prediction. It masks the fraction
-m(s) / m(t) of them again and keeps the others. It keeps the codes with the largest
+m(s) / m(t) of these positions again, where m(t) is the expected fraction of masked codes at t, and
+keeps the codes with the largest
 
     log p(code) + noise * t * Gumbel        (order "confidence"),
 
-or the next positions in an order that does not depend on the codes: the Halton sequence over the
-grid, or a random order, which is ancestral sampling that reveals exactly the expected number of
-codes. Chang et al., "MaskGIT: Masked Generative Image Transformer", arXiv:2202.04200, section 3.2;
-the Halton order is from Besnier et al., arXiv:2503.17076.
+or those at the next positions in an order that does not depend on the codes: the Halton sequence
+over the grid, or a random order, which is ancestral sampling that reveals exactly the expected
+number of codes. Chang et al., "MaskGIT: Masked Generative Image Transformer", arXiv:2202.04200,
+section 3.2; the Halton order is from Besnier et al., arXiv:2503.17076.
 """
 
 import dataclasses
@@ -101,7 +102,9 @@ class Unmasking(MaskedSampler):
 def _stay(
     is_masked: Bool[Array, "b n"], first: Float[Array, "b n"], share: Float[Array, ""]
 ) -> Bool[Array, "b n"]:
-    """Returns the masked codes that stay masked: this share of them, those with low priorities.
+    """Returns which codes stay masked: the fraction `share` of masked codes with lowest priority.
+
+    `first` is the priority of each code.
 
     At least one code is revealed if the share is below 1.
     """
