@@ -8,6 +8,7 @@ import subprocess
 import sys
 import traceback
 
+import jax
 import pytest
 
 import vqdit
@@ -251,8 +252,15 @@ def test_a_run_in_a_folder_that_looks_like_a_pattern_is_resumed(tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     config = tmp_path / "été.py"
     config.write_text("from tests import tiny\n\n\ndef config():\n    return tiny.tokenizer()\n")
+    cache = tmp_path / "a[1]/b*/.jax_cache"
     for steps in (8, 10):
         words = f"--config={config}", "--workdir=a[1]/b*", f"--steps={steps}"
         assert cli.main(["train", *words]) == 0
+        if steps == 8:
+            assert not cache.exists()
+            cache.mkdir()
+            (cache / "jit_step-0-cache").write_bytes(b"code from elsewhere")
     assert {path.name for path in (tmp_path / "a[1]/b*/checkpoints").iterdir()} == {"8", "10"}
-    assert not (tmp_path / "a[1]/b*/.jax_cache").exists()
+    # A folder of compiled programs that came with a workdir is neither read nor written.
+    assert [path.name for path in cache.iterdir()] == ["jit_step-0-cache"]
+    assert str(cache) not in str(jax.config.jax_compilation_cache_dir)  # pyright: ignore

@@ -5,11 +5,15 @@ import json
 import numpy as np
 import pytest
 
+from tests.joint import generator, symbols
 from vqdit.cli.main import main
 from vqdit.cli.score import first_of_equal
 from vqdit.data import Digits
-from vqdit.modalities import Image
+from vqdit.modalities import Image, Label
 from vqdit.ragged import ragged
+from vqdit.samplers import Unmasking
+from vqdit.tasks import CodeTarget
+from vqdit.typing import Named
 
 
 @pytest.fixture
@@ -35,6 +39,23 @@ def test_pictures_are_compared_by_information_unless_told_otherwise(joint, pictu
     assert found["likelihood"]["score"] == "lower bound on log p(candidate | given), nats"
     assert found["information"]["scores"] != found["likelihood"]["scores"]
     assert (record["rounds"], record["seed"], record["batch_size"]) == (2, 0, 64)
+
+
+def test_labels_have_their_names_in_the_record(tmp_path, monkeypatch, capsys):
+    label = Label(classes=3, names=("9", "1", "cat"))  # 1 is the second class, by its name
+    targets = Named(
+        text=symbols().targets["text"], label=CodeTarget(modality=label, sampler=Unmasking(steps=6))
+    )
+    model = generator(symbols(targets=targets))
+    monkeypatch.setattr("vqdit.cli.given.load_generator", lambda _: model)
+    options = ["--rounds=1", f"--out={tmp_path}/s.json"]
+    question = "--given=text=six", "--candidates=label=cat,1,9"
+    assert main(["score", "--workdir=run", *question, *options]) == 0
+    record = json.loads((tmp_path / "s.json").read_text())
+    assert record["candidates"] == ["cat", "1", "9"]
+    best = record["candidates"][np.argmax(record["scores"][0])]
+    assert record["best"] == [best]
+    assert f"given 0: {best} " in capsys.readouterr().out
 
 
 def test_equal_candidates_count_once():
