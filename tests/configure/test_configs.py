@@ -138,7 +138,7 @@ def test_a_table_with_gaps(table, data_folder):
     columns = source.columns
     assert columns["photo"] == Image(size=(12, 12), channels=1)
     assert columns["noise"] == Audio(samples=400, rate=4000)
-    assert columns["caption"] == Text(length=16)
+    assert columns["caption"] == Text(length=16, variable=True)
     assert columns["kind"] == Label(classes=4, names=tuple(sorted(WORDS)))
     task = loaded["generator"].task
     assert list(task.targets) == ["caption", "kind", "noise", "photo"]

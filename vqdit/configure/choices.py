@@ -6,7 +6,7 @@ import numpy as np
 
 from vqdit.configure.columns import Classes, Column, Documents, Found, Pictures, Sounds, Texts
 from vqdit.configure.machine import Machine
-from vqdit.configure.parts import BYTES_OF_UNIT, Part
+from vqdit.configure.parts import BYTES_OF_UNIT, SAME_LENGTH, Part, mean_fill
 from vqdit.configure.tokenized import of_pictures, of_sounds
 from vqdit.modalities import BPE, Label, Text
 from vqdit.modalities.units import Bytes, Units
@@ -53,14 +53,16 @@ def _texts(
             f"{limit}"
         )
     length = -(-int(kept.max()) // 8) * 8
+    variable = int(kept.min()) < SAME_LENGTH * length
     why = f"{length} bytes: the longest has {longest}, half have at most {half}."
     shown = f"at most {length} bytes"
     if dropped := len(lengths) - len(kept):
         shown += f"; {dropped} longer ones are left out"
         why = f"{length} bytes: half have at most {half}; the longest ({longest}) are left out."
-    modality = Text(length=length, outside="skip" if dropped else "error")
+    modality = Text(length=length, variable=variable, outside="skip" if dropped else "error")
     part = Part(column, modality, wanted, length, shown, comments=(("modality", why),))
-    return part._replace(kept=1.0 - dropped / max(1, found.rows))
+    fill = mean_fill(kept / length) if variable else 1.0
+    return part._replace(kept=1.0 - dropped / max(1, found.rows), fill=fill)
 
 
 def _documents(column: Column, facts: Documents, machine: Machine) -> Part:

@@ -3,16 +3,21 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from vqdit.configure.columns import Column
 from vqdit.losses import Perceptual
 from vqdit.modalities import Modality
 from vqdit.modalities.sounds import read_form
 from vqdit.models import ConvAutoencoder
+from vqdit.typing import Float
 
 BYTES_OF_UNIT = 3.5
 """Rough mean number of bytes in a unit of a BPE."""
 BUCKETS = 4
 """Number of padded lengths of batches, if examples differ in length."""
+SAME_LENGTH = 0.9
+"""Examples are padded to one length if the shortest has at least this fraction of it."""
 
 
 class Part(NamedTuple):
@@ -60,3 +65,9 @@ class Part(NamedTuple):
             return False
         form = read_form(Path(value))
         return form.samples / form.rate > self.longest
+
+
+def mean_fill(lengths: Float[np.ndarray, " b"]) -> float:
+    """Returns the mean padded length in a batch, for lengths as fractions of the longest."""
+    bounds = np.quantile(lengths, np.arange(1, BUCKETS + 1) / BUCKETS, method="higher")
+    return float(bounds.mean())

@@ -7,7 +7,7 @@ import numpy as np
 
 from vqdit.configure.columns import SMALLEST, Column, Found, Pictures, Sounds
 from vqdit.configure.machine import Machine
-from vqdit.configure.parts import BUCKETS, Part
+from vqdit.configure.parts import SAME_LENGTH, Part, mean_fill
 from vqdit.losses import Mel
 from vqdit.modalities import Audio, Image
 from vqdit.models import ConvAutoencoder
@@ -24,8 +24,6 @@ MOST_SECONDS = 2.0
 """Length in seconds that is never too long."""
 LONGEST_SOUND = {True: 5.0, False: 15.0}
 """Largest length of sounds in seconds, by whether the machine is a CPU."""
-ALMOST = 0.9
-"""Sounds are padded to one length if the shortest has at least this fraction of it."""
 LEAST_SECONDS = 0.1
 """Shortest sounds in seconds; the spectra of the loss need about as much."""
 MOST_CODES = {True: 256, False: 1024}
@@ -157,13 +155,13 @@ def of_sounds(column: Column, facts: Sounds, found: Found, machine: Machine, wan
         why = why if longer else "the longest"
         shown = f"up to {samples / rate:.3g} s at {rate:,} Hz"
         least = max(LEAST_SECONDS, math.floor(100 * kept.min()) / 100)
-        if least >= ALMOST * samples / rate:
+        if least >= SAME_LENGTH * samples / rate:
             least = samples / rate
             why = f"{why}; shorter ones are padded with silence"
         else:
             why = f"{why}; the shortest has {kept.min():.2g} s"
             shown = f"{least:.2g} to {samples / rate:.3g} s at {rate:,} Hz"
-            fill = _fill(kept * rate / samples)
+            fill = mean_fill(kept * rate / samples)
         modality = Audio(rate=rate, seconds=(least, samples / rate), outside="cut")
     steps = samples // patch
     vectors = int(found.train * column.given // max(1, found.rows) * steps * fill)
@@ -201,12 +199,6 @@ def of_sounds(column: Column, facts: Sounds, found: Found, machine: Machine, wan
         fill=fill,
         comments=tuple(comments.items()),
     )
-
-
-def _fill(lengths: np.ndarray) -> float:
-    """Returns the mean padded length in a batch, for lengths as fractions of the longest."""
-    bounds = np.quantile(lengths, np.arange(1, BUCKETS + 1) / BUCKETS, method="higher")
-    return float(bounds.mean())
 
 
 def _patch(samples: int, rate: int, machine: Machine) -> int:
