@@ -240,21 +240,21 @@ PICTURE = np.zeros((8, 8, 1), np.uint8)
         ),
         (
             {"given": {"image": np.zeros((4, 4, 1), np.uint8)}},
-            "'image' must have the shape [8, 8, 1] or [n, 8, 8, 1], got [4, 4, 1]",
+            "'image': values must have the shape [8, 8, 1] or [n, 8, 8, 1], got [4, 4, 1]",
         ),
-        ({"given": {"image": PICTURE / 255}}, "'image' must be uint8, got float64"),
+        ({"given": {"image": PICTURE / 255}}, "'image': values must be uint8, got float64"),
         (
             {"given": {"audio": np.zeros(700, np.int16)}},
-            "'audio' must have the shape [800] or [n, 800], got [700]",
+            "'audio': values must have the shape [800] or [n, 800], got [700]",
         ),
         (
             {"given": {"text": "eleven"}},
-            "'text' the text 'eleven' has 6 bytes, more than the limit of 5; shorten it, or set a "
+            "'text': the text 'eleven' has 6 bytes, more than the limit of 5; shorten it, or set a "
             "larger length",
         ),
         (
             {"given": {"text": ["six", "a\0b"]}},
-            "'text' the text 'a\\x00b' has a byte 0, which is reserved for padding",
+            "'text': the text 'a\\x00b' has a byte 0, which is reserved for padding",
         ),
         (
             {"given": {"text": "Six!"}},
@@ -289,11 +289,12 @@ PICTURE = np.zeros((8, 8, 1), np.uint8)
         ),
         (
             {"want": ["image"], "guidance": {"image:text": 2.0}},
-            "guidance 'image:text' has no source 'text'; 'image' can be guided by: label",
+            "guidance 'image:text' cannot use the source 'text'; 'image' can be guided by: label",
         ),
         (
             {"want": ["image"], "given": {"text": "six"}, "guidance": {"image:image": 2.0}},
-            "guidance 'image:image' has no source 'image'; 'image' can be guided by: label, text",
+            "guidance 'image:image' cannot use the source 'image'; 'image' can be guided by: "
+            "label, text",
         ),
         (
             {"samplers": {"audio": Unmasking(steps=4)}},
@@ -529,15 +530,25 @@ def test_data_are_compared_by_information_and_names_by_likelihood(model):
         ),
         ({"label": 3}, {"text": "six"}, {"batch_size": 0}, "batch_size must be at least 1, got 0"),
         ({"label": 3}, {"text": "six"}, {"seed": -1}, "seed must be from 0 to 2^32 - 1, got -1"),
-        ({"label": 3}, {"text": []}, {}, "'text' must be a text or a list of texts, got []"),
+        (
+            {"label": 3},
+            {"text": []},
+            {},
+            "'text': the value must be a text or a list of texts, got []",
+        ),
         (
             {"label": [1, 2, 3], "image": np.stack([PICTURE] * 2)},
             {"text": "six"},
             {},
             "image has 2 given items, but another modality has 3",
         ),
-        ({"label": 3}, {"text": "seventy"}, {}, "'text' the text 'seventy' has 7 bytes, more"),
-        ({"label": 30}, {"text": "six"}, {}, "'label' 30 is out of range; 0 to 9, or -1"),
+        ({"label": 3}, {"text": "seventy"}, {}, "'text': the text 'seventy' has 7 bytes, more"),
+        (
+            {"label": 30},
+            {"text": "six"},
+            {},
+            "'label': label 30 is out of range; use 0 to 9, or -1 for no label",
+        ),
     ],
 )
 def test_what_cannot_be_scored_is_refused(given, candidates, more, message, model):

@@ -144,8 +144,8 @@ def test_a_standardised_value_out_of_range_is_named(value, message, tokenizer):
     [
         (np.zeros((4, 4, 1), int), "decode takes integers [b, 4, 4, 1], got int64 [4, 4, 1]"),
         (np.zeros((1, 4, 4, 1)), "decode takes integers [b, 4, 4, 1], got float64 [1, 4, 4, 1]"),
-        (np.full((1, 4, 4, 1), 16), "code 16 is out of range; 0 to 15, or -1"),
-        (np.full((1, 4, 4, 1), -2), "code -2 is out of range; 0 to 15, or -1"),
+        (np.full((1, 4, 4, 1), 16), "code 16 is out of range; use 0 to 15, or -1 for no code"),
+        (np.full((1, 4, 4, 1), -2), "code -2 is out of range; use 0 to 15, or -1 for no code"),
     ],
 )
 def test_what_are_no_codes_is_not_decoded(codes, message, tokenizer):
@@ -220,11 +220,17 @@ def test_guidance_and_samplers_change_the_samples(generator):
         ),
         ({"given": {"text": 1}}, "unknown modality 'text'; this model knows: image, label"),
         ({"want": ["text"]}, "unknown modality 'text'; this model knows: image, label"),
-        ({"given": {"label": 10}}, "'label' 10 is out of range; 0 to 9, or -1"),
-        ({"given": {"label": [3, -2]}}, "'label' -2 is out of range; 0 to 9, or -1"),
-        ({"given": {"label": 2.5}}, "'label' must be integer, got float64"),
-        ({"given": {"label": [[1]]}}, "'label' must have the shape [] or [n], got [1, 1]"),
-        ({"given": {"label": []}}, "'label' must have the shape [] or [n], got [0]"),
+        (
+            {"given": {"label": 10}},
+            "'label': label 10 is out of range; use 0 to 9, or -1 for no label",
+        ),
+        (
+            {"given": {"label": [3, -2]}},
+            "'label': label -2 is out of range; use 0 to 9, or -1 for no label",
+        ),
+        ({"given": {"label": 2.5}}, "'label': labels must be integers, got float64"),
+        ({"given": {"label": [[1]]}}, "'label': values must have the shape [] or [n], got [1, 1]"),
+        ({"given": {"label": []}}, "'label': values must have the shape [] or [n], got [0]"),
         (
             {"given": {"image": np.zeros((2, 8, 8, 1), np.uint8)}},
             "nothing is left to generate: this model generates image, which is given, from label",

@@ -474,7 +474,7 @@ def test_samplers_are_changed_one_by_one(asked, joint, tmp_path):
         (["--given=audio=nowhere/"], "no sound nowhere"),
         (
             ["--given=text=eleven"],
-            "'text' the text 'eleven' has 6 bytes, more than the limit of 5; shorten it, or set a "
+            "'text': the text 'eleven' has 6 bytes, more than the limit of 5; shorten it, or set a "
             "larger length",
         ),
         (
@@ -524,7 +524,7 @@ def test_samplers_are_changed_one_by_one(asked, joint, tmp_path):
         ),
         (
             ["--want=text", "--guidance=text:image=2"],
-            "guidance 'text:image' has no source 'image'; 'text' can be guided by: label",
+            "guidance 'text:image' cannot use the source 'image'; 'text' can be guided by: label",
         ),
         (
             ["--temperature=label=0.5"],
@@ -568,6 +568,7 @@ def test_sounds_and_texts_that_are_no_use_are_refused_by_path(joint, refused, tm
     )
     lines.write_text("")
     assert (
-        refused("sample", workdir, out, f"--given=text={lines}") == f"{lines} has no line of text"
+        refused("sample", workdir, out, f"--given=text={lines}")
+        == f"{lines} has no text; write at least one line"
     )
     assert not (tmp_path / "out").exists()

@@ -116,7 +116,7 @@ def test_what_is_no_bpe_is_refused():
         BPE(size=258, merges="t h\nth e")
     with pytest.raises(ValueError, match="damaged: 'th e' joins a unit that no earlier line makes"):
         BPE(size=260, merges="th e\nt h").decode(np.asarray([1]))
-    with pytest.raises(ValueError, match=r"give the source the same BPE\(size=...\)"):
+    with pytest.raises(ValueError, match=r"give the source of the data the same BPE\(size=...\)"):
         Text(units=BPE()).pack("a text")
     with pytest.raises(ValueError, match="no word of at least two bytes, so a BPE has nothing"):
         BPE().learn(["a\nb\nc"])

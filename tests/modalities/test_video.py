@@ -228,7 +228,7 @@ def test_sounds_without_a_video_and_large_frames_are_refused(monkeypatch):
     with pytest.raises(ValueError, match="the file has no video"):
         read_clip(target.getvalue(), 3, GREY)
     monkeypatch.setattr(videos, "PIXELS", 20)
-    with pytest.raises(ValueError, match="frames have 6 x 4 pixels; 1 to 20 pixels are read"):
+    with pytest.raises(ValueError, match="frames have 6 x 4 pixels, but must have 1 to 20"):
         read_clip(encoded(levels(1), [0]), 3, GREY)
 
 

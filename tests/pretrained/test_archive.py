@@ -173,7 +173,7 @@ def test_a_zip_that_inflates_is_refused_before_it_is_read(tmp_path):
         archive.writestr("archive/data.pkl", tensor(0, (4,), (1,), count=250_000))
         archive.writestr("archive/data/0", bytes(1_000_000))
     with pytest.raises(
-        ValueError, match=r"members declare 1,000,\d+ bytes, but the file has \d,\d+, and torch"
+        ValueError, match=r"members declare 1,000,\d+ bytes, but the file has only \d,\d+"
     ):
         read_tensors(file)
 
@@ -213,13 +213,13 @@ def entry(start, stop, shape=(2,), dtype="F32"):
         ({"a": entry(0, 16, (4,))}, "'a' declares the bytes 0 to 16, .* end within 8"),
         ({"a": entry(0, 8), "b": entry(4, 12)}, "'b' declares the bytes 4 to 12"),
         ({"a": entry(0, 8), "b": entry(0, 8)}, "'b' declares the bytes 0 to 8, .* begin at 8"),
-        ({"a": entry(0, 8, (2**40,))}, "is not a tensor"),
+        ({"a": entry(0, 8, (2**40,))}, "does not describe a tensor"),
         ({"a": entry(0, 0, (0, 10**12))}, "it declares 1,000,000,000,000 values, but has"),
         (
             {"a": entry(0, 8, (8,), "F8_E4M3")},
             "unsupported data type 'F8_E4M3'; supported: F64, F32, F16",
         ),
-        ({"a": entry(-8, 0)}, "is not a tensor"),
+        ({"a": entry(-8, 0)}, "does not describe a tensor"),
         ({"a": 1}, "a must be an object, got 1"),
         ([1], "not a description of tensors"),
         (b"{" + b'"a":[' * 100_000, "not a description of tensors"),

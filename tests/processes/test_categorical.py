@@ -216,7 +216,9 @@ def test_the_time_of_a_share_of_noise_is_the_inverse_of_the_schedule(schedule):
 def test_a_process_is_told_how_many_codes_there_are():
     assert UniformState().bind((K, K)) == UniformState(codes=K)
     assert Masked().bind((K,)) == Masked() and Flow().bind((4,)) == Flow()
-    with pytest.raises(ValueError, match="codes=5, but its tokens have 3; leave codes=0"):
+    with pytest.raises(
+        ValueError, match="codes=5, but its tokens have codebooks of 3 codes; leave codes=0"
+    ):
         UniformState(codes=5).bind((K,))
     with pytest.raises(ValueError, match="one size"):
         UniformState().bind((K, 5))

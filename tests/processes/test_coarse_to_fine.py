@@ -24,7 +24,7 @@ def test_the_parts_are_harmonic_and_the_coarsest_is_the_last():
     np.testing.assert_allclose(end, ENDS[:-1], rtol=1e-6)
     np.testing.assert_allclose(begin, ENDS[1:], rtol=1e-6)
     assert CoarseToFine().bind((K,) * Q) == PROCESS
-    with pytest.raises(ValueError, match="codebooks=0; use process.bind"):
+    with pytest.raises(ValueError, match="codebooks >= 1, got 0; use process.bind"):
         CoarseToFine().parts()
 
 

@@ -253,7 +253,7 @@ def test_bad_fields_are_named(fields, message):
 def test_data_too_small_for_the_discriminator_are_refused_before_any_work():
     task = dataclasses.replace(tiny.tokenizer().task, adversary=Adversary())
     with pytest.raises(
-        ValueError, match="PatchGAN needs edges of at least 24, got 8x8; give it fe"
+        ValueError, match="PatchGAN needs data with edges of at least 24, got 8x8; give"
     ):
         task.check(tiny.tokenizer().data.features())
 

@@ -194,5 +194,5 @@ def test_the_first_codes_learn_what_a_frozen_network_knows(batch):
 def test_what_does_not_go_together_is_refused():
     with pytest.raises(ValueError, match="has a balance and an adaptive adversary"):
         task(adversary=Adversary(discriminator=JUDGE, adaptive=True))
-    with pytest.raises(ValueError, match="PatchGAN has no features; use matching=0"):
+    with pytest.raises(ValueError, match="PatchGAN has no features for matching; use matching=0"):
         Adversary(discriminator=PatchGAN(), matching=1.0)

@@ -101,7 +101,7 @@ def test_what_does_not_fit_is_refused(modality, spec, message):
 
 
 def test_other_modalities_have_no_templates():
-    with pytest.raises(ValueError, match="only texts have templates and prompts"):
+    with pytest.raises(ValueError, match="only texts can have templates and prompts"):
         as_text(Image())
 
 

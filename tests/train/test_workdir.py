@@ -215,7 +215,7 @@ def test_frozen_arrays_of_another_run_are_refused(tmp_path, monkeypatch):
 def test_a_description_whose_parts_do_not_fit_is_refused(tmp_path):
     image, audio = tiny.tokenizer().task, tiny.audio_tokenizer().task
     varying = dataclasses.replace(audio, modality=Audio(rate=8000, seconds=(0.01, 0.1)))
-    missing = "the tokenizer of the target 'image' is missing from the task"
+    missing = "the tokenizer of the target 'image' is missing from the task; `Task.load` reads it"
     for task, changes, why in (
         (None, {}, missing),
         (image, {"modality": Image(size=(5, 8))}, "size 5x8 is not divisible .*"),

@@ -254,7 +254,7 @@ def pack(task: GenerationTask, frozen: Frozen, name: str, values: Any) -> np.nda
     try:
         stored = modality.pack(values)
     except ValueError as error:
-        raise ValueError(f"{name!r} {error}") from error
+        raise ValueError(f"{name!r}: {error}") from error
     flat = np.concatenate(list(stored)) if is_ragged(stored) else stored
     if name in task.targets and modality.vocabulary and (flat < 0).any():
         raise ValueError(

@@ -106,7 +106,7 @@ class Audio(Modality):
     def within_bounds(
         self, sound: np.ndarray, is_longer: bool
     ) -> tuple[np.ndarray, tuple[str, ...]]:
-        """Returns a recording as long as the bounds allow, and how it was changed.
+        """Returns a recording that was cut or padded to the bounds, and the changes in words.
 
         Args:
             sound: stored samples; samples beyond the longest duration may be missing.
@@ -147,7 +147,7 @@ class Audio(Modality):
         return np.pad(sound, ((0, more), *((0, 0),) * (sound.ndim - 1)))
 
     def _duration(self, samples: int) -> str:
-        """Returns a length as text with a unit."""
+        """Returns a number of samples as text with a unit, such as "0.5 s"."""
         if self.seconds:
             return f"{samples / self.rate:.4g} s"
         return f"{samples} samples at {self.rate} Hz"

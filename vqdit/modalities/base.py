@@ -122,12 +122,12 @@ class Modality(Component):
         raise TypeError(f"{type(self).__name__} must define the method 'read_cell'")
 
     def require_cut(self, outside: str, subject: str, fault: str, remedy: str) -> None:
-        """Raises an error unless an example that is too short or too long shall be cut or padded.
+        """Raises an error for an example that is too short or too long, unless `outside` is "cut".
 
         Args:
             outside: the modality's field of this name: "cut", "skip" or "error".
             subject: the example, for the message.
-            fault: what is wrong with it.
+            fault: what is wrong with the example.
             remedy: the fields to change, for the message.
 
         Raises:
@@ -162,9 +162,9 @@ class Modality(Component):
         stack = values[None] if values.shape == self.shape else values
         wanted = " or ".join(_shown(shape) for shape in (self.shape, ("n", *self.shape)))
         if stack.shape[1:] != self.shape or stack.ndim != len(self.shape) + 1 or not len(stack):
-            raise ValueError(f"must have the shape {wanted}, got {_shown(values.shape)}")
+            raise ValueError(f"values must have the shape {wanted}, got {_shown(values.shape)}")
         if stack.dtype != self.dtype:
-            raise ValueError(f"must be {self.dtype}, got {stack.dtype}")
+            raise ValueError(f"values must be {self.dtype}, got {stack.dtype}")
         return stack
 
     def _pack_ragged(self, values: Any) -> np.ndarray:
@@ -174,14 +174,18 @@ class Modality(Component):
         low, high = self.lengths or (0, 0)
         for item in items:
             if not isinstance(item, np.ndarray) or item.dtype != self.dtype:
-                raise ValueError(f"must be arrays of {self.dtype}, got {item!r:.100}")
+                raise ValueError(f"values must be arrays of {self.dtype}, got {item!r:.100}")
             if item.shape[1:] != self.shape[1:] or item.ndim != len(self.shape):
                 wanted = _shown(("n", *self.shape[1:]))
-                raise ValueError(f"must have the shape {wanted}, got {_shown(item.shape)}")
+                raise ValueError(
+                    f"every value must have the shape {wanted}, got {_shown(item.shape)}"
+                )
             if not low <= len(item) <= high:
-                raise ValueError(f"must have a length from {low} to {high}, got {len(item)}")
+                raise ValueError(
+                    f"every value must have a length from {low} to {high}, got {len(item)}"
+                )
         if not items:
-            raise ValueError("must have at least one example, got none")
+            raise ValueError("at least one value is needed, got none")
         return ragged(items)
 
     def repack(self, values: Any) -> np.ndarray:
@@ -252,7 +256,7 @@ def as_file(value: Value) -> Path | bytes:
         ValueError: the value is a number.
     """
     if isinstance(value, int | float):
-        raise ValueError(f"must be a path or the bytes of a file, got {value}")
+        raise ValueError(f"the value must be a path or the bytes of a file, got {value}")
     return Path(value) if isinstance(value, str) else value
 
 

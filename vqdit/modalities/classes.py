@@ -63,7 +63,7 @@ def is_whole(name: str) -> bool:
 
 
 def is_utf8(text: str) -> bool:
-    """Returns whether a text can be encoded, which is false for lone surrogates."""
+    """Returns whether a text can be encoded as UTF-8; lone surrogates cannot."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -77,7 +77,7 @@ def shown(path: Path) -> str:
 
 
 def _look(name: str) -> str:
-    """Returns a key that is equal for names that look the same, such as with Cyrillic letters."""
+    """Returns a key that is equal for names that look the same, even in different alphabets."""
     seen = "".join(letter for letter in name if unicodedata.category(letter) != "Cf")
     return " ".join(seen.translate(_ALIKE).split())
 

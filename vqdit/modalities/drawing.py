@@ -69,7 +69,7 @@ def overview(drawn: Mapping[str, np.ndarray], columns: int = 0) -> np.ndarray:
 
 
 def _square(pictures: np.ndarray, channels: int, edge: int) -> np.ndarray:
-    """Enlarges pictures by integer factors and pads them to squares, or to higher pictures."""
+    """Enlarges pictures by an integer factor; pads them to width `edge`, height `edge` or more."""
     factor = max(1, edge // max(pictures.shape[1:3]))
     pictures = pictures.repeat(factor, axis=1).repeat(factor, axis=2)
     height, width = max(edge, pictures.shape[1]), edge

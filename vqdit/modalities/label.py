@@ -73,7 +73,7 @@ class Label(Modality):
     def complete(
         self, training: Iterable[tuple[str, Any]], others: Iterable[tuple[str, Any]] = ()
     ) -> "Label":
-        """Returns the label with names of classes; if it has none, the cells determine them.
+        """Returns the label with names of classes; if the label has none, the cells determine them.
 
         If all cells are valid numbers of classes, all numbers of classes become names, even
         if some do not occur.
@@ -102,10 +102,12 @@ class Label(Modality):
         if labels.dtype.kind == "U" or (labels.dtype.kind in "iu" and self._are_names):
             labels = np.vectorize(lambda label: self._class(str(label)), [np.int32])(labels)
         if labels.size and not np.issubdtype(labels.dtype, np.integer):
-            raise ValueError(f"must be integer, got {labels.dtype}")
+            raise ValueError(f"labels must be integers, got {labels.dtype}")
         wrong = labels[(labels < -1) | (labels >= self.classes)]
         if len(wrong):
-            raise ValueError(f"{wrong[0]} is out of range; 0 to {self.classes - 1}, or -1")
+            raise ValueError(
+                f"label {wrong[0]} is out of range; use 0 to {self.classes - 1}, or -1 for no label"
+            )
         return super().pack(labels.astype(np.int32))
 
     def unpack(self, stored: np.ndarray) -> np.ndarray:
@@ -130,7 +132,7 @@ class Label(Modality):
 
     @functools.cached_property
     def _are_names(self) -> bool:
-        """Whether names of classes are numbers that differ from the classes' own numbers."""
+        """Whether the classes are named by numbers that differ from their numbers 0, 1, 2, ..."""
         return not self._is_range and any(is_whole(name) for name in self.names)
 
     @functools.cached_property
@@ -185,6 +187,6 @@ class Label(Modality):
 
 
 def class_of(value: Value, place: str) -> str:
-    """Returns the name of a class from a cell; 3.0 is read as 3, which spreadsheets may write."""
+    """Returns the name of a class from a cell; 3.0, as spreadsheets may write 3, is read as 3."""
     name = class_name(str(value), place)
     return name[:-2] if name.endswith(".0") and is_whole(name[:-2]) else name

@@ -47,7 +47,7 @@ def loudness(sound: np.ndarray, rate: int) -> float:
 
 
 def brought_to(sound: np.ndarray, rate: int, level: float) -> tuple[np.ndarray, bool]:
-    """Returns a sound scaled to `level` LUFS, and whether it is softer, as it would clip.
+    """Scales a sound to `level` LUFS, or to less if it would clip; also returns whether to less.
 
     Silence stays silence.
     """
@@ -73,7 +73,7 @@ def k_weighting(rate: int) -> Float[np.ndarray, "2 6"]:
 def _section(rate: int, frequency: float, quality: float, gain: float | None = None) -> np.ndarray:
     """Returns the coefficients [6] of a high-shelf filter, or of a high-pass one without a gain.
 
-    `gain` is in dB.
+    `frequency` is in Hz, `quality` is the Q factor, and `gain` is in dB.
     """
     k = math.tan(math.pi * frequency / rate)
     tail = np.asarray([1.0 + k / quality + k * k, 2.0 * (k * k - 1.0), 1.0 - k / quality + k * k])

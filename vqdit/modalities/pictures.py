@@ -71,7 +71,7 @@ class Found(NamedTuple):
 
 
 def check_form(source: object, size: int, channels: int) -> None:
-    """Raises ValueError for an invalid size or number of channels; names the source's class."""
+    """Raises ValueError, with the class name of `source`, for an invalid size or channel number."""
     name = type(source).__name__
     if not 1 <= size <= PIXELS**0.5:
         raise ValueError(f"{name} needs size from 1 to {int(PIXELS**0.5)}, got {size}")
@@ -178,12 +178,14 @@ def open_checked(source: Path | io.BytesIO) -> Any:
         opened = Image.open(source, formats=FORMATS)
     except Image.DecompressionBombError as error:  # far above PIXELS
         claim = str(error).partition(" exceeds")[0]
-        raise ValueError(f"{claim}; at most {PIXELS:,} pixels are read") from error
+        raise ValueError(
+            f"{claim} is not allowed; it must be from 1 to {PIXELS:,} pixels"
+        ) from error
     width, height = opened.size
     if not 0 < width * height <= PIXELS:
         opened.close()
         count = f"Image size ({width * height} pixels)"
-        raise ValueError(f"{count}; at most {PIXELS:,} pixels are read")
+        raise ValueError(f"{count} is not allowed; it must be from 1 to {PIXELS:,} pixels")
     return opened
 
 
@@ -232,7 +234,7 @@ def _eight_bits(image: Any) -> Any:
         return image
     values = np.asarray(image)
     if image.mode == "F" or values.min() < 0 or values.max() > 65535:
-        raise ValueError("its pixels have more than 16 bits")
+        raise ValueError("the pixels have more than 16 bits")
     scaled = Image.fromarray(np.round(values / 257.0).astype(np.uint8))
     if (transparent := image.info.get("transparency")) is not None:
         scaled.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))

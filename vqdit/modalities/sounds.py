@@ -138,7 +138,8 @@ def _rate(file: Path | bytes, sound: "_Sound | _Decoded", rate: int) -> int:
     found = sound.samplerate
     if found != rate and not RATES[0] <= found <= RATES[1]:
         raise ValueError(
-            f"the sound {_shown(file)} has a sampling rate of {found} Hz; convert it to {rate} Hz"
+            f"the sound {_shown(file)} has the unsupported sampling rate {found} Hz; convert it to "
+            f"{rate} Hz"
         )
     return found
 

@@ -89,7 +89,7 @@ class Text(Modality):
         if self.variable:
             return self._pack_ragged(values)
         if np.asarray(values).dtype != self.dtype:
-            raise ValueError(f"must be a text or a list of texts, got {values!r}")
+            raise ValueError(f"the value must be a text or a list of texts, got {values!r}")
         return super().pack(values)
 
     def _pack_texts(self, texts: Iterable[str]) -> np.ndarray:
@@ -170,7 +170,7 @@ class Text(Modality):
             except UnicodeDecodeError as error:
                 raise ValueError(f"{path} is not UTF-8 text: {error}") from error
             if not any(line.strip() for line in lines):
-                raise ValueError(f"{path} has no line of text")
+                raise ValueError(f"{path} has no text; write at least one line")
             blank = [number for number, line in enumerate(lines, 1) if not line.strip()]
             if blank:
                 log.warning("%s: line %d is blank; it counts as a text", path, blank[0])
@@ -189,7 +189,7 @@ class Text(Modality):
         return f"<q>{html.escape(str(self.unpack(stack)[0]))}</q>"
 
     def regions(self, stored: np.ndarray, tokens: tuple[int, ...]) -> list[tuple[str, np.ndarray]]:
-        """Returns one region per word with its following blank, or per letter of a single word.
+        """Returns one region per word and the blank after it; for a single word, one per letter.
 
         If units are not bytes, returns one region per unit.
         """

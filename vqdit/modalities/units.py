@@ -187,8 +187,8 @@ class BPE(Units):
     def _tokenizer(self) -> Any:
         if not self.merges:
             raise ValueError(
-                "a BPE is learned when data are prepared, and these data have none; give the "
-                "source the same BPE(size=...)"
+                "this BPE has no merges, which are learned when the data are prepared; give the "
+                "source of the data the same BPE(size=...)"
             )
         merges = [tuple(pair.split(" ", 1)) for pair in self.merges.split("\n")]
         return _tokenizer(self._vocabulary, merges)
@@ -206,7 +206,7 @@ def _tokenizers() -> Any:
         import tokenizers
     except ModuleNotFoundError as error:
         raise ValueError(
-            'units of a BPE need the library tokenizers: pip install "vqdit[bpe]"'
+            'units of a BPE need the library tokenizers; run: pip install "vqdit[bpe]"'
         ) from error
     return tokenizers
 

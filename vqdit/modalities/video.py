@@ -78,7 +78,7 @@ class Video(Pixels):
     def within_bounds(
         self, clip: np.ndarray, is_longer: bool
     ) -> tuple[np.ndarray, tuple[str, ...]]:
-        """Returns a clip of `frames` frames, and how it was changed.
+        """Returns a clip that was cut or padded to `frames` frames, and the changes in words.
 
         Args:
             clip: the frames [f, h, w, c], at most `frames` of them.

@@ -83,14 +83,14 @@ def read_frames(file: Path | bytes, form: Form, changes: dict[str, None]) -> Gen
     """Yields the frames of a video at the rate of the form, each uint8 [h, w, c].
 
     Frame i of the result is the frame whose time is nearest to i / fps seconds after the first
-    frame, so that videos of variable frame rate keep their speed; the last frame of the result is
-    before the end of the last frame. Frames are rotated as the file demands (phones), non-square
-    pixels are made square, and transparent pixels are blended with white.
+    frame, so that videos of variable frame rate keep their speed. The result ends before the last
+    frame of the file does. Frames are rotated as the file demands (phones), non-square pixels are
+    made square, and transparent pixels are blended with white.
 
     Args:
         file: the video file, or its bytes.
         form: form of the frames.
-        changes: what was changed is added as keys, such as "cropped".
+        changes: a dictionary to which conversions such as "cropped" are added as keys.
 
     Raises:
         ValueError: if the file cannot be decoded or has no frames; the message has the path.
@@ -151,7 +151,7 @@ def _stream(container: Any) -> Any:
             continue
         context = stream.codec_context
         if context is None:
-            raise RuntimeError("the installed PyAV (av) has no decoder for its codec")
+            raise RuntimeError("the installed PyAV (av) has no decoder for the codec of the video")
         _check_size(context.width, context.height)
         return stream
     raise RuntimeError("the file has no video")
@@ -160,7 +160,7 @@ def _stream(container: Any) -> Any:
 def _check_size(width: int, height: int) -> None:
     if not 0 < width * height <= PIXELS:
         raise RuntimeError(
-            f"its frames have {width} x {height} pixels; 1 to {PIXELS:,} pixels are read"
+            f"its frames have {width} x {height} pixels, but must have 1 to {PIXELS:,}"
         )
 
 

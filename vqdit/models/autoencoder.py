@@ -82,12 +82,12 @@ class LeveledAutoencoder(Autoencoder):
         return nn.Conv(width, kernel, dtype=self.dtype, use_bias=use_bias, name="in")(x)
 
     def down(self, h: Grid, level: int, mask: Mask = None) -> Grid:
-        """Applies the layers behind a level of the encoder that reduce the resolution."""
+        """Applies the layers that reduce the resolution after a level of the encoder."""
         name = f"level_{level}_down"
         return Downsample(h.shape[-1], h.ndim - 2, self.dtype, name=name)(h, mask)
 
     def up(self, h: Grid, level: int, mask: Mask = None) -> Grid:
-        """Applies the layers behind a level of the decoder that increase the resolution."""
+        """Applies the layers that increase the resolution after a level of the decoder."""
         name = f"level_{level}_up"
         return Upsample(h.shape[-1], h.ndim - 2, self.dtype, name=name)(h, mask)
 

@@ -108,9 +108,9 @@ class Autoencoder(Component):
         Args:
             params: parameters, from `init` or the optimizer.
             x: data.
-            width: channels of the output; must be the width for `init`.
-            mask: False at padding of sequences x [b, n, c] of any n; the output [b, real(n), width]
-                is 0 after the end of each sequence.
+            width: channels of the output; must equal the `width` that `init` got.
+            mask: False at padding of sequences x [b, n, c], where n may be any number; the output
+                [b, real(n), width] is 0 after the end of each sequence.
         """
         encoder, variables = self.encoder(width), {"params": params["encoder"]}
         if mask is None:

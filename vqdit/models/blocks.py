@@ -56,11 +56,12 @@ class BlockConfig(Component):
 
 
 class Segment(NamedTuple):
-    """Consecutive tokens of one modality, with the same rows of the condition.
+    """Consecutive tokens of one modality, and how many rows of the condition they use.
 
     Attributes:
         name: name of the modality; "" for registers.
-        rows: number of rows of the condition c: 1, or more, each for the same number of tokens.
+        rows: number of rows of the condition c. One row is for all tokens; of several rows, each is
+            for the same number of consecutive tokens.
         tokens: number of tokens.
         is_context: True if other tokens attend to these tokens, but the network has no predictions
             for them.
@@ -104,7 +105,8 @@ class Block(nn.Module):
     Attributes:
         config: configuration that all blocks share.
         segments: one segment per modality.
-        record: kind of the additional result.
+        record: additional result of the block: "weights" (attention weights), "keys" (keys and
+            values) or "nothing".
     """
 
     config: BlockConfig
@@ -237,7 +239,7 @@ def _bounded(config: BlockConfig, h: Float[Array, "b l h d"], name: str) -> Floa
 def _attended(
     config: BlockConfig, q: Array, k: Array, v: Array, conditioning: Conditioning, record: Record
 ) -> tuple[Hidden, Any]:
-    """Returns the result of self-attention, and the additional result."""
+    """Returns the result of self-attention, and the additional result that `record` names."""
     visible = for_first_queries(conditioning.visible, q.shape[1])  # the tokens that `_kv` keeps
     if conditioning.turn is not None:
         q, k = rotate(q, conditioning.turn[:, : q.shape[1]]), rotate(k, conditioning.turn)

@@ -46,7 +46,7 @@ class CachedDiT(Component):
     name: str
 
     def others(self, params: Params, x: Named[X], t: Times, mask: Mask | None = None) -> Kept:
-        """Returns the cache with the other modalities, still without room for tokens of `name`.
+        """Returns a cache of the other modalities' tokens, without room for tokens of `name`.
 
         The arguments are those of `DiT.apply`; codes and time of the generated modality are
         ignored.

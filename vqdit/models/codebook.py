@@ -7,7 +7,7 @@ from vqdit.typing import Array, Bool, Float, Int, Key, Stats
 
 
 class Codebook(nn.Module):
-    """Has the parameters of a quantizer; the quantizer's statistics are passed as an argument.
+    """Holds the parameters of a quantizer; the quantizer's statistics are passed as an argument.
 
     >>> import jax, jax.numpy as jnp
     >>> from vqdit.quantizers import VQ

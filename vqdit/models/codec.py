@@ -25,10 +25,11 @@ class Stage(NamedTuple):
         module: if windowed, maps activations and their lengths to the activations and lengths of
             the next stage; if recurrent, maps activations and a state (None at the start) to
             activations and the next state.
-        before: number of inputs before its own on which an output depends.
-        after: number of inputs after its own on which an output depends.
+        before: an output depends on this many inputs before its own position.
+        after: an output depends on this many inputs after its own position.
         rate: outputs per input.
-        mirrored: number of inputs needed for the first output, as the start is mirrored.
+        mirrored: number of inputs that the first output needs because the start is padded by
+            reflection.
         is_recurrent: whether the stage is recurrent.
     """
 

@@ -17,13 +17,13 @@ class Step(NamedTuple):
     """A layer of an encoder or a decoder.
 
     Attributes:
-        name: name of its parameters.
-        channels: width of its output.
+        name: name of the layer's parameters.
+        channels: width of the layer's output.
         kind: "conv", "transposed", or a residual "block".
-        width: size of its kernel in positions.
-        stride: factor by which it changes the number of positions.
-        dilation: distance between neighbouring positions of its kernel.
-        is_first: whether no activation precedes it.
+        width: size of the kernel in positions.
+        stride: factor by which the layer changes the number of positions.
+        dilation: distance between neighbouring positions of the kernel.
+        is_first: True for a layer without an activation before it.
     """
 
     name: str
@@ -58,7 +58,7 @@ class ConvCodec(Codec):
             codec depend on the later positions that are mirrored.
         norm: normalisation: "weight_norm" of the kernels; or "time_group_norm" of every layer's
             output, over all positions and channels of a recording.
-        dtype: precision of the convolutions; parameters and the rest stay float32.
+        dtype: precision of the convolutions; parameters and all other operations stay float32.
     """
 
     channels: int = 32
@@ -107,8 +107,8 @@ class ConvCodec(Codec):
     def last_layer(self) -> tuple[str, ...]:
         if self.bounded:
             raise ValueError(
-                f"the decoder of {type(self).__name__} ends in tanh, so the adaptive weight cannot "
-                "be computed from its last layer; give the weight as a number"
+                f"the decoder of {type(self).__name__} ends in tanh, so the adaptive weight of the "
+                "adversary cannot be computed from its last layer; use adaptive=False"
             )
         return ("decoder", self.decoder_stages(1)[-1].module.name or "", "out", "kernel")
 
@@ -178,7 +178,7 @@ class ConvCodec(Codec):
         return [self.stage("convolutions", *steps, is_end=True)]
 
     def stage(self, name: str, *steps: Step, is_end: bool = False) -> Stage:
-        """Returns these layers as a windowed stage; `is_end` is True if they end in samples."""
+        """Returns these layers as a windowed stage; `is_end`: their outputs are samples."""
         before, after, rate = Fraction(0), Fraction(0), Fraction(1)
         for step in steps:
             is_up = step.kind == "transposed"

@@ -22,7 +22,7 @@ class Judgement(NamedTuple):
 
     Attributes:
         logits: a high logit means original.
-        mask: True at logits that are not of padding, along the first axis; None if all are real.
+        mask: False at logits of padding, along their first axis; None if there is no padding.
         features: activations of the layers, each with the mask of its first axis; empty if the
             network has no features for feature matching.
     """
@@ -130,7 +130,7 @@ class PatchGAN(Discriminator):
         return last if self.blur else last[:, 1:]
 
     def masks(self, mask: Mask) -> list[Any]:
-        """Returns the padding masks of the inputs of the second and later layers and of `out`."""
+        """Returns the masks of the inputs of all layers after the first, including `out`."""
         masks: list[Any] = []
         for layer in range(self.layers + 1):
             if mask is not None:

@@ -24,8 +24,8 @@ class InceptionOutput(NamedTuple):
     """What the network gives for pictures.
 
     Attributes:
-        features: means of the last activations, of which FID is a distance.
-        logits: answers for the classes without the bias, as the Inception Score uses them.
+        features: last activations, averaged over positions; FID compares their distributions.
+        logits: logits of the classes without the bias, as the Inception Score uses them.
     """
 
     features: Float[Array, "b 2048"]
@@ -37,7 +37,7 @@ def inception(params: Params, x: Float[Array, "b 299 299 3"]) -> InceptionOutput
 
     Args:
         params: `kernel` and `bias` by name of the convolution, as in torchvision, and `fc`, the
-            kernel of the classes.
+            kernel of the layer of the logits.
         x: pictures.
     """
     conv = functools.partial(_conv, params)
@@ -63,7 +63,7 @@ def _numbered(name: str, count: int) -> list[str]:
 
 
 def _conv(params: Params, name: str, x: Array, stride: int = 1, padding: str = "SAME") -> Array:
-    """A convolution and a rectifier; strides of 2 have no padding."""
+    """Applies a convolution and a ReLU; strides of 2 have no padding."""
     weights = params[name]
     y = lax.conv_general_dilated(
         x,
@@ -76,7 +76,7 @@ def _conv(params: Params, name: str, x: Array, stride: int = 1, padding: str = "
 
 
 def _branch(params: Params, block: str, x: Array, names: list[str], stride: int = 1) -> Array:
-    """A chain of convolutions, of which the last one has the stride."""
+    """Applies a chain of convolutions, of which the last one has the stride."""
     for name in names:
         last = stride if name == names[-1] else 1
         x = _conv(params, f"{block}.branch{name}", x, stride=last)
@@ -95,7 +95,7 @@ def _halved(params: Params, block: str, x: Array, *branches: list[str]) -> Array
 
 
 def _last(params: Params, block: str, x: Array, pool: Callable[[Array], Array]) -> Array:
-    """A block whose wide branches end in a row and a column of weights."""
+    """Applies a block whose wide branches end in a 1x3 and a 3x1 convolution, concatenated."""
     parts = [_branch(params, block, x, ["1x1"])]
     for names, ends in ((["3x3_1"], "3x3_2"), (["3x3dbl_1", "3x3dbl_2"], "3x3dbl_3")):
         wide = _branch(params, block, x, names)
@@ -113,6 +113,6 @@ def _max_same(x: Array) -> Array:
 
 
 def _average(x: Array) -> Array:
-    """The mean of 3x3 pixels, of which those outside do not count."""
+    """Returns the mean of each 3x3 window, without positions outside the image."""
     counts = lax.reduce_window(jnp.ones((1, *x.shape[1:3], 1)), 0.0, lax.add, WINDOW, ONE, "SAME")
     return lax.reduce_window(x, 0.0, lax.add, WINDOW, ONE, "SAME") / counts

@@ -1,9 +1,10 @@
-"""Parameters of an autoencoder of clips from those of an autoencoder of images.
+"""Initialises an autoencoder of clips with the parameters of an autoencoder of images.
 
 A kernel of the image network becomes the newest slice in time of the kernel of the video network,
 whose other slices are zero. Parts that exist only in the video network begin as identities. So a
-clip of one frame has the tokens and pixels of the image network, and a still clip repeats them. Yu
-et al., "MAGVIT", arXiv:2212.05199, section 3.1, uses the centre slice, which is not causal.
+clip of one frame has the tokens and pixels of the image network, and a clip of equal frames has
+copies of these in every frame. Yu et al., "MAGVIT", arXiv:2212.05199, section 3.1, uses the centre
+slice, which is not causal.
 """
 
 from typing import Any
@@ -20,7 +21,7 @@ SHARED = ("channels", "patch", "groups")
 
 
 def can_inflate(model: Autoencoder, source: Any) -> bool:
-    """Returns whether a network of clips shall start from this network of images."""
+    """Returns whether a network of clips can start from this network of images."""
     is_image = isinstance(source, LeveledAutoencoder) and not isinstance(source, VideoAutoencoder)
     return isinstance(model, VideoAutoencoder) and is_image
 
@@ -42,7 +43,7 @@ def inflated(model: Autoencoder, source: Autoencoder, fresh: Params, found: Para
     if left:
         raise ValueError(
             f"a {type(model).__name__} cannot start from this {type(source).__name__}, whose layer "
-            f"{left[0]} has another place or size in it; use the same fields in both"
+            f"{left[0]} it lacks or has in another size; use the same fields in both networks"
         )
     return merged
 
@@ -62,7 +63,7 @@ def _check(model: Autoencoder, source: Autoencoder) -> None:
 
 
 def _merged(fresh: Any, found: Any, path: str) -> tuple[Any, list[str]]:
-    """Returns the parameters at a path, and the paths of those that do not fit."""
+    """Returns the parameters at a path, and the paths of the parameters that do not fit."""
     if not isinstance(fresh, dict) or not isinstance(found, dict):
         if isinstance(fresh, dict) or isinstance(found, dict) or not _fits(fresh, found):
             return fresh, [path]
@@ -78,7 +79,7 @@ def _merged(fresh: Any, found: Any, path: str) -> tuple[Any, list[str]]:
 
 
 def _kernel(shape: tuple[int, ...], axes: int) -> tuple[int, ...]:
-    """Returns the shape of a kernel with so many axes: leading ones are 1."""
+    """Returns the shape of a kernel, with leading axes of length 1 up to `axes` axes."""
     return (1,) * (axes - len(shape)) + shape if len(shape) > 1 else shape
 
 
@@ -91,7 +92,7 @@ def _fits(fresh: Array, found: Array) -> bool:
 
 
 def _placed(fresh: Array, found: Array) -> Array:
-    """Returns a kernel in the newest slice in time and the centre in space, with zeros around."""
+    """Pads a kernel with zeros to the shape of `fresh`: it is last in time and centred in space."""
     axes = max(fresh.ndim, found.ndim)
     mine, theirs = _kernel(fresh.shape, axes), _kernel(found.shape, axes)
     kernel = jnp.asarray(found).reshape(theirs)

@@ -117,7 +117,8 @@ class Mimi(ConvCodec):
         heads: attention heads.
         window: number of positions to which a position attends.
         hidden: width of the MLPs of the transformers.
-        base: ratio of the frequencies of the rotary positions.
+        base: base of the rotary frequencies, base^(-2 i / d) for channel pair i of a head of width
+            d.
         layer_scale: initial value of the learned scales of the transformers' residual branches.
         epsilon: added to the variance in the norms of the transformers.
         token_groups: groups of channels of the transposed convolution of stride `token_stride`; 0

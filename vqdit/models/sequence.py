@@ -35,7 +35,7 @@ def check_blocks(inputs: Named[Tokens], config: BlockConfig, patch: int) -> None
         if count % tokens.block:
             near = [n for n in range(1, count + 1) if count % n == 0]
             near = min(near, key=lambda n: abs(n - tokens.block))
-            raise ValueError(f"{own} does not divide its {count} positions; use block={near}")
+            raise ValueError(f"{own} does not divide the {count} positions; use block={near}")
         if (tokens.patch or patch) != 1:
             raise ValueError(
                 f"{own} needs one token per position, but the patch is {tokens.patch or patch}; "

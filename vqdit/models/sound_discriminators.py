@@ -58,7 +58,9 @@ class SoundDiscriminator(Discriminator):
         del mask
 
     def apply(self, params: Params, x: Float[Array, "b n c"], mask: Mask = None) -> Array:
-        raise TypeError(f"{type(self).__name__} has several arrays of logits; call judge")
+        raise TypeError(
+            f"{type(self).__name__} has several arrays of logits; call `judge` instead of `apply`"
+        )
 
 
 class MultiPeriod(SoundDiscriminator):

@@ -39,7 +39,7 @@ class Tokens(Component):
         return tuple(size // (self.patch or patch) for size in self.grid)
 
     def is_doubled(self, count: int) -> bool:
-        """Returns whether `count` is the number of noised and clean codes of all blocks."""
+        """Returns whether `count` positions are the noised, then the clean codes of all blocks."""
         return self.block > 0 and count == 2 * math.prod(self.grid)
 
 

@@ -53,8 +53,8 @@ class VideoAutoencoder(LeveledAutoencoder):
         attention: levels in which attention within each frame follows every block.
         norm: normalisation. "group" is group norm of each frame; "layer" and "rms" normalise the
             channels at each position.
-        groups: number of groups of "group"; 0 computes it from the width.
-        padding: values before the first frame: "repeat" repeats the first frame.
+        groups: number of groups for norm="group"; 0 computes it from the width.
+        padding: frames before the first one: "repeat" (copies of the first frame) or "zeros".
         upsampling: method by which the decoder increases the number of frames. "repeat" is causal.
             With "linear", as in VidTok, a frame also depends on the next frame of tokens.
         z_channels: width between the last causal convolution and a 1x1 convolution to the width of
@@ -105,7 +105,7 @@ class VideoAutoencoder(LeveledAutoencoder):
 
     @property
     def time_stride(self) -> int:
-        """Number of frames per frame of tokens, behind the first one."""
+        """Number of frames per frame of tokens, after the first frame."""
         return math.prod(self._strides("time_strides"))
 
     @property
@@ -115,7 +115,7 @@ class VideoAutoencoder(LeveledAutoencoder):
 
     @property
     def is_causal(self) -> bool:
-        """Whether no decoded frame depends on a later frame of tokens; tokens never do."""
+        """Whether a decoded frame depends only on tokens of its own and of earlier frames."""
         return self.upsampling == "repeat" or self.time_stride == 1
 
     def real(self, length: Any) -> Any:
@@ -155,8 +155,9 @@ class VideoAutoencoder(LeveledAutoencoder):
             params: parameters.
             x: the frames; 1 + n s of the first chunk, and n s of later ones, at a stride of s.
             width: channels of the output.
-            cache: what the call for the chunk before returned; None for the first chunk.
-            last: whether no chunk follows.
+            cache: the cache that the call for the previous chunk returned; None for the first
+                chunk.
+            last: True for the last chunk of the clip.
 
         Returns:
             The output, float32, and the cache for the next chunk, which is None after the last.

@@ -98,7 +98,11 @@ def _of_documents(
 
 
 def _of_blocks(pieces: list[Piece], number: int) -> Bool[Array, "#b l l"]:
-    """A query sees clean tokens of blocks below its limit, and noised tokens of its group."""
+    """Returns which tokens attend to which under the rules for modality `number`, which has blocks.
+
+    Each token gets a block number, a group and a limit. A query attends to keys whose block number
+    is below the query's limit, and to keys of its group, the noised tokens of the same block.
+    """
     piece = pieces[number]
     halves = 2 if piece.is_double else 1
     block = np.arange(piece.tokens // halves) // piece.block

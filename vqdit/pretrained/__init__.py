@@ -85,10 +85,9 @@ def load(
 
     Args:
         path: a diffusers folder with a VQModel, an AutoencoderKL, a causal AutoencoderVidTok or a
-            DiTTransformer2DModel; or a
-            checkpoint of taming-transformers, latent-diffusion (including whole LDMs), LlamaGen's
-            VQ tokenizer, DiT, SiT or DAC; or a folder of transformers with an EncodecModel, a
-            DacModel or a MimiModel.
+            DiTTransformer2DModel; or a checkpoint of taming-transformers, latent-diffusion
+            (including whole LDMs), LlamaGen's VQ tokenizer, DiT, SiT or DAC; or a folder of
+            transformers with an EncodecModel, a DacModel or a MimiModel.
         size: edge of a tokenizer's images in pixels.
         kind: "sit" for a checkpoint of SiT, whose tensors have the same names as in DiT.
         heads: number of attention heads of a DiT or SiT checkpoint; 0 infers it for published
@@ -181,7 +180,8 @@ def write(imported: Imported, folder: Path, *, pictures: str = "", option: str =
         imported: a tokenizer returned by `convert`.
         folder: a new or empty folder.
         pictures: folder of images, sounds or videos, which becomes the data of the workdir's
-            experiment; empty for `pictures`, `recordings` or `videos`.
+            experiment; empty means the folder `pictures`, `recordings` or `videos`, whichever fits
+            the tokenizer.
         option: name of the option that sets the folder, for error messages.
 
     Raises:
@@ -206,4 +206,4 @@ def _source(modality: Modality, folder: str) -> Source:
 
 
 def _nothing(name: str) -> Trained:
-    raise ValueError(f"an imported tokenizer cannot refer to another run, got {name!r}")
+    raise ValueError(f"an imported tokenizer cannot use another run, but asks for the run {name!r}")

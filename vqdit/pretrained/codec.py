@@ -53,7 +53,7 @@ def _product(g: Stored, v: Stored) -> np.ndarray:
 
 
 def with_summed_biases(tensors: Mapping[str, Stored]) -> dict[str, Stored]:
-    """Returns tensors in which their sum replaces the two biases of every LSTM layer."""
+    """Returns tensors in which the sum of the two biases of an LSTM layer replaces both biases."""
     found = dict(tensors)
     for name in tensors:
         other = name.replace(".bias_ih_", ".bias_hh_")
@@ -92,7 +92,7 @@ def fill(abstract: Params, name: Name, tensors: Mapping[str, Stored]) -> Params:
 
 
 def _axes(path: str, count: int) -> tuple[int, ...] | None:
-    """Returns the transposition from our axes to torch's; None if they are equal."""
+    """Returns the transposition from vqdit's axes to torch's; None if both have the same order."""
     parts = path.split("/")
     is_transposed = parts[-2].endswith("_up") or parts[-3:-1] == ["up", "conv"]
     if parts[-1] == "kernel" and count == 3:

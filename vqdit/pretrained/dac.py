@@ -20,7 +20,7 @@ from vqdit.quantizers.vq import VQUse
 
 
 class Names(NamedTuple):
-    """Names of the layers in a project; {level} counts from the first one of encoder or decoder.
+    """Names of layers in a project; {level} counts from the first level of encoder or decoder.
 
     Attributes:
         first: first layer of the encoder, and of the decoder.

@@ -133,7 +133,7 @@ def weights(folder: Path) -> dict[str, Stored]:
 
 
 def _from_shards(index: Path) -> dict[str, Stored]:
-    """Returns the tensors of the files that an index lists, which must be in its folder."""
+    """Returns the tensors of the files that an index lists; these files must be in its folder."""
     files = sorted(set(read_json(index, {"weight_map": {str: str}})["weight_map"].values()))
     for name in files:
         if name in ("", ".", "..") or set(name) & set("/\\\0"):

@@ -88,7 +88,7 @@ def convert(config: Mapping[str, Any], tensors: Mapping[str, Stored]) -> Importe
 
 
 def convolutions(config: dict[str, Any]) -> dict[str, Any]:
-    """Returns the fields of a network that the configs of EnCodec and Mimi share."""
+    """Returns the fields of `ConvCodec` that the configs of EnCodec and Mimi both have."""
     is_causal = flag(config, "use_causal_conv")
     return {
         "channels": whole(config, "num_filters", 32),
@@ -109,7 +109,7 @@ def padding(config: dict[str, Any], default: str) -> Any:
 
 
 def names(model: ConvCodec, *, has_lstm: bool) -> dict[str, str]:
-    """Returns the name of every layer in torch, by the path of its parameters.
+    """Returns torch's name of every layer, keyed by the path of the layer's parameters.
 
     Torch numbers all elements of a list of layers, including activations and an LSTM.
     """

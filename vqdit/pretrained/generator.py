@@ -99,7 +99,9 @@ def export(
     """
     _, task, params, _, frozen, _ = restoring.restore(source)
     if not isinstance(task, DiffusionTask):
-        raise ValueError(f"{source} is a {type(task).__name__}; only a DiT can be exported")
+        raise ValueError(
+            f"{source} has a {type(task).__name__}; only a run of a DiT can be exported"
+        )
     if len(task.targets) != 1 or len(task.conditions) != 1:
         raise ValueError(
             f"a DiT that generates {', '.join(task.targets)}, conditioned on "

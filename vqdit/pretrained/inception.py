@@ -1,7 +1,7 @@
 """Converts the public weights of FID's Inception, a file of torch, for `vqdit.models.inception`.
 
-The user supplies the file: pt_inception-2015-12-05-6726825d.pth of pytorch-fid, or the equal one of
-torch-fidelity. Its name ends in the first digits of its SHA-256.
+The user supplies the file: pt_inception-2015-12-05-6726825d.pth of pytorch-fid, or the identical
+file of torch-fidelity. The file's name ends in the first digits of its SHA-256.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ EPSILON = 1e-3
 
 
 def variant(checksum: str) -> str:
-    """Returns the name of a file of weights by its SHA-256; empty if it is not known."""
+    """Returns the name of the public weights with this SHA-256; empty if it is not known."""
     return KNOWN.get(checksum[:8], "")
 
 
@@ -32,7 +32,7 @@ def read_inception(file: Path) -> Params:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it has no such weights, or they do not fit the network.
+        ValueError: the file does not have these weights, or they do not fit the network.
     """
     tensors = read_tensors(file)
     try:
@@ -46,7 +46,8 @@ def read_inception(file: Path) -> Params:
         ) from error
     if found.features.shape != (1, 2048):
         raise ValueError(
-            f"{file} has an Inception with {found.features.shape[1]} features, not FID's 2048"
+            f"{file} has an Inception with {found.features.shape[1]} features, but FID's has 2048; "
+            "use pytorch-fid's file"
         )
     return params
 

@@ -57,7 +57,7 @@ class Codebook(NamedTuple):
 
 
 class Names(NamedTuple):
-    """Names of the modules of encoder and decoder in a project, without these prefixes.
+    """Names of the modules in a project, without the prefix "encoder" or "decoder".
 
     Names are patterns with {level}, counted from 0 at the image's resolution, {rising}, counted
     from 0 at the latents' resolution, and {number}, the index within a level. Pairs have one

@@ -109,8 +109,8 @@ def _token_stride(config: dict[str, Any], rate: int, hop: int) -> int:
     stride = int(math.ceil(rate / hop) / frames)
     if stride < 2:
         raise ValueError(
-            f"a Mimi whose frame_rate is {frames:g}, the rate of its convolutions, cannot be "
-            "imported; frame_rate must be at most half of it"
+            f"a Mimi with frame_rate={frames:g} cannot be imported: frame_rate must be at most "
+            "half of the rate after the strided convolutions of its encoder"
         )
     return stride
 

@@ -72,4 +72,4 @@ def _entry(entry: Any) -> tuple[np.dtype, tuple[int, ...], int, int]:
             dtype, shape = DTYPES[kind], sizes(*shape)
             if stop - start == math.prod(shape) * dtype.itemsize and start >= 0:
                 return dtype, shape, start, stop
-    raise ValueError(f"{str(entry)[:80]} is not a tensor")
+    raise ValueError(f"{str(entry)[:80]} does not describe a tensor")

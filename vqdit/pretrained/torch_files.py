@@ -49,7 +49,7 @@ def read(file: Path) -> dict[str, Stored]:
     try:
         content = _read_torch(file)
     except _Unsupported as error:
-        raise ValueError(f"{file} {error}") from error
+        raise ValueError(f"{file}: {error}") from error
     except UNREADABLE as error:
         raise damaged(file, error) from error
     for name in WRAPPERS:
@@ -81,21 +81,21 @@ def _read_torch(file: Path) -> Any:
         claimed, size = sum(info.file_size for info in archive.infolist()), file.stat().st_size
         if claimed > size:
             raise ValueError(
-                f"its members declare {claimed:,} bytes, but the file has {size:,}, and torch does "
-                "not compress"
+                f"its members declare {claimed:,} bytes, but the file has only {size:,}, although "
+                "torch does not compress its files"
             )
         structure = next((name for name in members if name.endswith("/data.pkl")), None)
         if structure is None:
             raise _Unsupported(
-                "is a zip archive but not a torch checkpoint: it has no data.pkl; load it with "
-                "torch and save its state_dict again"
+                "the file is a zip archive but not a torch checkpoint: it has no data.pkl; load it "
+                "with torch and save its state_dict again"
             )
         root = structure.removesuffix("data.pkl")
         order = root + "byteorder"
         if order in members and archive.read(order) != b"little":
             raise _Unsupported(
-                "was written on a big-endian machine, which is not supported; save it again on a "
-                "little-endian machine"
+                "the file was written on a big-endian machine, which is not supported; save it "
+                "again on a little-endian machine"
             )
         pickled = archive.read(structure)
 

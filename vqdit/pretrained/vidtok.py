@@ -1,8 +1,9 @@
 """Imports diffusers folders with an `AutoencoderVidTok`, the causal tokenizers of VidTok.
 
 Tang et al., "VidTok: A Versatile and Open-Source Video Tokenizer", arXiv:2412.13061. The original
-takes clips whose first frame stands stride - 1 times before them, and drops as many decoded frames.
-As all its layers repeat the first frame, `VideoAutoencoder` computes the same without them.
+puts stride - 1 copies of the first frame before a clip, and drops as many decoded frames. All its
+layers pad clips with copies of the first frame, so `VideoAutoencoder` computes the same without
+these additional frames.
 """
 
 from collections.abc import Mapping
@@ -136,7 +137,11 @@ def _strides(
 
 
 def _name(path: str) -> str:
-    """Returns the original name of a parameter, such as encoder/level_0_time_1/conv_1/kernel."""
+    """Returns the original name of a parameter.
+
+    Args:
+        path: path of the parameter, such as "encoder/level_0_time_1/conv_1/kernel".
+    """
     side, module, *parts, leaf = path.split("/")
     is_decoder, is_level = side == "decoder", module.startswith("level")
     is_causal = not is_level or "_time_" in module  # convolutions of frames have no padding
@@ -170,7 +175,7 @@ def _foreign(shape: Shape) -> Shape:
 
 
 def _squeezed(shape: Shape) -> Shape:
-    """Returns the shape without axes of length 1 of the kernel, which are in one form only."""
+    """Returns the shape without kernel axes of length 1, which only one of the two models has."""
     return (*shape[:2], *(size for size in shape[2:] if size > 1))
 
 

@@ -1,4 +1,4 @@
-"""Processes, which define how data become noise over t in [0, 1], and a network's target."""
+"""Processes define how data become noise over t in [0, 1], and what a network predicts."""
 
 from vqdit.processes.base import LogitNormal, Process, TimeDistribution, Uniform
 from vqdit.processes.coarse_to_fine import CoarseToFine

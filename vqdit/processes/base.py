@@ -110,19 +110,20 @@ class Process(Component):
         raise TypeError(f"{type(self).__name__} must define the method 'noise_share'")
 
     def time_at(self, share: Values) -> Values:
-        """Returns the t at which this fraction of codes is noise: the inverse of `noise_share`."""
+        """Inverts `noise_share`: returns the t at which `share` of the codes are expected noise."""
         raise TypeError(f"{type(self).__name__} must define the method 'time_at'")
 
     def time_seen(self, t: Share, open_share: Share, noise: Share | float = 0.0) -> Share:
-        """Returns the time for the network if some positions do not follow the process.
+        """Returns the time that the network gets if only some positions follow the process.
 
-        It is the time at which the expected fraction of noise is that of these codes (discrete
-        processes only).
+        At this time, the fraction of noise that the process expects equals the expected fraction of
+        noise in the example (discrete processes only).
 
         Args:
             t: time of the positions that follow the process.
-            open_share: fraction of these positions.
-            noise: fraction of positions that are noise at every time; all others are known.
+            open_share: fraction of the positions that follow the process.
+            noise: fraction of the positions that are noise at every time; all other positions are
+                known.
         """
         return self.time_at(noise + open_share * self.noise_share(t))
 
@@ -189,9 +190,10 @@ class LogitNormal(TimeDistribution):
 def strata(key: Key[Array, ""], index: Index, size: int) -> Float[Array, " b"]:
     """Draws u in (0, 1] per example, one in each of `size` equal strata.
 
-    The whole batch shares one random number. The variance of the loss is then much smaller than
-    with independent draws. This is the low-discrepancy sampling of Kingma et al., "Variational
-    Diffusion Models", arXiv:2107.00630, appendix I.1.
+    `index` is the row of each example in the global batch of `size` examples. The whole batch
+    shares one random number. The variance of the loss is then much smaller than with independent
+    draws. This is the low-discrepancy sampling of Kingma et al., "Variational Diffusion Models",
+    arXiv:2107.00630, appendix I.1.
     """
     u = jax.random.uniform(key, dtype=jnp.float32)
     return 1.0 - jnp.mod(u + index / size, 1.0)  # in (0, 1]: at t = 0 there is nothing to learn

@@ -50,7 +50,9 @@ class Categorical(Process):
 
     def width(self, space: tuple[int, ...]) -> int:
         if len(set(space)) > 1:
-            raise ValueError(f"{type(self).__name__} needs codebooks of one size, got {space}")
+            raise ValueError(
+                f"{type(self).__name__} needs codebooks of equal size, got the sizes {space}"
+            )
         return sum(space)
 
     def noise_share(self, t: Values) -> Values:

@@ -1,17 +1,19 @@
 """Masked diffusion over the q codes of a residual quantizer, the coarse codes before the fine ones.
 
-Every codebook l = 0 (the coarsest), ..., q - 1 has a part [a_l, b_l] of the time in which its codes
-are masked, and so a time of its own,
+Every codebook l = 0 (the coarsest), ..., q - 1 has a part [a_l, b_l] of [0, 1] in which its codes
+become masked. Its own time t_l goes from 0 to 1 in this part,
 
     t_l = clip((t - a_l) / (b_l - a_l), 0, 1),        p(mask) = m(t_l),
 
-with m and all formulas of `Masked`. The parts are disjoint and those of fine codes come first:
-sampling, for which t falls, reveals all coarse codes before the finer ones, which are conditioned
-on them; training noises one codebook at a time. Borsos et al., "SoundStorm", arXiv:2305.09636,
-section 3.2, and Ziv et al., "MAGNeT", arXiv:2401.04577, generate in this order.
+with m and all formulas of `Masked`. The parts are disjoint, and the parts of fine codes are nearest
+to t = 0. In sampling, t falls from 1 to 0, so all coarse codes are revealed before the finer codes,
+which depend on them. In training, one codebook at a time is partly masked. Borsos et al.,
+"SoundStorm", arXiv:2305.09636, section 3.2, and Ziv et al., "MAGNeT", arXiv:2401.04577, generate in
+this order.
 
-The part of codebook l is proportional to 1 / (l + 1), so that a sampler gives most of its steps to
-the coarse codes, on which all others depend. MAGNeT gives the first of four codebooks 40 %.
+The length of the part of codebook l is proportional to 1 / (l + 1), so that a sampler takes most of
+its steps for the coarse codes, on which all others depend. MAGNeT gives the first of four codebooks
+40 %.
 """
 
 import dataclasses
@@ -40,7 +42,7 @@ class CoarseToFine(Masked):
     def parts(self) -> tuple[np.ndarray, np.ndarray]:
         """Returns beginning and end of each codebook's part of the time: float32 [q] each."""
         if self.codebooks < 1:
-            raise ValueError("CoarseToFine has codebooks=0; use process.bind(sizes)")
+            raise ValueError("CoarseToFine needs codebooks >= 1, got 0; use process.bind(sizes)")
         shares = 1.0 / np.arange(1, self.codebooks + 1)
         ends = np.cumsum(shares[::-1])[::-1] / np.sum(shares)
         return np.append(ends[1:], 0.0).astype(np.float32), ends.astype(np.float32)
@@ -60,7 +62,7 @@ class CoarseToFine(Masked):
         return begin[level] + (end - begin)[level] * super().time_at(masked - whole)
 
     def time_seen(self, t: Share, open_share: Share, noise: Share | float = 0.0) -> Share:
-        """Returns t, which says what codebook is generated, or 0 if all is known."""
+        """Returns t, which tells the network the current codebook; 0 if all codes are known."""
         return jnp.where(open_share + noise > 0.0, t, 0.0)
 
     def loss(self, prediction: Prediction, x_0: X, x_t: X, noise: Noise, t: Time) -> Loss:

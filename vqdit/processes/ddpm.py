@@ -51,8 +51,9 @@ class DDPM(Gaussian):
         steps: N, the length of the table of betas; the network embeds the index of the step.
         prediction: what the network predicts: "eps" (the noise), "x_0" (the data) or "v".
         learned_sigma: whether the network also predicts the variance of every step, in additional
-            channels, one per channel of the latents. These are trained by the variational bound,
-            which is added to the loss and has no gradient with respect to the other channels.
+            channels, one per channel of the latents. These channels are trained by the variational
+            bound, which is added to the loss and has no gradient with respect to the other
+            channels.
     """
 
     schedule: Literal["linear", "scaled_linear", "cosine"] = "linear"

@@ -8,7 +8,7 @@ where D estimates x_0 and F is the network. With s^2 = sigma^2 + sigma_data^2
     c_noise = ln(sigma) / 4,
 
 so the target of F is (x_0 - c_skip x_t) / c_out = (sigma x_0 / sigma_data - sigma_data eps) / s.
-EDM weights the error of D by 1 / c_out^2, which makes it the mean squared error of F.
+EDM weights the squared error of D by 1 / c_out^2, so its loss is the mean squared error of F.
 
 The time is t = sigma / (1 + sigma), at which `Flow` has the same signal-to-noise ratio; for sigma
 above sigma_max - 1 it is sigma / sigma_max, so that it ends at 1. EDM's training distribution ln

@@ -81,7 +81,7 @@ class Gaussian(Process):
         return self.weighting.weight(alpha, sigma) / (alpha * b - sigma * a) ** 2
 
     def transition(self, t: Values, s: Values) -> tuple[Values, Values]:
-        """Returns the scale of x_s in x_t, s < t, and the variance of the noise added to it."""
+        """Returns c and v of x_t = c x_s + sqrt(v) z for s < t, with z ~ N(0, I)."""
         scale = self.alpha(t) / self.alpha(s)
         return scale, jnp.maximum(self.sigma(t) ** 2 - (scale * self.sigma(s)) ** 2, 0.0)
 

@@ -22,7 +22,10 @@ Present = Named[Bool[Array, " b"]]
 
 
 class Situation(NamedTuple):
-    """For each example, whether a modality is known, and if not, whether it is unknown."""
+    """Of one modality, for each example: whether it is known, and whether it is unknown (t = 1).
+
+    If both are False, the modality is noisy: its time is drawn by `together`.
+    """
 
     known: Bool[Array, " b"]
     unknown: Bool[Array, " b"]
@@ -51,15 +54,15 @@ class JointTimeDistribution(Component):
     Attributes:
         p_one_known: probability of the first two situations, in which modalities are generated from
             one known modality, or unconditionally.
-        weights: relative frequency with which each modality is the known one, > 0. Modalities that
-            are not named have 1, and so has "none". Larger values help the network to understand
-            difficult modalities.
+        weights: relative frequency with which each modality is the known one, > 0. It is 1 for
+            modalities that are not named, and for "none". Larger values help the network to
+            understand difficult modalities.
         p_known: probability with which a modality of the third situation is known, independently of
             the others.
         max_known_time: largest time of known modalities, in [0, 1]. Values above 0 train the
             network not to rely on every detail of its conditions; 0 always shows them completely.
-        p_dropped: probability with which a modality of the third situation that is not known is
-            unknown (t = 1). This trains marginals and the unconditional branch of guidance.
+        p_dropped: in the third situation, probability with which a modality is unknown (t = 1), if
+            it is not known. This trains marginals and the unconditional branch of guidance.
     """
 
     p_one_known: float = 0.0
@@ -75,7 +78,7 @@ class JointTimeDistribution(Component):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of modalities in the fields; a task must have these modalities."""
+        """Names of the modalities that the fields mention; a task must have these modalities."""
         return tuple(self.weights)
 
     def together(
@@ -173,7 +176,7 @@ class Shared(JointTimeDistribution):
 
 
 class Unbalanced(JointTimeDistribution):
-    """Shared times in some examples; in the others one modality has less noise than the rest.
+    """Shared times in some examples; in all others, one modality has less noise than the rest.
 
     If t is the shared time, this modality has the time u t, u ~ U(0, 1). This is the training
     distribution of Byung-Ki et al., "JointDiT", arXiv:2505.00482, in which half of the examples
@@ -205,7 +208,9 @@ class Unbalanced(JointTimeDistribution):
 
 
 class Conditional(JointTimeDistribution):
-    """Some modalities are always known, the others independent: trains one conditional only.
+    """Some modalities are always known, and all others have independent times.
+
+    This trains only one conditional distribution.
 
     Attributes:
         given: names of the modalities that are always known.

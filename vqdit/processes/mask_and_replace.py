@@ -18,8 +18,8 @@ class MaskAndReplace(Replacing):
 
     Attributes:
         mask: m in (0, 1), the fraction of the noise that is the mask.
-        auxiliary: weight of the auxiliary loss; 0.1 equals VQ-Diffusion's 1e-3 in each of its 100
-            steps.
+        auxiliary: weight of the auxiliary loss of `Replacing`; 0.1 equals VQ-Diffusion's 1e-3 in
+            each of its 100 steps.
     """
 
     mask: float = 0.9

@@ -37,7 +37,7 @@ class Masked(Categorical):
         return self.scheduled(t)
 
     def code_times(self, t: Values) -> Float[Array, "*b q"]:
-        """Returns the time of each of the codes of a position. Default: one time t."""
+        """Returns the time of each of the q codes of a position. Default: t for all of them."""
         return t[..., None]
 
     def weight(self, t: Values) -> Values:

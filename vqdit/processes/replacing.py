@@ -56,8 +56,8 @@ class Replacing(Categorical):
         width = super().width(space)
         if self.codes not in (0, space[0]):
             raise ValueError(
-                f"{type(self).__name__} has codes={self.codes}, but its tokens have {space[0]}; "
-                "leave codes=0"
+                f"{type(self).__name__} has codes={self.codes}, but its tokens have codebooks of "
+                f"{space[0]} codes; leave codes=0"
             )
         return width
 
@@ -84,7 +84,7 @@ class Replacing(Categorical):
         """Draws noise for every position: the mask or a random code."""
         if not self.codes:
             raise ValueError(
-                f"{type(self).__name__} needs the number of codes to draw random codes, and "
+                f"{type(self).__name__} needs the number of codes to draw random codes, got "
                 "codes=0; use process.bind(sizes)"
             )
         codes, masks = streams(keys, "code"), streams(keys, "mask")

@@ -42,7 +42,7 @@ class MinSNR(Weighting):
 class EDMWeighting(Weighting):
     """w = snr + 1 / sigma_data^2: the weighting of EDM, for other processes.
 
-    `EDM` has this weight without a weighting, because the mean squared error of F already implies
+    `EDM` with weighting=None already has this weight, because the mean squared error of F implies
     it. The same holds for the mean squared error of v, if data have unit scale and alpha^2 +
     sigma^2 = 1. Karras et al., "Elucidating the Design Space of Diffusion-Based Generative Models",
     arXiv:2206.00364, table 1.

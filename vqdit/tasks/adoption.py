@@ -14,7 +14,7 @@ T = TypeVar("T", bound=Component)
 
 
 def with_adopted(part: T, feature: Feature | None) -> T:
-    """Returns a component whose `modality` has adopted the properties of its column of the data."""
+    """Returns a component whose `modality` has the text units and packing of its data column."""
     modality = getattr(part, "modality", None)
     if not isinstance(modality, Text) or feature is None:
         return part

@@ -81,7 +81,10 @@ class Adversary(Component):
         self.require("matching >= 0", self.matching >= 0.0)
         if self.matching and not self.discriminator.has_features:
             name = type(self.discriminator).__name__
-            raise ValueError(f"{name} has no features; use matching=0, or MultiPeriod or MultiSTFT")
+            raise ValueError(
+                f"{name} has no features for matching; use matching=0, or the discriminator "
+                "MultiPeriod or MultiSTFT"
+            )
         if self.start < 0 or self.r1_every < 1:
             raise ValueError(
                 "Adversary needs start >= 0 and r1_every >= 1, got "
@@ -100,8 +103,9 @@ class Adversary(Component):
         smallest = self.discriminator.smallest
         if min(size) < smallest:
             raise ValueError(
-                f"{type(self.discriminator).__name__} needs edges of at least {smallest}, got "
-                f"{'x'.join(map(str, size))}; give it fewer layers or use larger data"
+                f"{type(self.discriminator).__name__} needs data with edges of at least "
+                f"{smallest}, got {'x'.join(map(str, size))}; give the discriminator fewer "
+                "layers, or use larger data"
             )
 
     def init(self, key: Key[Array, ""], x: Float[Array, "b *size c"]) -> tuple[Params, Averages]:

@@ -72,7 +72,7 @@ class AutoencoderTask(Bottleneck):
     def stored_lengths(self, tokens: Any) -> Any:
         """Converts numbers of tokens to the numbers of stored positions that they decode to.
 
-        This is a whole number of tokens, limited to the largest length of the modality.
+        The result is the length of whole tokens, but at most the largest length of the modality.
         """
         longest = self.modality.lengths[1] if self.modality.lengths else self.modality.grid[0]
         return jnp.minimum(jnp.asarray(tokens) * self.model.downsampling, longest)
@@ -115,7 +115,9 @@ class AutoencoderTask(Bottleneck):
 
         Only tokenizers with a posterior define this method; their tokens are the posterior's mean.
         """
-        raise TypeError(f"a {type(self).__name__} has no posterior")
+        raise TypeError(
+            f"moments need a normal posterior, which a {type(self).__name__} lacks; use a KLTask"
+        )
 
     def encode_standardized(
         self, params: Params, stats: Stats, x: Float[Array, "b *size c"], mask: Mask = None

@@ -54,7 +54,7 @@ class AutoencoderTrainingTask(ReconstructionTask):
         return self.without_training, _for_inference(params), self.bottleneck_stats(stats)
 
     def warm_start(self, source: Task, params: Params, stats: Stats, load: Load) -> Trees:
-        """Starts from a run that may have other losses; losses that it lacks are initialized.
+        """Starts from a run that may have other losses; losses that the run lacks are initialized.
 
         An autoencoder of clips may start from an autoencoder of images.
         """
@@ -248,7 +248,7 @@ class AutoencoderTrainingTask(ReconstructionTask):
 
 
 def _weighted(batch: Batch, old: Any, new: Any) -> Any:
-    """Returns averages whose mean over the parts of a batch equals the average of the batch."""
+    """Returns averages for a part of a batch; their mean over all parts is the batch's average."""
     if not batch.shares:
         return new
     return jax.tree.map(lambda old, new: old + batch.weighted(DATA, new - old), old, new)

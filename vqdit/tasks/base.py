@@ -25,8 +25,9 @@ class Aux(NamedTuple):
         metrics: scalars to log.
         update: argument of `Task.update`: arrays with a row per example, and scalars that are means
             over examples, so that the parts of a batch can be merged into the whole.
-        counts: for each mean in the loss, keyed by name, its number of values. It may depend on the
-            batch and the key, but not on the network. See `Batch.weighted`.
+        counts: for each mean in the loss, keyed by name, the number of values over which it is
+            taken. This number may depend on the batch and the key, but not on the network. See
+            `Batch.weighted`.
     """
 
     metrics: Named[Float[Array, ""]]

@@ -70,7 +70,9 @@ def shown(x_t: X, x_0: X) -> X:
 def surprise(process: Process, prediction: Prediction, x_0: Codes) -> Loss:
     """Returns -log p(x_0) in nats of blocks of one code, each predicted from pure noise."""
     if not isinstance(process, Categorical):
-        raise TypeError(f"blocks need a process over codes, got {type(process).__name__}")
+        raise TypeError(
+            f"blocks need a process over codes, got {type(process).__name__}; use Masked"
+        )
     log_p = jax.nn.log_softmax(process.logits(prediction, x_0.shape[-1]), axis=-1)
     log_p = jnp.take_along_axis(log_p, jnp.maximum(x_0, 0)[..., None], axis=-1)[..., 0]
     return -jnp.sum(jnp.where(x_0 < 0, 0.0, log_p), axis=-1)
@@ -163,7 +165,7 @@ def generate_target(
         keys: one key per sample.
         name: the target.
         sampler: sampler of each block.
-        x: all modalities: noise, or known codes, of the target.
+        x: values of all modalities; those of the target are noise or known codes.
         t: times of the other modalities, which are constant.
         times: times before and after each step of a block.
         unknown: all modalities as pure noise (t = 1), for guidance.

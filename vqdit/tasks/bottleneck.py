@@ -119,7 +119,7 @@ class Bottleneck(Task):
             params: parameters.
             stats: statistics.
             h: the encoder's output.
-            tokens: its tokens.
+            tokens: the tokens of h.
             valid: True for examples that are not padding.
             mask: True at tokens that are not padding, for examples that differ in length.
         """

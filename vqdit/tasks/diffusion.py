@@ -76,7 +76,7 @@ class DiffusionTask(NoisingTask):
             if count != span.stop - span.start:
                 raise ValueError(
                     f"REPA needs features for the {span.stop - span.start} tokens of "
-                    f"{self.repa.target!r}, but its encoder returns {count}; change the encoder's "
+                    f"{self.repa.target!r}, but the encoder returns {count}; change the encoder's "
                     "input size or the patch"
                 )
         return task

@@ -3,10 +3,10 @@
 A user passes an `EditSpec`. `stored_edit` converts it to a `StoredEdit`, whose property `inputs` is
 an `EditInputs`: the part of the request that is passed to the compiled program.
 
-Kept tokens are known from the start. The others start at the time `strength` instead of 1, with the
-example noised to that time: Meng et al., "SDEdit", arXiv:2108.01073. If the network was not trained
-with clean latents among noisy ones, the kept latents are noised to the time of the others in each
-step: Lugmayr et al., "RePaint", arXiv:2201.09865, without its resampling.
+Kept tokens are known from the start. All other tokens start at the time `strength` instead of 1, as
+the example noised to that time: Meng et al., "SDEdit", arXiv:2108.01073. If the network was not
+trained with clean latents among noisy ones, the kept latents are noised to the time of the other
+latents in each step: Lugmayr et al., "RePaint", arXiv:2201.09865, without its resampling.
 """
 
 import math
@@ -125,7 +125,9 @@ def stored_edit(
     mask = mask[None] if mask.shape == modality.grid else mask
     if mask.dtype != bool or mask.shape[1:] != modality.grid or not len(mask):
         size = "x".join(map(str, modality.grid))
-        raise ValueError(f"the mask must be bool and {size}, got {mask.dtype} {list(mask.shape)}")
+        raise ValueError(
+            f"the mask must be bool of size {size}, got {mask.dtype} {list(mask.shape)}"
+        )
     if not mask.any():
         raise ValueError(
             "the mask is False everywhere, so nothing would change; set it to True where to "

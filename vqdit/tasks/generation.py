@@ -31,7 +31,7 @@ class GenerationTask(MultimodalTask):
     """Generation with a trained DiT.
 
     Attributes:
-        guide: the times at which guidance is used, and limits of its effect.
+        guide: options of guidance, such as the times at which it is used.
     """
 
     guide: Guide = Guide()
@@ -162,7 +162,7 @@ class GenerationTask(MultimodalTask):
         return request
 
     def _length(self, request: Request, name: str) -> Int[Array, " b"]:
-        """Returns the number of tokens of a target of variable length, if given or requested."""
+        """Returns the number of tokens of a target of variable length, or -1 if it is not known."""
         given = self.space(name).token_lengths(jnp.sum(request.mask[name], axis=1))
         return jnp.where(request.known[name], given, request.lengths[name])
 

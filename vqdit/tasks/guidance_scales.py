@@ -39,8 +39,8 @@ def check_guidance(
             if source == target or source not in sources:
                 others = ", ".join(sorted({*sources} - {target})) or "nothing"
                 raise ValueError(
-                    f"guidance {pair!r} has no source {source!r}; {target!r} can be guided by: "
-                    f"{others}"
+                    f"guidance {pair!r} cannot use the source {source!r}; {target!r} can be guided "
+                    f"by: {others}"
                 )
             check_hidden(task, [source])
         return
@@ -78,8 +78,8 @@ def check_autoguidance(task: MultimodalTask, weak: MultimodalTask, guidance: Gui
         )
     if guidance is None and task.guidance == 1.0:
         raise ValueError(
-            "autoguidance needs a scale, and the config's scale is 1, which disables guidance; "
-            "set one, such as guidance=2"
+            "autoguidance needs a scale, but the config's scale is 1, which disables guidance; "
+            "set a scale, such as guidance=2"
         )
     if (task.inputs, task.processes) != (weak.inputs, weak.processes):
         different = [n for n in task.inputs if task.inputs[n] != weak.inputs.get(n)]

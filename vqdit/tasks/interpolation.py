@@ -40,7 +40,7 @@ class Interpolation(NamedTuple):
 
     Attributes:
         first: picture at the start of the path.
-        second: picture at its end.
+        second: picture at the end of the path.
         strength: time in [0, 1] to which both pictures are noised before they are mixed. With
             larger values, the samples vary more and resemble the two pictures less.
     """
@@ -55,7 +55,7 @@ class InterpolationInputs(NamedTuple):
 
     Attributes:
         first: stored examples at the start of the path.
-        second: stored examples at its end.
+        second: stored examples at the end of the path.
         share: position of each sample on the path, in [0, 1].
         strength: time at which generation begins, in [0, 1]: 0 decodes the mixture itself, 1 starts
             from pure noise.

@@ -65,7 +65,8 @@ def network_view(
 
     Args:
         x: tokens of every modality, padded to any number.
-        t: times; this function scales those of lengths.
+        t: times of all modalities, scaled for the embedding, except the times of lengths, which
+            this function scales.
         inputs: description of every modality; its grids are for the longest examples.
         targets: names of the targets of variable length.
         conditions: names of the conditions of variable length.

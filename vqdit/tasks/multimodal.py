@@ -124,7 +124,10 @@ class MultimodalTask(Task):
             ValueError: the tokenizer of the target is missing; `load` reads it.
         """
         if name not in self._spaces and name in self.targets:
-            raise ValueError(f"the tokenizer of the target {name!r} is missing from the task")
+            raise ValueError(
+                f"the tokenizer of the target {name!r} is missing from the task; `Task.load` reads "
+                "it"
+            )
         return self._spaces[name]
 
     @functools.cached_property
@@ -219,7 +222,7 @@ class MultimodalTask(Task):
         if feature.shape != shape or own not in ("", feature.encoded):
             raise ValueError(
                 f"{name!r} in the data was encoded by the tokenizer {feature.encoded} into "
-                f"{feature.shape}, but {self.targets[name].reference!r} is the tokenizer "
+                f"tokens {feature.shape}, but {self.targets[name].reference!r} is the tokenizer "
                 f"{f'{own} with tokens {shape}' if own else f'with tokens {shape}'}; encode the "
                 "data with it (vqdit encode), or name the tokenizer of the data"
             )

@@ -106,7 +106,8 @@ class ReconstructionTask(AutoencoderTask):
     def real(self, batch: Batch) -> tuple[Weights, Mask]:
         """Returns the weight of each example, and the mask of its padding if lengths vary.
 
-        The weight is whether an example is valid, or, if lengths vary, its number of positions.
+        The weight is 1 for valid examples and 0 for padding of the batch. If lengths vary, the
+        weight of a valid example is its number of positions.
         """
         valid, mask = batch.valid & batch.present[self.name], batch.mask.get(self.name)
         if mask is None:
@@ -196,7 +197,7 @@ class ReconstructionTask(AutoencoderTask):
     def _spectral(
         self, rate: int, x: Float[Array, "b n c"], y: Float[Array, "b n c"], mask: Mask
     ) -> dict[str, Float[Array, " b"]]:
-        """Returns `spectral_distances`; none of sounds that may be shorter than the window."""
+        """Returns `spectral_distances`; empty if sounds may be shorter than their window."""
         losses, shortest = (
             spectral_distances(rate),
             (self.modality.lengths or self.modality.grid)[0],

@@ -188,7 +188,7 @@ def _time(
 
 
 def _time_seen(process: Process, scored: Scored, t: Float[Array, "b 1"]) -> Float[Array, "b 1"]:
-    """Returns the time that matches the fraction of hidden codes if some are always unknown."""
+    """Returns the time that the network gets; codes that are always unknown make it later."""
     if not process.is_discrete:
         return t
     is_none = jnp.all(scored.x_0 == MASK, axis=-1)

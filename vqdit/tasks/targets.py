@@ -34,7 +34,8 @@ class BaseTarget(Component):
             every block. Blocks need a process over codes; see `vqdit.tasks.blockwise`.
         length_share: fraction of the training examples in which the length of a target of variable
             length is hidden, so that the network learns to predict it. From these examples it
-            learns only the length. Short texts whose length follows from the conditions need more.
+            learns only the length. Short texts whose length follows from the conditions need a
+            larger fraction.
     """
 
     process: Process = Masked()
@@ -138,8 +139,8 @@ class Target(BaseTarget):
             )
         if self.codebooks > len(tokenizer.codebook_sizes):
             raise ValueError(
-                f"{name!r} has codebooks={self.codebooks}, but its tokenizer {self.tokenizer!r} "
-                f"has {len(tokenizer.codebook_sizes)} codebooks"
+                f"{name!r} has codebooks={self.codebooks}, but the tokenizer {self.tokenizer!r} "
+                f"has only {len(tokenizer.codebook_sizes)} codebooks; use codebooks=0 for all"
             )
         if self.posterior == "sample" and tokenizer.codebook_sizes:
             raise ValueError(
@@ -200,7 +201,7 @@ class Condition(Component):
 
     Attributes:
         modality: the label or the text.
-        drop: fraction of the training examples in which it is hidden from the network.
+        drop: fraction of the training examples in which the condition is hidden from the network.
         route: "adaln" adds the embedding of a label to the conditioning vector of every block;
             "cross" lets the DiT attend to the condition by cross-attention.
         hidden: largest fraction of the units of a text that is hidden from the network in training;
@@ -216,8 +217,8 @@ class Condition(Component):
     def __post_init__(self) -> None:
         if not self.modality.vocabulary:
             raise ValueError(
-                f"Condition takes a modality of codes (Text, Label), got "
-                f"{type(self.modality).__name__}"
+                "Condition takes a modality of codes (Text, Label), got "
+                f"{type(self.modality).__name__}; use a Target"
             )
         if self.route == "adaln" and self.modality.grid != (1,):
             raise ValueError(

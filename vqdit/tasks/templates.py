@@ -66,7 +66,7 @@ Piece = Gap | Shaped[np.ndarray, " _"]
 def as_text(modality: Modality) -> Text:
     """Returns the modality if it supports templates; raises ValueError otherwise."""
     if not isinstance(modality, Text):
-        raise ValueError("only texts have templates and prompts")
+        raise ValueError("only texts can have templates and prompts")
     return modality
 
 
@@ -93,7 +93,7 @@ def pieces(modality: Text, spec: Template | Prompt) -> list[Piece]:
             found += [modality.units.encode(text), Gap(int(count or 0))]
         found = [part for part in found[:-1] if isinstance(part, Gap) or len(part)]
     if any((part == END).any() for part in found if isinstance(part, np.ndarray)):
-        raise ValueError("a template has a byte 0, which ends a text")
+        raise ValueError("a template must not have a byte 0, which ends a text; remove it")
     least = _least(found)
     if least > modality.length:
         raise ValueError(

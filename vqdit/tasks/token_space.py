@@ -176,7 +176,8 @@ class TokenizerSpace(TokenSpace):
         """Returns the tokenizer's arrays, and the moments of latents for continuous processes."""
         if trained is None:
             raise ValueError(
-                f"the tokenizer of {name!r} must be trained, but its parameters are missing"
+                f"the tokenizer of {name!r} must be trained, but its parameters are missing; "
+                "train it first"
             )
         frozen = {"params": trained.params, "stats": trained.stats}
         if not self.process.is_discrete:

@@ -3,7 +3,8 @@
     L = |x - D(z_q)|  +  beta |z - sg(z_q)|^2,        z = E(x),  z_q = codebook(z).
 
 van den Oord et al., "Neural Discrete Representation Learning", arXiv:1711.00937, eq. 3. The
-quantizer determines how the codebook learns: from the second term of eq. 3, or by its own update.
+quantizer determines how the codebook learns: from the second term of eq. 3, or by an update of the
+quantizer, such as moving averages.
 """
 
 import dataclasses
@@ -177,7 +178,9 @@ class TokenizerTask(AutoencoderTrainingTask):
         if len(wrong):
             code, book = tokens[tuple(wrong[0])], int(wrong[0][-1])
             of = f" of codebook {book}" if len(sizes) > 1 else ""
-            raise ValueError(f"code {code}{of} is out of range; 0 to {sizes[book] - 1}, or -1")
+            raise ValueError(
+                f"code {code}{of} is out of range; use 0 to {sizes[book] - 1}, or -1 for no code"
+            )
         return tokens.astype(np.int32)
 
     def measure(
