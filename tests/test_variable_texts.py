@@ -16,7 +16,6 @@ from vqdit.models import DiT
 from vqdit.optim import AdamW
 from vqdit.samplers import Unmasking
 from vqdit.tasks import CodeTarget, Condition, DiffusionTask
-from vqdit.tasks.editing import EditSpec
 from vqdit.train import loop
 from vqdit.train.signals import Interrupts
 from vqdit.typing import Named
@@ -94,12 +93,12 @@ def test_lengths_out_of_range_are_refused(folder, lengths, message):
         vqdit.load(folder).sample(1, lengths=lengths)
 
 
-def test_an_edit_of_a_variable_length_is_refused(folder):
-    edit = EditSpec("aaa", strength=0.5)
-    with pytest.raises(
-        ValueError, match="only texts of variable length can be edited, with a template"
-    ):
-        vqdit.load(folder).sample(1, edits={"text": edit})
+def test_a_text_is_varied_at_its_own_length(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = ["sample", f"--workdir={folder}", "--num=6", "--init=text=ccccc", "--strength=0.5"]
+    assert main([*options, "--given=label=2", "--out=varied"]) == 0
+    lines = (tmp_path / "varied/texts.txt").read_text().splitlines()
+    assert [len(line) for line in lines] == [5] * 6 and any("c" in line for line in lines)
 
 
 def test_a_text_of_its_own_length_is_continued_and_filled_in(folder, tmp_path, monkeypatch, capsys):

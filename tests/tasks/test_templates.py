@@ -110,7 +110,7 @@ def test_of_a_variable_text_nothing_is_known_behind_its_end():
     layout = arrange(varying, pieces(varying, Template("ab___3c")), is_whole=True)
     assert layout.keep.tolist() == [*[True] * 2, *[False] * 3, True, *[False] * 6]
     edit = stored_template([layout], varies=True)
-    assert edit.lengths.tolist() == [6] and edit.cut(8).values.shape == (1, 8)
+    assert edit.lengths.tolist() == [6] and edit.cut(8, 8).values.shape == (1, 8)
     assert pieces(varying, Template("a___2b___c"))[1:4:2] == [Gap(2), Gap(0)]
     with pytest.raises(ValueError, match="one gap of any length; write the others"):
         pieces(varying, Template("a___b___"))

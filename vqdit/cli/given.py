@@ -191,7 +191,6 @@ def read_edits(
 
 
 def _read_edit(model: Any, options: Mapping[str, Any]) -> dict[str, Any]:
-    import numpy as np
 
     from vqdit.modalities import Image, Video
     from vqdit.tasks.editing import EditSpec
@@ -211,7 +210,8 @@ def _read_edit(model: Any, options: Mapping[str, Any]) -> dict[str, Any]:
                 "a template of a text, as in --given='text=In ___'"
             )
         mask = _read_mask(modality, options["mask"])
-    return {name: EditSpec(np.stack(modality.read(value)), mask, options.get("strength", 1.0))}
+    values = _stacked(modality, modality.read(value))
+    return {name: EditSpec(values, mask, options.get("strength", 1.0))}
 
 
 def _read_mask(modality: Any, file: str) -> Any:
@@ -230,8 +230,6 @@ def _read_mask(modality: Any, file: str) -> Any:
 
 
 def _read_interpolation(model: Any, options: Mapping[str, Any]) -> dict[str, Any]:
-    import numpy as np
-
     from vqdit.tasks.interpolation import Interpolation
 
     for option in ("init", "mask"):
@@ -245,7 +243,8 @@ def _read_interpolation(model: Any, options: Mapping[str, Any]) -> dict[str, Any
             "mixed, such as 0.6; 0 mixes them without noise"
         )
     name, value = _split_name(model, options["interpolate"], "--interpolate", "A,B")
-    first, second = (np.stack(model.modality(name).read(file)) for file in _split_pair(value))
+    modality = model.modality(name)
+    first, second = (_stacked(modality, modality.read(file)) for file in _split_pair(value))
     return {name: Interpolation(first, second, options["strength"])}
 
 

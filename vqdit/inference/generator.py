@@ -148,11 +148,11 @@ class Generator:
         inputs = self.with_lengths(inputs, chosen, num, size, seed)
         for rows, request, keys in inputs.batches(np.arange(num), size, seed):
             edited = {name: edit.take(rows) for name, edit in stored_edits.items()}
-            edited |= {
-                name: edit.cut(request.given[name].shape[1])
-                for name, edit in edited.items()
-                if isinstance(edit, StoredEdit) and name in told
-            }
+            for name, edit in edited.items():
+                if isinstance(edit, StoredEdit) and edit.lengths is not None:
+                    room = request.given[name].shape[1]
+                    tokens = -(-room // self.task.space(name).positions_per_token)
+                    edited[name] = edit.cut(room, tokens)
             edit_inputs = Named({name: edit.inputs for name, edit in edited.items()})
             request = request._replace(edits=edit_inputs)
             if is_path:
@@ -212,20 +212,24 @@ class Generator:
         check_edited(inputs.wanted, [name])
         if isinstance(edit, Template | Prompt):
             return read_template(inputs, self.params, self.frozen, name, edit, num, seed)
-        if name in self.task.variable:
+        if name in inputs.counts:
             raise ValueError(
-                f"{name!r} has a variable length; only texts of variable length can be edited, "
-                "with a template or a prompt"
+                f"{name!r}: a sample has the length of the example that is edited; leave out the "
+                "requested length"
             )
         try:
             modality = self.modality(name)
             if isinstance(edit, Interpolation):
+                if modality.lengths:
+                    raise ValueError(
+                        "examples of variable length cannot be interpolated; vary one with --init "
+                        "and --strength instead"
+                    )
                 first, second = self.pack(name, edit.first), self.pack(name, edit.second)
                 return stored_interpolation(edit, first, second, modality, num)
             if not isinstance(edit, EditSpec):
                 raise ValueError(f"an edit is an EditSpec or an Interpolation, got {edit!r}")
-            values, grid = self.pack(name, edit.value), self.task.space(name).grid
-            return stored_edit(edit, values, modality, grid)
+            return stored_edit(edit, self.pack(name, edit.value), modality, self.task.space(name))
         except ValueError as error:
             raise ValueError(f"{name!r}: {error}") from error
 

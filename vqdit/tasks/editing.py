@@ -21,6 +21,9 @@ from vqdit import rules
 from vqdit.modalities import Modality
 from vqdit.processes import Process
 from vqdit.processes.base import X
+from vqdit.ragged import is_ragged, padded
+from vqdit.ragged import lengths as ragged_lengths
+from vqdit.tasks.token_space import TokenSpace
 from vqdit.typing import Array, Bool, Float, Key
 
 
@@ -28,10 +31,11 @@ class EditSpec(NamedTuple):
     """An edit of one modality, as a user passes it.
 
     Attributes:
-        value: one example, or a stack of F examples; sample i starts from item i mod F.
+        value: one example, or a stack of F examples; sample i starts from item i mod F. Samples of
+            variable length have the length of their example, rounded up to whole tokens.
         mask: bool array of the data's size ([h, w] of an image), or a stack of them. The data are
             regenerated where it is True, and are unchanged bit for bit elsewhere. None regenerates
-            all.
+            all, and is the only choice for data of variable length.
         strength: time in (0, 1] to which the example is noised; 1 is pure noise.
     """
 
@@ -48,16 +52,21 @@ class EditInputs(NamedTuple):
         keep: True at tokens that are kept.
         strength: time at which the other tokens start, in (0, 1]; 1 is pure noise.
         unended: True at tokens of a text that must not be the end code; None if all may be.
+        real: True at the stored positions that are not padding; None if there is no padding.
     """
 
     value: Array
     keep: Bool[Array, "b l"]
     strength: Float[Array, ""]
     unended: Bool[Array, "b l"] | None = None
+    real: Bool[Array, "b n"] | None = None
 
-    def start(self, encode: Callable[[Array], X], process: Process, keys: Key[Array, " b"]) -> X:
-        """Returns the tokens noised to time `strength`; kept tokens have no noise."""
-        x_0 = encode(self.value)
+    def start(self, encode: Callable[..., X], process: Process, keys: Key[Array, " b"]) -> X:
+        """Returns the tokens noised to time `strength`; kept tokens have no noise.
+
+        `encode` maps stored examples, and the mask `real`, to their tokens.
+        """
+        x_0 = encode(self.value, self.real)
         x_t, _ = process.noise(keys, x_0, jnp.full((len(keys), 1), self.strength))
         return jnp.where(self.keep[..., None], x_0, x_t)
 
@@ -65,7 +74,8 @@ class EditInputs(NamedTuple):
 class StoredEdit(NamedTuple):
     """An `EditSpec` in stored form: values [f, ...], mask [f, *size], kept tokens [f, l].
 
-    If examples differ in length, `lengths` has their numbers of stored positions, int32 [f].
+    If examples differ in length, values, mask and `real` (True at positions that are not padding)
+    are padded to one length, and `lengths` has the numbers of tokens, int32 [f].
     """
 
     values: np.ndarray
@@ -74,26 +84,32 @@ class StoredEdit(NamedTuple):
     strength: float
     unended: np.ndarray | None = None
     lengths: np.ndarray | None = None
+    real: np.ndarray | None = None
 
     def take(self, index: np.ndarray) -> "StoredEdit":
         """Returns the rows for the samples with these indices."""
-        return self._each(lambda rows: rows[index % len(rows)])
+        arrays = {
+            name: part for name, part in self._asdict().items() if isinstance(part, np.ndarray)
+        }
+        return self._replace(**{name: part[index % len(part)] for name, part in arrays.items()})
 
-    def cut(self, room: int) -> "StoredEdit":
-        """Returns the edit with the first `room` positions of examples that differ in length."""
-        return self._each(lambda rows: rows[:, :room] if rows.ndim > 1 else rows)
-
-    def _each(self, change: Callable[[np.ndarray], np.ndarray]) -> "StoredEdit":
-        parts = (self.values, self.mask, self.keep, self.unended, self.lengths)
-        values, mask, keep, *more = (None if part is None else change(part) for part in parts)
-        return StoredEdit(values, mask, keep, self.strength, *more)  # pyright: ignore
+    def cut(self, positions: int, tokens: int) -> "StoredEdit":
+        """Returns the edit with only the first positions and tokens of every example."""
+        return self._replace(
+            values=self.values[:, :positions],
+            mask=self.mask[:, :positions],
+            keep=self.keep[:, :tokens],
+            unended=None if self.unended is None else self.unended[:, :tokens],
+            real=None if self.real is None else self.real[:, :positions],
+        )
 
     @property
     def inputs(self) -> EditInputs:
         """The edit as a part of a request."""
         values, keep = jnp.asarray(self.values), jnp.asarray(self.keep)
         unended = None if self.unended is None else jnp.asarray(self.unended)
-        return EditInputs(values, keep, jnp.float32(self.strength), unended)
+        real = None if self.real is None else jnp.asarray(self.real)
+        return EditInputs(values, keep, jnp.float32(self.strength), unended, real)
 
     def pasted(self, generated: np.ndarray) -> np.ndarray:
         """Returns the generated data inside the mask, and the original values outside."""
@@ -102,7 +118,7 @@ class StoredEdit(NamedTuple):
 
 
 def stored_edit(
-    spec: EditSpec, values: np.ndarray, modality: Modality, grid: tuple[int, ...]
+    spec: EditSpec, values: np.ndarray, modality: Modality, space: TokenSpace
 ) -> StoredEdit:
     """Returns an edit in stored form.
 
@@ -110,17 +126,27 @@ def stored_edit(
         spec: the edit as a user passes it.
         values: the value of the edit in stored form.
         modality: modality of the value.
-        grid: grid of the modality's tokens.
+        space: the modality's tokens.
 
     Raises:
-        ValueError: the mask or the strength is out of range.
+        ValueError: the mask or the strength is out of range, or a mask is given for data of
+            variable length.
     """
+    real, lengths = None, None
+    if is_ragged(values):
+        if spec.mask is not None:
+            raise ValueError(
+                "a mask is only for data of one size, and these vary in length; leave it out"
+            )
+        lengths = np.asarray(space.token_lengths(jnp.asarray(ragged_lengths(values))))
+        values, real = padded(values, modality.shape[0])
     rules.check(rules.number, strength=spec.strength)
     if not 0.0 < spec.strength <= 1.0:
         raise ValueError(f"strength must be in (0, 1], got {spec.strength}")
     if spec.mask is None:
         mask = np.ones((1, *modality.grid), bool)
-        return StoredEdit(values, mask, np.zeros((1, math.prod(grid)), bool), spec.strength)
+        keep = np.zeros((1, math.prod(space.grid)), bool)
+        return StoredEdit(values, mask, keep, spec.strength, lengths=lengths, real=real)
     mask = np.asarray(spec.mask)
     mask = mask[None] if mask.shape == modality.grid else mask
     if mask.dtype != bool or mask.shape[1:] != modality.grid or not len(mask):
@@ -133,7 +159,7 @@ def stored_edit(
             "the mask is False everywhere, so nothing would change; set it to True where to "
             "regenerate"
         )
-    return StoredEdit(values, mask, kept_tokens(modality, grid, mask), spec.strength)
+    return StoredEdit(values, mask, kept_tokens(modality, space.grid, mask), spec.strength)
 
 
 def kept_tokens(
