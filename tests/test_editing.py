@@ -171,7 +171,7 @@ def test_training_for_it_shows_some_latents_as_they_are():
 
 @pytest.mark.parametrize("target", [{}, {"process": Flow(), "sampler": Euler(), "inpaint": 1.5}])
 def test_a_share_for_it_out_of_range_is_refused(target):
-    with pytest.raises(ValueError, match=r"needs inpaint in \[0, 1\], and 0 for a process over"):
+    with pytest.raises(ValueError, match=r"needs inpaint in \[0, 1\], or 0 for a process over"):
         Target(**{"inpaint": 0.5, **target})
 
 

@@ -201,7 +201,11 @@ def test_the_cache_gives_the_predictions_of_the_whole_sequence(kind, is_known):
         ({"block": 5}, {}, "block=5 of 'text' does not divide the 12 positions; use block=4"),
         ({"patch": 2}, {}, "needs one token per position, but the patch is 2; use patch=1"),
         ({}, {"block": "in_context"}, "block=in_context.*|needs a time for every block of codes"),
-        ({}, {"attention": "splash"}, "needs a mask of pairs, which attention='splash' does not"),
+        (
+            {},
+            {"attention": "splash"},
+            "needs a mask of query-key pairs, which attention='splash' does not",
+        ),
     ],
 )
 def test_what_cannot_have_blocks_is_refused(tokens, fields, message):

@@ -210,7 +210,9 @@ def test_features_cost_nothing_where_nobody_asks():
 
 def test_what_cannot_work_is_refused():
     x, t, _ = data()
-    with pytest.raises(ValueError, match="in_context and cross_attention need one time"):
+    with pytest.raises(
+        ValueError, match="block='in_context' and block='cross_attention' need one time"
+    ):
         each = t | {"image": jnp.zeros((2, 16))}
         model = MODELS["in_context"]
         jax.eval_shape(lambda params: model.apply(params, INPUTS, x, each), shapes(model))

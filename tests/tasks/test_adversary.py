@@ -240,7 +240,7 @@ def test_padding_takes_no_part(full, batch):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"weight": 0.0}, "needs weight > 0, got 0.0; use adversary=None for none"),
+        ({"weight": 0.0}, "needs weight > 0, got 0.0; use adversary=None to train without one"),
         ({"lecam": -1.0}, "needs lecam >= 0 and r1 >= 0, got lecam=-1.0 and"),
         ({"start": -1}, "needs start >= 0 and r1_every >= 1, got -1 and 16"),
     ],

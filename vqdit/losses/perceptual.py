@@ -193,7 +193,7 @@ def _require_like(file: Path, found: Params, expected: Params) -> None:
 
 
 class _Arrays(pickle.Unpickler):
-    """Reads pickles of dicts of arrays; rejects others, so that no code in a pickle runs."""
+    """Reads pickles of dicts of arrays; rejects all other pickles, so no code in a pickle runs."""
 
     KNOWN = {
         ("numpy", "ndarray"): np.ndarray,

@@ -43,7 +43,10 @@ def cross_entropy(x: Data, y: Data, mask: Mask = None) -> Float[Array, " b"]:
 
 
 def accuracy(x: Data, y: Data, mask: Mask = None) -> Float[Array, " b"]:
-    """Returns the fraction of each example's positions whose most probable code is correct."""
+    """Returns the fraction of each example's positions at which the largest logit is the code's.
+
+    x are one-hot codes, and y are logits.
+    """
     is_right = jnp.argmax(x, axis=-1) == jnp.argmax(y, axis=-1)
     return mean_of_each(is_right[..., None].astype(jnp.float32), mask)
 

@@ -49,7 +49,7 @@ class Audio(Modality):
     def __post_init__(self) -> None:
         if self.samples < 1 or self.rate < 1:
             raise ValueError(
-                f"Audio needs samples and rate >= 1, got samples={self.samples} rate={self.rate}"
+                f"Audio needs samples and rate >= 1, got samples={self.samples}, rate={self.rate}"
             )
         self.require("channels 1 (mono) or 2 (stereo)", self.channels in (1, 2))
         if self.seconds:

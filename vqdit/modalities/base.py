@@ -189,7 +189,7 @@ class Modality(Component):
         return ragged(items)
 
     def repack(self, values: Any) -> np.ndarray:
-        """Returns the stored form of values from `unpack`, which may be invalid generated data."""
+        """Returns the stored form of values that `unpack` returned, even of invalid ones."""
         return self.pack(values)
 
     def unpack(self, stored: np.ndarray) -> np.ndarray:

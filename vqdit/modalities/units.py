@@ -45,7 +45,7 @@ class Units(Component):
 
     @property
     def learned(self) -> str:
-        """Text form of what `learn` has learned, such as the merges of a `BPE`; empty before."""
+        """Text form of what `learn` has learned, such as the merges of a `BPE`, or ""."""
         return ""
 
     @property

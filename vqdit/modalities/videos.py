@@ -143,7 +143,7 @@ def _container(file: Path | bytes) -> Any:
 
 
 def _stream(container: Any) -> Any:
-    """Returns the first video of a file that is not a cover picture, after checking its header."""
+    """Returns the first video stream that is not a cover picture, after a check of its header."""
     from av.stream import Disposition
 
     for stream in container.streams.video:
@@ -228,9 +228,10 @@ def _fitted(frame: Any, stream: Any, form: Form, changes: dict[str, None]) -> np
 
 
 def _resized(pixels: np.ndarray, form: Form) -> np.ndarray:
-    """Fits a frame; a frame with k times the height and width is averaged over k x k pixels.
+    """Fits a frame to the form, as `pictures.fit` does, or by means over k x k pixels.
 
-    Averages undo the enlargement of written clips.
+    Means are used if height and width are k times those of the form. This undoes the enlargement of
+    clips that vqdit wrote.
     """
     (height, width), (high, wide) = pixels.shape[:2], form.size
     factor = height // high

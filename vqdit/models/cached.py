@@ -21,7 +21,7 @@ from vqdit.typing import Array, Bool, Component, Float, Int, Named, Params
 
 
 class Kept(NamedTuple):
-    """Cached tokens: first of the generated modality, then of all others.
+    """Cached tokens: first those of the generated modality, then those of all other modalities.
 
     Attributes:
         keys: keys and values [n, b, m, h, e] in each of the network's n transformer blocks.

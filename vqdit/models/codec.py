@@ -41,7 +41,7 @@ class Stage(NamedTuple):
     is_recurrent: bool = False
 
     def apply(self, params: Params, *arguments: Any) -> Any:
-        """Applies the module, given the parameters of its encoder or decoder."""
+        """Applies the module; `params` are those of the encoder or decoder that has the stage."""
         return self.module.apply({"params": params[self.module.name]}, *arguments)
 
 

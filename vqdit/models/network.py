@@ -205,8 +205,8 @@ def _listed(times: list[Array], labels: list[Array]) -> Float[Array, "b r d"]:
     """Returns the embedded times and labels as a sequence of r tokens."""
     if any(time.shape[1] > 1 for time in times):
         raise ValueError(
-            "in_context and cross_attention need one time per modality, not one per position; "
-            "use adaln_zero or mm_dit"
+            "block='in_context' and block='cross_attention' need one time per modality, but got "
+            "one per position; use block='adaln_zero' or 'mm_dit'"
         )
     return jnp.concatenate([*times, *labels], axis=1)
 

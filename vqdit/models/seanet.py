@@ -32,10 +32,11 @@ class SEANet(ConvCodec):
         layers: layers of the LSTM or of the attention.
         heads: attention heads.
         window: number of tokens to which a token attends.
-        trim_right: fraction of the surplus of a transposed convolution that is trimmed at the end.
+        trim_right: fraction of the surplus outputs of a transposed convolution that are trimmed at
+            the end; the other surplus outputs are trimmed at the start.
         normalize: whether the encoder divides every recording by its root mean square, so that the
             codes do not contain the loudness. The decoder's output then has a root mean square of
-            about `LOUDNESS`; the training data must have it, too.
+            about `LOUDNESS`; the training data must have this root mean square, too.
     """
 
     middle: Literal["lstm", "attention", "none"] = "lstm"
@@ -123,7 +124,8 @@ class Mimi(ConvCodec):
         epsilon: added to the variance in the norms of the transformers.
         token_groups: groups of channels of the transposed convolution of stride `token_stride`; 0
             for one per channel.
-        trim_right: fraction of the surplus of a transposed convolution that is trimmed at the end.
+        trim_right: fraction of the surplus outputs of a transposed convolution that are trimmed at
+            the end; the other surplus outputs are trimmed at the start.
     """
 
     channels: int = 64

@@ -1,4 +1,4 @@
-"""The inputs of a DiT's blocks from its modalities: tokens, embedded times, and positions."""
+"""Converts the modalities of a DiT to the inputs of its blocks: tokens, times and positions."""
 
 import math
 from typing import Any, Literal
@@ -48,8 +48,8 @@ def check_blocks(inputs: Named[Tokens], config: BlockConfig, patch: int) -> None
             )
         if config.attention == "splash":
             raise ValueError(
-                f"{own} needs a mask of pairs, which attention='splash' does not support; use "
-                "attention='auto'"
+                f"{own} needs a mask of query-key pairs, which attention='splash' does not "
+                "support; use attention='auto'"
             )
 
 
@@ -76,7 +76,7 @@ class Sequence(nn.Module):
     inputs: Named[Tokens]
 
     def embedder(self, kind: type[nn.Module]) -> type[nn.Module]:
-        """Returns an embedding module; for separate embedders, its results have a leading axis."""
+        """Returns an embedding module; its results have a block axis if blocks embed separately."""
         if not self.embedders:
             return kind
         same: Any = None  # shared input

@@ -56,8 +56,8 @@ def attention(
             implementation = "xla"
     if implementation == "splash" and is_of_pairs(mask):
         raise ValueError(
-            "attention='splash' supports masks of keys or segments, got a mask of pairs of a "
-            "query and a key; use attention='auto'"
+            "attention='splash' supports masks of keys or segments, got a mask of query-key "
+            "pairs; use attention='auto'"
         )
     if implementation == "cudnn":
         out = _cudnn(q, k, v, mask)

@@ -1,6 +1,6 @@
-"""A causal transformer with a window and a state, so that it can process a sequence in parts.
+"""A causal transformer with a window, whose state is passed on to process a sequence in parts.
 
-It is the transformer of Mimi: Defossez et al., "Moshi", arXiv:2410.00037, section 3.3.
+This is the transformer of Mimi: Defossez et al., "Moshi", arXiv:2410.00037, section 3.3.
 """
 
 from typing import NamedTuple

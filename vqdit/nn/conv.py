@@ -169,8 +169,8 @@ def group_norm(x: Array, name: str, groups: int = 0, mask: Mask = None) -> Array
         x: activations, channels last.
         name: name of the Flax module.
         groups: number of groups. 0 chooses up to 32 groups of at least 4 channels and computes the
-            variance as E[x^2] - E[x]^2; any other number computes it in two passes, as the
-            published models do.
+            variance as E[x^2] - E[x]^2; any other number computes the variance in two passes, as
+            the published models do.
         mask: False at padding, which the statistics ignore.
     """
     norm = nn.GroupNorm(

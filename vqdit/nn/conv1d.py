@@ -235,10 +235,10 @@ class Snake(nn.Module):
 
 
 def _kernel(layer: Any, shape: tuple[int, ...], over: tuple[int, ...]) -> Float[Array, "k i o"]:
-    """Returns the kernel of a layer; with weight norm, direction times length of each channel.
+    """Returns the kernel of a layer; with weight norm, the product of direction and length.
 
-    Salimans and Kingma, "Weight Normalization", arXiv:1602.07868. The length is a norm over the
-    axes `over`: per output channel of a convolution, and per input channel of a transposed
+    Salimans and Kingma, "Weight Normalization", arXiv:1602.07868. The length is the norm over the
+    axes `over`: one per output channel of a convolution, and one per input channel of a transposed
     convolution.
     """
     inputs = int(np.prod(shape[:2])) if over == (0, 1) else shape[1] * shape[0] // layer.stride

@@ -1,4 +1,4 @@
-"""An LSTM along time with a state, so that it can process a sequence in parts.
+"""An LSTM along time, whose state can be passed on to process a sequence in parts.
 
 Hochreiter and Schmidhuber, "Long Short-Term Memory", 1997.
 """

@@ -49,7 +49,7 @@ def rotation(grids: tuple[tuple[int, ...], ...], width: int) -> Float[np.ndarray
 
 
 def rotate(x: Float[Array, "b l h d"], turn: Float[Array, "2 l p"]) -> Float[Array, "b l h d"]:
-    """Rotates queries or keys by the angles of their positions, in float32."""
+    """Rotates queries or keys by the angles whose cosine and sine are `turn`, in float32."""
     cos, sin = (part[None, :, None] for part in turn)  # 1 l 1 p
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     turned = [first * cos - second * sin, second * cos + first * sin]

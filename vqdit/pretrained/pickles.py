@@ -58,12 +58,12 @@ def read(
         for number, (opcode, argument, _) in enumerate(pickletools.genops(pickled)):
             if number == MOST:
                 raise ValueError(
-                    f"the pickle has more than {MOST:,} instructions; a tensor needs about 32"
+                    f"the pickle has more than {MOST:,} instructions, too many for a checkpoint"
                 )
             machine.run(opcode, argument)
         return machine.result
     except (IndexError, KeyError) as error:
-        raise ValueError("the pickle reads an object that it did not store before") from error
+        raise ValueError("the pickle refers to an object that it has not stored") from error
 
 
 class _Machine:

@@ -118,7 +118,7 @@ class DDPM(Gaussian):
         return loss + jnp.where(t > 0, bound, 0.0)
 
     def bound(self, prediction: Prediction, x_0: Latents, x_t: Latents, t: Time) -> Loss:
-        """Returns the variational bound's term for the step from t > 0, in bits per channel.
+        """Returns the bound's term for the step from t > 0 to t - 1 / N, in bits per channel.
 
         The gradient is only with respect to the learned variance. The term of the step from 1 / N
         to 0 is the likelihood of 8-bit pixels, as in the published code of DiT, which uses it even

@@ -1,8 +1,8 @@
 """Weights of the loss as a function of the noise level.
 
 A weighting w(snr), with snr = alpha^2 / sigma^2, is the weight of the squared error of x_0. Given
-x_t, the error of eps, v or F is the error of x_0 times a known factor (`Gaussian.weight`), so one
-weighting serves all prediction targets.
+x_t, the error of eps, of v or of EDM's F is the error of x_0 times a known factor
+(`Gaussian.weight`), so one weighting serves all prediction targets.
 """
 
 import jax.numpy as jnp

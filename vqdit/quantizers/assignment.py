@@ -131,7 +131,7 @@ def normalizer(logits: Logits, largest: Float[Array, " n"]) -> Normalizer:
 
 @jax.jit
 def mean_row(logits: Logits, norm: Normalizer, values: Float[Array, "k d"]) -> Float[Array, "n d"]:
-    """Returns sum_k p_k value_k; the values have no gradient."""
+    """Returns sum_k p_k value_k; no gradient flows to the values."""
     _, shards, chunk = logits.codes.ids.shape
     values = chunked(jax.lax.stop_gradient(values), shards, chunk)
 

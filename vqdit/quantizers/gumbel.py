@@ -34,7 +34,7 @@ class GumbelVQ(Quantizer):
     Attributes:
         codebook_size: number of codes K.
         dim: width d.
-        temperature: T at the first step, and from step `anneal` on; between them, it falls as a
+        temperature: T at the first step, and from step `anneal` on; between them, T falls as a
             cosine.
         anneal: number of steps over which T falls.
         shards: number of devices that share the codebook.

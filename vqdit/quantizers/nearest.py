@@ -57,7 +57,7 @@ def smallest(
 def chunked(
     rows: Shaped[Array, "k *d"], shards: int, chunk: int, fill: float = 0.0
 ) -> Shaped[Array, "chunks shards chunk *d"]:
-    """Reshapes codes into chunks, each with rows of every shard; pads the last chunk.
+    """Reshapes k codes to [chunks, shards, chunk, *d]; pads the last chunk with `fill`.
 
     Raises:
         ValueError: the number of codes is not a multiple of the number of shards.

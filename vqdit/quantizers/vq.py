@@ -95,8 +95,8 @@ class VQ(Quantizer):
                 raise ValueError(f"VQ needs {field} >= 1, got {getattr(self, field)}")
         if self.start < 0 or self.kmeans_iterations < 0:
             raise ValueError(
-                f"VQ needs start and kmeans_iterations >= 0, got {self.start} and "
-                f"{self.kmeans_iterations}"
+                f"VQ needs start and kmeans_iterations >= 0, got start={self.start} and "
+                f"kmeans_iterations={self.kmeans_iterations}"
             )
         if self.code_dim is None and self.dim % self.heads:
             raise ValueError(

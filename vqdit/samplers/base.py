@@ -144,7 +144,7 @@ def generate(
             of 0 means that the modality is given, and a constant time of 1 that it stays unknown.
         known: True at given positions, which never change. The network sees known latents at t = 0.
             All codes of an example share one time, chosen so that the expected fraction of noised
-            codes equals the actual fraction.
+            codes equals the actual fraction of noised codes among known and unknown positions.
         noised: modalities whose known positions get the same noise level as their unknown
             positions, for networks that were not trained with clean latents among noisy ones.
 
@@ -180,7 +180,7 @@ def trajectory(
     correctors = {n: sampler for n, sampler in samplers.items() if sampler.evaluations == 2}
 
     def look(x: Named[X], t: Named[Float[Array, ""]], number: Int[Array, ""]) -> Named[Any]:
-        """Runs the network on x at t, after noising known positions of `noised` modalities."""
+        """Noises known positions of `noised` modalities, then runs the network on x at t."""
         shown = {}
         for n in noised:
             noise_keys = _step_keys(keys, f"{n}/kept", number)

@@ -52,7 +52,7 @@ class DPMSolver(GaussianSampler):
             raise ValueError("DPMSolver with corrected=True needs order 3, got 2; set order=3")
 
     def init(self, process: Process, x_1: Latents, times: Float[Array, " times"]) -> Carry:
-        """Returns the carry: the estimates of earlier steps."""
+        """Returns the carry: a history of estimates that is still empty."""
         del process
         return History.begin(x_1, times, self.order - 1)
 

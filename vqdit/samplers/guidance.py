@@ -138,7 +138,7 @@ def optimal_scale(conditional: Latents, unconditional: Latents) -> Float[Array, 
 
 
 def rescaled(guided: Latents, conditional: Latents, share: float) -> Latents:
-    """Scales each example by rescale std(c) / std(g) + 1 - rescale, where rescale = `share`."""
+    """Scales each guided example g by share std(c) / std(g) + 1 - share; c is `conditional`."""
     old, new = (jnp.std(x, axis=(1, 2), keepdims=True) for x in (conditional, guided))
     return share * guided * (old / jnp.maximum(new, 1e-8)) + (1.0 - share) * guided
 

@@ -30,5 +30,5 @@ class MaskedSampler(Sampler):
 def masked(process: Process) -> Masked:
     """Casts a process that `MaskedSampler.check` accepted to `Masked`."""
     if not isinstance(process, Masked):
-        raise TypeError(f"expected the Masked process, got {type(process).__name__}")
+        raise TypeError(f"this sampler needs the Masked process, got {type(process).__name__}")
     return process

@@ -157,7 +157,7 @@ def _clock(number: Int[Array, "*b"], count: Int[Array, ""]) -> Float[Array, "*b"
 
 
 def _most(m_t: Float[Array, ""], m_s: Float[Array, ""]) -> Float[Array, ""]:
-    """Returns the maximum of sigma."""
+    """Returns the maximum of sigma, min(1, m(s) / (1 - m(t)))."""
     return jnp.minimum(m_s / jnp.maximum(1.0 - m_t, TINY), 1.0)
 
 

@@ -97,7 +97,7 @@ class Respaced(Spacing):
 
     def times(self, process: Gaussian, times: Float[Array, " times"]) -> Float[Array, " times"]:
         if not isinstance(process, DDPM):
-            raise TypeError(f"Respaced needs a DDPM, got {type(process).__name__}")
+            raise TypeError(f"Respaced needs a DDPM, got {type(process).__name__}; use Even")
         number, count = numbered(times)
         gaps = jnp.maximum(count - 1, 1)
         step = jnp.round((process.steps - 1) * (gaps - number) / gaps)

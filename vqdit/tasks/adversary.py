@@ -72,7 +72,8 @@ class Adversary(Component):
     def __post_init__(self) -> None:
         if self.weight <= 0.0:
             raise ValueError(
-                f"Adversary needs weight > 0, got {self.weight}; use adversary=None for none"
+                f"Adversary needs weight > 0, got {self.weight}; use adversary=None to train without "
+                "one"
             )
         if min(self.lecam, self.r1) < 0.0:
             raise ValueError(
@@ -198,7 +199,7 @@ class Adversary(Component):
         step: Int[Array, ""],
         mask: Mask,
     ) -> Float[Array, ""]:
-        """Returns n times the penalty in every n-th step; else 0, without computing the penalty."""
+        """Returns n times the penalty in every n-th step, n = `r1_every`; 0 in all other steps."""
 
         def penalty(params: Params) -> Float[Array, ""]:
             def logits(x: Float[Array, "b *size c"]) -> Float[Array, " b"]:

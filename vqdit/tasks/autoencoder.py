@@ -66,7 +66,7 @@ class AutoencoderTask(Bottleneck):
         return (self.token_lengths(self.modality.lengths[1]),)
 
     def token_lengths(self, lengths: Any) -> Any:
-        """Converts numbers of stored positions of examples to numbers of tokens."""
+        """Returns the numbers of tokens of examples that have `lengths` stored positions."""
         return self.model.real(lengths)
 
     def stored_lengths(self, tokens: Any) -> Any:
@@ -85,9 +85,9 @@ class AutoencoderTask(Bottleneck):
 
     @property
     def encoded_shape(self) -> tuple[int, ...]:
-        """Shape of an encoded example.
+        """Shape of an encoded example: [*grid, q] or [*grid, 2 d].
 
-        It consists of the codes, or of the mean and standard deviation of the latents.
+        It has q codes per token, or the mean and the standard deviation of d latent channels.
         """
         return *self.grid, len(self.codebook_sizes) or 2 * self.dim
 

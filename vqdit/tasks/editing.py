@@ -87,7 +87,7 @@ class StoredEdit(NamedTuple):
     real: np.ndarray | None = None
 
     def take(self, index: np.ndarray) -> "StoredEdit":
-        """Returns the rows for the samples with these indices."""
+        """Returns the edit of the samples with these indices."""
         arrays = {
             name: part for name, part in self._asdict().items() if isinstance(part, np.ndarray)
         }
@@ -188,7 +188,7 @@ def kept_tokens(
 
 
 def some_tokens(keys: Key[Array, " b"], grid: tuple[int, ...]) -> Bool[Array, "b l"]:
-    """Draws a random box of tokens for every example, or the tokens outside a box."""
+    """Draws a mask [b, l] that is True in a random box of tokens, or outside it."""
 
     def draw(key: Key[Array, ""]) -> Bool[Array, " l"]:
         k_ends, k_side = jax.random.split(key)

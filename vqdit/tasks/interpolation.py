@@ -87,7 +87,7 @@ class StoredInterpolation(NamedTuple):
     strength: float
 
     def take(self, index: np.ndarray) -> "StoredInterpolation":
-        """Returns the rows of the samples with these indices."""
+        """Returns the interpolation of the samples with these indices."""
         first, second, share = (x[index % len(x)] for x in (self.first, self.second, self.share))
         return StoredInterpolation(first, second, share, self.strength)
 

@@ -228,7 +228,7 @@ class MultimodalTask(Task):
             )
 
     def predict(self, params: Params) -> Predict:
-        """Returns the network with its parameters bound."""
+        """Returns the network as a function of x and t, with the given parameters."""
 
         def predict(x: Named[X], t: Named[Float[Array, "b _"]]) -> Named[Float[Array, "b _ _"]]:
             out = self._outputs(params, x, t)

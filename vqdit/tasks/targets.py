@@ -117,7 +117,7 @@ class Target(BaseTarget):
             )
         if not 0.0 <= self.inpaint <= 1.0 or (self.inpaint and self.process.is_discrete):
             raise ValueError(
-                f"{type(self).__name__} needs inpaint in [0, 1], and 0 for a process over codes, "
+                f"{type(self).__name__} needs inpaint in [0, 1], or 0 for a process over codes, "
                 f"got {self.inpaint} with {type(self.process).__name__}"
             )
 
