@@ -71,8 +71,8 @@ def zeros(model, x):
         ({"channels": (4, 6)}, r"needs channels=\(4, 8\), got \(4, 6\)"),
         ({"norm": "rms"}, "needs norm='group', got 'rms'"),
         ({"space_strides": (1,)}, r"needs space_strides=\(2,\), got \(1,\)"),
-        ({"attention": (1,)}, "coder/level_1_attention_0 it lacks or has in another size"),
-        ({"z_channels": 3}, "it lacks or has in another size"),
+        ({"attention": (1,)}, "coder/level_1_attention_0 of the latter is missing"),
+        ({"z_channels": 3}, "is missing in the former, or has another size there"),
     ],
 )
 def test_other_networks_are_refused(fields, message):

@@ -140,7 +140,7 @@ def test_the_command_writes_a_workdir(pairs, tmp_path, capsys):
     ("change", "message"),
     [
         ({"is_causal": False}, "is_causal=False cannot be imported; only True can"),
-        ({"ch_mult": [2, 2, 2]}, "only one that begins with 1 can"),
+        ({"ch_mult": [2, 2, 2]}, "ch_mult must begin with 1"),
         ({"tempo_ds": [2]}, "tempo_ds=.* must list levels from 0 to 1"),
         ({"double_z": False}, "double_z=False cannot be imported"),
         ({"regularizer": "vq"}, "regularizer='vq' cannot be imported"),

@@ -74,9 +74,18 @@ def test_a_dit_takes_the_codes_and_gives_texts(trained, batch):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"reconstruction": "l2"}, "TokenizerTask of Text has reconstruction='l2'; use reconstr"),
-        ({"modality": Image()}, "of Image has reconstruction='cross_entropy'; use 'l1', 'l2' or"),
-        ({"modality": Label(), "reconstruction": "l1"}, "of Label has reconstruction='l1'; use"),
+        (
+            {"reconstruction": "l2"},
+            "TokenizerTask of Text cannot use reconstruction='l2'; use reconstr",
+        ),
+        (
+            {"modality": Image()},
+            "of Image cannot use reconstruction='cross_entropy'; use 'l1', 'l2' or",
+        ),
+        (
+            {"modality": Label(), "reconstruction": "l1"},
+            "of Label cannot use reconstruction='l1'; use",
+        ),
         ({"perceptual": (Mel(),)}, "Text has codes, which have no perceptual losses or adv"),
         ({"adversary": Adversary()}, "Text has codes, which have no perceptual losses"),
     ],

@@ -157,7 +157,7 @@ class BPE(Units):
         if not found:
             raise ValueError(
                 "the training texts have no word of at least two bytes, so a BPE has nothing to "
-                "merge"
+                "merge; use Bytes()"
             )
         return BPE(size=self.size, merges="\n".join(" ".join(pair) for pair in found))
 

@@ -42,8 +42,9 @@ def inflated(model: Autoencoder, source: Autoencoder, fresh: Params, found: Para
     merged, left = _merged(fresh, found, "")
     if left:
         raise ValueError(
-            f"a {type(model).__name__} cannot start from this {type(source).__name__}, whose layer "
-            f"{left[0]} it lacks or has in another size; use the same fields in both networks"
+            f"a {type(model).__name__} cannot start from this {type(source).__name__}: the layer "
+            f"{left[0]} of the latter is missing in the former, or has another size there; use the "
+            "same fields in both networks"
         )
     return merged
 

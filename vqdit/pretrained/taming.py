@@ -33,7 +33,7 @@ TRAINING = ("loss.", "model_ema.", *EMA)
 
 
 def is_taming(tensors: Mapping[str, Stored]) -> bool:
-    """Returns whether the tensors have the names of these projects, also inside an LDM."""
+    """Returns whether tensors have the names of taming or latent-diffusion, also inside an LDM."""
     return any(name.startswith(("encoder.down.0.", FIRST_STAGE)) for name in tensors)
 
 

@@ -100,7 +100,7 @@ def _model(config: dict[str, Any]) -> VideoAutoencoder:
     width, factors = whole(config, "ch", 128), listed(config, "ch_mult", int, LEVELS, [1, 2, 4, 4])
     if factors[0] != 1:
         raise ValueError(
-            f"a VidTok with ch_mult={factors} cannot be imported; only one that begins with 1 can"
+            f"a VidTok with ch_mult={factors} cannot be imported; ch_mult must begin with 1"
         )
     last = len(factors) - 1
     space, time = _strides(config, "ds", range(last), (last - 2, last - 1))

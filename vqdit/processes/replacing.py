@@ -36,8 +36,8 @@ class Replacing(Categorical):
         codes: K, the size of each codebook; 0 means the size of the tokens' codebooks, which
             `bind` sets.
         auxiliary: weight of the auxiliary loss -log p(x_0 | x_t), which is added to the bound at
-            every position. As in VQ-Diffusion, it is multiplied by 2 - t, so it is largest near the
-            data.
+            every position. As in VQ-Diffusion, the auxiliary loss is multiplied by 2 - t, so its
+            weight is largest near the data.
     """
 
     codes: int = 0

@@ -112,8 +112,8 @@ class VQ(Quantizer):
             )
         if self.bias and self.code_dim is None:
             raise ValueError(
-                "VQ got bias=True, but only its projections have a bias, and it has none without "
-                "code_dim; set code_dim, or bias=False"
+                "VQ with bias=True needs projections, which it has only with code_dim; set "
+                "code_dim, or bias=False"
             )
         require_weights("VQ", self.weights, ("commitment", "codebook"))
         if self.estimator == "diveq" and self.learning == "ema":

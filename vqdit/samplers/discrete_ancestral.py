@@ -44,7 +44,8 @@ class DiscreteAncestral(Sampler):
         process, x_t = step.process, step.x_t
         if not isinstance(process, Categorical):
             raise TypeError(
-                f"DiscreteAncestral needs a process over codes, got {type(process).__name__}"
+                f"DiscreteAncestral needs a process over codes, got {type(process).__name__}; use "
+                "Euler for latents"
             )
         logits = process.logits(step.prediction, x_t.shape[-1])
         belief = tempered(logits, self.temperature, self.top_p)

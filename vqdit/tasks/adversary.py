@@ -72,8 +72,8 @@ class Adversary(Component):
     def __post_init__(self) -> None:
         if self.weight <= 0.0:
             raise ValueError(
-                f"Adversary needs weight > 0, got {self.weight}; use adversary=None to train without "
-                "one"
+                f"Adversary needs weight > 0, got {self.weight}; use adversary=None to train "
+                "without one"
             )
         if min(self.lecam, self.r1) < 0.0:
             raise ValueError(

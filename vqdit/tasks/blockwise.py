@@ -2,7 +2,7 @@
 
 With blocks x^1, x^2, ... of a sequence, log p(x) = sum over k of log p(x^k | x^1 ... x^(k-1)). Each
 term is bounded by diffusion over the codes of one block. Training computes all terms in one pass:
-its sequence has the noised blocks, each with its own time, followed by the clean blocks (see
+the input has the noised blocks, each with its own time, followed by the clean blocks (see
 `vqdit.models.visibility`). Blocks of one code give an autoregressive model, and a single block
 gives ordinary diffusion. Arriola et al., "Block Diffusion", arXiv:2503.09573, eq. 3 and 6.
 

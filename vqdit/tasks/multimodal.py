@@ -199,7 +199,7 @@ class MultimodalTask(Task):
             if classes and classes != modality.vocabulary:
                 raise ValueError(
                     f"{name!r} has {classes} classes in the data and "
-                    f"{modality.vocabulary} in the config; they must be the same"
+                    f"{modality.vocabulary} in the config; both numbers must be equal"
                 )
             names = modality.names if isinstance(modality, Label) else ()
             if names and features[name].names not in ((), names):

@@ -57,8 +57,8 @@ class ReconstructionTask(AutoencoderTask):
         if are_codes != (self.reconstruction == "cross_entropy"):
             use = "reconstruction='cross_entropy'" if are_codes else "'l1', 'l2' or 'huber'"
             raise ValueError(
-                f"{type(self).__name__} of {kind} has reconstruction={self.reconstruction!r}; "
-                f"use {use}"
+                f"{type(self).__name__} of {kind} cannot use reconstruction="
+                f"{self.reconstruction!r}; use {use}"
             )
         if are_codes and (self.perceptual or self.adversary):
             raise ValueError(

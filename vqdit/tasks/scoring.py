@@ -115,7 +115,7 @@ class ScoringTask(GenerationTask):
         return jnp.sum(total / rounds, axis=-1) / count
 
     def _scored(self, frozen: Frozen, request: Request, name: str, x_0: X | None) -> Scored:
-        """Returns the scored tokens: `x_0`, or the tokens of `given[name]` if it is None."""
+        """Returns the scored tokens: `x_0`, or the tokens of `given[name]` if `x_0` is None."""
         length, mask = None, request.mask.get(name)
         if mask is not None:
             stored = jnp.sum(mask, axis=1)
