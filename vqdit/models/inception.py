@@ -21,7 +21,7 @@ WINDOW, ONE, TWO = (1, 3, 3, 1), (1, 1, 1, 1), (1, 2, 2, 1)
 
 
 class InceptionOutput(NamedTuple):
-    """What the network gives for pictures.
+    """The outputs of the network.
 
     Attributes:
         features: last activations, averaged over positions; FID compares their distributions.
