@@ -12,6 +12,7 @@ from vqdit.cli.main import main
 from vqdit.data import Digits
 from vqdit.evaluation import feature_networks, picture_sets
 from vqdit.evaluation.extraction import Features, extract
+from vqdit.evaluation.image_scores import frechet
 from vqdit.evaluation.set_metrics import measure_sets
 from vqdit.inference.generator import Generator
 
@@ -102,6 +103,38 @@ def test_statistics_of_a_report_are_a_reference_for_the_same_features(there, tmp
     message = refused("evaluate", *args, other, f"--reference={tmp_path}/reference.npz")
     assert "with the features 'pixels none', but --features names" in message
     assert message.endswith("; use the same features") and "f.py:f " in message
+
+
+def test_sfid_compares_the_spatial_features_alone(there, tmp_path, monkeypatch, refused):
+    def features(pictures):
+        columns = pictures[..., 0].astype(np.float32).mean(axis=1)
+        return pictures.mean(axis=(1, 2)).astype(np.float32), columns[:, :2], columns
+
+    def inception(file, method, unknown_weights, spatial):
+        assert (method, unknown_weights, spatial) == ("tensorflow", True, True)
+        flags = {"is_inception": True, "has_classes": True, "has_spatial": True}
+        return feature_networks.FeatureNetwork("inception", features, **flags)
+
+    monkeypatch.setattr(feature_networks, "inception_network", inception)
+    (tmp_path / "weights").write_bytes(b"")
+    args = ["--samples=a", "--metrics=sfid,fid", f"--out={tmp_path / 'out'}"]
+    how = [f"--features={tmp_path / 'weights'}", "--preprocessing=tensorflow", "--unknown-weights"]
+    found = []
+    for reference in ("b", tmp_path / "out/reference.npz"):
+        assert main(["evaluate", *args, *how, f"--reference={reference}"]) == 0
+        record = json.loads((tmp_path / "out/report.json").read_text())
+        found.append([record["metrics"][name]["value"] for name in ("sfid", "fid")])
+    pixels = [
+        np.concatenate(list(picture_sets.read_folder(there / name).batches(np.arange(n), n)))
+        for name, n in (("a", 40), ("b", 50))
+    ]
+    expected = [frechet(*(features(x)[part] for x in pixels)) for part in (2, 0)]
+    np.testing.assert_allclose(found, [expected] * 2, rtol=1e-6)
+    np.savez(tmp_path / "plain.npz", mu=np.zeros(3), sigma=np.eye(3))
+    message = refused("evaluate", *args, *how, f"--reference={tmp_path}/plain.npz")
+    assert "statistics only, and not those of sfid, which needs the pictures" in message
+    message = refused("evaluate", *args, PIXELS, "--reference=b")
+    assert "is the distance in the features of Inception, and pixels is not; measure fd" in message
 
 
 def test_splits_sources_and_sizes(there, tmp_path):

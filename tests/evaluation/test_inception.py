@@ -105,18 +105,24 @@ def test_features_classes_and_distance_are_those_of_torch_fidelity(published, ra
     import torch
 
     net, file = published
-    network = inception_network(file, "tensorflow", unknown_weights=True)
+    network = inception_network(file, "tensorflow", unknown_weights=True, spatial=True)
     waves = np.sin(np.arange(40)[:, None] * random.uniform(0, 1, (24, 1, 1, 3)))
     pictures = (127 + 90 * waves * waves.transpose(0, 2, 1, 3)).astype(np.uint8)
     pictures += random.integers(0, 30, pictures.shape).astype(np.uint8)
     found = [network.function(pictures[start : start + 8]) for start in (0, 8, 16)]
-    features, logits = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    features, logits, spatial = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    seen = []
+    net.Mixed_6d.branch1x1.register_forward_hook(lambda _, __, y: seen.append(y[:, :7].numpy()))
     with torch.no_grad():
         theirs = net(torch.from_numpy(pictures.transpose(0, 3, 1, 2).copy()))
     expected, answers = (part.numpy() for part in theirs)
     assert expected.std() > 0.05
     np.testing.assert_allclose(features, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
     np.testing.assert_allclose(logits, answers, rtol=0, atol=1e-4 * np.abs(answers).max())
+    (maps,) = seen  # ADM's evaluator takes seven channels of TensorFlow's tensor mixed_6/conv
+    expected_maps = maps.transpose(0, 2, 3, 1).reshape(24, 17 * 17 * 7)
+    np.testing.assert_allclose(spatial, expected_maps, rtol=0, atol=1e-4 * expected_maps.max())
+    assert expected_maps.std() > 0.05
     ours = frechet_estimate(features[:12], features[12:]).value
     first, second = (np.cov(part.T.astype(np.float64)) for part in (expected[:12], expected[12:]))
     means = ((expected[:12].mean(axis=0) - expected[12:].mean(axis=0)) ** 2).sum()

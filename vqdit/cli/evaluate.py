@@ -80,8 +80,9 @@ def evaluate(
         scoring: Measure whether the labels and texts with the best scores for held-out images are
             correct.
         metrics: Metrics of pictures: fd (Frechet distance), fid (fd in the features of Inception),
-            kid, mmd, precision, recall, density, coverage (or prdc, all four), is, copies (fraction
-            of samples nearer to the reference than 99 % of the --held-out pictures are).
+            sfid (fd in its spatial features), kid, mmd, precision, recall, density, coverage (or
+            prdc, all four), is, copies (fraction of samples nearer to the reference than 99 % of
+            the --held-out pictures are).
             Metrics of text: bits_per_byte (how well held-out texts are predicted), distinct,
             verbatim, entropy (of generated and of held-out texts), exact_match (of texts generated
             from the other columns of held-out examples), perplexity (under --judge).

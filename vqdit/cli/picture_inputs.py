@@ -29,7 +29,11 @@ def read_names(metrics: str) -> list[str]:
 
 
 def network_of(
-    features: str, preprocessing: Any, unknown_weights: bool, reference: Any = None
+    features: str,
+    preprocessing: Any,
+    unknown_weights: bool,
+    reference: Any = None,
+    spatial: bool = False,
 ) -> Any:
     """Returns the feature network that --features names.
 
@@ -38,6 +42,7 @@ def network_of(
         preprocessing: how pictures are resized for Inception, or None.
         unknown_weights: whether weights with an unknown checksum are accepted.
         reference: the `Reference`, on whose classes a recogniser is trained.
+        spatial: whether Inception returns the spatial features of sFID as well.
 
     Raises:
         ValueError: there is no such network, or it does not take an option.
@@ -56,7 +61,8 @@ def network_of(
     if ".py:" in features:
         return networks.function_network(features)
     if (file := local_path(features)).is_file():
-        return networks.inception_network(file, preprocessing or "clean", unknown_weights)
+        method = preprocessing or "clean"
+        return networks.inception_network(file, method, unknown_weights, spatial)
     raise ValueError(
         f"unknown features {features!r}{near(features, NETWORKS)}; give {', '.join(NETWORKS)}, or "
         "FILE.py:FUNCTION, or the file of Inception's weights"
@@ -148,11 +154,12 @@ def _read_source(path: str, size: int | None) -> Any:
 
 def check_reference(names: Sequence[str], reference: str | None, network: Any) -> None:
     """Raises ValueError if metrics need another feature network, or a reference."""
-    if "fid" in names and not network.is_inception:
-        raise ValueError(
-            f"fid is the distance in the features of Inception, and {network.name} is not; measure "
-            "fd, or give the file of Inception's weights with --features=FILE"
-        )
+    for name in {"fid", "sfid"} & set(names):
+        if not network.is_inception:
+            raise ValueError(
+                f"{name} is the distance in the features of Inception, and {network.name} is not; "
+                "measure fd, or give the file of Inception's weights with --features=FILE"
+            )
     if "is" in names and not network.has_classes:
         raise ValueError(
             "is needs the answers of a classifier; give --features=FILE of Inception's weights, or "
@@ -175,15 +182,17 @@ def check_sets(
 ) -> None:
     """Raises ValueError for what cannot be measured, before features are computed."""
     from vqdit.evaluation.memorisation import NEAR
+    from vqdit.evaluation.set_metrics import Statistics
 
     if num is not None and num > samples.count:
         raise ValueError(f"--num={num}, but {samples.name} has {samples.count} pictures")
     compared = [name for name in names if name != "is"]
-    of_pictures = [name for name in compared if name not in ("fid", "fd")]
+    statistics = Statistics(other.gaussian, other.spatial)
+    of_pictures = [name for name in compared if statistics.of(name) is None]
     if of_pictures and other.pictures is None:
         raise ValueError(
-            f"{reference} has statistics only, and {of_pictures[0]} needs the pictures of the "
-            "reference; name a set of pictures, or measure fid and fd only"
+            f"{reference} has statistics only, and not those of {of_pictures[0]}, which needs the "
+            "pictures of the reference; name a set of pictures, or measure fid or fd"
         )
     if other.network and other.network != network.identity:
         raise ValueError(

@@ -69,7 +69,9 @@ def run(
     if samples and guidance is not None:
         raise ValueError("--guidance is an option of --workdir; --samples are finished; omit it")
     other = read_set(reference, size) if reference else None
-    network = network_of(features or "vgg-fd", preprocessing, unknown_weights, other)
+    network = network_of(
+        features or "vgg-fd", preprocessing, unknown_weights, other, spatial="sfid" in names
+    )
     check_reference(names, reference, network)
     new = read_held_out(names, held_out, size)
     if workdir:
@@ -141,7 +143,7 @@ def evaluate_sets(
     from vqdit.evaluation.extraction import extract
     from vqdit.evaluation.frechet import Moments
     from vqdit.evaluation.picture_sets import Reference
-    from vqdit.evaluation.set_metrics import Settings, measure_sets
+    from vqdit.evaluation.set_metrics import FRECHET, Settings, Statistics, measure_sets
     from vqdit.files import write_json, write_whole
     from vqdit.runs.workdir import make_folder
 
@@ -153,12 +155,13 @@ def evaluate_sets(
     rows = np.arange(samples.count)
     if num is not None:
         rows = np.sort(np.random.default_rng(seed).permutation(samples.count)[:num])
-    uses_statistics = other.gaussian is not None and bool({"fid", "fd"} & set(names))
-    without_pictures = {"is", "fid", "fd"} if uses_statistics else {"is"}
+    statistics = Statistics(other.gaussian, other.spatial)
+    from_statistics = {name for name in names if statistics.of(name) is not None}
+    without_pictures = {"is", *from_statistics}
     with Countdown() as countdown:
 
         def features(what: str, pictures: Any, rows: Any) -> Any:
-            width = len(other.gaussian.mean) if uses_statistics else None
+            width = len(other.gaussian.mean) if {"fid", "fd"} & from_statistics else None
 
             def show(done: int, total: int) -> None:
                 countdown.update(f"features of the {what}", done, total)
@@ -177,20 +180,23 @@ def evaluate_sets(
             names,
             own,
             real,
-            other.gaussian if uses_statistics else None,
+            statistics,
             settings,
             lambda name: countdown.update("metrics", names.index(name), count),
             new,
         )
     if "copies" in metrics:
         _draw_closest(metrics["copies"]["pairs"], samples, rows, other.pictures, folder / CLOSEST)
-    if real is not None and not {"fid", "fd"}.isdisjoint(names):
+    if real is not None and not set(FRECHET).isdisjoint(names):
         mean, covariance = Moments.of(real.values).gaussian()
-        np.savez(folder / STATISTICS, mu=mean, sigma=covariance, network=network.identity)
+        arrays = {"mu": mean, "sigma": covariance, "network": np.asarray(network.identity)}
+        if real.spatial is not None:
+            arrays["mu_s"], arrays["sigma_s"] = Moments.of(real.spatial).gaussian()
+        np.savez(folder / STATISTICS, allow_pickle=False, **arrays)
     width = own.values.shape[1]
     protocol = {
         "samples": {**_described(samples, own, len(rows)), **about},
-        "reference": _of_reference(reference, other, real, uses_statistics),
+        "reference": _of_reference(reference, other, real, bool(from_statistics)),
         **({"held_out": _described(held_out, new, held_out.count)} if held_out else {}),
         "features": {
             "name": network.name,
@@ -211,7 +217,7 @@ def evaluate_sets(
     }
     record = {
         "metrics": metrics,
-        "warnings": _warnings(names, len(rows), real, width, other, uses_statistics),
+        "warnings": _warnings(names, len(rows), real, width, other, bool(from_statistics)),
         "protocol": protocol,
         "started": started.isoformat(timespec="seconds"),
         "seconds": time.monotonic() - clock,
@@ -250,22 +256,24 @@ def _described(pictures: Any, features: Any, count: int) -> dict[str, Any]:
     }
 
 
-def _of_reference(name: Any, other: Any, real: Any, uses_statistics: bool) -> dict[str, Any]:
+def _of_reference(name: Any, other: Any, real: Any, from_statistics: bool) -> dict[str, Any]:
     found: dict[str, Any] = {"path": name} if name else {}
     if real is not None:
         found |= _described(other.pictures, real, other.pictures.count)
-    if uses_statistics:
+    if from_statistics:
         said = other.network or "not stated by the file"
         found["statistics"] = {"sha256": other.checksum, "network": said}
     return found
 
 
 def _warnings(
-    names: Sequence[str], count: int, real: Any, width: int, other: Any, uses_statistics: bool
+    names: Sequence[str], count: int, real: Any, width: int, other: Any, from_statistics: bool
 ) -> list[str]:
     """Returns what a reader must know before he trusts the numbers."""
+    from vqdit.evaluation.set_metrics import FRECHET
+
     found = []
-    if {"fid", "fd"} & set(names):
+    if set(FRECHET) & set(names):
         least = min(count, len(real.values) if real is not None else count)
         if least <= width:
             found.append(
@@ -277,7 +285,7 @@ def _warnings(
                 f"the Frechet distance of {count} samples is above that of more samples; 50,000 "
                 "are common"
             )
-    if uses_statistics and not other.network:
+    if from_statistics and not other.network:
         found.append("the file of statistics does not say which network and preprocessing made it")
     return found
 

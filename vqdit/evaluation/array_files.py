@@ -16,6 +16,8 @@ NAMES = ("arr_0", "image", "images", "samples")
 LABELS = ("arr_1", "label", "labels")
 STATISTICS = ("mu", "sigma")
 """Names of the mean and the covariance of features in the files of ADM and pytorch-fid."""
+SPATIAL = ("mu_s", "sigma_s")
+"""Names of the same of spatial features in the files of ADM."""
 NETWORK = "network"
 """Name of the text that says which network made the statistics, in files of vqdit."""
 DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, KeyError, OSError)
@@ -57,12 +59,13 @@ class StoredPictures(NamedTuple):
 
 
 class Content(NamedTuple):
-    """What a file has: pictures with their labels, and the mean and covariance of features."""
+    """What a file has: pictures with their labels, and means and covariances of features."""
 
     pictures: StoredPictures | None
     labels: np.ndarray | None
     statistics: tuple[np.ndarray, np.ndarray] | None
     network: str
+    spatial: tuple[np.ndarray, np.ndarray] | None = None
 
 
 def read(file: Path) -> Content:
@@ -90,17 +93,18 @@ def _read(file: Path) -> Content:
         return Content(StoredPictures(file, "", shape), None, None, "")
     with np.load(file, allow_pickle=False) as arrays:
         names = arrays.files
-        has_statistics = set(STATISTICS) <= set(names)
-        wanted = (*LABELS, NETWORK, *(STATISTICS if has_statistics else ()))
+        pairs = [pair for pair in (STATISTICS, SPATIAL) if set(pair) <= set(names)]
+        wanted = (*LABELS, NETWORK, *(name for pair in pairs for name in pair))
         try:
             small = {name: arrays[name] for name in wanted if name in names}
         except ValueError as error:  # an array of objects
             raise EOFError(str(error)) from error
-    statistics = None
-    if has_statistics:
-        mean, covariance = (np.asarray(small[name], np.float64) for name in STATISTICS)
-        _check_statistics(file, mean, covariance)
-        statistics = mean, covariance
+    read = {}
+    for pair in pairs:
+        mean, covariance = (np.asarray(small[name], np.float64) for name in pair)
+        _check_statistics(file, pair, mean, covariance)
+        read[pair] = mean, covariance
+    statistics, spatial = read.get(STATISTICS), read.get(SPATIAL)
     labels = next((small[name] for name in LABELS if name in small), None)
     network = str(small.get(NETWORK, ""))
     found = next((name for name in NAMES if name in names), "")
@@ -110,13 +114,13 @@ def _read(file: Path) -> Content:
             f"{' or '.join(NAMES)}, or statistics {' and '.join(STATISTICS)}"
         )
     if not found:
-        return Content(None, None, statistics, network)
+        return Content(None, None, statistics, network, spatial)
     with _opened(file, found) as stream:
         shape, dtype = _header(stream)
     check(f"{found!r} in {file}", shape, dtype)
     if labels is not None and labels.shape != (shape[0],):
         labels = None
-    return Content(StoredPictures(file, found, shape), labels, statistics, network)
+    return Content(StoredPictures(file, found, shape), labels, statistics, network, spatial)
 
 
 def check(what: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
@@ -133,17 +137,20 @@ def check(what: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
         )
 
 
-def _check_statistics(file: Path, mean: np.ndarray, covariance: np.ndarray) -> None:
+def _check_statistics(
+    file: Path, names: tuple[str, str], mean: np.ndarray, covariance: np.ndarray
+) -> None:
+    mu, sigma = names
     width = len(mean) if mean.ndim == 1 else 0
     if not width or covariance.shape != (width, width):
         raise ValueError(
-            f"{file} is no file of statistics: mu has the shape {list(mean.shape)} and sigma "
+            f"{file} is no file of statistics: {mu} has the shape {list(mean.shape)} and {sigma} "
             f"{list(covariance.shape)}; they must be [d] and [d, d]"
         )
     if not np.isfinite(mean).all() or not np.isfinite(covariance).all():
         raise ValueError(f"{file} has statistics that are not finite; compute them again")
     if not np.allclose(covariance, covariance.T, atol=1e-6 * np.abs(covariance).max()):
-        raise ValueError(f"sigma in {file} is not symmetric, so it is no covariance")
+        raise ValueError(f"{sigma} in {file} is not symmetric, so it is no covariance")
 
 
 @contextlib.contextmanager

@@ -22,11 +22,13 @@ class Features(NamedTuple):
         values: features, float32 [n, d].
         logits: answers of a classifier before the softmax, float32 [n, k], if the network has them.
         pixels: sum of hashes of the pictures, in hexadecimal digits; see `fingerprint`.
+        spatial: spatial features, float32 [n, e], if the network has them.
     """
 
     values: np.ndarray
     logits: np.ndarray | None
     pixels: str
+    spatial: np.ndarray | None = None
 
 
 def extract(
@@ -82,7 +84,8 @@ def extract(
 def _key(pictures: PictureSet, network: FeatureNetwork, rows: np.ndarray) -> str:
     chosen = f"{len(rows)} of {pictures.count}, sum {rows.sum()}"
     size = f"{pictures.size} {pictures.resized}"
-    return f"{pictures.name} {pictures.state} {size}; {network.identity}; {chosen}"
+    more = "; with spatial features" if network.has_spatial else ""
+    return f"{pictures.name} {pictures.state} {size}; {network.identity}{more}; {chosen}"
 
 
 class _Store:
@@ -136,5 +139,5 @@ class _Store:
 
     def features(self) -> Features:
         """Returns all rows."""
-        logits = self.arrays[1] if self.arrays[1:] else None
-        return Features(self.arrays[0], logits, self.record["pixels"])
+        logits, spatial, *_ = (*self.arrays[1:], None, None)
+        return Features(self.arrays[0], logits, self.record["pixels"], spatial)

@@ -35,11 +35,12 @@ class FeatureNetwork(NamedTuple):
     Attributes:
         name: name of the network in reports.
         function: maps pictures uint8 [b, h, w, 3] to features [b, d], or to features and the
-            answers of a classifier before the softmax, [b, k].
+            answers of a classifier before the softmax, [b, k], or to both and spatial features.
         preprocessing: what is done with pictures before the network sees them.
         checksum: SHA-256 of the file of the weights or of the program; empty if there is none.
         is_inception: whether its Frechet distance is FID.
         has_classes: whether it also gives the answers of a classifier.
+        has_spatial: whether it also gives the spatial features of sFID.
         note: what else a report should say of it.
     """
 
@@ -49,6 +50,7 @@ class FeatureNetwork(NamedTuple):
     checksum: str = ""
     is_inception: bool = False
     has_classes: bool = False
+    has_spatial: bool = False
     note: str = ""
 
     @property
@@ -85,7 +87,10 @@ def vgg_network() -> FeatureNetwork:
 
 
 def inception_network(
-    file: Path, method: Method = "clean", unknown_weights: bool = False
+    file: Path,
+    method: Method = "clean",
+    unknown_weights: bool = False,
+    spatial: bool = False,
 ) -> FeatureNetwork:
     """Returns the Inception of FID, with the public file of weights that the user supplies.
 
@@ -93,6 +98,7 @@ def inception_network(
         file: the file; see `vqdit.pretrained.inception`.
         method: how pictures are resized; the range of pixels is that of the same program.
         unknown_weights: whether a file with an unknown checksum is accepted.
+        spatial: whether to return the spatial features of sFID as well.
 
     Raises:
         ValueError: the checksum is not known, or the file has no such weights.
@@ -108,14 +114,14 @@ def inception_network(
         )
     center, half = (127.5, 127.5) if method == "pytorch" else (128.0, 128.0)
 
-    def features(params: Params, x: Any) -> tuple[Any, Any]:
+    def features(params: Params, x: Any) -> tuple[Any, ...]:
         found = inception(params, (x - center) / half)
-        return found.features, found.logits
+        return tuple(found if spatial else found[:2])
 
     how = f"to {EDGE}x{EDGE}, {METHODS[method]}; (x - {center:g}) / {half:g}"
     run = on_devices(features, read_inception(file), EDGE, method)
     note = known or "weights with an unknown checksum"
-    return FeatureNetwork("inception", run, how, checksum, True, True, note)
+    return FeatureNetwork("inception", run, how, checksum, True, True, spatial, note)
 
 
 def recogniser_network(pictures: PictureSet) -> FeatureNetwork:
@@ -164,7 +170,7 @@ def recogniser_network(pictures: PictureSet) -> FeatureNetwork:
     )
     checksum = hashlib.sha256(np.round(probe, 3).tobytes()).hexdigest()
     how = f"to {edge}x{edge}, {METHODS['clean']}"
-    return FeatureNetwork("recogniser", features, how, checksum, False, True, note)
+    return FeatureNetwork("recogniser", features, how, checksum, has_classes=True, note=note)
 
 
 def function_network(place: str) -> FeatureNetwork:

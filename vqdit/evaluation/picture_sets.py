@@ -81,12 +81,14 @@ class Reference(NamedTuple):
         network: name and checksum of the network that made the statistics; empty if the file does
             not say.
         checksum: SHA-256 of the file of statistics.
+        spatial: mean and covariance of the spatial features of sFID, if the file has them.
     """
 
     pictures: PictureSet | None
     gaussian: Gaussian | None = None
     network: str = ""
     checksum: str = ""
+    spatial: Gaussian | None = None
 
 
 def fingerprint(pictures: Pictures) -> int:
@@ -122,7 +124,8 @@ def read_file(file: Path) -> Reference:
     if gaussian is not None:
         with file.open("rb") as opened:
             checksum = hashlib.file_digest(opened, "sha256").hexdigest()
-    return Reference(pictures, gaussian, found.network, checksum)
+    spatial = Gaussian(*found.spatial) if found.spatial is not None else None
+    return Reference(pictures, gaussian, found.network, checksum, spatial)
 
 
 def read_folder(folder: Path, edge: int | None = None) -> PictureSet:

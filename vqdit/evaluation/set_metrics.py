@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from vqdit.evaluation.extraction import Features
 from vqdit.evaluation.frechet import Gaussian, frechet_estimate
 from vqdit.evaluation.inception_score import inception_score
@@ -14,6 +16,7 @@ from vqdit.evaluation.neighbours import K, manifolds
 MANIFOLDS = ("precision", "recall", "density", "coverage")
 METRICS = {
     "fid": "Frechet distance in the features of Inception",
+    "sfid": "Frechet distance in the spatial features of Inception",
     "fd": "Frechet distance in any features",
     "kid": "kernel distance: MMD^2 with a polynomial kernel",
     "mmd": "MMD^2 with a Gaussian kernel, times 1000",
@@ -25,10 +28,28 @@ METRICS = {
     "copies": "fraction of samples nearer to the reference than 99 % of held-out pictures",
 }
 """Names of the metrics, and what they are."""
-BETTER = dict.fromkeys(("fid", "fd", "kid", "mmd", "copies"), "lower")
+BETTER = dict.fromkeys(("fid", "sfid", "fd", "kid", "mmd", "copies"), "lower")
 """Direction of improvement; higher for all other metrics."""
+FRECHET = ("fid", "sfid", "fd")
+"""Names of the metrics that need only statistics of the reference."""
 PAIRS = 16
 """Number of pairs of a sample and its nearest training example that are listed."""
+
+
+class Statistics(NamedTuple):
+    """Means and covariances of the features of a reference.
+
+    Attributes:
+        features: those of the features that `fid` and `fd` compare.
+        spatial: those of the spatial features that `sfid` compares.
+    """
+
+    features: Gaussian | None = None
+    spatial: Gaussian | None = None
+
+    def of(self, name: str) -> Gaussian | None:
+        """Returns the statistics that a metric compares, if there are any."""
+        return {"fid": self.features, "fd": self.features, "sfid": self.spatial}.get(name)
 
 
 class Settings(NamedTuple):
@@ -55,7 +76,7 @@ def measure_sets(
     metrics: Sequence[str],
     samples: Features,
     reference: Features | None,
-    statistics: Gaussian | None = None,
+    statistics: Statistics = Statistics(),  # noqa: B008
     settings: Settings = Settings(),  # noqa: B008
     report: Callable[[str], None] = lambda name: None,
     held_out: Features | None = None,
@@ -66,7 +87,7 @@ def measure_sets(
         metrics: names of `METRICS`.
         samples: features of the samples.
         reference: features of the reference; None if there are only statistics.
-        statistics: mean and covariance of the reference, which Frechet distances use if given.
+        statistics: statistics of the reference, which Frechet distances use if given.
         settings: numbers that the metrics depend on.
         report: called with the name of each metric before it is measured.
         held_out: features of examples that were not trained on, which "copies" needs; the reference
@@ -87,12 +108,14 @@ def measure_sets(
             logits, seed = samples.logits, settings.seed
             score = inception_score(logits, settings.splits, seed)
             found[name] = _record(score, splits=settings.splits, classes=logits.shape[1])
-        elif name in ("fid", "fd") and statistics is not None:
-            found[name] = _record(frechet_estimate(x, statistics), reference="statistics")
+        elif name in FRECHET and (gaussian := statistics.of(name)) is not None:
+            own = _features(samples, name)
+            found[name] = _record(frechet_estimate(own, gaussian), reference="statistics")
         elif reference is None:
             raise ValueError(f"{name} needs the pictures of the reference, not only statistics")
-        elif name in ("fid", "fd"):
-            found[name] = _record(frechet_estimate(x, reference.values))
+        elif name in FRECHET:
+            both = _features(samples, name), _features(reference, name)
+            found[name] = _record(frechet_estimate(*both))
         elif name == "kid":
             size = min(settings.subset_size, len(x), len(reference.values))
             value = kid(x, reference.values, settings.subsets, size, settings.seed)
@@ -118,6 +141,15 @@ def measure_sets(
             every = manifolds(x, reference.values, settings.k)
             found |= {n: _record(every[n], k=settings.k) for n in MANIFOLDS if n in metrics}
     return {name: found[name] for name in metrics}
+
+
+def _features(of: Features, name: str) -> np.ndarray:
+    """Returns the features whose distributions a Frechet distance compares."""
+    if name != "sfid":
+        return of.values
+    if of.spatial is None:
+        raise ValueError("sfid needs the spatial features of Inception")
+    return of.spatial
 
 
 def _record(estimate: Estimate, **settings: Any) -> dict[str, Any]:

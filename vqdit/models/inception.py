@@ -17,6 +17,8 @@ from vqdit.typing import Array, Float, Params
 
 EDGE = 299
 """Height and width of the input in pixels."""
+SPATIAL_CHANNELS = 7
+"""Number of channels of the spatial features."""
 WINDOW, ONE, TWO = (1, 3, 3, 1), (1, 1, 1, 1), (1, 2, 2, 1)
 
 
@@ -26,10 +28,13 @@ class InceptionOutput(NamedTuple):
     Attributes:
         features: last activations, averaged over positions; FID compares their distributions.
         logits: logits of the classes without the bias, as the Inception Score uses them.
+        spatial: the first seven channels of the first branch of the block Mixed_6d at each of 17 x
+            17 positions; sFID compares their distributions.
     """
 
     features: Float[Array, "b 2048"]
     logits: Float[Array, "b 1008"]
+    spatial: Float[Array, "b 2023"]
 
 
 def inception(params: Params, x: Float[Array, "b 299 299 3"]) -> InceptionOutput:
@@ -49,13 +54,15 @@ def inception(params: Params, x: Float[Array, "b 299 299 3"]) -> InceptionOutput
     for name in ("Mixed_5b", "Mixed_5c", "Mixed_5d"):
         x = _block(params, name, x, ["1x1"], ["5x5_1", "5x5_2"], _numbered("3x3dbl", 3))
     x = _halved(params, "Mixed_6a", x, ["3x3"], _numbered("3x3dbl", 3))
-    for name in ("Mixed_6b", "Mixed_6c", "Mixed_6d", "Mixed_6e"):
+    for name in ("Mixed_6b", "Mixed_6c", "Mixed_6d"):
         x = _block(params, name, x, ["1x1"], _numbered("7x7", 3), _numbered("7x7dbl", 5))
+    spatial = x[..., :SPATIAL_CHANNELS].reshape(len(x), -1)
+    x = _block(params, "Mixed_6e", x, ["1x1"], _numbered("7x7", 3), _numbered("7x7dbl", 5))
     x = _halved(params, "Mixed_7a", x, _numbered("3x3", 2), _numbered("7x7x3", 4))
     for name, pool in (("Mixed_7b", _average), ("Mixed_7c", _max_same)):
         x = _last(params, name, x, pool)
     features = jnp.mean(x, axis=(1, 2))
-    return InceptionOutput(features, features @ params["fc"])
+    return InceptionOutput(features, features @ params["fc"], spatial)
 
 
 def _numbered(name: str, count: int) -> list[str]:
