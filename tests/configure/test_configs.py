@@ -296,9 +296,9 @@ def test_a_column_of_pictures_of_one_shape_keeps_it(height, width, data_folder):
     ("target", "message"),
     [
         ("cpux", "unknown target 'cpux'; did you mean cpu?"),
-        ("h10:1", "unknown target 'h10:1'; did you mean h100:1?; a TPU's topology such as"),
-        ("v9:2x2", "unknown TPU 'v9'; known: v4, v5e, v5p, v6e"),
-        ("h100:0", "the target 'h100:0' needs from 1 to 16,384 chips, such as h100:8"),
+        ("h10:1", "unknown target 'h10:1'; did you mean h100:1?; give a TPU topology such as"),
+        ("v9:2x2", "unknown TPU 'v9'; give one of: v4, v5e, v5p, v6e"),
+        ("h100:0", "the target 'h100:0' must have from 1 to 16,384 chips, as in h100:8"),
     ],
 )
 def test_unknown_targets(target, message):

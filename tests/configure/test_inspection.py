@@ -173,7 +173,7 @@ def test_what_cannot_be_learned_from_is_refused(data_folder):
     picture(data_folder / "a.png", 9, 9)
     assert refused("nothing") == ("no file or folder nothing; give a table or a folder of files")
     (data_folder / "empty").mkdir()
-    assert refused("empty").startswith("empty has no files; known endings: png, ")
+    assert refused("empty").startswith("empty has no files; the names of files must end in png, ")
     (data_folder / "empty/a.doc").write_text("x")
     assert refused("empty").startswith("empty has no files that vqdit reads, only 1 .doc; ")
     (data_folder / "a.doc").write_bytes(b"\0")
@@ -192,7 +192,7 @@ def test_what_cannot_be_learned_from_is_refused(data_folder):
         "damaged has 1 files, none of which can be read: damaged/a.jpg, cannot identify"
     )
     (data_folder / "empty.txt").write_text("")
-    assert refused("empty.txt") == "empty.txt has no text, only empty files"
+    assert refused("empty.txt") == "empty.txt has only empty files; add some text"
     (data_folder / "latin.txt").write_bytes("é".encode("latin-1") * 50)
     assert refused("latin.txt") == "latin.txt is not UTF-8 at byte 0; save it as UTF-8"
     (data_folder / "val.csv").write_text("text,split\na,train\nb,val\n")

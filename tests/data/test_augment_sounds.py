@@ -129,7 +129,7 @@ def test_mixtures_are_sums_with_another_sound_at_its_level():
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (Data(source=Ramps(), augment_given=(Gain(),)), "give Gain to augment"),
+        (Data(source=Ramps(), augment_given=(Gain(),)), "move Gain to augment"),
         (
             Data(source=Digits(), augment=(Affine(), Crop())),
             "all sounds of 'audio' have one length",

@@ -185,11 +185,11 @@ def test_labels_are_numbers_or_names(tmp_path, label, cells, names, stored):
 CELLS = [
     ("before", "none.png", "rows.jsonl:3, before: no picture {folder}/none.png"),
     ("before", "1speech", "rows.jsonl:3, before: cannot decode the picture {folder}/1speech: "),
-    ("before", 7, "rows.jsonl:3 must have a path as its before, got 7"),
+    ("before", 7, "rows.jsonl:3 must have a path in the column before, got 7"),
     ("speech", "1before", "rows.jsonl:3, speech: cannot decode the sound {folder}/1before: "),
     ("note", "seven", "rows.jsonl:3, note: the text 'seven' has 5 bytes, more than the limit of 4"),
-    ("note", ["a"], "rows.jsonl:3 must have text or a number as its note"),
-    ("note", float("inf"), "rows.jsonl:3 must have a finite number as its note"),
+    ("note", ["a"], "rows.jsonl:3 must have a text or a number in the column note"),
+    ("note", float("inf"), "rows.jsonl:3 must have a finite number in the column note"),
     ("kind", "a\nb", "rows.jsonl:3: the class 'a\\nb' has control characters"),
 ]
 
@@ -265,7 +265,7 @@ def test_names_of_headers_are_checked(tmp_path, fields, message):
 
 def test_a_column_without_values_is_named(tmp_path):
     found = [row | {"note": None} for row in rows()]
-    with pytest.raises(ValueError, match="has no value in its column 'note'; remove it"):
+    with pytest.raises(ValueError, match="has no value in its column 'note'; remove this"):
         write(tmp_path, found, ".parquet").prepare()
 
 
@@ -319,7 +319,7 @@ def test_a_damaged_parquet_file_is_named(tmp_path):
 def test_bytes_are_no_text(tmp_path):
     parquet.write_table(pyarrow.table({"text": [b"a"] * 12}), tmp_path / "rows.parquet")
     source = Table(path=str(tmp_path / "rows.parquet"), columns=Named(text=Text()))
-    with pytest.raises(ValueError, match="rows.parquet:1 must have text or a number as its text"):
+    with pytest.raises(ValueError, match="rows.parquet:1 must have a text or a number in the"):
         source.prepare()
 
 
@@ -402,7 +402,7 @@ def test_what_a_parquet_file_cannot_hold_is_refused_before_it_is_read(tmp_path, 
     file = tmp_path / "rows.parquet"
     columns = Named(title=Text(length=3))
     parquet.write_table(pyarrow.table({"title": ["a"] * 200_000}), file)
-    with pytest.raises(ValueError, match="claims 200,000 rows in .* a row takes at least one"):
+    with pytest.raises(ValueError, match="declares 200,000 rows in .* a row takes at least one"):
         Table(path=str(file), columns=columns).split("train")
     parquet.write_table(
         pyarrow.table({"title": ["x" * 1_500_000] * 2}),
@@ -411,7 +411,7 @@ def test_what_a_parquet_file_cannot_hold_is_refused_before_it_is_read(tmp_path, 
         use_dictionary=False,
         write_statistics=False,
     )
-    with pytest.raises(ValueError, match="claims 3,0.* compressed bytes of its column 'title'"):
+    with pytest.raises(ValueError, match="declares 3,0.* compressed bytes of its column 'title'"):
         Table(path=str(file), columns=columns).split("train")
 
 

@@ -76,15 +76,15 @@ def test_what_is_too_long_is_left_out_and_said(tmp_path, caplog, monkeypatch):
     [
         ("conversations: [[a", "cannot read the conversations in .*x.yml"),
         ("- a", "no list `conversations`"),
-        ("conversations:\n- a\n", "0 questions; at least 10"),
-        ("conversations:\n- - a\n", "0 questions; at least 10"),
-        ("conversations:\n- - a\n  - b\n", "1 questions; at least 10"),
-        ("conversations: []\n", "0 questions; at least 10"),
+        ("conversations:\n- a\n", "0 questions, but at least 10"),
+        ("conversations:\n- - a\n", "0 questions, but at least 10"),
+        ("conversations:\n- - a\n  - b\n", "1 questions, but at least 10"),
+        ("conversations: []\n", "0 questions, but at least 10"),
         ("conversations:\n- - a\n  - b: c\n", "names with values, {'b': 'c'}; put quotes around"),
         ("a: &a [b]\nconversations: [*a, *a]\n", "cannot read .*x.yml: it uses an alias"),
         ("conversations: " + "[" * 100_000, "nested too deep|flow level"),
         ('conversations:\n- - "\\ud83d"\n  - b\n', r"x\.yml"),
-        ("conversations:\n- - !!int 'a'\n  - 2020-99-99\n", "1 questions; at least 10"),
+        ("conversations:\n- - !!int 'a'\n  - 2020-99-99\n", "1 questions, but at least 10"),
     ],
 )
 def test_files_of_another_form_are_refused(tmp_path, text, message):
@@ -106,5 +106,5 @@ def test_words_that_yaml_knows_and_large_files(tmp_path, monkeypatch):
     (tmp_path / "x.yml").write_text("conversations:\n" + "".join(lines))
     assert {answer for _, answer in rows(Dialogues(path=str(tmp_path)), "train")} == {"No"}
     (tmp_path / "y.yml").write_bytes(b"#" * (2**24 + 1))
-    with pytest.raises(ValueError, match="16,777,217 bytes, more than the 16,777,216 allowed"):
+    with pytest.raises(ValueError, match="16,777,217 bytes, but at most 16,777,216 are allowed"):
         Dialogues(path=str(tmp_path / "y.yml")).split("train")

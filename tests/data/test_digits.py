@@ -147,5 +147,7 @@ def test_texts_are_the_names_padded_by_zeros(parts):
 
 
 def test_an_unknown_split_is_refused_with_those_there_are():
-    with pytest.raises(ValueError, match="unknown split 'valid'; one of: train, validation, test"):
+    with pytest.raises(
+        ValueError, match="unknown split 'valid'; choose one of: train, validation, test"
+    ):
         Digits().split("valid")

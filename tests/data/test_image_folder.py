@@ -175,7 +175,7 @@ def test_all_damaged_pictures_are_named_at_once_or_left_out(tmp_path, data_folde
     ) as e:
         source.split("train")
     (file,) = data_folder.iterdir()
-    assert str(file) in str(e.value) and "on-error=skip (in a training, --data.source.on-error" in (
+    assert str(file) in str(e.value) and "on-error=skip (in training: --data.source.on-error" in (
         str(e.value)
     )
     lines = file.read_text().splitlines()
@@ -226,7 +226,7 @@ def test_the_features_are_known_before_the_pictures_are_prepared(tmp_path, data_
 
 
 def test_fewer_than_ten_pictures_are_too_few(tmp_path):
-    with pytest.raises(ValueError, match=f"{tmp_path}/x has 9 examples; at least 10 are needed"):
+    with pytest.raises(ValueError, match=f"{tmp_path}/x has 9 examples, but training, validation"):
         folder_of(tmp_path / "x", 9).split("train")
     assert [len(folder_of(tmp_path / "x", 10).split(split)) for split in SPLITS] == [8, 1, 1]
 
@@ -238,7 +238,9 @@ def test_a_folder_that_is_not_there_or_empty_is_named(tmp_path):
         ImageFolder(path=str(tmp_path / "x")).split("train")
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "notes.txt").touch()
-    with pytest.raises(ValueError, match=f"no picture in {tmp_path}/x; known endings: .png, .jpg"):
+    with pytest.raises(
+        ValueError, match=f"no picture in {tmp_path}/x; the names of files must end in .png"
+    ):
         ImageFolder(path=str(tmp_path / "x")).features()
 
 

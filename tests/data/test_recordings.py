@@ -193,7 +193,7 @@ def test_what_cannot_be_decoded_is_named_or_left_out(folder):
     with pytest.raises(ValueError, match="cannot decode the sound .*04.wav|11.wav") as error:
         source(folder).features()
     assert all(f"{n:02d}.wav" in str(error.value) for n in (4, 11))
-    assert str(error.value).endswith("with on-error=skip (in a training, --data.source.on-error)")
+    assert str(error.value).endswith("with on-error=skip (in training: --data.source.on-error)")
     found = source(folder, on_error="skip")
     assert sum(len(found.split(split)) for split in SPLITS) == 18
     lines = remarks(found.prepare())
@@ -204,7 +204,9 @@ def test_missing_folders_and_empty_ones_are_refused(folder):
     with pytest.raises(FileNotFoundError, match="of a folder of sounds"):
         source(folder).features()
     folder.mkdir()
-    with pytest.raises(ValueError, match="no sound in .*; known endings: .wav, .flac"):
+    with pytest.raises(
+        ValueError, match="no sound in .*; the names of files must end in .wav, .flac"
+    ):
         source(folder).features()
 
 

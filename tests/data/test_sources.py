@@ -28,5 +28,5 @@ def test_without_classes_the_division_is_as_ever():
 
 
 def test_classes_of_one_example_cannot_be_divided():
-    with pytest.raises(ValueError, match="x has only one example of each class, which is needed"):
+    with pytest.raises(ValueError, match="x has only one example of each class, so none are left"):
         divide(12, "x", list(range(12)))

@@ -123,7 +123,7 @@ def test_a_modality_that_a_split_lacks_is_named(folder, caplog):
         source = write(folder, lacking)
         said = f"rows.jsonl has no {column} in any row of the {split} split"
         if refused:
-            with pytest.raises(ValueError, match=f"{said}; add some"):
+            with pytest.raises(ValueError, match=f"{said}; assign rows"):
                 source.examples()
         else:
             source.examples()
@@ -150,7 +150,7 @@ def test_the_column_split_divides_the_rows(folder):
 def test_an_unknown_split_is_refused_with_those_there_are(folder, wrong):
     rows = [row(number, split=SPLITS[number % 3]) for number in range(12)]
     rows[5]["split"] = wrong
-    match = f"rows.jsonl:6: unknown split '{wrong}'; one of: train, validation, test"
+    match = f"rows.jsonl:6: unknown split '{wrong}'; choose one of: train, validation, test"
     with pytest.raises(ValueError, match=match):
         write(folder, rows).split("train")
 
@@ -169,7 +169,7 @@ def test_an_unknown_column_is_named_with_the_known_ones(folder):
 
 
 def test_fewer_than_ten_rows_are_too_few(folder):
-    with pytest.raises(ValueError, match="rows.jsonl has 9 examples; at least 10 are needed"):
+    with pytest.raises(ValueError, match="rows.jsonl has 9 examples, but training, validation"):
         write(folder, [row(number) for number in range(9)]).split("train")
 
 
@@ -199,21 +199,30 @@ def test_a_column_that_is_always_empty_is_no_modality(folder):
     ("line", "message"),
     [
         ("{'image': 1}", "is not JSON: Expecting property name enclosed in double quotes at cha"),
-        ('["1.png"]', 'must be an object such as {"image": ...}'),
-        ('{"image": "pictures/1.png", "label": ["a"]}', "must have text or a number as its label"),
-        ('{"image": {"path": "1.png"}}', "must have text or a number as its image"),
-        ('{"image": 3}', "must have a path as its image, got 3"),
-        ('{"text": "\\ud83d"}', "has a lone surrogate (half a character) in its text: '\\ud83d'"),
-        ('{"image": "\\udc00.png"}', "has a lone surrogate (half a character) in its image"),
-        ('{"label": "\\udc00"}', "has a lone surrogate (half a character) in its label"),
+        ('["1.png"]', 'must be a JSON object such as {"image": ...}'),
+        (
+            '{"image": "pictures/1.png", "label": ["a"]}',
+            "must have a text or a number in the column label",
+        ),
+        ('{"image": {"path": "1.png"}}', "must have a text or a number in the column image"),
+        ('{"image": 3}', "must have a path in the column image, got 3"),
+        (
+            '{"text": "\\ud83d"}',
+            "has a lone surrogate (half a character) in the column text: '\\ud83d'",
+        ),
+        ('{"image": "\\udc00.png"}', "has a lone surrogate (half a character) in the column image"),
+        ('{"label": "\\udc00"}', "has a lone surrogate (half a character) in the column label"),
         (
             '{"text": "a", "text": "b"}',
             "cannot be read: the row has the name 'text' twice; give each column",
         ),
-        ('{"label": Infinity}', "must have a finite number as its label"),
+        ('{"label": Infinity}', "must have a finite number in the column label"),
         ('{"label": 1' + "0" * 5000 + "}", "cannot be read: Exceeds the limit"),
         ('{"label": ' + "[" * 100_000, "is nested too deeply; a row must be one flat object"),
-        ('{"image": "' + "a" * 5000 + '"}', "must have a path as its image, got 5,000 characters"),
+        (
+            '{"image": "' + "a" * 5000 + '"}',
+            "must have a path in the column image, got a text of 5,000 characters",
+        ),
     ],
 )
 def test_a_bad_line_is_named_by_its_number(folder, line, message):

@@ -122,13 +122,13 @@ def test_empty_documents_are_left_out_and_said(tmp_path):
 def test_what_cannot_be_used_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="no file or folder .*nowhere; give the path"):
         TextFiles(path=str(tmp_path / "nowhere")).features()
-    with pytest.raises(ValueError, match=r"no text in .*; known endings: \.txt"):
+    with pytest.raises(ValueError, match=r"no text in .*; the names of files must end in \.txt"):
         TextFiles(path=str(tmp_path)).features()
     (tmp_path / "a.txt").write_text("\n\n")
     with pytest.raises(ValueError, match="has only empty documents"):
         TextFiles(path=str(tmp_path)).features()
     (tmp_path / "a.txt").write_text("one\ntwo")
-    with pytest.raises(ValueError, match="has 1 different documents, and at least 10 .*split_by="):
+    with pytest.raises(ValueError, match="has 1 different documents, but at least 10 .*split_by="):
         TextFiles(path=str(tmp_path)).features()
     with pytest.raises(ValueError, match="TextFiles needs length from 2 to 1048576, got 1"):
         TextFiles(length=1)

@@ -146,9 +146,9 @@ def test_what_cannot_be_read_is_refused_or_left_out(folder):
     assert any("bad.mp4" in line for line in remarks(source.prepare()))
     (folder / "bad.mp4").unlink()
     audio = Audio(rate=RATE, samples=4000)
-    with pytest.raises(ValueError, match="no video of a split of .* has a sound; leave audio out"):
+    with pytest.raises(ValueError, match="no video of a split of .* has a sound; remove `audio`"):
         VideoFolder(path=str(folder), video=VIDEO, audio=audio).split("train")
-    with pytest.raises(ValueError, match="no video in .*; known endings: .mp4"):
+    with pytest.raises(ValueError, match="no video in .*; the names of files must end in .mp4"):
         (folder / "empty").mkdir()
         VideoFolder(path=str(folder / "empty")).split("train")
 

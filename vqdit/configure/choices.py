@@ -26,7 +26,15 @@ TOO_LONG = 0.2
 def choose(
     column: Column, found: Found, machine: Machine, minutes: float, wanted: bool
 ) -> Part | str:
-    """Returns the column as a part of the model, or the reason why it is not used."""
+    """Returns the column as a part of the model, or the reason why it is not used.
+
+    Args:
+        column: the inspected column.
+        found: the data.
+        machine: the machine that trains.
+        minutes: available time in minutes.
+        wanted: whether the model generates the column; otherwise it is only given.
+    """
     facts = column.facts
     if isinstance(facts, Pictures):
         return of_pictures(column, facts, found, machine, minutes, wanted)

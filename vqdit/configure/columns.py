@@ -1,7 +1,7 @@
 """The content of columns: sizes of pictures, lengths of sounds and texts, classes.
 
 This module does not depend on how the data will be read in training. If there are many files, it
-examines a sample of them at even distances.
+examines an evenly spaced sample of them.
 """
 
 import io
@@ -99,7 +99,7 @@ class Column(NamedTuple):
         name: name of the column.
         facts: kind and statistics of its values.
         given: number of examples that have a value.
-        looked: number of values that were examined.
+        looked: number of values that were examined, which may be a sample.
         unreadable: the examined values that cannot be read.
     """
 
@@ -149,7 +149,7 @@ def training_rows(count: int) -> int:
 
 
 def sampled(values: Sequence[T]) -> list[T]:
-    """Returns at most `MOST` of the values, at even distances."""
+    """Returns at most `MOST` of the values, evenly spaced."""
     if len(values) <= MOST:
         return list(values)
     return [values[row] for row in np.linspace(0, len(values) - 1, MOST).astype(int)]
@@ -183,7 +183,7 @@ def look_at_sounds(name: str, files: Sequence[File]) -> Column:
         try:
             form = read_form(_content(file))
             if form.samples < 1:
-                raise ValueError("it has no samples")
+                raise ValueError("the sound has no samples")
             found.append(form)
         except (OSError, ValueError) as error:
             unreadable.append(_unreadable(file, error))
@@ -213,7 +213,7 @@ def _content(file: File) -> Path | bytes:
         return file
     content = file.read()
     if content is None:
-        raise ValueError("the cell has neither bytes nor a path")
+        raise ValueError("the cell must have the bytes or the path of a file, but has neither")
     return file.file.parent / content if isinstance(content, str) else content
 
 
@@ -227,7 +227,7 @@ def _size(content: Path | bytes) -> tuple[int, int]:
 
 
 def _unreadable(file: File, error: Exception) -> Unreadable:
-    """Returns a file with the message of an error, without the path of the file."""
+    """Returns an `Unreadable` with an error's message, from which the file's path is removed."""
     why = str(getattr(error, "why", None) or getattr(error, "strerror", None) or error)
     if isinstance(file, Embedded):
         return Unreadable(file.file, f"row {file.row + 1} of group {file.group + 1}: {why}")

@@ -46,7 +46,7 @@ class Planned(NamedTuple):
 
 
 class Configured(NamedTuple):
-    """The plan, the experiments by name in the order of training, and their machine."""
+    """The plan, the experiments by name in the order of training, and the target machine."""
 
     planned: Planned
     sized: dict[str, Sized]
@@ -83,7 +83,9 @@ def plan(
         reasons = "; ".join(f"{name}: {why}" for name, why in unused.items())
         raise ValueError(f"{found.path} has no column that can be generated ({reasons})")
     if [type(part.modality) for part in parts] == [Label]:
-        raise ValueError(f"{found.path} has only classes, but no pictures, sounds or texts")
+        raise ValueError(
+            f"{found.path} has only classes; add a column of pictures, sounds or texts"
+        )
     _check_names(parts)
     rows, is_written = _rows(found, parts)
     examples = _examples(found, parts, len(rows))
@@ -156,7 +158,10 @@ def _examples(found: Found, parts: Sequence[Part], rows: int) -> tuple[int, int]
 
 
 def _rows(found: Found, parts: Sequence[Part]) -> tuple[list[Row], bool]:
-    """Returns the rows to use, and whether they must be written; [] if there is no table."""
+    """Returns the rows of the table to use, and whether a new table must be written for them.
+
+    If the data are not a table and need none, the rows are [].
+    """
     rows = list(found.table)
     limited = [part for part in parts if part.longest is not None]
     if limited and not rows:
@@ -169,7 +174,9 @@ def _rows(found: Found, parts: Sequence[Part]) -> tuple[list[Row], bool]:
 
 def _write(rows: Sequence[Row], table: Path) -> None:
     if table.exists():
-        raise ValueError(f"{table} exists already, and the rows would be written there; remove it")
+        raise ValueError(
+            f"the rows would be written to {table}, which exists already; remove this file"
+        )
     lines = (json.dumps(dict(row), ensure_ascii=False) for row in rows)
     write_whole(table, "".join(f"{line}\n" for line in lines).encode())
 

@@ -60,14 +60,21 @@ def models_for(machine: Machine, examples: int, tokens: int, *, is_text: bool = 
     ]
     if not found:
         raise ValueError(
-            f"{tokens:,} tokens per example do not fit into the memory of {machine.name}; choose "
-            "another target"
+            f"a DiT over {tokens:,} tokens per example does not fit into the memory of "
+            f"{machine.name}; choose another target"
         )
     return found
 
 
 def _fits(memory: float, depth: int, dim: int, tokens: int) -> bool:
-    """Returns whether the state and a few examples need at most half of a chip's memory."""
+    """Returns whether the state and a few examples need at most half of a chip's memory.
+
+    Args:
+        memory: memory of a chip in bytes.
+        depth: number of blocks.
+        dim: width of the blocks.
+        tokens: number of tokens of an example.
+    """
     state = STATE_BYTES * 18 * dim**2 * depth
     return state + 8 * tokens * depth * dim * ACTIVATION_BYTES < memory / 2
 
@@ -83,11 +90,17 @@ def generator_batch(model: DiT, tokens: int, machine: Machine, examples: int) ->
 
 
 def batch_of(examples: int, most: int, machine: Machine) -> int:
-    """Returns a batch size: a power of two per chip, and at most a quarter of the data."""
+    """Returns a batch size: a power of two per chip, and at most a quarter of the data.
+
+    Args:
+        examples: number of training examples.
+        most: largest batch size.
+        machine: the machine that trains.
+    """
     each = max(1, min(most, max(8, examples // 4)) // machine.chips)
     return machine.chips * 2 ** int(math.log2(each))
 
 
 def learning_rate(model: DiT) -> float:
-    """Returns the peak learning rate of one of `DITS`; wide models need small rates."""
+    """Returns the peak learning rate of one of `DITS`; wider models have smaller rates."""
     return next(rate for depth, dim, _, rate in DITS if (depth, dim) == (model.depth, model.dim))

@@ -29,7 +29,7 @@ def inspect_texts(path: Path, files: Sequence[Path], left_out: tuple[str, ...]) 
     if empty := int((sizes == 0).sum()):
         notes.append(f"{empty} empty files")
     if not sizes.sum():
-        raise ValueError(f"{path} has no text, only empty files")
+        raise ValueError(f"{path} has only empty files; add some text")
     has_splits = path.is_dir() and all((path / split).is_dir() for split in SPLITS)
     facts = Documents(sizes[sizes > 0], "file", "documents")
     if len(files) == 1:

@@ -32,7 +32,7 @@ FEWEST = 1500
 
 
 class Sized(NamedTuple):
-    """An experiment, its duration and number of parameters, and comments on its fields by path."""
+    """An experiment, its duration in seconds, its parameter count, and comments by field path."""
 
     experiment: Experiment
     seconds: float
@@ -61,10 +61,10 @@ def tokenizer(
 
     Args:
         part: the column that the tokenizer encodes.
-        source: the data.
-        machine: the machine.
+        source: the data source.
+        machine: the machine that trains.
         examples: numbers of training and validation examples.
-        seconds: available time.
+        seconds: available time in seconds.
     """
     is_image = isinstance(part.modality, Image)
     batch = batch_of(examples[0], 32 if machine.is_cpu else 64 * min(machine.chips, 4), machine)
@@ -111,7 +111,16 @@ def generator(
     examples: tuple[int, int],
     seconds: float,
 ) -> Sized:
-    """Returns the experiment of a DiT that generates all parts."""
+    """Returns the experiment of a DiT that generates all parts.
+
+    Args:
+        parts: the columns; those that are not wanted are only given.
+        tokenizers: experiments of the tokenizers, by name of the column.
+        source: the data source.
+        machine: the machine that trains.
+        examples: numbers of training and validation examples.
+        seconds: available time in seconds.
+    """
     targets, conditions = targets_of(parts)
     tokens = sum(part.tokens for part in parts)
     is_text = isinstance(parts[0].column.facts, Documents)
@@ -185,7 +194,7 @@ def _fit(
 ) -> Sized:
     """Returns the experiment of the largest model that can do enough steps in the time.
 
-    `fill` is the mean padded length as a fraction of the largest length, at which steps are timed.
+    Steps are timed with examples of the mean padded length, `fill` times the largest length.
     """
     at = _first(build, models, machine, find, effort)
     while True:
@@ -264,4 +273,4 @@ def _rounds(task: Any) -> int:
 
 
 def _no_task(name: str) -> Any:
-    raise ValueError(f"a tokenizer cannot refer to another task, got {name!r}")
+    raise ValueError(f"a tokenizer must not refer to another task, got the name {name!r}")

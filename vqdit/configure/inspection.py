@@ -79,7 +79,7 @@ def _inspect_folder(folder: Path) -> Found:
         return inspect_texts(folder, texts, _by_ending(left_out))
     known = ", ".join(ending.removeprefix(".") for kind in kinds for ending in kind)
     found = f"no files that vqdit reads, only {', '.join(left_out[:5])}" if left_out else "no files"
-    raise ValueError(f"{folder} has {found}; known endings: {known}")
+    raise ValueError(f"{folder} has {found}; the names of files must end in {known}")
 
 
 def _inspect_pictures(folder: Path, pictures: Sequence[Path], left_out: list[str]) -> Found:
@@ -146,9 +146,9 @@ def _by_ending(left_out: list[str]) -> tuple[str, ...]:
 
 
 def _groups(folder: Path, files: Iterable[Path]) -> tuple[dict[Path, str], dict[Path, str]]:
-    """Returns the split and the class of files, which are the names of their folders.
+    """Returns two maps from files to their splits and classes, which are names of folders.
 
-    Files have splits if there is a folder for each split, and classes if there are several.
+    There are splits if there is a folder for each split, and classes if there are at least two.
     """
     has_splits = all((folder / split).is_dir() for split in SPLITS)
     splits, groups = {}, {}

@@ -79,7 +79,8 @@ class Machine(NamedTuple):
 
         Args:
             experiment: the experiment; its data are not read.
-            find: returns a task to which the experiment's task refers.
+            find: function that returns a task, given the name by which the experiment's task refers
+                to it.
         """
         return (self._measured if self.is_here else self._counted)(experiment, find)
 

@@ -25,14 +25,15 @@ class Part(NamedTuple):
 
     Attributes:
         column: the inspected column.
-        modality: its modality.
-        is_wanted: whether it is generated; False if it is only given.
-        tokens: number of its tokens in the DiT.
+        modality: modality of the column.
+        is_wanted: whether the DiT generates the column; False if it is only given.
+        tokens: number of the column's tokens in the DiT.
         shown: one line that describes the part for the user.
-        models: tokenizers, the largest first; empty if the data are codes.
-        codes: number of codes of the tokenizer.
-        perceptual: losses of the tokenizer.
-        reconstruction: loss of the tokenizer.
+        models: candidate tokenizer networks, the largest first; empty if the data are already
+            codes.
+        codes: number of codes in the tokenizer's codebook.
+        perceptual: perceptual losses of the tokenizer.
+        reconstruction: elementwise reconstruction loss of the tokenizer.
         longest: largest length of a sound that is kept, in seconds; None keeps all.
         kept: fraction of the examples whose texts are short enough to be kept.
         fill: mean padded length in a batch as a fraction of the largest length.

@@ -128,7 +128,7 @@ def _described(column: Column, rows: int) -> str:
 
 
 def _sizes(sizes: np.ndarray) -> str:
-    """Returns height x width, of the smallest and the largest picture if they differ."""
+    """Returns "HEIGHT x WIDTH" as text, for the smallest and the largest picture if they differ."""
     if not len(sizes):
         return "none of which can be read"
     area = sizes.prod(axis=1)
@@ -145,7 +145,7 @@ def _rates(facts: Sounds) -> str:
 
 
 def _range(values: np.ndarray, form: str, unit: str) -> str:
-    """Returns the least and the largest value, and the median."""
+    """Returns the smallest value, the largest value and the median as text."""
     least, usual, most = (f"{value:{form}}" for value in np.percentile(values, [0, 50, 100]))
     if least == most:
         return f"{least} {unit}"

@@ -96,7 +96,7 @@ class Source:
     def _value(
         self, value: Any, path: str, comments: Comments, indent: int, before: int, after: int
     ) -> str:
-        """Returns a value as source; `before` and `after` count other characters of its line."""
+        """Returns a value as source; `before` and `after` are the lengths of the text around it."""
         if isinstance(value, Component | tuple) and value in self._names:
             return self._names[value]
         opening, items, closing = self._items(value)
@@ -141,7 +141,7 @@ class Source:
 
 
 def _fields(value: Component) -> dict[str, Any]:
-    """Returns the fields to write: those that differ from their defaults, and `ALWAYS`."""
+    """Returns the fields to write: those that differ from their defaults, and those in `ALWAYS`."""
     fields = dataclasses.fields(value)  # pyright: ignore[reportArgumentType]
     always = ALWAYS.get(type(value).__name__, ())
     found = {field.name: getattr(value, field.name) for field in fields}
@@ -204,7 +204,9 @@ def _public_module(kind: type) -> str:
         module = importlib.import_module(name)
         if kind.__name__ in getattr(module, "__all__", ()) and inspect.isclass(kind):
             return name
-    raise TypeError(f"{kind.__name__} is not in a public module")
+    raise TypeError(
+        f"the class {kind.__name__} is in no public module of vqdit, so a config cannot import it"
+    )
 
 
 def _import(module: str, names: list[str]) -> str:

@@ -180,13 +180,14 @@ def _readable(row: Row, columns: Sequence[Column], folder: Path) -> Row:
             if isinstance(file, Embedded):
                 if not column.unreadable:
                     raise ValueError(
-                        f"{shown(file.file)} contains its sounds, so vqdit cannot copy it without "
-                        "the sounds that are too long; remove their rows"
+                        f"the table {shown(file.file)} contains the bytes of its sounds, so "
+                        "vqdit cannot write a copy without the sounds that are too long; "
+                        "remove the rows of these sounds"
                     )
                 one = column.unreadable[0]
                 raise ValueError(
-                    f"{shown(one.file)} contains files that cannot be read, such as in {one.why}; "
-                    "remove their rows"
+                    f"{shown(one.file)} contains files that cannot be read, for example in "
+                    f"{one.why}; remove the rows of these files"
                 )
             path = (folder / str(file)).absolute()
             is_bad = any(one.file.absolute() == path for one in column.unreadable)

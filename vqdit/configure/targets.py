@@ -62,14 +62,17 @@ def _sampler(part: Part, steps: int) -> Unmasking:
 
 
 def _weight(part: Part) -> float:
-    """Returns the weight of a part's loss; without it, short parts would hardly matter."""
+    """Returns the weight of a part's loss, which is larger for parts with few tokens."""
     if not part.is_wanted:
         return 0.1
     return 3.0 if isinstance(part.modality, Label) else 2.0 if not part.models else 1.0
 
 
 def _windows(parts: Sequence[Part]) -> dict[str, tuple[float, float]]:
-    """Returns the reveal window of each part: labels first, then the others by their length."""
+    """Returns the part of sampling, (begin, end) in [0, 1], in which each column is generated.
+
+    Labels come first, then the other columns, those with few tokens earlier.
+    """
     labels = [part.name for part in parts if isinstance(part.modality, Label)]
     others = [part for part in parts if part.name not in labels]
     others.sort(key=lambda part: (bool(part.models), part.tokens))
@@ -92,6 +95,6 @@ def experiment_name(column: str) -> str:
 
 
 def constant_name(column: str) -> str:
-    """Returns the name of a column's modality in the config."""
+    """Returns the name of the variable that holds a column's modality in the config."""
     name = column.upper()
     return f"{name}_COLUMN" if name in ("SOURCE", "CLASSES") else name

@@ -33,7 +33,7 @@ MOST_CODES = {True: 256, False: 1024}
 def of_pictures(
     column: Column, facts: Pictures, found: Found, machine: Machine, minutes: float, wanted: bool
 ) -> Part:
-    """Chooses one size for all pictures: about the most frequent, or what the machine allows."""
+    """Chooses one size for all pictures: that of most pictures, or less if training takes long."""
     edges = facts.sizes.min(axis=1)
     limit, why = _limit(machine, minutes)
     edge = min(limit, max(SMALLEST, int(np.percentile(edges, SMALLER))))

@@ -73,7 +73,7 @@ class AsteriskSpeech(Recordings):
         return [f"left out, without words: {wordless}"] if wordless else []
 
     def _found(self) -> dict[str, tuple[Path, str]]:
-        """Returns file and text of each recording by name; the text is empty if it has no words."""
+        """Returns file and text of each recording by name; the text is "" if there are no words."""
         folder = local_path(self.path or SOUNDS)
         files = sorted(folder.rglob("*.wav"))
         if not files:
@@ -94,7 +94,7 @@ class AsteriskSpeech(Recordings):
             option = OPTION.replace("path", "transcripts")
             raise FileNotFoundError(
                 f"the file of transcripts {file} does not exist; run `apt-get install "
-                f"asterisk-core-sounds-en`, or give its path with {option}"
+                f"asterisk-core-sounds-en`, or give its path {option}"
             )
         with file.open("rb") as opened:
             is_compressed = opened.read(2) == b"\x1f\x8b"

@@ -25,7 +25,10 @@ class Augmentation(Component):
         Returns:
             The pair, swapped if `apply` would mirror the image.
         """
-        raise TypeError(f"{type(self).__name__} changes pixels and cannot be applied to tokens")
+        raise TypeError(
+            f"{type(self).__name__} changes pixels and cannot be applied to tokens; use "
+            "HorizontalFlip"
+        )
 
     @property
     def mirrors(self) -> bool:

@@ -32,7 +32,7 @@ class SoundAugmentation(Augmentation):
 
     @property
     def most(self) -> int | None:
-        """Largest number of samples of the result; None if it is as long as the sound."""
+        """Largest length of the result in samples; None if the result is as long as the sound."""
         return None
 
 
@@ -127,13 +127,15 @@ def check_sounds(
         if not isinstance(one, SoundAugmentation):
             continue
         if one in given:
-            raise ValueError(f"augment_given changes pictures; give {kind} to augment")
+            raise ValueError(f"augment_given augments only pictures; move {kind} to augment")
         if not sounds:
-            raise ValueError(f"{kind} changes sounds, but the data have none; remove it")
+            raise ValueError(
+                f"{kind} changes sounds, but the data have no sounds; remove this augmentation"
+            )
         if one.most is not None and fixed:
             raise ValueError(
-                f"{kind} makes sounds shorter, but all sounds of {fixed[0]!r} have one length; "
-                "give their Audio two different seconds"
+                f"{kind} makes sounds shorter, but all sounds of {fixed[0]!r} have one "
+                "length; give the Audio of the data two different bounds in `seconds`"
             )
 
 
@@ -149,9 +151,9 @@ def change_sounds(
 
     Args:
         split: the training data, from which other sounds are drawn.
-        features: its features.
+        features: feature of every column.
         arrays: columns of a batch, from `take`.
-        augmentations: changes, one after the other.
+        augmentations: augmentations of sounds, which are applied one after the other.
         draws: seed, step, and the number of each row within the global batch.
         lengths: padded length of each ragged column; None if there is none.
     """

@@ -14,9 +14,9 @@ class Batch(NamedTuple):
     Attributes:
         data: stored array of every modality, such as uint8 images; zeros where the modality is
             missing. The second view of a modality, if there is one, has the suffix GIVEN.
-        present: for every modality, True where the example has the modality.
-        mask: for modalities of variable length, True at the positions of the stored example, and
-            False at the padding after its end.
+        present: for every modality, bool [b], True where the example has the modality.
+        mask: for modalities of variable length, bool [b, n], True at the positions of the stored
+            example, and False at the padding after its end.
         index: row of each example: in the global batch in training, in the split in evaluation. The
             random key of an example is derived from the step and this index.
         valid: False for rows that only pad the last batch of an evaluation.
@@ -37,5 +37,10 @@ class Batch(NamedTuple):
     shares: Named[Float[Array, ""]] = Named()
 
     def weighted(self, name: str, mean: Float[Array, ""]) -> Float[Array, ""]:
-        """Returns a weighted mean, whose average over the parts is the mean of the batch."""
+        """Returns a mean of this part times its share; the average over the parts is exact.
+
+        Args:
+            name: name of the mean in `shares`.
+            mean: the mean over the values of this part.
+        """
         return self.shares[name] * mean if name in self.shares else mean

@@ -6,8 +6,8 @@ lengths are the boundaries of the buckets.
 
 The endless order of examples is divided into windows. The rows of a window are sorted by bucket and
 cut into batches, and the batches are shuffled. A batch is padded to the length of the largest
-bucket among its examples. A window is a whole number of batches, so each example is used as often
-as it occurs in the order, and the batch of a step is a pure function of the seed and the step.
+bucket among its examples. A window holds a whole number of batches, so sorting neither drops nor
+repeats examples, and the batch of a step is a pure function of the seed and the step.
 """
 
 import functools
@@ -55,7 +55,7 @@ class Buckets:
         return {name: lengths_of(split, name, feature) for name, feature in self._ragged.items()}
 
     def of(self, split: Split) -> Int[np.ndarray, " n"]:
-        """Returns the number of the smallest bucket that holds each example of a split."""
+        """Returns the index of the smallest bucket that can hold each example of a split: [n]."""
         found = np.full(len(split), len(self.sizes) - 1)
         lengths = self._lengths(split) if len(self.sizes) > 1 else {}
         for number, size in reversed(list(enumerate(self.sizes[:-1]))):
@@ -65,7 +65,7 @@ class Buckets:
 
 
 class Batches:
-    """A sequence with the row numbers of the batch of every step.
+    """A sequence whose item n holds the row numbers of the batch of step n.
 
     Args:
         order: endless order of the row numbers.

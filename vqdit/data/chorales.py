@@ -40,7 +40,7 @@ Chord = tuple[int, ...]
 
 
 class Score(NamedTuple):
-    """A piece: chords of one beat each, but two for the last one; the name of an instrument."""
+    """A piece: its chords (one beat each, the last one two beats) and its instrument."""
 
     chords: tuple[Chord, ...]
     instrument: str
@@ -56,17 +56,17 @@ class Chorales(Recordings):
 
     Each piece has a random major key. Its chords follow one another as in simple tonal harmony and
     end with the dominant and the tonic; the voices of soprano, alto, tenor and bass stay in their
-    ranges, move as little as possible, and avoid parallel fifths and octaves. As these rules
-    compose the music, any number of pieces has known notes and no copyright. Debian's fluidsynth
-    plays the pieces with a General MIDI sound font, such as timgm6mb-soundfont.
+    ranges, move as little as possible, and avoid parallel fifths and octaves. As the music is
+    composed by these rules, the notes of all pieces are known and free of copyright. Debian's
+    fluidsynth plays the pieces with a General MIDI sound font, such as timgm6mb-soundfont.
 
-    Each chord lasts `beat` seconds, the last one two beats; then follows half a second of release.
+    Each chord lasts `beat` seconds, the last one twice as long; half a second of release follows.
     `audio` must have this total length, which is 5 s with the defaults.
 
     Attributes:
         count: number of pieces.
-        chords: chords of a piece.
-        beat: seconds of a chord.
+        chords: number of chords in a piece.
+        beat: duration of a chord in seconds.
         soundfont: a sound font (.sf2); if empty, the sound font of the Debian package.
         seed: seed of the pieces.
     """
@@ -154,7 +154,7 @@ class Chorales(Recordings):
 
 
 def compose(generator: np.random.Generator, count: int) -> tuple[Chord, ...]:
-    """Returns the chords of a piece in a random major key."""
+    """Returns `count` random chords in a random major key."""
     tonic, degrees = int(generator.integers(12)), [0]
     while len(degrees) < count - 2:
         degrees.append(int(generator.choice(NEXT[degrees[-1]])))
@@ -169,10 +169,13 @@ def compose(generator: np.random.Generator, count: int) -> tuple[Chord, ...]:
 
 
 def voicings(tones: Sequence[int]) -> list[Chord]:
-    """Returns all chords of these tones (root, third, fifth, 0 to 11) with the root in the bass.
+    """Returns all chords of the given pitch classes with the first one in the bass.
 
-    All tones are in the chord, voices do not cross, and the upper three are at most an octave from
-    one another.
+    A chord contains all pitch classes, its voices do not cross, and neighbours among the upper
+    three voices are at most an octave apart.
+
+    Args:
+        tones: root, third and fifth, from 0 (C) to 11 (B).
     """
     root, every = tones[0], set(tones)
     notes = [
@@ -189,7 +192,7 @@ def voicings(tones: Sequence[int]) -> list[Chord]:
 
 
 def _cost(before: Chord, after: Chord) -> float:
-    """Returns how far the voices move; parallel fifths and octaves cost more than any motion."""
+    """Returns the motion of all voices in semitones; parallel fifths and octaves are penalised."""
     moves = [b - a for a, b in zip(before, after, strict=True)]
     parallel = sum(
         moves[low] == moves[high] != 0 and (before[high] - before[low]) % 12 in (0, 7)

@@ -31,8 +31,9 @@ class ClassFolder(Component):
     Attributes:
         path: the folder.
         what: what the files are, such as "picture", for messages.
-        endings: endings of the files.
-        beside: endings of files that belong to them, such as their transcripts.
+        endings: endings of the names of the files, such as ".png".
+        beside: endings of accompanying files, such as transcripts, which are not reported as
+            unread.
     """
 
     path: str
@@ -51,14 +52,14 @@ class ClassFolder(Component):
         return folder
 
     def find(self) -> Found:
-        """Returns the files of the folder and its sub-folders, and what is left out."""
+        """Returns the files of the folder and its sub-folders, and the paths that are left out."""
         return find_pictures(self.place, self.endings)
 
     def files(self) -> list[Grouped]:
         """Returns all files with their splits and classes.
 
         Raises:
-            ValueError: there is no file, or the folders look like splits but are not all three.
+            ValueError: there is no file, or only some of the splits have a folder.
         """
         folder = self.place
         has_splits = all((folder / split).is_dir() for split in SPLITS)
@@ -72,7 +73,7 @@ class ClassFolder(Component):
                 found.append(Grouped(file, split, name))
         if not found:
             known = ", ".join(self.endings)
-            raise ValueError(f"no {self.what} in {folder}; known endings: {known}")
+            raise ValueError(f"no {self.what} in {folder}; the names of files must end in {known}")
         groups = {one.group for one in found}
         if not has_splits and {group.lower() for group in groups} <= SPLIT_LIKE:
             raise ValueError(
@@ -97,7 +98,7 @@ class ClassFolder(Component):
     def divided(
         self, files: Sequence[Grouped], classes: Sequence[str] = ()
     ) -> Mapping[str, list[Grouped]]:
-        """Returns the files of each split: by their folders, else at random, class by class."""
+        """Returns the files of each split: by split folders, else at random within each class."""
         if not all(one.split for one in files):
             labels = [one.group for one in files] if len(classes) > 1 else []
             rows = divide(len(files), str(self.place), labels)
@@ -137,7 +138,7 @@ class ClassFolder(Component):
             )
 
     def _found_again(self) -> list[list[Path]]:
-        """Returns, for each file with several paths, these paths."""
+        """Returns the paths of each file that has several paths, for example through links."""
         paths: dict[tuple[int, int], list[Path]] = {}
         for one in self.files():
             stat = one.file.stat()

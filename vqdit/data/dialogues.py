@@ -32,7 +32,7 @@ IN_CONTEXT = 4
 
 
 class Turns(NamedTuple):
-    """A question, its answer, and the turns before them, each of which ends with a line feed."""
+    """A question, its answer, and the earlier turns, each of which ends with a line feed."""
 
     question: str
     answer: str
@@ -50,7 +50,7 @@ class Dialogues(Recorded):
 
     Attributes:
         path: a folder of .yml files, or one file; "" uses the installed package chatterbot-corpus.
-        language: folder within the package.
+        language: language of the dialogues, which is the name of a folder in the package.
         question: largest number of units of a question, including the turns before it.
         answer: largest number of units of an answer.
         units: what a code stands for: a byte, or a unit of a `BPE`, which is learned from the
@@ -104,12 +104,13 @@ class Dialogues(Recorded):
         return examples
 
     def dialogues(self) -> Mapping[str, list[Turns]]:
-        """Returns the dialogues of every split; all answers to a question are in one of them."""
+        """Returns the dialogues of each split; all answers to a question are in the same split."""
         found = [turns for file in self._files() for turns in _pairs(file)]
         questions = sorted({turns.question for turns in found})
         if len(questions) < 10:
             raise ValueError(
-                f"{self._corpus()} has {len(questions)} questions; at least 10 are needed"
+                f"{self._corpus()} has {len(questions)} questions, but at least 10 are "
+                "needed; add more"
             )
         order = np.random.Generator(np.random.Philox(0)).permutation(len(questions))
         count = max(1, int(HELD_OUT * len(questions)))
@@ -147,11 +148,11 @@ class Dialogues(Recorded):
 
 @functools.lru_cache(maxsize=4)
 def _learned(source: Dialogues, key: str) -> Units:
-    """Returns the units, whose merges are learned from the training dialogues of a source.
+    """Returns the units of a source, with merges learned from its training dialogues.
 
     Args:
         source: the source.
-        key: its key, which changes with the content of its files.
+        key: key of the source, which changes with the content of its files.
     """
     del key
     turns = source.dialogues()["train"]
@@ -167,7 +168,7 @@ def _pairs(file: Path) -> list[Turns]:
     found = _yaml(file)
     conversations = found.get("conversations") if isinstance(found, dict) else None
     if not isinstance(conversations, list):
-        raise ValueError(f"{file} has no list `conversations`")
+        raise ValueError(f"{file} has no list `conversations`; add one, or remove the file")
     pairs = []
     for turns in conversations:
         if not isinstance(turns, list) or not turns:  # a missing dash makes it a text
@@ -214,7 +215,7 @@ def _yaml(file: Path) -> Any:
 def _content(file: Path) -> bytes:
     if file.stat().st_size > MOST:
         raise ValueError(
-            f"{file} has {file.stat().st_size:,} bytes, more than the {MOST:,} allowed; divide it"
+            f"{file} has {file.stat().st_size:,} bytes, but at most {MOST:,} are allowed; divide it"
         )
     return file.read_bytes()
 

@@ -71,7 +71,7 @@ def write(
         source: the examples.
         column: name of the column to encode.
         feature: feature of the tokens, with the tokenizer's fingerprint.
-        encode: maps ROWS stored values of the column to their tokens.
+        encode: function that maps ROWS stored values of the column to their tokens.
         option: name of the option that sets the folder, for error messages.
 
     Returns:

@@ -32,7 +32,7 @@ class Way(NamedTuple):
 
 
 def check_speaker(who: str) -> None:
-    """Raises FileNotFoundError unless espeak-ng, which `who` needs, is installed."""
+    """Raises FileNotFoundError, which names `who`, if the program espeak-ng is not installed."""
     if shutil.which("espeak-ng") is None:
         raise FileNotFoundError(
             f"{who} needs the program espeak-ng, which is not installed; "

@@ -126,9 +126,12 @@ def download() -> Path:
             with urllib.request.urlopen(f"{MIRROR}{name}.gz", timeout=60) as answer:
                 content = answer.read(LARGEST + 1)
         except (OSError, http.client.HTTPException) as error:
-            raise OSError(f"cannot download {MIRROR}{name}.gz: {error}") from error
+            raise OSError(f"cannot download {MIRROR}{name}.gz: {error}; try again later") from error
         if hashlib.md5(content).hexdigest() != md5:
-            raise OSError(f"{MIRROR}{name}.gz is not the published file: its MD5 differs")
+            raise OSError(
+                f"{MIRROR}{name}.gz is not the published file, as its MD5 checksum differs; try "
+                "again later"
+            )
         write_whole(file, content)
     return folder
 
@@ -183,7 +186,7 @@ def _read_idx(file: Path, item: tuple[int, ...]) -> np.ndarray:
         with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as opened:
             content = opened.read(LARGEST + 1)
     except (OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"{file} is damaged: {error}") from error
+        raise ValueError(f"{file} is damaged: {error}; download it again") from error
     if len(content) > LARGEST:
         raise ValueError(f"{file} holds more than {LARGEST:,} bytes; download it again")
     axes = content[3] if len(content) > 3 else 0

@@ -31,11 +31,11 @@ class ImageFolder(Recorded):
     """A folder of images: `image` uint8 [size, size, channels], and `label` if there are classes.
 
     PNG, JPEG, WebP, GIF, BMP and TIFF files are read. Sub-folders are classes, sorted as numbers if
-    all are whole numbers, else as text; the folders inside a class do not matter. If the folder has
-    the sub-folders `train`, `validation` and `test`, these are the splits, and files outside of
-    them are ignored; otherwise 10 % of the images of each class go to validation and 10 % to test.
-    Hidden files (`.name`) are ignored, and symbolic links are followed. The images are prepared
-    when they are first used, and again when files or options change.
+    all are whole numbers, else as text; files in folders inside a class belong to this class. If
+    the folder has the sub-folders `train`, `validation` and `test`, these are the splits, and files
+    outside of them are ignored; otherwise 10 % of the images of each class go to validation and
+    10 % to test. Hidden files (`.name`) are ignored, and symbolic links are followed. The images
+    are prepared when they are first used, and again when files or options change.
 
     Attributes:
         path: the folder.
@@ -92,7 +92,7 @@ class ImageFolder(Recorded):
     def _read(
         self, pictures: list[Grouped], numbers: range, classes: Mapping[str, int]
     ) -> Iterator[Mapping[str, Any] | str]:
-        """Reads some of the pictures; yields a remark in place of each unreadable one."""
+        """Reads the pictures `numbers`; yields a remark in place of each unreadable one."""
         for number in numbers:
             picture = pictures[number]
             try:

@@ -61,7 +61,7 @@ class KJV(TextStream):
             printed = self._printed().decode()
         except UnicodeDecodeError as error:
             raise ValueError(
-                f"{self.path or 'what `bible` prints'} is not UTF-8: {error}"
+                f"{self.path or 'the output of `bible`'} is not UTF-8: {error}; save it as UTF-8"
             ) from error
         verses = re.findall(r"^(\w+?\d+):\d+ (.+)$", printed, re.MULTILINE)
         chapters: dict[str, list[str]] = {}

@@ -15,7 +15,8 @@ class Missing(Source):
     Attributes:
         source: the examples.
         column: name of the column that is removed.
-        share: fraction of the training examples that lose the column; the same ones in every epoch.
+        share: fraction of the training examples that lose the column; these are the same examples
+            in every epoch.
         seed: seed of the choice of these examples.
     """
 

@@ -71,7 +71,8 @@ class Joined:
 
     Attributes:
         sizes: number of examples of each split.
-        shares: sequence of the splits from which the pipeline draws.
+        shares: sequence that determines from which split each draw of the pipeline takes an
+            example.
     """
 
     def __init__(
@@ -107,10 +108,11 @@ class Joined:
 
 
 class Shares:
-    """An endless sequence of sources, each of which occurs with exactly its frequency.
+    """An endless sequence of sources that has the exact frequency of every source.
 
-    Among the first n examples, the count of each source is off by less than two. Grain's own
-    mixture is less exact because it rounds weights to a hundredth of the smallest weight.
+    Among the first n items, the count of a source differs from n times its frequency by less than
+    two. Grain's own mixture is less exact because it rounds weights to a hundredth of the smallest
+    weight.
     """
 
     def __init__(self, weights: tuple[float, ...]) -> None:
@@ -122,7 +124,7 @@ class Shares:
         return sys.maxsize
 
     def __getitem__(self, index: int) -> tuple[int, int]:
-        """Returns the number of a source, and how many examples it has already provided."""
+        """Returns the source of item `index`, and the number of earlier items from this source."""
         # The places are assigned source by source. A source with `share`, where `left` is the sum
         # of the shares not assigned yet, takes n - floor(n (left - share) / left) of the first n
         # free places.

@@ -27,21 +27,22 @@ VERSION = 1
 class MovingFashion(Source):
     """Clips of moving garments: `video`, `text`, `audio`, `label` and `direction`.
 
-    Each image of `FashionMNIST` is a garment that moves over a black background; splits are those
-    of the images. Clip i is a function of `seed` and i. The garment begins near the border that is
-    behind it, so that it keeps its direction for at least half of the clip; at the opposite border
-    it bounces. It also turns, by at most 90 degrees. `label` is the garment (0 to 9), `direction`
-    the first direction, `text` a caption such as "a sneaker moves left", and `audio` a tone whose
-    pitch tells the direction, as long as the clip.
+    Each image of `FashionMNIST` is a garment that moves over a black background; the splits are
+    those of `FashionMNIST`. Clip i is a function of `seed` and i. The garment begins near one
+    border and moves away from it, so that it keeps its direction for at least half of the clip; it
+    bounces at the opposite border. It also turns by at most 90 degrees. `label` is the garment (0
+    to 9), `direction` the first direction, `text` a caption such as "a sneaker moves left", and
+    `audio` a tone whose pitch tells the direction, as long as the clip.
 
     Attributes:
         path: folder of the four IDX files, as in `FashionMNIST`.
-        columns: names of the columns, of: video, text, audio, label, direction.
-        video: form of the clips, the same that the task has. In colour, each garment has a colour
-            of its own.
-        audio: form of the tones.
-        text: form of the captions, which have at most 34 bytes.
-        directions: 4 (right, up, left and down), or 8 (diagonals, too).
+        columns: names of the columns of the data: any of video, text, audio, label and direction.
+        video: format of the clips; the task must have the same `Video`. If it is in colour, each
+            garment has a random colour.
+        audio: format of the tones; the task must have the same `Audio`.
+        text: format of the captions, which have at most 34 bytes; the task must have the same
+            `Text`.
+        directions: number of directions: 4 (right, up, left and down), or 8 (also the diagonals).
         scale: edge of a garment as a fraction of the smaller edge of the frame.
         held_out: largest number of clips for validation, and of clips for test.
         seed: seed of directions, positions, speeds and colours.
@@ -94,14 +95,18 @@ class MovingFashion(Source):
 class Motion(NamedTuple):
     """How a garment moves.
 
+    Positions are fractions of the free range of an axis, which is the size of the frame minus the
+    size of the garment.
+
     Attributes:
-        direction: number of its direction among `MovingFashion.names`.
-        start: distance from the border behind it as a fraction of the free way, for y and x; from
-            the upper or left border on an axis on which it does not move.
-        way: way of the clip as a fraction of the free way of an axis; more than 1 - start bounces.
-        turn: angle by which it turns during the clip, in radians, counterclockwise.
-        hue: its colour, from 0 to 1.
-        phase: phase of its tone.
+        direction: index of the first direction in `MovingFashion.names`.
+        start: first position along y and x, from the border that the garment leaves; on an axis
+            without movement, from the upper or left border.
+        way: distance that the garment moves along each axis of its direction; if it is more than
+            1 - start, the garment bounces.
+        turn: angle by which the garment turns during the clip, in radians, counterclockwise.
+        hue: hue of the garment, from 0 to 1.
+        phase: phase of the tone in radians.
     """
 
     direction: int
@@ -113,7 +118,7 @@ class Motion(NamedTuple):
 
     @classmethod
     def draw(cls, directions: int, generator: np.random.Generator) -> "Motion":
-        """Draws a motion."""
+        """Draws a random motion in one of 4 or 8 directions."""
         direction = int(generator.integers(directions))
         heading = _heading(direction, directions)
         start = [generator.uniform(0.0, 0.4 if sign else 1.0) for sign in heading]
@@ -122,7 +127,7 @@ class Motion(NamedTuple):
         return cls(direction, (start[0], start[1]), way, turn, hue, phase)
 
     def positions(self, directions: int, frames: int) -> np.ndarray:
-        """Returns the position of every frame as a fraction of the free way: float [f, 2]."""
+        """Returns the position along y and x in every frame, from the upper left: float [f, 2]."""
         time = np.linspace(0.0, 1.0, frames) if frames > 1 else np.zeros(1)
         found = []
         for sign, start in zip(_heading(self.direction, directions), self.start, strict=True):
@@ -163,7 +168,7 @@ def _colour(hue: float) -> np.ndarray:
 
 
 def tone(motion: Motion, source: MovingFashion) -> np.ndarray:
-    """Returns the tone of a direction as stored samples, as long as the clip at most."""
+    """Returns the tone of a direction as stored samples; it is at most as long as the clip."""
     audio = source.audio
     count = min(audio.shape[0], round(source.video.frames / source.video.fps * audio.rate))
     seconds = np.arange(count) / audio.rate

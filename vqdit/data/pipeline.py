@@ -278,7 +278,7 @@ class _Assemble:
 
 
 def _first(views: "list[Pixels] | list[Pair]") -> np.ndarray:
-    """Stacks images; of pairs of tokens, stacks the first ones."""
+    """Stacks images, or the first tokens of each pair of tokens."""
     return np.stack([view[0] if isinstance(view, tuple) else view for view in views])
 
 

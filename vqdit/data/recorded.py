@@ -37,7 +37,7 @@ class Recorded(Source):
         """Prepares the raw data unless they are already prepared; returns the folder.
 
         Args:
-            quiet: whether the remarks about the prepared data are not logged.
+            quiet: True does not log the remarks about the prepared data.
         """
         folder = root() / self.key()
         if not is_prepared(folder):

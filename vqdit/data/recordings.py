@@ -1,4 +1,4 @@
-"""The base class of sources of recordings: reads, divides and levels them, and counts changes."""
+"""The base class of sources of recordings: reads and divides them, and adjusts their loudness."""
 
 import itertools
 from collections import Counter
@@ -33,7 +33,7 @@ class Item(NamedTuple):
         file: the sound file, or a name for messages if there is none.
         label: number of its class.
         text: its transcript; empty if it has none.
-        how: what a source synthesizes the sound from if there is no file.
+        how: settings from which the source synthesizes the sound; used if there is no file.
     """
 
     file: Path
@@ -74,7 +74,7 @@ class Recordings(Recorded):
 
     @property
     def form(self) -> str:
-        """The fields that determine the form of examples, as text for the key."""
+        """The fields that determine the stored examples, as a text that is a part of `key`."""
         return f"{set_fields(self.audio)} {self.divide} {self.loudness} {set_fields(self.text)}"
 
     def items(self) -> Mapping[str, Sequence[Item]]:
@@ -98,7 +98,7 @@ class Recordings(Recorded):
         """Returns the whole recording, at the rate and with the channels of `audio`.
 
         Raises:
-            ValueError: it cannot be read.
+            ValueError: the recording cannot be read.
         """
         return read_recording(item.file, self.audio.rate, self.audio.channels)
 
@@ -106,7 +106,8 @@ class Recordings(Recorded):
         """Returns a remark if a recording that cannot be read is left out, else the error to raise.
 
         Args:
-            error: why it cannot be read; the message names it.
+            error: the error that occurred when the recording was read; its message names the
+                recording.
             rest: the recordings that are not read yet.
         """
         del rest

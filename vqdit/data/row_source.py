@@ -84,7 +84,7 @@ class RowSource(Recorded):
             split = str(row.cells[SPLIT]) if is_given(row, SPLIT) else ""
             if split not in parts:
                 raise ValueError(
-                    f"{row.place}: unknown split {split!r}; one of: {', '.join(SPLITS)}"
+                    f"{row.place}: unknown split {split!r}; choose one of: {', '.join(SPLITS)}"
                 )
             parts[split].append(row)
         absent = [split for split in SPLITS[1:] if not parts[split]]
@@ -96,8 +96,8 @@ class RowSource(Recorded):
         for split, part in parts.items():
             if not part:
                 raise ValueError(
-                    f"{self.shown} has no row of the {split} split; add some, or remove the "
-                    "column split"
+                    f"{self.shown} has no row of the {split} split; add some rows, or remove "
+                    "the column split"
                 )
         return parts
 
@@ -112,10 +112,17 @@ class RowSource(Recorded):
         return {split: [rows[number] for number in numbers[split]] for split in SPLITS}
 
     def _miss(self, column: str, split: str, *, refuse: bool) -> None:
-        """Handles a column without values in a split: raises ValueError or logs a warning."""
+        """Reports that a column has no values in a split.
+
+        Raises:
+            ValueError: the split is train, or it is validation and `refuse` is True. For other
+                splits, a warning is logged.
+        """
         fault = f"{self.shown} has no {column} in any row of the {split} split"
         if split == "train" or (split == "validation" and refuse):
-            raise ValueError(f"{fault}; add some with the column split, or remove the column")
+            raise ValueError(
+                f"{fault}; assign rows with this column to the split, or remove the column"
+            )
         log.warning("%s, so it will have no metrics there", fault)
 
     def _read(
@@ -150,7 +157,10 @@ class RowSource(Recorded):
         return self.file_of(value) if modality.reads_files and isinstance(value, str) else value
 
     def _complete(self, parts: Mapping[str, list[Row]]) -> dict[str, Modality]:
-        """Returns the modality of each column with values; the data determine missing fields."""
+        """Returns the modality of each column that has values.
+
+        Fields that the config leaves open, such as the classes of a label, are set from the data.
+        """
         found = {}
         for name, modality in self.column_modalities().items():
             train, *others = (
@@ -160,7 +170,10 @@ class RowSource(Recorded):
             if train or any(others):
                 found[name] = modality.complete(train, itertools.chain(*others))
             elif self.needs_all:
-                raise ValueError(f"{self.shown} has no value in its column {name!r}; remove it")
+                raise ValueError(
+                    f"{self.shown} has no value in its column {name!r}; remove this column from "
+                    "the config"
+                )
         return dict(Named(found))
 
 
@@ -171,7 +184,7 @@ def summary(changes: Counter[str]) -> Iterator[str]:
 
 
 def form(modality: Modality) -> str:
-    """Returns the source text of a modality, without fields at their default value."""
+    """Returns a modality as Python source, without fields that have their default values."""
     fields = dataclasses.fields(modality)
     values = {field.name: getattr(modality, field.name) for field in fields}
     given = [f"{f.name}={values[f.name]!r}" for f in fields if values[f.name] != f.default]
@@ -179,7 +192,7 @@ def form(modality: Modality) -> str:
 
 
 def feature_of(modality: Modality) -> Feature:
-    """Returns the feature of a column of a modality."""
+    """Returns the `Feature` of a column whose values are of a modality."""
     feature = Feature(modality.shape, ragged=modality.lengths is not None)
     if isinstance(modality, Label):
         feature = feature._replace(classes=modality.classes, names=modality.names)

@@ -14,7 +14,7 @@ from vqdit.typing import Component, Named
 SPLITS = ("train", "validation", "test")
 DTYPES = ("uint8", "int16", "int32", "float32")
 """Data types of columns."""
-OPTION = "(in a training, --data.source.path)"
+OPTION = "(in training: --data.source.path)"
 """The option that sets the path of a source, for error messages."""
 PRESENT = "present_"
 """Prefix of the boolean column that says which examples have a column."""
@@ -38,7 +38,7 @@ class Feature(NamedTuple):
             example, and columns are ragged (see `vqdit.ragged`).
         packed: True if the examples are windows of a stream of documents, see
             `vqdit.data.text_stream`.
-        units: what the units of a text have learned from the training texts, such as the merges of
+        units: state that the units of a text learned from the training texts, such as the merges of
             a BPE; empty if the text is stored as bytes.
     """
 
@@ -98,7 +98,9 @@ class Split(Protocol):
 
 
 def take(split: Split, rows: np.ndarray, features: Named[Feature]) -> Arrays:
-    """Returns examples of a split, and for each column which of the examples have it.
+    """Returns columns of the given rows of a split, and for each column a mask of present values.
+
+    The mask of the column NAME is the boolean column `present_NAME`.
 
     Raises:
         ValueError: if the split lacks one of the features' columns, or an array has a wrong shape.
@@ -121,9 +123,9 @@ def take(split: Split, rows: np.ndarray, features: Named[Feature]) -> Arrays:
 
 
 def lengths_of(split: Split, name: str, feature: Feature) -> np.ndarray:
-    """Returns the length of every example of a ragged column, int32 [n]; 0 where it is missing.
+    """Returns the length of every example of a ragged column, int32 [n]; 0 for missing examples.
 
-    If the split has a method `lengths`, it gives them; otherwise all examples are read.
+    If the split has a method `lengths`, this method is called; otherwise all examples are read.
     """
     if hasattr(split, "lengths"):
         return split.lengths(name)  # pyright: ignore[reportAttributeAccessIssue]
@@ -168,14 +170,15 @@ def root() -> Path:
 def check_split(name: str) -> None:
     """Raises ValueError unless `name` is the name of a split."""
     if name not in SPLITS:
-        raise ValueError(f"unknown split {name!r}; one of: {', '.join(SPLITS)}")
+        raise ValueError(f"unknown split {name!r}; choose one of: {', '.join(SPLITS)}")
 
 
 def divide(count: int, what: str, labels: Sequence[Hashable] = ()) -> dict[str, np.ndarray]:
     """Divides rows 0 to count - 1 into 80 % training, 10 % validation and 10 % test.
 
     The division is random, but the same for every call with the same arguments. With labels, it is
-    stratified: every class has its share of each split, and at least one row in training.
+    stratified: each split has the same fraction of every class, as far as possible, and training
+    has at least one row of every class.
 
     Args:
         count: number of rows.
@@ -187,7 +190,8 @@ def divide(count: int, what: str, labels: Sequence[Hashable] = ()) -> dict[str, 
     """
     if count < 10:
         raise ValueError(
-            f"{what} has {count} examples; at least 10 are needed for training, validation and test"
+            f"{what} has {count} examples, but training, validation and test need at least "
+            "10; add more"
         )
     order = np.random.Generator(np.random.Philox(0)).permutation(count)
     tenth = count // 10
@@ -196,14 +200,22 @@ def divide(count: int, what: str, labels: Sequence[Hashable] = ()) -> dict[str, 
         parts = _stratified(order, labels)
         if not all(map(len, parts)):
             raise ValueError(
-                f"{what} has only one example of each class, which is needed for training; add "
-                "examples for validation and test"
+                f"{what} has only one example of each class, so none are left for validation "
+                "and test; add examples"
             )
     return {name: np.sort(part) for name, part in zip(SPLITS, parts, strict=True)}
 
 
 def _stratified(order: np.ndarray, labels: Sequence[Hashable]) -> tuple[np.ndarray, ...]:
-    """Divides each class on its own: a tenth each for validation and test, rounded to fit."""
+    """Divides rows: a tenth of all rows and, rounded, of each class is for validation and for test.
+
+    Args:
+        order: row numbers in random order.
+        labels: class of every row.
+
+    Returns:
+        Row numbers of the training, validation and test split.
+    """
     groups: dict[Hashable, list[int]] = {}
     for row in order:
         groups.setdefault(labels[row], []).append(row)

@@ -88,7 +88,7 @@ class SpokenFashion(Source):
         return FashionMNIST(path=self.path)
 
     def _prepare(self) -> None:
-        """Checks that images and utterances can be prepared, then prepares both."""
+        """Checks that both images and utterances can be prepared, and prepares them."""
         if not Utterances().is_prepared():
             check_speaker("SpokenFashion")
         self._garments().features()
@@ -162,9 +162,9 @@ def _example(line: _Line) -> dict[str, Any]:
 
 
 def _fit(speech: np.ndarray, rate: int, line: _Line) -> np.ndarray:
-    """Resamples speech to `RATE`, removes leading silence, and fits it to `SAMPLES` and `PEAK`.
+    """Resamples speech to `RATE`, removes leading silence, sets its length and its peak.
 
-    Samples below a hundredth of the peak count as silence.
+    The length is `SAMPLES`, the peak `PEAK`. Samples below a hundredth of the peak are silence.
     """
     from scipy.signal import resample_poly
 

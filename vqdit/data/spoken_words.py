@@ -22,7 +22,7 @@ from vqdit.typing import resumable
 
 
 class SpokenWords(Recordings):
-    """Words or phrases, spoken by Debian's espeak-ng: `audio`, `text`, and `label`, the phrase.
+    """Words or phrases, spoken by Debian's espeak-ng: `audio`, `text`, and `label` (which phrase).
 
     Every phrase is spoken in every way: by each voice, at each speed and pitch.
 
@@ -31,10 +31,10 @@ class SpokenWords(Recordings):
         path: a UTF-8 file with one phrase per line, which replaces `words`.
         voices: voices of espeak-ng, such as "en-us" or "de+f2"; espeak-ng silently substitutes
             another voice for an unknown name.
-        speeds: words per minute.
+        speeds: speeds in words per minute.
         pitches: pitches from 0 to 99.
-        held_out: what is divided into splits. "ways": every phrase is in all splits, but each way
-            of speaking is in only one; "words": every phrase is in only one split.
+        held_out: what no two splits have in common. "ways": every phrase is in all splits, but each
+            way of speaking is in only one; "words": every phrase is in only one split.
     """
 
     audio: Audio = Audio(rate=8000, seconds=(0.1, 4.0), outside="skip")
@@ -94,8 +94,8 @@ class SpokenWords(Recordings):
             file = local_path(self.path)
             if not file.is_file():
                 raise FileNotFoundError(
-                    f"the list of words {file} does not exist; give {OPTION} the path of a file "
-                    "with one phrase per line"
+                    f"the list of words {file} does not exist; give the path {OPTION} of a "
+                    "file with one phrase per line"
                 )
             try:
                 phrases = tuple(file.read_text(encoding="utf-8-sig").splitlines())

@@ -22,7 +22,7 @@ class TFDS(Source):
     """A TFDS data set: `image` uint8 [size, size, channels], and `label` if the data set has one.
 
     With `columns`, the columns are instead any of the texts, classes, pictures and sounds of the
-    data set. They are converted once, like those of a `Table`.
+    data set. They are converted once, like the columns of a `Table`.
 
     `vqdit prepare tfds:NAME` must have prepared the data set in the array_record format. If the
     data set has no validation or test split, 5 % of its training split is used for each. Labels
@@ -38,9 +38,9 @@ class TFDS(Source):
         image: name of the TFDS feature that holds the image.
         label: name of the TFDS feature that holds the label; empty for no label.
         columns: modality of every column by the name of its TFDS feature, such as
-            text=Text(length=512, outside="cut"). If it is not empty, all other fields except
-            `name` are ignored. Sounds are resampled to the rate of their `Audio`, which is also
-            used as the rate of a feature that has none.
+            text=Text(length=512, outside="cut"). If it is not empty, all other fields except `name`
+            are ignored. Sounds are resampled to the rate of their `Audio`; a feature that states no
+            rate is assumed to have this rate already.
     """
 
     name: str = "celeb_a"
@@ -55,7 +55,7 @@ class TFDS(Source):
 
     @property
     def rows(self) -> StockRows | None:
-        """The rows of `columns`; None if there are no columns."""
+        """The rows with `columns`; None if `columns` is empty."""
         return StockRows(name=self.name, columns=self.columns) if self.columns else None
 
     def features(self) -> Named[Feature]:
@@ -68,7 +68,8 @@ class TFDS(Source):
         for name in (self.image, *optional):
             if name not in found:
                 raise ValueError(
-                    f"{self.name} has no feature {name!r}; it has: {', '.join(sorted(found))}"
+                    f"{self.name} has no feature {name!r}; choose one of: "
+                    f"{', '.join(sorted(found))}"
                 )
         image: Any = found[self.image]
         is_image = isinstance(image, tfds.features.Image)
@@ -87,8 +88,8 @@ class TFDS(Source):
                 )
             if label.num_classes > CLASSES:
                 raise ValueError(
-                    f"the feature {self.label!r} of {self.name} has {label.num_classes:,} classes; "
-                    f"at most {CLASSES:,} are possible"
+                    f"the feature {self.label!r} of {self.name} has {label.num_classes:,} "
+                    f"classes, but at most {CLASSES:,} are possible"
                 )
             columns["label"] = Feature((), label.num_classes, tuple(label.names))
         return Named(columns)
@@ -129,7 +130,7 @@ class _Stock:
         return arrays
 
     def _decoded(self, examples: list[bytes]) -> list[Any]:
-        """Decodes image and label of examples. The other features are not decoded."""
+        """Decodes the image and the label of examples, and no other features."""
         import tensorflow_datasets as tfds
         from tensorflow_datasets.proto import tf_example_pb2
 
@@ -155,7 +156,7 @@ def _channels(pixels: np.ndarray, channels: int) -> np.ndarray:
 
 
 def lacks_pictures(name: str) -> str:
-    """Returns possible columns of a prepared data set without pictures as source code, else "".
+    """Returns possible `columns` as source code if a prepared data set has no pictures, else "".
 
     These are the texts and class labels of the data set.
     """
@@ -175,7 +176,10 @@ def lacks_pictures(name: str) -> str:
             found.append(f"{column}=Label(classes={feature.num_classes})")
     if not found:
         known = ", ".join(sorted(features))
-        raise ValueError(f"{name} has no picture, text or class; its features are: {known}")
+        raise ValueError(
+            f"{name} has no picture, text or class, but only the features {known}; choose another "
+            "data set"
+        )
     return f"columns=Named({', '.join(found)})"
 
 

@@ -17,7 +17,7 @@ def open_stock(name: str) -> Any:
     """Returns the builder of a prepared data set.
 
     Raises:
-        FileNotFoundError: it is not prepared.
+        FileNotFoundError: the data set is not prepared.
         ValueError: there is no such data set, or its code is from a third party.
     """
     if (match := re.fullmatch(NAME, name)) and (namespace := match["namespace"]):
@@ -94,7 +94,7 @@ def make_builder(name: str) -> Any:
 
 @contextlib.contextmanager
 def _only_known_features() -> Iterator[None]:
-    """Prevents TFDS from importing a module because the files of prepared data name it."""
+    """Prevents TFDS from importing modules that the files of prepared data name."""
     from tensorflow_datasets.core.features.feature import FeatureConnector
 
     def known(cls: Any, name: str) -> Any:
@@ -116,7 +116,7 @@ def _only_known_features() -> Iterator[None]:
 
 @contextlib.contextmanager
 def plain_sounds() -> Iterator[None]:
-    """Prevents TFDS from importing TensorFlow, if it is missing, for the type of stored samples."""
+    """Lets TFDS read sounds without TensorFlow, from which TFDS only needs their data type."""
     from tensorflow_datasets.core.features import audio_feature
 
     decoder: Any = audio_feature._AudioDecoder

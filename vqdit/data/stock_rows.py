@@ -40,7 +40,7 @@ class StockSound(NamedTuple):
         row: number of the record.
         name: name of the feature.
         feature: the feature, `tfds.features.Audio`.
-        rate: samples per second in Hz, if the feature has none.
+        rate: sampling rate in Hz that is assumed if the feature states none.
     """
 
     records: Any
@@ -50,7 +50,7 @@ class StockSound(NamedTuple):
     rate: int
 
     def read(self) -> bytes:
-        """Returns the bytes of a sound file; decoded samples become those of a WAV file."""
+        """Returns the bytes of the stored sound file, or of a WAV file with the stored samples."""
         import tensorflow_datasets as tfds
 
         (record,) = self.records.__getitems__([self.row])
@@ -62,7 +62,10 @@ class StockSound(NamedTuple):
         if np.issubdtype(found.dtype, np.floating):
             found = np.clip(np.round(found * 32768.0), -32768, 32767)
         elif len(found) and np.abs(found.astype(np.int64)).max() > 32768:
-            raise ValueError(f"the samples of {self.name!r} have more than 16 bits")
+            raise ValueError(
+                f"the samples of {self.name!r} have more than 16 bits, which is not "
+                "supported; leave this feature out"
+            )
         modality = Audio(rate=self.feature.sample_rate or self.rate)
         return modality.wav(found.astype(np.int16))
 
@@ -86,7 +89,7 @@ class StockRows(RowSource):
         return dict(self.columns)
 
     def file_of(self, name: str) -> Path:
-        raise TypeError(f"a TFDS data set has no files, got {name}")
+        raise TypeError(f"a column of a TFDS data set cannot hold paths of files, got {name}")
 
     def key(self) -> str:
         info = open_stock(self.name).info
@@ -142,7 +145,9 @@ def _decoded(cells: dict[str, Any], features: Any, place: str) -> dict[str, Any]
             try:
                 value = value.decode()
             except UnicodeDecodeError as error:
-                raise ValueError(f"{place}, {name}: not UTF-8 at byte {error.start}") from error
+                raise ValueError(
+                    f"{place}, {name}: the text is not UTF-8 at byte {error.start}"
+                ) from error
         elif isinstance(value, int) and names is not None:
             value = names[value] if value >= 0 else None
         found[name] = value

@@ -36,9 +36,10 @@ class Table(RowSource):
     An optional column `split` assigns each row to train, validation or test. Without this column,
     10 % of the rows go to validation and 10 % to test. Rows without any value are left out.
 
-    A table may be a folder of files, like data sets of the Hugging Face hub. The beginning of a
-    file's name, train, validation or test, is then its split, as in train-00000-of-00004.parquet.
-    If the folder has no validation or test files, 10 % of the rows of train are used for each.
+    A table may be a folder of files, like data sets of the Hugging Face hub. The split of a file is
+    then the beginning of its name, which must be train, validation or test, as in
+    train-00000-of-00004.parquet. If the folder has no validation or test files, 10 % of the rows of
+    train are used for each.
 
     Attributes:
         path: path of the table, or of a folder with its files.

@@ -1,4 +1,4 @@
-"""Names of a table's columns, as Python identifiers and in the file."""
+"""Names of a table's columns: their names in the file, and the Python identifiers for them."""
 
 import difflib
 
@@ -20,11 +20,14 @@ def check_name(name: str) -> None:
             f"it {new}, and add headers=Named({new}={name!r})"
         )
     if is_used(name):
-        raise ValueError(f"Table cannot have the column {name!r}, a name that vqdit reserves")
+        raise ValueError(
+            f"Table cannot have the column {name!r}, as vqdit reserves this name; choose another "
+            "name, and set headers"
+        )
 
 
 def is_used(name: str) -> bool:
-    """Returns whether vqdit reserves a name."""
+    """Returns whether a name is reserved, so that no column of a table may have it."""
     return name == SPLIT or name.startswith(PRESENT) or name.endswith((MIRRORED, GIVEN))
 
 

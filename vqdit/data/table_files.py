@@ -1,4 +1,4 @@
-"""The files of a table: one file, or a folder of shards whose names have the split."""
+"""The files of a table: one file, or a folder of shards whose names begin with the split."""
 
 import re
 from collections import Counter, defaultdict
@@ -34,7 +34,7 @@ def table_files(path: str) -> dict[Path, str]:
     if not place.is_file():
         raise FileNotFoundError(f"no table {place}; give the path of a {KNOWN} file {OPTION}")
     if place.suffix.lower() not in ENDINGS:
-        raise ValueError(f"the table {place} must end in {KNOWN}")
+        raise ValueError(f"the name of the table {place} must end in {KNOWN}; rename or convert it")
     return {place: ""}
 
 
@@ -47,7 +47,7 @@ def folder_of(path: str) -> Path:
 
 
 def is_sharded(files: Collection[Path]) -> bool:
-    """Returns whether the names of all files in a folder have a split."""
+    """Returns whether the names of all files begin with the name of a split."""
     return bool(files) and all(OF_SPLIT.match(file.stem) for file in files)
 
 
@@ -71,7 +71,8 @@ def read_table(
         lacks = [name for name in names if name in wanted and name not in own]
         if lacks and each and file.suffix.lower() != ENDINGS[0]:
             raise ValueError(
-                f"{file} has no column {lacks[0]!r}, which other files of the table have"
+                f"{file} has no column {lacks[0]!r}, which other files of the table have; add "
+                "it, or move the file away"
             )
         if files[file]:
             each = [Row(row.place, {**row.cells, split: files[file]}) for row in each]
@@ -90,7 +91,9 @@ def _shards(folder: Path) -> dict[Path, str]:
     kinds = Counter(file.suffix.lower() for file in files)
     if len(kinds) > 1:
         endings = ", ".join(sorted(kinds))
-        raise ValueError(f"the folder {place} has tables of several kinds ({endings}); give a file")
+        raise ValueError(
+            f"the folder {place} has tables of several kinds ({endings}); give the path of one file"
+        )
     splits = {file: match[1] if (match := OF_SPLIT.match(file.stem)) else "" for file in files}
     if any(splits.values()) and not all(splits.values()):
         other = next(file for file, split in splits.items() if not split)
@@ -117,8 +120,8 @@ def _check_shards(files: Collection[Path]) -> None:
         if len(there) < count:
             number = next(number for number in range(count) if number not in there)
             raise FileNotFoundError(
-                f"{next(iter(files)).parent} has {len(there)} of the {count} shards of {name!r}; "
-                f"the first missing shard has the number {number:05}"
+                f"{next(iter(files)).parent} has {len(there)} of the {count} shards of "
+                f"{name!r}; add the missing ones, of which {number:05} is the first"
             )
 
 

@@ -84,26 +84,29 @@ def is_given(row: Row, column: str) -> bool:
 
 
 def check_cell(row: Row, column: str, *, is_file: bool) -> None:
-    """Raises ValueError unless a cell is a text or number, or if `is_file`, a path or file."""
+    """Raises ValueError unless a cell has a text or number or, if `is_file`, a path or file."""
     value = row.cells.get(column)
     if isinstance(value, Embedded):
         if not is_file:
-            raise ValueError(f"{row.place} must have text or a number as its {column}, got bytes")
+            raise ValueError(
+                f"{row.place} must have a text or a number in the column {column}, got bytes"
+            )
     elif isinstance(value, (dict, list, bool)):
-        raise ValueError(f"{row.place} must have text or a number as its {column}")
+        raise ValueError(f"{row.place} must have a text or a number in the column {column}")
     elif isinstance(value, int | float):
         if abs(value) == math.inf:
-            raise ValueError(f"{row.place} must have a finite number as its {column}")
+            raise ValueError(f"{row.place} must have a finite number in the column {column}")
         if is_file and value == value:
-            raise ValueError(f"{row.place} must have a path as its {column}, got {value}")
+            raise ValueError(f"{row.place} must have a path in the column {column}, got {value}")
     elif value and not is_utf8(value):
         raise ValueError(
-            f"{row.place} has a lone surrogate (half a character) in its {column}: "
+            f"{row.place} has a lone surrogate (half a character) in the column {column}: "
             f"{value[:40]!r}; write it as UTF-8"
         )
     elif value and is_file and len(value) > LONGEST_PATH:
         raise ValueError(
-            f"{row.place} must have a path as its {column}, got {len(value):,} characters"
+            f"{row.place} must have a path in the column {column}, got a text of "
+            f"{len(value):,} characters"
         )
 
 
@@ -155,7 +158,7 @@ def unusable(file: Path) -> dict[str, str]:
 
 
 def _values(column: Any) -> list[Any]:
-    """Returns the values of a Parquet column; equal texts of a dictionary share one object."""
+    """Returns the values of a Parquet column; equal dictionary-encoded texts share one object."""
     found: list[Any] = []
     for chunk in column.chunks:
         if hasattr(chunk, "dictionary"):
@@ -171,8 +174,8 @@ def _check_sizes(file: Path, metadata: Any, wanted: Collection[str]) -> None:
     size = file.stat().st_size
     if metadata.num_rows > size:
         raise ValueError(
-            f"{file} claims {metadata.num_rows:,} rows in {size:,} bytes, but a row takes at least "
-            "one byte; write the table again"
+            f"{file} declares {metadata.num_rows:,} rows in {size:,} bytes, but a row takes "
+            "at least one byte; write the table again"
         )
     for number in range(metadata.num_row_groups):
         group = metadata.row_group(number)
@@ -182,8 +185,8 @@ def _check_sizes(file: Path, metadata: Any, wanted: Collection[str]) -> None:
                 LARGEST_COLUMN, RATIO * stored
             ):
                 raise ValueError(
-                    f"{file} claims {claimed:,} bytes in {stored:,} compressed bytes of its column "
-                    f"{column.path_in_schema!a}; write the table again"
+                    f"{file} declares {claimed:,} bytes for the {stored:,} compressed bytes "
+                    f"of its column {column.path_in_schema!a}; write the table again"
                 )
 
 
@@ -207,8 +210,8 @@ def _holds_files(file: Path, name: str, kind: Any) -> bool:
     if is_text or types.is_integer(kind) or types.is_floating(kind) or types.is_null(kind):
         return False
     raise ValueError(
-        f"{file} has the type {kind} in its column {name!r}; a column holds texts, numbers, or "
-        'files as their bytes or {"bytes", "path"}'
+        f"{file} has the type {kind} in its column {name!r}, but a column must hold texts, "
+        'numbers, or files as their bytes or {"bytes", "path"}'
     )
 
 
@@ -220,7 +223,7 @@ def _present(name: str, kind: Any) -> str:
 
 
 def _class_names(schema: Any) -> dict[str, dict[int, str]]:
-    """Returns the class names that data sets of the hub store in their schema."""
+    """Returns class names by column, which a schema has in data sets of the Hugging Face hub."""
     try:
         features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
         labels = {name: one for name, one in features.items() if one["_type"] == "ClassLabel"}
@@ -284,7 +287,7 @@ def _read_json_lines(file: Path, lines: TextIO) -> Iterator[Row]:
         except ValueError as error:  # a name given twice, or a very long number
             raise ValueError(f"{file}:{number} cannot be read: {error}") from error
         if not isinstance(row, dict):
-            raise ValueError(f'{file}:{number} must be an object such as {{"image": ...}}')
+            raise ValueError(f'{file}:{number} must be a JSON object such as {{"image": ...}}')
         yield Row(f"{file}:{number}", row)
 
 

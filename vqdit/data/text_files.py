@@ -91,8 +91,8 @@ class TextFiles(TextStream):
         different = max(survey.numbers) + 1
         if different < 10:
             raise ValueError(
-                f"{self.path} has {different} different documents, and at least 10 are needed to "
-                "divide them into splits; use documents=line, documents=blank_lines, or "
+                f"{self.path} has {different} different documents, but at least 10 are needed "
+                "to divide them into splits; use documents=line, documents=blank_lines, or "
                 f"split_by=position {OPTION.replace('path', 'split-by')}"
             )
         split_of = np.zeros(different, int)
@@ -108,7 +108,9 @@ class TextFiles(TextStream):
         self, reader: "_Reader", survey: "_Survey"
     ) -> dict[str, Iterable[bytes | str]]:
         if survey.bytes < 20:
-            raise ValueError(f"{self.path} has {survey.bytes} bytes; at least 20 are needed")
+            raise ValueError(
+                f"{self.path} has {survey.bytes} bytes, but at least 20 are needed; add more text"
+            )
         return {
             split: _between(reader.read(), *(round(share * survey.bytes) for share in shares))
             for split, shares in SHARES.items()
@@ -124,7 +126,9 @@ class TextFiles(TextStream):
             )
         files = find_pictures(path, ENDINGS).pictures
         if not files:
-            raise ValueError(f"no text in {path}; known endings: {', '.join(ENDINGS)}")
+            raise ValueError(
+                f"no text in {path}; the names of files must end in {', '.join(ENDINGS)}"
+            )
         return files
 
 
@@ -160,7 +164,7 @@ class _Reader:
             numbers.append(known.setdefault(hashlib.sha256(text).digest()[:16], len(known)))
             total += len(text)
         if not numbers:
-            raise ValueError(f"{self._source.path} has only empty documents")
+            raise ValueError(f"{self._source.path} has only empty documents; add some text")
         remarks = [
             f"{what}: {len(places)}, the first in {places[0]}"
             for what, places in self._remarks.items()
@@ -210,8 +214,8 @@ class _Reader:
         if self._source.errors == "strict":
             what = "a byte 0, which ends documents" if line[at] == END else f"0x{line[at]:02x}"
             raise ValueError(
-                f"not a UTF-8 text: {place} has {what}; convert the file, or replace such bytes "
-                f"with errors=replace {OPTION.replace('path', 'errors')}"
+                f"the text is not UTF-8: {place} has {what}; convert the file, or replace "
+                f"such bytes with errors=replace {OPTION.replace('path', 'errors')}"
             )
         self._remark("lines in which bytes were replaced with U+FFFD", place)
         return line.decode(errors="replace").replace(chr(END), "\N{REPLACEMENT CHARACTER}").encode()
@@ -241,7 +245,7 @@ def _between(documents: Iterable[bytes], start: int, end: int) -> Iterator[bytes
 
 
 def _boundary(text: bytes, at: int) -> int:
-    """Returns the last position at or before `at` that is not inside a character."""
+    """Returns the last position at or before `at` that is not inside a UTF-8 character."""
     at = min(max(at, 0), len(text))
     while 0 < at < len(text) and text[at] & 0xC0 == 0x80:
         at -= 1

@@ -27,7 +27,7 @@ LONGEST = 2**20
 
 
 class TextStream(Recorded):
-    """Base class of sources with one column, `text`: windows [length] of the codes of units.
+    """Base class of sources with one column, `text`: windows of `length` codes, one code per unit.
 
     Attributes:
         length: number of units in a window.
@@ -49,7 +49,7 @@ class TextStream(Recorded):
 
     @property
     def form(self) -> str:
-        """Length and units as a part of the key."""
+        """Length and units as a text, which is a part of `key`."""
         kind = type(self.units).__name__.lower()
         return (
             f"{self.length}"
@@ -80,7 +80,7 @@ def _learned(source: TextStream, key: str) -> Units:
 
     Args:
         source: the source.
-        key: its key, which changes with the content of its files.
+        key: key of the source, which changes with the content of its files.
     """
     del key
     documents = (d.decode() for d in source.streams()["train"] if isinstance(d, bytes))

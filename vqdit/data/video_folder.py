@@ -35,20 +35,21 @@ class VideoFolder(Recorded):
 
     Attributes:
         path: the folder.
-        video: form of the clips, the same that the task has. `outside` says what happens to videos
-            that are shorter, and to longer ones unless they are divided.
+        video: format of the clips; the task must have the same `Video`. Its `outside` determines
+            what happens to videos that are too short, or too long and not divided.
         divide: divide longer videos into consecutive clips. The last one begins earlier, so that it
             is as long as the others.
-        audio: form of the sound of a clip; its length should be that of a clip. None leaves
-            sounds out. The sound is that of the video, or of a sound file of the same name beside
-            it (`dog.wav` beside `dog.mp4`), which takes precedence; a clip without one lacks
-            `audio`.
-        captions: "files": the caption of `dog.mp4` is in `dog.txt` beside it, in UTF-8; "names": it
-            is the name of the file, with blanks in the place of underscores; "none": there are
-            none. All clips of a video have its caption; a video without one lacks `text`.
-        text: form of captions, the same that the task has.
+        audio: format of the sound of a clip; its length should be the duration of a clip. None
+            leaves sounds out. A sound file of the same name beside a video (`dog.wav` beside
+            `dog.mp4`) replaces the sound of the video. A clip without any sound lacks `audio`.
+        captions: "files": the caption of `dog.mp4` is the UTF-8 file `dog.txt` beside it; "names":
+            the caption is the name of the file, with underscores read as blanks; "none": there are
+            no captions. All clips of a video have its caption; a video without a caption lacks
+            `text`.
+        text: format of captions; the task must have the same `Text`.
         labels: "folders": sub-folders are classes; "none": there are no labels.
-        on_error: "error" refuses a folder with videos that cannot be read; "skip" leaves them out.
+        on_error: "error" raises ValueError for a video that cannot be read; "skip" leaves such
+            videos out.
     """
 
     path: str = resumable("videos")
@@ -125,8 +126,8 @@ class VideoFolder(Recorded):
                 counts["without sound"] += self.audio is not None and sound is None
         if self.audio is not None and not sounding:
             raise ValueError(
-                f"no video of a split of {self.path} has a sound; leave audio out, or put sound "
-                "files of the same names beside the videos"
+                f"no video of a split of {self.path} has a sound; remove `audio`, or put "
+                "sound files of the same names beside the videos"
             )
 
     def _clips(self, file: Path, counts: Counter[str]) -> Iterator[tuple[int, np.ndarray]]:
@@ -158,7 +159,7 @@ class VideoFolder(Recorded):
         return {"text": self.text.read_cell(caption).stored} if caption else {}
 
     def _sound(self, file: Path) -> np.ndarray | None:
-        """Returns the whole sound of a video; None if it has none, or is not wanted."""
+        """Returns the whole sound of a video; None if the video has none, or `audio` is None."""
         if self.audio is None:
             return None
         beside = _sounds_beside(file)
@@ -167,7 +168,7 @@ class VideoFolder(Recorded):
         return read_recording((beside or [file])[0], self.audio.rate, self.audio.channels).samples
 
     def _heard(self, sound: np.ndarray, begin: int) -> dict[str, np.ndarray]:
-        """Returns the sound of a clip that begins at a frame."""
+        """Returns the sound of the clip whose first frame has the number `begin`."""
         audio = self.audio or Audio()
         start = round(begin / self.video.fps * audio.rate)
         part = sound[start : start + audio.shape[0]]

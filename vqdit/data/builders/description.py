@@ -52,7 +52,7 @@ class DamagedData(OSError):
 
 @contextlib.contextmanager
 def reading(what: str) -> Iterator[None]:
-    """Converts any error while prepared data are read to DamagedData.
+    """Context manager that converts any error while prepared data are read to DamagedData.
 
     Args:
         what: name of the data, for the error message.
@@ -109,7 +109,7 @@ def remarks(folder: Path) -> list[str]:
 
 
 def examples_per_class(folder: Path) -> list[str]:
-    """Returns examples per class as lines; only the extremes of more than SHOWN classes."""
+    """Returns the counts of the classes as lines; of more than SHOWN classes, only the extremes."""
     found = describe(folder)
     lines = []
     for column, splits in found.get("labels", {}).items():
@@ -156,7 +156,7 @@ def check_size(name: str, feature: Feature) -> int:
     if size > LARGEST:
         raise ValueError(
             f"the column {name!r} of shape {list(feature.shape)} has {size:,} bytes in every "
-            f"example; at most {LARGEST:,} are possible"
+            f"example, but at most {LARGEST:,} are possible; use smaller examples"
         )
     return size
 
@@ -164,10 +164,12 @@ def check_size(name: str, feature: Feature) -> int:
 def _check(found: dict[str, Any]) -> None:
     """Raises ValueError unless the values of a description are valid."""
     if not re.fullmatch(r"\w+", found["name"]) or found["version"] != VERSION:
-        raise ValueError(f"it needs a word as its name and {VERSION} as its version")
+        raise ValueError(f"the name of the data set must be one word, and the version {VERSION}")
     for name, fields in found["features"].items():
         if min(fields["classes"], *fields["shape"], 1) < 0 or 0 in fields["shape"]:
-            raise ValueError(f"features.{name} has a negative or empty size")
+            raise ValueError(
+                f"features.{name} has a negative number of classes, or an axis of size 0 or below"
+            )
         if fields.get("ragged") and not fields["shape"]:
             raise ValueError(f"features.{name} is a scalar, so it cannot be ragged")
         if len(fields["names"]) not in (0, fields["classes"]):

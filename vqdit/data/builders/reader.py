@@ -50,7 +50,7 @@ class Records:
             files = sorted((folder / name / VERSION).glob(f"{name}-{split}.array_record-*"))
             self._source = ArrayRecordDataSource([str(file) for file in files])
             if len(self._source) != count:
-                raise ValueError(f"{len(self._source)} of {count} examples are there")
+                raise ValueError(f"only {len(self._source)} of {count} examples exist")
         size = sum(check_size(*column) for column in self.features.items())
         self._cache: Arrays | None = None
         self._read = np.zeros(0, bool)
@@ -66,10 +66,13 @@ class Records:
         with reading(f"the lengths of {self._what}"):
             found = np.load(self._folder / lengths_file(name, self._split), allow_pickle=False)
             if found.shape != (len(self),) or found.dtype != np.int32:
-                raise ValueError(f"{len(self)} lengths are needed, got {found.dtype}{found.shape}")
+                raise ValueError(
+                    f"the file must have {len(self)} lengths of type int32, got "
+                    f"{found.dtype}{found.shape}"
+                )
             longest = self.features[name].shape[0]
             if len(found) and not 0 <= found.min() <= found.max() <= longest:
-                raise ValueError(f"lengths must be from 0 to {longest}")
+                raise ValueError(f"all lengths must be from 0 to {longest}")
             return found
 
     def take(self, rows: np.ndarray) -> Arrays:
@@ -82,7 +85,7 @@ class Records:
         return {name: values[rows] for name, values in self._cache.items()}
 
     def _filled(self, arrays: Arrays | None, places: np.ndarray, rows: np.ndarray) -> Arrays:
-        """Reads rows into the given places of arrays; allocates the arrays if they are None."""
+        """Reads examples `rows` into rows `places` of arrays; makes the arrays if they are None."""
         with reading(self._what):
             examples = self._source.__getitems__(rows.tolist())
             decoded = [_decode(example, self.features) for example in examples]
@@ -114,14 +117,15 @@ def _decode(serialized: bytes, features: Named[Feature]) -> dict[str, Any]:
 
 
 def _array(content: bytes, feature: Feature) -> np.ndarray:
-    """Decodes an array; decompresses at most as many bytes as its feature has."""
+    """Decodes an array; decompresses no more bytes than the feature's shape and dtype imply."""
     from PIL import Image
 
     if content.startswith(PNG):
         picture = Image.open(io.BytesIO(content), formats=("PNG",))
         if picture.size != feature.shape[1::-1]:
             raise ValueError(
-                f"a picture of size {picture.size} in a column of shape {feature.shape}"
+                f"a picture has the size {picture.size}, but its column has the shape "
+                f"{feature.shape}"
             )
         return np.asarray(picture).reshape(feature.shape)
     size = math.prod(feature.shape) * feature.stored.itemsize
@@ -129,7 +133,7 @@ def _array(content: bytes, feature: Feature) -> np.ndarray:
     inflated = inflater.decompress(content, size + 1)
     is_right = len(inflated) <= size if feature.ragged else len(inflated) == size
     if not is_right or not inflater.eof:
-        raise ValueError(f"an array that does not have the {size} bytes of its column")
+        raise ValueError(f"an array does not have the {size} bytes of its column")
     shape = (-1, *feature.shape[1:]) if feature.ragged else feature.shape
     return np.frombuffer(inflated, feature.stored).reshape(shape)
 

@@ -42,7 +42,7 @@ def write(
         name: name of the data set.
         features: feature of every column. Columns of dtype uint8 with three axes and at least
             64 x 64 pixels are stored as PNG.
-        splits: examples of every split; None marks a missing column.
+        splits: examples of every split; the value of a column that an example lacks is None.
 
     Raises:
         OSError: if the folder cannot be written.
@@ -92,8 +92,8 @@ def write(
 def _temporary(folder: Path) -> Iterator[Path]:
     """Yields a new folder beside `folder`, and removes it at the end.
 
-    Its file MARK is locked while it is in use. Folders of processes that were killed, whose locks
-    the system has released, are removed first.
+    The file MARK in the new folder is locked while the folder is in use. Folders whose MARK is not
+    locked, as their processes were killed, are removed first.
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -153,7 +153,7 @@ def _builder(
     lengths: Mapping[tuple[str, str], list[int]],
     remarks: list[str],
 ) -> Any:
-    """Returns the TFDS builder, which updates checksums, label counts, lengths and remarks."""
+    """Returns the TFDS builder; writing fills `digests`, `labels`, `lengths` and `remarks`."""
     import tensorflow_datasets as tfds
 
     tfds.disable_progress_bar()
@@ -208,7 +208,7 @@ def _builder(
                     count += 1
                     yield count, encode(example, split)
             if not count:
-                raise ValueError(f"the split {split!r} of {name} has no examples")
+                raise ValueError(f"the split {split!r} of {name} has no examples; add some")
 
     Builder.name = name
     return Builder(data_dir=folder)
@@ -218,8 +218,8 @@ def _check_length(value: np.ndarray, feature: Feature, column: str) -> None:
     most, rest = feature.shape[0], feature.shape[1:]
     if value.shape[1:] != rest or len(value) > most:
         raise ValueError(
-            f"an example of the column {column!r} has the shape {list(value.shape)}; at most "
-            f"{most} positions of shape {list(rest)} are possible"
+            f"an example of the column {column!r} has the shape {list(value.shape)}, but at "
+            f"most {most} positions of shape {list(rest)} are possible"
         )
 
 
