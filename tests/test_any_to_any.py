@@ -235,8 +235,8 @@ PICTURE = np.zeros((8, 8, 1), np.uint8)
         ),
         (
             {"given": {"image": PICTURE, "text": "six", "audio": np.zeros(800, np.int16)}},
-            "nothing is left to generate: this model generates audio, image, text, which is given, "
-            "from label",
+            "nothing is left to generate: want is empty, or all targets of this model "
+            "(audio, image, text) are given; its conditions are label",
         ),
         (
             {"given": {"image": np.zeros((4, 4, 1), np.uint8)}},
@@ -346,8 +346,8 @@ def test_no_label_is_none_that_a_generated_label_could_have(symbols):
         with pytest.raises(ValueError) as error:
             call()
         assert str(error.value) == (
-            "'label' has -1, which means no value and is only for conditions; leave 'label' out "
-            "instead"
+            "'label' has -1, which means no value and is allowed only for conditions; "
+            "leave 'label' out"
         )
 
 
@@ -485,11 +485,11 @@ def test_data_are_compared_by_information_and_names_by_likelihood(model):
     assert chosen_measure(task, "audio", ["label"], None) == "information"
     assert chosen_measure(task, "text", ["image"], None) == "likelihood"
     assert chosen_measure(task, "image", [], None) == "likelihood"
-    with pytest.raises(ValueError, match="the information needs given values"):
+    with pytest.raises(ValueError, match="the measure information needs given values"):
         chosen_measure(task, "image", [], "information")
     never = dataclasses.replace(task.conditions["label"], drop=0.0)
     task = dataclasses.replace(task, conditions=Named(label=never))
-    with pytest.raises(ValueError, match=r"training with conditions.label.drop=0 never hid it"):
+    with pytest.raises(ValueError, match=r"training with conditions.label.drop=0 never hid this"):
         chosen_measure(task, "image", ["label"], None)
     assert chosen_measure(task, "image", ["label"], "likelihood") == "likelihood"
 

@@ -233,7 +233,7 @@ def test_guidance_and_samplers_change_the_samples(generator):
         ({"given": {"label": []}}, "'label': values must have the shape [] or [n], got [0]"),
         (
             {"given": {"image": np.zeros((2, 8, 8, 1), np.uint8)}},
-            "nothing is left to generate: this model generates image, which is given, from label",
+            "nothing is left to generate: want is empty, or all targets",
         ),
         (
             {"samplers": {"image": Euler()}},
@@ -262,7 +262,7 @@ def test_what_cannot_be_sampled_is_refused(kwargs, message, generator):
         (
             lambda value: require_names("given", value),
             "label=3",
-            "given must be values by name, as",
+            "given must be a map from names to values, as",
         ),
     ],
 )

@@ -122,7 +122,10 @@ def test_what_cannot_be_done_in_pieces_is_refused_with_the_reason():
         (lambda: convolutional.encode(X, chunk=0.1), "ConvAutoencoder encodes recordings as a"),
         (lambda: codec("DAC").encode_stream([X]), "DAC depend on later samples, too; use encode"),
         (lambda: model.encode(X, chunk=0.0), "chunk must be a number of seconds above 0"),
-        (lambda: model.encode(X, codebooks=3), "codebooks=3, but .* trained with 2 codebooks"),
+        (
+            lambda: model.encode(X, codebooks=3),
+            "codebooks must be from 1 .*, got 3; the tokenizer has 2",
+        ),
         (lambda: model.decode(np.zeros((1, 4, 3), np.int32)), r"takes integers \[b, 4, 2\]"),
         (lambda: model.encode(np.zeros((1, 9, 2), np.float32)), r"float32 \[b, t\] or \[b, t, 1\]"),
         (lambda: model.encode(X * np.nan), "needs finite numbers"),

@@ -83,7 +83,7 @@ def test_a_sample_is_the_same_in_any_batch(folder):
         ({"text": -1}, "got -1"),
         (
             {"label": 3},
-            "'label', which is not a wanted target of variable length; such targets: text",
+            "'label', which is not a wanted target of variable length; the possible names",
         ),
         ({"txt": 3}, "'txt', which is not a wanted target"),
     ],

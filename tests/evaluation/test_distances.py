@@ -200,5 +200,5 @@ def test_what_cannot_be_measured(random):
             measure(a[:1], a)
     with pytest.raises(ValueError, match="of 10 parts needs at least 20 samples, got 10"):
         inception_score(a)
-    with pytest.raises(ValueError, match="of one network, got 3 dimensions and 2"):
+    with pytest.raises(ValueError, match="of the same network in both sets, got 3 and 2"):
         frechet_distance(Moments.of(a).gaussian(), Moments.of(a[:, :2]).gaussian())

@@ -139,13 +139,15 @@ def test_the_column_of_classes():
     assert class_column({"kind": kind, "other": kind}, ["other"]) == "other"
     with pytest.raises(ValueError, match="they have several: kind, other; the columns are"):
         class_column({"kind": kind, "other": kind}, ["picture"])
-    with pytest.raises(ValueError, match="one column of classes in the data, and they have none"):
+    with pytest.raises(ValueError, match="one column of classes in the data, but they have none"):
         class_column({"picture": FEATURES["picture"]}, ["picture"])
 
 
 def test_what_cannot_be_recognised_is_refused():
-    with pytest.raises(ValueError, match="no recogniser for 'clip', a Video; coherence is measur"):
+    with pytest.raises(
+        ValueError, match="no recogniser for 'clip', a Video; coherence can be measur"
+    ):
         fitting(model("clip", conditions=("kind",)), source())
     encoded = source(picture=Feature((2, 2, 1), encoded="abc"))
-    with pytest.raises(ValueError, match="values of 'picture', and the data have only tokens"):
+    with pytest.raises(ValueError, match="values of 'picture', but the data have only its tokens"):
         fitting(model("picture"), encoded)

@@ -176,7 +176,9 @@ def test_a_model_without_sounds_or_texts_is_refused():
         def modality(self, name):
             return Label(classes=3)
 
-    with pytest.raises(ValueError, match="note_f1 needs a target that is a sound, and a text"):
+    with pytest.raises(
+        ValueError, match="note_f1 needs a target that is a sound, and a given text"
+    ):
         sound_metrics.columns_of(Task(), ["note_f1"], ())
 
 

@@ -311,7 +311,7 @@ def test_what_is_wanted_beside_a_text_comes_first_and_guides_it(text):
 
 
 def test_an_explanation_is_refused_before_anything_is_generated(monkeypatch, tmp_path, capsys):
-    model, message = joint.generator(alone(4)), "'text' is generated block by block, which cannot"
+    model, message = joint.generator(alone(4)), "'text' is generated block by block, and such"
     with pytest.raises(ValueError, match=message):
         explain(model, 1)
     monkeypatch.setattr(given, "load_generator", lambda workdir: model)

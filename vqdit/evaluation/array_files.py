@@ -59,7 +59,7 @@ class StoredPictures(NamedTuple):
 
 
 class Content(NamedTuple):
-    """What a file has: pictures with their labels, and means and covariances of features."""
+    """The content of a file: pictures with their labels, or statistics of features."""
 
     pictures: StoredPictures | None
     labels: np.ndarray | None
@@ -110,8 +110,9 @@ def _read(file: Path) -> Content:
     found = next((name for name in NAMES if name in names), "")
     if not found and statistics is None:
         raise ValueError(
-            f"{file} has the arrays {', '.join(names) or '(none)'}; pictures must be named "
-            f"{' or '.join(NAMES)}, or statistics {' and '.join(STATISTICS)}"
+            f"{file} has the arrays {', '.join(names) or '(none)'}; the array of pictures "
+            f"must be named {' or '.join(NAMES)}, or those of statistics "
+            f"{' and '.join(STATISTICS)}"
         )
     if not found:
         return Content(None, None, statistics, network, spatial)
@@ -133,7 +134,8 @@ def check(what: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
     if len(shape) != 4 or shape[3] not in (1, 3) or not shape[0]:
         hint = "; move the channels to the end" if shape[1:2] in ((1,), (3,)) else ""
         raise ValueError(
-            f"{what} has the shape {list(shape)}, but pictures are [n, height, width, 1 or 3]{hint}"
+            f"{what} has the shape {list(shape)}, but pictures must be [n, height, width, 1 "
+            f"or 3]{hint}"
         )
 
 
@@ -150,7 +152,9 @@ def _check_statistics(
     if not np.isfinite(mean).all() or not np.isfinite(covariance).all():
         raise ValueError(f"{file} has statistics that are not finite; compute them again")
     if not np.allclose(covariance, covariance.T, atol=1e-6 * np.abs(covariance).max()):
-        raise ValueError(f"{sigma} in {file} is not symmetric, so it is no covariance")
+        raise ValueError(
+            f"{sigma} in {file} is not symmetric, so it is no covariance; compute it again"
+        )
 
 
 @contextlib.contextmanager

@@ -52,9 +52,9 @@ def measure_agreement(
     Args:
         generator: has `sample` and `task` as `vqdit.inference.generator.Generator` does.
         recognizers: a recogniser for each modality of the model.
-        train: real training values by modality, and their `label`, in random order; if the values
-            of the label are not the numbers of classes, also these, under `CLASSES`.
-        held_out: held-out values and labels, which are given in turn.
+        train: real training values by modality, in random order, with the column `label`. If the
+            values of `label` are not class numbers, the column `CLASSES` has the class numbers.
+        held_out: held-out values and labels; the samples cycle through them as given values.
         num: number of samples for each pair of modalities, and of unconditional samples.
         guidance: scale of classifier-free guidance; None uses the model's.
         seed: seed of the noise.
@@ -119,7 +119,7 @@ class _Sampling(NamedTuple):
 def _pairs(
     sampling: _Sampling, recognizers: Mapping[str, Recognizer]
 ) -> tuple[dict[str, Any], Values]:
-    """Returns the coherence of every pair of modalities, and the images by given modality."""
+    """Returns the coherence of each pair of modalities, and generated images by given modality."""
     pairs, images = {}, {}
     for given in [*sampling.targets, *sampling.conditions]:
         for want in sampling.targets:

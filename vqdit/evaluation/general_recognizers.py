@@ -1,7 +1,7 @@
 """Recognisers for any labelled data: one for each kind of modality, fitted on the user's examples.
 
-They are small and know nothing of the data. How good they are on held-out examples is measured and
-reported beside what they say of samples.
+They are small, and not adapted to any data set. Their accuracy on held-out examples is reported
+beside the results for samples.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -71,7 +71,7 @@ class SoundRecognizer(Recognizer):
         return np.where([sound.any() for sound in sounds], classes, UNKNOWN).astype(np.int64)
 
     def _described(self, sound: Int[np.ndarray, "t *_"]) -> Float[np.ndarray, "p c"]:
-        """Returns the mean cepstra of every part of a sound; parts of short ones repeat frames."""
+        """Returns the mean cepstra of each part of a sound; parts of short sounds repeat frames."""
         mono = sound if sound.ndim == 1 else sound.mean(axis=1).astype(sound.dtype)
         missing = round(FRAME * self.rate) - len(mono)
         if missing > 0:
@@ -86,9 +86,9 @@ class SoundRecognizer(Recognizer):
 
 
 class TextRecognizer(Recognizer):
-    """A linear support vector machine on counts of 1 to 4 characters; a blank text has no class.
+    """A linear support vector machine on counts of character n-grams; a blank text has no class.
 
-    The counts are weighted by the inverse frequency of documents (tf-idf).
+    n is 1 to 4, and counts are weighted by the inverse frequency of documents (tf-idf).
 
     Args:
         texts: real training texts in random order.
@@ -130,11 +130,11 @@ class NamedLabelRecognizer(LabelRecognizer):
 def fitting(model: Any, source: Source) -> Fitting:
     """Returns how to fit recognisers of all modalities of a model on its data.
 
-    Data sets with recognisers of their own use these.
+    If the data set has its own recognisers, these are used.
 
     Args:
         model: a `vqdit.inference.generator.Generator`.
-        source: the data, complete.
+        source: the data, without `Missing`.
 
     Raises:
         ValueError: the data have no classes, or a modality cannot be recognised.
@@ -145,8 +145,8 @@ def fitting(model: Any, source: Source) -> Fitting:
         for name in names:
             if name not in own:
                 raise ValueError(
-                    f"{type(source).__name__} has no recogniser for {name!r}; it has recognisers "
-                    f"for {', '.join(own)}"
+                    f"{type(source).__name__} has no recogniser for {name!r}, only for "
+                    f"{', '.join(own)}; use other data"
                 )
         return Fitting({name: own[name] for name in names})
     features = source.features()
@@ -157,7 +157,7 @@ def fitting(model: Any, source: Source) -> Fitting:
 
 
 def class_column(features: Mapping[str, Feature], names: Iterable[str]) -> str:
-    """Returns the column of classes: `label`, or the only one among a model's names or the data's.
+    """Returns the column of classes: `label`, or else the only column with classes.
 
     Raises:
         ValueError: there is no such column, or there are several.
@@ -168,14 +168,14 @@ def class_column(features: Mapping[str, Feature], names: Iterable[str]) -> str:
     if len(found) != 1:
         said = f"they have several: {', '.join(found)}" if found else "they have none"
         raise ValueError(
-            f"coherence needs one column of classes in the data, and {said}; the columns are "
-            f"{', '.join(features)}"
+            f"coherence needs exactly one column of classes in the data, but {said}; the "
+            f"columns are {', '.join(features)}"
         )
     return found[0]
 
 
 def labelled(stored: Values, fitting: Fitting, model: Any) -> Values:
-    """Returns the values of the examples that have a class and all values, in their order."""
+    """Returns the examples that have a class and lack no value, in their order in the data."""
     is_whole = stored[fitting.column] >= 0
     for name in (*fitting.fit, fitting.column):
         is_whole = is_whole & stored.get(PRESENT + name, True)
@@ -190,8 +190,8 @@ def _of_kind(
     """Returns the function that fits the recogniser of one modality."""
     if name not in features or features[name].encoded:
         raise ValueError(
-            f"coherence needs values of {name!r}, and the data have only tokens of it or nothing; "
-            "evaluate a run on data that are not encoded"
+            f"coherence needs values of {name!r}, but the data have only its tokens, or no "
+            "such column; evaluate a run on data that are not encoded"
         )
     match modality:
         case Label() if name == column:
@@ -203,6 +203,6 @@ def _of_kind(
         case Text():
             return lambda train: TextRecognizer(train[name], classes_of(train))
     raise ValueError(
-        f"no recogniser for {name!r}, a {type(modality).__name__}; coherence is measured of "
-        f"pictures, sounds, texts and the label {column!r}"
+        f"no recogniser for {name!r}, a {type(modality).__name__}; coherence can be measured "
+        f"only for pictures, sounds, texts and the label {column!r}"
     )

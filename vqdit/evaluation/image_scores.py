@@ -27,7 +27,7 @@ def pixels(images: UInt8[np.ndarray, "b *size"]) -> Float[np.ndarray, "b d"]:
 def coverage(
     held_out: Float[np.ndarray, "b d"], samples: Float[np.ndarray, "n d"], k: int = 5
 ) -> float:
-    """Returns the fraction of real examples with a sample no farther than the k-th neighbour.
+    """Returns the fraction of the real examples that have a sample within their radius.
 
     Naeem et al., "Reliable Fidelity and Diversity Metrics for Generative Models", arXiv:2002.09797,
     equation 10. Coverage grows with the number of samples: compare only equal numbers.
@@ -61,9 +61,9 @@ def frechet(a: Float[np.ndarray, "b d"], b: Float[np.ndarray, "n d"]) -> float:
 class ImageFeatures:
     """The hidden layer of a classifier of real pictures, as features for `frechet`.
 
-    A perceptron with 64 rectified units, trained with early stopping on a tenth of its pictures; if
-    these are too few for one of each class, until its loss no longer falls. Classes of one picture
-    are left out.
+    The classifier is a perceptron with 64 rectified units. A tenth of the pictures is held out for
+    early stopping. If a tenth has fewer pictures than there are classes, training ends when the
+    loss no longer falls. Classes with a single picture are left out.
 
     Distances in the features of different classifiers cannot be compared.
 
@@ -96,7 +96,7 @@ class ImageFeatures:
         return np.maximum(pixels(images) @ self._weight + self._bias, 0.0)
 
     def logits(self, features: Float[np.ndarray, "b d"]) -> Float[np.ndarray, "b k"]:
-        """Returns the classifier's answers before the softmax, given the features of pictures."""
+        """Returns the classifier's logits, given the features of pictures."""
         found = features @ self._model.coefs_[1] + self._model.intercepts_[1]
         if found.shape[1] == 1:  # of two classes, which have one logistic unit
             return np.concatenate([np.zeros_like(found), found], axis=1)

@@ -2,8 +2,9 @@
 
     IS = exp(E_x KL(p(y | x) || p(y)))
 
-Salimans et al., "Improved Techniques for Training GANs", arXiv:1606.03498, section 4. It is between
-1 and the number of classes, and needs no reference, so it ignores missing variety in a class.
+Salimans et al., "Improved Techniques for Training GANs", arXiv:1606.03498, section 4. The score is
+between 1 and the number of classes. It needs no reference, so it does not detect that samples of a
+class lack variety.
 """
 
 import math

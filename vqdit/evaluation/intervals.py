@@ -23,7 +23,7 @@ def wilson(successes: int, n: int, z: float = 1.96) -> tuple[float, float]:
     Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", 1927.
 
     Args:
-        successes: 0 to n.
+        successes: number of successful trials, 0 to n.
         n: number of independent trials.
         z: quantile of the normal distribution; 1.96 for 95 %.
     """
@@ -61,8 +61,8 @@ def ratio(
     n, total = len(amounts), float(np.sum(sizes, dtype=np.float64))
     if n < 2 or total <= 0.0:
         raise ValueError(
-            f"an interval needs two examples and a total size above 0, got {n} examples of size "
-            f"{total:g}"
+            f"an interval needs at least two examples and a total size above 0, got {n} "
+            f"examples of size {total:g}"
         )
     value = float(np.sum(amounts, dtype=np.float64)) / total
     spread = np.std(np.asarray(amounts, np.float64) - value * np.asarray(sizes), ddof=1)

@@ -1,6 +1,6 @@
 """Memorisation: samples that are copies of training examples, by nearest neighbours of features.
 
-Held-out examples, which cannot be copies, say how near to the training set new examples are. A
+Held-out examples, which cannot be copies, show how near to the training set new examples are. A
 sample counts as a copy if it is nearer to a training example than nearly all held-out examples are;
 without memorisation, the fraction of such samples is that of the held-out examples.
 """
@@ -27,7 +27,7 @@ class Copies(NamedTuple):
             are in the training set.
         limit: largest distance of a copy to its nearest training example.
         nearest: position of the nearest training example of each sample.
-        distances: Euclidean distance of each sample to it.
+        distances: Euclidean distance of each sample to its nearest training example.
     """
 
     share: Estimate
@@ -50,8 +50,8 @@ def copies(
 
     Args:
         samples: features of samples.
-        training: features of the training set, all of it: each missing example hides its copies.
-        held_out: features of examples of the same kind that were not trained on.
+        training: features of the whole training set, as copies of a missing example are not found.
+        held_out: features of examples of the same kind that were not used in training.
 
     Raises:
         ValueError: there are no samples, less than 1 / `NEAR` held-out examples, widths differ, or

@@ -133,7 +133,7 @@ def mmd(
 
 
 def _own_means(z: Float[np.ndarray, "n d"], kernel: Kernel, is_biased: bool) -> np.ndarray:
-    """Returns the mean of the kernel between each example and the others of its set."""
+    """Returns, for each example, the mean of the kernel with the other examples of the same set."""
     means = np.empty(len(z))
     for rows, first in blocks(z):
         sums = np.zeros(len(first))

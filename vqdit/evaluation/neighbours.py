@@ -21,8 +21,8 @@ def manifolds(
 ) -> dict[str, Estimate]:
     """Returns four metrics, with their 95 % intervals.
 
-    All of them depend on both numbers of examples: compare only equal numbers. Intervals are over
-    the examples that are counted, and treat the balls as constant.
+    All of them depend on the numbers of samples and of real examples: compare only equal numbers.
+    Intervals describe the variation of the counted examples, and treat the balls as constant.
 
     Args:
         samples: features of samples.

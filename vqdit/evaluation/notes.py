@@ -54,7 +54,7 @@ def onsets(x: Float[np.ndarray, " n"], rate: int) -> list[float]:
 
     The spectral flux is the sum over frequencies of the increase of the square root of the
     magnitude from frame to frame. An onset is a peak of the flux that is the largest value within
-    80 ms and above 0.2 of the global maximum.
+    80 ms and above 0.2 times the global maximum.
     """
     size, hop = round(FRAME * rate), round(HOP * rate)
     padded = np.pad(x, (size, size))

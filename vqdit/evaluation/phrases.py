@@ -60,7 +60,10 @@ class PhraseRecognizer(Recognizer):
             if phrase and not set(phrase.split()) & set(self.missing):
                 self.classes.setdefault(phrase, number)
         if not self.classes:
-            raise ValueError("every phrase has a word that is not in the pronouncing dictionary")
+            raise ValueError(
+                "every phrase has a word that is not in the pronouncing dictionary; use English "
+                "phrases"
+            )
         choices = " | ".join(self.classes)
         grammar = f"#JSGF V1.0;\ngrammar phrases;\npublic <phrase> = {choices};\n"
         self._decoder.add_jsgf_string("phrases", grammar)

@@ -31,9 +31,9 @@ class PictureSet(NamedTuple):
         count: number of pictures.
         size: height and width of all pictures, in pixels.
         state: a text that changes if the files or the data change.
-        chunks: reads the wanted pictures in order, a number of them at a time.
+        chunks: function that yields the wanted pictures in order, several at a time.
         labels: class of each picture, if the set has classes.
-        resized: how pictures of other sizes were brought to this size; empty if they were not.
+        resized: how pictures of other sizes were resized; empty if they were not.
     """
 
     name: str
@@ -46,7 +46,7 @@ class PictureSet(NamedTuple):
     resized: str = ""
 
     def batches(self, rows: np.ndarray, size: int) -> Iterator[Pictures]:
-        """Yields the pictures of sorted rows in colour, `size` at a time, the last batch less."""
+        """Yields the pictures of sorted rows in colour, `size` at a time; the last has the rest."""
         wanted = np.zeros(self.count, bool)
         wanted[rows] = True
         rest = np.empty((0, *self.size, 3), np.uint8)
@@ -60,7 +60,7 @@ class PictureSet(NamedTuple):
             yield rest
 
     def fitted(self, edge: int) -> "PictureSet":
-        """Returns the set with its pictures cropped to squares and resized to an edge."""
+        """Returns the set with its pictures cropped to squares and resized to `edge` pixels."""
         if self.size == (edge, edge):
             return self
 
@@ -188,7 +188,7 @@ def one_size(files: list[Path]) -> tuple[int, int]:
             )
     if not sizes:
         open_picture(files[0], 3)
-        raise ValueError(f"no picture of {files[0].parent} can be read")
+        raise ValueError(f"no picture of {files[0].parent} can be read; give another folder")
     return next(iter(sizes))
 
 
@@ -208,7 +208,8 @@ def read_source(name: str, source: Source, split: str) -> PictureSet:
     if len(columns) != 1:
         found = f"the columns {', '.join(columns)}" if columns else "none"
         raise ValueError(
-            f"{name} needs one column of pictures, it has {found}; name a folder or a file"
+            f"{name} must have exactly one column of pictures, but has {found}; give a folder "
+            "or a file"
         )
     rows, column = source.split(split), columns[0]
     height, width = features[column].shape[:2]

@@ -60,8 +60,9 @@ class ToneRecognizer(Recognizer):
 
     The power at every frequency is measured in frames of 25 ms and summed over the frames, so the
     phase may change between frames. The strongest row and column frequencies determine the key. As
-    in a telephone exchange (ITU-T Q.24), a signal is rejected if the two have less than a fifth of
-    its energy (a twentieth for white noise), or if one is 13 dB weaker than the other.
+    in a telephone exchange (ITU-T Q.24), a signal is rejected if the two frequencies have less than
+    a fifth of the signal's energy (in white noise, they have a twentieth), or if one is 13 dB
+    weaker than the other.
 
     Args:
         tones: the two frequencies of every class, in Hz: row and column.
@@ -210,11 +211,11 @@ def complete_source(source: Source) -> Source:
 
 
 def recognizers_for(source: Source) -> dict[str, Callable[[Values], Recognizer]]:
-    """Returns a function for each modality of a data set that fits the data set's own recogniser.
+    """Returns, by modality, functions that fit a data set's own recognisers; {} for most data.
 
     The functions take training values of all modalities.
 
-    There are none for most data: see `vqdit.evaluation.general_recognizers`.
+    For all other data, see `vqdit.evaluation.general_recognizers`.
     """
 
     def picture(train: Values) -> Recognizer:

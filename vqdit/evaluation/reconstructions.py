@@ -26,7 +26,8 @@ def round_trip(
     """Returns the tokens and the standardised reconstruction of one recording of any length.
 
     Codecs that support it process recordings of more than `PIECE` seconds piece by piece, with the
-    result of the whole recording. Other recordings are padded, so that few lengths are compiled.
+    same result as for the whole recording. Other recordings are padded, so that few lengths are
+    compiled.
 
     Args:
         tokenizer: a tokenizer of sounds.
@@ -83,7 +84,7 @@ class SoundDistances:
 
 
 class CodeRate:
-    """Measures the kbit/s of codes as an ideal entropy coder would store them; see `BitRate`.
+    """Measures the bit rate of codes, as stored and after ideal entropy coding; see `BitRate`.
 
     Args:
         sizes: sizes of the codebooks.
@@ -113,7 +114,7 @@ class CodeRate:
 def _padded(
     x: Float[np.ndarray, "n c"], y: Float[np.ndarray, "n c"]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns both padded with silence, as batches of one example, and the mask."""
+    """Returns both sounds padded with silence, as batches of one example, and their mask."""
     size = max(SMALLEST, 1 << (len(x) - 1).bit_length())
     pads = ((0, size - len(x)), (0, 0))
     mask = np.arange(size)[None] < len(x)

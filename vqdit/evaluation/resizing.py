@@ -1,7 +1,7 @@
-"""The resizing of pictures to the input of a feature network, as programs that compute FID do it.
+"""The resizing of pictures for a feature network, exactly as programs that compute FID do it.
 
-They differ, and the distance with them. Parmar et al., "On Aliased Resizing and Surprising
-Subtleties in GAN Evaluation", arXiv:2104.11222.
+Their methods of resizing differ, and so do the distances that they compute. Parmar et al., "On
+Aliased Resizing and Surprising Subtleties in GAN Evaluation", arXiv:2104.11222.
 """
 
 from typing import Literal
@@ -32,7 +32,7 @@ def resize(
 
 
 def bilinear(size: int, edge: int, method: Method) -> Float[np.ndarray, "n m"]:
-    """Returns the weights of the pixels of one axis in the resized ones.
+    """Returns the weights [edge, size] of an axis' pixels in each resized pixel.
 
     Args:
         size: number of pixels.

@@ -57,8 +57,9 @@ class Settings(NamedTuple):
 
     Attributes:
         subsets: number of random subsets of KID.
-        subset_size: examples of each set in a subset; fewer if there are fewer.
-        k: number of the neighbour at which a ball of precision to coverage ends.
+        subset_size: examples of each set in a subset; fewer if a set has fewer.
+        k: number of the nearest neighbour whose distance is the radius of a ball, for precision,
+            recall, density and coverage.
         sigma: bandwidth of the Gaussian kernel.
         splits: parts of the Inception Score; fewer if there are fewer than 20 samples.
         seed: seed of subsets and parts.
@@ -90,11 +91,11 @@ def measure_sets(
         statistics: statistics of the reference, which Frechet distances use if given.
         settings: numbers that the metrics depend on.
         report: called with the name of each metric before it is measured.
-        held_out: features of examples that were not trained on, which "copies" needs; the reference
-            is then the training set.
+        held_out: features of examples that were not used in training, which "copies" needs; the
+            reference must then be the training set.
 
     Raises:
-        ValueError: there are too few examples, or features of two networks.
+        ValueError: there are too few examples, or the features are from different networks.
     """
     found: dict[str, dict[str, Any]] = {}
     x = samples.values
@@ -104,7 +105,9 @@ def measure_sets(
             continue
         if name == "is":
             if samples.logits is None:
-                raise ValueError("is (Inception Score) needs features with the answers of classes")
+                raise ValueError(
+                    "the metric is (Inception Score) needs features with the logits of a classifier"
+                )
             logits, seed = samples.logits, settings.seed
             score = inception_score(logits, settings.splits, seed)
             found[name] = _record(score, splits=settings.splits, classes=logits.shape[1])
@@ -112,7 +115,9 @@ def measure_sets(
             own = _features(samples, name)
             found[name] = _record(frechet_estimate(own, gaussian), reference="statistics")
         elif reference is None:
-            raise ValueError(f"{name} needs the pictures of the reference, not only statistics")
+            raise ValueError(
+                f"the metric {name} needs the pictures of the reference, not only statistics"
+            )
         elif name in FRECHET:
             both = _features(samples, name), _features(reference, name)
             found[name] = _record(frechet_estimate(*both))
@@ -125,7 +130,9 @@ def measure_sets(
             found[name] = _record(value, sigma=settings.sigma, scale=SCALE)
         elif name == "copies":
             if held_out is None:
-                raise ValueError("copies needs features of held-out pictures")
+                raise ValueError(
+                    "the metric copies needs features of held-out pictures; pass held_out"
+                )
             near = copies(x, reference.values, held_out.values)
             found[name] = _record(
                 near.share,

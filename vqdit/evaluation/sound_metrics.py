@@ -37,8 +37,8 @@ def columns_of(task: Any, metrics: Collection[str], given: Collection[str]) -> t
     sounds = [name for name in sounds if name not in given]
     if not sounds or not texts:
         raise ValueError(
-            f"{next(iter(metrics))} needs a target that is a sound, and a text that is given; this "
-            f"model has {', '.join(names)}"
+            f"the metric {next(iter(metrics))} needs a target that is a sound, and a given "
+            f"text; this model has {', '.join(names)}"
         )
     chosen = [name for name in texts if name in given] or texts
     return sounds[0], chosen[0]
@@ -56,10 +56,10 @@ def measure_sounds(
 
     Args:
         model: a `vqdit.inference.generator.Generator`.
-        source: its data.
+        source: data of the model.
         splits: splits whose texts are given.
         metrics: some of `METRICS`.
-        settings: how they are measured; `given` names further columns that are given.
+        settings: settings of the measurement; `given` names further columns that are given.
         report: function that is called with the progress.
 
     Returns:
@@ -141,5 +141,7 @@ def _texts(modality: Any, stored: Any) -> list[str]:
 def _scores(source: Source) -> Chorales:
     source = complete_source(source)
     if not isinstance(source, Chorales):
-        raise ValueError(f"note_f1 needs the scores of Chorales, got {type(source).__name__}")
+        raise ValueError(
+            f"the metric note_f1 needs the scores of Chorales, got the data {type(source).__name__}"
+        )
     return source

@@ -1,4 +1,4 @@
-"""Bits per byte of texts under a model: of held-out texts, or of texts from another model."""
+"""Bits per byte under a model, of held-out texts or of texts that another model generated."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -78,8 +78,8 @@ def perplexity(
     Repetitive texts have a low perplexity, so compare it only together with the entropy.
 
     Args:
-        measurement: the model that generated the texts, and how metrics are measured.
-        judge: the generator that scores them.
+        measurement: the model that generated the texts, and the settings of the metrics.
+        judge: the `Generator` that scores the texts.
         name: name of the text.
         samples: generated texts, as values.
         real: real texts, as values.
@@ -108,7 +108,7 @@ def judged(judge: Any, name: str) -> tuple[str, Text]:
     """
     if judge is None:
         raise ValueError(
-            "perplexity needs a model that scores the texts; name its workdir with --judge=DIR"
+            "perplexity needs a model that scores the texts; give its workdir with --judge=DIR"
         )
     names = [target for target in judge.task.targets if predicts_bytes(judge.task, target)]
     if name not in names and len(names) != 1:

@@ -63,7 +63,8 @@ def rows(
     total = len(next(iter(stored.values()), ()))
     if not total:
         raise ValueError(
-            f"no example of {' and '.join(splits)} has {' and '.join(map(repr, names))}"
+            f"no example of {' and '.join(splits)} has all of "
+            f"{' and '.join(map(repr, names))}; use other data"
         )
     return Rows(stored, total)
 
@@ -90,9 +91,9 @@ def texts_of(modality: Text, stored: np.ndarray) -> list[bytes]:
 def sizes_of(modality: Text, stored: np.ndarray) -> Int[np.ndarray, " b"]:
     """Returns the number of bytes of stored texts; every end code counts as one byte.
 
-    A text of variable length has no end code. A padded text has one, unless it has the largest
-    length. A window of a packed stream has one for every document that ends in it, and the last
-    window of a stream ends with one.
+    A text of variable length has no end code. A padded text has one end code, unless it has the
+    largest length. A window of a packed stream has one end code for every document that ends in the
+    window, and the last window of a stream ends with an end code.
     """
     if modality.lengths:
         return np.asarray([len(modality.units.decode(row)) for row in stored], int)

@@ -26,8 +26,8 @@ class Settings(NamedTuple):
     Attributes:
         given: columns of the examples that the model is given. If empty, `exact_match` gives all
             columns but the text.
-        num: number of generated texts, and of examples; None means `SAMPLES`, and all examples for
-            `bits_per_byte`.
+        num: number of generated texts, and of real examples; None means `SAMPLES` of both, and all
+            real examples for `bits_per_byte`.
         rounds: number of network evaluations for the bound on an example.
         guidance: guidance scale if columns are given; None uses the model's.
         window: length of the windows of `verbatim`, in bytes.
@@ -54,7 +54,7 @@ class Measurement(NamedTuple):
 
     Attributes:
         model: a `vqdit.inference.generator.Generator`.
-        source: its data.
+        source: data of the model.
         splits: splits whose examples are scored, given to the model, and compared with samples.
         settings: settings of the metrics.
         report: function that is called with the progress.
@@ -74,10 +74,15 @@ class Measurement(NamedTuple):
         return tuple(dict.fromkeys((*self.settings.given, *never_hidden)))
 
     def examples(self, names: Collection[str], given: Collection[str], num: int | None) -> Rows:
-        """Returns examples that have all of `names` and `given`.
+        """Returns examples that have all of the columns `names` and `given`.
 
         Examples whose given texts contain bytes that do not occur in the training data are left
         out, as the model rejects them.
+
+        Args:
+            names: columns that are compared.
+            given: columns that the model is given.
+            num: largest number of examples; None takes all.
         """
         found = rows(self.source, self.splits, dict.fromkeys((*names, *given)), num)
         keep = np.ones(found.count, bool)
@@ -96,14 +101,14 @@ class Measurement(NamedTuple):
         if not keep.any():
             raise ValueError(
                 "every example has a given text with characters that do not occur in the "
-                "training data"
+                "training data; give other columns"
             )
         return Rows({name: column[keep] for name, column in found.stored.items()}, int(keep.sum()))
 
     def generate(
         self, want: list[str], given: Mapping[str, np.ndarray], num: int, what: str
     ) -> Mapping[str, np.ndarray]:
-        """Generates `num` values of each wanted target; the stored items are given in turn."""
+        """Generates `num` values of each wanted target; samples cycle through the given items."""
         values: dict[str, Any] = {n: self.model.modality(n).unpack(given[n]) for n in given}
         for name, condition in self.model.task.conditions.items():
             if name not in given and condition.classes:

@@ -1,6 +1,7 @@
 """Metrics of a generator of texts: its predictions of real texts, and its samples.
 
-They are measured for every target that is a text. The model may be given columns of the examples.
+They are measured for every target that is a text. Other columns of the real examples may be given
+to the model.
 
 * `bits_per_byte`: the process's bound on -log2 p(text) of real texts, divided by their bytes.
 * `distinct`: distinct-1, 2 and 3 of generated texts, the proportions of different n-grams of words.
@@ -44,7 +45,7 @@ def text_targets(task: Any, given: Collection[str] = ()) -> list[str]:
     found = [name for name in task.targets if isinstance(task.modality(name), Text)]
     if not found:
         raise ValueError(
-            f"metrics of text need a target that is a text, and this model generates "
+            "metrics of text need a target that is a text, but this model generates "
             f"{', '.join(task.targets)}"
         )
     if set(found) <= set(given):
@@ -62,12 +63,13 @@ def check_metrics(
     task, names = model.task, text_targets(model.task, given)
     if "bits_per_byte" in metrics and not any(predicts_bytes(task, name) for name in names):
         raise ValueError(
-            f"bits_per_byte needs a model that predicts the bytes of a text, but {names[0]!r} has "
-            "a lossy tokenizer"
+            f"bits_per_byte needs a model that predicts the bytes of a text, but {names[0]!r} "
+            "has a lossy tokenizer; leave out this metric"
         )
     if "exact_match" in metrics and not _others(task, names[0]):
         raise ValueError(
-            f"exact_match needs another modality to give, but this model has only {names[0]!r}"
+            "exact_match needs another modality to give, but this model has only "
+            f"{names[0]!r}; leave out this metric"
         )
     if "perplexity" in metrics:
         for name in names:
@@ -88,7 +90,7 @@ def measure_text(
 
     Args:
         model: a `vqdit.inference.generator.Generator`.
-        source: its data.
+        source: data of the model.
         splits: splits whose examples are scored, given and compared with.
         metrics: some of `METRICS`; `perplexity` adds `entropy`.
         settings: settings of the metrics.
@@ -134,9 +136,9 @@ def measure_text(
 def exact_match(measurement: Measurement, name: str) -> dict[str, Any]:
     """Returns the proportion of generated texts that equal the example's text, byte for byte.
 
-    The model is given the columns of the settings, or all other columns. If these are only texts
-    and labels, "one_of" is the proportion of texts that equal the text of any example with the same
-    given values, such as another answer to the same question.
+    The model is given the columns `settings.given` or, if this is empty, all other columns. If
+    these are only texts and labels, "one_of" is the proportion of texts that equal the text of any
+    example with the same given values, such as another answer to the same question.
     """
     model, settings = measurement.model, measurement.settings
     given = settings.given or tuple(_others(model.task, name))

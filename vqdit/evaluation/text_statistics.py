@@ -55,8 +55,8 @@ def entropies(texts: Sequence[bytes]) -> Estimate | None:
 
     Repetition within a text lowers the entropy, which cannot exceed log2 of the length. Empty texts
     do not count. Zheng et al., "Masked Diffusion Models are Secretly Time-Agnostic Masked Models
-    and Exploit Inaccurate Categorical Sampling", arXiv:2409.02908, section 4, where it is measured
-    over tokens and in nats.
+    and Exploit Inaccurate Categorical Sampling", arXiv:2409.02908, section 4, where the entropy is
+    measured over tokens and in nats.
 
     Returns:
         None if fewer than two texts are not empty.

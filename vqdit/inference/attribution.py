@@ -13,7 +13,7 @@ likelihoods.
 If two regions have the same information, hiding one of them changes little. Therefore the effect of
 each region alone, with the rest of its modality hidden, is measured, too:
 
-    alone(r) = L(result | given without its modality) - L(result | given with only r of it),
+    alone(r) = L(result | given without r's modality) - L(result | given with only r of it),
 
 Finally, `whole` is the change if the whole modality is hidden.
 """
@@ -76,7 +76,7 @@ class _Hidden(NamedTuple):
 
     @property
     def masks(self) -> np.ndarray:
-        """Masks, True if hidden: each region, all but each region, all: bool [2 r + 1, l]."""
+        """Masks bool [2 r + 1, l], True where hidden: one region, all but one region, the whole."""
         every = np.ones((1, self.belongs.shape[1]), bool)
         return np.concatenate([self.belongs, ~self.belongs, every])
 
@@ -153,7 +153,7 @@ def attribute(
 
 
 def _attribution(hidden: _Hidden, changes: dict[str, np.ndarray]) -> Attribution:
-    """Returns the attribution with the changes for each of `hidden.masks`."""
+    """Returns the attribution, given the changes of the losses for each of `hidden.masks`."""
     count = len(hidden.regions)
     return Attribution(
         *hidden,
@@ -185,9 +185,15 @@ def _compiled_loss(task: DiffusionTask, name: str, rounds: int) -> Any:
 def _regions(
     modality: Modality, stored: np.ndarray, grid: tuple[int, ...], real: np.ndarray
 ) -> tuple[tuple[str, ...], np.ndarray]:
-    """Returns names and positions of regions, bool [r, l]; large grids are divided into blocks.
+    """Returns the names of the regions, and the mask of each region's positions, bool [r, l].
 
-    Regions that are only padding are left out; `real`, bool [l], is False at padding.
+    Large grids are divided into blocks, and regions that are only padding are left out.
+
+    Args:
+        modality: the modality.
+        stored: one stored example.
+        grid: grid of its tokens.
+        real: False at padding, bool [l].
     """
     most = max(1, round(REGIONS ** (1.0 / len(grid))))
     coarse = tuple(min(size, most) for size in grid)

@@ -57,7 +57,7 @@ class Chunks:
 
         Args:
             blocks: the frames.
-            chunk: number of frames of tokens that are computed at a time.
+            chunk: number of frames of tokens that are computed at a time, at least 1.
 
         Raises:
             ValueError: chunk is no positive integer, or sizes or values are not allowed.
@@ -96,13 +96,14 @@ def _whole(chunk: int | float) -> int:
     rules.check(rules.finite, chunk=chunk)
     if chunk < 1 or chunk != int(chunk):
         raise ValueError(
-            f"chunk of clips must be a number of frames of tokens, 1 or more, got {chunk}"
+            "for clips, chunk must be an integer of at least 1, the frames of tokens at a "
+            f"time, got {chunk}"
         )
     return int(chunk)
 
 
 def _regrouped(blocks: Iterable[np.ndarray], first: int, size: int) -> Iterator[np.ndarray]:
-    """Yields blocks of `first` and then of `size` positions of the second axis, and the rest."""
+    """Regroups blocks along the second axis: `first` positions, then `size` each, then the rest."""
     kept, wanted = None, first
     for block in blocks:
         kept = block if kept is None else np.concatenate([kept, block], axis=1)
@@ -114,7 +115,7 @@ def _regrouped(blocks: Iterable[np.ndarray], first: int, size: int) -> Iterator[
 
 
 def _with_last(parts: Iterator[tuple[np.ndarray, bool]]) -> Iterator[tuple[np.ndarray, bool]]:
-    """Marks the last part as the last one."""
+    """Yields the parts, with True only for the last one."""
     before = None
     for part, _ in parts:
         if before is not None:

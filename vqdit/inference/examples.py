@@ -22,8 +22,8 @@ def require_finite(x: np.ndarray, method: str) -> None:
     if len(wrong):
         where = ", ".join(map(str, wrong[0]))
         raise ValueError(
-            f"{method} needs finite numbers, got {x[tuple(wrong[0])]} at [{where}], the first of "
-            f"{len(wrong)}; check the code that made them"
+            f"{method} needs finite numbers, got {x[tuple(wrong[0])]} at [{where}], the first "
+            f"of {len(wrong)} such values; check the code that made them"
         )
 
 
@@ -46,7 +46,10 @@ def with_all_codebooks(tokens: np.ndarray, sizes: tuple[int, ...]) -> np.ndarray
 
 
 def require_codebooks(codebooks: int | None, sizes: tuple[int, ...]) -> None:
-    """Raises ValueError unless codebooks is None or a number of trained codebooks."""
+    """Raises ValueError unless `codebooks` is None or from 1 to the number of codebooks."""
     if codebooks is not None and not 1 <= codebooks <= len(sizes):
         has = f"{len(sizes)} codebooks" if sizes else "no codebooks"
-        raise ValueError(f"codebooks={codebooks}, but the tokenizer was trained with {has}")
+        raise ValueError(
+            f"codebooks must be from 1 to the number of trained codebooks, got {codebooks}; the "
+            f"tokenizer has {has}"
+        )

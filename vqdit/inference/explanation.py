@@ -1,6 +1,6 @@
 """Explanations of the first few samples that `Generator.sample` returns.
 
-There are three of them:
+An explanation has three parts:
 
 * *attention*: attention weights of the generated tokens, as means over layers and heads, in every
   step, and in the step in which a token was revealed. They show where information may come from;
@@ -170,8 +170,8 @@ def check_explained(task: DiffusionTask, wanted: Iterable[str]) -> None:
     for name in wanted:
         if task.targets[name].block:
             raise ValueError(
-                f"{name!r} is generated block by block, which cannot be explained; generate "
-                f"other targets than {name}"
+                f"{name!r} is generated block by block, and such targets cannot be explained; "
+                f"generate other targets than {name}"
             )
 
 
@@ -255,7 +255,16 @@ def _last_change(path: X, x_0: X) -> np.ndarray:
 def _reveal_weights(
     task: DiffusionTask, name: str, times: Array, revealed: np.ndarray | None, count: int
 ) -> Float[Array, "b n tokens"]:
-    """Returns the fraction of each token's codes that was revealed in each step."""
+    """Returns the fraction of each token's codes that was revealed in each step.
+
+    Args:
+        task: the task of the model.
+        name: name of a generated modality.
+        times: its times, float32 [n + 1].
+        revealed: step in which each code was revealed, int [b, l, q]. None for a continuous
+            process, whose tokens count as revealed in the middle step.
+        count: number of samples b.
+    """
     inputs, steps = task.inputs[name], len(times) - 1
     span = task.model.spans(task.inputs)[name]
     if revealed is None:

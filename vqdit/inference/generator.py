@@ -60,7 +60,10 @@ class Generator:
 
     def __init__(self, restored: Restored) -> None:
         if not isinstance(restored.task, DiffusionTask):
-            raise ValueError(f"the run is a {type(restored.task).__name__}, not a generator")
+            raise ValueError(
+                f"the run is a {type(restored.task).__name__}, not a generator; load the run of a "
+                "DiT"
+            )
         self.task: DiffusionTask = restored.task
         self.params, self.frozen, self.step = restored.params, restored.frozen, restored.step
 
@@ -93,15 +96,15 @@ class Generator:
                 interpolation.
             want: name or names of the targets to generate; None generates every target that is not
                 given. Targets neither given nor wanted stay unknown.
-            guidance: one scale guides away from the unconditional prediction. A map of pairs guides
-                each target away from its prediction without the other modality of the pair. None
-                uses the config's scale.
+            guidance: one scale guides away from the unconditional prediction. A map from pairs to
+                scales, such as {"image:text": 3.0}, guides the first modality of a pair away from
+                its prediction without the second one. None uses the config's scale.
             samplers: samplers by target, which replace the config's.
             edits: edits of wanted targets by name: an `EditSpec`, an `Interpolation` whose samples
                 are equally spaced between two pictures, a `Template` whose gaps are filled in, or a
                 `Prompt` that is continued.
-            autoguide: a smaller or less trained model over the same tokens. Guidance, which must be
-                one scale, is then away from the prediction of this model. Karras et al.,
+            autoguide: a smaller or less trained model over the same tokens. Guidance then moves
+                away from the prediction of this model, and must be one scale. Karras et al.,
                 arXiv:2406.02507.
             lengths: lengths of wanted targets of variable length by name: one length for all
                 samples, or a list of F lengths, of which sample i uses item i mod F. The unit is
@@ -228,7 +231,9 @@ class Generator:
                 first, second = self.pack(name, edit.first), self.pack(name, edit.second)
                 return stored_interpolation(edit, first, second, modality, num)
             if not isinstance(edit, EditSpec):
-                raise ValueError(f"an edit is an EditSpec or an Interpolation, got {edit!r}")
+                raise ValueError(
+                    f"an edit must be an EditSpec, Interpolation, Template or Prompt, got {edit!r}"
+                )
             return stored_edit(edit, self.pack(name, edit.value), modality, self.task.space(name))
         except ValueError as error:
             raise ValueError(f"{name!r}: {error}") from error

@@ -64,7 +64,7 @@ def _with_class_names(restored: restoring.Restored, data: Path) -> restoring.Res
 
 
 def resolver(siblings: dict[str, Path]) -> Any:
-    """Returns a function that loads trained tasks by name of an earlier experiment, or by path."""
+    """Returns a function that loads a trained task by an earlier experiment's name or by path."""
 
     def resolve(name: str) -> Trained:
         folder = siblings.get(name, None) or local_path(name)

@@ -79,13 +79,13 @@ class Pieces:
 
 
 def cut(x: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    """Yields the parts of x [b, n, ...] along its second axis."""
+    """Yields parts of x [b, n, ...] with `size` positions along the second axis."""
     for first in range(0, x.shape[1], size):
         yield x[:, first : first + size]
 
 
 def in_tokens(blocks: Iterable[np.ndarray], hop: int) -> Iterator[np.ndarray]:
-    """Yields samples in blocks of 1, 2, 4, ... tokens, which compile once each, and the rest."""
+    """Regroups samples into blocks of 1, 2, 4, ... tokens, so that few shapes are compiled."""
     kept = None
     for block in blocks:
         kept = block if kept is None else np.concatenate([kept, block], axis=1)

@@ -29,7 +29,8 @@ class Inputs(NamedTuple):
 
     Attributes:
         task: task of the model.
-        stored: given values in stored form by name; sample i has item i mod F.
+        stored: given values in stored form by name; of F items of a name, sample i has item i mod
+            F.
         wanted: names of the targets to generate.
         branches: branches of guidance.
         counts: number of tokens of every sample, int [n], keyed by name of a wanted target of
@@ -140,7 +141,7 @@ def require_names(argument: str, value: Any) -> Mapping[str, Any]:
     """Returns values by name, {} for None; raises ValueError if the argument is not a map."""
     if not isinstance(value, Mapping | None):
         raise ValueError(
-            f"{argument} must be values by name, as in {{'image': ...}}, got {value!r}"
+            f"{argument} must be a map from names to values, as in {{'image': ...}}, got {value!r}"
         )
     return value or {}
 
@@ -161,8 +162,9 @@ def check_names(task: GenerationTask, given: Collection[str], want: Collection[s
     if not wanted_targets(task, given, want):
         known = ", ".join(task.conditions)
         raise ValueError(
-            f"nothing is left to generate: this model generates {', '.join(task.targets)}, "
-            f"which is given{f', from {known}' if known else ''}"
+            "nothing is left to generate: want is empty, or all targets of this model "
+            f"({', '.join(task.targets)}) are given"
+            f"{f'; its conditions are {known}' if known else ''}"
         )
 
 
@@ -171,7 +173,7 @@ def check_edited(wanted: Collection[str], edited: Iterable[str]) -> None:
     for name in edited:
         if name not in wanted:
             raise ValueError(
-                f"the request edits {name!r}, but does not generate it; it generates "
+                f"the request edits {name!r}, but does not generate it; edit one of: "
                 f"{', '.join(wanted)}"
             )
 
@@ -201,7 +203,7 @@ def told_lengths(
     """Converts requested lengths to numbers of tokens.
 
     Returns:
-        A dictionary from the target to its numbers, int32 [num].
+        The numbers of tokens of the samples, int32 [num], by name of the target.
 
     Raises:
         ValueError: a name is not a wanted target of variable length, or a length is out of range.
@@ -212,7 +214,7 @@ def told_lengths(
             able = ", ".join(n for n in task.variable if n in wanted) or "none"
             raise ValueError(
                 f"a length is given for {name!r}, which is not a wanted target of variable "
-                f"length; such targets: {able}"
+                f"length; the possible names are: {able}"
             )
         modality, space = task.modality(name), task.space(name)
         low, high = modality.lengths or (0, 0)
@@ -244,7 +246,7 @@ def check_samplers(task: GenerationTask, samplers: Mapping[str, Sampler]) -> Non
 
 
 def pack(task: GenerationTask, frozen: Frozen, name: str, values: Any) -> np.ndarray:
-    """Returns the stored form of values of a modality, one or a stack.
+    """Returns the stored form of one value, or a stack of values, of a modality.
 
     Raises:
         ValueError: the modality is unknown, the values are not of this modality, or a text has
@@ -258,8 +260,8 @@ def pack(task: GenerationTask, frozen: Frozen, name: str, values: Any) -> np.nda
     flat = np.concatenate(list(stored)) if is_ragged(stored) else stored
     if name in task.targets and modality.vocabulary and (flat < 0).any():
         raise ValueError(
-            f"{name!r} has -1, which means no value and is only for conditions; leave {name!r} "
-            "out instead"
+            f"{name!r} has -1, which means no value and is allowed only for conditions; leave "
+            f"{name!r} out"
         )
     occurs = frozen.get(name, {}).get("occurs")
     if occurs is not None and flat.dtype == np.uint8:

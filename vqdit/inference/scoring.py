@@ -44,12 +44,15 @@ def chosen_measure(
     if measure is None:
         measure = "information" if given and name in task.tokenizers else "likelihood"
     if measure == "information" and not given:
-        raise ValueError("the information needs given values; measure the likelihood instead")
+        raise ValueError(
+            "the measure information needs given values; measure the likelihood instead"
+        )
     for one in given if measure == "information" else ():
         if one in task.conditions and task.conditions[one].drop == 0.0:
             raise ValueError(
-                f"the information needs log p({name}) without {one!r}, but training with "
-                f"conditions.{one}.drop=0 never hid it; measure the likelihood instead"
+                f"the measure information needs log p({name}) without {one!r}, but training "
+                f"with conditions.{one}.drop=0 never hid this condition; measure the "
+                "likelihood instead"
             )
     return measure
 
@@ -65,7 +68,7 @@ def score_candidates(
     seed: int,
     batch_size: int,
 ) -> Float[np.ndarray, "n k"]:
-    """Scores each of k candidates against each of n given items; higher is better.
+    """Scores each of k candidates for each of n given items: [n, k]; higher is better.
 
     Args:
         inputs: given values, one item or n items of each modality; `wanted` is the candidates'

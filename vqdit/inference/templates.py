@@ -55,6 +55,15 @@ def read_template(
 
     The lengths of the gaps of sample i depend on (seed, i) and on its given values.
 
+    Args:
+        inputs: inputs of the samples.
+        params: parameters of the network.
+        frozen: arrays of the tokenizers.
+        name: name of the text.
+        spec: the template or prompt.
+        num: number of samples.
+        seed: seed of the lengths of the gaps.
+
     Raises:
         ValueError: the template is invalid for the model or the requested lengths.
     """
@@ -71,7 +80,7 @@ def read_template(
 
 
 def _told(name: str, parts: Sequence[Piece], length: int) -> list[Piece]:
-    """Returns the pieces of a text of variable length with a known length."""
+    """Returns the pieces with the open gap as long as the requested length of the text needs."""
     taken = sum(part.units if isinstance(part, Gap) else len(part) for part in parts)
     gaps = [number for number, part in enumerate(parts) if is_open(part)]
     left, least = length - taken, sum(number < len(parts) - 1 for number in gaps)
@@ -85,7 +94,7 @@ def _told(name: str, parts: Sequence[Piece], length: int) -> list[Piece]:
 
 
 def _filled(parts: Sequence[Piece], number: int, length: int) -> list[Piece]:
-    """Returns the pieces with this length for gap `number`; a gap at the end may have length 0."""
+    """Returns the pieces with `length` units in the gap `number`; a gap of length 0 is left out."""
     return [*parts[:number], *([Gap(length)] if length else []), *parts[number + 1 :]]
 
 
@@ -115,7 +124,7 @@ def template_parts(
 def _layouts(
     modality: Text, parts: Sequence[Piece], bounds: Bounds, num: int, seed: int, period: int
 ) -> list[Layout]:
-    """Returns the layout of every sample; sample i uses given item i mod `period`."""
+    """Returns the gaps' lengths in every sample; sample i has the given item i mod `period`."""
     samples = [list(parts) for _ in range(num)]
     last, varies = len(parts) - 1, bool(modality.lengths)
     for number, part in enumerate(parts):

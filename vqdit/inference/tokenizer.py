@@ -52,7 +52,10 @@ class Tokenizer:
 
     def __init__(self, restored: Restored, *, standardized: bool = False) -> None:
         if not isinstance(restored.task, AutoencoderTask):
-            raise ValueError(f"the run is a {type(restored.task).__name__}, not a tokenizer")
+            raise ValueError(
+                f"the run is a {type(restored.task).__name__}, not a tokenizer; load the run of a "
+                "tokenizer"
+            )
         stripped = restored.task.for_inference(restored.params, restored.stats)
         self.task, self.params, self.stats = stripped
         self.model, self.step = self.task.model, restored.step
@@ -216,7 +219,10 @@ class Tokenizer:
             found = self._waveforms.decode(tokens, length, chunk, loudness)
             return self._in_form(found, standardized)
         if loudness is not None or (chunk is not None and not self._is_of_clips):
-            raise ValueError("chunk and loudness need the tokens of sounds as one array [b, l, q]")
+            raise ValueError(
+                "chunk and loudness need the tokens of sounds as one array [b, l, q]; leave them "
+                "out"
+            )
         if self.task.modality.lengths:
             return self._decode_ragged(tokens, standardized, length)
         tokens = self._checked_tokens(tokens)
@@ -247,7 +253,7 @@ class Tokenizer:
         items = (with_all_codebooks(np.asarray(item), task.codebook_sizes) for item in tokens)
         column = ragged(task.checked(item[None])[0] for item in items)
         if not len(column):
-            raise ValueError("decode needs at least one example, got none")
+            raise ValueError("decode needs at least one example, got an empty list")
         for item in column:
             if item.dtype == np.float32:
                 require_finite(item, "decode")

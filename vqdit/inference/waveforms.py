@@ -56,7 +56,7 @@ class Waveforms:
         return self._encode(self._params, self._stats, x, mask)
 
     def decode(self, tokens: Any, length: Any, chunk: float | None, loudness: Any) -> Any:
-        """Returns standardised recordings [b, t, c] of tokens [b, l, q] or [b, l, d]."""
+        """Returns standardised recordings [b, t, c] of tokens; see `Tokenizer.decode`."""
         tokens = self._checked(tokens)
         if length is not None and self._task.token_lengths(length) != tokens.shape[1]:
             raise ValueError(
@@ -130,12 +130,12 @@ class Waveforms:
 
 
 def is_waveform(task: AutoencoderTask, x: Any) -> bool:
-    """Returns whether x are recordings in one array of numbers."""
+    """Returns whether x has recordings as one numeric array, not as a ragged column."""
     is_array = isinstance(x, np.ndarray | jax.Array) and x.dtype == np.float32
     return isinstance(task.modality, Audio) and is_array and x.ndim in (2, 3)
 
 
 def is_waveform_tokens(task: AutoencoderTask, tokens: Any) -> bool:
-    """Returns whether tokens of recordings are one array of numbers."""
+    """Returns whether tokens of recordings are one numeric array, not a ragged column."""
     is_array = isinstance(tokens, np.ndarray | jax.Array) and tokens.dtype != object
     return isinstance(task.modality, Audio) and is_array and tokens.ndim == 3

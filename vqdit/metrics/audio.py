@@ -40,7 +40,7 @@ def si_sdr(
 
 
 def stride_tones(sound: Int[np.ndarray, "n *c"], stride: int, periods: int = 8) -> float:
-    """Returns the level in dB of tones at multiples of rate / stride, relative to the power beside.
+    """Returns the level in dB of tones at multiples of rate / stride, relative to nearby power.
 
     A decoder that computes the `stride` samples of each token with separate weights has such tones,
     since equal tokens give a signal of this period. The level is 10 log10 of the median, over the

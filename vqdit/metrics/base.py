@@ -13,14 +13,14 @@ Metrics = Named[Any]
 
 
 class Mean(NamedTuple):
-    """A mean over examples, or over the positions of variable-length examples without padding."""
+    """A mean over examples, or over all real positions of examples of variable length."""
 
     total: Float[Array, ""]
     count: Float[Array, ""]
 
     @classmethod
     def of(cls, values: Float[Array, " b"], valid: Bool[Array, " b"] | Int[Array, " b"]) -> "Mean":
-        """Accumulates one value per valid example.
+        """Accumulates one value per example; `valid` is False for examples that are padding.
 
         If `valid` has integers, they are weights: the number of positions of each example.
         """

@@ -69,17 +69,17 @@ def codebook_health(
         codes: ids of codes; -1 (no code) is not counted.
         sizes: sizes of the codebooks.
         mask: False at positions that are padding.
-        use: moving averages of the codes' counts, if the quantizer has them; see `Quantizer.use`.
+        use: moving averages of the codes' counts (see `Quantizer.use`); () if there are none.
 
     Returns:
         Scalars, or {} if a codebook has more than `COUNTABLE` codes:
 
-        - codebook_usage: number of distinct codes, divided by the largest possible number, which is
-          the number of codes, or of positions if there are fewer.
+        - codebook_usage: number of distinct codes in the batch, divided by the largest possible
+          number, the smaller of the codebook's size and the number of positions.
         - codebook_perplexity: exp(H) of the histogram.
-        - dead_codes: fraction of the codes with less than a tenth of the uniform frequency,
-          measured by `use` if it is given, and otherwise in the batch, relative to the same largest
-          possible number.
+        - dead_codes: with `use`, fraction of the codes whose moving average is less than a tenth of
+          the mean over the codes; without it, 1 minus the number of codes with at least a tenth of
+          the uniform frequency in the batch, divided by the same largest possible number.
     """
     if max(sizes) > COUNTABLE:
         return Named()
@@ -107,7 +107,8 @@ class BitRate(NamedTuple):
 
     Attributes:
         counts: how often each code occurs, by codebook.
-        stored: bits of all codes, each with log2 of the size of its codebook.
+        stored: total number of bits of all codes, with log2 K bits for each code of a codebook of
+            size K.
         seconds: duration of all sounds.
     """
 
