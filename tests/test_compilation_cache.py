@@ -42,7 +42,7 @@ def test_a_folder_that_others_may_write_is_not_used(chosen, tmp_path, caplog):
     os.chmod(tmp_path / "other", 0o700)
     os.symlink(tmp_path / "other", folder)
     assert chosen() is None
-    assert "is not a folder that only its user may read and write" in caplog.text
+    assert "must be a folder that only its user can read and write" in caplog.text
 
 
 def test_without_a_home_folder_nothing_is_kept(chosen, tmp_path, caplog):

@@ -76,7 +76,9 @@ def test_a_batch_is_split_over_all_devices_in_order():
 
 @pytest.mark.parametrize(("size", "near"), [(12, "8 or 16"), (3, "8"), (17, "16 or 24")])
 def test_a_batch_that_does_not_divide_names_the_nearest(size, near):
-    with pytest.raises(ValueError, match=f"batch_size {size} is not divisible .*nearest: {near}"):
+    with pytest.raises(
+        ValueError, match=f"batch_size {size} is not divisible .*nearest possible sizes are {near}"
+    ):
         parallel.check_batch(size, Mesh().build())
 
 

@@ -95,7 +95,7 @@ def test_a_run_goes_on_while_the_disk_is_full_and_loses_no_line(tmp_path, monkey
     said = (tmp_path / "full" / "log.txt").read_text()
     assert "checkpoint 4 could not be written" in said
     assert "the run continues; the newest is 2" in said
-    assert "no preview of step 5" in said
+    assert "cannot write the preview of step 5" in said
     assert Checkpoints(tmp_path / "full" / "checkpoints").steps() == [6, 8]
 
 

@@ -372,7 +372,8 @@ def test_fine_tuning_from_a_run_that_does_not_fit_names_the_leaves(trained, tmp_
 def test_a_batch_that_does_not_divide_by_the_devices_is_refused(tmp_path, eight_devices):
     data = dataclasses.replace(tiny.tokenizer().data, batch_size=30)
     with pytest.raises(
-        ValueError, match=r"30 is not divisible by the 8 devices; nearest: 24 or 32"
+        ValueError,
+        match=r"30 is not divisible by the 8 devices; the nearest possible sizes are 24 or 32",
     ):
         tiny.run(tiny.tokenizer(data=data), tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -66,7 +66,7 @@ def test_the_command_makes_a_workdir_that_is_loaded(run, tmp_path, capsys):
         (
             ["--width=0.1", "--step=1"],
             ValueError,
-            "step 1 is out of range: there are averages for steps 2",
+            "step 1 is out of range: averages were saved for steps 2",
         ),
         (["--width=0.1", "--step=9"], ValueError, "step 9 is out of range"),
         ([], ValueError, "--width is missing"),

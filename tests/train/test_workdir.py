@@ -186,7 +186,9 @@ def test_an_edited_description_is_refused(tmp_path, name):
     text = file.read_text()
     file.write_text(text.replace('"commitment": 0.25', '"commitment": 9.25'))
     assert file.read_text() != text
-    with pytest.raises(ValueError, match=f"{name} is damaged: it has changed since vqdit wrote it"):
+    with pytest.raises(
+        ValueError, match=f"{name} is damaged: the file has changed since vqdit wrote it"
+    ):
         workdir.read_experiment(tmp_path) if name == "config.json" else read_frozen(tmp_path)
     file.write_text(text)
     assert workdir.read_experiment(tmp_path) == experiment

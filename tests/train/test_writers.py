@@ -146,6 +146,6 @@ def test_names_are_those_of_one_step(tmp_path):
 
 
 def test_steps_to_trace_are_steps_of_the_run():
-    with pytest.raises(ValueError, match="trace steps to 104, but the run has 100"):
+    with pytest.raises(ValueError, match="trace steps up to 104, but the run has only 100"):
         Experiment(steps=100, profile=Profile(start=100, steps=5))
     Experiment(steps=104, profile=Profile(start=100, steps=5))

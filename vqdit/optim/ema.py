@@ -50,13 +50,13 @@ class PosthocEMA(Component):
 
 
 class Averaging(Component):
-    """The moving averages of parameters in training.
+    """The moving averages of the parameters that training computes.
 
     Attributes:
         decay: decay of the exponential average for evaluation and sampling; 0 disables it.
-        warmup: True increases the decay at first, so that the weight of early steps vanishes
-            quickly.
-        posthoc: power-function averages.
+        warmup: True begins with a smaller decay, which increases to `decay`, so that the average
+            soon forgets the first steps.
+        posthoc: power-function averages that are saved; None computes none.
     """
 
     decay: float = 0.0
@@ -77,7 +77,11 @@ class Averaging(Component):
     ) -> tuple[Params, tuple[Params, ...]]:
         """Returns the exponential and the power-function averages after a step.
 
-        `params` are the parameters after this step.
+        Args:
+            average: the exponential average before the step.
+            profiles: the power-function averages before the step.
+            params: parameters after the step.
+            step: index of the step, from 0.
         """
         if self.decay:
             average = update(average, params, self.decay, step, warmup=self.warmup)
@@ -89,7 +93,15 @@ class Averaging(Component):
 def update(
     average: Params, params: Params, decay: float, step: Int[Array, ""], *, warmup: bool = True
 ) -> Params:
-    """Returns the next exponential average, from the parameters after a step (counted from 0)."""
+    """Returns the exponential average after a step.
+
+    Args:
+        average: the average before the step.
+        params: parameters after the step.
+        decay: decay of the average in [0, 1).
+        step: index of the step, from 0.
+        warmup: whether the decay is smaller in the first steps; see the module.
+    """
     n = step.astype(jnp.float32)
     d = jnp.minimum(decay, (1.0 + n) / (10.0 + n)) if warmup else jnp.float32(decay)
     return _towards(average, params, 1.0 - d)
@@ -98,7 +110,14 @@ def update(
 def update_power(
     averages: tuple[Params, ...], params: Params, widths: Sequence[float], step: Int[Array, ""]
 ) -> tuple[Params, ...]:
-    """Returns the next power-function averages, one per width; see `update` for the arguments."""
+    """Returns the power-function averages after a step, one per width.
+
+    Args:
+        averages: the averages before the step, one per width.
+        params: parameters after the step.
+        widths: widths of the averages, as fractions of the steps.
+        step: index of the step, from 0.
+    """
     t = step.astype(jnp.float32) + 1.0
     return tuple(
         _towards(average, params, 1.0 - (1.0 - 1.0 / t) ** (exponent(width) + 1.0))
@@ -141,7 +160,7 @@ def weights(kept: Sequence[tuple[int, float]], step: int, width: float) -> Float
 def _product(
     t_a: np.ndarray, gamma_a: np.ndarray, t_b: np.ndarray, gamma_b: np.ndarray
 ) -> np.ndarray:
-    """Returns the integral of the product of two power functions' weights over time."""
+    """Returns the integral over time of the product of the weight functions of two averages."""
     first = np.minimum(t_a, t_b)
     total = gamma_a + gamma_b + 1.0
     # first^total / (t_a^(gamma_a + 1) t_b^(gamma_b + 1)), in factors that cannot overflow.

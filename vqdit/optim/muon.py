@@ -1,10 +1,10 @@
 """Muon: orthogonalised momentum for the matrices of transformer blocks.
 
 The update of a matrix is the orthogonal factor of its momentum, which gives all singular directions
-the same size. For the singular value decomposition M = U S V^T of the momentum, it is U V^T,
-computed by five Newton-Schulz iterations. Jordan et al., "Muon: An optimizer for hidden layers in
-neural networks", 2024; the scale 0.2 sqrt(max(in, out)), with which learning rates of AdamW can be
-used, is from Liu et al., "Muon is Scalable for LLM Training", arXiv:2502.16982, section 2.2.
+the same size. For the singular value decomposition M = U S V^T of the momentum, the update is U
+V^T, computed by five Newton-Schulz iterations. Jordan et al., "Muon: An optimizer for hidden layers
+in neural networks", 2024; the scale 0.2 sqrt(max(in, out)), with which learning rates of AdamW can
+be used, is from Liu et al., "Muon is Scalable for LLM Training", arXiv:2502.16982, section 2.2.
 """
 
 import jax

@@ -38,7 +38,10 @@ def use_compilation_cache() -> None:
         found = folder.lstat()
         is_private = stat.S_ISDIR(found.st_mode) and not found.st_mode & 0o077
         if not is_private or found.st_uid != os.getuid():
-            raise OSError(f"{folder} is not a folder that only its user may read and write")
+            raise OSError(
+                f"{folder} must be a folder that only its user can read and write; correct its "
+                "permissions"
+            )
     except (OSError, RuntimeError) as error:  # for example, without a home folder
         log.warning("compiled programs are not cached: %s", error)
     else:

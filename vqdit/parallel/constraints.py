@@ -18,7 +18,7 @@ from vqdit.typing import Array
 
 
 def weights(kernel: Array, name: str) -> Array:
-    """Returns the weights [in, out] of a matrix product, gathered except over `tensor`.
+    """Returns the weights [in, out] of a matrix product, gathered over all mesh axes but `tensor`.
 
     Without this constraint, the compiler may gather the examples instead of the weights. The
     gradient gets the sharding of the stored weights.
@@ -32,7 +32,7 @@ def weights(kernel: Array, name: str) -> Array:
 
 
 def several_weights(kernel: Array, name: str, count: int) -> list[Array]:
-    """Returns the weights of several products that are stored as one array; see `weights`."""
+    """Returns the weights of `count` products that are stored as one array; see `weights`."""
     mesh = _parallel()
     if mesh is None:
         return jnp.split(kernel, count, axis=1)
@@ -45,10 +45,10 @@ def several_weights(kernel: Array, name: str, count: int) -> list[Array]:
 
 
 def per_device(function: Callable[..., Array], *arrays: Array) -> Array:
-    """Runs a function that the compiler cannot partition, on each device with its own shard.
+    """Runs a function that the compiler cannot partition on each device, with the device's shards.
 
     Args:
-        function: attention; the result has the shape of the first argument.
+        function: a function such as attention, whose result has the shape of its first argument.
         arrays: [b, l, h, d], split over examples and heads, or [b, m], split over examples.
     """
     mesh = platform().mesh
@@ -85,7 +85,14 @@ def _at_use(shape: tuple[int, ...], split: int | None, mesh: jax.sharding.Mesh) 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
 def _used(kernel: Array, used: int | None, stored: int | None, mesh: jax.sharding.Mesh) -> Array:
-    """Returns stored weights, gathered except for the axis that `tensor` splits."""
+    """Returns stored weights, gathered over all mesh axes but `tensor`.
+
+    Args:
+        kernel: the weights with their stored sharding.
+        used: axis that `tensor` splits in the result; None for no axis.
+        stored: axis that `tensor` splits in the stored weights and in their gradient.
+        mesh: the mesh of devices.
+    """
     del stored
     layout = NamedSharding(mesh, _at_use(kernel.shape, used, mesh))
     return jax.lax.with_sharding_constraint(kernel, layout)

@@ -49,7 +49,7 @@ ALONE = Place("", 1, 0)
 def place(coordinator: str | None, processes: int | None, process: int | None) -> Place | None:
     """Returns the position given by command-line options; None if no option is given.
 
-    Only `processes=1` means that this process trains alone and ignores its environment.
+    If `processes=1` is the only option, this process trains alone and ignores its environment.
 
     Raises:
         ValueError: only some options are given, or the numbers are inconsistent.
@@ -76,7 +76,7 @@ def place(coordinator: str | None, processes: int | None, process: int | None) -
 
 
 def surroundings(environment: Mapping[str, str]) -> str | None:
-    """Returns the launcher that started several processes; None if the environment names none.
+    """Returns the name of the launcher that started several processes; None if there is none.
 
     Args:
         environment: environment variables.
@@ -135,8 +135,9 @@ def start(told: Place | None = None) -> str | None:
                 jax.distributed.initialize(initialization_timeout=2 * PATIENCE)
             except (RuntimeError, ValueError, OSError) as error:
                 raise ValueError(
-                    f"cannot find the other processes that {found} names: {error}; give "
-                    "--coordinator, --processes and --process, or --processes=1 to train alone"
+                    f"cannot find the other processes, which {found} starts: {error}; give "
+                    "--coordinator, --processes and --process, or --processes=1 to train "
+                    "alone"
                 ) from error
     return found
 

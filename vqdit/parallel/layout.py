@@ -44,7 +44,7 @@ def of_state(abstract: T, mesh: jax.sharding.Mesh) -> T:
     """Returns a sharding per leaf: large arrays are split, and small arrays are replicated.
 
     `tensor` splits the weights of attention and MLP by `SPLITS`. `fsdp` splits the largest other
-    axis that it divides (the last of axes with equal size).
+    axis whose size is a multiple of `fsdp` (of equally large axes, the last one).
     """
 
     def rule(path: tuple[Any, ...], leaf: Any) -> NamedSharding:

@@ -69,8 +69,8 @@ def check_batch(batch_size: int, mesh: jax.sharding.Mesh) -> int:
         below, above = batch_size // count * count, -(-batch_size // count) * count
         near = f"{below} or {above}" if below else f"{above}"
         raise ValueError(
-            f"the global batch_size {batch_size} is not divisible by the {count} devices; "
-            f"nearest: {near}"
+            f"the global batch_size {batch_size} is not divisible by the {count} devices; the "
+            f"nearest possible sizes are {near}"
         )
     return count
 

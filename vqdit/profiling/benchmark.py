@@ -135,7 +135,7 @@ def bench_sampling(task: Latents, batch: int, evaluations: int, guidance: float)
         task: the task with the network.
         batch: number of samples per batch.
         evaluations: number of steps per sample.
-        guidance: scale of classifier-free guidance; other than 1 it doubles the network's batch.
+        guidance: scale of classifier-free guidance; values other than 1 double the network's batch.
 
     Returns:
         The record; see `record`. `step_ms` is for one step of the loop.

@@ -60,7 +60,7 @@ class Collective(NamedTuple):
     """All collectives of one kind in a program.
 
     Attributes:
-        times: number of runs.
+        times: number of executions.
         bytes: total bytes that one device receives.
     """
 
@@ -109,7 +109,7 @@ class Program:
             self._count(called, times * more, calls)
 
     def exchanges(self) -> list[tuple[str, int, int]]:
-        """Returns kind, bytes and number of runs of each collective.
+        """Returns kind, bytes and number of executions of each collective.
 
         A collective that overlaps with other work appears several times with the same channel.
         """

@@ -85,7 +85,8 @@ def plan(experiment: Experiment, target: str, find: Callable[[str], Task]) -> Pl
     Args:
         experiment: the experiment; its data are not read.
         target: a TPU topology such as "v5e:4x4", or kind and number of GPUs such as "h100:8".
-        find: returns tasks to which the experiment's task refers.
+        find: function that returns a task, given the name by which the experiment's task refers to
+            it.
 
     Raises:
         ValueError: the target is unknown, or the experiment cannot run on it.
@@ -118,7 +119,7 @@ def plan(experiment: Experiment, target: str, find: Callable[[str], Task]) -> Pl
 
 
 def finder(siblings: dict[str, Experiment]) -> Callable[[str], Task]:
-    """Returns a function that finds a task by name of an experiment, workdir or shipped config.
+    """Returns a function from the name of an experiment, workdir or shipped config to its task.
 
     Args:
         siblings: the experiments of the same config.
@@ -152,7 +153,7 @@ def _options(devices: list[Any]) -> dict[str, str]:
 
 
 def _want(message: str) -> str:
-    """Returns the sentence of a compiler's message about the memory that was exceeded."""
+    """Returns the sentence of a compiler's message that says how much memory was needed."""
     sentence = re.search(r"Ran out of memory.*?[.](?=\s|$)", message, re.DOTALL)
     return sentence[0] if sentence else message.splitlines()[0]
 
@@ -218,7 +219,7 @@ def _text(compiled: Any) -> str:
 
 
 def _bytes(tree: Any) -> int:
-    """Returns the bytes of a tree on one device."""
+    """Returns the size in bytes of a tree's arrays on one device."""
 
     def of(leaf: Any) -> int:
         shape = leaf.sharding.shard_shape(leaf.shape)

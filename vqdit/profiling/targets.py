@@ -39,21 +39,21 @@ def parse(target: str) -> tuple[str, str, int]:
         found = difflib.get_close_matches(kind, [*GPUS, *TPUS], n=1)
         hint = f"; did you mean {found[0]}:{'1' if found[0] in GPUS else '2x4'}?" if found else ""
         raise ValueError(
-            f"unknown target {target!r}{hint}; a TPU's topology such as v5e:4x4 or v6e:2x4, or "
-            f"GPUs: {', '.join(f'{name}:8' for name in GPUS)}"
+            f"unknown target {target!r}{hint}; give a TPU topology such as v5e:4x4 or "
+            f"v6e:2x4, or GPUs: {', '.join(f'{name}:8' for name in GPUS)}"
         )
     is_size = re.fullmatch(r"[0-9]{1,5}(x[0-9]{1,5})*" if is_tpu else "[0-9]{1,5}", size)
     chips = math.prod(map(int, size.split("x"))) if is_size else 0
     if not 1 <= chips <= MOST_CHIPS:
         example = f"{kind}:4x4" if is_tpu else f"{kind}:8"
         raise ValueError(
-            f"the target {target!r} needs from 1 to {MOST_CHIPS:,} chips, such as {example}"
+            f"the target {target!r} must have from 1 to {MOST_CHIPS:,} chips, as in {example}"
         )
     return kind, size, chips
 
 
 def chips_of(target: str) -> tuple[str, Chip, int]:
-    """Returns the name, the peak rates and memory, and the number of a target's chips.
+    """Returns the name of a target's chip, its peak rates and memory, and the number of chips.
 
     The compiler need not be installed, so some invalid topologies are accepted.
 
@@ -62,7 +62,7 @@ def chips_of(target: str) -> tuple[str, Chip, int]:
     """
     kind, _, chips = parse(target)
     if kind not in GPUS and kind not in TPUS:
-        raise ValueError(f"unknown TPU {kind!r}; known: {', '.join(TPUS)}")
+        raise ValueError(f"unknown TPU {kind!r}; give one of: {', '.join(TPUS)}")
     name = GPUS[kind][0] if kind in GPUS else TPUS[kind]
     return name, chip_of(name), chips
 
@@ -73,7 +73,7 @@ def devices_of(target: str) -> list[Any]:
     if kind in GPUS:
         return _gpus(kind, int(size))
     if not has("libtpu"):
-        raise ImportError("the TPU compiler is not installed: pip install 'vqdit[tpu]'")
+        raise ImportError("the TPU compiler is not installed; run pip install 'vqdit[tpu]'")
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # do not wait for metadata
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # allows parallel compilation
     # By default a host has 2 x 2 chips, which must be changed for a single chip.
@@ -92,7 +92,7 @@ def _gpus(kind: str, count: int) -> list[Any]:
     name, (major, minor), cores, clock = GPUS[kind]
     chip = chip_of(name)
     if not has("jax_plugins.xla_cuda13"):
-        raise ImportError("the GPU compiler is not installed: pip install 'vqdit[cuda]'")
+        raise ImportError("the GPU compiler is not installed; run pip install 'vqdit[cuda]'")
     os.environ.setdefault("JAX_SKIP_CUDA_CONSTRAINTS_CHECK", "1")  # there is no driver
     jax.local_devices()  # JAX loads its compilers when it first lists devices
     description = f"""
@@ -134,5 +134,5 @@ def chip_of(kind: str) -> Chip:
     """Returns the peak rates and memory of a chip from JAX's `device_kind`."""
     chip = accelerators.find(kind)
     if chip is None:
-        raise ValueError(f"unknown chip {kind!r}; known: {', '.join(accelerators.CHIPS)}")
+        raise ValueError(f"unknown chip {kind!r}; give one of: {', '.join(accelerators.CHIPS)}")
     return chip

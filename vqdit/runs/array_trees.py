@@ -26,7 +26,7 @@ def stored(leaf: Any) -> jax.ShapeDtypeStruct:
 
 
 def from_stored(array: Array, leaf: Any) -> Array:
-    """Converts a stored array to the type of an abstract leaf: integers become random keys."""
+    """Converts a stored array to the type of an abstract leaf, which may be a random key."""
     return jax.random.wrap_key_data(array) if _is_key(leaf) else array
 
 

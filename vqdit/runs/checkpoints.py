@@ -80,7 +80,7 @@ class Checkpoints:
         return sorted(int(path.name) for path in named)
 
     def furthest(self) -> int:
-        """Returns the last saved step, or 0, including checkpoints that were moved aside."""
+        """Returns the largest saved step or 0; counts checkpoints that were moved aside."""
         names = [path.name for path in self.folder.glob("damaged-*")]
         aside = (name.removeprefix("damaged-") for name in names)
         return max([0, *self.steps(), *(int(step) for step in aside if step.isdecimal())])
@@ -129,7 +129,7 @@ class Checkpoints:
         if parallel.process()[0] == 0:
             found = self._manager().metadata(step)
             if set(found.metadata or ()) != set(found.custom_metadata["fingerprints"]):
-                raise OSError("it was written, but its arrays are missing")
+                raise OSError("the checkpoint was written, but its arrays are missing")
             try:
                 file_checksums.write(self.folder / str(step))
             except OSError as error:  # the fingerprints still verify it

@@ -29,7 +29,7 @@ def _checksum(value: Any) -> str:
 
 
 def arrays_of(file: Path) -> str | None:
-    """Returns the checksum of arrays from the file of a component, or None.
+    """Returns the checksum of a component's arrays, which the component's file may have, or None.
 
     Raises:
         ValueError: the file is damaged.
@@ -38,7 +38,7 @@ def arrays_of(file: Path) -> str | None:
 
 
 def read_component(file: Path, kind: type[T]) -> T:
-    """Returns the component of a class that a JSON file of a workdir describes.
+    """Returns the component in a JSON file of a workdir, which must be of the class `kind`.
 
     Raises:
         ValueError: the file is damaged, or has other content.
@@ -47,8 +47,8 @@ def read_component(file: Path, kind: type[T]) -> T:
         value = read_json(file, {"sha256?": str}, own=True)
         if value.pop("sha256", None) not in (None, _checksum(value)):
             raise config.ConfigError(
-                "it has changed since vqdit wrote it; restore the original or, if you made the "
-                "change, remove the field sha256"
+                "the file has changed since vqdit wrote it; restore the original or, if you "
+                "made the change, remove the field sha256"
             )
         value.pop(ARRAYS, None)
         found = config.from_json(value)
@@ -56,6 +56,7 @@ def read_component(file: Path, kind: type[T]) -> T:
         raise ValueError(f"{file} is damaged: {error}") from error
     if not isinstance(found, kind):
         raise ValueError(
-            f"{file} has a component {type(found).__name__} instead of {kind.__name__}"
+            f"{file} has a component {type(found).__name__} instead of {kind.__name__}; restore it "
+            "from a copy"
         )
     return found

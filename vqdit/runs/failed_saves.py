@@ -31,7 +31,7 @@ def is_disk_error(error: BaseException | None) -> bool:
 
 
 def short(error: BaseException) -> str:
-    """Shortens a message to its beginning and end, as Orbax's may list every leaf or long paths."""
+    """Returns the beginning and end of an error's message; Orbax's messages may be very long."""
     first = (str(error).strip().splitlines() or [""])[0]
     if len(first) > 200:
         first = f"{first[:100]} ... {first[-100:]}"

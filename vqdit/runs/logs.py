@@ -14,7 +14,7 @@ ROOT = logging.getLogger("vqdit")
 
 
 class _Escaped(logging.Formatter):
-    """Escapes control characters in messages, and makes a message one line."""
+    """Escapes control characters in messages, and puts each message on one line."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         return escaped(super().formatMessage(record))

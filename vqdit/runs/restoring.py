@@ -77,7 +77,7 @@ def load_initial(
         params: its initial parameters. They determine structure and shardings, and the values of
             parameters that `source` lacks.
         stats: its initial statistics, used in the same way.
-        other_tokenizers: whether the other run may have other tokenizers.
+        other_tokenizers: whether the tokenizers of the other run may differ from those of `task`.
 
     Raises:
         ValueError: the other run has other tokenizers, or its codebook is not learned yet.

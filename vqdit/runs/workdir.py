@@ -81,7 +81,7 @@ def changes(folder: Path, experiment: Experiment) -> list[config.Difference]:
     fixed = [change for change in found if not change.resumable]
     if fixed:
         raise ValueError(
-            f"the workdir {folder} has a different experiment (there -> here): "
+            f"the workdir {folder} has a different experiment (workdir -> this command): "
             f"{', '.join(map(str, fixed))}; use another --workdir, or the same settings"
         )
     return found
@@ -96,7 +96,7 @@ def record_saved(folder: Path, step: int | None) -> None:
 
 
 def _check_saved(folder: Path) -> None:
-    """Raises ValueError if later checkpoints of a run are missing, for example with a lost disk."""
+    """Raises ValueError if the newest checkpoint is missing, for example on an unmounted disk."""
     file = next((folder / name for name in (SAVED, RESULT) if (folder / name).is_file()), None)
     checkpoints = Checkpoints(folder / CHECKPOINTS)
     found = checkpoints.furthest()
@@ -115,10 +115,10 @@ def _check_saved(folder: Path) -> None:
 
 
 def refuse_links(folder: Path) -> None:
-    """Checks that no file of a workdir is, or is reached by, a link out of it, or is a pipe.
+    """Checks that a workdir contains no pipe, and no link to a file or folder outside of it.
 
     Raises:
-        ValueError: there is such a file.
+        ValueError: the workdir contains a pipe or such a link.
     """
     home = Path(os.path.realpath(folder))
     for name in FILES + FOLDERS:
@@ -140,7 +140,7 @@ def refuse_links(folder: Path) -> None:
 
 
 def clear_failed_start(folder: Path) -> None:
-    """Removes the files of a start that failed before `claim`; needs the lock."""
+    """Removes the files of a start that failed before `claim`; the caller must hold the lock."""
     if not (folder / CONFIG).is_file() and parallel.process()[0] == 0:
         shutil.rmtree(folder / FROZEN, ignore_errors=True)
         (folder / DATA).unlink(missing_ok=True)
@@ -173,9 +173,9 @@ def check_data(folder: Path, fingerprint: dict[str, Any]) -> None:
     if changed:
         listed = (f"{name}: {stored.get(name)} -> {found.get(name)}" for name in changed)
         raise ValueError(
-            f"the data differ from those with which {folder} started (there -> here): "
-            f"{', '.join(listed)}; restore the data, or use another --workdir (--init-from starts "
-            "from the parameters of this run)"
+            f"the data differ from those with which {folder} started (then -> now): "
+            f"{', '.join(listed)}; restore the data, or use another --workdir (--init-from "
+            "starts from the parameters of this run)"
         )
 
 

@@ -26,10 +26,10 @@ class Evaluation:
     Args:
         run: the run.
         saver: saves averages, and the state if a signal arrives.
-        interrupts: the signals.
+        interrupts: tells whether a signal has arrived.
         watchdog: the watchdog, which is notified of progress.
-        metrics: receives the validation metrics.
-        pause: waits for running steps; called before an evaluation.
+        metrics: writer of the validation metrics.
+        pause: function that waits for running steps; called before an evaluation.
 
     Attributes:
         results: the last validation metrics; None before the first evaluation.
@@ -58,8 +58,8 @@ class Evaluation:
         Args:
             step: number of finished steps.
             state: the state after them.
-            written: names of this step's values that an earlier start wrote to the metrics. That
-                start may have been stopped before it completed this function.
+            written: names of the metrics of this step that are already in `metrics.jsonl`, because
+                an earlier start of the run was stopped while it evaluated this step.
 
         Returns:
             False if a signal arrived and work was postponed.

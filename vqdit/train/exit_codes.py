@@ -40,7 +40,7 @@ def handled(handlers: Mapping[signal.Signals, Any], watch: Callable[[int], None]
     """Installs signal handlers, and a thread that also receives the signals.
 
     Python's handlers wait while the main thread is in a long native call, but the thread does not.
-    If it is called outside the main thread, which cannot install handlers, this does nothing.
+    Outside the main thread, Python cannot install handlers, and this function does nothing.
 
     Args:
         handlers: the handlers. If SIGHUP is ignored, as under nohup, it stays ignored.
@@ -76,7 +76,7 @@ def handled(handlers: Mapping[signal.Signals, Any], watch: Callable[[int], None]
 def leave_on_sigterm() -> contextlib.AbstractContextManager[None]:
     """Handles signals outside a run: exits with `REQUEUE` on SIGTERM and SIGHUP; ignores SIGUSR1.
 
-    With this exit code, schedulers start a process again that was preempted before its first run,
+    Because of this exit code, schedulers restart a process that was preempted before its first run,
     between two runs, or while it waited for other processes.
     """
 

@@ -21,8 +21,7 @@ class JsonlWriter:
 
     Args:
         path: the file.
-        trackers: services that receive the same values; the user of this class must call their
-            `cut`.
+        trackers: services that receive the same values; the caller must call their `cut`.
     """
 
     def __init__(self, path: Path, trackers: Sequence[Tracker] = ()) -> None:
@@ -85,7 +84,7 @@ class JsonlWriter:
 
 
 def read_lines(path: Path, shape: Mapping[str, Any] = LINE) -> list[dict[str, Any]]:
-    """Returns the lines of a file that match a schema; leaves out incomplete and other lines."""
+    """Returns the lines of a file that match a schema; leaves out incomplete and invalid lines."""
     text = _read(path) if path.is_file() else b""
     return [line for each in text.splitlines() if (line := _parsed(each, shape)) is not None]
 

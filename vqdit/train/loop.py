@@ -56,7 +56,7 @@ class Outcome(NamedTuple):
 
 
 class _Diverging(NamedTuple):
-    """Consecutive skipped steps that end an attempt; for `ahead` and `key` see write_dumps."""
+    """Consecutive skipped steps that end an attempt, and arguments of `nonfinite.write_dumps`."""
 
     row: list[nonfinite.Skipped]
     ahead: int
@@ -276,7 +276,10 @@ class _Loop:
         nonfinite.check_result(self.state)
         results, preview = self.evaluation.results, self.evaluation.preview
         if results is None or preview is None:
-            raise RuntimeError(f"the run in {self.run.folder} ended without results")
+            raise RuntimeError(
+                f"the run in {self.run.folder} ended without an evaluation or a preview, which is "
+                "a bug of vqdit"
+            )
         workdir.finish(self.run.folder, self.at, results, preview)
         return Outcome(self.at, results, preview, 0)
 
@@ -284,7 +287,7 @@ class _Loop:
         """Restores the last checkpoint before the skipped steps, and continues with later data.
 
         Raises:
-            Diverged: the policy does not allow a rollback, or no further rollback.
+            Diverged: the policy is not "rollback", or allows no further rollback.
         """
         folder, policy = self.run.folder / workdir.FAULTS, self.experiment.nonfinite
         nonfinite.write_dumps(folder, self.experiment, *ended)
@@ -307,5 +310,5 @@ class _Loop:
 
 
 def _shapes(batch: Batch) -> tuple[tuple[int, ...], ...]:
-    """Returns the shapes of a batch's arrays; each distinct result compiles the step once."""
+    """Returns the shapes of a batch's arrays; each different result needs one compilation."""
     return tuple(leaf.shape for leaf in jax.tree.leaves(batch))

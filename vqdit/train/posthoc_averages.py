@@ -33,15 +33,16 @@ def reconstruct(folder: Path, width: float, step: int | None = None) -> tuple[Pa
     posthoc = workdir.read_experiment(folder).posthoc
     if posthoc is None or not (steps := Checkpoints(folder / workdir.AVERAGES).steps()):
         raise FileNotFoundError(
-            f"{folder} has no saved averages; train with --posthoc=PosthocEMA, and `every` at "
-            "most the number of steps"
+            f"{folder} has no saved averages; train with --posthoc=PosthocEMA, with `every` "
+            "not larger than the number of steps"
         )
     if not 0.0 < width < ema.WIDEST:
         raise ValueError(f"the width must be in (0, {ema.WIDEST}), got {width}; 0.1 is usual")
     end = steps[-1] if step is None else step
     if not steps[0] <= end <= steps[-1]:
         raise ValueError(
-            f"step {end} is out of range: there are averages for steps {steps[0]} to {steps[-1]}"
+            f"step {end} is out of range: averages were saved for steps {steps[0]} to {steps[-1]}; "
+            "choose a step in this range"
         )
     kept = [(time, each) for time in steps for each in posthoc.widths]
     shares = iter(ema.weights(kept, end, width))

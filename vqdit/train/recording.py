@@ -30,7 +30,7 @@ class Recorder:
     Args:
         experiment: the experiment.
         folder: the workdir.
-        ledger: use of the time of this start.
+        ledger: ledger of the time since this start of the run.
     """
 
     def __init__(self, experiment: Experiment, folder: Path, ledger: Ledger) -> None:

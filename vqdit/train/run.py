@@ -160,7 +160,9 @@ class Run:
         except OSError as error:
             for begun in path.parent.glob(f"{path.name}.*"):
                 begun.unlink(missing_ok=True)
-            raise FailedPreview(f"no preview of step {int(state.step)}: {error}") from error
+            raise FailedPreview(
+                f"cannot write the preview of step {int(state.step)}: {error}"
+            ) from error
 
 
 def _calls(method: Any) -> Any:

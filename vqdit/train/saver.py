@@ -126,12 +126,12 @@ class Saver:
                 log.exception("could not save step %d; the last checkpoint is unchanged", step)
 
     def stop(self) -> None:
-        """Waits for the checkpoint with which the run stops; raises if it failed."""
+        """Waits for the checkpoint with which the run stops; raises FailedSave if it failed."""
         self._wait(self.checkpoints)
         self._settle(self._averages)
 
     def finish(self) -> None:
-        """Waits for the last checkpoint and averages; raises if one of them failed."""
+        """Waits for the last checkpoint and averages; raises FailedSave if one of them failed."""
         self._wait(self.checkpoints)
         self._wait(self._averages)
 

@@ -123,7 +123,7 @@ class Interrupts:
                 self._rescue = None
 
     def _watch(self, read: int) -> None:
-        """Ends the process if the main thread does not react to a signal."""
+        """Reads signals from the descriptor `read`; ends the process if the main thread hangs."""
         code, due, at_once = 0, None, False
         while True:
             left = None if due is None else max(due - time.monotonic(), 0.0)

@@ -45,7 +45,16 @@ def create(
     batch: Batch,
     key: Key[Array, ""],
 ) -> TrainState:
-    """Returns the state before the first step."""
+    """Returns the state before the first step.
+
+    Args:
+        task: the task to train.
+        optimizer: the optimizer.
+        averaging: the moving averages of the parameters.
+        frozen: arrays that the task uses but does not train.
+        batch: the first batch, which determines shapes.
+        key: root of all random keys of the run.
+    """
     params, stats = task.init(stream(key, "init"), frozen, batch)
     zero = jnp.zeros((), jnp.int32)
     ema, profiles = averaging.init(params)

@@ -121,6 +121,7 @@ def split(rows: Shaped[Array, "b *rest"], count: int) -> Shaped[Array, "n m *res
     """
     if len(rows) % count:
         raise ValueError(
-            f"a batch of {len(rows)} examples cannot be split into {count} equal parts"
+            f"a batch of {len(rows)} examples cannot be split into {count} equal parts; "
+            "change accumulate"
         )
     return jnp.swapaxes(rows.reshape(-1, count, *rows.shape[1:]), 0, 1)

@@ -1,7 +1,8 @@
 """Services that receive the metrics of a run: TensorBoard, Weights & Biases.
 
-Each is an optional extra of the package, imported only if `Experiment.log_to` names it. A tracker
-has the methods `write` and `cut` of `JsonlWriter`; `cut` also opens the tracker.
+The client of each service is an optional extra of vqdit, imported only if `Experiment.log_to` names
+the service. A tracker has the methods `write` and `cut` of `JsonlWriter`; `cut` also opens the
+tracker.
 """
 
 import importlib
@@ -52,7 +53,7 @@ class TensorBoard:
         self._writer = None
 
     def _is_writing(self) -> bool:
-        """Returns whether the writing thread is alive; without it, a call would block forever."""
+        """Returns whether the writing thread is alive; after it has ended, calls would block."""
         events = getattr(getattr(self._writer, "file_writer", None), "event_writer", None)
         thread = getattr(events, "_worker", None)
         return thread is None or thread.is_alive()
@@ -144,5 +145,6 @@ def _load(name: str) -> Any:
         return importlib.import_module(MODULES[name])
     except ImportError as error:
         raise ImportError(
-            f"log_to={name} needs {MODULES[name]}: pip install 'vqdit[{name}]' ({error})"
+            f"log_to={name} needs the package {MODULES[name]}; run pip install "
+            f"'vqdit[{name}]' ({error})"
         ) from error
