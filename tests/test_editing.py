@@ -194,7 +194,10 @@ def test_the_command_paints_within_a_mask(workdir, held_out, tmp_path, capsys):
     ):
         with pytest.raises(ValueError, match=message):
             call("sample", [*argv, *more])
-    with pytest.raises(ValueError, match="--mask is an option of an edit; add --init=FILE"):
+    with pytest.raises(
+        ValueError,
+        match="--mask is an option of an edit, which needs a file to edit; add --init=FILE",
+    ):
         call("sample", [argv[0], f"--mask={tmp_path / 'mask.png'}"])
 
 

@@ -4,7 +4,7 @@
 >>> generator = vqdit.load("runs/quickstart")  # doctest: +SKIP
 >>> samples = generator.sample(16, given={"label": 7})  # doctest: +SKIP
 
-Importing this package loads no JAX; `load` does, when it is first used.
+Importing this package does not import JAX; the first use of `load` does.
 """
 
 from typing import TYPE_CHECKING, Any

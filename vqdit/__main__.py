@@ -1,4 +1,4 @@
-"""`python -m vqdit` is the command `vqdit`."""
+"""`python -m vqdit` runs the command `vqdit`."""
 
 from vqdit.cli.main import program
 

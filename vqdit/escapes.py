@@ -13,7 +13,7 @@ LINES = "\n\t"
 
 
 def escaped(text: str, keep: str = "") -> str:
-    r"""Returns a text in which hidden characters, except those in `keep`, are escaped."""
+    r"""Returns `text` with control and invisible characters escaped, except those in `keep`."""
 
     def escape(found: re.Match[str]) -> str:
         return found[0] if found[0] in keep else found[0].encode("unicode_escape").decode()

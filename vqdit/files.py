@@ -41,7 +41,7 @@ def local_path(given: str | Path) -> Path:
             "copy or mount it, and give the path of a folder or file on this machine"
         )
     if "\0" in text:
-        raise ValueError(f"{text!r} is not a path: it has a null character; leave it out")
+        raise ValueError(f"{text!r} is not a path: it has a null character; remove this character")
     try:
         return Path(text).expanduser()
     except RuntimeError as error:
@@ -62,11 +62,12 @@ def read_json(file: Path, shape: Any = object, *, own: bool = False) -> Any:
 
     Args:
         file: the file.
-        shape: schema of the content: `str`, `bool`, `int`, `float` (or an integer), `None`,
-            `list`, `dict`, `object` (anything), a tuple of alternatives, `[shape]` for a list,
-            `{str: shape}` for an object with any names, or `{"name": shape, "other?": shape}` for
-            an object with these fields, of which those with "?" may be absent. Additional fields
-            are allowed.
+        shape: schema of the content: `str`, `bool`, `int`, `float` (or an integer), `None`, `list`,
+            `dict`, `object` (anything), a tuple of alternatives, `[shape]` for a list whose items
+            match `shape`, `{str: shape}` for an object with any names, or `{"name": shape,
+            "other?": shape}` for an object with these fields, of which those with "?" may be
+            absent. Additional fields are allowed.
+        own: whether the file is part of a workdir, in which links are rejected.
 
     Raises:
         OSError: the file cannot be read.
@@ -93,7 +94,7 @@ def parse_json(text: bytes, shape: Any = object) -> Any:
             object_pairs_hook=_unique,
         )
     except RecursionError:
-        raise ValueError(f"it is nested more than {MAX_DEPTH} deep") from None
+        raise ValueError(f"the JSON is nested more than {MAX_DEPTH} levels deep") from None
     _check(value, shape, "", MAX_DEPTH)
     return value
 
@@ -137,9 +138,11 @@ def _content(file: Path, opener: Callable[[str, int], int]) -> bytes:
     with open(file, "rb", opener=opener) as opened:
         found = os.fstat(opened.fileno())
         if not stat.S_ISREG(found.st_mode):
-            raise ValueError("it is not a regular file")
+            raise ValueError("this path is not a regular file")
         if found.st_size > MAX_BYTES:
-            raise ValueError(f"it has {found.st_size} bytes, more than the {MAX_BYTES} allowed")
+            raise ValueError(
+                f"the file has {found.st_size} bytes, but at most {MAX_BYTES} are allowed"
+            )
         return opened.read(MAX_BYTES + 1)
 
 
@@ -160,7 +163,7 @@ def _open_no_link(path: str, flags: int) -> int:
 
 
 def _refuse_number(name: str) -> float:
-    raise ValueError(f"it has the number {name}, which is not finite")
+    raise ValueError(f"the JSON has the number {name}, but numbers must be finite")
 
 
 def _finite(text: str) -> float:
@@ -170,7 +173,9 @@ def _finite(text: str) -> float:
 
 def _bounded(text: str) -> int:
     if len(text) > 20:
-        raise ValueError(f"it has an integer of {len(text)} digits")
+        raise ValueError(
+            f"the JSON has an integer of {len(text)} characters, but at most 20 are allowed"
+        )
     return int(text)
 
 
@@ -179,15 +184,17 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"an object has the name {reprlib.repr(twice)} twice")
+        raise ValueError(
+            f"a JSON object has the name {reprlib.repr(twice)} twice, but names must be unique"
+        )
     return found
 
 
 def _check(value: Any, shape: Any, where: str, depth: int) -> None:
-    """Raises ValueError unless a value has a shape and at most `depth` nested levels."""
+    """Raises ValueError unless a value matches a schema and has at most `depth` nested levels."""
     place = where or "it"
     if depth < 0:
-        raise ValueError(f"it is nested more than {MAX_DEPTH} deep")
+        raise ValueError(f"the JSON is nested more than {MAX_DEPTH} levels deep")
     if not _has_kind(value, shape):
         kinds = shape if isinstance(shape, tuple) else (shape,)
         wanted = " or ".join(KINDS[_kind(kind)] for kind in kinds)
@@ -218,7 +225,7 @@ def _check(value: Any, shape: Any, where: str, depth: int) -> None:
 
 
 def _has_kind(value: Any, shape: Any) -> bool:
-    """Returns whether a value has the type of a shape, without checking its items."""
+    """Returns whether the outermost type of a value matches a schema; items are not checked."""
     if isinstance(shape, tuple):
         return any(_has_kind(value, kind) for kind in shape)
     kind = _kind(shape)

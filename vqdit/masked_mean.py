@@ -14,8 +14,9 @@ def masked_mean(
 
     Args:
         values: an array of any shape; masked values may be anything, even NaN.
-        mask: an array of the same shape; None averages all values. An integer mask has weights,
-            such as the number of positions over which each value was averaged; 0 ignores a value.
+        mask: an array of the same shape; None averages all values. The entries of an integer mask
+            are weights, such as the number of positions over which each value was averaged; 0
+            ignores a value.
     """
     if mask is None:
         return jnp.mean(values)
@@ -28,11 +29,13 @@ def masked_mean(
 def mean_of_each(
     values: Float[Array, "b *size"], mask: Bool[Array, "b n"] | None
 ) -> Float[Array, " b"]:
-    """Returns the mean of each example's values where the mask is True; 0 if it is all False.
+    """Returns the mean of each example's values at the positions where the mask is True: [b].
+
+    The mean of an example whose mask is False everywhere is 0.
 
     Args:
-        values: values of any shape; masked values may be anything, even NaN.
-        mask: mask of positions along the first axis of an example; None averages all.
+        values: values [b, n, ...]; masked values may be anything, even NaN.
+        mask: mask of the n positions of each example; None averages all values.
     """
     axes = tuple(range(1, values.ndim))
     if mask is None:
@@ -43,12 +46,12 @@ def mean_of_each(
 
 
 def mean_weights(mask: Bool[Array, "*b"] | None, count: int) -> Float[Array, " n"]:
-    """Returns the weight of each value in the masked mean, flattened.
+    """Returns the weight of each value in `masked_mean`, as a flat array [count].
 
     The weights sum to 1, or are all 0 if the mask is False everywhere.
 
     Args:
-        mask: the mask; None if all `count` values have the same weight.
+        mask: mask of `count` values, of any shape; None gives all values the same weight.
         count: number of values.
     """
     if mask is None:

@@ -38,7 +38,7 @@ def cut(values: Any, length: Any) -> np.ndarray:
 
 
 def padded_columns(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Converts ragged columns to arrays for files: padded arrays, and NAME_length for each."""
+    """Replaces each ragged column NAME by a padded array NAME and an array NAME_length."""
     found = {}
     for name, column in columns.items():
         found[f"{name}_length"] = lengths(column)
@@ -49,7 +49,7 @@ def padded_columns(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 def padded(
     column: np.ndarray, length: int
 ) -> tuple[Shaped[np.ndarray, "b n ..."], Bool[np.ndarray, "b n"]]:
-    """Pads a ragged column with zeros; returns the array, and a mask that is False at padding.
+    """Pads each example with zeros to `length`; returns the array and its mask, False at padding.
 
     Raises:
         ValueError: an example is longer than `length`.

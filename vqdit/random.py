@@ -1,4 +1,4 @@
-"""Random keys by name: every use of random numbers has a name, so a new use changes no other.
+"""Random keys by name: each use has a name, so adding a use leaves the keys of others unchanged.
 
 The keys of a training step are derived only from the run's key, the data step, the name of the use,
 and the global index of each example. So a resumed run draws the same numbers.
@@ -18,7 +18,7 @@ def stream(key: Key[Array, ""], name: str) -> Key[Array, ""]:
 
 
 def per_example(key: Key[Array, ""], index: Int[Array, " b"]) -> Key[Array, " b"]:
-    """Returns one key per example, which depends on its global index but not on the batch."""
+    """Returns one key per example, derived only from `key` and the example's global index."""
     return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, index)
 
 
@@ -28,5 +28,5 @@ def streams(keys: Key[Array, " b"], name: str) -> Key[Array, " b"]:
 
 
 def normal(keys: Key[Array, " b"], shape: tuple[int, ...]) -> Float[Array, "b ..."]:
-    """Draws standard normal noise of the given shape for every key."""
+    """Draws standard normal noise of the given shape for every key: [b, *shape]."""
     return jax.vmap(lambda key: jax.random.normal(key, shape, jnp.float32))(keys)

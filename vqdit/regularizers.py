@@ -5,8 +5,9 @@ element, and the regularizer is
 
     KL(q | N(0, 1)) = 1/2 sum (mean^2 + var - 1 - log var).
 
-Kingma & Welling, "Auto-Encoding Variational Bayes", arXiv:1312.6114, appendix B; with a very small
-weight, as in Rombach et al., "Latent Diffusion Models", arXiv:2112.10752, section 3.1.
+Kingma & Welling, "Auto-Encoding Variational Bayes", arXiv:1312.6114, appendix B. The weight of this
+term is very small by default, as in Rombach et al., "Latent Diffusion Models", arXiv:2112.10752,
+section 3.1.
 """
 
 from typing import NamedTuple
@@ -32,8 +33,9 @@ class KL(Component):
 
     Attributes:
         dim: width d of the latents; the encoder has 2 d output channels.
-        weight: weight of the divergence, summed over the latents of an example, relative to the
-            reconstruction error summed over its data, as in Rombach et al.
+        weight: weight w in the loss (reconstruction error) + w KL of an example. The error is
+            summed over all elements of the example, and KL over all its latents, as in Rombach et
+            al.
     """
 
     dim: int = 4

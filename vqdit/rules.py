@@ -8,7 +8,7 @@ FLOAT32_MAX = 3.4028234e38
 
 
 class Integer(NamedTuple):
-    """Integers from `least` to `most`.
+    """The rule that a value must be an integer from `least` to `most`.
 
     Attributes:
         least: smallest allowed integer.

@@ -88,7 +88,13 @@ class Component:
         dataclasses.dataclass(frozen=True, kw_only=True)(cls)
 
     def require(self, rule: str, holds: bool, hint: str = "") -> None:
-        """Raises ValueError unless a rule such as "dim >= 1" holds; its first word is a field."""
+        """Raises ValueError with the rule and the field's value unless the rule holds.
+
+        Args:
+            rule: text of the rule, such as "dim >= 1"; its first word is the name of the field.
+            holds: whether the rule holds.
+            hint: remedy, which is appended to the message.
+        """
         if not holds:
             got = getattr(self, rule.split()[0])
             hint = f"; {hint}" if hint else ""
@@ -97,7 +103,7 @@ class Component:
 
 @functools.cache
 def _choices(cls: type[Component]) -> dict[str, tuple[Any, ...]]:
-    """Returns the allowed values of every field (or its items) whose type lists them."""
+    """Returns, by field, the allowed values that its type, or the type of its items, lists."""
     found = {}
     with contextlib.suppress(NameError):  # a local class may use types of its function
         for name, kind in get_type_hints(cls).items():
@@ -111,7 +117,7 @@ def _choices(cls: type[Component]) -> dict[str, tuple[Any, ...]]:
 
 
 def resumable(default: Any) -> Any:
-    """Declares a field that may change when a run resumes; changes of other fields are errors."""
+    """Declares a field whose value may change when a run resumes; other changes raise an error."""
     return dataclasses.field(default=default, metadata={"resumable": True})
 
 

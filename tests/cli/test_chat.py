@@ -83,7 +83,7 @@ def test_the_end_of_a_turn_counts_bytes():
         (
             [],
             {"other": Text(length=4)},
-            "--answer is needed; .*: answer, other",
+            "--answer=NAME is missing; .*: answer, other",
         ),
         (
             ["--answer=nobody"],

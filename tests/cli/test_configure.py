@@ -61,7 +61,7 @@ def test_it_says_what_it_found_and_decided(folder, capsys):
         (["pictures", "--out=a.py", "--minutes=inf"], "--minutes must be a number above 0"),
         (
             ["pictures", "--out=a.py", "--want=lable"],
-            "--want=lable: no such column; did you mean label?; one of: image, label",
+            "--want=lable is no column of the data; did you mean label?; give one of: image, label",
         ),
         (
             ["pictures", "--out=a.py", "--target=h10:8"],
@@ -82,10 +82,10 @@ def test_what_is_refused(args, message, folder, refused):
 def test_too_few_examples_are_refused(folder, refused):
     (folder / "few.csv").write_text("text\n" + "".join(f"text {n}\n" for n in range(9)))
     message = refused("configure", "few.csv", "--out=a.py")
-    assert message.startswith(f"{folder / 'few.csv'} has 9 examples; at least 10 are needed")
+    assert message.startswith(f"{folder / 'few.csv'} has 9 examples, but training, validation")
     (folder / "kinds.csv").write_text("id,kind\n" + "".join(f"{n},{n % 2}\n" for n in range(40)))
     message = refused("configure", "kinds.csv", "--out=a.py")
-    assert message == "kinds.csv has only classes, but no pictures, sounds or texts"
+    assert message == "kinds.csv has only classes; add a column of pictures, sounds or texts"
     (folder / "kinds.csv").unlink()
     assert {file.name for file in folder.iterdir()} == {"pictures", "rows.jsonl", "few.csv"}
 
@@ -100,7 +100,9 @@ def test_nothing_is_overwritten(folder, refused, capsys):
     rows = [{"photo": f"pictures/{'ab'[n % 2]}/{n}.png"} for n in range(24)]
     (folder / "photos.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     message = refused("configure", "photos.jsonl", "--out=long.py", "--target=cpu")
-    assert message == "long.jsonl exists already, and the rows would be written there; remove it"
+    assert (
+        message == "the rows would be written to long.jsonl, which exists already; remove this file"
+    )
     assert main(["configure", "photos.jsonl", "--out=short.py", "--target=cpu"]) == 0
     assert "  short.jsonl has the examples for training" in capsys.readouterr().out
     assert len((folder / "short.jsonl").read_text().splitlines()) == 24

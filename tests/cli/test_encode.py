@@ -142,7 +142,7 @@ def test_what_is_wrong_with_the_command_is_told(encoded, refused, tmp_path):
     assert refused("encode", out) == "--workdir is missing; give --workdir=DIR; see --help"
     assert "no run in" in refused("encode", f"--workdir={tmp_path}", out)
     message = refused("encode", tokenizer, out, "--size=8")
-    assert message == "--size is an option of a data set; name the data set with --data"
+    assert message == "--size is an option of a data set, but no data set is named; add --data=NAME"
     message = refused("encode", tokenizer, out, "--data=digit")
     assert message.startswith("unknown data set 'digit'; did you mean digits?")
     message = refused("encode", tokenizer, f"--out={encoded / 'digits_codes'}", "--data=digits")

@@ -36,7 +36,7 @@ def test_the_version(capsys):
 def test_an_unknown_command_is_refused(name, hint, refused):
     known = "configure, train, sample, chat, score, evaluate, reconstruct, average, prepare"
     known = f"{known}, import, encode, export, plan, bench"
-    assert refused(name) == f"no command {name!r}{hint}; one of: {known}"
+    assert refused(name) == f"no command {name!r}{hint}; choose one of: {known}"
 
 
 @pytest.mark.parametrize("command", cli.COMMANDS)
@@ -113,7 +113,8 @@ def test_damaged_json_of_a_workdir_is_bad_input(tmp_path, refused):
     message = refused("sample", f"--workdir={tmp_path}")
     assert message == (
         f"{tmp_path}/config.json is damaged: unknown component 'os:system'; "
-        "the file was not written by this vqdit, or with VQDIT_PARTS set to a module of your own"
+        "the file was written by another version of vqdit, or with VQDIT_PARTS set to a module of "
+        "your own; use that version, and set this variable"
     )
 
 

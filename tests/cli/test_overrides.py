@@ -341,7 +341,7 @@ def test_fields_that_may_be_none_and_other_kinds(arg, value):
         ("one", "--steps=0", "--steps=0: Experiment needs steps >= 1, got 0"),
         ("one", "--steps", "--steps needs a value, as in --steps=..."),
         ("one", "--steps --seed=1", "--steps needs a value, as in --steps=..."),
-        ("one", "--steps 3 4", "--steps takes one value, got also '4'"),
+        ("one", "--steps 3 4", "--steps takes one value, but '4' follows it"),
         ("one", "steps=3", "unexpected 'steps=3'; an override looks like --steps=500"),
         ("one", "-steps=3", "unexpected '-steps=3'; an override looks like --steps=500"),
         ("one", "--=3", "unexpected '--=3'; an override looks like --steps=500"),
@@ -393,7 +393,8 @@ def test_fields_that_may_be_none_and_other_kinds(arg, value):
         (
             "two",
             "--task.targets=x",
-            "--task.targets=x: set its entries one by one: --task.targets.image",
+            "--task.targets=x: a map cannot be set as a whole; set its entries one by one: "
+            "--task.targets.image",
         ),
         (
             "two",
@@ -423,25 +424,33 @@ def test_fields_that_may_be_none_and_other_kinds(arg, value):
         (
             "one",
             "--data.source=os:system",
-            "--data.source must be the name of a class, got 'os:system'; one of: ",
+            "--data.source must be the name of a class, got 'os:system'; choose one of: ",
         ),
         ("one", "--data.source.path=x", "unknown field --data.source.path; Digits has seed"),
         (
             "one",
             "--data.augment=Flip",
-            "--data.augment must be the name of a class, got 'Flip'; one of: Affine, ",
+            "--data.augment must be the name of a class, got 'Flip'; choose one of: Affine, ",
         ),
         (
             "one",
             "--data.augment.3.rotate=1",
             "unknown field --data.augment.3; --data.augment has 0",
         ),
-        ("two", "--task.repa=REPA", "REPA requires --task.repa.encoder=..."),
-        ("two", "--task.repa.weight=1", "REPA requires --task.repa.encoder=..."),
+        (
+            "two",
+            "--task.repa=REPA",
+            "REPA has fields without defaults; add --task.repa.encoder=...",
+        ),
+        (
+            "two",
+            "--task.repa.weight=1",
+            "REPA has fields without defaults; add --task.repa.encoder=...",
+        ),
         (
             "two",
             "--task.repa=REPA --task.repa.encoder=DINO",
-            "--task.repa.encoder=DINO: vqdit has no built-in Features; write one",
+            "--task.repa.encoder=DINO: vqdit has no subclass of Features; write one",
         ),
         ("loose", "--some=x", "--some takes {None}|INT, such as 3; got 'x'"),
         ("loose", "--choice=3", "--choice takes {1,2}, such as 1; got '3'"),

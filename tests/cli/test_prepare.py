@@ -119,29 +119,29 @@ def test_a_table_is_prepared(folder, capsys):
     [
         (
             ["digit"],
-            "unknown data set 'digit'; did you mean digits?; one of: digits, fashion_mnist, ",
+            "unknown data set 'digit'; did you mean digits?; choose one of: digits, ",
         ),
         ([], "NAME is missing; see --help"),
         (["--size=3"], "NAME is missing; see --help"),
         (["tfds:"], "unknown data set 'tfds:'"),
-        (["digits", "--size=3"], "digits takes no --size; see --help"),
-        (["digits", "here"], "digits takes no path, got 'here'; see --help"),
+        (["digits", "--size=3"], "the data set digits takes no --size; see --help"),
+        (["digits", "here"], "the data set digits takes no path, got 'here'; see --help"),
         (["digits", "here", "there"], "unknown option 'there'; see --help"),
-        (["image_folder", "x", "--download"], "image_folder takes no --download; see --help"),
+        (["image_folder", "x", "--download"], "the data set image_folder takes no --download"),
         (
             ["image_folder"],
             "vqdit prepare image_folder needs a path, as in vqdit prepare image_folder",
         ),
         (
             ["image_folder", "none"],
-            "no folder none; give the path (in a training, --data.source.path) of a folder of pic",
+            "no folder none; give the path (in training: --data.source.path) of a folder of pic",
         ),
         (["image_folder", "x", "--size=big"], "--size must be an integer, got 'big'"),
         (["image_folder", "x", "--size=0"], "--size must be at least 1, got 0"),
         (["image_folder", "x", "--sizes=8"], "unknown option '--sizes=8'; did you mean --size?"),
         (
             ["table", "none.csv"],
-            "no table none.csv; give the path of a .jsonl, .csv or .parquet file (in a ",
+            "no table none.csv; give the path of a .jsonl, .csv or .parquet file (in ",
         ),
         (["tfds:no_such_set"], "TFDS has no data set 'no_such_set'"),
     ],
@@ -255,7 +255,7 @@ def test_a_folder_of_sounds_is_prepared_and_the_printed_options_name_it(folder, 
     audio = Audio(rate=8000, samples=100, seconds=(), outside="skip", channels=2)
     assert source_of(lines[-1]) == AudioFolder(path="my sounds", audio=audio)
     both = refused("prepare", "audio_folder", "my sounds", "--samples=9", "--seconds=1")
-    assert both == "samples and seconds are two lengths; give --samples or --seconds"
+    assert both == "--samples and --seconds both set the length of sounds; give only one of them"
     bad = refused("prepare", "audio_folder", "my sounds", "--seconds=a,3")
     assert bad == "--seconds must be a number, got 'a'"
     assert refused("prepare", "audio_folder").startswith("vqdit prepare audio_folder needs a path")

@@ -145,7 +145,7 @@ def test_what_cannot_be_reconstructed_is_refused(trained, refused, tmp_path, mon
     monkeypatch.chdir(tmp_path)
     runs = f"{trained}/runs"
     assert refused("reconstruct") == "--workdir is missing; give --workdir=DIR; see --help"
-    message = "unknown split 'tests'; one of: train, validation, test"
+    message = "unknown split 'tests'; choose one of: train, validation, test"
     assert refused("reconstruct", f"--workdir={runs}", "--split=tests") == message
     assert refused("reconstruct", "--workdir=nowhere").startswith(
         "no run in nowhere; a workdir holds"

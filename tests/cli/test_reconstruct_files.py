@@ -97,9 +97,12 @@ def test_bad_input_is_refused_before_anything_is_computed(
 ):
     given = ["reconstruct", f"--workdir={sounds}", f"--out={tmp_path / 'out'}"]
     assert refused(*given, f"--input={recordings}", "--codebooks=2") == (
-        "codebooks=2, but the tokenizer was trained with 1 codebooks"
+        "codebooks must be from 1 to the number of trained codebooks, got 2; the tokenizer "
+        "has 1 codebooks"
     )
-    assert refused(*given, "--codebooks=1").startswith("--codebooks is for files; give them with")
+    assert refused(*given, "--codebooks=1").startswith(
+        "--codebooks is only for files; give files with"
+    )
     assert refused(*given, f"--input={tmp_path / 'none'}") == f"no sound {tmp_path / 'none'}"
     assert refused(*given, f"--input={tmp_path}").startswith(f"no sound in the folder {tmp_path}")
     assert refused(*given, f"--input={recordings}", "--split=test").startswith(

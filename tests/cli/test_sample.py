@@ -199,7 +199,7 @@ def test_settings_override_the_config(asked, trained, tmp_path):
         (["--step=3"], "unknown option '--step=3'; did you mean --steps?"),
         (
             ["--sampler=Eulr"],
-            f"unknown sampler 'Eulr'; did you mean Euler?; one of: {', '.join(SAMPLERS)}",
+            f"unknown sampler 'Eulr'; did you mean Euler?; choose one of: {', '.join(SAMPLERS)}",
         ),
         (
             ["--sampler=Euler"],
@@ -241,7 +241,8 @@ def test_pictures_that_are_no_use_are_refused_by_path(trained, refused, tmp_path
     Image.new("L", (8, 8)).save(tmp_path / "good.png")
     message = refused("sample", workdir, out, "--given", f"image={tmp_path}/good.png")
     assert message == (
-        "nothing is left to generate: this model generates image, which is given, from label"
+        "nothing is left to generate: want is empty, or all targets of this model (image) are "
+        "given; its conditions are label"
     )
     assert not (tmp_path / "out").exists()
 
@@ -493,19 +494,20 @@ def test_samplers_are_changed_one_by_one(asked, joint, tmp_path):
         ),
         (
             ["--given=text^=s", "--given=text=s___n"],
-            "--given takes one template or prompt for 'text', got two",
+            "--given takes one template or prompt for 'text', got two; leave one out",
         ),
         (
             ["--given=image^=x.png"],
-            "--given image^= gives the beginning of a text, but 'image' is not a text",
+            "--given image^= gives the beginning of a text, but 'image' is not a text; leave out ^",
         ),
         (
             ["--given=text^=s", "--explain"],
-            "--explain explains samples generated from noise; leave out the template or prompt",
+            "--explain supports only samples that are generated from noise, not edits; leave out "
+            "the template or prompt",
         ),
         (
             ["--given=text^=s", "--want=image"],
-            "the request edits 'text', but does not generate it; it generates image",
+            "the request edits 'text', but does not generate it; edit one of: image",
         ),
         (["--guidance=image:text"], "--guidance must be a number, got 'image:text'"),
         (["--guidance=image:text=much"], "--guidance must be a number, got 'much'"),

@@ -69,7 +69,7 @@ def test_equal_candidates_count_once():
     [
         (
             ["--candidates=text=six"],
-            "the information needs given values; measure the likelihood",
+            "the measure information needs given values; measure the likelihood",
         ),
         (["--candidates=text=six", "--rounds=1000000000"], "--rounds must be at most 10000, got"),
     ],

@@ -260,7 +260,9 @@ def test_a_function_of_ones_own(there, tmp_path, refused):
     assert message.startswith("the features of at least 40 examples are not finite, the first")
     message = refused("evaluate", *args, f"{mine}:flat")
     assert message == "the features of mine.py:flat must be [40, d] for 40 pictures, got [40]"
-    assert refused("evaluate", *args, f"{mine}:none").startswith("cannot get 'none' from")
+    assert refused("evaluate", *args, f"{mine}:none").startswith(
+        "cannot import the function 'none' from"
+    )
 
 
 def test_a_run_is_sampled_and_continued(trained, tmp_path, monkeypatch, refused):
@@ -297,10 +299,10 @@ def test_a_run_is_sampled_and_continued(trained, tmp_path, monkeypatch, refused)
     ("args", "message"),
     [
         (["--samples=a"], "--metrics is missing; give --metrics=fd,kid,prdc; see --help"),
-        (["--samples=a", "--metrics=fd"], "fd needs a reference; give --reference=PATH"),
+        (["--samples=a", "--metrics=fd"], "the metric fd needs a reference; give --reference=PATH"),
         (["--samples=a", "--metrics=fdd"], "unknown metric of pictures 'fdd'; did you mean fd?"),
         (["--reference=b", "--metrics=fd"], "--samples is missing; give --samples=PATH of"),
-        (["--samples=a", "--metrics=fid", "--reference=b"], "fid is the distance in the features"),
+        (["--samples=a", "--metrics=fid", "--reference=b"], "the metric fid needs the features"),
         (["--samples=none", "--metrics=fd"], "no set of pictures none; name a folder, an .npz"),
         (["--samples=mixed", "--metrics=fd"], "pictures differ in size: mixed/a.png is 8x8 and"),
         (["--samples=empty", "--metrics=fd"], "empty has no pictures (.png, .jpg, ...); name a"),
@@ -312,27 +314,27 @@ def test_a_run_is_sampled_and_continued(trained, tmp_path, monkeypatch, refused)
             ["--samples=first.npz", "--metrics=fd"],
             "'arr_0' in first.npz has the shape [4, 3, 8, 8]",
         ),
-        (["--samples=other.npz", "--metrics=fd"], "other.npz has the arrays x; pictures must be"),
+        (["--samples=other.npz", "--metrics=fd"], "other.npz has the arrays x; the array of pict"),
         (["--samples=cut.npz", "--metrics=fd"], "cut.npz is damaged: File is not a zip file;"),
         (["--samples=ones.npz", "--metrics=fd", "--reference=b"], "the first pictures of ones.npz"),
-        (["--samples=statistics.npz", "--metrics=fd"], "statistics.npz has statistics only; --sam"),
-        (["--samples=a", "--metrics=kid", "--reference=statistics.npz"], "statistics.npz has stat"),
+        (["--samples=statistics.npz", "--metrics=fd"], "statistics.npz has only statistics; --sam"),
+        (["--samples=a", "--metrics=kid", "--reference=statistics.npz"], "statistics.npz has only"),
         (["--samples=a", "--metrics=fd", "--reference=two.npz"], "the statistics of the reference"),
         (
             ["--samples=a", "--metrics=fd", "--reference=named.npz"],
-            "the statistics named.npz were computed with",
+            "the statistics in named.npz were computed with",
         ),
         (
             ["--samples=a", "--metrics=fd", "--reference=odd.npz"],
-            "samples have 8x8 pixels and the ",
+            "the samples have 8x8 pixels, but the ",
         ),
         (
             ["--samples=a", "--metrics=prdc", "--reference=five.npz"],
-            "precision needs at least 6 pi",
+            "the metric precision needs at least 6 pi",
         ),
         (
             ["--samples=a", "--metrics=fd", "--reference=b", "--num=41"],
-            "--num=41, but a has 40 pic",
+            "--num=41, but a has only 40 pic",
         ),
         (
             ["--samples=a", "--metrics=fd", "--workdir=b"],
@@ -340,7 +342,7 @@ def test_a_run_is_sampled_and_continued(trained, tmp_path, monkeypatch, refused)
         ),
         (
             ["--samples=a", "--metrics=fd", "--coherence"],
-            "distances of pictures are measured alone",
+            "metrics of sets of pictures cannot be combined",
         ),
         (
             ["--samples=image_folder:a", "--metrics=fd"],
@@ -397,8 +399,11 @@ def test_copies_of_training_pictures_are_found_and_shown(there, digits, tmp_path
 def test_copies_need_held_out_pictures(there, capsys):
     args = ["evaluate", "--samples=a", "--reference=b", PIXELS]
     for more, message in (
-        (["--metrics=copies"], "copies needs pictures that were not trained on; give --held-out"),
-        (["--metrics=fd", "--held-out=b"], "--held-out is an option for the metric copies"),
+        (
+            ["--metrics=copies"],
+            "the metric copies needs pictures that were not used in training; give --held-out",
+        ),
+        (["--metrics=fd", "--held-out=b"], "--held-out is only used by the metric copies"),
         (["--metrics=copies", "--held-out=b"], "at least 100 held-out pictures, got 50"),
     ):
         assert main([*args, *more]) == 2

@@ -153,7 +153,7 @@ def test_examples_with_characters_that_training_lacks_are_left_out(caplog):
 @pytest.mark.parametrize(
     ("targets", "metrics", "given", "message"),
     [
-        ({"number": Label(classes=10)}, ["distinct"], (), "need a target that is a text, and this"),
+        ({"number": Label(classes=10)}, ["distinct"], (), "need a target that is a text, but this"),
         ({"word": Text(length=5)}, ["distinct"], ("word",), r"every text of this model is given"),
         ({"word": Text(length=5)}, ["distinct"], ("wort",), "unknown modality 'wort'; this model"),
         ({"word": Text(length=5)}, ["perplexity"], (), "perplexity needs a model that scores"),
@@ -189,8 +189,8 @@ def test_a_text_alone_has_no_exact_match():
          "test, got 'tests'"),
         (["--metrics=distinct", "--num=1"], "--num must be at least 2, got 1"),
         (["--metrics=verbatim", "--window=0"], "--window must be at least 1, got 0"),
-        (["--coherence", "--given=text"], "--given is an option for --metrics; --coherence gives "
-         "each modality in turn"),
+        (["--coherence", "--given=text"], "--given is an option for --metrics; omit it, as "
+         "--coherence gives each modality in turn"),
     ],
 )  # fmt: skip
 def test_bad_options_are_refused_before_a_model_is_loaded(args, message, refused, monkeypatch):

@@ -164,7 +164,7 @@ def test_options_of_the_command_itself(refused, mine):
             "pair.py",
             ["--generator.data.batch-size=30"],
             "generator: the global batch_size 30 is not divisible by the 8 devices; "
-            "nearest: 24 or 32",
+            "the nearest possible sizes are 24 or 32",
         ),
         (
             "pair.py",
@@ -193,7 +193,7 @@ def test_options_of_the_command_itself(refused, mine):
         (
             "pair.py",
             ["--generator.data.source=ImageFolder", "--generator.data.source.path=none"],
-            "no folder none; give the path (in a training, --data.source.path) of a folder of "
+            "no folder none; give the path (in training: --data.source.path) of a folder of "
             "pictures",
         ),
         (
@@ -270,8 +270,8 @@ def test_a_folder_with_too_few_pictures_is_refused(mine, refused):
         picture(mine / f"pictures/{number}.png")
     message = refused("train", "--config=one.py", *of_folder(mine / "pictures"))
     assert message == (
-        f"one: {mine}/pictures has 9 examples; at least 10 are needed for training, validation and "
-        "test"
+        f"one: {mine}/pictures has 9 examples, but training, validation and test need at least 10; "
+        "add more"
     )
     picture(mine / "pictures/9.png")
     before = made(mine)
@@ -329,8 +329,8 @@ def test_a_workdir_of_a_different_experiment_is_refused_with_the_differences(
     args += ["--tokenizer.steps=100", "--generator.seed=3", "--generator.task.model.depth=1"]
     assert differing(capsys, *args) == (
         f"error: generator: the workdir {trained}/runs/generator has a different experiment "
-        "(there -> here): task.model.depth: 2 -> 1, seed: 0 -> 3; use another --workdir, or the "
-        "same settings\n"
+        "(workdir -> this command): task.model.depth: 2 -> 1, seed: 0 -> 3; use another --workdir, "
+        "or the same settings\n"
     )
     assert made(trained / "runs") == before
 
@@ -338,17 +338,18 @@ def test_a_workdir_of_a_different_experiment_is_refused_with_the_differences(
 def test_a_workdir_of_other_experiments_is_refused(trained, mine, refused, monkeypatch):
     monkeypatch.setattr(loop, "train", None)
     before, runs = made(trained / "runs"), trained / "runs"
-    use = "; use another --workdir"
+    these, use = "the experiments of the workdir", "; use another --workdir"
     assert refused("train", "--config=one.py", f"--workdir={runs}") == (
-        f"the workdir {runs} has tokenizer, flow, generator, but the config has a single one{use}"
+        f"{these} {runs} (tokenizer, flow, generator) are not those of the config "
+        f"(a single one){use}"
     )
     assert refused("train", "--config=pair.py", f"--workdir={runs}") == (
-        f"the workdir {runs} has tokenizer, flow, generator, but the config has tokenizer, "
-        f"generator{use}"
+        f"{these} {runs} (tokenizer, flow, generator) are not those of the config "
+        f"(tokenizer, generator){use}"
     )
     assert refused("train", "--config=pair.py", f"--workdir={runs}/flow") == (
-        f"the workdir {runs}/flow has a single experiment, but the config has tokenizer, "
-        f"generator{use}"
+        f"{these} {runs}/flow (a single one) are not those of the config "
+        f"(tokenizer, generator){use}"
     )
     assert made(trained / "runs") == before
 

@@ -212,7 +212,7 @@ def test_a_block_without_its_embedder_is_named(port, tmp_path):
         ({"attention_head_dim": 10**9}, "attention_head_dim in config.json must be an integer"),
         ({"attention_head_dim": 10**6}, r"expected \[3000000, 4, 2, 2\], found \[24, 4, 2, 2\]"),
         ({"sample_size": 10**6}, "500000x500000x24 values for its positions; at most 67,108,864"),
-        ({"norm_eps": float("nan")}, "config.json is damaged: it has the number NaN"),
+        ({"norm_eps": float("nan")}, "config.json is damaged: the JSON has the number NaN"),
         ({"out_channels": "8"}, "out_channels in config.json must be an integer .*, got '8'"),
         ({"in_channels": 3}, r"pos_embed.proj.weight: expected \[24, 3, 2, 2\], found \[24, 4, 2"),
     ],

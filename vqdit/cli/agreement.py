@@ -24,7 +24,16 @@ def measure(
     coherence: bool,
     scoring: bool,
 ) -> dict[str, Any]:
-    """Fits the recognisers, and evaluates the model with them.
+    """Fits the recognisers on the training split, and evaluates the model with them.
+
+    Args:
+        model: the `Generator`.
+        fitting: how to fit the recognisers, from `general_recognizers.fitting`.
+        source: the data source of the run.
+        splits: held-out splits whose examples are given and scored.
+        settings: keyword arguments of `measure_agreement`.
+        coherence: whether to measure the agreement of modalities.
+        scoring: whether to measure the classification of images by likelihood.
 
     Raises:
         ValueError: there are too few labelled examples.
@@ -45,8 +54,8 @@ def measure(
         found, kinds = len(values[CLASSES]), len(np.unique(values[CLASSES]))
         if kinds < 2 or found < LEAST:
             raise ValueError(
-                f"coherence and scoring need at least {LEAST} labelled examples of two classes in "
-                f"{' and '.join(splits)}, got {found} of {kinds}"
+                f"coherence and scoring need at least {LEAST} labelled examples of two "
+                f"classes in {' and '.join(splits)}, got {found} examples of {kinds} classes"
             )
         return values
 

@@ -30,12 +30,12 @@ def bench(
         model: Size S, B, L or XL, and patch 1, 2, 4 or 8, such as XL/2.
         batch: Examples per step, over all devices.
         sample: Time sampling, on one device, instead of training.
-        steps: Measured training steps, or steps of a sample.
+        steps: Number of training steps to measure; with --sample, number of sampler steps.
         guidance: Guidance scale of sampling; 1 disables guidance. Default: 1.5.
         dtype: Data type of matrix products. Default: bfloat16, and float32 on a CPU.
         remat: What each block stores for the gradient: nothing, attention, or dots (attention and
             matrix products); everything else is recomputed. Default: it stores everything.
-        size: Edge of the latents; 32 corresponds to 256x256 pixels.
+        size: Edge of the latents in positions; 32 corresponds to 256x256 pixels.
         channels: Channels of the latents.
     """
     if guidance is not None and not sample:

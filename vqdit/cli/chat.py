@@ -62,7 +62,7 @@ def chat(
 
 
 def _lines() -> Iterator[str]:
-    """Yields the lines of the input that are not blank; prints a prompt if it is a terminal."""
+    """Yields the non-blank lines of standard input; prints a prompt if the input is a terminal."""
     is_terminal = sys.stdin.isatty()
     while True:
         if is_terminal:
@@ -80,16 +80,22 @@ def _lines() -> Iterator[str]:
 
 
 def fitting(turns: list[str], length: int) -> tuple[int, list[str]]:
-    """Returns the number of dropped oldest turns, and the others, which fit into `length` bytes.
+    """Drops the oldest turns until the joined turns have at most `length` bytes.
 
     Questions and answers alternate, so turns are dropped in pairs.
+
+    Returns:
+        The number of dropped turns, and the remaining turns.
 
     Raises:
         ValueError: the last turn alone is too long, or cannot be written as UTF-8.
     """
     last = len(turns[-1].encode())
     if last > length:
-        raise ValueError(f"your turn has {last} bytes, but this model takes at most {length}")
+        raise ValueError(
+            f"your turn has {last} bytes, but this model takes at most {length}; write a shorter "
+            "one"
+        )
     forgotten = 0
     while len("\n".join(turns[forgotten:]).encode()) > length:
         forgotten += 2
@@ -110,9 +116,11 @@ def _only(name: str | None, known: list[str], option: str) -> str:
     """Returns the name from an option, or the only possible name."""
     shown = ", ".join(known) or "none"
     if name is None and len(known) != 1:
-        raise ValueError(f"--{option} is needed; the possible texts of this model are: {shown}")
+        raise ValueError(
+            f"--{option}=NAME is missing; name one of the possible texts of this model: {shown}"
+        )
     if name is not None and name not in known:
         raise ValueError(
-            f"--{option}={name} is not a possible text of this model; possible are: {shown}"
+            f"--{option}={name} is not a possible text of this model; choose one of: {shown}"
         )
     return name or known[0]

@@ -43,8 +43,8 @@ def configure(
             with the same name belong together, such as hello.wav and hello.txt; a table (.jsonl,
             .csv or .parquet) with one example per row; or a text, or a folder of texts.
         out: Path of the new Python file.
-        want: Columns to generate; the others are only given. Default: all columns, except for
-            classes beside a single column of pictures, sounds or texts.
+        want: Columns to generate; the others are only given. Default: all columns; but if there is
+            only one column besides classes, only that column.
         target: Machine that will train: cpu, GPUs such as h100:1, or a TPU such as v5e:2x4.
             Default: this machine.
         minutes: Total training time in minutes. Default: 30 on a CPU, 120 elsewhere.
@@ -102,7 +102,9 @@ def _wanted(want: str | None, found: Any) -> list[str]:
             raise ValueError(f"--want={name} cannot be used: {found.unused[name]}")
         if name not in known:
             hint = near(name, known)
-            raise ValueError(f"--want={name}: no such column{hint}; one of: {', '.join(known)}")
+            raise ValueError(
+                f"--want={name} is no column of the data{hint}; give one of: {', '.join(known)}"
+            )
     return wanted
 
 

@@ -52,7 +52,7 @@ def encode(
         if value is not None and not data:
             option = option.replace("_", "-")
             raise ValueError(
-                f"--{option} is an option of a data set; name the data set with --data"
+                f"--{option} is an option of a data set, but no data set is named; add --data=NAME"
             )
     cls, fields = prepare.read(data, options) if data else ("", {})
     return _encode_source(Path(workdir), Path(out), cls, fields)
@@ -100,7 +100,10 @@ def _encode(tokenizer: Any, source: Any, out: Path) -> dict[str, int]:
     found = source.features().get(task.name)
     task.check(source.features())
     if found is not None and found.encoded:
-        raise ValueError(f"the data of {type(source).__name__} are already encoded")
+        raise ValueError(
+            f"the data of {type(source).__name__} are already encoded; give --data=NAME of other "
+            "data"
+        )
     codes = max(task.codebook_sizes, default=0)
     dtype = ("int16" if codes < 2**15 else "int32") if codes else "float32"
     varies = task.modality.lengths is not None

@@ -12,10 +12,10 @@ def export(workdir: Positional[Annotated[str, RUN]], *, out: Annotated[str, FOLD
     """Write a trained DiT as a folder for diffusers.
 
     The DiT must generate latents from a label. The folder has config.json and safetensors, which
-    DiTTransformer2DModel.from_pretrained of diffusers loads. Its timestep is the value that the
-    network embeds: 1000 t for Flow, and the step number for DDPM. If diffusers does not support the
-    DiT, this is an error. In particular, the DiT must have been trained with
-    --task.model.time_shift=1.
+    DiTTransformer2DModel.from_pretrained of diffusers loads. The timestep argument of the exported
+    model is the value that the network embeds: 1000 t for Flow, and the step number for DDPM. If
+    diffusers does not support the DiT, this is an error. In particular, the DiT must have been
+    trained with --task.model.time_shift=1.
 
     Args:
         workdir: Workdir of the DiT.

@@ -13,7 +13,7 @@ from vqdit.typing import Named
 
 
 def print_fields(name: str, overrides: Sequence[str], prog: str) -> None:
-    """Prints every field of a config with type, meaning, and its value after the overrides."""
+    """Prints every field of a config: type, meaning, and value after the overrides."""
     config = override(configs.load(name)[1], overrides)
     default: Any = Named(config) if isinstance(config, dict) else config
     with contextlib.suppress(SystemExit):

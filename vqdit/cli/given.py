@@ -32,9 +32,12 @@ def load_generator(path: str) -> Any:
 
 
 def read_templates(model: Any, pairs: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
-    """Separates NAME=VALUE pairs from templates and prompts; returns the latter by name.
+    """Separates templates and prompts from other NAME=VALUE pairs.
 
     NAME^=VALUE is a prompt. A literal text with a gap, `___`, is a template.
+
+    Returns:
+        The other pairs, and the templates and prompts by the name of their modality.
     """
     from vqdit.inference.templates import template_parts
     from vqdit.modalities import Text
@@ -49,20 +52,23 @@ def read_templates(model: Any, pairs: Sequence[str]) -> tuple[list[str], dict[st
             model.modality(name)  # raises an error that lists the known names
             if not is_text:
                 raise ValueError(
-                    f"--given {name}^= gives the beginning of a text, but {name!r} is not a text"
+                    f"--given {name}^= gives the beginning of a text, but {name!r} is not a "
+                    "text; leave out ^"
                 )
         elif not is_text or value.endswith(".txt") or not GAP.search(value):
             rest.append(pair)
             continue
         if name in found:
-            raise ValueError(f"--given takes one template or prompt for {name!r}, got two")
+            raise ValueError(
+                f"--given takes one template or prompt for {name!r}, got two; leave one out"
+            )
         found[name] = Prompt(value) if is_prompt else Template(value)
         template_parts(model.task, model.frozen, name, found[name])  # raises if it does not fit
     return rest, found
 
 
 def read_values(model: Any, pairs: Sequence[str], option: str = "--given") -> dict[str, Any]:
-    """Reads NAME=VALUE pairs, from files or literals; returns a stack of values for every name."""
+    """Reads NAME=VALUE pairs with literals or files; returns the stacked values of every name."""
     found: dict[str, list[Any]] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
@@ -86,7 +92,9 @@ def _stacked(modality: Any, values: list[Any]) -> Any:
 def read_lengths(
     model: Any, words: Sequence[str], known: Collection[str], want: Sequence[str] | None
 ) -> dict[str, list[float]]:
-    """Reads NAME=VALUE pairs; samples cycle through the values of a name.
+    """Reads the NAME=LENGTH pairs of --length; returns the lengths by name.
+
+    If a name has several lengths, the samples cycle through them.
 
     Raises:
         ValueError: a pair cannot be read, or the model cannot generate a length.
@@ -115,7 +123,7 @@ def read_guidance(words: Sequence[str]) -> float | dict[str, float] | None:
 def _by_name(
     option: str, words: Sequence[str], parse: Callable[[str, str], Any]
 ) -> tuple[dict[str, Any], Any]:
-    """Reads VALUE and NAME=VALUE; returns the values by name, and the last one without a name."""
+    """Reads VALUE and NAME=VALUE; returns the named values, and the last value without a name."""
     named, single = {}, None
     for word in words:
         name, equals, text = word.rpartition("=")
@@ -131,7 +139,14 @@ def _by_name(
 def read_samplers(
     model: Any, names: Sequence[str], temperatures: Sequence[str], steps: int | None
 ) -> Any:
-    """Returns the samplers of the config with the changes from the options."""
+    """Returns the samplers of the targets: those of the config, changed by the options.
+
+    Args:
+        model: the `Generator`.
+        names: values of --sampler: class names, or NAME=CLASS for one target.
+        temperatures: values of --temperature: numbers, or NAME=NUMBER for one target.
+        steps: number of network evaluations; None keeps those of the samplers.
+    """
     from vqdit.cli.overrides import classes_of
     from vqdit.samplers import Sampler
     from vqdit.typing import Named
@@ -151,7 +166,8 @@ def read_samplers(
         sampler, wanted = target.sampler, by_name.get(name, default)
         if wanted is not None and wanted not in classes:
             raise ValueError(
-                f"unknown sampler {wanted!r}{near(wanted, classes)}; one of: {', '.join(classes)}"
+                f"unknown sampler {wanted!r}{near(wanted, classes)}; choose one of: "
+                f"{', '.join(classes)}"
             )
         if wanted not in (None, type(sampler).__name__):
             sampler = classes[wanted]()
@@ -172,15 +188,25 @@ def read_edits(
 ) -> dict[str, Any]:
     """Returns edits by modality, from the options --init, --interpolate, --mask and --strength.
 
-    The result includes templates and prompts.
+    Args:
+        model: the `Generator`.
+        options: values of those of the four options that are given, by name.
+        explain: whether --explain is given, which supports no edits.
+        templates: templates and prompts by modality, which the result also contains.
     """
     source = "interpolate" if "interpolate" in options else "init"
     is_edit = source in options
     if options and not is_edit:
-        raise ValueError(f"--{next(iter(options))} is an option of an edit; add --init=FILE")
+        raise ValueError(
+            f"--{next(iter(options))} is an option of an edit, which needs a file to edit; add "
+            "--init=FILE"
+        )
     if explain and (is_edit or templates):
         what = f"--{source}" if is_edit else "the template or prompt"
-        raise ValueError(f"--explain explains samples generated from noise; leave out {what}")
+        raise ValueError(
+            "--explain supports only samples that are generated from noise, not edits; leave out "
+            f"{what}"
+        )
     read = _read_interpolation if source == "interpolate" else _read_edit
     found = read(model, options) if is_edit else {}
     for name in set(found) & set(templates):
@@ -215,7 +241,7 @@ def _read_edit(model: Any, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read_mask(modality: Any, file: str) -> Any:
-    """Reads where data are regenerated; a picture as the mask of a clip is that of every frame."""
+    """Reads a mask, True where data are regenerated; a picture masks all frames of a clip alike."""
     import numpy as np
 
     from vqdit.modalities import Image, Video
@@ -239,8 +265,8 @@ def _read_interpolation(model: Any, options: Mapping[str, Any]) -> dict[str, Any
             )
     if "strength" not in options:
         raise ValueError(
-            "--interpolate needs --strength=S, the time to which both are noised before they are "
-            "mixed, such as 0.6; 0 mixes them without noise"
+            "--interpolate needs --strength=S, the time to which both files are noised "
+            "before they are mixed, such as 0.6; 0 mixes them without noise"
         )
     name, value = _split_name(model, options["interpolate"], "--interpolate", "A,B")
     modality = model.modality(name)
@@ -249,7 +275,7 @@ def _read_interpolation(model: Any, options: Mapping[str, Any]) -> dict[str, Any
 
 
 def _split_pair(value: str) -> tuple[str, str]:
-    """Splits A,B at the comma with a file on each side; names of files may contain commas."""
+    """Splits A,B at the comma between two existing files, as names of files may contain commas."""
     words = value.split(",")
     pairs = [(",".join(words[:at]), ",".join(words[at:])) for at in range(1, len(words))]
     found = [pair for pair in pairs if all(local_path(file).exists() for file in pair)]
@@ -274,5 +300,7 @@ def _split_name(model: Any, word: str, option: str, value: str) -> tuple[str, st
     found = [n for n in model.task.targets if isinstance(model.modality(n), Image | Video)]
     if len(found) != 1:
         known = ", ".join(model.task.targets)
-        raise ValueError(f"{option} needs a name, as in {option}=NAME={value}; one of: {known}")
+        raise ValueError(
+            f"{option} needs a name, as in {option}=NAME={value}; choose one of: {known}"
+        )
     return found[0], word

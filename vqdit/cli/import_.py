@@ -38,13 +38,14 @@ def import_(
         size: For tokenizers: edge of the images or frames in pixels. Default: 256.
         data: For tokenizers: folder of pictures, sounds or videos for vqdit reconstruct. Default:
             pictures, recordings, or videos.
-        tokenizer: For DiTs: workdir of the imported tokenizer on whose latents it was trained.
+        tokenizer: For DiTs: workdir of the imported tokenizer on whose latents the DiT was trained.
         scaling_factor: For DiTs: factor by which latents are multiplied. Default: 0.18215.
         kind: For DiT checkpoints: dit, or sit for SiT, which has the same parameter names. Default:
             dit.
-        heads: For DiT checkpoints: number of attention heads, if the size is not published.
-        seconds: For audio codecs: duration of the longest recording in data sets, and for DiTs over
-            the codes. Default: 30.
+        heads: For DiT checkpoints: number of attention heads, needed if the width is none of the
+            published sizes.
+        seconds: For audio codecs: longest duration of a recording in seconds, in data sets and in
+            DiTs that generate the codes. Default: 30.
         frames: For video tokenizers: number of frames of each clip in data sets. Default: 17.
     """
     for option, value in (("kind", kind), ("heads", heads)):
@@ -80,14 +81,17 @@ def import_(
             if value is not None and found not in kinds:
                 of = " or ".join(kinds)
                 raise ValueError(
-                    f"--{option} is for tokenizers of {of}, but {source} is for {found}"
+                    f"--{option} is for tokenizers of {of}, but {source} is for {found}; "
+                    "leave it out"
                 )
     of_tokenizer = {"size": size, "data": data, "seconds": seconds, "frames": frames}
     of_dit = {"tokenizer": tokenizer, "scaling-factor": scaling_factor}
     wanted, found = ("tokenizer", "DiT") if is_dit else ("DiT", "tokenizer")
     for option, value in (of_tokenizer if is_dit else of_dit).items():
         if value is not None:
-            raise ValueError(f"--{option} is only for a {wanted}, but {source} is a {found}")
+            raise ValueError(
+                f"--{option} is only for a {wanted}, but {source} is a {found}; leave it out"
+            )
     folder = Path(out)
     if not isinstance(imported, pretrained.Pretrained):
         pretrained.write(imported, folder, pictures=data or "", option="--out")

@@ -18,7 +18,7 @@ def command(name: str) -> str:
 
 
 def _python() -> str:
-    """Returns "python" if the shell finds this interpreter under that name, else its path."""
+    """Returns "python" if this name starts this interpreter in the shell, else its path."""
     executable = Path(sys.executable)
     for name in ("python", "python3"):
         found = shutil.which(name)
@@ -28,7 +28,7 @@ def _python() -> str:
 
 
 def _shown(program: Path) -> str:
-    """Returns a name that the shell finds, or a path, which is relative inside this folder."""
+    """Returns a program's name if the shell finds it, else its path, relative if possible."""
     found = shutil.which(program.name)
     if found and Path(found).absolute() == program.absolute():
         return shlex.quote(program.name)

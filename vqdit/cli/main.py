@@ -89,13 +89,15 @@ def _list_commands() -> int:
 
 
 def _print_completion(argv: list[str]) -> int:
-    """Prints or writes the completion script of a shell."""
+    """Prints the completion script of a shell, or writes it to a file."""
     from tyro.extras import subcommand_cli_from_dict
 
     from vqdit.cli.options import CONFIG
 
     if len(argv) < 2 or argv[1] not in ("bash", "zsh", "fish", "tcsh"):
-        raise ValueError(f"{argv[0]} needs a shell, as in {argv[0]} bash; one of: bash, zsh, fish")
+        raise ValueError(
+            f"{argv[0]} needs a shell, as in {argv[0]} bash; choose one of: bash, zsh, fish"
+        )
     commands = {name: function_of(name) for name in COMMANDS}
     try:
         subcommand_cli_from_dict(commands, prog="vqdit", args=argv, config=CONFIG)
@@ -107,16 +109,18 @@ def _print_completion(argv: list[str]) -> int:
 def _refuse(name: str) -> int:
     from vqdit.cli.options import near
 
-    raise ValueError(f"no command {name!r}{near(name, COMMANDS)}; one of: {', '.join(COMMANDS)}")
+    raise ValueError(
+        f"no command {name!r}{near(name, COMMANDS)}; choose one of: {', '.join(COMMANDS)}"
+    )
 
 
 def program() -> None:
-    """Runs the command of the process's arguments, and ends the process with its exit code."""
+    """Runs the command in `sys.argv`, and ends the process with the exit code of the command."""
     end(main())
 
 
 def end(code: int) -> None:
-    """Ends the process; unless the code is 0, does not wait for threads that hang."""
+    """Ends the process; if the code is not 0, does so without waiting for other threads."""
     if code:
         leave(code)
     sys.exit(0)
@@ -132,8 +136,8 @@ def run(command: Callable[[], int]) -> int:
     """Calls a command and returns its exit code.
 
     A ValueError, OSError or ImportError that vqdit raised for the user is printed as one line, and
-    the exit code is 2. The same holds for an unknown home folder. The exit code after Ctrl-C is
-    130. Any other error is a bug, and its traceback is printed.
+    the exit code is 2. The error of an unknown home folder is treated in the same way. The exit
+    code after Ctrl-C is 130. Any other error is a bug, and its traceback is printed.
     """
     with terminal.surviving():
         logs.to_terminal()

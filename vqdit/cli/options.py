@@ -51,7 +51,7 @@ def parsed_by(
 
 
 def integer(rule: Integer) -> PrimitiveConstructorSpec[Any]:
-    """Returns the parser of integers that satisfy a rule."""
+    """Returns the annotation of an integer that satisfies a rule."""
 
     def parse(word: str) -> int:
         try:
@@ -64,12 +64,12 @@ def integer(rule: Integer) -> PrimitiveConstructorSpec[Any]:
 
 
 def text(metavar: str) -> PrimitiveConstructorSpec[Any]:
-    """Returns the parser of a text whose placeholder in the help is `metavar`."""
+    """Returns the annotation of a text whose placeholder in the help is `metavar`."""
     return parsed_by(str, metavar)
 
 
 def several(count: int, metavar: str) -> PrimitiveConstructorSpec[Any]:
-    """Returns the parser of an option with `count` values, which becomes a tuple of texts."""
+    """Returns the annotation of an option with `count` values, parsed to a tuple of texts."""
     return PrimitiveConstructorSpec(
         nargs=count,
         metavar=" ".join([metavar] * count),
@@ -80,12 +80,12 @@ def several(count: int, metavar: str) -> PrimitiveConstructorSpec[Any]:
 
 
 def path(metavar: str) -> PrimitiveConstructorSpec[Any]:
-    """Returns the parser of a local path whose placeholder in the help is `metavar`."""
+    """Returns the annotation of a local path whose placeholder in the help is `metavar`."""
     return parsed_by(lambda word: str(local_path(word)), metavar)
 
 
 def choice(*names: str) -> PrimitiveConstructorSpec[Any]:
-    """Returns the parser of one of several names."""
+    """Returns the annotation of an option whose value is one of several names."""
     return parsed_by(str, f"{{{','.join(names)}}}", names)
 
 
@@ -131,9 +131,10 @@ def _binder(command: Callable[..., int]) -> Callable[..., functools.partial[int]
 
 
 def documented(command: Callable[..., int]) -> Callable[..., functools.partial[int]]:
-    """Returns a function that has the signature of a command, and returns the bound call.
+    """Returns a function that has the signature of a command, and only binds the arguments.
 
-    The docstring of the function has one line per argument, and the help omits "default: None".
+    The function returns `functools.partial` of the command with its arguments. tyro reads its
+    docstring, which has one line per argument; the help omits "default: None".
     """
     parsed = _binder(command)
     kinds = get_type_hints(command, include_extras=True)
@@ -150,7 +151,7 @@ def documented(command: Callable[..., int]) -> Callable[..., functools.partial[i
 
 
 def bind(command: Callable[..., int], argv: Sequence[str], prog: str) -> functools.partial[int]:
-    """Parses the arguments of a command with tyro; returns the call with these arguments.
+    """Parses the arguments of a command with tyro; returns `functools.partial` of the command.
 
     Raises:
         ValueError: an argument is unknown, missing, repeated or malformed.
@@ -176,7 +177,7 @@ def bind(command: Callable[..., int], argv: Sequence[str], prog: str) -> functoo
 
 
 def _check(argv: Sequence[str], kinds: dict[str, Any]) -> None:
-    """Rejects arguments that tyro accepts: repeated options, empty values, and values of flags."""
+    """Rejects what tyro accepts: repeated options, empty values, and values of flags."""
     seen = set()
     for argument in argv:
         name, equals, value = argument.partition("=")

@@ -38,7 +38,7 @@ OWN = ("config", "workdir")
 
 
 class Change(NamedTuple):
-    """One override, as written on the command line."""
+    """One override of the command line: the option with its dashes, and its values."""
 
     option: str
     values: tuple[str, ...]
@@ -98,7 +98,14 @@ class _Overrides:
         self.names = OptionNames()
 
     def apply(self, value: Any, kind: Any, tree: Tree, path: str) -> Any:
-        """Returns the value, whose annotated type is `kind`, with its changes."""
+        """Returns `value` with the changes in `tree`.
+
+        Args:
+            value: the value of a field.
+            kind: annotated type of the field.
+            tree: changes of the field and of its inner fields.
+            path: dotted path of the field in the config.
+        """
         part = _optional_part(kind)
         if part is not None:
             if "" in tree and [text.lower() for text in tree[""].values] == ["none"]:
@@ -137,7 +144,10 @@ class _Overrides:
     def _named(self, value: Named, kind: Any, tree: Tree, path: str) -> Named:
         if "" in tree:
             entries = ", ".join(f"--{_shown(_join(path, name))}" for name in value)
-            raise ConfigError(f"{tree['']}: set its entries one by one: {entries or 'it has none'}")
+            raise ConfigError(
+                f"{tree['']}: a map cannot be set as a whole; set its entries one by one: "
+                f"{entries or 'none'}"
+            )
         items = dict(value)
         for name, branch in tree.items():
             if name not in items:
@@ -175,12 +185,20 @@ class _Overrides:
 
 
 def _parsed(change: Change, kind: Any, current: Any) -> Any:
-    """Converts the text of a change to the annotated type of its field with tyro."""
+    """Converts the text of a change to the annotated type of its field with tyro.
+
+    Args:
+        change: the override.
+        kind: annotated type of the field.
+        current: present value of the field, which an error message shows as an example.
+    """
     values = list(change.values)
     if get_origin(kind) is tuple:
         values = _split(values)
     elif len(values) > 1:
-        raise ConfigError(f"{change.option} takes one value, got also {values[1]!r}")
+        raise ConfigError(
+            f"{change.option} takes one value, but {values[1]!r} follows it; remove one of them"
+        )
     if kind is bool or bool in get_args(kind):
         is_truth = values[0].lower() in ("true", "false")
         values = [value.capitalize() for value in values] if is_truth else values
@@ -223,7 +241,7 @@ def _made(cls: type[Component], fields: dict[str, Any], tree: Tree, path: str) -
     needed = {f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING}
     missing = [f"--{_shown(_join(path, name))}=..." for name in sorted(needed - set(fields))]
     if missing:
-        raise ConfigError(f"{cls.__name__} requires {' '.join(missing)}")
+        raise ConfigError(f"{cls.__name__} has fields without defaults; add {' '.join(missing)}")
     try:
         return cls(**fields)
     except (TypeError, ValueError) as error:
@@ -245,7 +263,7 @@ def _values(value: Component) -> dict[str, Any]:
 
 
 def _shared(value: Component, cls: type[Component]) -> dict[str, Any]:
-    """Returns the fields that differ from their defaults and that `cls` has, too."""
+    """Returns the fields of `value` that differ from their defaults and that `cls` also has."""
     defaults, old, new = _defaults(type(value)), get_type_hints(type(value)), get_type_hints(cls)
     return {
         name: given
@@ -268,15 +286,15 @@ def _class(change: Change, base: type[Component], names: OptionNames) -> type[Co
     if name not in classes:
         if list(classes) == [base.__name__] and not dataclasses.fields(base):
             raise ConfigError(
-                f"{change}: vqdit has no built-in {base.__name__}; write one, and use it in a "
-                "config file"
+                f"{change}: vqdit has no subclass of {base.__name__}; write one, and use it "
+                "in a config file"
             )
         if list(classes) == [base.__name__]:
             field = f"{change.option}.{_shown(dataclasses.fields(base)[0].name)}"
             raise ConfigError(f"{change} cannot be set as a whole; set its fields, such as {field}")
         raise ConfigError(
-            f"{change.option} must be the name of a class, got {name!r}{near(name, classes)}; one "
-            f"of: {', '.join(sorted(classes))}"
+            f"{change.option} must be the name of a class, got {name!r}{near(name, classes)}; "
+            f"choose one of: {', '.join(sorted(classes))}"
         )
     return classes[name]
 

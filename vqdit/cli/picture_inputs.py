@@ -1,4 +1,4 @@
-"""Sets of pictures, feature networks and metrics, as the options of `vqdit evaluate` name them."""
+"""Reads the options of `vqdit evaluate` that name picture sets, feature networks and metrics."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ NETWORKS = ("vgg-fd", "pixels", "recogniser")
 
 
 def read_names(metrics: str) -> list[str]:
-    """Returns the names of metrics of sets.
+    """Returns the names in a list of metrics of picture sets, separated by commas.
 
     Raises:
         ValueError: a name is unknown.
@@ -45,14 +45,17 @@ def network_of(
         spatial: whether Inception returns the spatial features of sFID as well.
 
     Raises:
-        ValueError: there is no such network, or it does not take an option.
+        ValueError: there is no such network, or --preprocessing does not apply to it, or a
+            recogniser has no labelled reference.
     """
     from vqdit.evaluation import feature_networks as networks
     from vqdit.files import local_path
 
     if features in NETWORKS:
         if preprocessing:
-            raise ValueError(f"{features} has a preprocessing of its own; omit --preprocessing")
+            raise ValueError(
+                f"--features={features} defines its own preprocessing; omit --preprocessing"
+            )
         if features == "recogniser":
             if reference is None or reference.pictures is None:
                 raise ValueError("a recogniser needs labelled pictures; give --reference=PATH")
@@ -77,7 +80,7 @@ def read_set(path: str, size: int | None) -> Any:
         size: edge to which pictures are cropped and resized, or None.
 
     Raises:
-        ValueError: it is none of these, or cannot be read.
+        ValueError: `path` is none of these sets, or cannot be read.
     """
     from vqdit.cli import prepare
     from vqdit.evaluation import picture_sets as sets
@@ -108,23 +111,27 @@ def read_set(path: str, size: int | None) -> Any:
 
 
 def read_held_out(names: Sequence[str], path: str | None, size: int | None) -> Any:
-    """Reads the held-out pictures that copies are judged by; None if they are not needed.
+    """Reads the held-out pictures for the metric copies; returns None if copies is not measured.
 
     Raises:
-        ValueError: they are missing, not needed, or no pictures.
+        ValueError: copies is measured without held-out pictures, they are given without copies, or
+            the path has only statistics.
     """
     if "copies" not in names:
         if path:
-            raise ValueError("--held-out is an option for the metric copies; omit it")
+            raise ValueError(
+                "--held-out is only used by the metric copies; add copies to --metrics, or omit "
+                "--held-out"
+            )
         return None
     if not path:
         raise ValueError(
-            "copies needs pictures that were not trained on; give --held-out=PATH, and the "
-            "training set as --reference"
+            "the metric copies needs pictures that were not used in training; give "
+            "--held-out=PATH, and the training set as --reference"
         )
     pictures = read_set(path, size).pictures
     if pictures is None:
-        raise ValueError(f"{path} has statistics only; --held-out must be pictures")
+        raise ValueError(f"{path} has only statistics; --held-out must be pictures")
     return pictures
 
 
@@ -133,7 +140,7 @@ def _fitted(pictures: Any, size: int | None) -> Any:
 
 
 def _read_source(path: str, size: int | None) -> Any:
-    """Reads SOURCE[:PATH][:SPLIT]; the split is train unless it is named."""
+    """Reads SOURCE[:PATH][:SPLIT]; the default split is train."""
     from vqdit import data
     from vqdit.cli import prepare
     from vqdit.evaluation.picture_sets import read_source
@@ -153,21 +160,22 @@ def _read_source(path: str, size: int | None) -> Any:
 
 
 def check_reference(names: Sequence[str], reference: str | None, network: Any) -> None:
-    """Raises ValueError if metrics need another feature network, or a reference."""
+    """Raises ValueError if a metric does not suit the feature network, or lacks a reference."""
     for name in {"fid", "sfid"} & set(names):
         if not network.is_inception:
             raise ValueError(
-                f"{name} is the distance in the features of Inception, and {network.name} is not; "
-                "measure fd, or give the file of Inception's weights with --features=FILE"
+                f"the metric {name} needs the features of Inception, got the features "
+                f"{network.name}; measure fd, or give the file of Inception's weights with "
+                "--features=FILE"
             )
     if "is" in names and not network.has_classes:
         raise ValueError(
-            "is needs the answers of a classifier; give --features=FILE of Inception's weights, or "
-            "--features=recogniser"
+            "the metric is (Inception score) needs the class probabilities of a classifier; "
+            "give --features=FILE of Inception's weights, or --features=recogniser"
         )
     compared = [name for name in names if name != "is"]
     if compared and not reference:
-        raise ValueError(f"{compared[0]} needs a reference; give --reference=PATH")
+        raise ValueError(f"the metric {compared[0]} needs a reference; give --reference=PATH")
 
 
 def check_sets(
@@ -180,24 +188,39 @@ def check_sets(
     settings: Any,
     held_out: Any,
 ) -> None:
-    """Raises ValueError for what cannot be measured, before features are computed."""
+    """Raises ValueError if the sets do not suit the metrics, before features are computed.
+
+    Args:
+        names: names of the metrics.
+        samples: the `PictureSet` that is measured.
+        other: the `Reference`.
+        reference: value of --reference, for messages.
+        network: the `FeatureNetwork`.
+        num: number of samples that are drawn; None takes all.
+        settings: the `Settings` of the metrics.
+        held_out: the `PictureSet` for the metric copies, or None.
+    """
     from vqdit.evaluation.memorisation import NEAR
     from vqdit.evaluation.set_metrics import Statistics
 
     if num is not None and num > samples.count:
-        raise ValueError(f"--num={num}, but {samples.name} has {samples.count} pictures")
+        raise ValueError(
+            f"--num={num}, but {samples.name} has only {samples.count} pictures; give a "
+            "smaller number"
+        )
     compared = [name for name in names if name != "is"]
     statistics = Statistics(other.gaussian, other.spatial)
     of_pictures = [name for name in compared if statistics.of(name) is None]
     if of_pictures and other.pictures is None:
         raise ValueError(
-            f"{reference} has statistics only, and not those of {of_pictures[0]}, which needs the "
+            f"{reference} has only statistics, and not those of {of_pictures[0]}, which needs the "
             "pictures of the reference; name a set of pictures, or measure fid or fd"
         )
     if other.network and other.network != network.identity:
         raise ValueError(
-            f"the statistics {reference} were computed with the features {other.network!r}, but "
-            f"--features names {network.identity!r}; use the same features"
+            f"the statistics in {reference} were computed with the features "
+            f"{other.network!r}, but --features names {network.identity!r}; use the same "
+            "features"
         )
     count = samples.count if num is None else num
     least = {name: 2 for name in compared} | {"is": 2 * settings.splits}
@@ -208,15 +231,18 @@ def check_sets(
             sizes.append(("pictures of the reference", other.pictures.count))
         for what, found in sizes:
             if found < least[name]:
-                raise ValueError(f"{name} needs at least {least[name]} {what}, got {found}")
+                raise ValueError(
+                    f"the metric {name} needs at least {least[name]} {what}, got {found}"
+                )
     if held_out is not None and held_out.count < 1 / NEAR:
         raise ValueError(
-            f"copies needs at least {round(1 / NEAR)} held-out pictures, got {held_out.count}"
+            f"the metric copies needs at least {round(1 / NEAR)} held-out pictures, got "
+            f"{held_out.count}"
         )
     for what, pictures in (("the reference", other.pictures), ("--held-out", held_out)):
         if compared and pictures is not None and pictures.size != samples.size:
             (h, w), (height, width) = samples.size, pictures.size
             raise ValueError(
-                f"samples have {w}x{h} pixels and {what} {width}x{height}; give --size=N to crop "
-                "and resize all to NxN"
+                f"the samples have {w}x{h} pixels, but {what} has {width}x{height}; give "
+                "--size=N to crop and resize all pictures to NxN"
             )

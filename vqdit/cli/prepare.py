@@ -212,7 +212,7 @@ def _prepare_config(name: str, options: Mapping[str, Any]) -> int:
 
 
 def _report(name: str, source: Any) -> None:
-    """Prepares a source, and prints its columns and sizes."""
+    """Prepares a source, and prints its columns and the sizes of its splits."""
     from vqdit.data.builders.description import examples_per_class, remarks
     from vqdit.data.recorded import Recorded
     from vqdit.data.sources import SPLITS
@@ -238,8 +238,8 @@ def read(name: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     kind = "tfds:NAME" if name.startswith("tfds:") and name != "tfds:" else name
     if kind not in SOURCES or name == "tfds:NAME":
         raise ValueError(
-            f"unknown data set {name!r}{near(name, SOURCES)}; one of: {', '.join(SOURCES)}, or a "
-            "config, which ends in .py"
+            f"unknown data set {name!r}{near(name, SOURCES)}; choose one of: {', '.join(SOURCES)}, "
+            "or a config, which ends in .py"
         )
     cls, takes = SOURCES[kind]
     options = {option: value for option, value in options.items() if value is not None}
@@ -247,7 +247,7 @@ def read(name: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         if option not in takes:
             flag = f"--{option.replace('_', '-')}"
             shown = f"path, got {options[option]!r}" if option == "path" else flag
-            raise ValueError(f"{name} takes no {shown}; see --help")
+            raise ValueError(f"the data set {name} takes no {shown}; see --help")
     if (
         cls in ("ImageFolder", "AudioFolder", "VideoFolder", "Table", "TextFiles")
         and "path" not in options
@@ -259,7 +259,9 @@ def read(name: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         nested = {f"audio.{name}" if name in OF_AUDIO else name: options[name] for name in options}
         if "audio.samples" in nested:
             if "audio.seconds" in nested:
-                raise ValueError("samples and seconds are two lengths; give --samples or --seconds")
+                raise ValueError(
+                    "--samples and --seconds both set the length of sounds; give only one of them"
+                )
             nested["audio.seconds"] = ()
         elif "audio.seconds" in nested:
             bounds = [read_number("--seconds", w) for w in nested["audio.seconds"].split(",")]
@@ -273,7 +275,12 @@ def read(name: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
 
 
 def build(cls: type[Any], fields: Mapping[str, Any]) -> Any:
-    """Returns a source with the fields of `read`; a dotted name is a field of a field."""
+    """Returns a source; the name a.b sets the field b of the component in the field a.
+
+    Args:
+        cls: class of the source.
+        fields: values by name, as `read` returns them.
+    """
     import dataclasses
 
     source = cls(**{name: value for name, value in fields.items() if "." not in name})

@@ -33,19 +33,20 @@ def reconstruct(
     original, reconstruction and codes or latents (and, if lengths vary, original_length and so on),
     and metrics.json (PSNR in dB, usage and perplexity of the codebook; for sounds also SI-SDR in
     dB, distances of spectrograms, and kbit/s; for clips the means over frames, and flicker in
-    levels of 8 bits). The first 16 sounds or clips are also written as original_0000.wav or .mp4,
-    reconstruction_0000.wav or .mp4 and so on. If there is a codebook, it also writes
+    levels of 8 bits). The first 16 sounds or clips are also written as files, original_0000.wav and
+    reconstruction_0000.wav and so on (clips as .mp4). If there is a codebook, it also writes
     code_use.png, the frequencies of its codes in the split, and codebook.png, which shows each code
     decoded at all positions (of a large codebook only the most frequent codes; of sounds the
     spectrograms).
 
     With --input, files are reconstructed instead of the data. Recordings may have any rate and
     length. They are written as NAME_reconstruction.wav at the rate of the tokenizer, and as
-    NAME_mel.png, the log mel spectrograms of original and reconstruction. Pictures are resized to
-    the size of the tokenizer, and videos are cut to its clips, too (NAME_reconstruction.mp4, and
-    NAME_frames.png with both). metrics.json has the metrics of each file (SI-SDR in dB, distances
-    of spectrograms and kbit/s; PSNR, SSIM, flicker and bits per pixel). If files cannot be read, it
-    lists them, and the command ends with code 1.
+    NAME_mel.png, the log mel spectrograms of original and reconstruction. Pictures and videos are
+    resized to the size of the tokenizer, and videos are cut to its number of frames
+    (NAME_reconstruction.mp4, and NAME_frames.png with frames of original and reconstruction).
+    metrics.json has the metrics of each file (SI-SDR in dB, distances of spectrograms and kbit/s;
+    PSNR, SSIM, flicker and bits per pixel). If files cannot be read, the command lists them, and
+    ends with code 1.
 
     Args:
         workdir: Workdir of a tokenizer; if the config has several experiments, the last tokenizer
@@ -80,7 +81,7 @@ def reconstruct(
         run = _last_tokenizer(Path(workdir))
         return reconstruct_files.reconstruct_files(run, input, codebooks, out)
     if codebooks is not None:
-        raise ValueError("--codebooks is for files; give them with --input=FILE|FOLDER")
+        raise ValueError("--codebooks is only for files; give files with --input=FILE|FOLDER")
     split = split or "test"
     check_split(split)
     folder, run = Path(out), _last_tokenizer(Path(workdir))

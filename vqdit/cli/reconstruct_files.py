@@ -18,7 +18,7 @@ EARLIER = (
 
 
 def reconstruct_files(run: Path, source: str, codebooks: int | None, out: str) -> int:
-    """Writes reconstructions of files, pictures of sounds, and their metrics; prints a table.
+    """Writes reconstructions of files, spectrograms of sounds, and metrics; prints a table.
 
     The names of files that cannot be read are printed, and the other files are reconstructed.
 
@@ -51,7 +51,8 @@ def reconstruct_files(run: Path, source: str, codebooks: int | None, out: str) -
     kind = next((kind for cls, kind in kinds.items() if isinstance(task.modality, cls)), None)
     if kind is None:
         raise ValueError(
-            f"--input is for sounds, pictures and videos, but {run} is a tokenizer of {task.name}"
+            f"--input is for sounds, pictures and videos, but {run} is a tokenizer of "
+            f"{task.name}; leave out --input"
         )
     require_codebooks(codebooks, task.codebook_sizes)
     files = find_files(source, kind.suffixes(), kind.what)
@@ -109,7 +110,13 @@ class _Read(NamedTuple):
 
 
 class _Kind:
-    """Base class of kinds of files. `what` is their name, `shows` describes further results."""
+    """Base class of the kinds of files.
+
+    Attributes:
+        what: name of a file of this kind, for messages.
+        shows: end of the printed line, which lists the pictures that are also written.
+        codebooks: number of codebooks that are used.
+    """
 
     what = shows = ""
 
@@ -122,7 +129,7 @@ class _Kind:
 
     @staticmethod
     def suffixes() -> tuple[str, ...]:
-        raise TypeError("a kind of files must define the method 'suffixes'")
+        raise TypeError("a subclass of _Kind must define the method 'suffixes'")
 
     def read(self, file: Path) -> _Read:
         raise TypeError(f"{type(self).__name__} must define the method 'read'")
@@ -132,7 +139,7 @@ class _Kind:
         raise TypeError(f"{type(self).__name__} must define the method 'reconstruct'")
 
     def together(self) -> dict[str, float]:
-        """Returns metrics of all files together."""
+        """Returns metrics that are computed from all files together."""
         return {}
 
 

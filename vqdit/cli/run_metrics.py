@@ -133,7 +133,7 @@ def _of_texts(
 def _check_options(
     names: Sequence[str], is_agreement: bool, split: str | None, given: Sequence[str]
 ) -> None:
-    """Raises ValueError for options that do not suit what is measured."""
+    """Raises ValueError if an option does not apply to the metrics that are measured."""
     from vqdit.evaluation.evaluate import HELD_OUT
 
     if not is_agreement and not names:
@@ -151,7 +151,8 @@ def _check_options(
         raise ValueError(f"--split must be one of train, validation, test, got {split!r}")
     if given and not names:
         raise ValueError(
-            "--given is an option for --metrics; --coherence gives each modality in turn"
+            "--given is an option for --metrics; omit it, as --coherence gives each modality "
+            "in turn"
         )
 
 
@@ -159,8 +160,8 @@ def read_metrics(metrics: str | None, judge: str | None) -> list[str]:
     """Returns the names in a list of metrics, which are metrics of texts or of sounds.
 
     Raises:
-        ValueError: a name is unknown, or the metric perplexity is without a judge, or a judge
-            without the metric.
+        ValueError: a name is unknown, perplexity is named without a judge, or a judge is given
+            without perplexity.
     """
     from vqdit.evaluation import sound_metrics
     from vqdit.evaluation.text_metrics import METRICS

@@ -57,7 +57,7 @@ def sample(
             neither given nor wanted stays unknown.
         init: Picture or clip to edit; for another modality NAME=VALUE, as in --given.
         mask: Picture: white areas are regenerated, black areas are unchanged bit for bit. For a
-            clip also a clip.
+            clip, the mask may also be a clip.
         strength: Time to which --init is noised, in (0, 1]; 1 is pure noise. Default: 1. Required
             without --mask. With --interpolate it is required and may be 0.
         interpolate: Two pictures A,B; the samples are on a path from A to B and have the same
@@ -65,8 +65,8 @@ def sample(
         steps: Number of network evaluations. Default: as in the config.
         guidance: Guidance scale; 1 disables guidance. Default: as in the config. Or a scale per
             pair of generated and given modality: image:text=3.
-        autoguide: Workdir of a smaller or less trained run with the same tokens. Guidance, with one
-            --guidance scale, moves away from its predictions.
+        autoguide: Workdir of a smaller or less trained run with the same tokens. Guidance, which
+            then has a single --guidance scale, moves samples away from the predictions of that run.
         sampler: Sampler: for codes Unmasking, DiscreteAncestral, ReMDM, ...; for latents Euler,
             DDIM, DPMSolver, UniPC, ... Default: as in the config. For one modality: image=Euler.
         temperature: Temperature of samplers of codes. For one modality: text=0.5.

@@ -1,4 +1,4 @@
-"""Pictures that `vqdit evaluate --workdir` samples, into a file that is continued."""
+"""Samples pictures for `vqdit evaluate --workdir` into a file, which can be resumed."""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ def sample_set(
     folder: Path,
     expected: tuple[int, int] | None = None,
 ) -> tuple[Any, dict[str, Any]]:
-    """Samples pictures of a run; returns them, and what a report says of how they were made.
+    """Samples pictures of a run; returns them, and the settings of sampling for the report.
 
     Classes that the run is conditioned on are given in turn. Each batch has a seed of its own, and
     batches that an earlier call with equal arguments has finished are not sampled again.
@@ -27,14 +27,15 @@ def sample_set(
     Args:
         workdir: workdir of the run.
         num: number of samples; None for `NUM`.
-        guidance: guidance scale; None for that of the config.
+        guidance: guidance scale; None uses the scale of the config.
         batch_size: samples in a batch.
         seed: seed of the noise.
         folder: folder of the results.
         expected: height and width that the pictures must have, or None.
 
     Raises:
-        ValueError: the run does not generate pictures of one kind, or of the expected size.
+        ValueError: the run does not generate exactly one picture modality, or its pictures do not
+            have the expected size.
     """
     import numpy as np
 
@@ -51,7 +52,8 @@ def sample_set(
     if len(names) != 1:
         found = f"pictures under {', '.join(names)}" if names else "no pictures"
         raise ValueError(
-            f"{workdir} generates {found}; --workdir needs a run with pictures of one kind"
+            f"{workdir} generates {found}, but --workdir needs a run that generates exactly "
+            "one picture modality"
         )
     num, name = num or NUM, names[0]
     classes = {n: c.classes for n, c in model.task.conditions.items() if c.classes}
@@ -90,8 +92,8 @@ def sample_set(
             if expected not in (None, drawn.shape[1:3]):
                 (height, width), (h, w) = expected, drawn.shape[1:3]
                 raise ValueError(
-                    f"samples have {w}x{h} pixels and the reference {width}x{height}; give "
-                    "--size=N to crop and resize both to NxN"
+                    f"the samples have {w}x{h} pixels, but the reference has "
+                    f"{width}x{height}; give --size=N to crop and resize both to NxN"
                 )
             if stored is None:
                 shape = (num, *drawn.shape[1:])

@@ -42,8 +42,8 @@ def score(
             image=FOLDER.
         given: NAME=VALUE, a known modality, as for sample: image=FILE.png, image=FOLDER,
             text=seven. Without it, candidates are ranked by their unconditional likelihood.
-        measure: How candidates are compared. Default: information for pictures and sounds;
-            likelihood for labels and texts, and if --given is missing.
+        measure: Quantity by which candidates are compared. Default: information for pictures and
+            sounds; likelihood for labels and texts, and if --given is missing.
         rounds: Number of network evaluations per estimate of log p; more are more accurate.
         batch_size: Scores per batch.
         seed: Seed of the noise, which is the same for all candidates.

@@ -28,7 +28,7 @@ FEATURES = "features"
 
 
 def are_of_pictures(metrics: str | None) -> bool:
-    """Returns whether a list of metrics names one of pictures."""
+    """Returns whether a list of metrics contains a metric of picture sets."""
     from vqdit.evaluation.set_metrics import METRICS
 
     words = {word.strip() for word in (metrics or "").split(",")}
@@ -67,7 +67,10 @@ def run(
     if not samples and not workdir:
         raise ValueError("--samples is missing; give --samples=PATH of pictures, or --workdir=DIR")
     if samples and guidance is not None:
-        raise ValueError("--guidance is an option of --workdir; --samples are finished; omit it")
+        raise ValueError(
+            "--guidance applies only to sampling from --workdir, but --samples are given; omit "
+            "--guidance"
+        )
     other = read_set(reference, size) if reference else None
     network = network_of(
         features or "vgg-fd", preprocessing, unknown_weights, other, spatial="sfid" in names
@@ -81,7 +84,7 @@ def run(
     else:
         own, about = read_set(samples or "", size).pictures, {}
         if own is None:
-            raise ValueError(f"{samples} has statistics only; --samples must be pictures")
+            raise ValueError(f"{samples} has only statistics; --samples must be pictures")
     record = evaluate_sets(
         samples=own,
         reference=reference,
@@ -121,8 +124,8 @@ def evaluate_sets(
 
     Args:
         samples: a `PictureSet`.
-        reference: the reference as the user gave it.
-        other: the `Reference` itself; None if the metrics need none.
+        reference: the value of --reference, for messages and the report.
+        other: the `Reference` that was read; None if the metrics need none.
         held_out: the `PictureSet` that "copies" needs, or None.
         names: names of metrics.
         network: the feature network.
@@ -130,7 +133,7 @@ def evaluate_sets(
         batch_size: pictures in a batch.
         seed: seed of the choice of samples.
         folder: folder of the results.
-        about: what else the protocol says of the samples.
+        about: further entries of the report's protocol that describe the samples.
 
     Raises:
         ValueError: a set does not suit the metrics; see the message.
@@ -269,7 +272,7 @@ def _of_reference(name: Any, other: Any, real: Any, from_statistics: bool) -> di
 def _warnings(
     names: Sequence[str], count: int, real: Any, width: int, other: Any, from_statistics: bool
 ) -> list[str]:
-    """Returns what a reader must know before he trusts the numbers."""
+    """Returns the warnings of a report, such as a bias because of few samples."""
     from vqdit.evaluation.set_metrics import FRECHET
 
     found = []
@@ -297,10 +300,10 @@ def _versions(*names: str) -> dict[str, str]:
 
 
 def compare(paths: Sequence[str]) -> str:
-    """Returns the comparison of two reports, each a file or the folder of one.
+    """Returns the comparison of two reports as text; each path is a report or its folder.
 
     Raises:
-        ValueError: a file is no report.
+        ValueError: a file is not a report.
     """
     from vqdit.cli.report import scores as report
     from vqdit.files import local_path, read_json

@@ -37,7 +37,7 @@ class _Stream:
 
     @contextlib.contextmanager
     def _surviving(self) -> Iterator[None]:
-        """Discards this and all later output if the stream is closed."""
+        """Discards the current and all later output if the stream is closed."""
         try:
             yield
         except OSError as error:
@@ -53,7 +53,7 @@ class _Stream:
 
 @contextlib.contextmanager
 def surviving() -> Iterator[None]:
-    """Keeps a command and its exit code unaffected if its output is closed or cannot be encoded."""
+    """Lets a command finish normally if its output is closed or cannot be encoded."""
     for number in range(3):  # keeps the descriptor, as a file opened later could take it
         try:
             os.fstat(number)
@@ -70,5 +70,5 @@ def surviving() -> Iterator[None]:
 
 
 def escaping() -> contextlib.AbstractContextManager[Any]:
-    """Escapes control characters in the output of a command, such as in names from files."""
+    """Escapes control characters in the output of a command, as names of files may have them."""
     return contextlib.redirect_stdout(_Stream(sys.stdout, escapes=True))  # pyright: ignore[reportArgumentType]

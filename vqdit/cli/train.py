@@ -46,7 +46,7 @@ def train(
         strict: Stop at a damaged checkpoint. By default, it is reported and moved aside, and the
             previous one is used.
         coordinator: Address on which process 0 listens. On TPUs and in Slurm, Open MPI and indexed
-            Kubernetes jobs, it is detected, as are the numbers of processes.
+            Kubernetes jobs, this option and the next two are detected.
         processes: Number of processes.
         process: Number of this process, from 0.
         overrides: Fields of the config.
@@ -84,7 +84,7 @@ def _start(
 
 
 def _check_order(folder: Path, names: list[str]) -> None:
-    """Raises ValueError if the folder has other experiments; a single experiment has no name."""
+    """Raises ValueError if the folder has other experiments; `names` is empty for a single one."""
     from vqdit.runs.workdir import CONFIG, experiment_names
 
     there = experiment_names(folder)
@@ -92,8 +92,8 @@ def _check_order(folder: Path, names: list[str]) -> None:
     if (single and names) or not set(there) <= set(names):
         here = ", ".join(names) or "a single one"
         raise ValueError(
-            f"the workdir {folder} has {', '.join(there) or 'a single experiment'}, but the "
-            f"config has {here}; use another --workdir"
+            f"the experiments of the workdir {folder} ({', '.join(there) or 'a single one'}) "
+            f"are not those of the config ({here}); use another --workdir"
         )
 
 

@@ -7,7 +7,7 @@ from vqdit.typing import Component, Named
 
 
 class Difference(NamedTuple):
-    """A field in which two experiments differ."""
+    """A field in which two experiments differ: path, both values, and whether it may change."""
 
     path: str
     old: Any
@@ -19,9 +19,15 @@ class Difference(NamedTuple):
 
 
 def differences(old: Any, new: Any, path: str = "", resumable: bool = False) -> list[Difference]:
-    """Returns the fields in which two experiments differ, in order.
+    """Returns the fields in which two experiments differ, in the order of the fields.
 
-    A field is resumable if it, or a field that contains it, is marked as resumable.
+    A field is resumable if it, or a component that contains it, is marked as resumable.
+
+    Args:
+        old: one experiment, or a field of it.
+        new: the other experiment, or the same field of it.
+        path: dotted path of this field; "" for an experiment.
+        resumable: whether a component that contains this field is marked as resumable.
     """
     if isinstance(old, Component) and type(old) is type(new):
         found = []

@@ -16,10 +16,12 @@ class NonFinite(Component):
 
     Attributes:
         policy: "skip" continues, but ends the run after `limit` skipped steps in a row; "abort"
-            ends it at the first skipped step; "rollback" restores the last checkpoint before
-            `limit` skipped steps in a row, and continues with the data after these steps.
-        limit: number of consecutive skipped steps after which the policy applies.
-        rollbacks: largest number of rollbacks, after which "rollback" ends the run.
+            ends the run at the first skipped step; "rollback" waits for `limit` skipped steps in a
+            row, restores the last checkpoint before them, and continues with the data that follow
+            them.
+        limit: number of consecutive skipped steps after which "skip" ends the run, and "rollback"
+            restores a checkpoint.
+        rollbacks: largest number of rollbacks in a run; if one more would be needed, the run ends.
     """
 
     policy: Literal["skip", "abort", "rollback"] = "skip"
@@ -29,7 +31,8 @@ class NonFinite(Component):
     def __post_init__(self) -> None:
         if self.limit < 1 or self.rollbacks < 1:
             raise ValueError(
-                f"NonFinite needs limit and rollbacks >= 1, got {self.limit} and {self.rollbacks}"
+                f"NonFinite needs limit >= 1 and rollbacks >= 1, got limit={self.limit} and "
+                f"rollbacks={self.rollbacks}"
             )
 
 
@@ -58,7 +61,7 @@ class Timeouts(Component):
 
 
 class Profile(Component):
-    """Steps of which a trace is written to `WORKDIR/profile`, for xprof or Perfetto.
+    """Steps whose profiler trace is written to `WORKDIR/profile`, for xprof or Perfetto.
 
     Attributes:
         start: number of the first traced step, counted from 1; the trace of step 1 is large.
@@ -71,7 +74,8 @@ class Profile(Component):
     def __post_init__(self) -> None:
         if self.start < 1 or self.steps < 0:
             raise ValueError(
-                f"Profile needs start >= 1 and steps >= 0, got {self.start} and {self.steps}"
+                f"Profile needs start >= 1 and steps >= 0, got start={self.start} and "
+                f"steps={self.steps}"
             )
 
 
@@ -82,24 +86,28 @@ class Experiment(Component):
         task: the model, its losses and metrics.
         data: the data source, augmentation and global batch size.
         optimizer: the optimizer and its schedule.
-        ema: decay of the averaged parameters for evaluation and sampling; 0 disables averaging.
-        ema_warmup: True increases the decay at first, so that the weight of early steps vanishes
-            quickly.
-        posthoc: averages from which an average of any width can be computed after training.
+        ema: decay of the exponential moving average of the parameters, which evaluation and
+            sampling use; 0 disables averaging.
+        ema_warmup: True begins with a smaller decay, which increases to `ema`, so that the average
+            soon forgets the first steps.
+        posthoc: power-function averages of the parameters, from which `vqdit average` computes an
+            average of any width after training; None saves none.
         mesh: arrangement of the devices.
-        accumulate: number of parts of a batch that are processed one after the other, to save
-            memory (not on a CPU). Loss and gradient are those of the whole batch; adversaries and
-            metrics are averaged over the parts.
+        accumulate: number of parts into which a batch is divided; they are processed one after the
+            other, which saves memory on accelerators, but not on a CPU. Loss and gradient are equal
+            to those of the whole batch, except for adversarial losses; these and the metrics are
+            averaged over the parts.
         steps: length of the run in steps.
         seed: seed of all random numbers.
         init_from: workdir of a finished run from which to start, for fine-tuning; "" starts from
-            new parameters. A codebook is already learned then, so the quantizer's `start` is
-            ignored.
-        init_other_tokenizers: whether the run of `init_from` may have other tokenizers, whose
-            tokens have other meanings.
+            new parameters. If a run is given, its codebook is already learned, so the quantizer's
+            `start` is ignored.
+        init_other_tokenizers: whether the run `init_from` may have been trained with other
+            tokenizers than this run. The same code of two tokenizers has different meanings, so
+            this is an error by default.
         log_every: number of steps between lines of metrics.
-        log_to: additional destinations of metrics: "tensorboard" (files in the workdir) and "wandb"
-            (Weights & Biases); each needs the extra of the same name.
+        log_to: further destinations of metrics, besides the workdir: "tensorboard" (files in the
+            workdir) and "wandb" (Weights & Biases); each needs the extra of the same name.
         evaluate_every: number of steps between evaluations on the validation split; 0 evaluates
             only at the end.
         preview_every: number of steps between previews; 0 makes one only at the end.
@@ -155,14 +163,15 @@ class Experiment(Component):
         traced = self.profile.start + self.profile.steps - 1
         if self.profile.steps and traced > self.steps:
             raise ValueError(
-                f"profile.start={self.profile.start} and profile.steps={self.profile.steps} trace "
-                f"steps to {traced}, but the run has {self.steps}"
+                f"profile.start={self.profile.start} and profile.steps={self.profile.steps} "
+                f"trace steps up to {traced}, but the run has only {self.steps} steps; reduce "
+                "them"
             )
         if not 0.0 <= self.ema < 1.0:
             raise ValueError(f"Experiment needs ema in [0, 1), got {self.ema}; 0.9999 is usual")
 
     def check_batch(self, mesh: Any) -> None:
-        """Raises ValueError unless a mesh's devices times `accumulate` divide the batch."""
+        """Raises ValueError unless the batch size is a multiple of devices times `accumulate`."""
         size, parts = self.data.batch_size, self.accumulate
         devices = check_batch(size, mesh)
         if size % (parts * devices):
@@ -175,5 +184,5 @@ class Experiment(Component):
 
     @property
     def averaging(self) -> Averaging:
-        """The moving averages of parameters in training."""
+        """The moving averages of the parameters that training computes."""
         return Averaging(decay=self.ema, warmup=self.ema_warmup, posthoc=self.posthoc)

@@ -39,7 +39,8 @@ def load(name: str) -> tuple[str, Config]:
         The name of the config (the file name without folder and ending), and the config.
 
     Raises:
-        ConfigError: the file does not exist, has no `config()`, fails, or returns something else.
+        ConfigError: the file does not exist, has no `config()`, raises an error, or its `config()`
+            returns something else.
     """
     known = shipped()
     file = local_path(name) if local_path(name).is_file() else known.get(name.removesuffix(".py"))
@@ -52,7 +53,7 @@ def load(name: str) -> tuple[str, Config]:
         )
     spec = importlib.util.spec_from_file_location(f"vqdit_config_{file.stem}", file)
     if spec is None or spec.loader is None:
-        raise ConfigError(f"{file} is not a Python file; a config ends in .py")
+        raise ConfigError(f"{file} is not a Python file; the name of a config must end in .py")
     module = importlib.util.module_from_spec(spec)
     if file not in known.values() and (folder := str(file.absolute().parent)) not in sys.path:
         sys.path.append(folder)  # it may import modules from its folder, also in workers
@@ -74,7 +75,7 @@ def load(name: str) -> tuple[str, Config]:
 
 
 def _where(error: BaseException, file: Path) -> str:
-    """Returns the last line of the config file that the error passed through."""
+    """Returns "FILE:LINE", the last line of the config file in the traceback of an error."""
     frames, name = traceback.extract_tb(error.__traceback__), str(file.absolute())
     lines = [frame.lineno for frame in frames if frame.filename == name]
     if isinstance(error, SyntaxError) and error.filename == name:
@@ -93,7 +94,10 @@ def _check(result: Any, file: Path) -> None:
         )
     for name, experiment in named.items():
         if not str(name).isidentifier():
-            raise ConfigError(f"{file}: experiments need names like 'tokenizer', got {name!r}")
+            raise ConfigError(
+                f"{file}: names of experiments must be Python identifiers, such as 'tokenizer', "
+                f"got {name!r}"
+            )
         try:
             from_json(to_json(experiment))
         except ConfigError as error:

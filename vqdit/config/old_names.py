@@ -69,7 +69,7 @@ def _updated(value: Any, renamed: dict[str, str]) -> Any:
 
 
 def update_source(source: str, filename: str) -> ast.Module:
-    """Parses a config file, and replaces old names of modules, classes and fields.
+    """Returns the syntax tree of a config file, in which current names replace old ones.
 
     Args:
         source: text of the file.

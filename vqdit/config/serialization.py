@@ -47,11 +47,13 @@ def to_json(value: Any) -> Any:
         raise ConfigError(f"{value} cannot be part of a config; numbers must be finite")
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    raise ConfigError(f"{value!r} cannot be part of a config; use components, tuples and numbers")
+    raise ConfigError(
+        f"{value!r} cannot be part of a config; use components, tuples, texts and numbers"
+    )
 
 
 def from_json(value: Any) -> Any:
-    """Converts JSON to components; constructs only classes of vqdit and of listed modules.
+    """Converts JSON to components; constructs only classes of vqdit and of modules in VQDIT_PARTS.
 
     Raises:
         ConfigError: a class or field is unknown, as in a file of another version, or a component
@@ -79,7 +81,7 @@ def _built(value: Any) -> Any:
     if unknown:
         raise ConfigError(
             f"{cls.__name__} has no field {', '.join(sorted(unknown))}; "
-            "the file was written by another version of vqdit"
+            "the file was written by another version of vqdit; use that version"
         )
     for name, kind in get_type_hints(cls).items():
         if name in fields and not _fits(fields[name], kind):
@@ -132,8 +134,8 @@ def _trusted(name: str) -> type[Component]:
         if isinstance(found, type) and issubclass(found, Component) and found is not Component:
             return found
     raise ConfigError(
-        f"unknown component {name[:100]!a}; the file was not written by this vqdit, or with "
-        f"{PARTS} set to a module of your own"
+        f"unknown component {name[:100]!a}; the file was written by another version of vqdit, "
+        f"or with {PARTS} set to a module of your own; use that version, and set this variable"
     )
 
 
@@ -145,9 +147,9 @@ def _is_part(module: str) -> bool:
 
 @functools.cache
 def _own(listed: str) -> tuple[str, ...]:
-    """Returns the names of modules in `listed`, the value of VQDIT_PARTS.
+    """Returns the names of the modules in `listed`, which is the value of VQDIT_PARTS.
 
-    Modules in the current folder are found, too, as with `python -m vqdit`.
+    Modules in the current folder are also found, as with `python -m vqdit`.
     """
     names = tuple(name.strip() for name in listed.split(",") if name.strip())
     if names and not {"", os.getcwd()} & set(sys.path):

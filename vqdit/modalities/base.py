@@ -100,7 +100,7 @@ class Modality(Component):
         Args:
             training: pairs of a place, for error messages, and a value, for every training cell of
                 a table's column.
-            others: such pairs for validation and test.
+            others: the same pairs for validation and test.
 
         Raises:
             ValueError: a cell cannot be part of the column; the message has its place.

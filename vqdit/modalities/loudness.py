@@ -47,9 +47,9 @@ def loudness(sound: np.ndarray, rate: int) -> float:
 
 
 def brought_to(sound: np.ndarray, rate: int, level: float) -> tuple[np.ndarray, bool]:
-    """Scales a sound to `level` LUFS, or as near to this level as it can be without clipping.
+    """Scales a sound to `level` LUFS, or to less if it would clip; also returns whether to less.
 
-    Also returns whether the result is softer than `level`. Silence stays silence.
+    Silence stays silence.
     """
     found = loudness(sound, rate)
     if found == -math.inf:

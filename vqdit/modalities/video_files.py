@@ -20,7 +20,7 @@ BT709 = 1
 
 
 def enlarged(frames: np.ndarray) -> np.ndarray:
-    """Returns frames uint8 [f, h, w, c] with even edges; enlarges small ones by an even factor.
+    """Returns uint8 [f, h, w, c] with small pixels repeated by an even factor, and even edges.
 
     H.264 halves the resolution of colour, which must not mix neighbouring pixels of small clips. An
     odd edge of a large clip is made even by repeating its last row or column.

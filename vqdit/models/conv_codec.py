@@ -54,9 +54,8 @@ class ConvCodec(Codec):
         block_width: kernel size of the first convolution of a block.
         conv_shortcut: whether a convolution of width 1 is applied to x in the blocks.
         causal: whether every output depends only on its own and earlier positions.
-        padding: kind of the values beyond the ends of a recording: "constant" (zeros), "reflect" or
-            "replicate". With "reflect", the first tokens of a causal codec depend on the later
-            positions that are mirrored.
+        padding: values beyond the ends of a recording. With "reflect", the first tokens of a causal
+            codec depend on the later positions that are mirrored.
         norm: normalisation: "weight_norm" of the kernels; or "time_group_norm" of every layer's
             output, over all positions and channels of a recording.
         dtype: precision of the convolutions; parameters and all other operations stay float32.
@@ -179,10 +178,7 @@ class ConvCodec(Codec):
         return [self.stage("convolutions", *steps, is_end=True)]
 
     def stage(self, name: str, *steps: Step, is_end: bool = False) -> Stage:
-        """Returns these layers as a windowed stage.
-
-        `is_end` is True if the outputs of the stage are samples.
-        """
+        """Returns these layers as a windowed stage; `is_end`: their outputs are samples."""
         before, after, rate = Fraction(0), Fraction(0), Fraction(1)
         for step in steps:
             is_up = step.kind == "transposed"

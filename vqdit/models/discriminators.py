@@ -97,8 +97,7 @@ class PatchGAN(Discriminator):
             `channels`.
         layers: number of layers that halve each axis.
         blur: True halves axes by a convolution of width 3 and a low-pass filter, as in VQGAN+
-            (Weber et al., "MaskBit", arXiv:2409.16211); False halves them by a strided convolution
-            of width 4.
+            (Weber et al., "MaskBit", arXiv:2409.16211); False by a strided convolution of width 4.
         dtype: precision of the convolutions; parameters, norms and logits stay float32.
     """
 

@@ -23,7 +23,7 @@ WINDOW, ONE, TWO = (1, 3, 3, 1), (1, 1, 1, 1), (1, 2, 2, 1)
 
 
 class InceptionOutput(NamedTuple):
-    """The outputs of the network.
+    """What the network gives for pictures.
 
     Attributes:
         features: last activations, averaged over positions; FID compares their distributions.

@@ -55,7 +55,7 @@ class Network(Sequence):
     """The Flax module of `DiT`, which documents the other fields.
 
     Attributes:
-        record: additional result of every block; see `vqdit.models.blocks.Block`.
+        record: kind of the additional result of every block.
         taps: numbers of the blocks, counted from 1, after which the tokens are returned.
         alone: name of a modality that is computed separately from the others, or "". With a cache,
             only the tokens of this modality are computed. Without a cache, only the tokens of the

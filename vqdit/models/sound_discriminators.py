@@ -88,8 +88,8 @@ class MultiSTFT(SoundDiscriminator):
 
     The defaults are those of EnCodec (Défossez et al., arXiv:2210.13438, section 3.4). With
     `bands=(0.0, 0.1, 0.25, 0.5, 0.75, 1.0)`, `dilations=(1, 1, 1)` and three windows it is the
-    multi-band discriminator of DAC (Kumar et al., arXiv:2306.06546, section 3.3): each band has its
-    own layers, except for the last layer, which all bands share.
+    multi-band discriminator of DAC (Kumar et al., arXiv:2306.06546, section 3.3): each band has
+    its own layers except the last.
 
     Attributes:
         windows: window lengths of the transforms in samples; the hop is a quarter of each.

@@ -51,8 +51,8 @@ def routed(inputs: Named[Tokens], route: str) -> list[str]:
 def spans(inputs: Named[Tokens], patch: int, doubled: Collection[str] = ()) -> dict[str, slice]:
     """Returns the slice of the sequence with the tokens of each modality.
 
-    For modalities in `doubled`, whose noised tokens are followed by clean tokens, the slice has
-    only the noised tokens.
+    For modalities in `doubled`, whose noised tokens are followed by clean ones, it is the slice of
+    the noised tokens.
     """
     found, start = {}, 0
     for name in routed(inputs, "tokens"):

@@ -174,7 +174,7 @@ class VideoAutoencoder(LeveledAutoencoder):
     ) -> tuple[Clips, Any]:
         """Decodes a chunk of latents of any number of frames; see `encode_chunk`.
 
-        With upsampling="linear", some decoded frames are returned only with the next chunk.
+        With upsampling="linear" some frames wait for the next chunk.
         """
         return _chunk(self.decoder(channels), params["decoder"], z, cache, last)
 

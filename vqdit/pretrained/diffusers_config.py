@@ -25,7 +25,7 @@ def read(folder: Path) -> dict[str, Any] | None:
 
 
 def whole(config: dict[str, Any], name: str, default: Any = MISSING, most: int = LARGEST) -> int:
-    """Returns the field `name`, or the default; it must be an integer from 1 to `most`."""
+    """Returns a field that is an integer from 1 to `most`."""
     return _field(
         config,
         name,
@@ -47,14 +47,14 @@ def positive(config: dict[str, Any], name: str, default: float) -> float:
 
 
 def flag(config: dict[str, Any], name: str, default: bool = True) -> bool:
-    """Returns the field `name`, or the default; it must be true or false."""
+    """Returns a field that is true or false."""
     return _field(config, name, default, "true or false", lambda value: isinstance(value, bool))
 
 
 def listed(
     config: dict[str, Any], name: str, kind: type, most: int, default: Any = MISSING
 ) -> list[Any]:
-    """Returns the field `name`, or the default; it must be a list of 1 to `most` of `kind`."""
+    """Returns a field that is a list of 1 to `most` values of a type."""
     kinds = (int, float) if kind is float else (kind,)
     return _field(
         config,
@@ -70,7 +70,7 @@ def listed(
 
 
 def same(config: dict[str, Any], name: str, *values: Any) -> None:
-    """Raises ValueError unless the field `name` is absent or has one of the given values."""
+    """Raises ValueError unless a field is absent or has one of the given values."""
     if name in config and config[name] not in values:
         *others, last = map(repr, values)
         such = f"{', '.join(others)} or {last}" if others else last

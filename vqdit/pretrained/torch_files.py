@@ -129,7 +129,7 @@ class _Storage(NamedTuple):
 
 
 def _called(function: Global, arguments: tuple[Any, ...]) -> Any:
-    """Returns the object that a call in the pickle of a checkpoint stands for."""
+    """Returns the object for a call in the pickle of a checkpoint."""
     match function, arguments:
         case ("collections", "OrderedDict"), _:
             return {}

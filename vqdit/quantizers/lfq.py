@@ -174,7 +174,7 @@ def _bit_entropy(logits: Vectors) -> Vectors:
 
 
 def _group_entropy(logits: Float[Array, "n g"], weight: Float[Array, " n"]) -> Float[Array, ""]:
-    """Returns the entropy H(E_t p_t) in nats of the mean distribution over the codes of g bits."""
+    """Returns the entropy in nats of the distribution over 2^g codes, averaged over tokens."""
     g = logits.shape[-1]
     bits = (np.arange(2**g)[:, None] >> np.arange(g)) & 1  # 2^g g
     one, zero = jax.nn.log_sigmoid(logits), jax.nn.log_sigmoid(-logits)

@@ -28,7 +28,7 @@ class Step(NamedTuple):
         prediction: the network's prediction at t.
         x_t: the noisy tokens at t.
         t: the time at which the step starts.
-        s: the time at which the step ends.
+        s: the time at which it ends.
         carry: the carry returned by the previous step, or by `Sampler.init` before the first.
     """
 
@@ -73,7 +73,7 @@ class Sampler(Component):
         return getattr(self, "temperature", 1.0)
 
     def times(self, process: Process, times: Float[Array, " times"]) -> Float[Array, " times"]:
-        """Returns the times of the steps; `times` are equally spaced. Default: `times` unchanged.
+        """Returns the times of the steps. Default: `times`, equally spaced from 1 to 0.
 
         Implementations must not change the first and the last time, and equal neighbours must stay
         equal.

@@ -31,8 +31,7 @@ class BlockNetwork(NamedTuple):
         predict: (cache, start) -> network; returns the network for the block whose first code has
             the position `start`.
         keep: (cache, codes, start) -> cache; adds a finished block at the position `start`.
-        with_room: (cache, room, more) -> cache; enlarges a cache with room for `room` codes by room
-            for `more` codes.
+        with_room: (cache, old, new) -> cache; enlarges the cache from `old` to `new` codes.
     """
 
     others: Callable[[], Kept]

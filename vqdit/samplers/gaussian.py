@@ -69,7 +69,7 @@ def denoise(
     s: Float[Array, ""],
     eta: float,
 ) -> Latents:
-    """Returns x_s by the formula of this module's docstring."""
+    """Returns x_s by the formula above."""
     alpha_s, sigma_s = process.alpha(s), process.sigma(s)
     if eta == 0.0:
         return alpha_s * x_0 + sigma_s * eps

@@ -222,7 +222,7 @@ class Adversary(Component):
 
 
 def _mean(values: list[Float[Array, " b"]]) -> Float[Array, " b"]:
-    """Returns, for each example, the mean of the values of a discriminator's networks."""
+    """Returns the mean over the networks of a discriminator."""
     total = values[0]
     for value in values[1:]:
         total = total + value
@@ -239,8 +239,8 @@ class Waiting(NamedTuple):
 def starting_at(start: int, inner: optax.GradientTransformation) -> optax.GradientTransformation:
     """Returns an optimizer that skips the first `start` updates; they leave its state unchanged.
 
-    Zero gradients in these steps would not be equivalent: weight decay would change the parameters,
-    Adam's averages would include zeros, and the schedule would advance.
+    Zero gradients would not be equivalent: weight decay would change the parameters, Adam's
+    averages would include zeros, and the schedule would advance.
     """
 
     def init(params: Params) -> Waiting:

@@ -50,7 +50,7 @@ def own_times(
         distribution: the distribution of times.
         index: the row of each example in the global batch.
         size: number of examples in the global batch.
-        shape: number of blocks, and number of codes in a block.
+        shape: number of blocks, and codes in each.
 
     Returns:
         The time of every position.

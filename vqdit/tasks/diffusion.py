@@ -191,7 +191,7 @@ class DiffusionTask(NoisingTask):
     def _length_loss(
         self, name: str, x: Named[X], predictions: Named[Array], batch: Batch
     ) -> tuple[Float[Array, " b"], Bool[Array, " b"]]:
-        """Returns -log p(length) of every example in nats, and whether its length is unknown."""
+        """Returns -log p(length) of every example in nats, and where the length is unknown."""
         length = self.space(name).token_lengths(jnp.sum(batch.mask[name], axis=1))
         is_unknown = x[lengths.of(name)][:, 0, 0] == lengths.UNKNOWN
         return lengths.surprise(predictions[lengths.of(name)], length), is_unknown

@@ -94,7 +94,7 @@ class StoredEdit(NamedTuple):
         return self._replace(**{name: part[index % len(part)] for name, part in arrays.items()})
 
     def cut(self, positions: int, tokens: int) -> "StoredEdit":
-        """Returns the edit with the first `positions` and the first `tokens` of every example."""
+        """Returns the edit with only the first positions and tokens of every example."""
         return self._replace(
             values=self.values[:, :positions],
             mask=self.mask[:, :positions],

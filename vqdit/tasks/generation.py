@@ -140,7 +140,7 @@ class GenerationTask(MultimodalTask):
         """Returns the request with a drawn length for each wanted target whose length is unknown.
 
         Lengths are drawn one after the other, each given the previous ones, with the temperature of
-        the target's sampler. If `samplers` is None, the samplers of the config are used.
+        the target's sampler; None uses the samplers of the config.
         """
         samplers = samplers or self._samplers
         for name in self.variable:

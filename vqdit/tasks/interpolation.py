@@ -165,7 +165,7 @@ def mixed_codes(
 ) -> Int[Array, "b l q"]:
     """Returns codes of `second` at a fraction `share` of the positions, of `first` elsewhere.
 
-    Each position has a random number u ~ U(0, 1), and the codes of `second` if u < `share`.
+    Each position has a uniform random number, and has the codes of `second` if `share` exceeds it.
     """
     length = first.shape[1]
     turns = jax.vmap(lambda key: jax.random.uniform(key, (length, 1)))(keys)  # in [0, 1)

@@ -39,7 +39,7 @@ def tokens(longest: int) -> Tokens:
 
 
 def codes(length: Int[Array, " b"]) -> Int[Array, "b 1 1"]:
-    """Returns lengths as codes [b, 1, 1], as the network takes them."""
+    """Returns lengths in the shape of the network's input."""
     return length.astype(jnp.int32)[:, None, None]
 
 

@@ -41,8 +41,7 @@ def cut_to_length(task: GenerationTask, padded: Named[np.ndarray]) -> Named[np.n
 
     Args:
         task: the task of the model.
-        padded: stored examples, keyed by name; and for each name of a modality of variable length,
-            under the key `lengths.of(name)`, the numbers of tokens.
+        padded: stored examples by name, and numbers of tokens by `lengths.of` of the name.
     """
     each = {lengths.of(name): name for name in task.variable}
     found = {name: values for name, values in padded.items() if name not in each}

@@ -151,7 +151,7 @@ class TokenizerSpace(TokenSpace):
     Attributes:
         tokenizer: the tokenizer.
         posterior: latents for training from a normal posterior: its mean, or a sample.
-        codebooks: number of codes per position that are used, from the first; 0 means all.
+        codebooks: number of codes per position, the first ones; 0 means all.
     """
 
     tokenizer: AutoencoderTask

@@ -13,9 +13,9 @@ from vqdit.modalities.video_files import gif, mp4, video_html
 
 
 class Sounds:
-    """The sounds of samples, which their clips have too.
+    """The sounds that accompany the clips of samples.
 
-    There are none if the samples have no sounds, or several of them.
+    Clips are written without sound if the samples have no modality of sounds, or several.
     """
 
     def __init__(self, model: Any, samples: Mapping[str, np.ndarray]) -> None:
@@ -26,7 +26,7 @@ class Sounds:
             self._sounds, self._rate = modality.repack(samples[found[0]]), modality.rate
 
     def mp4(self, number: int, clip: np.ndarray, fps: float) -> bytes:
-        """Returns the clip of a sample as an MP4 file with its sound."""
+        """Returns the clip of sample `number` as an MP4 file, with its sound if there is one."""
         sound = None if self._sounds is None else self._sounds[number]
         return mp4(clip, fps, sound, self._rate)
 
@@ -39,13 +39,13 @@ def write_clips(
     Args:
         video: modality of the clips.
         clips: stored clips, uint8 [n, f, h, w, c].
-        sounds: their sounds.
+        sounds: the sounds of the clips.
         folder: folder of the files.
         name: name of the clips' column.
-        shown: largest number of clips in the GIF, and of results.
+        shown: largest number of clips in the GIF and in the result.
 
     Returns:
-        The first clips as HTML.
+        The first `shown` clips as HTML.
     """
     found = []
     for number, file in enumerate(numbered(name, ".mp4", len(clips))):

@@ -61,10 +61,10 @@ def save_use(counts: list[np.ndarray], file: Path) -> None:
 
 
 def appearance(tokenizer: Tokenizer, counts: list[np.ndarray]) -> np.ndarray:
-    """Returns a picture of the most frequent codes; each is decoded from all positions equal to it.
+    """Returns a picture of the most frequent codes, each decoded alone.
 
-    Each codebook begins a new row; the codes of the other codebooks are absent (-1). Sounds are
-    drawn by their modality.
+    For each code, all positions have this code, and the codes of other codebooks are absent (-1).
+    Each codebook begins a new row. Sounds are drawn as spectrograms.
 
     Returns:
         uint8 [h, w, c].

@@ -39,7 +39,7 @@ def write_explanation(
         first: number of samples to explain.
 
     Returns:
-        Parts of the page.
+        The parts of the HTML page.
     """
     why = explain(model, num, **settings, first=first)
     with style():
@@ -94,7 +94,7 @@ def _explain(model: Any, num: int, why: Explanation, out: Path) -> list[Part]:
 
 
 def coloured_texts(why: Explanation, found: Sequence[Attribution]) -> Cards:
-    """Returns texts with coloured regions; the number of a region is shown under the pointer."""
+    """Returns texts whose regions are coloured by their influence; tooltips show the values."""
     return Cards(
         {
             f"for the {name}, {view}": [
@@ -195,7 +195,7 @@ def _attribution_caption(why: Explanation, found: Sequence[Attribution], name: s
 
 
 def _most(found: Sequence[Attribution], name: str, field: str) -> str:
-    """Describes the region with the largest change, and its sample."""
+    """Describes the region that changes a result most, and its sample."""
     values = [
         (float(value), region, one.sample)
         for one in found

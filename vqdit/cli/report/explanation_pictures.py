@@ -29,7 +29,7 @@ NUMBERED = 64
 
 
 def draw_attention(why: Explanation) -> Figure:
-    """Draws attention in percent: a row per pair of modalities, a column per step.
+    """Draws the attention from each generated modality to every modality in percent, per step.
 
     The column "even" shows uniform attention to all tokens, for comparison.
     """
@@ -144,7 +144,7 @@ def draw_looked(model: Any, why: Explanation, sample: int) -> Figure:
 def draw_attribution(
     model: Any, why: Explanation, found: Sequence[Attribution], name: str
 ) -> Figure:
-    """Draws the support of one result by the regions of every given example."""
+    """Draws how much each region of the given examples supports the result `name`."""
     source, scale = found[0].source, scale_of(found, name)
     rows = [(one, f"sample {one.sample}") for one in found]
     if (mean := _mean(why, found)) is not None:
@@ -180,7 +180,7 @@ def draw_attribution(
 def _draw_bars(
     axes: Axes, one: Attribution, name: str, fields: Sequence[str], scale: float
 ) -> None:
-    """Draws a group of bars per region, one bar per view."""
+    """Draws a group of bars per region, with one bar for each of the `fields` of an attribution."""
     at, width = np.arange(len(one.regions)), 0.8 / len(fields)
     for number, field in enumerate(fields):
         values = getattr(one, field)[name]
@@ -234,7 +234,7 @@ def _mean(why: Explanation, found: Sequence[Attribution]) -> Attribution | None:
 
 
 def scale_of(found: Sequence[Attribution], name: str) -> float:
-    """Returns the largest absolute change of a result, which is drawn in saturated red or blue."""
+    """Returns the largest absolute change of a result; it scales the colours and the digits."""
     values = [
         part for one in found for part in (*one.change[name], *one.alone[name], one.whole[name])
     ]
@@ -275,7 +275,7 @@ def _drawn(model: Any, why: Explanation, name: str, sample: int) -> np.ndarray:
 
 
 def _marks(model: Any, why: Explanation, name: str, sample: int) -> list[tuple[float, str]]:
-    """Returns centre and name of every region of an example whose tokens are a sequence."""
+    """Returns the centre position and the name of every region of a sequence of tokens."""
     if name not in why.results or len(why.grids[name]) > 1:
         return []
     example = np.asarray(why.results[name][sample])

@@ -55,7 +55,7 @@ def heat(
     texts: Sequence[Sequence[str]] = (),
     **options: Any,
 ) -> Any:
-    """Draws a matrix as coloured cells, with optional texts in the cells."""
+    """Draws a matrix as coloured cells; `limits` are the values of the first and last colour."""
     image = axes.imshow(values, cmap=cmap, vmin=limits[0], vmax=limits[1], **options)
     low, high = limits
     for (row, column), value in np.ndenumerate(values) if len(texts) else ():
@@ -67,14 +67,14 @@ def heat(
 
 
 def show_picture(axes: Axes, picture: np.ndarray, title: str = "") -> None:
-    """Draws uint8 [h, w, c] without ticks."""
+    """Draws a picture uint8 [h, w, c] without axis ticks."""
     picture = picture[..., 0] if picture.shape[-1] == 1 else picture
     axes.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     axes.set(xticks=[], yticks=[], title=title)
 
 
 def signed(value: Any, scale: float) -> str:
-    """Returns a number with its sign, with digits that suit numbers up to `scale`."""
+    """Returns a number with its sign, and with as many digits as suit numbers up to `scale`."""
     digits = max(1, 1 - math.floor(math.log10(scale)))
     shown = f"{value:+.{digits}f}"
     return shown if float(shown) else f"{0.0:.{digits}f}"

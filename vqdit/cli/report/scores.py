@@ -1,4 +1,4 @@
-"""Reports of metrics of sets: as text, and what differs between two of them."""
+"""Formats reports of metrics of picture sets as text, and compares two reports."""
 
 import math
 from collections.abc import Mapping
@@ -44,7 +44,7 @@ def compare(first: Mapping[str, Any], second: Mapping[str, Any], names: tuple[st
     Args:
         first: a report.
         second: another report.
-        names: how both are called.
+        names: names of the two reports, which the result shows.
     """
     a, b = flat(first["protocol"]), flat(second["protocol"])
     keys = [key for key in {**a, **b} if a.get(key) != b.get(key)]

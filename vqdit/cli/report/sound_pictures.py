@@ -20,7 +20,7 @@ TICKS = (125, 250, 500, 1000, 2000, 4000, 8000, 16000)
 
 
 def mel_levels(sound: Int[np.ndarray, "n *_"], rate: int) -> Float[np.ndarray, "m k"]:
-    """Returns the levels of m mel bands in k frames in dB, 0 for a sine at full scale.
+    """Returns levels [m, k] of m mel bands in k frames, in dB relative to a sine at full scale.
 
     Frames have a Hann window of about 32 ms. Channels are averaged.
     """
@@ -35,7 +35,7 @@ def mel_levels(sound: Int[np.ndarray, "n *_"], rate: int) -> Float[np.ndarray, "
 
 
 def draw_mels(sounds: Mapping[str, Int[np.ndarray, "n *_"]], rate: int) -> Figure:
-    """Draws the spectrograms of sounds, the first on top; the first determines the colour scale."""
+    """Draws spectrograms below each other; the first one determines the colour scale of all."""
     levels = {name: mel_levels(sound, rate) for name, sound in sounds.items()}
     top = float(next(iter(levels.values())).max())
     figure = new_figure(9.0, 0.3 + 2.2 * len(sounds))

@@ -63,7 +63,7 @@ def text_table(found: Mapping[str, Mapping[str, Any]], judge: str = "") -> str:
 
 
 def _block(found: Mapping[str, Mapping[str, Any]], name: str, judge: str) -> Iterator[str]:
-    """Yields the lines of one text."""
+    """Yields the lines of the table for one text."""
     own = {metric: values[name] for metric, values in found.items() if name in values}
     yield _line(name, "generated", "real")
     notes = []
