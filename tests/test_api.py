@@ -127,7 +127,7 @@ def test_standardised_images_go_in_and_out_as_floats(tokenizer, images):
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (np.nan, r"encode needs finite numbers, got nan at \[1, 2, 3, 0\], the first of 1;"),
+        (np.nan, r"encode needs finite numbers, got nan at \[1, 2, 3, 0\] \(1 in total\);"),
         (np.inf, r"got inf at \[1, 2, 3, 0\]"),
         (200.0, r"encode takes float32 in \[-1, 1\], got 0 to 200; scale the data"),
     ],

@@ -22,8 +22,8 @@ def require_finite(x: np.ndarray, method: str) -> None:
     if len(wrong):
         where = ", ".join(map(str, wrong[0]))
         raise ValueError(
-            f"{method} needs finite numbers, got {x[tuple(wrong[0])]} at [{where}], the first "
-            f"of {len(wrong)} such values; check the code that made them"
+            f"{method} needs finite numbers, got {x[tuple(wrong[0])]} at [{where}] "
+            f"({len(wrong)} in total); check the code that made them"
         )
 
 
