@@ -132,9 +132,9 @@ def test_sfid_compares_the_spatial_features_alone(there, tmp_path, monkeypatch, 
     np.testing.assert_allclose(found, [expected] * 2, rtol=1e-6)
     np.savez(tmp_path / "plain.npz", mu=np.zeros(3), sigma=np.eye(3))
     message = refused("evaluate", *args, *how, f"--reference={tmp_path}/plain.npz")
-    assert "statistics only, and not those of sfid, which needs the pictures" in message
+    assert "has only statistics, and not those of sfid, which needs the pictures" in message
     message = refused("evaluate", *args, PIXELS, "--reference=b")
-    assert "is the distance in the features of Inception, and pixels is not; measure fd" in message
+    assert "needs the features of Inception, got the features pixels; measure fd" in message
 
 
 def test_splits_sources_and_sizes(there, tmp_path):
