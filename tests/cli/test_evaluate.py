@@ -12,9 +12,9 @@ from tests import tiny
 from vqdit.cli.agreement import table
 from vqdit.cli.main import main
 from vqdit.data import Data, Digits, FashionMNIST, ImageFolder, Missing, SpokenFashion
-from vqdit.evaluation.evaluate import measure_agreement
+from vqdit.evaluation.evaluate import measure_agreement, score_images
 from vqdit.evaluation.intervals import wilson
-from vqdit.evaluation.recognizers import complete_source, recognizers_for
+from vqdit.evaluation.recognizers import CLASSES, classes_of, complete_source, recognizers_for
 from vqdit.inference import loading
 from vqdit.modalities import Label
 from vqdit.tasks import Condition
@@ -61,7 +61,7 @@ class Fake:
     """Answers with real examples of the class that was given, or of any class at all."""
 
     def __init__(self, held_out, conditions=(), is_random=False, spoiled=()):
-        targets = {name: None for name in NAMES if name not in conditions}
+        targets = {name: None for name in held_out if name not in (*conditions, CLASSES)}
         self.task = SimpleNamespace(
             targets=Named(targets), conditions=Named(dict.fromkeys(conditions))
         )
@@ -72,7 +72,7 @@ class Fake:
         given = {name: items[np.arange(num) % len(items)] for name, items in given.items()}
         self.calls.append((num, given, want, guidance, seed, batch_size))
         known = {name: items for name, items in given.items() if (np.asarray(items) != -1).any()}
-        rows = np.arange(num) % len(self.held_out["label"])
+        rows = np.arange(num) % len(classes_of(self.held_out))
         for name, items in known.items():
             place = {np.asarray(item).tobytes(): i for i, item in enumerate(self.held_out[name])}
             rows = self.another([place[np.asarray(item).tobytes()] for item in items])
@@ -86,7 +86,7 @@ class Fake:
 
     def another(self, rows):
         """Another example of the same class each."""
-        labels = self.held_out["label"]
+        labels = classes_of(self.held_out)
         return np.asarray([self.random.choice(np.flatnonzero(labels == labels[i])) for i in rows])
 
 
@@ -172,6 +172,35 @@ def test_more_samples_than_training_examples_are_compared_in_equal_number(
 ):
     found = measure_agreement(Fake(held_out), recognizers, few, held_out, num=150, batch_size=50)
     assert found["images"]["count"] == 100
+
+
+def test_pictures_are_known_by_what_they_are_and_not_by_their_name(held_out, few, recognizers):
+    names = {"audio": "cry", "image": "photo", "label": "species", "text": "caption"}
+    theirs, real = (
+        {**{names[name]: array for name, array in part.items()}, CLASSES: part["label"]}
+        for part in (few, held_out)
+    )
+    judges = {names[name]: recognizer for name, recognizer in recognizers.items()}
+    found = measure_agreement(Fake(real), judges, theirs, real, num=50)
+    assert (found["images"]["name"], found["images"]["count"]) == ("photo", 50)
+    assert found["images"]["coverage"]["of"] == "species>photo"
+
+    class Scores:
+        """Finds the right candidate, but for the first picture."""
+
+        task = SimpleNamespace(targets=Named(dict.fromkeys(names.values())))
+
+        def score(self, given, candidates, **how):
+            assert list(given) == ["photo"]
+            ((name, values),) = candidates.items()
+            wanted = real[name] if name == "species" else np.asarray(real[name])
+            right = (wanted[:, None] == values).astype(float)
+            return right * np.where(np.arange(len(right)) == 0, -1.0, 1.0)[:, None]
+
+    rates = score_images(Scores(), judges, theirs, real)
+    assert set(rates) == {"species", "caption"}
+    expected = 1 - 1 / len(held_out["label"])
+    assert all(rate["value"] == pytest.approx(expected) for rate in rates.values())
 
 
 def test_too_few_samples_are_refused(held_out, few, recognizers):

@@ -1,7 +1,7 @@
 """Evaluation of a generator with recognisers: agreement of modalities, image quality, scoring."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 HELD_OUT = ("validation", "test")
 MAX_CANDIDATES = 64
 """Largest number of distinct texts or labels that scoring compares."""
+OTHERS = 2
 
 
 def draw(source: Source, splits: tuple[str, ...], count: int) -> Values:
@@ -73,9 +74,15 @@ def measure_agreement(
         for name, recognizer in recognizers.items()
     }
     record = {"recognisers": real, "pairs": pairs, "joint": joint}
-    if "image" in samples:
-        record["images"] = _images(conditional, samples["image"], train, held_out)
+    if picture := first_picture(sampling.targets, held_out):
+        record["images"] = _images(picture, conditional, samples[picture], train, held_out)
     return record
+
+
+def first_picture(names: Iterable[str], values: Values) -> str | None:
+    """Returns the first of the modalities whose values are pictures of one size, if any is."""
+    found = (n for n in names if values[n].dtype == np.uint8 and values[n].ndim == 4)
+    return next(found, None)
 
 
 class _Sampling(NamedTuple):
@@ -119,8 +126,9 @@ class _Sampling(NamedTuple):
 def _pairs(
     sampling: _Sampling, recognizers: Mapping[str, Recognizer]
 ) -> tuple[dict[str, Any], Values]:
-    """Returns the coherence of each pair of modalities, and generated images by given modality."""
+    """Returns the coherence of every pair of modalities, and pictures by given modality."""
     pairs, images = {}, {}
+    picture = first_picture(sampling.targets, sampling.held_out)
     for given in [*sampling.targets, *sampling.conditions]:
         for want in sampling.targets:
             if given == want:
@@ -133,7 +141,7 @@ def _pairs(
                 "recognised": recognised(classes)._asdict(),
             }
             log.info("%s>%s: %.3f", given, want, coherent.value)
-            if want == "image":
+            if want == picture:
                 images[given] = values
     return pairs, images
 
@@ -153,33 +161,41 @@ def _joint(
 
 
 def _images(
-    conditional: Values, joint: np.ndarray, train: Values, held_out: Values
+    name: str, conditional: Values, joint: np.ndarray, train: Values, held_out: Values
 ) -> dict[str, Any]:
     """Measures coverage and Frechet distance of images.
 
     Args:
+        name: name of the pictures.
         conditional: images generated from one other modality, by its name.
         joint: images of unconditional samples, generated together with all other modalities.
         train: real training values.
         held_out: real values that the model has not seen.
     """
-    count = min(len(joint), len(train["image"]))
-    record: dict[str, Any] = {"count": count}
-    given = next((name for name in ("label", "text", *conditional) if name in conditional), None)
-    if given:
-        real = pixels(held_out["image"])
+    count = min(len(joint), len(train[name]))
+    record: dict[str, Any] = {"name": name, "count": count}
+    if conditional:
+        given = min(conditional, key=lambda other: _order(held_out[other]))
+        real = pixels(held_out[name])
         record["coverage"] = {
-            "of": f"{given}>image",
+            "of": f"{given}>{name}",
             "samples": coverage(real, pixels(conditional[given][:count])),
-            "training": coverage(real, pixels(train["image"][:count])),
+            "training": coverage(real, pixels(train[name][:count])),
         }
-    features = ImageFeatures(train["image"], classes_of(train))
-    real = features(held_out["image"])
+    features = ImageFeatures(train[name], classes_of(train))
+    real = features(held_out[name])
     record["frechet"] = {
         "samples": frechet(features(joint[:count]), real),
-        "training": frechet(features(train["image"][:count]), real),
+        "training": frechet(features(train[name][:count]), real),
     }
     return record
+
+
+def _order(values: np.ndarray) -> int:
+    """Returns 0 for labels, 1 for texts, and `OTHERS` for all other modalities."""
+    if values.ndim > 1 or not len(values):
+        return OTHERS
+    return 0 if values.dtype.kind in "iu" else 1 if isinstance(values[0], str) else OTHERS
 
 
 def score_images(
@@ -197,7 +213,7 @@ def score_images(
     Args:
         generator: has `score` and `task` as `vqdit.inference.generator.Generator` does.
         recognizers: a recogniser for each modality of the model.
-        train: real training values, whose distinct texts and labels are the candidates.
+        train: real training values; the distinct values of texts and labels are the candidates.
         held_out: real values of images that the model has not seen.
         rounds: network evaluations per score.
         seed: seed of the noise.
@@ -207,15 +223,18 @@ def score_images(
         Accuracy, keyed by modality of the candidates.
     """
     found = {}
-    for name in ("label", "text"):
-        if name not in generator.task.targets or "image" not in held_out:
+    picture = first_picture(held_out, held_out)
+    if picture is None:
+        return found
+    for name in generator.task.targets:
+        if _order(train[name]) == OTHERS:
             continue
         candidates = np.unique(train[name])
         if len(candidates) > MAX_CANDIDATES:
             log.info("scoring skips %s, which has too many candidates: %d", name, len(candidates))
             continue
         scores = generator.score(
-            {"image": held_out["image"]},
+            {picture: held_out[picture]},
             {name: candidates},
             rounds=rounds,
             seed=seed,
@@ -223,5 +242,5 @@ def score_images(
         )
         best = recognizers[name].predict(candidates[scores.argmax(axis=1)])
         found[name] = coherence(best, classes_of(held_out))._asdict()
-        log.info("image>%s by score: %.3f", name, found[name]["value"])
+        log.info("%s>%s by score: %.3f", picture, name, found[name]["value"])
     return found
