@@ -73,7 +73,10 @@ class LeveledAutoencoder(Autoencoder):
     # The methods below apply layers. Compact methods of encoder and decoder call them.
 
     def fold(self, x: Grid) -> Grid:
-        """Folds patches of the data into channels: [b, *size, c] -> [b, *size / p, p^n c]."""
+        """Folds patches of the data into channels: [b, *size, c] -> [b, *size / p, p^n c].
+
+        p is the field `patch`.
+        """
         return folded(x, self.patch)
 
     def first(self, x: Grid, width: int, use_bias: bool = True) -> Grid:
@@ -184,7 +187,10 @@ def _masks(mask: Mask, levels: int) -> list[Any]:
 
 
 def folded(x: Grid, patch: int) -> Grid:
-    """Folds patches of a grid of n axes into channels: [b, *size, c] -> [b, *size / p, p^n c]."""
+    """Folds patches of a grid of n axes into channels: [b, *size, c] -> [b, *size / p, p^n c].
+
+    p is `patch`, the edge of a patch in positions.
+    """
     size = x.shape[1:-1]
     h = fold(x.reshape(len(x), -1, x.shape[-1]), size, patch)
     return h.reshape(len(x), *(edge // patch for edge in size), -1)

@@ -30,7 +30,7 @@ class Heun(GaussianSampler):
         return 2
 
     def init(self, process: Process, x_1: Latents, times: Float[Array, " times"]) -> Carry:
-        """Returns the carry: the slope at t."""
+        """Returns the carry, which holds the slope at t from the first step on; initially 0."""
         del process, times
         return jnp.zeros_like(x_1)
 

@@ -168,7 +168,7 @@ class Layout(NamedTuple):
 def arrange(modality: Text, parts: Sequence[Piece], *, is_whole: bool) -> Layout:
     """Returns the layout of pieces in which all gaps have lengths, except for a gap at the end.
 
-    If the text is whole and texts are padded, the positions after it are known padding.
+    If the text is whole and texts are padded, the positions after the text are known padding.
     """
     codes = np.zeros(modality.length, modality.dtype)
     keep, gaps = np.zeros(modality.length, bool), np.zeros(modality.length, bool)
