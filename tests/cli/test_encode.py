@@ -121,11 +121,13 @@ def test_tokens_of_another_tokenizer_are_refused(encoded):
     with pytest.raises(ValueError) as error:
         task.check(features | {"image": wrong})
     assert str(error.value) == (
-        "'image' in the data was encoded by the tokenizer 0123456789abcdef into (4, 4, 1), but "
-        f"'{encoded / 'codes'}' is the tokenizer {own} with tokens (4, 4, 1); encode the data with "
-        "it (vqdit encode), or name the tokenizer of the data"
+        "'image' in the data was encoded by the tokenizer 0123456789abcdef into tokens (4, 4, 1), "
+        f"but '{encoded / 'codes'}' is the tokenizer {own} with tokens (4, 4, 1); encode the data "
+        "with it (vqdit encode), or name the tokenizer of the data"
     )
-    with pytest.raises(ValueError, match="was encoded by the tokenizer .* into .4, 4, 6., but"):
+    with pytest.raises(
+        ValueError, match="was encoded by the tokenizer .* into tokens .4, 4, 6., but"
+    ):
         task.check(data(encoded, "latents").features())
     # Before the tokenizer is loaded, its shape is all that is known of it.
     found = dataclasses.replace(task, fingerprints=Named())

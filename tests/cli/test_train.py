@@ -176,7 +176,7 @@ def test_options_of_the_command_itself(refused, mine):
             "pair.py",
             ["--generator.task.conditions.label.modality.classes=7"],
             "generator: 'label' has 10 classes in the data and 7 in the config; "
-            "they must be the same",
+            "both numbers must be equal",
         ),
         (
             "pair.py",

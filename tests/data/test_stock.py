@@ -190,7 +190,7 @@ def test_other_names_of_its_features_can_be_given():
 def test_a_feature_that_it_lacks_is_refused_with_those_it_has(fields):
     prepare()
     (name,) = fields.values()
-    match = f"tiny_pictures has no feature '{name}'; it has: image, label"
+    match = f"tiny_pictures has no feature '{name}'; choose one of: image, label"
     with pytest.raises(ValueError, match=match):
         TFDS(name="tiny_pictures", **fields).features()
 
