@@ -37,7 +37,9 @@ class Batch(NamedTuple):
     shares: Named[Float[Array, ""]] = Named()
 
     def weighted(self, name: str, mean: Float[Array, ""]) -> Float[Array, ""]:
-        """Returns a mean of this part times its share; the average over the parts is exact.
+        """Returns a mean of this part times its share.
+
+        The average of the results over the parts is the mean of the batch.
 
         Args:
             name: name of the mean in `shares`.

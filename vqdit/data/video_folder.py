@@ -188,6 +188,6 @@ class VideoFolder(Recorded):
 
 
 def _sounds_beside(file: Path) -> list[Path]:
-    """Returns the sound files beside a video that have its name."""
+    """Returns the sound files in a video's folder that have the same name as the video."""
     endings = [ending for ending in SOUNDS if ending not in SUFFIXES]
     return [sound for ending in endings if (sound := file.with_suffix(ending)).is_file()]

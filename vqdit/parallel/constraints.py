@@ -45,7 +45,7 @@ def several_weights(kernel: Array, name: str, count: int) -> list[Array]:
 
 
 def per_device(function: Callable[..., Array], *arrays: Array) -> Array:
-    """Runs a function that the compiler cannot partition on each device, with the device's shards.
+    """Runs a function on each device with the device's shards, as the compiler cannot partition it.
 
     Args:
         function: a function such as attention, whose result has the shape of its first argument.
