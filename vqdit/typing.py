@@ -103,7 +103,7 @@ class Component:
 
 @functools.cache
 def _choices(cls: type[Component]) -> dict[str, tuple[Any, ...]]:
-    """Returns, by field, the allowed values that its type, or the type of its items, lists."""
+    """Returns the allowed values of each field whose type, or type of items, is a Literal."""
     found = {}
     with contextlib.suppress(NameError):  # a local class may use types of its function
         for name, kind in get_type_hints(cls).items():

@@ -217,10 +217,10 @@ def test_a_process_is_told_how_many_codes_there_are():
     assert UniformState().bind((K, K)) == UniformState(codes=K)
     assert Masked().bind((K,)) == Masked() and Flow().bind((4,)) == Flow()
     with pytest.raises(
-        ValueError, match="codes=5, but its tokens have codebooks of 3 codes; leave codes=0"
+        ValueError, match="codes=5, but its tokens have codebooks of 3 codes; set codes=0"
     ):
         UniformState(codes=5).bind((K,))
-    with pytest.raises(ValueError, match="one size"):
+    with pytest.raises(ValueError, match="codebooks of equal size"):
         UniformState().bind((K, 5))
     with pytest.raises(ValueError, match="codes=0; use process.bind"):
         UniformState().prior(jax.random.split(jax.random.key(0), 2), (4, 1))

@@ -71,7 +71,8 @@ class Batches:
         order: endless order of the row numbers.
         bucket: bucket of every row.
         size: rows in a batch.
-        seed: seed of the order of the batches within a window.
+        seed: seed of the order of the batches within a window. A window is a number of successive
+            batches, whose rows are sorted by bucket and then divided into batches.
     """
 
     def __init__(self, order: Any, bucket: Int[np.ndarray, " n"], size: int, seed: int) -> None:

@@ -22,7 +22,7 @@ def coherence(classes: Int[np.ndarray, " b"], wanted: Int[np.ndarray, " b"]) -> 
 
 
 def recognised(classes: Int[np.ndarray, " b"]) -> Estimate:
-    """Returns the fraction of samples with a recognised class, such as texts that are words."""
+    """Returns the fraction of samples in which any class was recognised, not `UNKNOWN`."""
     return rate(classes != UNKNOWN)
 
 

@@ -126,7 +126,10 @@ class _Sampling(NamedTuple):
 def _pairs(
     sampling: _Sampling, recognizers: Mapping[str, Recognizer]
 ) -> tuple[dict[str, Any], Values]:
-    """Returns the coherence of every pair of modalities, and pictures by given modality."""
+    """Returns the coherence of every pair of modalities, and the generated pictures.
+
+    The pictures are those of `first_picture`, by the name of the modality that was given.
+    """
     pairs, images = {}, {}
     picture = first_picture(sampling.targets, sampling.held_out)
     for given in [*sampling.targets, *sampling.conditions]:

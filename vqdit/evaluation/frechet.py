@@ -175,7 +175,7 @@ class _Coupling:
 
 
 def _root(covariance: Float[np.ndarray, "d d"]) -> Float[np.ndarray, "d r"]:
-    """Returns L of full rank with L L^T = C; eigenvalues that are rounding errors are left out."""
+    """Returns L with L L^T = covariance; eigenvalues that are only rounding errors are left out."""
     values, vectors = np.linalg.eigh(covariance)
     kept = values > len(values) * np.finfo(float).eps * max(values[-1], 0.0)
     return vectors[:, kept] * np.sqrt(values[kept])

@@ -142,6 +142,7 @@ def _scores(source: Source) -> Chorales:
     source = complete_source(source)
     if not isinstance(source, Chorales):
         raise ValueError(
-            f"the metric note_f1 needs the scores of Chorales, got the data {type(source).__name__}"
+            "the metric note_f1 needs the notes of the data Chorales, got the data "
+            f"{type(source).__name__}"
         )
     return source

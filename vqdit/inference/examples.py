@@ -38,7 +38,7 @@ def require_standardized(x: np.ndarray, modality: Modality) -> None:
 
 
 def with_all_codebooks(tokens: np.ndarray, sizes: tuple[int, ...]) -> np.ndarray:
-    """Returns codes [..., q], with -1 for the last codebooks if codes of them are missing."""
+    """Returns codes [..., q] of all codebooks; the last ones are -1 if `tokens` lacks them."""
     more: Any = len(sizes) - tokens.shape[-1] if tokens.ndim and sizes else 0
     if more <= 0:
         return tokens

@@ -35,13 +35,13 @@ class Pieces:
         if not isinstance(model, Codec):
             raise ValueError(
                 f"a {type(model).__name__} encodes recordings as a whole, because its layers "
-                "normalise over the whole recording; leave out chunk, or use a codec (SEANet, "
+                "normalise over the whole recording; leave out `chunk`, or use a codec (SEANet, "
                 "DAC, Mimi)"
             )
         if model.whole_only:
             raise ValueError(
-                f"recordings can only be encoded and decoded as a whole: {model.whole_only}; leave "
-                "out chunk"
+                f"this model only encodes and decodes whole recordings: {model.whole_only}; leave "
+                "out `chunk`"
             )
         self.model = model
         self._params, self._stats = params, stats

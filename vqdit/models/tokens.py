@@ -44,7 +44,7 @@ class Tokens(Component):
 
 
 def routed(inputs: Named[Tokens], route: str) -> list[str]:
-    """Returns the names of the modalities with a route."""
+    """Returns the names of the modalities whose route is `route`."""
     return [name for name, tokens in inputs.items() if tokens.route == route]
 
 

@@ -140,7 +140,7 @@ def convert_original(tensors: Mapping[str, Stored], metadata: Mapping[str, Any])
     if type(rate) is not int or not 1 <= rate <= RATES:
         raise ValueError(
             f"the checkpoint of DAC must state a {RATE} from 1 to {RATES:,} in its metadata, got "
-            f"{rate!r:.20}; use the file as it was published, or a folder of transformers"
+            f"{rate!r:.20}; use the file as it was published, or a folder that transformers saved"
         )
     tensors = without_weight_norm(tensors)
     found = {

@@ -81,8 +81,8 @@ def _read_torch(file: Path) -> Any:
         claimed, size = sum(info.file_size for info in archive.infolist()), file.stat().st_size
         if claimed > size:
             raise ValueError(
-                f"its members declare {claimed:,} bytes, but the file has only {size:,}, although "
-                "torch does not compress its files"
+                f"the entries of the archive declare {claimed:,} bytes, but the file has only "
+                f"{size:,}, although torch does not compress them"
             )
         structure = next((name for name in members if name.endswith("/data.pkl")), None)
         if structure is None:

@@ -67,7 +67,7 @@ class Process(Component):
         raise TypeError(f"{type(self).__name__} must define the method 'width'")
 
     def bind(self, space: tuple[int, ...]) -> "Process":
-        """Returns the process for tokens of this space (see `width`). Default: no change."""
+        """Returns the process for tokens of a space, as in `width`. Default: no change."""
         del space
         return self
 

@@ -57,7 +57,7 @@ class Replacing(Categorical):
         if self.codes not in (0, space[0]):
             raise ValueError(
                 f"{type(self).__name__} has codes={self.codes}, but its tokens have codebooks of "
-                f"{space[0]} codes; leave codes=0"
+                f"{space[0]} codes; set codes=0, which takes their size"
             )
         return width
 

@@ -109,9 +109,9 @@ class Program:
             self._count(called, times * more, calls)
 
     def exchanges(self) -> list[tuple[str, int, int]]:
-        """Returns kind, bytes and number of executions of each collective.
+        """Returns kind, bytes and number of executions of each collective, one entry per channel.
 
-        A collective that overlaps with other work appears several times with the same channel.
+        The program lists an asynchronous collective several times, each time with its channel.
         """
         found, channels = [], set()
         for name, instructions in self.computations.items():

@@ -91,7 +91,7 @@ class Normalizer(NamedTuple):
 
     @property
     def entropy(self) -> Float[Array, " n"]:
-        """H(p) in nats of each vector."""
+        """Entropy of each vector's distribution over the codes, in nats."""
         return jnp.log(self.total) - self.weighted / self.total
 
 
@@ -172,7 +172,10 @@ def entropy_of_mean(
 
 
 def _accumulate(part: Callable[..., Any], *chunks: Any) -> Any:
-    """Returns the sum of part(chunk) over the chunks; the backward pass recomputes each part."""
+    """Returns the sum of part(*chunk) over the first axis of the arrays `chunks`.
+
+    The backward pass recomputes part(*chunk), so that nothing of it must be stored.
+    """
     remade = jax.checkpoint(part)
     shapes = jax.eval_shape(part, *jax.tree.map(lambda array: array[0], chunks))
     zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)

@@ -33,12 +33,12 @@ class DPMSolver(GaussianSampler):
     """DPM-Solver++(2M) and (3M), and SDE-DPM-Solver++ of both orders.
 
     Attributes:
-        steps: number of network evaluations; 20 are usual.
+        steps: number of network evaluations, typically 20.
         spacing: spacing of the times.
         order: 2 or 3; 3 is recommended for sampling without guidance.
         stochastic: True solves the SDE, whose steps draw the noise of the posterior; False solves
             the ODE.
-        corrected: True doubles the published D_2, with which order 3 is reached; needs order=3.
+        corrected: True uses twice the published D_2; only then is the order 3. Needs order=3.
     """
 
     steps: int = 20

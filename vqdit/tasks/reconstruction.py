@@ -98,7 +98,7 @@ class ReconstructionTask(AutoencoderTask):
             if None not in rates and rates[0] != rates[1]:
                 raise ValueError(
                     f"{type(loss).__name__} has rate={rates[0]}, but the sounds have "
-                    f"rate={rates[1]}; use the rate of the data for both"
+                    f"rate={rates[1]}; set both rates to that of the data"
                 )
         if self.adversary is not None:
             self.adversary.check(size, varies=lengths is not None)

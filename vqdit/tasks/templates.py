@@ -166,9 +166,13 @@ class Layout(NamedTuple):
 
 
 def arrange(modality: Text, parts: Sequence[Piece], *, is_whole: bool) -> Layout:
-    """Returns the layout of pieces in which all gaps have lengths, except for a gap at the end.
+    """Returns the layout of the pieces of a template.
 
-    If the text is whole and texts are padded, the positions after the text are known padding.
+    Args:
+        modality: the text.
+        parts: pieces; every gap must have a length, except for a gap at the end.
+        is_whole: whether the pieces are the whole text, so that the positions after it are given as
+            padding and not generated; False if they are only its beginning.
     """
     codes = np.zeros(modality.length, modality.dtype)
     keep, gaps = np.zeros(modality.length, bool), np.zeros(modality.length, bool)

@@ -295,7 +295,7 @@ class TokenizerSpace(TokenSpace):
 
 
 class CodeSpace(TokenSpace):
-    """The tokens of data that are codes themselves.
+    """The tokens of data that are already discrete, and therefore need no tokenizer.
 
     Attributes:
         data: text or a label.

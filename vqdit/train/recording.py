@@ -30,7 +30,7 @@ class Recorder:
     Args:
         experiment: the experiment.
         folder: the workdir.
-        ledger: ledger of the time since this start of the run.
+        ledger: account of the time since the run was started or last resumed.
     """
 
     def __init__(self, experiment: Experiment, folder: Path, ledger: Ledger) -> None:

@@ -171,7 +171,7 @@ def check_keep_best(experiment: Experiment, known: Collection[str]) -> None:
     if best.removeprefix("-") not in known:
         raise ValueError(
             f"keep_best={best!r} is not a metric of the validation split; choose one of "
-            f"{', '.join(known)}, with the prefix - if the lowest value is best"
+            f"{', '.join(known)}, and put '-' before its name if the lowest value is best"
         )
     if not 0 < math.lcm(every, experiment.checkpoint_every) <= experiment.steps:
         log.warning(

@@ -133,7 +133,8 @@ def _array(content: bytes, feature: Feature) -> np.ndarray:
     inflated = inflater.decompress(content, size + 1)
     is_right = len(inflated) <= size if feature.ragged else len(inflated) == size
     if not is_right or not inflater.eof:
-        raise ValueError(f"an array does not have the {size} bytes of its column")
+        most = "at most " if feature.ragged else ""
+        raise ValueError(f"an array has another size than its column, which is {most}{size} bytes")
     shape = (-1, *feature.shape[1:]) if feature.ragged else feature.shape
     return np.frombuffer(inflated, feature.stored).reshape(shape)
 
