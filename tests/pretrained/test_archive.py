@@ -173,7 +173,7 @@ def test_a_zip_that_inflates_is_refused_before_it_is_read(tmp_path):
         archive.writestr("archive/data.pkl", tensor(0, (4,), (1,), count=250_000))
         archive.writestr("archive/data/0", bytes(1_000_000))
     with pytest.raises(
-        ValueError, match=r"entries of the archive declare 1,000,\d+ bytes, but the file has only \d,\d+"
+        ValueError, match=r"entries of the archive declare 1,000,\d+ bytes, but the file"
     ):
         read_tensors(file)
 
