@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vqdit.quantizers import VQ, averages
-from vqdit.quantizers.averages import EPSILON
+from vqdit.quantizers import VQ, codebook_learning
+from vqdit.quantizers.codebook_learning import EPSILON
 from vqdit.quantizers.gradients import straight_through
 from vqdit.quantizers.vq import VQStats, VQUse
 from vqdit.typing import Named
@@ -140,7 +140,9 @@ def test_start_passes_z_then_runs_kmeans_then_averages():
     chex.assert_trees_all_equal(same, stats)
     _, placed = vq.update({}, stats, z, before.codes, jax.random.key(2), jnp.int32(1))
     weight = jnp.ones(len(z))
-    centres, count = averages.kmeans(jax.random.key(2), z, weight, 16, 10, vq._normalize, 1)
+    centres, count = codebook_learning.kmeans(
+        jax.random.key(2), z, weight, 16, 10, vq._normalize, 1
+    )
     chex.assert_trees_all_close(placed, VQStats(centres, count, centres * count[:, None]))
     after = vq.quantize({}, placed, z, step=jnp.int32(2))
     np.testing.assert_array_equal(after.z_q, placed.codebook[after.codes[..., 0]])

@@ -170,7 +170,7 @@ def check_reference(names: Sequence[str], reference: str | None, network: Any) -
             )
     if "is" in names and not network.has_classes:
         raise ValueError(
-            "the metric is (Inception score) needs the class probabilities of a classifier; "
+            "the metric 'is' (Inception Score) needs the class probabilities of a classifier; "
             "give --features=FILE of Inception's weights, or --features=recogniser"
         )
     compared = [name for name in names if name != "is"]

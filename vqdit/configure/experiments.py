@@ -267,7 +267,7 @@ def _decay(steps: int) -> float:
 
 
 def _rounds(task: Any) -> int:
-    """Returns the number of network evaluations of a sample."""
+    """Returns how often the network is evaluated to draw one sample."""
     rounds = max(target.sampler.steps for target in task.targets.values())
     return 2 * rounds if task.guidance != 1.0 else rounds
 

@@ -141,7 +141,7 @@ class Dialogues(Recorded):
         if found is None or not found.submodule_search_locations:
             raise FileNotFoundError(
                 "Dialogues needs the package chatterbot-corpus; run `pip install "
-                f"chatterbot-corpus`, or give a folder of such files {OPTION}"
+                f"chatterbot-corpus`, or give a folder with YAML files of this form {OPTION}"
             )
         return Path(found.submodule_search_locations[0]) / "data" / self.language
 

@@ -41,8 +41,8 @@ class Data(Component):
             view where the picture is a condition. Conditions are thus augmented, but not the
             pictures that the DiT learns to generate.
         batch_size: number of examples in a global batch, over all devices and processes.
-        buckets: if examples differ in length: largest number of padded lengths; a step is compiled
-            for each. 1 pads every batch to the longest possible example.
+        buckets: maximum number of different padded lengths, if examples differ in length. A step is
+            compiled for each. 1 pads every batch to the longest possible example.
         workers: number of processes that decode and augment; 0 uses threads of this process.
     """
 

@@ -57,9 +57,10 @@ def read_table(
     """Returns the names of all columns of a table, and its rows with the wanted columns.
 
     Args:
-        files: the files, and the split of each, or "".
+        files: the split that the name of each file states, or "", by file.
         wanted: names of columns.
-        split: name of the column with the split; it is added if the files' names have splits.
+        split: name of the column with the split. If names of files state splits, this column is
+            added.
 
     Raises:
         ValueError: a file or a wanted column cannot be read; the message has file and line.

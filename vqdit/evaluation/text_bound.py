@@ -113,6 +113,6 @@ def judged(judge: Any, name: str) -> tuple[str, Text]:
     names = [target for target in judge.task.targets if predicts_bytes(judge.task, target)]
     if name not in names and len(names) != 1:
         known = ", ".join(names) or "none whose bytes it predicts"
-        raise ValueError(f"the judge has no text {name!r}; its texts are: {known}")
+        raise ValueError(f"the judge has no text modality {name!r}; it has: {known}")
     chosen = name if name in names else names[0]
     return chosen, judge.modality(chosen)

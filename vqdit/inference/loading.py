@@ -42,7 +42,7 @@ def load(path: str | Path) -> Tokenizer | Generator:
 
 
 def _with_class_names(restored: restoring.Restored, data: Path) -> restoring.Restored:
-    """Returns a run whose labels without names in the config have the class names of the data."""
+    """Returns the run with class names from the data, for labels without names in the config."""
     task = restored.task
     if not isinstance(task, DiffusionTask) or not data.is_file():
         return restored

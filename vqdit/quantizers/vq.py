@@ -1,7 +1,7 @@
 """VQ: the vector quantizer, z_q = e_k with k = argmin_j |z - e_j|.
 
 van den Oord et al., "Neural Discrete Representation Learning", arXiv:1711.00937. The codebook
-is learned by moving averages (`averages.py`) or by gradient, from the codebook loss |sg(z) - e|^2.
+is learned by moving averages (`codebook_learning.py`) or by gradient, from the codebook loss |sg(z) - e|^2.
 Cosine distance and low-dimensional codes: Yu et al., "ViT-VQGAN", arXiv:2110.04627.
 """
 
@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from vqdit.quantizers import averages, projection
+from vqdit.quantizers import codebook_learning, projection
 from vqdit.quantizers.base import (
     Codes,
     Mask,
@@ -270,7 +270,9 @@ class VQ(Quantizer):
     ) -> tuple[Float[Array, "k c"], Float[Array, " k"]]:
         vectors = jax.lax.stop_gradient(vectors)
         size, iterations = self.codebook_size, self.kmeans_iterations
-        return averages.kmeans(key, vectors, weight, size, iterations, self._normalize, self.shards)
+        return codebook_learning.kmeans(
+            key, vectors, weight, size, iterations, self._normalize, self.shards
+        )
 
     def _learn(
         self,
@@ -282,16 +284,16 @@ class VQ(Quantizer):
         weight: Float[Array, " n"],
     ) -> tuple[Params, Stats]:
         """Updates the averages, then replaces unused codes."""
-        count, total = averages.assigned(vectors, codes, weight, self.codebook_size)
-        count = averages.moving(stats.count, count, self.decay)
+        count, total = codebook_learning.assigned(vectors, codes, weight, self.codebook_size)
+        count = codebook_learning.moving(stats.count, count, self.decay)
         if self.learning == "ema":
-            total = averages.moving(stats.total, total, self.decay)
-            codebook = self._normalize(averages.centroids(count, total))
+            total = codebook_learning.moving(stats.total, total, self.decay)
+            codebook = self._normalize(codebook_learning.centroids(count, total))
         else:
             codebook = params["codebook"]
         if self.revive_below > 0.0:
-            is_dead, uniform = averages.dead(count, self.revive_below), jnp.mean(count)
-            fresh = averages.draw(key, vectors, self.codebook_size, weight)
+            is_dead, uniform = codebook_learning.dead(count, self.revive_below), jnp.mean(count)
+            fresh = codebook_learning.draw(key, vectors, self.codebook_size, weight)
             codebook = jnp.where(is_dead[:, None], fresh, codebook)
             # The averages are reset too, or the next update would restore the old code. The count
             # is set to that of uniform use, so the new code is kept until it gets vectors.

@@ -116,7 +116,8 @@ class AutoencoderTask(Bottleneck):
         Only tokenizers with a posterior define this method; their tokens are the posterior's mean.
         """
         raise TypeError(
-            f"moments need a normal posterior, which a {type(self).__name__} lacks; use a KLTask"
+            "the moments of latents need a normal posterior, which the task "
+            f"{type(self).__name__} lacks; use a KLTask"
         )
 
     def encode_standardized(

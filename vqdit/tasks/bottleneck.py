@@ -32,7 +32,7 @@ class BottleneckOutput(NamedTuple):
 class Bottleneck(Task):
     """A task with a bottleneck; `AutoencoderTask` puts an encoder and a decoder around it.
 
-    The argument `stats` of these methods has only the statistics of the bottleneck.
+    In the methods of this class, `stats` has only the statistics of the bottleneck.
     """
 
     @property

@@ -121,7 +121,7 @@ def guidance_branches(
 
 
 def autoguidance_branches(task: MultimodalTask, guidance: Guidance) -> tuple[Branch, ...]:
-    """Returns the branch for autoguidance, in which the weak model sees all given values."""
+    """Returns the one branch of autoguidance, in which the weak model sees all given values."""
     scale = task.guidance if guidance is None else guidance
     return (Branch(Named(), Named({name: jnp.float32(scale) for name in task.targets})),)
 

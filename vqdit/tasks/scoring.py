@@ -188,7 +188,11 @@ def _time(
 
 
 def _time_seen(process: Process, scored: Scored, t: Float[Array, "b 1"]) -> Float[Array, "b 1"]:
-    """Returns the time that the network gets; codes that are always unknown make it later."""
+    """Returns the time that the network is given, in [t, 1].
+
+    It is later (noisier) than t if some codes are masked at all times, as these add to the fraction
+    of masked codes.
+    """
     if not process.is_discrete:
         return t
     is_none = jnp.all(scored.x_0 == MASK, axis=-1)

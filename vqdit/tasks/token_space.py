@@ -71,7 +71,10 @@ class TokenSpace(Component):
 
     @property
     def positions_per_token(self) -> int:
-        """Number of stored positions per token, for examples of variable length."""
+        """Number of positions of the data per token, for examples of variable length.
+
+        Positions are those of the stored examples, such as the samples of a sound.
+        """
         raise TypeError(f"{type(self).__name__} must define the property 'positions_per_token'")
 
     @property
@@ -173,7 +176,10 @@ class TokenizerSpace(TokenSpace):
         return self.tokenizer.codebook_sizes[: self.codebooks or None]
 
     def freeze(self, trained: Trained | None, batches: Iterable[Batch], name: str) -> Frozen:
-        """Returns the tokenizer's arrays, and the moments of latents for continuous processes."""
+        """Returns the arrays that training does not change: those of the tokenizer.
+
+        For continuous processes, they also have the mean and standard deviation of its latents.
+        """
         if trained is None:
             raise ValueError(
                 f"the tokenizer of {name!r} must be trained, but its parameters are missing; "

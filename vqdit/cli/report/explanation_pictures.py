@@ -242,7 +242,7 @@ def scale_of(found: Sequence[Attribution], name: str) -> float:
 
 
 def unit(why: Explanation, name: str) -> str:
-    """Returns the unit of the changes of a result."""
+    """Returns the unit of measurement of a result's changes, such as nats."""
     return "nats" if name in why.discrete else "squared error"
 
 
