@@ -271,7 +271,8 @@ def test_again_passes_the_signal_on_and_ends_with_the_code_of_the_run(tools):
 
 def test_again_does_not_start_again_after_a_signal(tools):
     (tools.bin / "python").write_text(
-        """#!/bin/bash\ntrap '' TERM\necho >> "$HOME/starts"\nkill -TERM $PPID\nsleep 0.3; exit 124\n"""
+        """#!/bin/bash\ntrap '' TERM\necho >> "$HOME/starts"\n"""
+        "kill -TERM $PPID\nsleep 0.3\nexit 124\n"
     )
     assert tools.run("bash", LAUNCH / "again.sh", "python").returncode == 124
     assert (tools.folder / "starts").read_text() == "\n"

@@ -106,7 +106,7 @@ def measure_sets(
         if name == "is":
             if samples.logits is None:
                 raise ValueError(
-                    "the metric 'is' (Inception Score) needs features with the logits of a classifier"
+                    "the metric 'is' (Inception Score) needs features with a classifier's logits"
                 )
             logits, seed = samples.logits, settings.seed
             score = inception_score(logits, settings.splits, seed)

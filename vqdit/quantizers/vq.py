@@ -1,7 +1,8 @@
 """VQ: the vector quantizer, z_q = e_k with k = argmin_j |z - e_j|.
 
 van den Oord et al., "Neural Discrete Representation Learning", arXiv:1711.00937. The codebook
-is learned by moving averages (`codebook_learning.py`) or by gradient, from the codebook loss |sg(z) - e|^2.
+is learned by moving averages (`codebook_learning.py`) or by gradient, from the codebook loss
+|sg(z) - e|^2.
 Cosine distance and low-dimensional codes: Yu et al., "ViT-VQGAN", arXiv:2110.04627.
 """
 
