@@ -336,4 +336,4 @@ def test_what_has_no_generator_or_no_place_is_refused(trained, refused, tmp_path
 def test_help_says_what_data_need(capsys):
     assert main(["evaluate", "--help"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert "the training data of the run, which need classes; their accuracy on held-out" in shown
+    assert "the training data of the run, which must have classes" in shown

@@ -248,8 +248,8 @@ def test_labels_are_integers_of_any_kind(labels):
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: Audio(samples=0), "Audio needs samples and rate >= 1, got samples=0 rate=8000"),
-        (lambda: Audio(rate=-1), "Audio needs samples and rate >= 1, got samples=8000 rate=-1"),
+        (lambda: Audio(samples=0), "Audio needs samples and rate >= 1, got samples=0, rate=8000"),
+        (lambda: Audio(rate=-1), "Audio needs samples and rate >= 1, got samples=8000, rate=-1"),
         (lambda: Text(length=0), "Text needs length >= 1, got 0"),
         (lambda: Image(size=(0, 4)), "Image needs a positive size, got (0, 4)"),
         (lambda: Label(classes=0), "Label needs classes >= 1, got 0"),

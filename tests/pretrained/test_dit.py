@@ -402,6 +402,6 @@ def test_a_workdir_goes_to_diffusers_and_back(port, tokenizer, tmp_path, capsys)
     assert (again.model, again.inputs, again.process) == (found.model, found.inputs, found.process)
     jax.tree.map(np.testing.assert_array_equal, again.params, found.params)
     assert main(["export", str(tokenizer), f"--out={out}"]) == 2
-    assert "is a KLTask; only a DiT can be exported" in capsys.readouterr().err
+    assert "has a KLTask; only a run of a DiT can be exported" in capsys.readouterr().err
     assert main(["export", str(run), f"--out={out}"]) == 2
     assert "already has a model; choose another --out" in capsys.readouterr().err

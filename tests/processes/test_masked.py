@@ -56,7 +56,7 @@ def test_elbo_of_a_uniform_network_is_log_k_per_position():
 
 
 def test_codebooks_of_different_sizes_are_refused():
-    with pytest.raises(ValueError, match="one size"):
+    with pytest.raises(ValueError, match="equal size"):
         Masked().width((4, 8))
 
 

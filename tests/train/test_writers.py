@@ -131,7 +131,7 @@ def test_the_trace_is_of_the_steps_that_are_asked_for(
 
 
 def test_a_profile_begins_at_a_step():
-    with pytest.raises(ValueError, match="start >= 1 and steps >= 0, got 0 and 1"):
+    with pytest.raises(ValueError, match="start >= 1 and steps >= 0, got start=0 and steps=1"):
         Profile(start=0, steps=1)
 
 
