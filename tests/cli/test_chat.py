@@ -27,7 +27,15 @@ class Echo:
         return self.task.modalities[name]
 
     def prepare(self, given, want, samplers, guidance):
-        assert (given, want, guidance) == ({"question": ["?"]}, ["answer"], None)
+        assert (given, want, guidance) == ({"question": [""]}, ["answer"], None)
+
+    def pack(self, name, values):
+        for value in values:
+            if "~" in value:
+                raise ValueError(
+                    "'question' contains '~', which does not occur in the training data"
+                )
+        return self.modality(name).pack(values)
 
     def sample(self, num, *, given, want, **settings):
         (context,) = given["question"]
@@ -38,8 +46,8 @@ class Echo:
 
 @pytest.fixture
 def talk(monkeypatch, capsys):
-    def talk(text, *args, **modalities):
-        model = Echo(**{"question": Text(length=36), "answer": Text(length=40), **modalities})
+    def talk(text, *args, cls=Echo, **modalities):
+        model = cls(**{"question": Text(length=36), "answer": Text(length=40), **modalities})
         monkeypatch.setattr(given, "load_generator", lambda path: model)
         monkeypatch.setattr(given, "read_samplers", lambda *args: None)
         monkeypatch.setattr("sys.stdin", io.StringIO(text))
@@ -61,8 +69,24 @@ def test_turns_are_context_until_they_are_too_long(talk):
 
 def test_a_turn_that_is_too_long_is_refused_and_the_talk_goes_on(talk):
     code, said, notes, _ = talk(f"{'x' * 37}\nhello\n")
-    assert (code, said) == (0, ["1 hello"])
-    assert "your turn has 37 bytes, but this model takes at most 36" in notes
+    assert (code, said) == (2, ["1 hello"])
+    assert "has 37 bytes, more than the limit of 36; shorten it" in notes
+
+
+def test_what_the_model_cannot_read_is_refused_or_forgotten_and_the_talk_goes_on(talk):
+    code, said, notes, asked = talk("a~\nhello\nbye\n")
+    assert (code, said) == (2, ["1 hello", "3 bye"])
+    assert notes.splitlines() == [
+        "error: 'question' contains '~', which does not occur in the training data"
+    ]
+
+    class Tilde(Echo):
+        def sample(self, num, **settings):
+            return {name: ["~"] for name in super().sample(num, **settings)}
+
+    code, said, notes, asked = talk("one\ntwo\n", cls=Tilde)
+    assert (code, said, asked) == (0, ["~", "~"], ["one", "two"])  # without what it said itself
+    assert notes.splitlines() == ["(the oldest 2 turns are dropped)"]
 
 
 def test_an_input_that_is_no_text_is_refused_in_one_line(talk, monkeypatch):
@@ -73,8 +97,12 @@ def test_an_input_that_is_no_text_is_refused_in_one_line(talk, monkeypatch):
 
 
 def test_the_end_of_a_turn_counts_bytes():
-    assert fitting(["é" * 20], 40) == (0, ["é" * 20])
-    assert fitting(["a", "b", "é" * 20], 40) == (2, ["é" * 20])
+    check = Text(length=40).pack
+    assert fitting(["é" * 20], check) == (0, ["é" * 20])
+    assert fitting(["a", "b", "é" * 20], check) == (2, ["é" * 20])
+    assert fitting(["a", "b", "é" * 18], check) == (0, ["a", "b", "é" * 18])
+    with pytest.raises(ValueError, match="has 42 bytes, more than the limit of 40"):
+        fitting(["a", "b", "é" * 21], check)
 
 
 @pytest.mark.parametrize(

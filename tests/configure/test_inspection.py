@@ -178,6 +178,8 @@ def test_what_cannot_be_learned_from_is_refused(data_folder):
     assert refused("empty").startswith("empty has no files that vqdit reads, only 1 .doc; ")
     (data_folder / "a.doc").write_bytes(b"\0")
     assert refused("a.doc").startswith("a.doc is of an unknown kind; give a table (.jsonl, ")
+    (data_folder / "a.json").write_text("[]")
+    assert refused("a.json").startswith("a.json is JSON; write a table as JSON Lines")
     assert refused("a.png") == "a.png is a single example; give the folder that contains it"
     (data_folder / "id.csv").write_text("id,score\n" + "".join(f"{n},{n / 3}\n" for n in range(20)))
     assert refused("id.csv").startswith("id.csv has no usable column (id: its numbers differ")

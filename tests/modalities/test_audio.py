@@ -154,7 +154,7 @@ def test_given_sounds_are_brought_within_the_bounds_and_it_is_said(tmp_path, cap
         soundfile.write(tmp_path / f"{name}.wav", tone(440, samples=samples), 8000)
     assert [len(sound) for sound in Audio(**BOUNDS).read(str(tmp_path))] == [400, 500, 800]
     (said,) = caplog.messages
-    assert said.startswith("converted to the form of the training data (mono, 0.05 s to 0.1 s): ")
+    assert said.startswith("converted to the form of the training data (mono, 0.05 s to 0.1 s at ")
 
 
 @pytest.mark.parametrize("seconds", [(1.0,), (2.0, 1.0), (-1.0, 1.0), (0.0, 0.00001)])
@@ -220,3 +220,9 @@ def test_stereo_sounds_have_two_channels_everywhere(tmp_path):
     assert "audio/wav" in audio.html(stored[0])
     with pytest.raises(ValueError, match=r"Audio needs channels 1 \(mono\) or 2 \(stereo\), got 3"):
         Audio(channels=3)
+
+
+def test_lengths_are_in_seconds():
+    sound = Audio(rate=8000, seconds=(0.5, 2.0))
+    assert sound.positions(0.75) == 6000
+    assert (sound.shown_length(4000), sound.shown_length(6001)) == ("0.5 s", "0.7501 s")

@@ -89,6 +89,7 @@ def test_lengths_have_their_share_of_the_probability():
     ("modality", "spec", "message"),
     [
         (PADDED, Template("abc"), "has no gap; write one as ___, or ___12"),
+        (PADDED, Template("a___0b"), "has a gap of 0 units; write ___ for a gap of any"),
         (PADDED, Template("___12a"), "at least 13 units, more than the 12 of the model; shorten"),
         (PADDED, Template("abcdefghijk___l"), "at least 13 units, more than the 12"),
         (PADDED, Prompt("abcdefghijklm"), "13 bytes, more than the limit of 12"),

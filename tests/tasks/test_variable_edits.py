@@ -109,3 +109,18 @@ def test_an_edited_sound_ends_with_its_last_token_and_is_edited_as_alone():
 def test_what_cannot_be_edited_is_refused(edit, more, message):
     with pytest.raises(ValueError, match=message):
         texts().sample(2, edits={"text": edit}, **more)
+
+
+def test_the_length_of_a_sound_is_given_in_seconds():
+    _, model = sounds()
+    found = model.sample(2, lengths={"audio": [0.04, 0.08]})["audio"]
+    assert [len(sound) for sound in found] == [40, 80]
+    with pytest.raises(ValueError, match="the length of 'audio' must be from 0.04 s to 0.1 s, got"):
+        model.sample(1, lengths={"audio": 40})
+
+
+@pytest.mark.parametrize("values", [None, 5, np.asarray(5)])
+def test_values_that_are_no_examples_are_refused(values):
+    for name, model in {"text": texts(), "audio": sounds()[1]}.items():
+        with pytest.raises(ValueError, match=f"'{name}': values must be one example, or a list"):
+            model.pack(name, values)

@@ -1,7 +1,8 @@
 """`vqdit chat --workdir=DIR`: a conversation with a model of texts."""
 
+import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
 from vqdit.cli.options import ROUNDS, Repeated, Seed, Workdir, text
@@ -21,7 +22,9 @@ def chat(
     """Talk with a trained model.
 
     Every line of the input is a turn, and the model answers with one line. It sees all earlier
-    turns, each on a separate line; if they are too long for the model, the oldest are dropped.
+    turns, each on a separate line; if they are too long for the model, or have characters that it
+    was not trained on, the oldest are dropped. A turn that the model cannot read is refused, and
+    the conversation goes on.
     The end of the input (Ctrl-D) ends the conversation.
 
     Args:
@@ -43,22 +46,24 @@ def chat(
         "samplers": arguments.read_samplers(model, sampler, temperature, steps),
         "guidance": arguments.read_guidance(guidance),
     }
-    model.prepare({question: ["?"]}, **settings)
+    model.prepare({question: [""]}, **settings)
     turns: list[str] = []
+    refused = 0
     for number, line in enumerate(_lines()):
         try:
-            forgotten, context = fitting([*turns, line], model.modality(question).length)
+            dropped, context = fitting([*turns, line], lambda text: model.pack(question, [text]))
         except ValueError as error:
             print(f"error: {error}", file=sys.stderr)
+            refused += 1
             continue
-        if forgotten:
-            print(f"(the oldest {forgotten} turns are dropped)", file=sys.stderr)
+        if dropped:
+            print(f"(the oldest {dropped} turns are dropped)", file=sys.stderr)
         given = {question: ["\n".join(context)]}
         (said,) = model.sample(1, given=given, seed=seed + number, **settings)[answer]
         said = " ".join(str(said).split("\n"))
         print(said, flush=True)
         turns = [*context, said]
-    return 0
+    return 2 if refused and not sys.stdin.isatty() else 0
 
 
 def _lines() -> Iterator[str]:
@@ -79,27 +84,27 @@ def _lines() -> Iterator[str]:
             yield line.strip()
 
 
-def fitting(turns: list[str], length: int) -> tuple[int, list[str]]:
-    """Drops the oldest turns until the joined turns have at most `length` bytes.
+def fitting(turns: list[str], check: Callable[[str], Any]) -> tuple[int, list[str]]:
+    """Drops the oldest turns until the model can read the joined turns.
 
     Questions and answers alternate, so turns are dropped in pairs.
+
+    Args:
+        turns: the turns, of which the last is a question.
+        check: raises ValueError if the model cannot read a text.
 
     Returns:
         The number of dropped turns, and the remaining turns.
 
     Raises:
-        ValueError: the last turn alone is too long, or cannot be written as UTF-8.
+        ValueError: the model cannot read the last turn alone.
     """
-    last = len(turns[-1].encode())
-    if last > length:
-        raise ValueError(
-            f"your turn has {last} bytes, but this model takes at most {length}; write a shorter "
-            "one"
-        )
-    forgotten = 0
-    while len("\n".join(turns[forgotten:]).encode()) > length:
-        forgotten += 2
-    return forgotten, turns[forgotten:]
+    for dropped in range(0, len(turns) - 1, 2):
+        with contextlib.suppress(ValueError):
+            check("\n".join(turns[dropped:]))
+            return dropped, turns[dropped:]
+    check(turns[-1])
+    return len(turns) - 1, turns[-1:]
 
 
 def _names(model: Any, question: str | None, answer: str | None) -> tuple[str, str]:
@@ -114,7 +119,12 @@ def _names(model: Any, question: str | None, answer: str | None) -> tuple[str, s
 
 def _only(name: str | None, known: list[str], option: str) -> str:
     """Returns the name from an option, or the only possible name."""
-    shown = ", ".join(known) or "none"
+    if not known:
+        raise ValueError(
+            f"this model has no text for the {option}; chat needs a model that generates a text "
+            "from another text"
+        )
+    shown = ", ".join(known)
     if name is None and len(known) != 1:
         raise ValueError(
             f"--{option}=NAME is missing; name one of the possible texts of this model: {shown}"

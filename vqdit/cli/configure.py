@@ -80,6 +80,11 @@ def configure(
     count = len(configured.sized)
     experiments = f"{count} experiment{'s' * (count != 1)}"
     print(f"{out}: {experiments}, about {duration(configured.seconds)} on {machine.name}")
+    if configured.seconds > 1.5 * 60 * limit:
+        print(
+            f"  --minutes={limit:g} is too short for the smallest training that is written; the "
+            "config takes longer"
+        )
     print("\n".join(decided(configured)))
     if planned.table is not None:
         print(f"  {planned.table} has the examples for training")

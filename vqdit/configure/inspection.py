@@ -41,6 +41,11 @@ def inspect(given: str) -> Found:
         return _inspect_table(path)
     if path.suffix.lower() in (*PICTURES, *SOUNDS):
         raise ValueError(f"{path} is a single example; give the folder that contains it")
+    if path.suffix.lower() == ".json":
+        raise ValueError(
+            f"{path} is JSON; write a table as JSON Lines, with one object per line, and name it "
+            ".jsonl"
+        )
     with path.open("rb") as opened:
         is_text = b"\0" not in opened.read(2**16)
     if path.suffix.lower() in TEXTS or is_text:

@@ -269,9 +269,10 @@ def pack(task: GenerationTask, frozen: Frozen, name: str, values: Any) -> np.nda
         letters = dict.fromkeys("".join(modality.unpack(stored)))
         strange = "".join(c for c in letters if not occurs[list(c.encode())].all())
         if strange:
-            known = bytes(byte for byte in np.flatnonzero(occurs) if byte).decode("latin-1")
+            known = "".join(chr(byte) for byte in np.flatnonzero(occurs[:128]) if byte)
+            more = " and those outside ASCII that occur there" if occurs[128:].any() else ""
             raise ValueError(
                 f"{name!r} contains {strange!r}, which does not occur in the training data; use "
-                f"these characters: {known!r}"
+                f"these characters: {known!r}{more}"
             )
     return stored

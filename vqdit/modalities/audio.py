@@ -135,7 +135,8 @@ class Audio(Modality):
             if recording.changes or recording.is_longer or len(recording.samples) < len(sound)
         ]
         if self.lengths:
-            form = f"{self._duration(self._least)} to {self._duration(self._longest)}"
+            least, most = self._duration(self._least), self._duration(self._longest)
+            form = f"{least} to {most} at {self.rate} Hz"
         else:
             form = f"{self._longest} samples at {self.rate} Hz"
         report_fitted(changed, f"{'stereo' if self._each else 'mono'}, {form}")
@@ -145,6 +146,13 @@ class Audio(Modality):
         """Appends silence to a short waveform."""
         more = max(0, self._least - len(sound))
         return np.pad(sound, ((0, more), *((0, 0),) * (sound.ndim - 1)))
+
+    def positions(self, length: float) -> int:
+        """Converts seconds to samples."""
+        return round(length * self.rate)
+
+    def shown_length(self, positions: int) -> str:
+        return f"{positions / self.rate:.4g} s"
 
     def _duration(self, samples: int) -> str:
         """Returns a number of samples as text with a unit, such as "0.5 s"."""

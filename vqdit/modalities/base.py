@@ -5,7 +5,7 @@ library takes and returns a *value*, which differs from the stored form only for
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -169,8 +169,11 @@ class Modality(Component):
 
     def _pack_ragged(self, values: Any) -> np.ndarray:
         """Converts one array [n, ...], or a list of them, to a ragged column."""
-        is_one = isinstance(values, np.ndarray) and values.dtype == self.dtype
-        items = [values] if is_one and values.ndim == len(self.shape) else list(values)
+        is_array = isinstance(values, np.ndarray)
+        if not (values.ndim if is_array else isinstance(values, Sequence)):
+            raise ValueError(f"values must be one example, or a list of examples, got {values!r}")
+        is_one = is_array and values.dtype == self.dtype and values.ndim == len(self.shape)
+        items = [values] if is_one else list(values)
         low, high = self.lengths or (0, 0)
         for item in items:
             if not isinstance(item, np.ndarray) or item.dtype != self.dtype:

@@ -29,7 +29,7 @@ from vqdit.samplers.base import Predict
 from vqdit.tasks.editing import StoredEdit
 from vqdit.typing import Array, Bool, Float, Int, Named, Shaped
 
-GAP = re.compile(r"_{3,}([1-9]\d{0,6})?")
+GAP = re.compile(r"_{3,}(\d{1,7})?")
 """Matches a gap, and its number of units if there is one."""
 IMPOSSIBLE = -1e9
 """Logit of an impossible code."""
@@ -85,6 +85,11 @@ def pieces(modality: Text, spec: Template | Prompt) -> list[Piece]:
         texts, counts = GAP.split(spec.text)[::2], GAP.split(spec.text)[1::2]
         if not counts:
             raise ValueError(f"the template {spec.text!r} has no gap; write one as ___, or ___12")
+        if any(count is not None and int(count) == 0 for count in counts):
+            raise ValueError(
+                f"the template {spec.text!r} has a gap of 0 units; write ___ for a gap of any "
+                "length, or ___12"
+            )
         found = []
         for text, count in zip(texts, [*counts, None], strict=True):
             is_last = len(found) // 2 == len(counts)
