@@ -354,8 +354,8 @@ def test_an_example_that_is_larger_than_its_column_is_not_inflated(tmp_path):
     row = {"image": np.zeros((64, 70, 3), np.uint8), "audio": np.zeros(10**6, np.uint8)}
     description = write(tmp_path / "a", [row] * 2, large)
     for column, shape, why in (
-        ("audio", [16], "an array does not have the 16 bytes"),
-        ("audio", [10**6 + 1], "an array does not have the 1000001 bytes"),
+        ("audio", [16], "size than its column, which is 16 bytes"),
+        ("audio", [10**6 + 1], "size than its column, which is 1000001 bytes"),
         (
             "image",
             [64, 71, 3],
