@@ -18,6 +18,7 @@ HELD_OUT = ("validation", "test")
 MAX_CANDIDATES = 64
 """Largest number of distinct texts or labels that scoring compares."""
 OTHERS = 2
+"""Rank of modalities that are neither labels nor texts; see `_order`."""
 
 
 def draw(source: Source, splits: tuple[str, ...], count: int) -> Values:
@@ -195,7 +196,7 @@ def _images(
 
 
 def _order(values: np.ndarray) -> int:
-    """Returns 0 for labels, 1 for texts, and `OTHERS` for all other modalities."""
+    """Returns the rank of a modality by its values: 0 for labels, 1 for texts, else `OTHERS`."""
     if values.ndim > 1 or not len(values):
         return OTHERS
     return 0 if values.dtype.kind in "iu" else 1 if isinstance(values[0], str) else OTHERS
